@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner's errors: one small hierarchy, each class knowing the `Err` code that it becomes on the wire."""
+
+from enum import IntEnum
+
+
+class ErrCode(IntEnum):
+    """`Err.Code` of the schema, the only thing that an error frame carries. Source: gateway contract, 2."""
+
+    BAD_REQUEST = 0
+    SERVICE_UNAVAILABLE = 1
+    CONF_TOKEN_NOT_FOUND = 2
+
+
+class RunnerError(Exception):
+    """The base of all errors of the runner. `err_code` is what the gateway is told when one ends a call."""
+
+    err_code = ErrCode.SERVICE_UNAVAILABLE
+
+
+class RemoteProtocolError(RunnerError):
+    """The peer broke the protocol: a malformed frame or buffer, or a message that its state does not allow."""
+
+    err_code = ErrCode.BAD_REQUEST
+
+
+class LocalProtocolError(RunnerError):
+    """Our own side was about to break the protocol. A defect of the caller, never of the peer."""
+
+
+class MessageTooLarge(LocalProtocolError):
+    """A message is longer than a frame can carry."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(size_bytes, limit_bytes)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"a message of {self.size_bytes} bytes does not fit a frame, which holds {self.limit_bytes} bytes at most"
+
+
+class UnknownToken(RunnerError):
+    """The gateway used a configuration token that this runner never gave, or has forgotten."""
+
+    err_code = ErrCode.CONF_TOKEN_NOT_FOUND
+
+    def __init__(self, token: int) -> None:
+        super().__init__(token)
+        self.token = token
+
+    def __str__(self) -> str:
+        return f"no configuration is known for token {self.token}"
+
+
+class ChainRefused(RunnerError):
+    """A route's plugins can't run: a name is unknown, a configuration is invalid, a hook is missing."""
+
+
+class UnsupportedEdit(RunnerError, ValueError):
+    """A plugin tried what the protocol between gateway and runner can't express."""
+
+
+class DeadlineExceeded(RunnerError, TimeoutError):
+    """A call took longer than `plugin_timeout`."""
+
+
+class CallCancelled(RunnerError):
+    """The gateway hung up, or the runner is stopping: nobody waits for this call's answer any more."""
+
+
+class Overloaded(RunnerError):
+    """More calls are waiting at once than `max_in_flight` allows."""
+
+
+class WrongContext(RunnerError, RuntimeError):
+    """An accessor was used where it can't work: the plain one in a coroutine, or one call's in a foreign thread."""
+
+
+class SettingsError(RunnerError):
+    """A setting is unknown or its value is not allowed. Ends the start-up."""
+
+
+class PluginLoadError(RunnerError):
+    """A plugin can't be offered to routes: its file does not import, or its class is not what a plugin must be."""
