@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+# One word for each thing one does: install dev test lint bench docs clean.
+
+VENV ?= .venv
+EXTRAS = dev,metrics
+python = $(VENV)/bin/python
+stamp = $(VENV)/.installed
+
+# Each is tried by running it: shims of version managers stand on PATH for Pythons that are not there, and Debian's lacks venv
+# without the package python3-venv.
+PYTHON ?=
+candidates = python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[123].*/bin/python3
+is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
+
+.PHONY: install dev test test-all lint format bench docs clean
+.DELETE_ON_ERROR:
+
+install: $(stamp)
+
+$(python):
+	@for python in $(or $(PYTHON),$(candidates)); do \
+	    if "$$python" $(is_usable) 2>/dev/null; then \
+	        echo "making $(VENV) with $$("$$python" -c 'import platform, sys; print(platform.python_version(), sys.executable)')"; \
+	        exec "$$python" -m venv "$(VENV)"; \
+	    fi; \
+	done; \
+	echo "no Python 3.11 or later with the modules venv and ensurepip (Debian: python3-venv) among: $(or $(PYTHON),$(candidates));" \
+	    "say which one to use: make install PYTHON=/path/to/python3" >&2; exit 1
+
+# pip learnt dependency groups in 25.1, and what comes with Python 3.11 and 3.12 is older.
+$(stamp): pyproject.toml | $(python)
+	$(python) -m pip install --quiet --upgrade 'pip>=25.1'
+	$(python) -m pip install --quiet --editable '.[$(EXTRAS)]' --group test
+	@touch $@
+
+dev: install
+	$(python) -m apisix dev $(ARGS)
+
+test: install
+	$(python) -m pytest $(ARGS)
+
+# `make test-3.12` tests on that Python, in a virtual environment of its own.
+test-3.%:
+	@for python in $(PYTHON) python3.$* $(HOME)/.pyenv/versions/3.$*.*/bin/python3; do \
+	    if "$$python" $(is_usable) 2>/dev/null; then exec $(MAKE) test VENV=.venv-3.$* PYTHON="$$python"; fi; \
+	done; echo "Python 3.$* is not installed: not tested"
+
+test-all:
+	@for minor in 11 12 13; do $(MAKE) --no-print-directory test-3.$$minor || exit; done
+
+lint: install
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: install
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+bench: install
+	$(python) -m bench $(ARGS)
+
+# A test holds that what this writes is up to date.
+docs: install
+	$(python) -m apisix.cli.settings_docs
+
+clean:
+	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
