@@ -61,6 +61,10 @@ class UnsupportedEdit(RunnerError, ValueError):
     """A plugin tried what the protocol between gateway and runner can't express."""
 
 
+class BodyError(RunnerError, ValueError):
+    """A body can't be had in the form that was asked for: too long to cross, broken, of an unknown encoding or type."""
+
+
 class DeadlineExceeded(RunnerError, TimeoutError):
     """A call took longer than `plugin_timeout`."""
 
