@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The conversation of a gateway and a runner over one connection, as a state machine for either end.
+
+One call at a time: a request, any number of questions and answers, one reply. Source: gateway contract, 1 and 6.
+"""
+
+from enum import Enum
+from typing import Final
+
+from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire.frames import FrameDecoder
+from apisix.runner.wire.messages import (
+    ErrResp,
+    ExtraInfoReq,
+    ExtraInfoResp,
+    HTTPReqCallReq,
+    HTTPReqCallResp,
+    HTTPRespCallReq,
+    HTTPRespCallResp,
+    Message,
+    PrepareConfReq,
+    PrepareConfResp,
+)
+
+
+class Role(Enum):
+    """Which end of the connection we are."""
+
+    RUNNER = "runner"
+    GATEWAY = "gateway"
+
+
+class State(Enum):
+    """Where the conversation stands; the same for both ends."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    REQUEST_CALL = "request call"
+    RESPONSE_CALL = "response call"
+    ERROR = "error"  # the peer broke the protocol: all that is left is to tell it so
+    CLOSED = "closed"
+
+
+class NeedData(Enum):
+    """The type of `NEED_DATA`."""
+
+    NEED_DATA = "need data"
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+
+# Who may send what, and where that leads. A question needs a call; an answer needs a question, see `_ASKING`.
+# An error frame that answers nothing ends the conversation: the gateway would take it for the answer to its next call.
+MOVES: Final[dict[Role, dict[State, dict[type[Message], State]]]] = {
+    Role.GATEWAY: {
+        State.IDLE: {
+            PrepareConfReq: State.PREPARING,
+            HTTPReqCallReq: State.REQUEST_CALL,
+            HTTPRespCallReq: State.RESPONSE_CALL,
+            ExtraInfoResp: State.IDLE,  # late: the runner replied (a deadline) before its questions were answered
+        },
+        State.PREPARING: {},
+        State.REQUEST_CALL: {ExtraInfoResp: State.REQUEST_CALL},
+        State.RESPONSE_CALL: {ExtraInfoResp: State.RESPONSE_CALL},
+        State.ERROR: {},
+        State.CLOSED: {},
+    },
+    Role.RUNNER: {
+        State.IDLE: {ErrResp: State.CLOSED},
+        State.PREPARING: {PrepareConfResp: State.IDLE, ErrResp: State.IDLE},
+        State.REQUEST_CALL: {ExtraInfoReq: State.REQUEST_CALL, HTTPReqCallResp: State.IDLE, ErrResp: State.IDLE},
+        State.RESPONSE_CALL: {ExtraInfoReq: State.RESPONSE_CALL, HTTPRespCallResp: State.IDLE, ErrResp: State.IDLE},
+        State.ERROR: {ErrResp: State.CLOSED},
+        State.CLOSED: {ErrResp: State.CLOSED},
+    },
+}
+
+# The same, as the receiver needs it: by its own role, and by the type of the frame.
+_INCOMING: Final[dict[Role, dict[State, dict[int, tuple[type[Message], State]]]]] = {
+    role: {state: {kind.TYPE: (kind, then) for kind, then in moves.items()} for state, moves in MOVES[peer].items()}
+    for role, peer in ((Role.RUNNER, Role.GATEWAY), (Role.GATEWAY, Role.RUNNER))
+}
+
+# How a message changes the number of unanswered questions.
+_ASKING: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
+
+# New business waits until the old questions are answered: the gateway answers them all before it reads the reply.
+_NEW_BUSINESS: Final = frozenset((PrepareConfReq, HTTPReqCallReq, HTTPRespCallReq))
+
+
+class Connection:
+    """
+    One end of a connection, without I/O.
+
+    Give it what the socket brought with `receive_data`, then take events off with `next_event` until that returns
+    NEED_DATA; write to the socket what `send` returns, whole and in order.
+    """
+
+    __slots__ = ("_decoder", "_error", "role", "state", "unanswered")
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.state = State.IDLE
+        self.unanswered = 0  # questions asked and not yet answered
+        self._decoder = FrameDecoder()
+        self._error: str | None = None
+
+    def receive_data(self, data: bytes) -> None:
+        """
+        Take bytes off the socket, in any pieces.
+
+        Raises: RemoteProtocolError: the peer has broken the protocol before.
+        """
+        if self._error is not None:
+            raise RemoteProtocolError(self._error)
+        self._decoder.feed(data)
+
+    def next_event(self) -> Message | NeedData:
+        """
+        Return the next message, or NEED_DATA until more bytes have been received.
+
+        Raises: RemoteProtocolError: the peer broke the protocol. After that each call raises again; a runner may still send ErrResp.
+        """
+        if self._error is not None:
+            raise RemoteProtocolError(self._error)
+        try:
+            frame = self._decoder.next_frame()
+            if frame is None:
+                return NEED_DATA
+            frame_type, payload = frame
+            move = _INCOMING[self.role][self.state].get(frame_type)
+            if move is None:
+                raise RemoteProtocolError(f"a frame of type {frame_type} is not allowed in state {self.state.name}")
+            kind, state = move
+            if kind in _ASKING:
+                self._ask_or_answer(kind)
+            elif self.unanswered and kind in _NEW_BUSINESS:
+                raise RemoteProtocolError(f"{kind.__name__} came while {self.unanswered} questions are unanswered")
+            message = kind.decode(payload)
+        except RemoteProtocolError as error:
+            self.state = State.ERROR
+            self._error = str(error)
+            raise
+        self.state = state
+        return message
+
+    def _ask_or_answer(self, kind: type[Message]) -> None:
+        unanswered = self.unanswered + _ASKING[kind]
+        if unanswered < 0:
+            raise RemoteProtocolError(f"{kind.__name__} answers no question")
+        self.unanswered = unanswered
+
+    def send(self, message: Message) -> bytes:
+        """
+        Return the frame that carries a message.
+
+        Raises:
+            LocalProtocolError: the state does not allow the message.
+            MessageTooLarge: it does not fit a frame. The state stays as it was, so that an ErrResp can be sent instead.
+        """
+        kind = type(message)
+        state = MOVES[self.role][self.state].get(kind)
+        if state is None:
+            raise LocalProtocolError(f"{kind.__name__} can't be sent by the {self.role.value} in state {self.state.name}")
+        unanswered = self.unanswered + _ASKING.get(kind, 0)
+        if unanswered < 0:
+            raise LocalProtocolError(f"{kind.__name__} answers no question")
+        if unanswered and kind in _NEW_BUSINESS:
+            raise LocalProtocolError(f"{kind.__name__} has to wait until {unanswered} questions are answered")
+        frame = message.encode_frame()
+        self.state = state
+        self.unanswered = unanswered
+        return frame

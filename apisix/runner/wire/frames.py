@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames: one byte of type, three bytes of big-endian length, then the payload. Source: gateway contract, 1."""
+
+from collections import deque
+from enum import IntEnum
+from struct import Struct
+
+from apisix.runner.errors import MessageTooLarge, RemoteProtocolError
+
+HEADER_BYTES = 4
+MAX_PAYLOAD_BYTES = 2**24 - 1
+
+# The header read as one big-endian number: the type stands in the upper byte, the length in the lower three.
+_HEADER = Struct(">I")
+_read_header = _HEADER.unpack_from
+_pack_header = _HEADER.pack
+
+# Pieces smaller than this are gathered in one growing buffer: a peer that sends byte by byte would otherwise cost
+# a list entry a byte. Larger ones are kept as they came, and copied only once, into the payload.
+_SMALL_PIECE_BYTES = 4096
+
+
+class FrameType(IntEnum):
+    """The first byte of a frame. A reply bears the type of its request, or ERROR. Source: gateway contract, 1."""
+
+    ERROR = 0
+    PREPARE_CONF = 1
+    HTTP_REQ_CALL = 2
+    EXTRA_INFO = 3
+    HTTP_RESP_CALL = 4
+
+
+_FIRST_UNKNOWN_HEADER = (max(FrameType) + 1) << 24
+
+
+def frame_header(frame_type: int, size_bytes: int) -> bytes:
+    """
+    Return the four bytes that stand before a payload.
+
+    Raises: MessageTooLarge: the length has no room in three bytes.
+    """
+    if size_bytes > MAX_PAYLOAD_BYTES:
+        raise MessageTooLarge(size_bytes, MAX_PAYLOAD_BYTES)
+    return _pack_header(frame_type << 24 | size_bytes)
+
+
+def encode_frame(frame_type: int, payload: bytes) -> bytes:
+    """
+    Return header and payload as one object, so that they leave in one write.
+
+    Raises: MessageTooLarge: the payload is longer than `MAX_PAYLOAD_BYTES`.
+    """
+    return frame_header(frame_type, len(payload)) + payload
+
+
+class FrameDecoder:
+    """
+    Cut a stream of bytes, arriving in any pieces, into frames.
+
+    Nothing is ever allocated by the length that a header announces: memory grows with the bytes that came.
+    After a RemoteProtocolError the stream has no further frames, and each call of `next_frame` raises again.
+    """
+
+    __slots__ = ("_chunk", "_gathered", "_missing", "_pieces", "_pos", "_queue", "_type")
+
+    def __init__(self) -> None:
+        self._chunk = b""  # the piece being read, from _pos on
+        self._pos = 0
+        self._queue: deque[bytes] = deque()  # pieces fed while there was still something to read
+        self._type = 0
+        self._pieces: list[bytearray | memoryview] = []  # the payload so far, where it comes in pieces
+        self._gathered = 0  # bytes in them
+        self._missing = 0  # bytes that the payload still lacks; 0 = a header comes next
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes are held that no returned frame has used up, the header of an unfinished frame not counted."""
+        return len(self._chunk) - self._pos + self._gathered + sum(map(len, self._queue))
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes off the socket: any piece of the stream, one byte or many frames."""
+        if self._pos == len(self._chunk):
+            self._chunk = data
+            self._pos = 0
+        else:
+            self._queue.append(data)
+
+    def next_frame(self) -> tuple[int, bytes] | None:
+        """
+        Return type and payload of the next frame, or None until more bytes have been fed.
+
+        Raises: RemoteProtocolError: a header announces an unknown type, or no payload.
+        Source: gateway contract, 1.
+        """
+        if self._missing:
+            return self._gather()
+        while len(self._chunk) < self._pos + HEADER_BYTES:
+            if not self._queue:
+                return None
+            # A split header: at most three bytes are left over, so no byte is copied more than four times.
+            self._chunk = self._chunk[self._pos :] + self._queue.popleft()
+            self._pos = 0
+        chunk = self._chunk
+        (header,) = _read_header(chunk, self._pos)
+        length = header & MAX_PAYLOAD_BYTES
+        if header >= _FIRST_UNKNOWN_HEADER or not length:
+            raise RemoteProtocolError(f"a frame announces type {header >> 24} and {length} bytes: no such type, or nothing in it")
+        start = self._pos + HEADER_BYTES
+        end = start + length
+        if end <= len(chunk):  # by far the most frequent case: the whole frame in one read
+            self._pos = end
+            return header >> 24, chunk[start:end]
+        self._type = header >> 24
+        self._missing = length
+        self._pos = start
+        return self._gather()
+
+    def _gather(self) -> tuple[int, bytes] | None:
+        """Collect the payload of a frame that comes in several pieces, and copy it once, when it is whole."""
+        while True:
+            left = len(self._chunk) - self._pos
+            if left >= self._missing:
+                end = self._pos + self._missing
+                self._pieces.append(memoryview(self._chunk)[self._pos : end])
+                payload = b"".join(self._pieces)
+                self._pieces.clear()
+                self._gathered = self._missing = 0
+                self._pos = end
+                return self._type, payload
+            if left:
+                self._keep(memoryview(self._chunk)[self._pos :])
+            if not self._queue:
+                self._chunk = b""
+                self._pos = 0
+                return None
+            self._chunk = self._queue.popleft()
+            self._pos = 0
+
+    def _keep(self, piece: memoryview) -> None:
+        """Add a piece to the payload so far."""
+        pieces = self._pieces
+        if len(piece) >= _SMALL_PIECE_BYTES:
+            pieces.append(piece)
+        elif pieces and isinstance(pieces[-1], bytearray):
+            pieces[-1] += piece
+        else:
+            pieces.append(bytearray(piece))
+        self._gathered += len(piece)
+        self._missing -= len(piece)
