@@ -106,6 +106,11 @@ class Connection:
         self._decoder = FrameDecoder()
         self._error: str | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way: no call, no open question, no half frame. Then another process can go on with the socket."""
+        return self.state is State.IDLE and not self.unanswered and not self._decoder.buffered_bytes
+
     def receive_data(self, data: bytes) -> None:
         """
         Take bytes off the socket, in any pieces.
