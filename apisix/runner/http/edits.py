@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and values as a view on the frame, with an overlay of edits: how they are changed, and what is sent."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from multidict import MutableMultiMapping
+
+from apisix.runner.http.views import MISSING, EntriesView
+
+if TYPE_CHECKING:
+    from multidict._abc import MDArg
+
+_T = TypeVar("_T")
+
+
+class EditableEntries(EntriesView, MutableMultiMapping[str]):
+    """
+    The entries of a message as a mutable multidict that knows what was changed.
+
+    Whatever decides by one name alone stays in the overlay. Every method is overridden, as in EntriesView.
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    def _check(key: str, value: str) -> None:
+        """Refuse what can't be sent."""
+        raise NotImplementedError
+
+    def _check_repeats(self, pairs: Iterable[tuple[str, str]], *, onto_present: bool) -> None:
+        """Refuse a second value where the protocol knows one only. `onto_present`: the pairs come on top of what is there."""
+
+    # Editing.
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self._check(key, value)
+        identity = self._identity(key)
+        md = self._all
+        if md is None:
+            overlay = self._overlay
+            if overlay is None:
+                self._overlay = {identity: (key, value)}
+                return
+            if overlay.get(identity, MISSING) is not None:
+                overlay[identity] = (key, value)
+                return
+            # Deleted and set again: it moves to the end, which the overlay can't tell.
+            md = self._materialise()
+        md[key] = value
+        self._touch(identity)
+
+    def __delitem__(self, key: str) -> None:
+        if self._first(key) is None:
+            raise KeyError(key)
+        self._delete(key)
+
+    def _delete(self, key: str) -> None:
+        self._touch(self._identity(key))
+        if self._all is not None:
+            self._all.popall(key, None)
+
+    def _touch(self, identity: str) -> None:
+        if self._overlay is None:
+            self._overlay = {}
+        self._overlay[identity] = None
+
+    def add(self, key: str, value: str) -> None:
+        """Add a value to a name, after those that it has."""
+        self._check(key, value)
+        if self._first(key) is None:
+            self[key] = value
+            return
+        self._check_repeats(((key, value),), onto_present=True)
+        self._materialise().add(key, value)
+        self._touch(self._identity(key))
+
+    @overload
+    def setdefault(self, key: str, default: str) -> str: ...
+    @overload
+    def setdefault(self, key: str, default: None = None) -> str: ...
+    def setdefault(self, key: str, default: str | None = None) -> str:
+        """Return the first value of a name, after setting it to the default where there is none."""
+        value = self._first(key)
+        if value is None:
+            value = cast("str", default)  # None is refused by the check
+            self[key] = value
+        return value
+
+    @overload
+    def popone(self, key: str) -> str: ...
+    @overload
+    def popone(self, key: str, default: _T) -> str | _T: ...
+    def popone(self, key: str, default: object = MISSING) -> object:
+        """Remove the first value of a name and return it. Raises: KeyError: there is none, and no default."""
+        values = self._values(key)
+        if not values:
+            return self._or_default(None, key, default)
+        if len(values) == 1:
+            self._delete(key)
+        else:
+            self._check_repeats([(key, value) for value in values[1:]], onto_present=False)
+            self._materialise().popone(key)
+            self._touch(self._identity(key))
+        return values[0]
+
+    if not TYPE_CHECKING:  # the inherited signature is the right one
+        pop = popone
+
+    @overload
+    def popall(self, key: str) -> list[str]: ...
+    @overload
+    def popall(self, key: str, default: _T) -> list[str] | _T: ...
+    def popall(self, key: str, default: object = MISSING) -> object:
+        """Remove all values of a name and return them. Raises: KeyError: there are none, and no default."""
+        values = self._values(key)
+        if values:
+            self._delete(key)
+        return self._or_default(values or None, key, default)
+
+    def popitem(self) -> tuple[str, str]:
+        """Remove the last name and value and return them. Raises: KeyError: nothing is there."""
+        md = self._materialise()
+        if not md:
+            raise KeyError(f"no {type(self).__name__.lower()} are left")
+        last = list(md.keys())[-1]
+        self._check_repeats([(last, value) for value in md.getall(last)[:-1]], onto_present=False)
+        self._touch(self._identity(last))
+        return md.popitem()
+
+    def clear(self) -> None:
+        """Remove everything."""
+        md = self._materialise()
+        for key in md:
+            self._touch(self._identity(key))
+        md.clear()
+
+    def extend(self, arg: "MDArg[str]" = None, /, **kwargs: str) -> None:
+        """Add all names and values, after those that are there."""
+        pairs = self._pairs(arg, kwargs)
+        self._check_repeats(pairs, onto_present=True)
+        for key, value in pairs:
+            self.add(key, value)
+
+    def merge(self, arg: "MDArg[str]" = None, /, **kwargs: str) -> None:
+        """Add those names and values whose name is not there yet."""
+        self.extend([(key, value) for key, value in self._pairs(arg, kwargs) if key not in self])
+
+    def update(self, arg: "MDArg[str]" = None, /, **kwargs: str) -> None:
+        """Set all names and values, in the place of those that have the same names."""
+        pairs = self._pairs(arg, kwargs)
+        identities = {self._identity(key) for key, _ in pairs}
+        if len(identities) == len(pairs):
+            for key, value in pairs:
+                self[key] = value
+            return
+        self._check_repeats(pairs, onto_present=False)
+        self._materialise().update(pairs)
+        for identity in identities:
+            self._touch(identity)
+
+    def _pairs(self, arg: Any, kwargs: dict[str, str]) -> list[tuple[str, str]]:
+        """Return what a method like dict.update was given as checked pairs, before any of it takes effect."""
+        pairs = list(self._multidict(arg, **kwargs).items())
+        for key, value in pairs:
+            self._check(key, value)
+        return pairs
+
+    # Sending.
+
+    def changes(self) -> list[tuple[str, str | None]]:
+        """
+        Return the edits: for each name whose values are not those that came, all its values, or None where it was deleted.
+
+        Names are returned as they compare, so headers in lower case. Source: gateway contract, 5.2 and 5.5.
+        """
+        if not self._overlay:
+            return []
+        md = self._all
+        changed: list[tuple[str, str | None]] = []
+        for identity, edit in self._overlay.items():
+            before = self._originals(identity)
+            now = md.getall(identity, []) if md is not None else [edit[1]] if edit is not None else []
+            if now == before:
+                continue
+            if now:
+                changed.extend((identity, value) for value in now)
+            else:
+                changed.append((identity, None))
+        return changed
+
+    def changed(self, key: str) -> bool:
+        """Tell whether the values of one name are not those that came."""
+        identity = self._identity(key)
+        overlay = self._overlay
+        return overlay is not None and identity in overlay and self._values(key) != self._originals(identity)

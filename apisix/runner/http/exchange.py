@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What requests and responses have in common: the accessors for what has to be fetched from the gateway."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from multidict import MultiDict
+
+from apisix.runner.errors import BodyError, UnsupportedEdit
+from apisix.runner.http.asking import Answers, Asking, Info
+from apisix.runner.http.bodies import body_form, body_json, body_text, refuse_too_long
+from apisix.runner.http.headers import Headers
+from apisix.runner.wire.messages import ReqBody, RespBody, Var
+
+
+class Exchange:
+    """
+    The base of `Request` and `Response`.
+
+    What has to be fetched is a call, with a twin that begins with `a` for coroutines: the plain one waits there and then,
+    which in a coroutine would stop the worker, so there it raises WrongContext. Answers are kept; what the class of a plugin
+    names in `needs` is there before its hook runs, and then both forms answer at once.
+    """
+
+    __slots__ = ("_answers", "_asking", "_body", "_context", "_headers")
+
+    _kind: ClassVar[str]
+    _body_info: ClassVar[ReqBody | RespBody]
+
+    _asking: Asking
+    # Made when first needed: most calls ask nothing, share nothing and look at few headers.
+    _answers: Answers | None
+    _context: dict[str, Any] | None
+    _body: bytes | None
+
+    @property
+    def headers(self) -> Headers:
+        """The headers."""
+        raise NotImplementedError
+
+    def _content_length(self) -> str | None:
+        """Return the content-length that came."""
+        raise NotImplementedError
+
+    def _decoded(self, body: bytes) -> bytes:
+        """Return a body that was fetched or assigned as `read` gives it."""
+        return body
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """A dict that the plugins of one chain share, empty when the chain begins."""
+        context = self._context
+        if context is None:
+            context = self._context = {}
+        return context
+
+    # The body.
+
+    def read(self) -> bytes:
+        """
+        Return the body, b"" where there is none. An assigned body is returned as it is.
+
+        Raises:
+            WrongContext: it is not there yet, and this is a coroutine: `await aread()`.
+            BodyError: it is too long to be handed over, or can't be decoded.
+        """
+        return self._decoded(self._raw("read"))
+
+    async def aread(self) -> bytes:
+        """Do the same as `read` in a coroutine."""
+        return self._decoded(await self._araw())
+
+    def text(self) -> str:
+        """
+        Return the body as text, by the charset of its content-type, UTF-8 by default.
+
+        Raises: BodyError: it is no such text. WrongContext: as `read`.
+        """
+        return body_text(self._decoded(self._raw("text")), self.headers.get("content-type", ""))
+
+    async def atext(self) -> str:
+        """Do the same as `text` in a coroutine."""
+        return body_text(await self.aread(), self.headers.get("content-type", ""))
+
+    def json(self) -> Any:
+        """
+        Return what the body says as JSON, whatever its content-type.
+
+        Raises: BodyError: it is no JSON. WrongContext: as `read`.
+        """
+        return body_json(self._decoded(self._raw("json")))
+
+    async def ajson(self) -> Any:
+        """Do the same as `json` in a coroutine."""
+        return body_json(await self.aread())
+
+    def form(self) -> MultiDict[str]:
+        """
+        Return the fields of a form body (`application/x-www-form-urlencoded`).
+
+        Raises: BodyError: it is of another type, or has too many fields. WrongContext: as `read`.
+        """
+        return body_form(self._decoded(self._raw("form")), self.headers.get("content-type", ""))
+
+    async def aform(self) -> MultiDict[str]:
+        """Do the same as `form` in a coroutine."""
+        return body_form(await self.aread(), self.headers.get("content-type", ""))
+
+    def _raw(self, accessor: str) -> bytes:
+        if self._body is not None:
+            return self._body
+        answers = self._cache()
+        info = self._body_info
+        if info not in answers:
+            refuse_too_long(self._kind, self._content_length())
+        return answers.get(info, f"{self._kind}.{accessor}()") or b""
+
+    async def _araw(self) -> bytes:
+        if self._body is not None:
+            return self._body
+        answers = self._cache()
+        info = self._body_info
+        if info not in answers:
+            refuse_too_long(self._kind, self._content_length())
+        return await answers.aget(info) or b""
+
+    # Variables.
+
+    def var(self, name: str) -> str | None:
+        """
+        Return a variable of nginx or APISIX, such as `request_id`, `consumer_name` or `arg_id`; None where it is not set.
+
+        Raises: WrongContext: it is not there yet, and this is a coroutine: `await avar(name)`.
+        """
+        return _text(self._cache().get(Var(name), f"{self._kind}.var({name!r})"))
+
+    async def avar(self, name: str) -> str | None:
+        """Do the same as `var` in a coroutine."""
+        return _text(await self._cache().aget(Var(name)))
+
+    def prefetch(self, needs: Sequence[str]) -> None:
+        """
+        Fetch what is needed, back to back: "body", or names of variables. What is there already is not asked for.
+
+        A body that is too long to cross is left out: reading it raises, at the line that reads.
+        """
+        infos = self._missing(needs)
+        if infos:
+            self._cache().fetch(infos)
+
+    async def aprefetch(self, needs: Sequence[str]) -> None:
+        """Do the same as `prefetch` in a coroutine."""
+        infos = self._missing(needs)
+        if infos:
+            await self._cache().afetch(infos)
+
+    def _missing(self, needs: Sequence[str]) -> list[Info]:
+        answers = self._cache()
+        infos: list[Info] = []
+        for need in needs:
+            if need != "body":
+                info: Info = Var(need)
+            elif self._body is None:
+                info = self._body_info
+                try:
+                    refuse_too_long(self._kind, self._content_length())
+                except BodyError:
+                    continue
+            else:
+                continue
+            if info not in answers:
+                infos.append(info)
+        return infos
+
+    def _cache(self) -> Answers:
+        answers = self._answers
+        if answers is None:
+            answers = self._answers = Answers(self._asking)
+        return answers
+
+
+def _text(answer: bytes | None) -> str | None:
+    return None if answer is None else answer.decode("utf-8", "surrogateescape")
+
+
+def forbid_assignment(cls: type, reasons: dict[str, str]) -> None:
+    """
+    Give read-only properties a setter that raises UnsupportedEdit with a reason.
+
+    Done to the finished class, so that type checkers still see properties without a setter and mark the line.
+    """
+
+    def setter(name: str, reason: str) -> Callable[[object, object], None]:
+        def refuse(self: object, value: object) -> None:
+            raise UnsupportedEdit(f"{cls.__name__.lower()}.{name} can't be assigned: {reason}")
+
+        return refuse
+
+    for name, reason in reasons.items():
+        setattr(cls, name, getattr(cls, name).setter(setter(name, reason)))

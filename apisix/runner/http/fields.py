@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may stand in a header or an argument, and which headers may not be sent on."""
+
+from collections.abc import Iterable
+from typing import Final
+
+# Framing belongs to the gateway. It filters none of these from a Stop, and the article's own sample echoes the request's
+# content-length. Source: design 5.
+STOP_DROPS: Final = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "te", "upgrade"})
+
+# The ten that the gateway ignores in `Rewrite.resp_headers`. Source: gateway contract, 5.4.
+REWRITE_IGNORES: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "location",
+        "server",
+        "www-authenticate",
+        "content-encoding",
+        "content-type",
+        "content-location",
+        "content-language",
+    }
+)
+
+
+def check_text(what: str, text: object) -> None:
+    """
+    Refuse what can't be sent as a name or a value of a header or an argument.
+
+    Args: what: how the error names it, such as "a header's value".
+    Raises: TypeError: it is no str. ValueError: it holds a surrogate that stands for no byte.
+    """
+    if not isinstance(text, str):
+        hint = f", write str({text!r})" if isinstance(text, int | float) else ", decode it" if isinstance(text, bytes) else ""
+        raise TypeError(f"{what} must be a str, got {type(text).__name__}{hint}")
+    if not text.isascii():
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{what} can't be sent: {error}") from None
+
+
+def check_header(name: object, value: object) -> None:
+    """
+    Refuse what can't be sent as a header, or would become two.
+
+    Raises: TypeError: name or value is no str. ValueError: the name is empty, or one holds CR, LF or NUL.
+    """
+    check_text("a header's name", name)
+    check_text(f"the value of header {name!r}", value)
+    assert isinstance(name, str)  # noqa: S101  for the type checker: check_text has made sure
+    assert isinstance(value, str)  # noqa: S101
+    if not name:
+        raise ValueError("a header's name can't be empty")
+    for what, text in (("a header's name", name), (f"the value of header {name!r}", value)):
+        # The value is not shown: it may be a secret, and errors end up in logs.
+        if "\r" in text or "\n" in text or "\0" in text:
+            raise ValueError(f"{what} must not contain CR, LF or NUL: it would become another header")
+
+
+def sendable_headers(headers: Iterable[tuple[str, str]], drop: frozenset[str] = STOP_DROPS) -> list[tuple[str, str]]:
+    """
+    Return the headers of an answer to the client that may be sent, checked.
+
+    Raises: TypeError, ValueError: as check_header; a plain multidict lets everything in.
+    """
+    kept = []
+    for name, value in headers:
+        # One pass in C says that a pair is harmless; what fails it is looked at closely.
+        if not (isinstance(name, str) and isinstance(value, str) and name and name.isprintable() and value.isprintable()):
+            check_header(name, value)
+        if name.lower() not in drop:
+            kept.append((name, value))
+    return kept

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headers and arguments, as an author edits them."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from multidict import CIMultiDict, MultiDict
+
+from apisix.runner.errors import UnsupportedEdit
+from apisix.runner.http.edits import EditableEntries
+from apisix.runner.http.fields import REWRITE_IGNORES, check_header, check_text
+
+
+class Headers(EditableEntries):
+    """
+    Headers whose names may repeat: a CIMultiDict that refuses CR, LF and NUL at the line that tries.
+
+    >>> headers = Headers()
+    >>> headers["Set-Cookie"] = "a=1"
+    >>> headers.add("set-cookie", "b=2")
+    >>> headers.getall("SET-COOKIE")
+    ['a=1', 'b=2']
+    """
+
+    __slots__ = ()
+
+    _ignore_case: ClassVar[bool] = True
+    _multidict: ClassVar[type[MultiDict[str]]] = CIMultiDict
+
+    @staticmethod
+    def _identity(key: str) -> str:
+        if not isinstance(key, str):
+            raise TypeError(f"a header's name must be a str, got {type(key).__name__}")
+        return str.lower(key)
+
+    @staticmethod
+    def _check(key: str, value: str) -> None:
+        # What is printable needs no closer look: no control characters, no surrogates. One pass in C, 40 ns.
+        if not (isinstance(key, str) and isinstance(value, str) and key and key.isprintable() and value.isprintable()):
+            check_header(key, value)
+
+
+class RequestHeaders(Headers):
+    """
+    The headers of a request: one value a name, because the protocol can't repeat one.
+
+    A name that came with several values keeps them until it is edited. Setting a header to "" reads back as "", and reaches
+    no upstream: the gateway takes it for a deletion. Source: gateway contract, 5.2.
+    """
+
+    __slots__ = ()
+
+    def _check_repeats(self, pairs: Iterable[tuple[str, str]], *, onto_present: bool) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            identity = self._identity(key)
+            if identity in seen or (onto_present and key in self):
+                raise UnsupportedEdit(
+                    f"request header {key!r} would have more than one value, which the protocol can't send: "
+                    f"join the values, or assign the one that shall reach the upstream"
+                )
+            seen.add(identity)
+
+
+class ClientHeaders(Headers):
+    """Headers to set on the client's response while the request goes on; the ten that the gateway ignores are refused."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _check(key: str, value: str) -> None:
+        Headers._check(key, value)
+        if key.lower() in REWRITE_IGNORES:
+            raise UnsupportedEdit(
+                f"the gateway ignores {key!r} among a request's response_headers: set it in ext-plugin-post-resp, or answer with a Reply"
+            )
+
+
+class Args(EditableEntries):
+    """
+    The query's arguments: a MultiDict. An argument without value (`?flag`) reads as "".
+
+    >>> args = Args()
+    >>> args.add("id", "1")
+    >>> args.add("id", "2")
+    >>> list(args.items())
+    [('id', '1'), ('id', '2')]
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    def _check(key: str, value: str) -> None:
+        if not (isinstance(key, str) and isinstance(value, str) and key.isascii() and value.isascii()):
+            check_text("an argument's name", key)
+            check_text(f"the value of argument {key!r}", value)

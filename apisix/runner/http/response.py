@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An upstream's response, as plugins see and edit it."""
+
+from http import HTTPStatus
+from typing import ClassVar, Final
+
+from apisix.runner.http.asking import Asking
+from apisix.runner.http.bodies import checked_body
+from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, decode_body
+from apisix.runner.http.exchange import Exchange, forbid_assignment
+from apisix.runner.http.fields import sendable_headers
+from apisix.runner.http.headers import Headers
+from apisix.runner.http.phase import Phase
+from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status
+from apisix.runner.wire.messages import HTTPRespCallReq, HTTPRespCallResp, RespBody
+
+# Source: gateway contract, 7.
+_HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding"})
+_OF_THE_BODY: Final = ("content-length", "content-encoding")
+_HOP_BY_HOP_AND_LENGTH: Final = _HOP_BY_HOP | {"content-length"}
+_PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
+
+
+class Response(Exchange):
+    """
+    An upstream's response, on its way to the client.
+
+    Assign and delete to edit it: `response.status = 404`, `response.headers["x-a"] = "1"`, `response.body = b"..."`.
+    Assigning a body deletes the headers content-length and content-encoding, since they speak of the old one; set
+    content-encoding afterwards where the new one is compressed.
+
+    Args:
+        message: what the gateway sent.
+        asking: the I/O for what has to be fetched.
+        route_key: the key of the route's configuration; None where the gateway does not send one.
+        phase: when this happens.
+        max_decompressed_bytes: how long a body may become when its content-encoding is undone.
+    """
+
+    __slots__ = ("_max_decompressed_bytes", "_message", "_phase", "_route_key", "_status")
+
+    _kind: ClassVar[str] = "response"
+    _body_info: ClassVar[RespBody] = RespBody()
+
+    _headers: Headers | None
+
+    def __init__(
+        self,
+        message: HTTPRespCallReq,
+        asking: Asking,
+        *,
+        route_key: str | None = None,
+        phase: Phase = Phase.POST_RESP,
+        max_decompressed_bytes: int = DEFAULT_MAX_DECOMPRESSED_BYTES,
+    ) -> None:
+        self._message = message
+        self._asking = asking
+        self._phase = phase
+        self._route_key = route_key
+        self._max_decompressed_bytes = max_decompressed_bytes
+        self._status = 0
+        self._answers = self._headers = self._body = self._context = None
+
+    @property
+    def id(self) -> int:
+        """The gateway's number of the call."""
+        return self._message.id
+
+    @property
+    def phase(self) -> Phase:
+        """When this happens."""
+        return self._phase
+
+    @property
+    def route_key(self) -> str | None:
+        """The key of the route's configuration; None where there is none."""
+        return self._route_key
+
+    @property
+    def status(self) -> int:
+        """
+        The status.
+
+        Raises: on assignment, TypeError: it is no int. ValueError: it is not between 200 and 999.
+        """
+        return self._status or self._message.status
+
+    @status.setter
+    def status(self, status: int) -> None:
+        self._status = checked_status(status)
+
+    @property
+    def headers(self) -> Headers:
+        """The headers, a CIMultiDict; names may repeat."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = Headers(self._message.headers)
+        return headers
+
+    @property
+    def body(self) -> bytes:
+        """
+        The body: what was assigned, else what `read()` gives.
+
+        Raises:
+            WrongContext, BodyError: as `read()`.
+            UnsupportedEdit: on assignment, it is empty, or longer than a frame. TypeError: it is not bytes.
+        """
+        return self.read()
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self._body = checked_body("response", body)
+        for name in _OF_THE_BODY:
+            self.headers.popall(name, None)
+
+    def read(self, *, decode: bool = True) -> bytes:
+        """
+        Return the body, b"" where there is none, decompressed by its content-encoding unless `decode` is False.
+
+        Raises:
+            WrongContext: it is not there yet, and this is a coroutine: `await aread()`.
+            BodyError: it is too long to be handed over, its content-encoding is unknown, or it becomes too long.
+        """
+        body = self._raw("read")
+        return self._decoded(body) if decode else body
+
+    async def aread(self, *, decode: bool = True) -> bytes:
+        """Do the same as `read` in a coroutine."""
+        body = await self._araw()
+        return self._decoded(body) if decode else body
+
+    def _decoded(self, body: bytes) -> bytes:
+        if not body:
+            return body
+        # What came is described by the headers that came, what was assigned by those that are set now.
+        headers = Headers(self._message.headers) if self._body is None else self.headers
+        codings = headers.getall("content-encoding", None)
+        return decode_body(body, ",".join(codings), self._max_decompressed_bytes) if codings else body
+
+    def _content_length(self) -> str | None:
+        return Headers(self._message.headers).get("content-length")
+
+    # The runner's side.
+
+    def copy(self) -> "Response":
+        """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
+        twin = Response.__new__(Response)
+        twin._message = self._message
+        twin._asking = self._asking
+        twin._phase = self._phase
+        twin._route_key = self._route_key
+        twin._max_decompressed_bytes = self._max_decompressed_bytes
+        twin._status = self._status
+        twin._body = self._body
+        twin._answers = self._cache()
+        twin._context = self.context
+        twin._headers = None if self._headers is None else self._headers.copy()
+        return twin
+
+    def to_message(self, reply: Reply | None = None) -> HTTPRespCallResp:
+        """
+        Return what the gateway is told.
+
+        Always the complete list of headers: with an empty one the gateway copies the upstream's, less content-type,
+        content-encoding and others. Source: gateway contract, 7.
+
+        Raises: TypeError, ValueError: a header of the reply can't be sent.
+        """
+        message = self._message
+        if reply is not None:
+            return _replacement(message.id, reply)
+        status = 0 if self._status == message.status else self._status
+        return HTTPRespCallResp(message.id, status, self._complete_headers(), self._body or b"")
+
+    def _complete_headers(self) -> list[tuple[str, str]]:
+        drop = _HOP_BY_HOP
+        if self._headers is None:
+            pairs = [(name, value or "") for name, value in self._message.headers.decoded()]
+        else:
+            pairs = list(self._headers.items())
+            # A length that an author made up would cut the body short or leave the client waiting.
+            if self._body is not None or self._headers.changed("content-length"):
+                drop = _HOP_BY_HOP_AND_LENGTH
+        kept = [pair for pair in pairs if pair[0].lower() not in drop]
+        if not kept and len(self._message.headers):
+            # An empty list would bring back all of the upstream's. This one is nginx's default anyway.
+            kept.append(("content-type", TEXT_TYPE))
+        return kept
+
+
+def _replacement(call_id: int, reply: Reply) -> HTTPRespCallResp:
+    """Return a reply that leaves nothing of the upstream's response: an empty body or list of headers would bring it back."""
+    body = reply.body
+    headers = sendable_headers(reply.headers.items())
+    if not body:
+        body = f"{reply.status} {_PHRASES.get(reply.status, 'status')}\n".encode()
+        headers = [pair for pair in headers if pair[0].lower() not in ("content-type", "content-encoding")]
+        headers.append(("content-type", TEXT_TYPE))
+    elif "content-type" not in reply.headers:
+        headers.append(("content-type", "application/octet-stream"))
+    return HTTPRespCallResp(call_id, reply.status, headers, body)
+
+
+forbid_assignment(
+    Response,
+    {
+        "id": "it is the gateway's number of the call",
+        "phase": "it says when this happens",
+        "route_key": "it says which configuration runs",
+        "headers": 'edit them in place, as in response.headers["x-a"] = "1" or response.headers.update(...)',
+        "context": "the plugins of one chain share it; edit it in place",
+    },
+)
