@@ -12,7 +12,7 @@ LICENCE = "# SPDX-License-Identifier: Apache-2.0\n"
 
 def generate(target: Path) -> None:
     """Run flatc, of the same environment as this Python, and put the licence on top of each file."""
-    subprocess.run([Path(sys.executable).with_name("flatc"), "--python", "-o", target, SCHEMA], check=True)  # noqa: S603  fixed words
+    subprocess.run([Path(sys.executable).with_name("flatc"), "--python", "-o", target, SCHEMA], check=True)
     for path in target.glob("A6/**/*.py"):
         path.write_text(LICENCE + path.read_text())
 
