@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Write Apache APISIX plugins in Python.
+
+What an author needs stands here, and is loaded when it is first used: the supervisor imports this package too, and
+must be listening long before a plugin is needed.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apisix.runner.http.reply import Reply
+    from apisix.runner.http.request import Request
+    from apisix.runner.http.response import Response
+    from apisix.runner.plugin.plugin import Plugin
+
+__all__ = ["Plugin", "Reply", "Request", "Response", "__version__"]
+
+__version__ = "1.0.0.dev0"
+
+_homes = {
+    "Plugin": "apisix.runner.plugin.plugin",
+    "Reply": "apisix.runner.http.reply",
+    "Request": "apisix.runner.http.request",
+    "Response": "apisix.runner.http.response",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _homes.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

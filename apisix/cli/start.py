@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apisix-runner start`: read the settings and become the supervisor."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.setting_kinds import SWITCH
+from apisix.runner.settings import SETTINGS, Settings, default_config_file, load
+
+CONFIG_VARIABLE = "APISIX_RUNNER_CONFIG"
+
+
+def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
+    """
+    Read the arguments of `start` where they are plain: known flags with their values.
+
+    Returns: flags by the name of the setting; None where click should have a look (help, a mistake, another command).
+    """
+    if not arguments or arguments[0] != "start":
+        return None
+    rows = {row.flag: row for row in SETTINGS if row.flag}
+    flags: dict[str, object] = {}
+    rest = iter(arguments[1:])
+    for argument in rest:
+        flag, has_value, value = argument.partition("=")
+        row = rows.get(flag)
+        if row is None and flag != "--config":
+            return None
+        if row is not None and row.kind is SWITCH:
+            if has_value:
+                return None
+            flags[row.name] = True
+            continue
+        if not has_value:
+            value = next(rest, "")
+        if not value or (value.startswith("-") and not has_value):
+            return None
+        if row is None:
+            flags["config"] = value
+        elif row.kind.separator is not None:
+            earlier = flags.get(row.name, ())
+            flags[row.name] = (*earlier, value) if isinstance(earlier, tuple) else (value,)
+        else:
+            flags[row.name] = value
+    return flags
+
+
+def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """
+    Load the settings from the file that the flags or the environment name, or the default one.
+
+    Raises: SettingsError: as `load`.
+    """
+    named = flags.get("config") or environ.get(CONFIG_VARIABLE)
+    return load(Path(str(named)) if named else default_config_file(), flags, environ)
+
+
+def start(flags: Mapping[str, object]) -> int:
+    """Run the supervisor until it is told to stop. Returns: the exit status, 2 where a setting is wrong."""
+    try:
+        settings = gather(flags, os.environ)
+    except SettingsError as error:
+        print(f"apisix-runner: {error}", file=sys.stderr)
+        return 2
+    from apisix.runner.server.supervisor import run  # late: a mistake in the settings needs no server
+
+    return run(settings)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+How the text of a setting becomes its value.
+
+Settings come as text from everywhere: flags, the environment, and the configuration file, whose scalars are taken as
+they are written. So `0660` is octal and `on` a switch wherever they stand, and each kind has one reader.
+"""
+
+import os.path
+import re
+from collections.abc import Callable
+
+import msgspec
+
+
+class Kind(msgspec.Struct, frozen=True, eq=False):
+    """
+    A kind of value.
+
+    Attributes:
+        allowed: what may be written, to stand behind "must be". {} is where the bounds of the type, or its words, go.
+        read: turns text into what msgspec converts to the setting's type; ValueError where it can't. The second
+            argument is the directory that relative paths start from.
+        unit: of the value, for the documentation.
+        separator: between the items of a list that is written as one text; None where the value is no list.
+    """
+
+    allowed: str
+    read: Callable[[str, str], object]
+    unit: str = ""
+    separator: str | None = None
+
+
+class Given(msgspec.Struct, frozen=True):
+    """
+    What somebody wrote for a setting.
+
+    Attributes:
+        text: the text, or several where it is a list.
+        where: the place, as an error names it.
+        base: the directory that relative paths start from.
+    """
+
+    text: str | tuple[str, ...]
+    where: str
+    base: str
+
+
+SECONDS_PER = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+BYTES_PER = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+_amount = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+
+
+def _split_amount(text: str) -> tuple[str, str]:
+    match = _amount.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return match[1], match[2]
+
+
+def read_text(text: str, _base: str) -> str:
+    """Return the text. Raises: ValueError: it is empty, or holds a control character."""
+    if not text or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def read_path(text: str, base: str) -> str:
+    """Return an absolute path. Raises: ValueError: as `read_text`."""
+    return os.path.normpath(os.path.join(base, read_text(text, base)))
+
+
+def read_socket(text: str, base: str) -> str:
+    """Return the path of a socket, without the `unix:` that the gateway writes before it. Raises: ValueError: it is relative."""
+    path = read_text(text, base).removeprefix("unix:")
+    if not os.path.isabs(path):
+        raise ValueError(text)
+    return path
+
+
+def read_choice(text: str, _base: str) -> str:
+    """Return one of a few words, whose case does not matter."""
+    return text.lower()
+
+
+def read_level(text: str, _base: str) -> str:
+    """Return a level's name as the gateway spells it: Python's `WARNING` is `warn`."""
+    return {"warning": "warn"}.get(text.lower(), text.lower())
+
+
+def read_count(text: str, _base: str) -> str:
+    """Return a whole number, still as text: msgspec converts it and holds its bounds. Raises: ValueError: it is something else."""
+    if text.isascii() and text.isdecimal():
+        return text
+    raise ValueError(text)
+
+
+def read_count_or_auto(text: str, base: str) -> str:
+    """Return a whole number as `read_count` does, or "auto"."""
+    return "auto" if text.lower() == "auto" else read_count(text, base)
+
+
+def read_duration(text: str, _base: str) -> float:
+    """Return seconds: `2`, `0.5`, `500ms`, `2s`, `1m`, `1h`. Raises: ValueError: it is something else."""
+    number, unit = _split_amount(text)
+    if unit.lower() not in SECONDS_PER:
+        raise ValueError(text)
+    return float(number) * SECONDS_PER[unit.lower()]
+
+
+def read_size(text: str, _base: str) -> int:
+    """Return bytes: `65536`, `64KiB`, `1.5MiB`, `2GiB`. Raises: ValueError: it is something else."""
+    number, unit = _split_amount(text)
+    if unit.lower() not in BYTES_PER:
+        raise ValueError(text)
+    return int(float(number) * BYTES_PER[unit.lower()])
+
+
+def read_mode(text: str, _base: str) -> int:
+    """Return the mode of a file, written in octal as chmod takes it. Raises: ValueError: it is something else."""
+    return int(read_count(text.lower().removeprefix("0o"), _base), 8)
+
+
+def read_switch(text: str, _base: str) -> bool:
+    """Return what a switch says. Raises: ValueError: neither yes nor no."""
+    word = text.lower()
+    if word in {"true", "yes", "on", "1"}:
+        return True
+    if word in {"false", "no", "off", "0"}:
+        return False
+    raise ValueError(text)
+
+
+TEXT = Kind("a text without control characters", read_text)
+NAMES = Kind("a list of names, or one text with commas between them", read_text, separator=",")
+PATH = Kind("a path", read_path)
+DIRECTORIES = Kind(f"a list of directories, or one text with {os.pathsep} between them", read_path, separator=os.pathsep)
+SOCKET = Kind("an absolute path, with or without unix: before it", read_socket)
+CHOICE = Kind("one of {}", read_choice)
+LEVEL = Kind("one of {}", read_level)
+COUNT = Kind("a whole number{}", read_count)
+COUNT_OR_AUTO = Kind("auto or a whole number{}", read_count_or_auto)
+DURATION = Kind("a duration{}: seconds, or as in 500ms, 2s, 1m, 1h", read_duration, unit="seconds")
+SIZE = Kind("a size{}: bytes, or as in 64KiB, 64MiB, 2GiB", read_size, unit="bytes")
+MODE = Kind("a file mode in octal, as in 0660", read_mode)
+SWITCH = Kind("true or false", read_switch)
