@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-if TYPE_CHECKING:
-    from apisix.runner.http.phase import Phase
-    from apisix.runner.plugin.plugin_type import PluginType
-
-OnError = Literal["refuse", "pass", "degrade"]
+from apisix.runner.errors import ChainRefused
+from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.check import is_coroutine_function
+from apisix.runner.plugin.configuration import without_values
+from apisix.runner.plugin.plugin import OnError
+from apisix.runner.plugin.plugin_type import PluginType, Problem
+from apisix.runner.plugin.registry import Registry
 
 
 @dataclass(slots=True)
@@ -30,8 +33,8 @@ class Link:
     on_error: OnError | None
     plugin_type: PluginType
     instance: object
-    setup: Callable[[], Awaitable[None]] | None = None
-    close: Callable[[], Awaitable[None]] | None = None
+    setup: Callable[[], Coroutine[object, object, None]] | None = None
+    close: Callable[[], Coroutine[object, object, None]] | None = None
 
 
 @dataclass(slots=True)
@@ -47,3 +50,89 @@ class Chain:
     phase: Phase | None = None
     key: str | None = None
     refusal: str | None = None
+
+
+def build_chain(registry: Registry, conf: Sequence[tuple[str, str]], key: str | None, *, response: bool) -> Chain:
+    """
+    Make and configure the plugins that a route names, one instance for each entry.
+
+    Never raises for what a route or a plugin does wrong: the chain's `refusal` then holds all the reasons.
+
+    Args:
+        conf: names and values, in the gateway's order.
+        key: the configuration's key, which tells the phase; None from old gateways.
+        response: whether the chain is for the response phase.
+    """
+    phase = Phase.POST_RESP if response else phase_of(key)
+    links, reasons = [], []
+    for number, (name, value) in enumerate(conf, 1):
+        try:
+            links.append(_build_link(registry, name, value, phase, response))
+        except ChainRefused as refused:
+            reasons.append(f"plugin {number} of {len(conf)}, {name}: {refused}")
+    if reasons:
+        return Chain((), phase, key, "\n".join(reasons))
+    return Chain(tuple(links), phase, key)
+
+
+def phase_of(key: str | None) -> Phase | None:
+    """
+    Read the phase out of a configuration's key; None where it has none.
+
+    Source: gateway contract, 3: `conf_type#conf_id#plugin-name#conf_version`.
+    """
+    parts = (key or "").rsplit("#", 2)
+    return Phase(parts[1]) if len(parts) == 3 and parts[1] in list(Phase) else None
+
+
+def _build_link(registry: Registry, name: str, value: str, phase: Phase | None, response: bool) -> Link:
+    """
+    Configure one plugin.
+
+    Raises: ChainRefused: it can't be; the text says why.
+    """
+    found = registry.get(name)
+    if found is None:
+        near = registry.suggest(name)
+        raise ChainRefused("there is no plugin of this name" + (f"; did you mean {near}?" if near else ""))
+    if isinstance(found, Problem):
+        raise ChainRefused(f"it could not be loaded: {found}")
+    hook_name = ("on_response" if response else "on_request") if found.generation == "Plugin" else "filter"
+    if hook_name not in found.hooks or (response and found.generation != "Plugin"):
+        raise ChainRefused(_missing_hook(found, phase, response))
+    config = found.reader.read(value)
+    try:
+        return _LINKERS[found.generation](found, config, hook_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an author's __init__ or config() may raise anything, SystemExit too
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
+        line = frames[-1].lineno if frames else found.source.line
+        text = without_values(str(error), value)
+        raise ChainRefused(f"it can't be set up: {type(error).__name__}: {text} ({found.source.file}:{line})") from None
+
+
+def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str:
+    """Say which hook a plugin lacks for the phase, and where it may be named instead."""
+    if found.generation != "Plugin":
+        return f"it derives from {found.generation}, which has no response phase; name it under ext-plugin-pre-req or ext-plugin-post-req"
+    if response:
+        return (
+            "it has no on_response, so it can't stand under ext-plugin-post-resp; name it under ext-plugin-pre-req or ext-plugin-post-req"
+        )
+    return f"it has no on_request, so it can't stand under {phase or 'a request phase'}; name it under ext-plugin-post-resp"
+
+
+def _link_plugin(found: PluginType, config: object, hook_name: str) -> Link:
+    """Make an instance of the new generation."""
+    instance = found.cls()
+    instance.config = config
+    hook = getattr(instance, hook_name)
+    setup, close = getattr(instance, "setup", None), getattr(instance, "close", None)
+    is_coroutine = is_coroutine_function(hook)
+    return Link(found.name, hook, is_coroutine, found.needs, found.on_error, found, instance, setup, close)
+
+
+_LINKERS: dict[str, Callable[[PluginType, Any, str], Link]] = {
+    "Plugin": _link_plugin,
+}

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a class when it is loaded, so that a mistake in it is told then, and not by a request that goes wrong."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any, TypeGuard, get_args
+
+from apisix.runner.plugin.base import Base
+from apisix.runner.plugin.configuration import ObjectReader, Reader, TextReader, config_type_of, reader_for
+from apisix.runner.plugin.core import PluginBase
+from apisix.runner.plugin.naming import snake_case, words_of
+from apisix.runner.plugin.plugin import OnError, Plugin
+from apisix.runner.plugin.plugin_type import Generation, PluginType, Problem, Source
+
+HOOKS: dict[str, tuple[str, ...]] = {"on_request": ("self", "request"), "on_response": ("self", "response")}
+LIFECYCLE: dict[str, tuple[str, ...]] = {"setup": ("self",), "close": ("self",)}
+LEGACY_HOOKS: dict[type, dict[str, tuple[str, ...]]] = {
+    Base: {"filter": ("self", "request", "response")},
+    PluginBase: {"name": ("self",), "config": ("self", "conf"), "filter": ("self", "conf", "request", "response")},
+}
+GENERATIONS: dict[type, Generation] = {Plugin: "Plugin", Base: "Base", PluginBase: "PluginBase"}
+NAME_LENGTH = 128  # gateway contract, 3
+
+# What is wrong: the function or nothing (then the class's line is told), the reason, the advice.
+Fault = tuple[Callable[..., object] | None, str, str]
+
+
+def is_plugin_class(value: object) -> TypeGuard[type]:
+    """Tell a class that has to be checked from what else stands in a module: bases, abstract and private classes."""
+    if not isinstance(value, type) or not issubclass(value, tuple(GENERATIONS)) or value in GENERATIONS:
+        return False
+    if value.__name__.startswith("_") or inspect.isabstract(value):
+        return False
+    # A class without a hook that others are derived from is their common part, not a plugin.
+    return bool(_has_hook(value) or not value.__subclasses__())
+
+
+def check_class(cls: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
+    """
+    Return what routes may name, or all that is wrong with the class.
+
+    Args:
+        source: where the class is written.
+        stem: the file's name without suffix, where routes may mean this class by it: `Base` plugins are reached so.
+    """
+    root = next(root for root in GENERATIONS if issubclass(cls, root))
+    return _check_plugin(cls, source) if root is Plugin else _check_legacy(cls, root, source, stem)
+
+
+def _check_plugin(cls: type[Plugin[Any]], source: Source) -> PluginType | list[Problem]:
+    """Check a class of the new generation."""
+    name = cls.name if isinstance(cls.name, str) else None
+    faults = [*_attribute_faults(cls), *_hook_faults(cls, HOOKS | LIFECYCLE), *_misspelt_faults(cls), *_lifecycle_faults(cls)]
+    hooks = tuple(hook for hook in HOOKS if hasattr(cls, hook))
+    if not hooks and not faults:
+        faults.append((None, f"{cls.__name__} has no hook, so it would never do anything", _advice_without_hook(cls)))
+    reader: Reader | None = None
+    try:
+        reader = reader_for(config_type_of(cls))
+    except Exception as error:  # msgspec and pydantic raise many kinds for types that they can't read
+        advice = "Make it a dataclass, a TypedDict, a msgspec.Struct, a dict or a pydantic model"
+        faults.append((None, f"the configuration's type in {cls.__name__}(Plugin[...]) can't be used: {error}", advice))
+    if faults or reader is None or name is None:
+        return _problems(name, faults, source)
+    needs = tuple(cls.needs)
+    return PluginType(name, cls, "Plugin", source, hooks, _first_line(cls), reader, (), needs, cls.blocking, cls.on_error)
+
+
+def _check_legacy(cls: type, root: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
+    """Check a class of the two older generations."""
+    hooks = LEGACY_HOOKS[root]
+    name = (stem or snake_case(cls.__name__)) if root is Base else None
+    faults: list[Fault] = [
+        (None, f"{cls.__name__} has no {hook}({', '.join(arguments)})", _advice_for_missing(cls, hook, arguments))
+        for hook, arguments in hooks.items()
+        if not callable(getattr(cls, hook, None)) or (hook == "name" and getattr(cls, hook) is PluginBase.name)
+    ]
+    faults += _hook_faults(cls, hooks)
+    for hook in hooks:
+        function = getattr(cls, hook, None)
+        if callable(function) and is_coroutine_function(function):
+            faults.append((function, f"{cls.__name__}.{hook} is async, which {root.__name__} does not know", "Derive from apisix.Plugin"))
+    if root is PluginBase and not faults:
+        try:
+            name = cls().name()
+        except Exception as error:  # an author's code may raise anything
+            faults.append((cls.name, f"{cls.__name__}().name() raises {type(error).__name__}: {error}", "Make it return the name as a str"))  # type: ignore[attr-defined]
+        else:
+            faults.extend(_name_faults(cls, name, cls.name))  # type: ignore[attr-defined]
+    if faults or name is None:
+        return _problems(name, faults, source)
+    if root is PluginBase:
+        return PluginType(name, cls, "PluginBase", source, ("filter",), _first_line(cls), TextReader())
+    aliases = tuple(dict.fromkeys((cls.__name__, snake_case(cls.__name__))))
+    return PluginType(name, cls, "Base", source, ("filter",), _first_line(cls), ObjectReader(), aliases)
+
+
+def _problems(name: str | None, faults: list[Fault], source: Source) -> list[Problem]:
+    """Give each fault its file and line."""
+    problems = []
+    for function, reason, advice in faults:
+        code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
+        file, line = (code.co_filename, code.co_firstlineno) if code else (source.file, source.line)
+        problems.append(Problem(name, file, line, reason, advice))
+    return problems
+
+
+def _attribute_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
+    """Check `name`, `needs`, `blocking` and `on_error`."""
+    yield from _name_faults(cls, cls.name, None)
+    needs: object = cls.needs
+    if not isinstance(needs, tuple) or not all(isinstance(need, str) and need for need in needs):
+        example = f'("{needs}",)' if isinstance(needs, str) and needs else '("body", "consumer_name")'
+        yield None, f"{cls.__name__}.needs is no tuple of str", f"Write needs = {example}"
+    if not (cls.blocking is None or isinstance(cls.blocking, bool)):
+        yield None, f"{cls.__name__}.blocking is neither True, False nor None", "Leave it away, then the runner finds out"
+    if cls.on_error not in (None, *get_args(OnError)):
+        allowed = ", ".join(map(repr, get_args(OnError)))
+        yield None, f"{cls.__name__}.on_error is none of {allowed}", "Choose one of these, or leave it away"
+
+
+def _name_faults(cls: type, name: object, function: Callable[..., object] | None) -> Iterator[Fault]:
+    if not isinstance(name, str) or not 1 <= len(name) <= NAME_LENGTH:
+        yield function, f"the name of {cls.__name__} is no str of 1 to {NAME_LENGTH} characters", "Give it a name that a route can hold"
+
+
+def _hook_faults(cls: type, hooks: dict[str, tuple[str, ...]]) -> Iterator[Fault]:
+    """Check that each hook can be called as it will be, and is no generator."""
+    for hook, arguments in hooks.items():
+        if not hasattr(cls, hook):
+            continue
+        function = getattr(cls, hook)
+        if not callable(function):
+            yield None, f"{cls.__name__}.{hook} is no function", f"Write def {hook}({', '.join(arguments)})"
+        elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            yield function, f"{cls.__name__}.{hook} is a generator, since it has a yield", "Return a Reply or None instead"
+        elif not _takes(cls, hook, function, arguments):
+            takes = _signature_text(function)
+            yield function, f"{cls.__name__}.{hook} takes {takes}", f"Write def {hook}({', '.join(arguments)})"
+
+
+def _takes(cls: type, hook: str, function: Callable[..., object], arguments: tuple[str, ...]) -> bool:
+    """Try to bind the arguments that the runner will give."""
+    is_bound = isinstance(inspect.getattr_static(cls, hook), staticmethod | classmethod)
+    try:
+        inspect.signature(function).bind(*arguments[1:] if is_bound else arguments)
+    except TypeError:
+        return False
+    except ValueError:  # a callable written in C that does not tell
+        return True
+    return True
+
+
+def _signature_text(function: Callable[..., object]) -> str:
+    names = ", ".join(str(parameter.replace(annotation=parameter.empty)) for parameter in inspect.signature(function).parameters.values())
+    return f"({names})"
+
+
+def _lifecycle_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
+    """Check that setup and close, which are awaited, are coroutine functions."""
+    for hook in LIFECYCLE:
+        function = getattr(cls, hook, None)
+        if callable(function) and not is_coroutine_function(function):
+            yield function, f"{cls.__name__}.{hook} is no coroutine function", f"Write async def {hook}(self)"
+
+
+def _misspelt_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
+    """Find methods that were meant as a hook: those that begin with `on_`, and those that nearly bear a hook's name."""
+    known = [*HOOKS, *LIFECYCLE]
+    for owner in cls.__mro__:
+        if owner is Plugin or not issubclass(owner, Plugin):
+            continue
+        for name, value in vars(owner).items():
+            function = getattr(value, "__func__", value)  # of a staticmethod or classmethod
+            if name in known or name == "on_error" or name.startswith("_") or not isinstance(function, FunctionType):
+                continue
+            meant = _meant(name, known)
+            if meant or name.startswith("on_"):
+                arguments = ", ".join((HOOKS | LIFECYCLE).get(meant or "", ()))
+                advice = f"If you mean {meant}({arguments}), rename it" if meant else f"The hooks are {', '.join(HOOKS)}"
+                yield function, f"{owner.__name__}.{name} is no hook", f"{advice}; a method of your own had better begin with _"
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    """Guess the hook behind a name: `on_reqest`, `onRequest` and `async_setup` are near, `request` and `startup` are not."""
+    spelling = "_".join(word for word in words_of(name) if word != "async")
+    close = difflib.get_close_matches(spelling, known, n=1, cutoff=0.85)
+    return close[0] if close else None
+
+
+def _advice_without_hook(cls: type) -> str:
+    if hasattr(cls, "filter"):
+        return "Name filter on_request(self, request), or derive from the Base or PluginBase that it was written for"
+    return "Give it on_request(self, request) or on_response(self, response); if it is only a base for others, begin its name with _"
+
+
+def _advice_for_missing(cls: type, hook: str, arguments: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(hook, [name for name in vars(cls) if not name.startswith("__")], n=1, cutoff=0.6)
+    call = f"{hook}({', '.join(arguments)})"
+    return f"Rename {close[0]} to {call}" if close else f"Define {call}"
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Say whether calling it gives a coroutine. Knows partials, and objects whose `__call__` is async."""
+    while isinstance(function, functools.partial | functools.partialmethod):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - not a test whether it can be called
+
+
+def _has_hook(cls: type) -> bool:
+    return any(hasattr(cls, hook) for hook in ("filter", *HOOKS))
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.cleandoc(cls.__doc__).splitlines() or [""])[0] if cls.__doc__ else ""

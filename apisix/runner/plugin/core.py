@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`PluginBase`, the base of plugins that were written for release 0.2."""
+
+from typing import Any
+
+
+class PluginBase:
+    """
+    The base of 0.2 plugins: `name()`, `config(conf)`, `filter(conf, request, response)`.
+
+    There is one instance per configuration and worker. `config` is called once for it with the route's value, the raw
+    string, and what it returns goes to each `filter`. Anything set on the response ends the chain and answers the
+    client. New plugins are better derived from `apisix.Plugin`.
+    """
+
+    def name(self) -> str:
+        """Return the name that routes use. Every plugin has to define it."""
+        raise NotImplementedError(f"{type(self).__name__} has to define name(self) and return the name that routes use")
+
+    def config(self, conf: Any) -> Any:
+        """Turn the route's value into what `filter` gets. By default that is the string itself."""
+        return conf
