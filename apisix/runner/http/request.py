@@ -79,6 +79,11 @@ class Request(Exchange):
         """The key of the route's configuration, such as `route#1#ext-plugin-pre-req#42`; None where there is none."""
         return self._route_key
 
+    @property
+    def conf_token(self) -> int:
+        """The token of the route's configuration, for plugins of older generations."""
+        return self._message.conf_token
+
     # What can be edited.
 
     @property
@@ -140,6 +145,14 @@ class Request(Exchange):
         entries = self._message.headers
         index = entries.find(b"content-length", ignore_case=True)
         return None if index < 0 else entries.value(index)
+
+    def undo_path(self) -> None:
+        """Forget an assigned path."""
+        self._path = None
+
+    def undo_body(self) -> None:
+        """Forget an assigned body."""
+        self._body = None
 
     # The runner's side.
 
@@ -204,6 +217,7 @@ forbid_assignment(
         "id": "it is the gateway's number of the call",
         "method": "the protocol can't change a request's method",
         "remote_addr": "the protocol can't change the client's address; a header such as x-forwarded-for can be set",
+        "conf_token": "the gateway chose it",
         "phase": "it says when this happens",
         "route_key": "it says which configuration runs, and the protocol can't choose another route or upstream",
         "headers": 'edit them in place, as in request.headers["x-a"] = "1" or request.headers.update(...)',

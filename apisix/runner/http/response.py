@@ -175,14 +175,11 @@ class Response(Exchange):
 
     def _complete_headers(self) -> list[tuple[str, str]]:
         drop = _HOP_BY_HOP
-        if self._headers is None:
-            pairs = [(name, value or "") for name, value in self._message.headers.decoded()]
-        else:
-            pairs = list(self._headers.items())
-            # A length that an author made up would cut the body short or leave the client waiting.
-            if self._body is not None or self._headers.changed("content-length"):
-                drop = _HOP_BY_HOP_AND_LENGTH
-        kept = [pair for pair in pairs if pair[0].lower() not in drop]
+        headers = self.headers
+        # A length that an author made up would cut the body short or leave the client waiting.
+        if self._body is not None or headers.changed("content-length"):
+            drop = _HOP_BY_HOP_AND_LENGTH
+        kept = [pair for pair in headers.pairs() if pair[0].lower() not in drop]
         if not kept and len(self._message.headers):
             # An empty list would bring back all of the upstream's. This one is nginx's default anyway.
             kept.append(("content-type", TEXT_TYPE))

@@ -160,7 +160,7 @@ class EntriesView(MultiMapping[str]):
         md = self._all
         if md is None:
             assert self._entries is not None  # noqa: S101
-            md = self._multidict([(name, "" if value is None else value) for name, value in self._entries.decoded()])
+            md = self._multidict(_as_text(self._entries))
             for identity, edit in (self._overlay or {}).items():
                 if edit is None:
                     md.popall(identity, None)
@@ -168,6 +168,12 @@ class EntriesView(MultiMapping[str]):
                     md[edit[0]] = edit[1]
             self._all = md
         return md
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return all names and values as a list, without a multidict in between where nothing was edited."""
+        if self._all is None and self._overlay is None and self._entries is not None:
+            return _as_text(self._entries)
+        return list(self._materialise().items())
 
     def __len__(self) -> int:
         if self._all is None and self._overlay is None and self._entries is not None:
@@ -215,3 +221,7 @@ class EntriesView(MultiMapping[str]):
         return twin
 
     __copy__ = copy
+
+
+def _as_text(entries: TextEntries) -> list[tuple[str, str]]:
+    return [(name, "" if value is None else value) for name, value in entries.decoded()]
