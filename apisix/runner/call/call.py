@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call: what it waits for, how long, and who may ask the gateway on its behalf."""
+
+import asyncio
+import contextvars
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import greenlet
+
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.call.threads import Job
+from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded, RunnerError, WrongContext
+from apisix.runner.wire.messages import ExtraInfoReq
+
+if TYPE_CHECKING:
+    from apisix.runner.call.conversation import Conversation
+
+
+class Questions:
+    """Questions that were sent together. `answers` grows as they come, in order; `done` is called with the last."""
+
+    __slots__ = ("answers", "done", "missing")
+
+    def __init__(self, missing: int, done: "Callable[[Questions], None]") -> None:
+        self.missing = missing
+        self.done = done
+        self.answers: list[bytes | None] = []
+
+
+class Call:
+    """
+    One request or response on its way through the plugins.
+
+    It runs in the greenlet of its conversation. `ask`, `wait_for` and `run_in_thread` suspend that greenlet and let
+    the loop run; whatever else happens meanwhile, exactly one of them resumes it. Once the call has failed (its
+    deadline passed, the gateway hung up, there was no room), each attempt to wait again raises the same error.
+
+    Attributes:
+        id: the gateway's number of the call.
+        route_key: the key of its configuration, None where the gateway is old.
+        plugin: the name of the plugin that runs.
+        suspended_s: for how long it has been suspended, in seconds.
+        gave_up: whether a wait was refused. Cleared by who wants to know.
+    """
+
+    __slots__ = (
+        "_began_s",
+        "_conversation",
+        "_counted",
+        "_deadline",
+        "_failure",
+        "_job",
+        "_over",
+        "_runtime",
+        "_thread_wakeup",
+        "_waits_for",
+        "gave_up",
+        "id",
+        "plugin",
+        "request_id",
+        "route_key",
+        "suspended_s",
+    )
+
+    def __init__(self, conversation: "Conversation", runtime: Runtime, call_id: int) -> None:
+        self._conversation = conversation
+        self._runtime = runtime
+        self.id = call_id
+        self.route_key: str | None = None
+        self.plugin: str | None = None
+        self.request_id: str | None = None
+        self.suspended_s = 0.0
+        self.gave_up = False
+        self._began_s = perf_counter()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._counted = False
+        self._failure: RunnerError | None = None
+        self._job: Job | None = None
+        self._thread_wakeup: threading.Event | None = None
+        self._waits_for: object = None
+        self._over = False
+
+    # What plugins reach through their request or response.
+
+    def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        """
+        Ask the gateway and return the answers once all are there.
+
+        Raises:
+            WrongContext: this is not the greenlet or the thread in which the call's plugin runs.
+            DeadlineExceeded, CallCancelled, Overloaded: the call can't wait (any longer).
+        """
+        # An eagerly started task runs on the stack of our greenlet, so being in it is not enough. Switching to the
+        # hub from inside a task would wedge the loop.
+        if greenlet.getcurrent() is self._conversation.greenlet:
+            if asyncio.current_task() is None:
+                self.check()
+                asked = self._send(questions, self._wake)
+                self._suspend(asked)
+                return asked.answers
+        elif self._job is not None and self._job.thread_id == threading.get_ident():
+            return self._ask_from_thread(questions)
+        raise WrongContext(
+            "this waits for the gateway, which only the hook's own greenlet or thread can do; a coroutine awaits the twin instead"
+        )
+
+    async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        """
+        Ask the gateway, from a coroutine on the worker's loop, and return the answers once all are there.
+
+        Raises: as `ask`.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._runtime.loop:
+            raise WrongContext("this waits for the gateway, which is possible on the worker's own loop only")
+        self.check()
+        answered: asyncio.Future[None] = loop.create_future()
+        asked = self._send(questions, lambda _: None if answered.done() else answered.set_result(None))
+        await answered
+        return asked.answers
+
+    def _ask_from_thread(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        wakeup = self._thread_wakeup = threading.Event()
+        asked: list[Questions | RunnerError] = []
+
+        def send() -> None:
+            try:
+                self.check()
+                asked.append(self._send(questions, lambda _: wakeup.set()))
+            except RunnerError as error:
+                asked.append(error)
+                wakeup.set()
+
+        self._runtime.loop.call_soon_threadsafe(send)
+        wakeup.wait()
+        self.check()
+        if isinstance(asked[0], RunnerError):
+            raise asked[0]
+        return asked[0].answers
+
+    def _send(self, questions: Sequence[ExtraInfoReq], done: Callable[[Questions], None]) -> Questions:
+        asked = Questions(len(questions), done)
+        self._conversation.ask(asked, questions)
+        return asked
+
+    # How the executor waits.
+
+    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """
+        Run `awaitable` as a task, started at once where Python can, and return its result or raise what it raised.
+
+        A call that fails meanwhile cancels the task and does not wait for it.
+        """
+        self.check()
+        task = start_task(outcome_of(awaitable), self._runtime.loop)
+        if not task.done():
+            task.add_done_callback(self._wake)
+            try:
+                self._suspend(task)
+            except RunnerError:
+                task.cancel()
+                raise
+        result, error = task.result()
+        if error is not None:
+            raise error
+        return result
+
+    def run_in_thread(self, function: Callable[[Any], Any], argument: object) -> Any:
+        """
+        Run `function(argument)` in a thread of the pool and return its result or raise what it raised.
+
+        A call that fails meanwhile abandons the thread.
+        """
+        self.check()
+        context = contextvars.copy_context()
+        outcome: list[tuple[Any, BaseException | None]] = []
+
+        def work() -> None:
+            try:
+                outcome.append((context.run(function, argument), None))
+            except BaseException as error:  # the plugin's: it is raised in the greenlet
+                outcome.append((None, error))
+            try:
+                self._runtime.loop.call_soon_threadsafe(self._wake, job)
+            except RuntimeError:
+                return  # the loop has closed: the worker is gone
+
+        job = self._job = Job(work)
+        self._runtime.threads.submit(job)
+        try:
+            self._suspend(job)
+        except RunnerError:
+            self._runtime.threads.abandon(job)
+            raise
+        finally:
+            self._job = None
+        result, error = outcome[0]
+        if error is not None:
+            raise error
+        return result
+
+    def check(self) -> None:
+        """
+        Make sure that the call can wait.
+
+        Raises: DeadlineExceeded, CallCancelled, Overloaded: it can't; the same one as before where it has failed.
+        """
+        if self._over:
+            raise CallCancelled("the call is over: what it was about can't be asked any more")
+        if self._failure is None and not self._counted and self._runtime.in_flight >= self._runtime.max_in_flight:
+            self._failure = Overloaded(f"{self._runtime.in_flight} calls wait already, which is what max_in_flight allows")
+        if self._failure is not None:
+            self.gave_up = True
+            raise self._failure
+
+    def check_swallowed(self) -> None:
+        """
+        Make sure that no wait was refused since `gave_up` was last cleared: a plugin may have swallowed the error.
+
+        Raises: DeadlineExceeded, CallCancelled, Overloaded: that error.
+        """
+        if self.gave_up and self._failure is not None:
+            raise self._failure
+
+    def fail(self, error: RunnerError) -> None:
+        """End the call with `error`: what it waits for now raises it, and so does every later wait."""
+        if self._failure is None and not self._over:
+            self._failure = error
+            if self._thread_wakeup is not None:
+                self._thread_wakeup.set()
+            if self._waits_for is not None:
+                self._wake(self._waits_for)
+
+    def finish(self) -> None:
+        """Say that the reply is decided. From here on the call's accessors raise."""
+        self._over = True
+        if self._counted:
+            self._runtime.in_flight -= 1
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _suspend(self, waits_for: object) -> None:
+        if not self._counted:
+            self._counted = True
+            self._runtime.in_flight += 1
+            # Most calls never wait, and need no timer: uvloop's costs about 1 us.
+            left_s = self._runtime.plugin_timeout_s - (perf_counter() - self._began_s)
+            self._deadline = self._runtime.loop.call_later(max(0.0, left_s), self._expire)
+        self._waits_for = waits_for
+        suspended_at_s = perf_counter()
+        self._conversation.hub.switch()
+        self.suspended_s += perf_counter() - suspended_at_s
+        if self._failure is not None:
+            self.gave_up = True
+            raise self._failure
+
+    def _wake(self, waits_for: object) -> None:
+        # Only what the greenlet waits for now may resume it: a task or thread it has given up comes back later.
+        if self._waits_for is waits_for:
+            self._waits_for = None
+            self._conversation.greenlet.switch()
+
+    def _expire(self) -> None:
+        self.fail(DeadlineExceeded(f"the call took longer than plugin_timeout, {self._runtime.plugin_timeout_s:g} s"))
+
+
+async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """Await and return the result or the exception. A task that let SystemExit out would end the loop."""
+    try:
+        return await awaitable, None
+    except BaseException as error:  # the plugin's: it is raised in the greenlet
+        return None, error
+
+
+if sys.version_info >= (3, 12):
+
+    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
+        """Make a task and run it up to its first wait. One that never waits costs no turn of the loop."""
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+
+else:
+
+    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
+        """Make a task, which runs at the next turn of the loop: before Python 3.12 there is no eager start."""
+        return loop.create_task(coroutine)

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chains that a worker has built, by token: built at the first call, kept while in use, closed when they go."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Final, Protocol
+
+from apisix.runner.errors import ChainRefused, UnknownToken
+from apisix.runner.plugin.chain import Chain, Link, build_chain
+from apisix.runner.plugin.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_S: Final = 1.0
+"""How long after a failed `setup` it is tried again, in seconds. Doubles with each failure."""
+LONGEST_RETRY_S: Final = 60.0
+"""Where the doubling ends, in seconds."""
+
+
+class Configuration(Protocol):
+    """What a token stands for."""
+
+    @property
+    def key(self) -> str | None:
+        """`conf_type#conf_id#plugin-name#conf_version`, or None from an old gateway."""
+
+    @property
+    def conf(self) -> Sequence[tuple[str, str]]:
+        """Names and values of the plugins, in the order in which they run."""
+
+
+class Lookup(Protocol):
+    """Where configurations are kept."""
+
+    def get(self, token: int) -> Configuration | None:
+        """Return what `token` stands for and note that it is in use, or None where it was never given."""
+
+
+class Setup:
+    """
+    One plugin instance's `setup`: run once, shared by the calls that wait for it, tried again with back-off.
+
+    Source: design, 3c.
+    """
+
+    __slots__ = ("_delay_s", "_failure", "_function", "_retry_at_s", "_task", "_timeout_s", "done")
+
+    def __init__(self, function: Callable[[], Awaitable[None]], timeout_s: float) -> None:
+        self._function = function
+        self._timeout_s = timeout_s
+        self._delay_s = FIRST_RETRY_S
+        self._retry_at_s = 0.0
+        self._failure: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.done = False
+
+    async def ensure(self) -> None:
+        """
+        Return once the instance is set up.
+
+        Raises: whatever `setup` raised, also during the back-off, without trying again before it is over.
+        """
+        if self.done:
+            return
+        loop = asyncio.get_running_loop()
+        if self._task is None:
+            if self._failure is not None and loop.time() < self._retry_at_s:
+                raise ChainRefused(f"setup failed: {self._failure!r}; it is tried again later") from self._failure
+            self._task = loop.create_task(self._attempt())
+        # A call that gives up must not end what other calls wait for.
+        await asyncio.shield(self._task)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _attempt(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._function()
+        except BaseException as error:  # an author's setup may raise anything, and a task must not let SystemExit out
+            self._failure = error
+            self._retry_at_s = asyncio.get_running_loop().time() + self._delay_s
+            self._delay_s = min(2 * self._delay_s, LONGEST_RETRY_S)
+        else:
+            self._failure = None
+            self.done = True
+        finally:
+            self._task = None
+
+
+class PreparedChain:
+    """
+    A chain with what its calls share.
+
+    `users` counts the calls that run it now; `warned` says that its route was warned of responses without a body.
+    """
+
+    __slots__ = ("chain", "evicted", "renew_at_s", "steps", "users", "warned")
+
+    def __init__(self, chain: Chain, setup_timeout_s: float) -> None:
+        self.chain = chain
+        self.steps: tuple[tuple[Link, Setup | None], ...] = tuple(
+            (link, None if link.setup is None else Setup(link.setup, setup_timeout_s)) for link in chain.links
+        )
+        self.renew_at_s = 0.0
+        self.users = 0
+        self.evicted = False
+        self.warned = False
+
+
+class Chains:
+    """
+    Build and keep the chains of a worker, the least recently used going first.
+
+    Args:
+        registry: the plugins that are loaded.
+        lookup: where tokens are resolved.
+        capacity: how many chains are kept.
+        renew_s: after how many seconds of use `lookup` is told again that a token is used.
+        setup_timeout_s: how long a plugin's `setup` may take, in seconds.
+        clock: a monotonic time in seconds, the loop's.
+        spawn: starts a coroutine in the background: the `close` of plugins that are no longer used.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        lookup: Lookup,
+        *,
+        capacity: int,
+        renew_s: float,
+        setup_timeout_s: float,
+        clock: Callable[[], float],
+        spawn: Callable[[Coroutine[object, object, None]], object],
+    ) -> None:
+        self._registry = registry
+        self._lookup = lookup
+        self._capacity = capacity
+        self._renew_s = renew_s
+        self._setup_timeout_s = setup_timeout_s
+        self._clock = clock
+        self._spawn = spawn
+        self._chains: OrderedDict[tuple[int, bool], PreparedChain] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._chains)
+
+    def acquire(self, token: int, *, response: bool) -> PreparedChain:
+        """
+        Return the chain behind `token`, which the caller must give back to `release`.
+
+        Args:
+            token: as the gateway sent it.
+            response: whether the chain is for the response phase.
+        Raises:
+            UnknownToken: nothing is known of it.
+        """
+        key = (token, response)
+        prepared = self._chains.get(key)
+        if prepared is None:
+            prepared = self._build(key)
+        else:
+            self._chains.move_to_end(key)
+            if self._clock() >= prepared.renew_at_s:
+                self._lookup.get(token)
+                prepared.renew_at_s = self._clock() + self._renew_s
+        prepared.users += 1
+        return prepared
+
+    def release(self, prepared: PreparedChain) -> None:
+        """Say that a call is over."""
+        prepared.users -= 1
+        if prepared.evicted and not prepared.users:
+            self._close(prepared)
+
+    async def close(self) -> None:
+        """Close all plugins, for the end of the worker."""
+        chains = list(self._chains.values())
+        self._chains.clear()
+        await asyncio.gather(*(close_plugins(prepared) for prepared in chains))
+
+    def _build(self, key: tuple[int, bool]) -> PreparedChain:
+        token, response = key
+        configuration = self._lookup.get(token)
+        if configuration is None:
+            raise UnknownToken(token)
+        chain = build_chain(self._registry, configuration.conf, configuration.key, response=response)
+        if chain.refusal is not None:
+            logger.error("the plugins of %s are refused, each of its calls fails: %s", configuration.key or f"token {token}", chain.refusal)
+        prepared = self._chains[key] = PreparedChain(chain, self._setup_timeout_s)
+        prepared.renew_at_s = self._clock() + self._renew_s
+        while len(self._chains) > self._capacity:
+            _, oldest = self._chains.popitem(last=False)
+            oldest.evicted = True
+            if not oldest.users:
+                self._close(oldest)
+        return prepared
+
+    def _close(self, prepared: PreparedChain) -> None:
+        if any(link.close is not None for link in prepared.chain.links):
+            self._spawn(close_plugins(prepared))
+
+
+async def close_plugins(prepared: PreparedChain) -> None:
+    """Await the `close` of each plugin of a chain that was set up, or needs no setup; failures are logged."""
+    for link, setup in prepared.steps:
+        if link.close is None or (setup is not None and not setup.done):
+            continue
+        try:
+            await link.close()
+        except BaseException:  # an author's close may raise anything, and the others must be closed all the same
+            logger.exception("plugin %s failed to close", link.name)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said on one connection: its calls, one at a time, in one greenlet that is kept."""
+
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import greenlet
+
+from apisix.runner.call.call import Call, Questions
+from apisix.runner.call.context import current_call
+from apisix.runner.call.execution import execute, refuse
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.errors import CallCancelled, MessageTooLarge, RemoteProtocolError
+from apisix.runner.wire.messages import ErrResp, ExtraInfoReq, HTTPReqCallReq, HTTPRespCallReq
+
+logger = logging.getLogger(__name__)
+
+
+class Conversation:
+    """
+    Run the calls of one connection.
+
+    Each connection has one greenlet, in which its calls run as straight-line code. Starting one costs 11 us, switching
+    into a living one 0.4 us (design, 9): so it begins with the first call and is kept. `start`, `answer` and `close`
+    must be called from the hub, the greenlet in which the loop runs.
+
+    Args:
+        runtime: what all calls of the worker share.
+        send: takes messages for the peer: questions and replies. May raise MessageTooLarge.
+        broken: called when a message turns out to be malformed while a plugin reads it; the connection must end.
+    """
+
+    __slots__ = ("_asked", "_broken", "_closed", "_runtime", "_send", "call", "greenlet", "hub")
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        send: Callable[[Sequence[Any]], None],
+        broken: Callable[[RemoteProtocolError], None],
+    ) -> None:
+        self._runtime = runtime
+        self._send = send
+        self._broken = broken
+        self._asked: deque[Questions] = deque()
+        self._closed = False
+        self.hub = greenlet.getcurrent()
+        self.greenlet = greenlet.greenlet(self._serve, self.hub)
+        self.call: Call | None = None
+
+    def start(self, message: HTTPReqCallReq | HTTPRespCallReq) -> None:
+        """Run a call. Returns when it is answered, or when it has to wait."""
+        # Each call has a context of its own, so that what a plugin sets in one is not seen in the next.
+        self.greenlet.gr_context = contextvars.copy_context()
+        self.greenlet.switch(message)
+
+    def answer(self, result: bytes | None) -> None:
+        """Take the answer to the oldest open question. One that came too late for its call is dropped."""
+        asked = self._asked[0]
+        asked.answers.append(result)
+        asked.missing -= 1
+        if not asked.missing:
+            self._asked.popleft()
+            asked.done(asked)
+
+    def ask(self, asked: Questions, questions: Sequence[ExtraInfoReq]) -> None:
+        """Send questions, back to back. `answer` brings what comes of them to `asked`."""
+        self._send(questions)
+        self._asked.append(asked)
+
+    def close(self, reason: str) -> None:
+        """End the conversation: a call that runs is cancelled, and nothing more is sent."""
+        self._closed = True
+        if self.call is not None:
+            self.call.fail(CallCancelled(reason))
+        elif self.greenlet:  # it has begun and not ended: it waits for a call
+            self.greenlet.switch(None)
+
+    def _serve(self, message: HTTPReqCallReq | HTTPRespCallReq | None) -> None:
+        while message is not None:
+            self._run(message)
+            # An exception that left this greenlet would land in the hub, and a closed one must not wait for more.
+            message = None if self._closed else self.hub.switch()
+
+    def _run(self, message: HTTPReqCallReq | HTTPRespCallReq) -> None:
+        call = self.call = Call(self, self._runtime, message.id)
+        current_call.set(call)
+        malformed: RemoteProtocolError | None = None
+        reply: Any
+        try:
+            reply = execute(call, self._runtime, message)
+        except CallCancelled as error:
+            logger.info("a call was cancelled: %s", error)
+            reply = None
+        except RemoteProtocolError as error:
+            malformed = error
+            reply = ErrResp(error.err_code)
+        except BaseException:  # nothing may leave the greenlet, and each call is answered
+            logger.exception("a call failed in the runner itself")
+            reply = refuse(message, self._runtime.on_error)
+        call.finish()
+        self.call = None
+        self._runtime.calls += 1
+        if reply is None or self._closed:
+            return
+        try:
+            self._reply(message, reply)
+        except BaseException:  # as above
+            logger.exception("a reply could not be sent")
+        if malformed is not None:
+            self._broken(malformed)
+
+    def _reply(self, message: HTTPReqCallReq | HTTPRespCallReq, reply: Any) -> None:
+        try:
+            self._send((reply,))
+        except MessageTooLarge as error:
+            logger.error("the reply is refused: %s", error)
+            self._send((refuse(message, self._runtime.on_error),))

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all calls of one worker share."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from apisix.runner.call.chains import Chains
+from apisix.runner.call.stalls import StallWatch
+from apisix.runner.call.threads import ThreadPool
+
+
+@dataclass(slots=True)
+class Runtime:
+    """
+    The worker's state and limits, as its calls see them.
+
+    Attributes:
+        loop: the loop of the worker, in whose thread all calls run.
+        chains: tokens to plugins.
+        threads: for plugins that block.
+        plugin_timeout_s: a call's deadline, in seconds.
+        max_in_flight: how many calls may wait (suspended, in a coroutine or a thread) at once.
+        on_error: "refuse", "pass" or "degrade", for plugins that do not say it themselves.
+        max_decompressed_bytes: how large a compressed response may become, in bytes.
+        stalls: the judge of which plugins block.
+        in_flight: how many calls wait now.
+        calls: how many calls were answered.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    chains: Chains
+    threads: ThreadPool
+    plugin_timeout_s: float
+    max_in_flight: int
+    on_error: str
+    max_decompressed_bytes: int
+    stalls: StallWatch = field(default_factory=StallWatch)
+    in_flight: int = 0
+    calls: int = 0

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the plugins that block: a synchronous hook that holds up the loop moves to the thread pool. Source: design, 4."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from apisix.runner.plugin.plugin_type import PluginType
+
+logger = logging.getLogger(__name__)
+
+STALL_S: Final = 0.010
+"""A call that holds the loop as long as this, in seconds, is a stall."""
+LONG_STALL_S: Final = 0.100
+"""One stall as long as this, in seconds, shows that the plugin blocks."""
+STALLS: Final = 3
+"""As many stalls within `STALLS_WITHIN_S` show it too."""
+STALLS_WITHIN_S: Final = 60.0
+
+
+class StallWatch:
+    """
+    Remember how long synchronous hooks held the loop, and mark those that block.
+
+    `on_mark` is told the name of a plugin once it is marked, so that other workers can learn of it.
+    """
+
+    def __init__(self, on_mark: Callable[[str], None] | None = None) -> None:
+        self.on_mark = on_mark
+        self._stalls: dict[str, deque[float]] = {}
+
+    def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
+        """Take note that a hook of `plugin_type` held the loop for `held_s` seconds until `now_s`, a monotonic time."""
+        if plugin_type.blocking is not None:  # the author said which, or it is marked already
+            return
+        stalls = self._stalls.setdefault(plugin_type.name, deque(maxlen=STALLS))
+        stalls.append(now_s)
+        often = len(stalls) == STALLS and now_s - stalls[0] <= STALLS_WITHIN_S
+        if held_s < LONG_STALL_S and not often:
+            return
+        plugin_type.blocking = True
+        del self._stalls[plugin_type.name]
+        logger.warning(
+            "plugin %s held up all calls of its worker for %.0f ms: from now on it runs in threads. "
+            "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",
+            plugin_type.name,
+            held_s * 1000,
+        )
+        if self.on_mark is not None:
+            self.on_mark(plugin_type.name)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which plugins block is judged by how long they hold the loop."""
+
+import logging
+
+import pytest
+
+from apisix.runner.call.stalls import LONG_STALL_S, STALL_S, STALLS, STALLS_WITHIN_S, StallWatch
+from apisix.runner.plugin.configuration import TextReader
+from apisix.runner.plugin.plugin_type import PluginType, Source
+
+
+@pytest.fixture
+def plugin_type() -> PluginType:
+    """A plugin whose author says nothing about blocking."""
+    return PluginType("slow", object, "Plugin", Source("directory", "slow.py", 1, "slow"), ("on_request",), "", TextReader())
+
+
+def test_one_long_stall_marks(plugin_type: PluginType, caplog: pytest.LogCaptureFixture) -> None:
+    """One call of 100 ms is enough, the mark is told once, and one warning names the plugin."""
+    marked: list[str] = []
+    watch = StallWatch(marked.append)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            watch.record(plugin_type, LONG_STALL_S, 1.0)
+    assert plugin_type.blocking is True
+    assert ["slow"] == marked
+    assert 1 == len(caplog.records)
+    assert "slow" in caplog.text
+
+
+def test_stalls_within_a_minute_mark(plugin_type: PluginType) -> None:
+    """Several short stalls within a minute mark, and not one fewer."""
+    watch = StallWatch()
+    for n in range(STALLS - 1):
+        watch.record(plugin_type, STALL_S, float(n))
+    assert plugin_type.blocking is None
+    watch.record(plugin_type, STALL_S, STALLS_WITHIN_S)
+    assert plugin_type.blocking is True
+
+
+def test_rare_stalls_do_not_mark(plugin_type: PluginType) -> None:
+    """A stall now and then is a garbage collection or a busy machine, not the plugin."""
+    watch = StallWatch()
+    for n in range(10):
+        watch.record(plugin_type, STALL_S, n * STALLS_WITHIN_S)
+    assert plugin_type.blocking is None
+
+
+def test_the_author_has_the_last_word(plugin_type: PluginType) -> None:
+    """`blocking = False` on the class opts out."""
+    plugin_type.blocking = False
+    StallWatch().record(plugin_type, 10.0, 1.0)
+    assert plugin_type.blocking is False
