@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connections of a worker: bytes in, calls run, bytes out."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from apisix.runner.call.chains import Chains
+from apisix.runner.call.conversation import Conversation
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.call.threads import ThreadPool
+from apisix.runner.errors import ErrCode, RemoteProtocolError
+from apisix.runner.plugin.registry import Registry
+from apisix.runner.server.conf_store import ConfStore
+from apisix.runner.settings import Settings
+from apisix.runner.wire.connection import NEED_DATA, Connection, Role
+from apisix.runner.wire.messages import ErrResp, ExtraInfoResp, HTTPReqCallReq, HTTPRespCallReq, PrepareConfReq, PrepareConfResp
+
+logger = logging.getLogger(__name__)
+
+RENEWALS = 10
+"""How many times within a configuration's lifetime its use is noted in the store. Source: design, 6."""
+
+
+class Context:
+    """What the sessions of a worker need: the store of configurations and what their calls share."""
+
+    def __init__(self, store: ConfStore, runtime: Runtime) -> None:
+        self.store = store
+        self.runtime = runtime
+        self.background: set[asyncio.Task[None]] = set()
+
+    def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Run `coroutine` in the background; a task that nobody holds would be collected."""
+        task = self.runtime.loop.create_task(coroutine)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    async def close(self) -> None:
+        """Close the plugins, the idle threads and the store."""
+        await self.runtime.chains.close()
+        self.runtime.threads.close()
+        self.store.close()
+
+
+def make_context(settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop) -> Context:
+    """Build what a worker's calls share from its settings. To be called in the worker, after the fork."""
+    chains = Chains(
+        registry,
+        store,
+        capacity=settings.chain_cache_entries,
+        renew_s=settings.conf_expire_s / RENEWALS,
+        setup_timeout_s=settings.plugin_timeout_s,
+        clock=loop.time,
+        spawn=lambda coroutine: context.spawn(coroutine),
+    )
+    runtime = Runtime(
+        loop=loop,
+        chains=chains,
+        threads=ThreadPool(settings.blocking_threads),
+        plugin_timeout_s=settings.plugin_timeout_s,
+        max_in_flight=settings.max_in_flight,
+        on_error=settings.on_error,
+        max_decompressed_bytes=settings.max_decompressed_bytes,
+    )
+    context = Context(store, runtime)
+    return context
+
+
+class Session(asyncio.Protocol):
+    """One connection of the gateway."""
+
+    def __init__(self, sessions: "Sessions") -> None:
+        self._sessions = sessions
+        self._context = sessions.context
+        self._connection = Connection(Role.RUNNER)
+        self._conversation = Conversation(self._context.runtime, self._send, self._break)
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection is between calls, with nothing half read, half written or unanswered."""
+        transport = self._transport
+        return (
+            self._conversation.call is None
+            and self._connection.idle
+            and transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin. Source: asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # tells mypy what uvloop always passes
+        self._transport = transport
+        self._sessions.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes off the socket and handle each message that is now whole. Source: asyncio.Protocol."""
+        connection = self._connection
+        try:
+            connection.receive_data(data)
+            while self._transport is not None:
+                message = connection.next_event()
+                if message is NEED_DATA:
+                    break
+                if isinstance(message, ExtraInfoResp):
+                    self._conversation.answer(message.result)
+                elif isinstance(message, PrepareConfReq):
+                    self._send((self._prepare(message),))
+                elif isinstance(message, HTTPReqCallReq | HTTPRespCallReq):
+                    self._conversation.start(message)
+        except RemoteProtocolError as error:
+            self._send((ErrResp(error.err_code),))
+            self._break(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End. A call that still runs is cancelled: nobody waits for it. Source: asyncio.Protocol."""
+        self._transport = None
+        self._conversation.close("the gateway hung up")
+        self._sessions.closed(self)
+
+    def release(self) -> socket.socket | None:
+        """Stop serving this connection, which must be idle, and return its socket for another process to go on."""
+        transport = self._transport
+        if transport is None:
+            return None
+        transport.pause_reading()
+        # The transport owns its descriptor and closes it; closing one of two does not end the connection.
+        handed_over = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        self._transport = None
+        transport.abort()
+        self._conversation.close("the connection goes to another worker")
+        return handed_over
+
+    def cut(self) -> None:
+        """Close the connection whatever it is doing."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        self._conversation.close("the runner is stopping")
+
+    def _send(self, messages: Sequence[Any]) -> None:
+        frames = [self._connection.send(message) for message in messages]
+        if self._transport is not None:
+            # One write, so that the gateway wakes up once.
+            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            self._sessions.wrote(self)
+
+    def _prepare(self, message: PrepareConfReq) -> PrepareConfResp | ErrResp:
+        try:
+            return PrepareConfResp(self._context.store.put(message.key, message.conf))
+        except RemoteProtocolError:
+            raise
+        except Exception:  # whatever the disk or SQLite does, the gateway gets an answer
+            logger.exception("a configuration could not be stored: %s", message.key)
+            return ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+
+    def _break(self, error: RemoteProtocolError) -> None:
+        logger.warning("the peer broke the protocol, its connection is closed: %s", error)
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        self._conversation.close("the peer broke the protocol")
+
+
+class Sessions:
+    """
+    All connections of a worker.
+
+    Attributes:
+        context: what their calls share.
+        on_idle: called, while draining, when a connection has become idle, so that `release_idle` finds it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self._loop = loop
+        self._open: set[Session] = set()
+        self.context = context
+        self.on_idle: Callable[[], None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls wait for something now."""
+        return self.context.runtime.in_flight
+
+    @property
+    def calls(self) -> int:
+        """How many calls were answered."""
+        return self.context.runtime.calls
+
+    async def adopt(self, sock: socket.socket) -> None:
+        """Serve an accepted connection. `sock` must be non-blocking and belongs to the loop from now on."""
+        await self._loop.connect_accepted_socket(lambda: Session(self), sock)
+
+    def release_idle(self, limit: int | None = None) -> list[socket.socket]:
+        """Stop serving (up to `limit`) connections that are between calls, and return their sockets. To be called again for the rest."""
+        released = []
+        for session in [session for session in self._open if session.idle][:limit]:
+            handed_over = session.release()
+            self._open.discard(session)
+            if handed_over is not None:
+                released.append(handed_over)
+        return released
+
+    async def close(self, timeout_s: float) -> None:
+        """Let running calls end, for up to `timeout_s` seconds, then cut all connections and close the plugins."""
+        deadline_s = self._loop.time() + timeout_s
+        while any(not session.idle for session in self._open) and (left_s := deadline_s - self._loop.time()) > 0:
+            settled = self._loop.create_future()
+            self.on_idle = lambda settled=settled: None if settled.done() else settled.set_result(None)
+            await asyncio.wait([settled], timeout=left_s)
+        self.on_idle = None
+        for session in list(self._open):
+            session.cut()
+        await self.context.close()
+
+    def opened(self, session: Session) -> None:
+        """Take note of a new connection."""
+        self._open.add(session)
+
+    def wrote(self, session: Session) -> None:
+        """Take note that a session has sent something, perhaps its reply."""
+        if self.on_idle is not None and session.idle:
+            # Soon, not now: we may be in the greenlet of the very session that is to be released.
+            self._loop.call_soon(self._tell_idle)
+
+    def closed(self, session: Session) -> None:
+        """Take note that a connection is gone."""
+        self._open.discard(session)
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        if self.on_idle is not None:
+            self.on_idle()

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One runner with the plugins of this folder, for the tests that need no settings of their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peer import Peer
+from tests.runner_process import RunnerProcess, running
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[RunnerProcess]:
+    """A runner that all tests of the session share."""
+    with running(plugins=[PLUGINS]) as process:
+        yield process
+
+
+@pytest.fixture
+def peer(runner: RunnerProcess) -> Iterator[Peer]:
+    """A connection to it."""
+    with runner.peer() as connection:
+        yield connection

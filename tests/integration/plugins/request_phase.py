@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins that do one thing each to a request."""
+
+import asyncio
+import time
+from typing import Any
+
+from apisix import Plugin, Reply, Request
+
+
+class Tag(Plugin[dict[str, Any]]):
+    """Append `config["tag"]` to the header x-tags."""
+
+    def on_request(self, request: Request) -> None:
+        tags = request.headers.get("x-tags")
+        request.headers["x-tags"] = self.config["tag"] if tags is None else f"{tags},{self.config['tag']}"
+
+
+class Mirror(Plugin):
+    """Answer with what the request says of itself."""
+
+    def on_request(self, request: Request) -> Reply:
+        return Reply(
+            200,
+            json={
+                "id": request.id,
+                "method": request.method,
+                "path": request.path.encode("utf-8", "surrogateescape").hex(),
+                "args": list(request.args.items()),
+                "remote_addr": request.remote_addr,
+                "route_key": request.route_key,
+            },
+        )
+
+
+class BodyLength(Plugin):
+    """Answer with the length of the body and the sum of its bytes."""
+
+    def on_request(self, request: Request) -> Reply:
+        body = request.read()
+        return Reply(200, f"{len(body)} {sum(body)}")
+
+
+class ReplaceBody(Plugin):
+    """Turn the body around."""
+
+    def on_request(self, request: Request) -> None:
+        request.body = request.read()[::-1]
+
+
+class AsyncBody(Plugin):
+    """Answer with the body, read in a coroutine, and a variable that is asked for twice."""
+
+    async def on_request(self, request: Request) -> Reply:
+        body = await request.aread()
+        await asyncio.sleep(0)
+        return Reply(200, f"{body.decode()} {await request.avar('consumer_name')} {await request.avar('consumer_name')}")
+
+
+class Needs(Plugin):
+    """Answer with what `needs` has fetched, by the plain accessors, in a coroutine."""
+
+    needs = ("body", "consumer_name")
+
+    async def on_request(self, request: Request) -> Reply:
+        return Reply(200, f"{request.read().decode()} {request.var('consumer_name')}")
+
+
+class PlainInCoroutine(Plugin):
+    """Use the plain accessor in a coroutine, by mistake."""
+
+    async def on_request(self, request: Request) -> None:
+        request.read()
+
+
+class Sleep(Plugin[dict[str, Any]]):
+    """Block for `config["seconds"]`."""
+
+    def on_request(self, request: Request) -> None:
+        time.sleep(self.config["seconds"])
+
+
+class BlockingRead(Plugin):
+    """Read the body in a thread."""
+
+    blocking = True
+
+    def on_request(self, request: Request) -> Reply:
+        return Reply(200, b"in a thread: " + request.read())
+
+
+class Linger(Plugin[dict[str, Any]]):
+    """Wait for `config["seconds"]` in a coroutine."""
+
+    async def on_request(self, request: Request) -> None:
+        await asyncio.sleep(self.config["seconds"])
+
+
+class AskForever(Plugin):
+    """Ask for what a silent gateway never tells."""
+
+    def on_request(self, request: Request) -> None:
+        try:
+            request.var("never")
+        except TimeoutError:
+            request.headers["x-swallowed"] = "yes"
+
+
+class BlockForever(Plugin):
+    """Block a thread for longer than any deadline."""
+
+    blocking = True
+
+    def on_request(self, request: Request) -> None:
+        time.sleep(10)
+
+
+class Fail(Plugin):
+    """Edit, then raise."""
+
+    def on_request(self, request: Request) -> None:
+        request.headers["x-edited"] = "yes"
+        raise RuntimeError("this plugin always fails")
+
+
+class FailSoftly(Fail):
+    """Edit, then raise, which the class declares harmless."""
+
+    on_error = "pass"
+
+
+class AsyncFail(Plugin):
+    """Raise in a coroutine."""
+
+    async def on_request(self, request: Request) -> None:
+        await asyncio.sleep(0)
+        raise RuntimeError("this plugin always fails")
+
+
+class Quit(Plugin):
+    """Raise SystemExit."""
+
+    def on_request(self, request: Request) -> None:
+        raise SystemExit(3)
+
+
+class AsyncQuit(Plugin):
+    """Raise SystemExit in a coroutine."""
+
+    async def on_request(self, request: Request) -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+
+class BlockingQuit(Plugin):
+    """Raise SystemExit in a thread."""
+
+    blocking = True
+
+    def on_request(self, request: Request) -> None:
+        raise SystemExit(3)
+
+
+class TooLong(Plugin):
+    """Answer with more than a frame can carry."""
+
+    def on_request(self, request: Request) -> Reply:
+        return Reply(200, b"x" * (1 << 24))
+
+
+class Number(Plugin):
+    """Return what is no reply."""
+
+    def on_request(self, request: Request) -> int:
+        return 42
+
+
+class Strict(Plugin[dict[str, int]]):
+    """Take numbers only, so that a configuration can be invalid."""
+
+    def on_request(self, request: Request) -> None:
+        return None
+
+
+class RaiseReply(Plugin):
+    """Raise the reply instead of returning it."""
+
+    def on_request(self, request: Request) -> None:
+        raise Reply(418, "short and stout")
+
+
+class FailingSetup(Plugin):
+    """Fail while setting up."""
+
+    async def setup(self) -> None:
+        raise ConnectionError("no database")
+
+    def on_request(self, request: Request) -> None:
+        return None
+
+
+class SlowSetup(Plugin):
+    """Set up once for all calls."""
+
+    async def setup(self) -> None:
+        await asyncio.sleep(0.01)
+        self.made = True
+
+    def on_request(self, request: Request) -> None:
+        request.headers["x-made"] = str(self.made)
+
+
+class RewritePath(Plugin[dict[str, str]]):
+    """Set the path."""
+
+    def on_request(self, request: Request) -> None:
+        request.path = self.config["path"]

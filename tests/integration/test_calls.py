@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls through a real socket to a real process: what plugins may do, and what the gateway is told."""
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from apisix.runner.errors import ErrCode
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, PrepareConfReq, ReqBody, Rewrite, Stop, Var
+from tests.integration.conftest import PLUGINS
+from tests.peer import POST_REQ, POST_RESP, Peer
+from tests.runner_process import RunnerProcess, running
+
+
+def stop(reply: Any) -> Stop:
+    """Return the Stop of a reply."""
+    assert isinstance(reply, HTTPReqCallResp)
+    assert isinstance(reply.action, Stop), reply
+    return reply.action
+
+
+def rewrite(reply: Any) -> Rewrite:
+    """Return the Rewrite of a reply."""
+    assert isinstance(reply, HTTPReqCallResp)
+    assert isinstance(reply.action, Rewrite), reply
+    return reply.action
+
+
+def body(reply: Any) -> bytes:
+    """Return the body of a Stop."""
+    return bytes(stop(reply).body)
+
+
+def headers(message: Any) -> dict[str, str | None]:
+    """Return the headers of a message."""
+    return dict(message.headers)
+
+
+# What comes in.
+
+
+def test_first_call_has_id_0(peer: Peer) -> None:
+    """The first call of a gateway has id 0, which is echoed like any other."""
+    reply = peer.request(peer.prepare(("mirror", "{}")), id=0)
+    assert 0 == reply.id
+    assert 0 == json.loads(body(reply))["id"]
+
+
+def test_argument_without_value(peer: Peer) -> None:
+    """`?flag` reads as an empty string, as `?flag=` does."""
+    reply = peer.request(peer.prepare(("mirror", "{}")), args=[("flag", None), ("empty", ""), ("x", "1"), ("x", "2")])
+    assert [["flag", ""], ["empty", ""], ["x", "1"], ["x", "2"]] == json.loads(body(reply))["args"]
+
+
+def test_path_that_is_not_utf8(peer: Peer) -> None:
+    """`GET /%ff` reaches the plugin, and its byte survives."""
+    path = b"/\xff".decode("utf-8", "surrogateescape")
+    assert b"/\xff".hex() == json.loads(body(peer.request(peer.prepare(("mirror", "{}")), path=path)))["path"]
+
+
+def test_path_that_is_not_utf8_goes_back_byte_for_byte(peer: Peer) -> None:
+    """A path with bytes that are not UTF-8 can be sent back."""
+    token = peer.prepare(("rewrite-path", json.dumps({"path": "/new"})))
+    assert "/new" == rewrite(peer.request(token, path=b"/\xff".decode("utf-8", "surrogateescape"))).path
+
+
+def test_empty_configuration(peer: Peer) -> None:
+    """A PrepareConf without plugins gets a token, and its calls pass."""
+    token = peer.prepare()
+    assert HTTPReqCallResp(7, None) == peer.request(token)
+
+
+def test_response_call_of_an_empty_configuration_keeps_the_headers(peer: Peer) -> None:
+    """Without plugins a response keeps its headers, which an empty reply would lose."""
+    reply = peer.respond(peer.prepare(key=POST_RESP))
+    assert HTTPRespCallResp(7, 0, [("Content-Type", "text/html")], b"") == reply
+
+
+def test_same_plugin_twice(peer: Peer) -> None:
+    """One plugin stands twice in a chain, each time with its own configuration, in the order of the gateway."""
+    token = peer.prepare(("tag", '{"tag": "one"}'), ("tag", '{"tag": "two"}'))
+    assert {"x-tags": "one,two"} == headers(rewrite(peer.request(token)))
+
+
+def test_three_generations_in_one_chain(peer: Peer) -> None:
+    """Plugins of all three generations run side by side, in the order of the gateway, and see each other's edits."""
+    token = peer.prepare(("tag", '{"tag": "new"}'), ("Legacy", "{}"), ("release-02", "raw conf"), ("tag", '{"tag": "end"}'))
+    assert {"x-tags": "new,base,raw conf,end"} == headers(rewrite(peer.request(token)))
+
+
+@pytest.mark.parametrize("size", [1 << 20, 300_000, 1])
+def test_body(peer: Peer, size: int) -> None:
+    """Bodies of up to 1 MiB and more arrive whole."""
+    reply = peer.request(peer.prepare(("body-length", "{}")), answers={"body": b"x" * size})
+    assert f"{size} {size * ord('x')}".encode() == body(reply)
+
+
+def test_binary_body(peer: Peer) -> None:
+    """A binary body is read and replaced byte for byte."""
+    binary = bytes(range(256))
+    reply = peer.request(peer.prepare(("replace-body", "{}")), answers={"body": binary})
+    assert binary[::-1] == rewrite(reply).body
+
+
+def test_no_body(peer: Peer) -> None:
+    """A request without a body reads as empty bytes."""
+    assert b"0 0" == body(peer.request(peer.prepare(("body-length", "{}"))))
+
+
+def test_prepare_on_a_second_connection(runner: RunnerProcess) -> None:
+    """PrepareConf is answered while another connection is open and silent, and the token holds on all connections."""
+    with runner.peer() as first, runner.peer() as second:
+        token = second.prepare(("tag", '{"tag": "one"}'))
+        assert {"x-tags": "one"} == headers(rewrite(first.request(token)))
+
+
+def test_key_may_be_absent(peer: Peer) -> None:
+    """An old gateway sends no key; its plugins run in both phases."""
+    assert {"x-tags": "one"} == headers(rewrite(peer.request(peer.prepare(("tag", '{"tag": "one"}'), key=None))))
+    assert "19" == headers(peer.respond(peer.prepare(("size", "{}"), key=None)))["x-body-size"]
+
+
+# How plugins run.
+
+
+def test_coroutine(peer: Peer) -> None:
+    """A coroutine reads the body and variables, and no answer is asked for twice."""
+    reply = peer.request(peer.prepare(("async-body", "{}")), answers={"body": b"text", "consumer_name": b"jack"})
+    assert b"text jack jack" == body(reply)
+    assert [ReqBody(), Var("consumer_name")] == peer.asked
+
+
+def test_needs(peer: Peer) -> None:
+    """What `needs` names is fetched before the hook, and then the plain accessors work in a coroutine too."""
+    reply = peer.request(peer.prepare(("needs", "{}")), answers={"body": b"text", "consumer_name": b"jack"})
+    assert b"text jack" == body(reply)
+
+
+def test_plain_accessor_in_a_coroutine(runner: RunnerProcess, peer: Peer) -> None:
+    """A plain `read()` in a coroutine fails the call, and the log names the twin."""
+    assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(peer.prepare(("plain-in-coroutine", "{}")))
+    runner.wait_for_log("aread")
+
+
+def test_thread(peer: Peer) -> None:
+    """A blocking plugin reads the body in its thread."""
+    assert b"in a thread: text" == body(peer.request(peer.prepare(("blocking-read", "{}")), answers={"body": b"text"}))
+
+
+def test_sleeping_plugin_holds_up_nobody_else(runner: RunnerProcess) -> None:
+    """Of two clients at once, the one whose plugin sleeps does not keep the other waiting, once the plugin is known."""
+    with runner.peer() as first, runner.peer() as second:
+        slow = first.prepare(("sleep", '{"seconds": 0.15}'))
+        first.request(slow)  # marks the plugin
+        endless = first.prepare(("sleep", '{"seconds": 3}'))
+        ended = threading.Event()
+
+        def wait() -> None:
+            first.request(endless)
+            ended.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        quick = second.prepare(("tag", '{"tag": "one"}'))
+        for _ in range(20):
+            second.request(quick)
+        assert not ended.is_set()
+        thread.join()
+        assert ended.is_set()
+
+
+def test_setup_runs_once(peer: Peer) -> None:
+    """`setup` is awaited by the first call, and the plugin keeps what it made."""
+    token = peer.prepare(("slow-setup", "{}"))
+    assert ["True", "True"] == [headers(rewrite(peer.request(token)))["x-made"] for _ in range(2)]
+
+
+def test_raised_reply(peer: Peer) -> None:
+    """A reply can be raised as well as returned."""
+    assert 418 == stop(peer.request(peer.prepare(("raise-reply", "{}")))).status
+
+
+# Failures, request phase: design 5, row by row.
+
+
+@pytest.mark.parametrize(
+    ("plugin", "value"),
+    [
+        ("no-such-plugin", "{}"),
+        ("strict", '{"a": "no number"}'),
+        ("size", "{}"),  # has no on_request
+    ],
+)
+def test_refused_chain(runner: RunnerProcess, peer: Peer, plugin: str, value: str) -> None:
+    """A chain that can't run has a token all the same, and each of its calls is refused; the reason is logged once."""
+    token = peer.prepare((plugin, value), ("tag", '{"tag": "one"}'), key=f"route#{plugin}#ext-plugin-pre-req#1")
+    for _ in range(3):
+        assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
+    runner.wait_for_log(plugin)
+    assert 1 == sum(f"route#{plugin}#" in line for line in runner.log().splitlines())
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    ["fail", "async-fail", "quit", "async-quit", "blocking-quit", "LegacyQuit", "release-02-quit", "failing-setup", "number", "too-long"],
+)
+def test_failing_plugin(runner: RunnerProcess, peer: Peer, plugin: str) -> None:
+    """Whatever a plugin raises, SystemExit included, fails only its call, and the worker and its connection live on."""
+    token = peer.prepare((plugin, "{}"))
+    assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
+    assert HTTPReqCallResp(8, None) == peer.request(peer.prepare(), id=8)
+
+
+def test_traceback_is_logged(runner: RunnerProcess, peer: Peer) -> None:
+    """The log shows where a plugin failed."""
+    peer.request(peer.prepare(("fail", "{}")))
+    runner.wait_for_log("request_phase.py")
+    runner.wait_for_log("this plugin always fails")
+
+
+def test_failing_plugin_that_may_pass(peer: Peer) -> None:
+    """With `on_error = "pass"` the request goes on without that plugin's edits, but with the others'."""
+    token = peer.prepare(("tag", '{"tag": "one"}'), ("fail-softly", "{}"), ("tag", '{"tag": "two"}'))
+    assert {"x-tags": "one,two"} == headers(rewrite(peer.request(token)))
+
+
+def test_unknown_token(peer: Peer) -> None:
+    """A token that was never given is answered CONF_TOKEN_NOT_FOUND."""
+    assert ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND) == peer.request(12345)
+
+
+def test_unknown_token_in_the_response_phase(peer: Peer) -> None:
+    """So it is in the response phase."""
+    assert ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND) == peer.respond(12345)
+
+
+# Failures, response phase: the upstream's body must not come through.
+
+UNAVAILABLE = HTTPRespCallResp(7, 503, [("content-type", "text/plain; charset=utf-8")], b"503 Service Unavailable\n")
+
+
+@pytest.mark.parametrize("plugin", ["leaky", "response-quit", "response-too-long", "no-such-plugin", "tag"])
+def test_failing_response_plugin(peer: Peer, plugin: str) -> None:
+    """A failure in the response phase replaces the response, so that nothing leaks that was to be hidden."""
+    assert UNAVAILABLE == peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP))
+
+
+def test_failing_response_plugin_that_may_degrade(peer: Peer) -> None:
+    """With `on_error = "degrade"` the gateway gets the error frame."""
+    assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.respond(peer.prepare(("leaky-degrade", "{}"), key=POST_RESP))
+
+
+def test_failing_response_plugin_that_may_pass(peer: Peer) -> None:
+    """With `on_error = "pass"` the response goes on, with the other plugins' edits."""
+    reply = peer.respond(peer.prepare(("leaky-pass", "{}"), ("size", "{}"), key=POST_RESP))
+    assert {"Content-Type": "text/html", "x-body-size": "19"} == headers(reply)
+
+
+def test_response_body_is_replaced(peer: Peer) -> None:
+    """A replaced body goes with the complete headers, less those that no longer fit."""
+    original = [("Content-Type", "text/html"), ("Content-Length", "19"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+    reply = peer.respond(peer.prepare(("redact", "{}"), key=POST_RESP), headers=original)
+    assert b"upstream says *****" == reply.body
+    assert [("Content-Type", "text/html"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")] == list(reply.headers)
+
+
+def test_response_is_replaced_by_a_reply(peer: Peer) -> None:
+    """A Reply without a body has one in the response phase: else the upstream's would come through."""
+    reply = peer.respond(peer.prepare(("replace", "{}"), key=POST_RESP))
+    assert 404 == reply.status
+    assert reply.body
+    assert b"hello" not in reply.body
+
+
+# Deadlines and limits.
+
+
+@pytest.mark.parametrize("plugin", [("linger", '{"seconds": 30}'), ("block-forever", "{}"), ("ask-forever", "{}")])
+def test_deadline(plugin: tuple[str, str]) -> None:
+    """A call that takes too long is refused: a coroutine is cancelled, a read raises, a thread is abandoned."""
+    with running("--plugin-timeout", "0.2", plugins=[PLUGINS]) as runner, runner.peer() as peer:
+        token = peer.prepare(plugin)
+        if plugin[0] == "ask-forever":
+            peer.send(_request(token))
+            assert "never" == peer.receive().info.name
+            assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.receive()
+        else:
+            assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
+        runner.wait_for_log("plugin_timeout")
+
+
+@pytest.mark.parametrize("plugin", ["response-linger", "response-block"])
+def test_deadline_in_the_response_phase(plugin: str) -> None:
+    """So it is in the response phase, where the response is replaced."""
+    with running("--plugin-timeout", "0.2", plugins=[PLUGINS]) as runner, runner.peer() as peer:
+        assert UNAVAILABLE == peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP))
+
+
+def test_max_in_flight() -> None:
+    """A call more than may wait at once is refused at once, while one that need not wait still runs."""
+    with (
+        running(environ={"APISIX_RUNNER_LIMITS_MAX_IN_FLIGHT": "1"}, plugins=[PLUGINS]) as runner,
+        runner.peer() as first,
+        runner.peer() as second,
+    ):
+        waiting = first.prepare(("linger", '{"seconds": 5}'))
+        first.send(_request(waiting))
+        quick = second.prepare(("tag", '{"tag": "one"}'))
+        refused = second.prepare(("linger", '{"seconds": 0.01}'))
+        while second.request(refused) != ErrResp(ErrCode.SERVICE_UNAVAILABLE):
+            pass  # the first call may not have arrived yet
+        assert {"x-tags": "one"} == headers(rewrite(second.request(quick)))
+
+
+def test_gateway_hangs_up(runner: RunnerProcess) -> None:
+    """A gateway that hangs up cancels the call, and the runner goes on."""
+    with runner.peer() as first:
+        first.send(_request(first.prepare(("linger", '{"seconds": 30}'))))
+    runner.wait_for_log("the gateway hung up")
+
+
+# After proxy-rewrite.
+
+
+def test_path_after_proxy_rewrite(peer: Peer) -> None:
+    """In post-req, where proxy-rewrite ran, a path came encoded and is decoded before it goes back."""
+    token = peer.prepare(("rewrite-path", '{"path": "/a%20b/%2541"}'), key=POST_REQ)
+    assert "/a b/%41" == rewrite(peer.request(token, answers={"upstream_uri": b"/pr/a%20b"})).path
+    assert "/a%20b/%2541" == rewrite(peer.request(token, answers={"upstream_uri": b""})).path
+
+
+def test_prepare_while_a_call_waits(peer: Peer) -> None:
+    """PrepareConf and calls follow each other on one connection."""
+    for tag in ("one", "two"):
+        assert {"x-tags": tag} == headers(rewrite(peer.request(peer.prepare(("tag", json.dumps({"tag": tag}))))))
+
+
+def test_same_content_same_token(peer: Peer) -> None:
+    """A token is derived from the content, so asking again gives the same one, and another key another."""
+    once = peer.prepare(("tag", '{"tag": "one"}'))
+    assert once == peer.prepare(("tag", '{"tag": "one"}'))
+    assert once != peer.prepare(("tag", '{"tag": "one"}'), key="route#2#ext-plugin-pre-req#1")
+    peer.send(PrepareConfReq([], None))
+    assert 0 != peer.receive().conf_token
+
+
+def _request(token: int) -> Any:
+    from apisix.runner.wire.messages import HTTPReqCallReq
+
+    return HTTPReqCallReq(id=7, method="GET", path="/", headers=[("host", "example.com")], conf_token=token)
