@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.check import is_coroutine_function
 from apisix.runner.plugin.configuration import without_values
+from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.plugin import OnError
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
@@ -65,9 +67,10 @@ def build_chain(registry: Registry, conf: Sequence[tuple[str, str]], key: str | 
     """
     phase = Phase.POST_RESP if response else phase_of(key)
     links, reasons = [], []
+    configs = dict(conf)
     for number, (name, value) in enumerate(conf, 1):
         try:
-            links.append(_build_link(registry, name, value, phase, response))
+            links.append(_build_link(registry, name, value, configs, phase, response))
         except ChainRefused as refused:
             reasons.append(f"plugin {number} of {len(conf)}, {name}: {refused}")
     if reasons:
@@ -85,10 +88,11 @@ def phase_of(key: str | None) -> Phase | None:
     return Phase(parts[1]) if len(parts) == 3 and parts[1] in list(Phase) else None
 
 
-def _build_link(registry: Registry, name: str, value: str, phase: Phase | None, response: bool) -> Link:
+def _build_link(registry: Registry, name: str, value: str, configs: Mapping[str, str], phase: Phase | None, response: bool) -> Link:
     """
-    Configure one plugin.
+    Find one plugin and configure it.
 
+    Args: configs: all plugins of the route, of which PluginBase shows the names and values.
     Raises: ChainRefused: it can't be; the text says why.
     """
     found = registry.get(name)
@@ -100,16 +104,15 @@ def _build_link(registry: Registry, name: str, value: str, phase: Phase | None, 
     hook_name = ("on_response" if response else "on_request") if found.generation == "Plugin" else "filter"
     if hook_name not in found.hooks or (response and found.generation != "Plugin"):
         raise ChainRefused(_missing_hook(found, phase, response))
-    config = found.reader.read(value)
     try:
-        return _LINKERS[found.generation](found, config, hook_name)
-    except KeyboardInterrupt:
+        return _link(found, found.reader.read(value), hook_name, configs)
+    except (ChainRefused, KeyboardInterrupt):
         raise
-    except BaseException as error:  # an author's __init__ or config() may raise anything, SystemExit too
+    except BaseException as error:  # an author's validator, __init__ or config() may raise anything, SystemExit too
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
         line = frames[-1].lineno if frames else found.source.line
-        text = without_values(str(error), value)
-        raise ChainRefused(f"it can't be set up: {type(error).__name__}: {text} ({found.source.file}:{line})") from None
+        text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")
+        raise ChainRefused(f"it can't be configured: {text} ({found.source.file}:{line})") from None
 
 
 def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str:
@@ -123,16 +126,15 @@ def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str
     return f"it has no on_request, so it can't stand under {phase or 'a request phase'}; name it under ext-plugin-post-resp"
 
 
-def _link_plugin(found: PluginType, config: object, hook_name: str) -> Link:
-    """Make an instance of the new generation."""
+def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, str]) -> Link:
+    """Make an instance and its hook. Whatever the author's code raises comes through."""
     instance = found.cls()
+    if found.generation == "PluginBase":
+        hook = PluginBase._hook_of(instance, instance.config(config), configs)
+        return Link(found.name, hook, False, (), None, found, instance)
     instance.config = config
+    if found.generation == "Base":
+        return Link(found.name, Base._hook_of(instance), False, (), None, found, instance)
     hook = getattr(instance, hook_name)
     setup, close = getattr(instance, "setup", None), getattr(instance, "close", None)
-    is_coroutine = is_coroutine_function(hook)
-    return Link(found.name, hook, is_coroutine, found.needs, found.on_error, found, instance, setup, close)
-
-
-_LINKERS: dict[str, Callable[[PluginType, Any, str], Link]] = {
-    "Plugin": _link_plugin,
-}
+    return Link(found.name, hook, is_coroutine_function(hook), found.needs, found.on_error, found, instance, setup, close)

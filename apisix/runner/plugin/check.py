@@ -71,7 +71,7 @@ def _check_plugin(cls: type[Plugin[Any]], source: Source) -> PluginType | list[P
     return PluginType(name, cls, "Plugin", source, hooks, _first_line(cls), reader, (), needs, cls.blocking, cls.on_error)
 
 
-def _check_legacy(cls: type, root: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
+def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
     """Check a class of the two older generations."""
     hooks = LEGACY_HOOKS[root]
     name = (stem or snake_case(cls.__name__)) if root is Base else None
@@ -85,19 +85,31 @@ def _check_legacy(cls: type, root: type, source: Source, stem: str | None) -> Pl
         function = getattr(cls, hook, None)
         if callable(function) and is_coroutine_function(function):
             faults.append((function, f"{cls.__name__}.{hook} is async, which {root.__name__} does not know", "Derive from apisix.Plugin"))
-    if root is PluginBase and not faults:
-        try:
-            name = cls().name()
-        except Exception as error:  # an author's code may raise anything
-            faults.append((cls.name, f"{cls.__name__}().name() raises {type(error).__name__}: {error}", "Make it return the name as a str"))  # type: ignore[attr-defined]
-        else:
-            faults.extend(_name_faults(cls, name, cls.name))  # type: ignore[attr-defined]
+    if root is PluginBase:
+        name = _ask_name(cls, faults)
     if faults or name is None:
         return _problems(name, faults, source)
     if root is PluginBase:
         return PluginType(name, cls, "PluginBase", source, ("filter",), _first_line(cls), TextReader())
     aliases = tuple(dict.fromkeys((cls.__name__, snake_case(cls.__name__))))
     return PluginType(name, cls, "Base", source, ("filter",), _first_line(cls), ObjectReader(), aliases)
+
+
+def _ask_name(cls: type[PluginBase], faults: list[Fault]) -> str | None:
+    """Call `name()`, also where there are other faults: routes that use the name get to know them."""
+    if any(function is cls.name for function, _, _ in faults) or cls.name is PluginBase.name:
+        return None
+    try:
+        name = cls().name()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an author's code may raise anything, SystemExit too
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+        faults.append((cls.name, f"{cls.__name__}().name() raises {text}", "Make it return the name as a str"))
+        return None
+    wrong = list(_name_faults(cls, name, cls.name))
+    faults += wrong
+    return None if wrong else name
 
 
 def _problems(name: str | None, faults: list[Fault], source: Source) -> list[Problem]:

@@ -38,7 +38,8 @@ class Reader(Protocol):
         """
         Return the configuration that the plugin sees.
 
-        Raises: InvalidConfiguration: the value is not what the plugin asks for.
+        Raises: InvalidConfiguration: the value is not what the plugin asks for. What an author's own validators raise beside
+            ValueError comes through.
         """
 
     def schema(self) -> dict[str, Any]:
@@ -96,8 +97,6 @@ class MsgspecReader:
             raise InvalidConfiguration((_msgspec_fault(error, value) + _note_on_empty(value),)) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidConfiguration((f"the value is no JSON that can be read: {_text_of(error)}",)) from None
-        except Exception as error:  # an author's __post_init__ may raise anything
-            raise InvalidConfiguration((f"$: {type(error).__name__}: {without_values(str(error), value)}",)) from None
 
     def schema(self) -> dict[str, Any]:
         """Return the schema, with its parts under `$defs`."""
@@ -115,9 +114,9 @@ class PydanticReader:
         """Return an instance of the model. An empty value is read as `{}`, so that defaults apply."""
         try:
             return self._validate_json(_bytes_of(value) or b"{}")
-        except Exception as error:  # pydantic's class can't be named here, and validators may raise anything
+        except ValueError as error:  # pydantic's own class, which is one, can't be named here
             if not callable(getattr(error, "errors", None)):
-                raise InvalidConfiguration((f"$: {type(error).__name__}: {without_values(str(error), value)}",)) from None
+                raise
             faults = error.errors(include_input=False, include_url=False, include_context=False)  # type: ignore[attr-defined]
             mask = _keys_of(UntypedReader().read(value)) - _declared(self.schema())
             raise InvalidConfiguration(tuple(_pydantic_fault(fault, value, mask) + _note_on_empty(value) for fault in faults)) from None
