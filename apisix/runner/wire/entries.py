@@ -1,31 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vectors of `TextEntry`: headers, arguments, configurations. Found in a buffer without decoding it, or built from pairs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from struct import Struct
-from typing import overload
+from typing import Final, overload
 
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.wire.flatbuf import (
+    STRING_END,
+    StructError,
     encode_text,
-    put_table,
+    i32_at,
+    out_of_bounds,
+    pack_u32,
     read_fields,
     read_table,
     read_text,
-    read_u32,
+    read_vector,
+    u32_at,
 )
+from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 
 Pair = tuple[str, str | None]
 
-_NAME, _VALUE = 0, 1
-_pack_u32 = Struct("<I").pack
+# The gateway sends 100 headers at most, and 100 arguments. Entries can share all their bytes, so that without a bound
+# a few megabytes could unfold to millions of objects.
+MAX_ENTRIES: Final = 2**16
+
+# A table with name and value: the distance to the vtable behind it, two offsets, the vtable, and the name's length.
+_pack_entry: Final = Struct("<iII8sI").pack
+_ENTRY_VTABLE: Final = Struct("<4H").pack(8, 12, 4, 8)
+_VTABLE_NAME_ONLY: Final = Struct("<4H").pack(8, 12, 4, 0)
 
 
-class TextEntries(Sequence[Pair]):
+# Names are few and come again. Long ones are not kept: a client could choose them.
+_CACHED_NAMES: Final = 1024
+_CACHED_NAME_CHARS: Final = 64
+
+
+def _encode_name(name: str, has_value: bool) -> bytes:
+    """Return an entry up to its value."""
+    data = encode_text(name)
+    size = len(data) + 8 & ~3
+    vtable = _ENTRY_VTABLE if has_value else _VTABLE_NAME_ONLY
+    return _pack_entry(-12, 16, 12 + size if has_value else 0, vtable, len(data)) + data + STRING_END[len(data) & 3]
+
+
+_encode_short_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_encode_name)
+
+
+@lru_cache(maxsize=256)
+def _vector_packer(count: int) -> Callable[..., bytes]:
+    return Struct(f"<{1 + count}I").pack
+
+
+class TextEntries:
     """
     Pairs of a name and a value, in order and with repeats; a value is None where there is none (`?flag`).
 
     This class holds pairs that were given; `EntriesInBuffer` reads them from a message. Source: gateway contract, 4.
+    A sequence, but no `collections.abc.Sequence`: that makes `isinstance` ten times as dear, and the writer asks it.
     """
 
     __slots__ = ("_pairs",)
@@ -34,7 +69,7 @@ class TextEntries(Sequence[Pair]):
         self._pairs: list[Pair] | None = list(pairs)
 
     def decoded(self) -> list[Pair]:
-        """Return all pairs as a list that is made once: do not change it."""
+        """Return all pairs as a list, always the same one: do not change it."""
         return self._pairs or []
 
     def value(self, index: int) -> str | None:
@@ -56,17 +91,28 @@ class TextEntries(Sequence[Pair]):
         return -1
 
     def put(self, parts: list[bytes]) -> int:
-        """Append the vector to a message that is being written, and return its size in bytes."""
-        head_at = len(parts)
+        """Append the vector to a message that is being written, and return its size in bytes. Without entries, append nothing."""
+        pairs = self.decoded()
+        if not pairs:
+            return 0
+        vector_at = len(parts)
         parts.append(b"")
-        words: list[int] = []
-        size = 0
-        for pair in self.decoded():
-            words.append(size)
-            size += put_table(parts, pair)
-        count = len(words)
-        head = parts[head_at] = Struct(f"<{1 + count}I").pack(count, *(start + 4 * (count - index) for index, start in enumerate(words)))
-        return len(head) + size
+        offsets = []
+        end = 4 * len(pairs)  # where the entries begin, counted from the offset that is next
+        for name, value in pairs:
+            offsets.append(end)
+            encode_name = _encode_short_name if len(name) <= _CACHED_NAME_CHARS else _encode_name
+            entry = encode_name(name, value is not None)
+            if value is None:
+                parts.append(entry)
+                end += len(entry) - 4
+            else:
+                data = encode_text(value)
+                size = len(data)
+                parts += (entry, pack_u32(size), data, STRING_END[size & 3])
+                end += len(entry) + (size + 8 & ~3) - 4
+        parts[vector_at] = _vector_packer(len(pairs))(len(pairs), *offsets)
+        return end + 4 + 4 * len(pairs)
 
     def __len__(self) -> int:
         return len(self.decoded())
@@ -95,57 +141,114 @@ class EntriesInBuffer(TextEntries):
 
     __slots__ = ("_buf", "_count", "_first")
 
-    def __init__(self, buf: bytes, first: int, count: int) -> None:
+    def __init__(self, buf: bytes, pos: int) -> None:
+        """
+        Find the vector that the offset at `pos` refers to.
+
+        Raises: RemoteProtocolError: it does not lie within the buffer, or holds more entries than any gateway sends.
+        """
+        first, count = read_vector(buf, pos)
+        if count > MAX_ENTRIES:
+            raise RemoteProtocolError(f"a vector of {count} entries, more than {MAX_ENTRIES} are not read")
         self._pairs = None
         self._buf = buf
         self._first = first
         self._count = count
 
     def decoded(self) -> list[Pair]:
-        pairs = self._pairs
-        if pairs is None:
-            buf = self._buf
-            pairs = []
-            size = 0
-            for index in range(self._count):
-                name, value = self._fields(index)
-                pair = (read_text(buf, name) if name else "", read_text(buf, value) if value else None)
-                pairs.append(pair)
-                size += len(pair[0]) + len(pair[1] or "")
-                if size > 2**24:  # entries that share their strings could unfold to any size
-                    raise RemoteProtocolError("entries unfold to more than a frame can hold")
-            self._pairs = pairs
+        if self._pairs is None:
+            self._pairs = self._decode()
+        return self._pairs
+
+    def _decode(self) -> list[Pair]:
+        # The body of the loop is `read_fields` and two `read_text`, written out: 12 entries cost 40 us with calls.
+        buf = self._buf
+        end = len(buf)
+        pos = self._first
+        seen_vtable = None
+        name_at = value_at = 0
+        unfolded = 0
+        pairs: list[Pair] = []
+        try:
+            for offset in Struct(f"<{self._count}I").unpack_from(buf, pos):
+                table = pos + offset
+                pos += 4
+                vtable = table - i32_at(buf, table)[0]
+                if vtable != seen_vtable:  # entries mostly share their vtables
+                    _, _, name_at, value_at = read_fields(buf, table, 2)
+                    seen_vtable = vtable
+                name = ""
+                value = None
+                if name_at:
+                    at = table + name_at
+                    at += u32_at(buf, at)[0] + 4
+                    stop = at + u32_at(buf, at - 4)[0]
+                    if stop > end:
+                        raise out_of_bounds("the end of a name", stop, buf)
+                    name = buf[at:stop].decode("utf-8", "surrogateescape")
+                    unfolded += stop - at
+                if value_at:
+                    at = table + value_at
+                    at += u32_at(buf, at)[0] + 4
+                    stop = at + u32_at(buf, at - 4)[0]
+                    if stop > end:
+                        raise out_of_bounds("the end of a value", stop, buf)
+                    value = buf[at:stop].decode("utf-8", "surrogateescape")
+                    unfolded += stop - at
+                if unfolded > MAX_PAYLOAD_BYTES:
+                    # Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
+                    raise RemoteProtocolError("the entries of a message unfold to more than a message can hold")
+                pairs.append((name, value))
+        except StructError:
+            raise out_of_bounds("a part of an entry", pos - 4, buf) from None
         return pairs
 
     def value(self, index: int) -> str | None:
-        value = self._fields(index)[_VALUE]
-        return read_text(self._buf, value) if value else None
-
-    def find(self, name: bytes, start: int = 0, *, ignore_case: bool = False) -> int:
-        buf = self._buf
-        key = _pack_u32(len(name)) + name
-        if not ignore_case:
-            if buf.find(key) < 0:
-                return -1
-            for index in range(start, self._count):
-                pos = self._fields(index)[_NAME]
-                if buf.startswith(key, pos + read_u32(buf, pos)) if pos else not name:
-                    return index
-            return -1
-        wanted = name.lower()
-        for index in range(start, self._count):
-            pos = self._fields(index)[_NAME]
-            at = pos + read_u32(buf, pos) + 4
-            if buf[at : at + len(name)].lower() == wanted and read_u32(buf, at - 4) == len(name) if pos else not name:
-                return index
-        return -1
-
-    def _fields(self, index: int) -> tuple[int, ...]:
+        if self._pairs is not None:
+            return self._pairs[index][1]
         if index < 0:
             index += self._count
         if not 0 <= index < self._count:
             raise IndexError(index)
-        return read_fields(self._buf, read_table(self._buf, self._first + 4 * index), 2)
+        buf = self._buf
+        table = read_table(buf, self._first + 4 * index)
+        value_at = read_fields(buf, table, 2)[3]
+        return read_text(buf, table + value_at) if value_at else None
+
+    def find(self, name: bytes, start: int = 0, *, ignore_case: bool = False) -> int:
+        buf = self._buf
+        size = len(name)
+        wanted = name.lower() if ignore_case else name
+        # Most names that are asked for are not there, and one search of the bytes tells.
+        key = pack_u32(size) + name
+        hit = buf.lower().find(key.lower()) if ignore_case else buf.find(key)
+        if hit < 0 and size:
+            return -1
+        seen_vtable = None
+        name_at = 0
+        pos = self._first + 4 * start
+        try:
+            for index in range(start, self._count):
+                table = pos + u32_at(buf, pos)[0]
+                pos += 4
+                vtable = table - i32_at(buf, table)[0]
+                if vtable != seen_vtable:
+                    name_at = read_fields(buf, table, 2)[2]
+                    seen_vtable = vtable
+                if not name_at:
+                    if not size:
+                        return index
+                    continue
+                at = table + name_at
+                at += u32_at(buf, at)[0]
+                if ignore_case:
+                    if at >= hit and u32_at(buf, at)[0] == size and buf[at + 4 : at + 4 + size].lower() == wanted:
+                        return index
+                elif at >= hit and buf.startswith(key, at):
+                    return index
+        except StructError:
+            raise out_of_bounds("a part of an entry", pos - 4, buf) from None
+        return -1
 
     def __len__(self) -> int:
         return self._count

@@ -74,8 +74,9 @@ class FrameDecoder:
 
     @property
     def buffered_bytes(self) -> int:
-        """How many bytes are held that no returned frame has used up, the header of an unfinished frame not counted."""
-        return len(self._chunk) - self._pos + self._gathered + sum(map(len, self._queue))
+        """How many bytes have been fed that no returned frame has used up."""
+        unfinished = HEADER_BYTES + self._gathered if self._missing else 0
+        return unfinished + len(self._chunk) - self._pos + sum(map(len, self._queue))
 
     def feed(self, data: bytes) -> None:
         """Take bytes off the socket: any piece of the stream, one byte or many frames."""

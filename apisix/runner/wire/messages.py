@@ -3,33 +3,66 @@
 The messages of the schema. One class serves both directions: its constructor builds one, `decode` reads one.
 
 Names are the schema's. Text is `str`, decoded as UTF-8 with surrogateescape; bodies and addresses are `bytes`.
-A decoded HTTPReqCallReq or HTTPRespCallReq stays in its buffer: what nobody touches is not decoded. Source: gateway contract, 2.
+What the gateway sends with each call stays in its buffer: a header that nobody touches is never decoded.
+Source: gateway contract, 2.
 """
 
-from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Self
+from functools import lru_cache
+from struct import Struct
+from typing import Final, Self
 
-from apisix.runner.errors import ErrCode, RemoteProtocolError
-from apisix.runner.wire.entries import EntriesInBuffer, Pair, TextEntries
+from apisix.runner.errors import ErrCode, LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire.entries import Pair, TextEntries
 from apisix.runner.wire.flatbuf import (
     Field,
+    StructError,
+    out_of_bounds,
     put_table,
-    read_bytes,
     read_fields,
     read_root,
     read_table,
-    read_text,
     read_u8,
     read_u16,
-    read_u32,
-    read_vector,
+    u16_at,
+    u32_at,
 )
-from apisix.runner.wire.frames import FrameType, frame_header
+from apisix.runner.wire.frames import FrameType
+from apisix.runner.wire.tables import (
+    NO_ENTRIES,
+    Message,
+    Table,
+    given_entries,
+    optional_bytes,
+    optional_entries,
+    optional_text,
+    optional_u32,
+)
 
-_ROOT = b"\x04\0\0\0"  # the root table follows at once
+__all__ = [
+    "ErrCode",
+    "ErrResp",
+    "ExtraInfoReq",
+    "ExtraInfoResp",
+    "HTTPReqCallReq",
+    "HTTPReqCallResp",
+    "HTTPRespCallReq",
+    "HTTPRespCallResp",
+    "Info",
+    "Message",
+    "Method",
+    "Pair",
+    "PrepareConfReq",
+    "PrepareConfResp",
+    "ReqBody",
+    "RespBody",
+    "Rewrite",
+    "Stop",
+    "TextEntries",
+    "Var",
+]
 
 
 class Method(IntEnum):
@@ -52,81 +85,11 @@ class Method(IntEnum):
     TRACE = 14
 
 
-_METHODS = tuple(method.name for method in Method)
-_NO_ENTRIES = TextEntries()
-
-
-class Part:
-    """A table of the schema: compared and shown by its content."""
-
-    __slots__ = ()
-    FIELDS: ClassVar[tuple[str, ...]] = ()
-
-    @abstractmethod
-    def _values(self) -> tuple[Field, ...]:
-        """Return what is written, one for each slot."""
-
-    def put(self, parts: list[bytes]) -> int:
-        """Append the table to a message that is being written, and return its size in bytes."""
-        return put_table(parts, self._values())
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.FIELDS)
-
-    __hash__ = None  # type: ignore[assignment]  # holds lists
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.FIELDS)})"
-
-
-class Message(Part):
-    """A table that is sent as a frame of its own."""
-
-    __slots__ = ()
-    TYPE: ClassVar[FrameType]
-
-    @classmethod
-    @abstractmethod
-    def decode(cls, payload: bytes) -> Self:
-        """
-        Read a message.
-
-        Raises: RemoteProtocolError: the payload is malformed. What is read lazily raises when it is first touched.
-        """
-
-    def encode(self) -> bytes:
-        """
-        Return the payload.
-
-        Raises: LocalProtocolError: a value can't be expressed.
-        """
-        parts = [_ROOT]
-        self.put(parts)
-        return b"".join(parts)
-
-    def encode_frame(self) -> bytes:
-        """
-        Return header and payload, each body in it copied only once.
-
-        Raises: LocalProtocolError: a value can't be expressed. MessageTooLarge: the payload does not fit a frame.
-        """
-        parts = [b"", _ROOT]
-        parts[0] = frame_header(self.TYPE, len(_ROOT) + self.put(parts))
-        return b"".join(parts)
-
-
-def _entries(buf: bytes, pos: int) -> TextEntries:
-    return EntriesInBuffer(buf, *read_vector(buf, pos)) if pos else _NO_ENTRIES
-
-
-def _built(pairs: Iterable[Pair]) -> TextEntries:
-    return pairs if isinstance(pairs, TextEntries) else TextEntries(pairs)
+_METHODS: Final = tuple(method.name for method in Method)
 
 
 class PrepareConfReq(Message):
-    """The gateway's configuration of one route's plugins. Source: gateway contract, 3."""
+    """The plugins of one route, each with its configuration. Source: gateway contract, 3."""
 
     __slots__ = ("conf", "key")
     TYPE = FrameType.PREPARE_CONF
@@ -138,18 +101,17 @@ class PrepareConfReq(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        conf, key = read_fields(payload, read_root(payload), 2)
-        return cls(
-            [(name, value or "") for name, value in _entries(payload, conf)],
-            read_text(payload, key) if key else None,
-        )
+        table = read_root(payload)
+        _, _, conf, key = read_fields(payload, table, 2)
+        pairs = optional_entries(payload, table, conf)
+        return cls([(name, value or "") for name, value in pairs], optional_text(payload, table, key))
 
     def _values(self) -> tuple[Field, ...]:
-        return TextEntries(self.conf) if self.conf else None, self.key
+        return TextEntries(self.conf), self.key
 
 
 class PrepareConfResp(Message):
-    """The runner's answer to PrepareConf.Req: the token that stands for the configuration from now on."""
+    """The token that stands for the configuration from now on. Source: gateway contract, 3."""
 
     __slots__ = ("conf_token",)
     TYPE = FrameType.PREPARE_CONF
@@ -160,32 +122,24 @@ class PrepareConfResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        (conf_token,) = read_fields(payload, read_root(payload), 1)
-        return cls(read_u32(payload, conf_token))
+        table = read_root(payload)
+        _, _, conf_token = read_fields(payload, table, 1)
+        return cls(optional_u32(payload, table, conf_token))
 
     def _values(self) -> tuple[Field, ...]:
         return (self.conf_token,)
 
 
 class HTTPReqCallReq(Message):
-    """A request of a client, before it goes to the upstream. Source: gateway contract, 4."""
+    """A client's request, before it goes to the upstream. Source: gateway contract, 4."""
 
-    __slots__ = (
-        "_args",
-        "_args_at",
-        "_buf",
-        "_headers",
-        "_headers_at",
-        "_path",
-        "_path_at",
-        "_src_ip",
-        "_src_ip_at",
-        "conf_token",
-        "id",
-        "method",
-    )
+    __slots__ = ("_args", "_buf", "_fields", "_headers", "_path", "_src_ip", "_table", "conf_token", "id", "method")
     TYPE = FrameType.HTTP_REQ_CALL
     FIELDS = ("id", "src_ip", "method", "path", "args", "headers", "conf_token")
+
+    _buf: bytes
+    _table: int
+    _fields: tuple[int, ...]  # as `read_fields` gives them: the offset of slot k is number k + 2
 
     def __init__(
         self,
@@ -193,31 +147,34 @@ class HTTPReqCallReq(Message):
         src_ip: bytes = b"",
         method: str | Method = "GET",
         path: str = "/",
-        args: Iterable[Pair] = (),
-        headers: Iterable[Pair] = (),
+        args: Iterable[Pair] = NO_ENTRIES,
+        headers: Iterable[Pair] = NO_ENTRIES,
         conf_token: int = 0,
     ) -> None:
         self.id = id
-        self.method = method.name if isinstance(method, Method) else Method[method].name
+        self.method = method.name if isinstance(method, Method) else method
         self.conf_token = conf_token
-        self._buf = b""
         self._src_ip: bytes | None = src_ip
         self._path: str | None = path
-        self._args: TextEntries | None = _built(args)
-        self._headers: TextEntries | None = _built(headers)
+        self._args: TextEntries | None = given_entries(args)
+        self._headers: TextEntries | None = given_entries(headers)
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        id, src_ip, method, path, args, headers, conf_token = read_fields(payload, read_root(payload), 7)
         self = cls.__new__(cls)
-        self.id = read_u32(payload, id)
-        self.conf_token = read_u32(payload, conf_token)
-        number = read_u8(payload, method)
+        table = self._table = read_root(payload)
+        fields = self._fields = read_fields(payload, table, 7)
+        _, _, id, _, method, _, _, _, conf_token = fields
+        try:
+            self.id = u32_at(payload, table + id)[0] if id else 0
+            self.conf_token = u32_at(payload, table + conf_token)[0] if conf_token else 0
+            number = payload[table + method] if method else 0
+        except (StructError, IndexError):
+            raise out_of_bounds("a number", table, payload) from None
         if number >= len(_METHODS):
             raise RemoteProtocolError(f"HTTPReqCall.Req has method {number}, the schema ends at {len(_METHODS) - 1}")
         self.method = _METHODS[number]
         self._buf = payload
-        self._src_ip_at, self._path_at, self._args_at, self._headers_at = src_ip, path, args, headers
         self._src_ip = self._path = self._args = self._headers = None
         return self
 
@@ -226,7 +183,7 @@ class HTTPReqCallReq(Message):
         """The client's address, 4 or 16 bytes."""
         value = self._src_ip
         if value is None:
-            value = self._src_ip = read_bytes(self._buf, self._src_ip_at) if self._src_ip_at else b""
+            value = self._src_ip = optional_bytes(self._buf, self._table, self._fields[3]) or b""
         return value
 
     @property
@@ -234,7 +191,7 @@ class HTTPReqCallReq(Message):
         """The path, without the query."""
         value = self._path
         if value is None:
-            value = self._path = read_text(self._buf, self._path_at) if self._path_at else ""
+            value = self._path = optional_text(self._buf, self._table, self._fields[5]) or ""
         return value
 
     @property
@@ -242,7 +199,7 @@ class HTTPReqCallReq(Message):
         """The arguments of the query, one entry a value."""
         value = self._args
         if value is None:
-            value = self._args = _entries(self._buf, self._args_at)
+            value = self._args = optional_entries(self._buf, self._table, self._fields[6])
         return value
 
     @property
@@ -250,35 +207,42 @@ class HTTPReqCallReq(Message):
         """The request's headers, one entry a value, the names in lower case."""
         value = self._headers
         if value is None:
-            value = self._headers = _entries(self._buf, self._headers_at)
+            value = self._headers = optional_entries(self._buf, self._table, self._fields[7])
         return value
 
     def _values(self) -> tuple[Field, ...]:
-        return self.id, self.src_ip or None, Method[self.method], self.path, self.args or None, self.headers or None, self.conf_token
+        if self.method not in Method.__members__:
+            raise LocalProtocolError(f"HTTPReqCall.Req can't carry the method {self.method}")
+        method = Method[self.method]
+        return self.id, self.src_ip or None, method, self.path, self.args, self.headers, self.conf_token
 
 
-class Stop(Part):
-    """Answer the client, without asking the upstream. Source: gateway contract, 5."""
+class Stop(Table):
+    """Answer the client without asking the upstream. Source: gateway contract, 5."""
 
     __slots__ = ("body", "headers", "status")
     FIELDS = ("status", "headers", "body")
 
-    def __init__(self, status: int = 0, headers: Iterable[Pair] = (), body: bytes = b"") -> None:
+    def __init__(self, status: int = 0, headers: Iterable[Pair] = NO_ENTRIES, body: bytes = b"") -> None:
         self.status = status
-        self.headers = _built(headers)
+        self.headers = given_entries(headers)
         self.body = body
 
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
         """Read the table at a position of a message."""
-        status, headers, body = read_fields(buf, table, 3)
-        return cls(read_u16(buf, status), _entries(buf, headers), read_bytes(buf, body) if body else b"")
+        _, _, status, headers, body = read_fields(buf, table, 3)
+        return cls(
+            read_u16(buf, table + status) if status else 0,
+            optional_entries(buf, table, headers),
+            optional_bytes(buf, table, body) or b"",
+        )
 
     def _values(self) -> tuple[Field, ...]:
-        return self.status, self.headers or None, self.body or None
+        return self.status, self.headers, self.body or None
 
 
-class Rewrite(Part):
+class Rewrite(Table):
     """Let the request go on, changed. Source: gateway contract, 5."""
 
     __slots__ = ("args", "body", "headers", "path", "resp_headers")
@@ -287,35 +251,41 @@ class Rewrite(Part):
     def __init__(
         self,
         path: str | None = None,
-        headers: Iterable[Pair] = (),
-        args: Iterable[Pair] = (),
-        resp_headers: Iterable[Pair] = (),
+        headers: Iterable[Pair] = NO_ENTRIES,
+        args: Iterable[Pair] = NO_ENTRIES,
+        resp_headers: Iterable[Pair] = NO_ENTRIES,
         body: bytes = b"",
     ) -> None:
         self.path = path
-        self.headers = _built(headers)
-        self.args = _built(args)
-        self.resp_headers = _built(resp_headers)
+        self.headers = given_entries(headers)
+        self.args = given_entries(args)
+        self.resp_headers = given_entries(resp_headers)
         self.body = body
 
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
         """Read the table at a position of a message."""
-        path, headers, args, resp_headers, body = read_fields(buf, table, 5)
+        _, _, path, headers, args, resp_headers, body = read_fields(buf, table, 5)
         return cls(
-            read_text(buf, path) if path else None,
-            _entries(buf, headers),
-            _entries(buf, args),
-            _entries(buf, resp_headers),
-            read_bytes(buf, body) if body else b"",
+            optional_text(buf, table, path),
+            optional_entries(buf, table, headers),
+            optional_entries(buf, table, args),
+            optional_entries(buf, table, resp_headers),
+            optional_bytes(buf, table, body) or b"",
         )
 
     def _values(self) -> tuple[Field, ...]:
-        return self.path, self.headers or None, self.args or None, self.resp_headers or None, self.body or None
+        return self.path, self.headers, self.args, self.resp_headers, self.body or None
+
+
+# The frame of a reply without action, which is most of them: all of it is constant but the id.
+_pack_pass: Final = Struct("<12sI12s").pack
+_PASS_HEAD: Final = bytes((FrameType.HTTP_REQ_CALL, 0, 0, 24, 4, 0, 0, 0, 0xF8, 0xFF, 0xFF, 0xFF))
+_PASS_VTABLE: Final = Struct("<6H").pack(10, 8, 4, 0, 0, 0)
 
 
 class HTTPReqCallResp(Message):
-    """What the runner wants of a request: nothing, a Stop or a Rewrite."""
+    """What is to be done with a request: nothing, a Stop or a Rewrite. Source: gateway contract, 5."""
 
     __slots__ = ("action", "id")
     TYPE = FrameType.HTTP_REQ_CALL
@@ -327,45 +297,61 @@ class HTTPReqCallResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        id, kind, action = read_fields(payload, read_root(payload), 3)
-        number = read_u8(payload, kind)
+        table = read_root(payload)
+        _, _, id, kind, action = read_fields(payload, table, 3)
+        number = read_u8(payload, table + kind) if kind else 0
         if not number:
-            return cls(read_u32(payload, id))
+            return cls(optional_u32(payload, table, id))
         if number not in _ACTIONS or not action:
-            raise RemoteProtocolError(f"HTTPReqCall.Resp has action {number}, 1 (Stop) or 2 (Rewrite) with a table is known")
-        return cls(read_u32(payload, id), _ACTIONS[number].read(payload, read_table(payload, action)))
+            raise RemoteProtocolError(f"HTTPReqCall.Resp has action {number}; 1 (Stop) or 2 (Rewrite) with a table was expected")
+        return cls(optional_u32(payload, table, id), _ACTIONS[number].read(payload, read_table(payload, table + action)))
+
+    def encode_frame(self) -> bytes:
+        if self.action is not None:
+            return super().encode_frame()
+        try:
+            return _pack_pass(_PASS_HEAD, self.id, _PASS_VTABLE)
+        except StructError:
+            raise LocalProtocolError(f"an id of {self.id} does not fit its field") from None
 
     def _values(self) -> tuple[Field, ...]:
-        return (self.id, _ACTION_NUMBERS[type(self.action)], self.action) if self.action else (self.id, None, None)
+        action = self.action
+        return (self.id, None, None) if action is None else (self.id, _ACTION_NUMBERS[type(action)], action)
 
 
-_ACTIONS: dict[int, type[Stop | Rewrite]] = {1: Stop, 2: Rewrite}
-_ACTION_NUMBERS: dict[type, int] = {Stop: 1, Rewrite: 2}
+_ACTIONS: Final[dict[int, type[Stop | Rewrite]]] = {1: Stop, 2: Rewrite}
+_ACTION_NUMBERS: Final = {action: number for number, action in _ACTIONS.items()}
 
 
 class HTTPRespCallReq(Message):
-    """A response of the upstream, before it goes to the client. Source: gateway contract, 7."""
+    """The upstream's response, before it goes to the client. Source: gateway contract, 7."""
 
-    __slots__ = ("_buf", "_headers", "_headers_at", "conf_token", "id", "status")
+    __slots__ = ("_buf", "_headers", "_headers_at", "_table", "conf_token", "id", "status")
     TYPE = FrameType.HTTP_RESP_CALL
     FIELDS = ("id", "status", "headers", "conf_token")
 
-    def __init__(self, id: int = 0, status: int = 200, headers: Iterable[Pair] = (), conf_token: int = 0) -> None:
+    _buf: bytes
+    _table: int
+    _headers_at: int
+
+    def __init__(self, id: int = 0, status: int = 200, headers: Iterable[Pair] = NO_ENTRIES, conf_token: int = 0) -> None:
         self.id = id
         self.status = status
         self.conf_token = conf_token
-        self._buf = b""
-        self._headers: TextEntries | None = _built(headers)
+        self._headers: TextEntries | None = given_entries(headers)
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        id, status, headers, conf_token = read_fields(payload, read_root(payload), 4)
         self = cls.__new__(cls)
-        self.id = read_u32(payload, id)
-        self.status = read_u16(payload, status)
-        self.conf_token = read_u32(payload, conf_token)
+        table = self._table = read_root(payload)
+        _, _, id, status, self._headers_at, conf_token = read_fields(payload, table, 4)
+        try:
+            self.id = u32_at(payload, table + id)[0] if id else 0
+            self.status = u16_at(payload, table + status)[0] if status else 0
+            self.conf_token = u32_at(payload, table + conf_token)[0] if conf_token else 0
+        except StructError:
+            raise out_of_bounds("a number", table, payload) from None
         self._buf = payload
-        self._headers_at = headers
         self._headers = None
         return self
 
@@ -374,38 +360,39 @@ class HTTPRespCallReq(Message):
         """The response's headers, one entry a value, the names in the upstream's case."""
         value = self._headers
         if value is None:
-            value = self._headers = _entries(self._buf, self._headers_at)
+            value = self._headers = optional_entries(self._buf, self._table, self._headers_at)
         return value
 
     def _values(self) -> tuple[Field, ...]:
-        return self.id, self.status, self.headers or None, self.conf_token
+        return self.id, self.status, self.headers, self.conf_token
 
 
 class HTTPRespCallResp(Message):
-    """What the runner wants of a response. No headers, no status, no body: as the upstream's. Source: gateway contract, 7."""
+    """What is to be done with a response: no status, headers or body leaves the upstream's. Source: gateway contract, 7."""
 
     __slots__ = ("body", "headers", "id", "status")
     TYPE = FrameType.HTTP_RESP_CALL
     FIELDS = ("id", "status", "headers", "body")
 
-    def __init__(self, id: int, status: int = 0, headers: Iterable[Pair] = (), body: bytes = b"") -> None:
+    def __init__(self, id: int, status: int = 0, headers: Iterable[Pair] = NO_ENTRIES, body: bytes = b"") -> None:
         self.id = id
         self.status = status
-        self.headers = _built(headers)
+        self.headers = given_entries(headers)
         self.body = body
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        id, status, headers, body = read_fields(payload, read_root(payload), 4)
+        table = read_root(payload)
+        _, _, id, status, headers, body = read_fields(payload, table, 4)
         return cls(
-            read_u32(payload, id),
-            read_u16(payload, status),
-            _entries(payload, headers),
-            read_bytes(payload, body) if body else b"",
+            optional_u32(payload, table, id),
+            read_u16(payload, table + status) if status else 0,
+            optional_entries(payload, table, headers),
+            optional_bytes(payload, table, body) or b"",
         )
 
     def _values(self) -> tuple[Field, ...]:
-        return self.id, self.status, self.headers or None, self.body or None
+        return self.id, self.status, self.headers, self.body or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,10 +425,12 @@ class RespBody:
 
 
 Info = Var | ReqBody | RespBody
+_INFOS: Final[dict[int, type[Info]]] = {1: Var, 2: ReqBody, 3: RespBody}
+_INFO_NUMBERS: Final = {info: number for number, info in _INFOS.items()}
 
 
 class ExtraInfoReq(Message):
-    """A question of the runner during a call. Hashable, so that answers can be kept by question."""
+    """A question of the runner during a call. Hashable, so that answers can be kept by their question."""
 
     __slots__ = ("info",)
     TYPE = FrameType.EXTRA_INFO
@@ -450,31 +439,40 @@ class ExtraInfoReq(Message):
     def __init__(self, info: Info) -> None:
         self.info = info
 
+    def __eq__(self, other: object) -> bool:
+        return self.info == other.info if isinstance(other, ExtraInfoReq) else NotImplemented
+
     def __hash__(self) -> int:
         return hash(self.info)
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        kind, info = read_fields(payload, read_root(payload), 2)
-        number = read_u8(payload, kind)
-        if not 1 <= number <= 3 or not info:
-            raise RemoteProtocolError(f"ExtraInfo.Req asks for {number}; 1 (Var), 2 (ReqBody) or 3 (RespBody) with a table is known")
-        table = read_table(payload, info)
-        if number != 1:
-            read_fields(payload, table, 0)
-            return cls(ReqBody() if number == 2 else RespBody())
-        (name,) = read_fields(payload, table, 1)
-        return cls(Var(read_text(payload, name) if name else ""))
+        root = read_root(payload)
+        _, _, kind, info = read_fields(payload, root, 2)
+        number = read_u8(payload, root + kind) if kind else 0
+        if number not in _INFOS or not info:
+            raise RemoteProtocolError(f"ExtraInfo.Req asks for {number}; 1 (Var), 2 (ReqBody) or 3 (RespBody) with a table was expected")
+        table = read_table(payload, root + info)
+        _, _, name = read_fields(payload, table, 1)
+        if number == _INFO_NUMBERS[Var]:
+            return cls(Var(optional_text(payload, table, name) or ""))
+        return cls(ReqBody() if number == _INFO_NUMBERS[ReqBody] else RespBody())
+
+    def encode_frame(self) -> bytes:
+        return _question(self.info)
 
     def _values(self) -> tuple[Field, ...]:
         return _INFO_NUMBERS[type(self.info)], self.info
 
 
-_INFO_NUMBERS: dict[type, int] = {Var: 1, ReqBody: 2, RespBody: 3}
+@lru_cache(maxsize=256)
+def _question(info: Info) -> bytes:
+    """Return the frame that asks. Plugins ask for the same few things again and again."""
+    return super(ExtraInfoReq, ExtraInfoReq(info)).encode_frame()
 
 
 class ExtraInfoResp(Message):
-    """The gateway's answer to a question: None where there is no such thing. Source: gateway contract, 6."""
+    """The gateway's answer to a question, None where there is no such thing. Source: gateway contract, 6."""
 
     __slots__ = ("result",)
     TYPE = FrameType.EXTRA_INFO
@@ -485,15 +483,16 @@ class ExtraInfoResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        (result,) = read_fields(payload, read_root(payload), 1)
-        return cls(read_bytes(payload, result) if result else None)
+        table = read_root(payload)
+        _, _, result = read_fields(payload, table, 1)
+        return cls(optional_bytes(payload, table, result))
 
     def _values(self) -> tuple[Field, ...]:
         return (self.result,)
 
 
 class ErrResp(Message):
-    """The runner's answer to anything that it can't do. Source: gateway contract, 2."""
+    """What the runner answers where it can't do what it was asked to. Source: gateway contract, 2 and 3."""
 
     __slots__ = ("code",)
     TYPE = FrameType.ERROR
@@ -504,12 +503,12 @@ class ErrResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        (code,) = read_fields(payload, read_root(payload), 1)
-        number = read_u8(payload, code)
-        try:
-            return cls(ErrCode(number))
-        except ValueError:
-            raise RemoteProtocolError(f"Err.Resp has code {number}, the schema ends at {max(ErrCode)}") from None
+        table = read_root(payload)
+        _, _, code = read_fields(payload, table, 1)
+        number = read_u8(payload, table + code) if code else 0
+        if number >= len(ErrCode):
+            raise RemoteProtocolError(f"Err.Resp has code {number}, the schema ends at {len(ErrCode) - 1}")
+        return cls(ErrCode(number))
 
     def _values(self) -> tuple[Field, ...]:
         return (self.code,)

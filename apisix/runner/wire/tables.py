@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the messages have in common: how their fields are read, how they are written, compared and shown."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar, Final, Self
+
+from apisix.runner.wire.entries import EntriesInBuffer, Pair, TextEntries
+from apisix.runner.wire.flatbuf import Field, put_table, read_bytes, read_text, read_u32
+from apisix.runner.wire.frames import FrameType, frame_header
+
+ROOT: Final = b"\x04\0\0\0"  # a message begins with the offset of its root table, which follows at once
+NO_ENTRIES: Final = TextEntries()
+
+
+class Table:
+    """A table of the schema: written by its values, compared and shown by its content."""
+
+    __slots__ = ()
+    FIELDS: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def _values(self) -> tuple[Field, ...]:
+        """Return what is written, one for each slot of the schema."""
+
+    def put(self, parts: list[bytes]) -> int:
+        """Append the table to a message that is being written, and return its size in bytes."""
+        return put_table(parts, self._values())
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.FIELDS)
+
+    def __hash__(self) -> int:
+        raise TypeError(f"{type(self).__name__} is compared by its content, which is no key")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.FIELDS)})"
+
+
+class Message(Table):
+    """A table that is sent as a frame of its own."""
+
+    __slots__ = ()
+    TYPE: ClassVar[FrameType]
+
+    @classmethod
+    @abstractmethod
+    def decode(cls, payload: bytes) -> Self:
+        """
+        Read a message.
+
+        Raises: RemoteProtocolError: the payload is malformed. What is read lazily raises it when it is first touched.
+        """
+
+    def encode(self) -> bytes:
+        """
+        Return the payload.
+
+        Raises: LocalProtocolError: a value can't be expressed.
+        """
+        parts = [ROOT]
+        self.put(parts)
+        return b"".join(parts)
+
+    def encode_frame(self) -> bytes:
+        """
+        Return header and payload, in which a body is copied only once.
+
+        Raises: LocalProtocolError: a value can't be expressed. MessageTooLarge: the payload does not fit a frame.
+        """
+        parts = [b"", ROOT]
+        parts[0] = frame_header(self.TYPE, len(ROOT) + self.put(parts))
+        return b"".join(parts)
+
+
+def given_entries(pairs: Iterable[Pair]) -> TextEntries:
+    """Return pairs that a constructor was given as entries."""
+    return pairs if isinstance(pairs, TextEntries) else TextEntries(pairs)
+
+
+# Fields that may be absent: `at` is an offset from the table, and 0 then.
+
+
+def optional_u32(buf: bytes, table: int, at: int) -> int:
+    """Return a number, 0 where it is absent."""
+    return read_u32(buf, table + at) if at else 0
+
+
+def optional_entries(buf: bytes, table: int, at: int) -> TextEntries:
+    """Return entries, which stay in the buffer; none where the vector is absent."""
+    return EntriesInBuffer(buf, table + at) if at else NO_ENTRIES
+
+
+def optional_text(buf: bytes, table: int, at: int) -> str | None:
+    """Return a text, None where it is absent."""
+    return read_text(buf, table + at) if at else None
+
+
+def optional_bytes(buf: bytes, table: int, at: int) -> bytes | None:
+    """Return a vector of bytes, None where it is absent."""
+    return read_bytes(buf, table + at) if at else None
