@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let every request pass, in a coroutine: what a task costs."""
+
+from apisix import Plugin, Request
+
+
+class BenchAsyncNoop(Plugin):
+    """Do nothing, in a coroutine."""
+
+    async def on_request(self, request: Request) -> None:
+        """Let the request pass."""

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commonest of plugins: look one header up, set another."""
+
+from apisix import Plugin, Request
+
+
+class BenchReadSet(Plugin):
+    """Copy a header."""
+
+    def on_request(self, request: Request) -> None:
+        """Read one header and set one."""
+        request.headers["x-bench"] = request.headers["user-agent"]
