@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened to one request: values that `show` prints and tools read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PluginEffect:
+    """What one plugin did in one call, as the runner reports it."""
+
+    plugin: str
+    duration_s: float
+    changes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class PhaseReport:
+    """One call to the runner, as the gateway saw it; `effects` is filled where the runner reports them."""
+
+    phase: str
+    plugins: tuple[str, ...]
+    call_id: int | None = None
+    duration_s: float = 0.0
+    changes: tuple[str, ...] = ()
+    error: str | None = None
+    effects: Sequence[PluginEffect] = ()
+
+
+@dataclass(slots=True)
+class RequestReport:
+    """One request, from the first byte to the last."""
+
+    method: str
+    target: str
+    status: int = 0
+    duration_s: float = 0.0
+    route_id: str | None = None
+    upstream: str | None = None
+    phases: list[PhaseReport] = field(default_factory=list)
+    error: str | None = None
+
+
+class EffectSource(Protocol):
+    """Where the effects of single plugins come from: a runner that was started for this."""
+
+    async def take(self, call_id: int) -> Sequence[PluginEffect]:
+        """Return what each plugin of a call did, in the order of the chain; () where nothing is known."""
+
+
+class NoEffects:
+    """A runner that reports nothing."""
+
+    async def take(self, call_id: int) -> Sequence[PluginEffect]:
+        """Return nothing."""
+        return ()

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes and upstreams, and which route a request takes: what APISIX's radixtree does, without the tree."""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# What `${name}` in a path's pattern may hold. Source: lua-resty-radixtree, `:name` is one segment, `*name` is anything.
+_SEGMENT, _REST = "([^/]+)", r"((?:.|\n)*)"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server of an upstream."""
+
+    host: str
+    port: int
+    weight: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class RoundRobin:
+    """Picks nodes by weight, spread evenly ("smooth weighted round-robin", as in nginx)."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = [node for node in nodes if node.weight > 0]
+        self._current = [0] * len(self._nodes)
+
+    def pick(self) -> Node | None:
+        """Return the next node, None where no node has a weight."""
+        if not self._nodes:
+            return None
+        for index, node in enumerate(self._nodes):
+            self._current[index] += node.weight
+        best = max(range(len(self._nodes)), key=self._current.__getitem__)
+        self._current[best] -= sum(node.weight for node in self._nodes)
+        return self._nodes[best]
+
+
+@dataclass(slots=True)
+class Upstream:
+    """Where requests go. Time-outs are in seconds."""
+
+    nodes: Sequence[Node]
+    pass_host: str = "pass"  # noqa: S105  # APISIX's word for "pass the client's Host on", no secret
+    upstream_host: str | None = None
+    connect_timeout_s: float = 60.0
+    send_timeout_s: float = 60.0
+    read_timeout_s: float = 60.0
+    balancer: RoundRobin = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.balancer = RoundRobin(self.nodes)
+
+
+@dataclass(slots=True)
+class Route:
+    """One route, ready to be matched. `version` is APISIX's `modifiedIndex`, part of the key of PrepareConf."""
+
+    id: str
+    uris: tuple[str, ...]
+    methods: frozenset[str] = frozenset()
+    hosts: tuple[str, ...] = ()
+    remote_addrs: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    priority: int = 0
+    name: str | None = None
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    upstream: Upstream | None = None
+    version: str = "1"
+
+    def accepts(self, method: str, remote_addr: str) -> bool:
+        """Tell whether the route takes requests of this method from this address."""
+        if self.methods and method not in self.methods:
+            return False
+        if not self.remote_addrs:
+            return True
+        address = ipaddress.ip_address(remote_addr)
+        return any(address in network for network in self.remote_addrs)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route and what `:name` and `*name` of its path matched, without their marks."""
+
+    route: Route
+    params: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One path of one route: `prefix` is what stands before the first `:` or `*`."""
+
+    route: Route
+    path: str
+    prefix: str
+    exact: bool
+    pattern: re.Pattern[str] | None
+    names: tuple[str, ...]
+
+
+class Router:
+    """
+    Finds the route for a request.
+
+    Hosts first (an exact one before a wildcard, a longer wildcard before a shorter one, routes without host last); then a path that
+    is written out before a pattern, and the pattern with the longest fixed part first; then priority, then the longer pattern.
+    Source: APISIX's default router `radixtree_host_uri` and lua-resty-radixtree.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_host: dict[str, list[_Entry]] = {}
+        for route in routes:
+            for host in route.hosts or ("",):
+                self._by_host.setdefault(host.lower(), []).extend(_entry(route, path) for path in route.uris)
+        for entries in self._by_host.values():
+            entries.sort(key=lambda entry: (not entry.exact, -len(entry.prefix), -entry.route.priority, -len(entry.path)))
+
+    def match(self, method: str, host: str, uri: str, remote_addr: str) -> Match | None:
+        """Return the route that takes this request, None for a 404."""
+        for name in self._hosts_for(host):
+            for entry in self._by_host[name]:
+                params = _match_path(entry, uri)
+                if params is not None and entry.route.accepts(method, remote_addr):
+                    return Match(entry.route, params)
+        return None
+
+    def _hosts_for(self, host: str) -> list[str]:
+        fitting = [name for name in self._by_host if name and (name == host or (name.startswith("*") and host.endswith(name[1:])))]
+        fitting.sort(key=lambda name: (name.startswith("*"), -len(name)))
+        return [*fitting, ""] if "" in self._by_host else fitting
+
+
+def _entry(route: Route, path: str) -> _Entry:
+    marks = [position for position in (path.find(":"), path.find("*")) if position >= 0]
+    if not marks:
+        return _Entry(route, path, path, exact=True, pattern=None, names=())
+    # `:` decides first, as in radixtree, even where a `*` stands before it.
+    prefix = path[: path.index(":")] if ":" in path else path[: path.index("*")]
+    pattern, names = _pattern(path) if ":" in path or path.index("*") != len(path) - 1 else (None, ())
+    return _Entry(route, path, prefix, exact=False, pattern=pattern, names=names)
+
+
+def _pattern(path: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+    names: list[str] = []
+    parts: list[str] = []
+    for segment in path.split("/"):
+        if segment.startswith(":"):
+            names.append(segment[1:])
+            parts.append(_SEGMENT)
+        elif segment.startswith("*"):
+            names.append(segment[1:] or ":ext")
+            parts.append(_REST)
+        else:
+            parts.append(re.escape(segment))
+    # A mark in the middle of a segment names nothing: radixtree then takes the prefix alone.
+    return (re.compile("/".join(parts)), tuple(names)) if names else (None, ())
+
+
+def _match_path(entry: _Entry, uri: str) -> dict[str, str] | None:
+    if entry.exact:
+        return {} if uri == entry.path else None
+    if not uri.startswith(entry.prefix):
+        return None
+    if entry.pattern is None:
+        return {":ext": uri[len(entry.prefix) :]} if entry.path.endswith("/*") else {}
+    match = entry.pattern.fullmatch(uri)
+    return None if match is None else dict(zip(entry.names, match.groups(), strict=False))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to the runner, kept and timed as the gateway keeps and times them. Source: gateway contract, 1."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from apisix.runner.errors import ErrCode, MessageTooLarge, RemoteProtocolError
+from apisix.runner.wire.connection import NEED_DATA, Connection, Role
+from apisix.runner.wire.messages import ErrResp, Message
+
+CONNECT_TIMEOUT_S = 1.0
+SEND_TIMEOUT_S = 60.0
+READ_TIMEOUT_S = 60.0
+KEEPALIVE_S = 180.0
+MAX_IDLE = 32
+
+_READ_BYTES = 65536
+
+
+class RunnerFailed(Exception):
+    """The runner did not do what was asked: the client gets a 503, or the request goes on where the route degrades."""
+
+
+class TokenNotFound(RunnerFailed):
+    """The runner does not know the token: the gateway flushes its tokens and tries again."""
+
+
+class RunnerGarbage(Exception):
+    """The runner sent what is no answer at all. APISIX's Lua throws on it, and the client gets a 500."""
+
+
+class RunnerConnection:
+    """One connection; one call at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, read_timeout_s: float) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._read_timeout_s = read_timeout_s
+        self._wire = Connection(Role.GATEWAY)
+        self.idle_since = 0.0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the runner has not closed it, and has sent nothing that nobody asked for."""
+        return self._wire.idle and not self._reader.at_eof() and not self._writer.is_closing()
+
+    async def send(self, message: Message) -> None:
+        """
+        Send a message whole.
+
+        Raises: RunnerFailed: it does not fit a frame, or the runner does not take it in time.
+        """
+        try:
+            self._writer.write(self._wire.send(message))
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._writer.drain()
+        except MessageTooLarge as error:
+            raise RunnerFailed(f"can't send {type(message).__name__}: {error}") from error
+        except TimeoutError as error:
+            raise RunnerFailed(f"the runner does not read: waited {SEND_TIMEOUT_S:g} s") from error
+        except ConnectionError as error:
+            raise RunnerFailed(f"can't send {type(message).__name__}: {error}") from error
+
+    async def receive(self) -> Message:
+        """
+        Return the runner's next message.
+
+        Raises:
+            RunnerFailed: it closed the connection, fell silent, or answered with an error.
+            RunnerGarbage: it sent what no runner may send here.
+        """
+        try:
+            while (message := self._wire.next_event()) is NEED_DATA:
+                async with asyncio.timeout(self._read_timeout_s):
+                    data = await self._reader.read(_READ_BYTES)
+                if not data:
+                    raise RunnerFailed("the runner closed the connection")
+                self._wire.receive_data(data)
+        except TimeoutError as error:
+            raise RunnerFailed(f"the runner was silent for {self._read_timeout_s:g} s") from error
+        except ConnectionError as error:
+            raise RunnerFailed(f"the connection to the runner broke: {error}") from error
+        except RemoteProtocolError as error:
+            raise RunnerGarbage(str(error)) from error
+        if isinstance(message, ErrResp):
+            if message.code is ErrCode.CONF_TOKEN_NOT_FOUND:
+                raise TokenNotFound("the runner does not know the token")
+            raise RunnerFailed(f"the runner answered with the error {message.code.name}")
+        return message
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self._writer.close()
+
+
+class RunnerPool:
+    """
+    Opens connections, keeps idle ones, and closes whatever failed.
+
+    Args:
+        path: the runner's socket.
+        read_timeout_s: how long the runner may be silent; each message that it sends starts the time anew.
+    """
+
+    def __init__(self, path: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        self.path = path
+        self._read_timeout_s = read_timeout_s
+        self._idle: deque[RunnerConnection] = deque()
+        self._closed = False
+
+    @property
+    def idle_count(self) -> int:
+        """How many connections wait for their next call."""
+        return len(self._idle)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[RunnerConnection]:
+        """
+        Lend a connection for one call; it is kept afterwards unless the call failed.
+
+        Raises: RunnerFailed: nobody listens, or does not accept within a second.
+        """
+        connection = self._take() or await self._open()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection)
+
+    def close(self) -> None:
+        """Close the idle connections, and the others as they come back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> RunnerConnection | None:
+        oldest_allowed = time.monotonic() - KEEPALIVE_S
+        while self._idle and self._idle[0].idle_since < oldest_allowed:
+            self._idle.popleft().close()
+        while self._idle:
+            connection = self._idle.pop()  # the one used last, as nginx does
+            if connection.is_usable:
+                return connection
+            connection.close()
+        return None
+
+    async def _open(self) -> RunnerConnection:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(self.path)
+        except TimeoutError as error:
+            raise RunnerFailed(f"{self.path} does not accept connections") from error
+        except OSError as error:
+            raise RunnerFailed(f"can't connect to {self.path}: {error.strerror or error}") from error
+        return RunnerConnection(reader, writer, self._read_timeout_s)
+
+    def _keep(self, connection: RunnerConnection) -> None:
+        if self._closed or not connection.is_usable:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        if len(self._idle) > MAX_IDLE:
+            self._idle.popleft().close()

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway itself: from a request to its answer, through the phases in APISIX's order."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from multidict import CIMultiDict
+
+from apisix.gateway import admin, pages, proxy_rewrite
+from apisix.gateway.exchange import Answer, Exchange, page_answer
+from apisix.gateway.headers import grouped, replace
+from apisix.gateway.phases import ExtPlugins
+from apisix.gateway.report import EffectSource, NoEffects, PhaseReport, RequestReport
+from apisix.gateway.routes import Node, Upstream
+from apisix.gateway.store import Store
+from apisix.gateway.upstream import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
+from apisix.runner.http.phase import Phase
+
+# nginx does not pass these on to an upstream: it writes its own, or none. Source: nginx, proxy_set_header.
+_NOT_FORWARDED = frozenset({"host", "connection", "content-length", "transfer-encoding", "keep-alive", "te", "expect", "upgrade"})
+_FORWARDED_BY_NGINX = ("x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
+# nginx does not pass these on to a client. Source: nginx, proxy_hide_header.
+_HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server", "x-pad"})
+# Source: contract 7, the upstream's view in `resp-*` of tests/golden/behaviour.jsonl.
+_FETCHER = "lua-resty-http/0.16.1 (Lua) ngx_lua/10031"
+
+
+class Gateway:
+    """
+    Answers requests as APISIX would.
+
+    Args:
+        store: the routes.
+        plugins: the runner's phases.
+        admin_api: who answers under /apisix/admin; None for a gateway without one.
+        on_report: told about each request when it is over.
+        effects: where the single plugins' effects come from.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plugins: ExtPlugins,
+        admin_api: admin.AdminApi | None = None,
+        on_report: Callable[[RequestReport], None] = lambda _: None,
+        effects: EffectSource | None = None,
+    ) -> None:
+        self._store = store
+        self._plugins = plugins
+        self._admin = admin_api
+        self._on_report = on_report
+        self._effects = effects or NoEffects()
+
+    async def answer(self, exchange: Exchange) -> tuple[Answer, RequestReport]:
+        """Return the answer to a request, and the report to hand to `finish` when it has been sent."""
+        report = RequestReport(exchange.method, exchange.target)
+        if self._admin is not None and f"{exchange.uri}/".startswith(f"{admin.PREFIX}/"):
+            answer = self._admin.answer(exchange)
+        else:
+            try:
+                answer = await self._proxied(exchange, report)
+            except UpstreamFailed as error:
+                report.error = str(error)
+                answer = page_answer(exchange, error.status)
+        report.status = answer.status
+        return answer, report
+
+    async def finish(self, exchange: Exchange, report: RequestReport) -> None:
+        """Complete a request's report and tell it."""
+        report.duration_s = time.time() - exchange.started
+        for phase in report.phases:
+            if phase.call_id is not None:
+                phase.effects = await self._effects.take(phase.call_id)
+        self._on_report(report)
+
+    async def _proxied(self, exchange: Exchange, report: RequestReport) -> Answer:
+        match = self._store.router.match(exchange.method, exchange.host, exchange.uri, exchange.remote_addr)
+        if match is None:
+            answer = admin.json_answer(404, {"error_msg": "404 Route Not Found"})
+            answer.headers["Content-Type"] = "text/plain; charset=utf-8"
+            return answer
+        route = exchange.route = match.route
+        exchange.uri_params = match.params
+        report.route_id = route.id
+        _set_forwarded_headers(exchange)
+
+        for phase in (Phase.PRE_REQ, None, Phase.POST_REQ):
+            if phase is None:
+                if proxy_rewrite.NAME in route.plugins:
+                    proxy_rewrite.apply(exchange, route.plugins[proxy_rewrite.NAME])
+            elif phase in route.plugins:
+                stopped = await self._plugins.on_request(exchange, phase, route.plugins[phase], _phase_report(exchange, phase, report))
+                if stopped is not None:
+                    return stopped
+
+        if route.upstream is None or (node := route.upstream.balancer.pick()) is None:
+            report.error = f"route {route.id} has no upstream" if route.upstream is None else "no node of the upstream has a weight"
+            return page_answer(exchange, 503)
+        exchange.node = node
+        _set_upstream_host(exchange, route.upstream, node)
+
+        if Phase.POST_RESP in route.plugins:
+            response = await self._send(exchange, route.upstream, report, _headers_by_fetcher(exchange))
+            conf = route.plugins[Phase.POST_RESP]
+            shown = await self._plugins.on_response(exchange, response, conf, _phase_report(exchange, Phase.POST_RESP, report))
+            if shown is not None:
+                return shown
+            # Nothing to print: nginx goes on to proxy the request, a second time (observed for 204, 304 and HEAD).
+        response = await self._send(exchange, route.upstream, report, _headers_by_nginx(exchange))
+        return _pass_on(exchange, response)
+
+    async def _send(
+        self, exchange: Exchange, upstream: Upstream, report: RequestReport, headers: Iterator[tuple[str, str]]
+    ) -> UpstreamResponse:
+        """Send the request; a node that can't be reached is replaced by the next, each tried once."""
+        fields = list(headers)
+        target = exchange.upstream_target()
+        node = exchange.node
+        for _ in range(len(upstream.nodes) - 1):
+            if node is None:
+                break
+            report.upstream = str(node)
+            try:
+                return await send_request(upstream, node, exchange.method, target, fields, exchange.body)
+            except ConnectFailed:
+                node = exchange.node = upstream.balancer.pick()
+        if node is None:
+            raise UpstreamFailed(503, "the upstream has no node left to try")
+        report.upstream = str(node)
+        return await send_request(upstream, node, exchange.method, target, fields, exchange.body)
+
+
+def _phase_report(exchange: Exchange, phase: Phase, report: RequestReport) -> PhaseReport:
+    assert exchange.route is not None  # noqa: S101  # only called for a matched route
+    plugins = tuple(entry["name"] for entry in exchange.route.plugins[phase].get("conf", ()))
+    report.phases.append(PhaseReport(phase.value, plugins))
+    return report.phases[-1]
+
+
+def _set_forwarded_headers(exchange: Exchange) -> None:
+    """Tell plugins and upstream what the client asked for; a client's own word on that is not trusted."""
+    replace(exchange.headers, "X-Forwarded-Proto", "http")
+    replace(exchange.headers, "X-Forwarded-Host", exchange.headers.get("host", exchange.host))
+    replace(exchange.headers, "X-Forwarded-Port", str(exchange.server_port))
+
+
+def _set_upstream_host(exchange: Exchange, upstream: Upstream, node: Node) -> None:
+    if upstream.pass_host == "rewrite" and upstream.upstream_host:  # noqa: S105  # no password
+        exchange.upstream_host = upstream.upstream_host
+    elif upstream.pass_host == "node":  # noqa: S105  # no password
+        exchange.upstream_host = node.host if node.port == 80 else str(node)
+
+
+def _headers_by_nginx(exchange: Exchange) -> Iterator[tuple[str, str]]:
+    """Yield what nginx sends: its own headers first, then the client's in their order."""
+    yield "Host", exchange.upstream_host
+    yield "X-Real-IP", exchange.remote_addr
+    yield "X-Forwarded-For", ", ".join([*exchange.headers.getall("x-forwarded-for", []), exchange.remote_addr])
+    for name in ("X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port"):
+        if name in exchange.headers:
+            yield name, exchange.headers[name]
+    if exchange.body or "content-length" in exchange.headers:
+        yield "Content-Length", str(len(exchange.body))
+    for name, value in exchange.headers.items():
+        if name.lower() not in _NOT_FORWARDED and name.lower() not in _FORWARDED_BY_NGINX:
+            yield name, value
+
+
+def _headers_by_fetcher(exchange: Exchange) -> Iterator[tuple[str, str]]:
+    """Yield what the gateway's own HTTP client sends for ext-plugin-post-resp: the request's headers as Lua holds them."""
+    if "user-agent" not in exchange.headers:
+        yield "User-Agent", _FETCHER
+    names = set()
+    for name, value in grouped(exchange.headers):
+        if name not in ("transfer-encoding", "content-length"):
+            names.add(name)
+            yield name, value
+    if "host" not in names:
+        yield "Host", exchange.upstream_host
+    if exchange.body or "content-length" in exchange.headers:
+        yield "content-length", str(len(exchange.body))
+
+
+def _pass_on(exchange: Exchange, response: UpstreamResponse) -> Answer:
+    """Build the client's answer from an upstream's: nginx's own fields, those that plugins set, then the upstream's."""
+    exchange.upstream_status = response.status
+    encoded = bool(response.values("content-encoding"))
+    headers: CIMultiDict[str] = CIMultiDict()
+    for name in ("Content-Type", "Content-Length"):
+        for value in response.values(name.lower()):
+            headers.add(name, pages.with_charset(value, response.status, encoded=encoded) if name == "Content-Type" else value)
+    headers.extend((name, value) for name, value in exchange.response_headers.items() if name.lower() not in headers)
+    headers.extend(
+        (name, value)
+        for name, value in response.headers
+        if name.lower() not in _HIDDEN
+        and name.lower() not in ("content-type", "content-length")
+        and not name.lower().startswith("x-accel-")
+    )
+    return Answer(response.status, headers, _closing(response))
+
+
+async def _closing(response: UpstreamResponse) -> AsyncIterator[bytes]:
+    """Pass the body on, and let go of the upstream also where the client has gone."""
+    try:
+        async for piece in response.body:
+            yield piece
+    finally:
+        response.close()
