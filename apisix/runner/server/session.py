@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
@@ -94,8 +94,7 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin. Source: asyncio.Protocol."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # tells mypy what uvloop always passes
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._sessions.opened(self)
 
     def data_received(self, data: bytes) -> None:
