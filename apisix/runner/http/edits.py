@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names and values as a view on the frame, with an overlay of edits: how they are changed, and what is sent."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from multidict import MutableMultiMapping
@@ -123,7 +123,7 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
         md = self._materialise()
         if not md:
             raise KeyError(f"no {type(self).__name__.lower()} are left")
-        last = list(md.keys())[-1]
+        last = list(md.items())[-1][0]
         self._check_repeats([(last, value) for value in md.getall(last)[:-1]], onto_present=False)
         self._touch(self._identity(last))
         return md.popitem()
@@ -161,7 +161,9 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
 
     def _pairs(self, arg: Any, kwargs: dict[str, str]) -> list[tuple[str, str]]:
         """Return what a method like dict.update was given as checked pairs, before any of it takes effect."""
-        pairs = list(self._multidict(arg, **kwargs).items())
+        if isinstance(arg, Mapping):
+            arg = arg.items()  # multidict would look each key up, and lose repeated values
+        pairs = [*self._multidict(arg or ()).items(), *kwargs.items()]
         for key, value in pairs:
             self._check(key, value)
         return pairs

@@ -43,7 +43,8 @@ class Reply(Exception):
     ) -> None:
         super().__init__(status)
         self.status = checked_status(status)
-        self.headers = given = CIMultiDict(headers) if headers is not None else CIMultiDict()
+        # By items(): a multidict that is made of a mapping looks each key up, and loses repeated values.
+        self.headers = given = CIMultiDict(headers.items() if isinstance(headers, Mapping) else headers or ())
         for name, value in given.items():
             check_header(name, value)
         content_type = None

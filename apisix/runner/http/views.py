@@ -184,7 +184,7 @@ class EntriesView(MultiMapping[str]):
         return iter(self._materialise())
 
     def keys(self) -> KeysView[str]:
-        """Return a view of the names, one for each value."""
+        """Return a view of the names. Whether a repeated one counts once is up to the release of multidict."""
         return self._materialise().keys()
 
     def items(self) -> ItemsView[str, str]:

@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway is told about a request: each sentence of gateway contract 5 is a test."""
+
+from collections.abc import Callable
+
+import pytest
+
+from apisix.runner.errors import UnsupportedEdit
+from apisix.runner.http.fields import REWRITE_IGNORES, STOP_DROPS
+from apisix.runner.http.phase import Phase
+from apisix.runner.http.reply import Reply
+from apisix.runner.wire.messages import Var
+from tests.http.calls import FakeGateway, a_request, rewrite, sent, stop
+
+NEXT_TO_POST_REQ = [Phase.POST_REQ, None]
+"""An old gateway sends no key, so the phase is not known: that is treated as the one where more can go wrong."""
+
+
+class TestNoAction:
+    """The request passes unchanged."""
+
+    def test_nothing_touched(self) -> None:
+        """A request that nobody touched is let pass without an action, with its id."""
+        assert sent(a_request("/a", [("x", "1")], [("host", "h")], call_id=7)).action is None
+        assert 7 == sent(a_request(call_id=7)).id
+
+    def test_id_zero(self) -> None:
+        """The first call of a gateway has id 0 and is echoed like any other."""
+        assert 0 == sent(a_request(call_id=0)).id
+
+    def test_only_read(self) -> None:
+        """Reading and iterating is no edit."""
+        request = a_request("/a", [("x", "1"), ("flag", None)], [("host", "h"), ("r", "1"), ("r", "2")])
+        assert ("/a", ["x", "flag"], ["1", "2"]) == (request.path, list(request.args), request.headers.getall("R"))
+        assert 3 == len(list(request.headers.items()))
+        assert {} == dict(request.response_headers)
+        assert sent(request).action is None
+
+    def test_unchanged_values(self) -> None:
+        """Assigning what is there already is no edit, in the overlay or after iterating."""
+        for iterated in (False, True):
+            request = a_request("/a", [("x", "1"), ("flag", None)], [("host", "h")])
+            if iterated:
+                assert 3 == len(list(request.headers)) + len(list(request.args))
+            request.path = "/a"
+            request.headers["Host"] = "h"
+            request.args["x"] = "1"
+            request.args["flag"] = ""
+            assert sent(request).action is None
+
+    def test_undone_edits(self) -> None:
+        """An edit that was taken back is none."""
+        request = a_request("/a", [("x", "1")], [("host", "h")])
+        request.path = "/b"
+        request.path = "/a"
+        request.headers["x-new"] = "1"
+        del request.headers["x-new"]
+        request.args.add("x", "2")
+        request.args["x"] = "1"
+        assert sent(request).action is None
+
+
+class TestPath:
+    """Rule 5.1."""
+
+    def test_path_only_when_changed(self) -> None:
+        """Other edits do not send the path."""
+        request = a_request("/a")
+        request.headers["x"] = "1"
+        assert rewrite(request).path is None
+
+    def test_changed_path(self) -> None:
+        """A changed path is sent as it is: the gateway encodes it."""
+        request = a_request("/a")
+        request.path = "/a b/%41/?q/ü"
+        assert "/a b/%41/?q/ü" == rewrite(request).path
+
+    def test_bytes_that_are_no_text(self) -> None:
+        """`GET /%ff` arrives as a byte that is no UTF-8, and goes back as that byte."""
+        request = a_request("/\udcff")
+        assert "/\udcff" == request.path
+        request.path += "/more"
+        assert "/\udcff/more" == rewrite(request).path
+
+    @pytest.mark.parametrize(
+        ("args", "expected"),
+        [
+            ([], []),
+            ([("a", "1"), ("b", "2")], [("a", "1")]),
+            ([("a", "1"), ("b", "x"), ("a", "2")], [("a", "1"), ("a", "2")]),
+            ([("flag", None), ("b", "2")], [("b", "2")]),
+            ([("flag", None)], [("flag", "")]),
+            ([("empty", "")], [("empty", "")]),
+            ([("flag", None), ("flag", "1")], [("flag", ""), ("flag", "1")]),
+        ],
+    )
+    def test_query_survives_old_gateways(self, args: list[tuple[str, str | None]], expected: list[tuple[str, str]]) -> None:
+        """Before 3.16 a path without arguments drops the query: all values of one argument go with it, best one that has values."""
+        request = a_request("/a", args)
+        request.path = "/b"
+        assert expected == list(rewrite(request).args)
+
+    def test_changed_args_carry_the_query(self) -> None:
+        """Where an argument changed, nothing has to be resent."""
+        request = a_request("/a", [("a", "1"), ("b", "2")])
+        request.path = "/b"
+        del request.args["b"]
+        assert [("b", None)] == list(rewrite(request).args)
+
+    @pytest.mark.parametrize("path", ["", "a", "?a"])
+    def test_path_must_begin_with_slash(self, path: str) -> None:
+        """What is no path raises at the line that assigns it."""
+        with pytest.raises(ValueError, match='must begin with "/"'):
+            a_request().path = path
+
+    def test_path_must_be_text(self) -> None:
+        """Bytes and None raise, and the error says what came."""
+        with pytest.raises(TypeError, match=r"request\.path must be a str, got bytes, decode it"):
+            a_request().path = b"/a"  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="surrogates not allowed"):
+            a_request().path = "/\ud800"
+
+
+class TestPathAfterProxyRewrite:
+    """The end of rule 5.1: in post-req a path can be percent-encoded, and only a variable tells."""
+
+    @pytest.mark.parametrize("phase", NEXT_TO_POST_REQ)
+    def test_encoded_path_is_decoded(self, phase: Phase | None) -> None:
+        """Where `upstream_uri` is not empty, whatever path is sent is decoded first, byte for byte."""
+        gateway = FakeGateway({Var("upstream_uri"): b"/pr/a%20b"})
+        request = a_request("/pr/a%20b", phase=phase, gateway=gateway)
+        request.path += "/%ff%C3%BC/\udcfe"
+        assert "/pr/a b/\udcffü/\udcfe" == rewrite(request).path
+        assert [[Var("upstream_uri")]] == gateway.asked
+
+    @pytest.mark.parametrize("phase", NEXT_TO_POST_REQ)
+    def test_args_alone_take_the_path_along(self, phase: Phase | None) -> None:
+        """Where only arguments changed, the decoded path is sent too: without it they are lost."""
+        gateway = FakeGateway({Var("upstream_uri"): b"/pr/a%2520b?from=pr"})
+        request = a_request("/pr/a%2520b", [("from", "pr")], phase=phase, gateway=gateway)
+        request.args["a"] = "1"
+        action = rewrite(request)
+        assert ("/pr/a%20b", [("a", "1")]) == (action.path, list(action.args))
+
+    @pytest.mark.parametrize("answer", [None, b""])
+    def test_without_proxy_rewrite(self, answer: bytes | None) -> None:
+        """Where the variable is empty the path is as the author wrote it, and arguments travel alone."""
+        request = a_request("/a", phase=Phase.POST_REQ, gateway=FakeGateway({Var("upstream_uri"): answer}))
+        request.path = "/100%25"
+        assert "/100%25" == rewrite(request).path
+        request = a_request("/a", phase=Phase.POST_REQ, gateway=FakeGateway({Var("upstream_uri"): answer}))
+        request.args["a"] = "1"
+        assert rewrite(request).path is None
+
+    def test_decoded_path_still_brings_an_argument(self) -> None:
+        """The pre-3.16 rule holds for a decoded path too."""
+        request = a_request("/a", [("x", "1")], phase=Phase.POST_REQ, gateway=FakeGateway({Var("upstream_uri"): b"/a"}))
+        request.path = "/b%20c"
+        action = rewrite(request)
+        assert ("/b c", [("x", "1")]) == (action.path, list(action.args))
+
+    def test_not_asked_without_need(self) -> None:
+        """In pre-req nothing is asked, nor in post-req where neither path nor arguments changed."""
+        gateway = FakeGateway()
+        request = a_request("/a", phase=Phase.PRE_REQ, gateway=gateway)
+        request.path = "/b"
+        request.args["x"] = "1"
+        assert "/b" == rewrite(request).path
+        request = a_request("/a", [("x", "1")], phase=Phase.POST_REQ, gateway=gateway)
+        request.path = "/a"
+        request.args["x"] = "1"
+        request.headers["x"] = "1"
+        assert [("x", "1")] == list(rewrite(request).headers)
+        assert sent(request, Reply(401)).action is not None
+        assert [] == gateway.asked
+
+    def test_not_asked_twice(self) -> None:
+        """A variable that a plugin has asked for is not asked for again."""
+        gateway = FakeGateway({Var("upstream_uri"): b"/a"})
+        request = a_request("/a", phase=Phase.POST_REQ, gateway=gateway)
+        assert "/a" == request.var("upstream_uri")
+        request.path = "/%41"
+        assert "/A" == rewrite(request).path
+        assert 1 == len(gateway.asked)
+
+
+class TestHeaders:
+    """Rule 5.2."""
+
+    def test_set_and_delete(self) -> None:
+        """A changed header is sent, a deleted one goes without value, names are in lower case, the rest stays at home."""
+        request = a_request(headers=[("host", "h"), ("cookie", "c"), ("accept", "*/*")])
+        request.headers["X-New"] = "1"
+        request.headers["HOST"] = "other"
+        del request.headers["Cookie"]
+        assert [("x-new", "1"), ("host", "other"), ("cookie", None)] == list(rewrite(request).headers)
+
+    def test_empty_value(self) -> None:
+        """A header can be set to "": it is sent, reads back as "", and the gateway lets it reach no upstream."""
+        request = a_request(headers=[("x", "1")])
+        request.headers["x"] = ""
+        assert [("x", "")] == list(rewrite(request).headers)
+        assert "" == request.headers["x"]
+
+    def test_no_second_value(self) -> None:
+        """Adding a second value raises at the line that tries, and changes nothing."""
+        request = a_request(headers=[("x", "1")])
+        attempts: list[Callable[[], None]] = [
+            lambda: request.headers.add("X", "2"),
+            lambda: request.headers.extend({"y": "1", "X": "2"}),
+            lambda: request.headers.extend([("z", "1"), ("Z", "2")]),
+            lambda: request.headers.update([("z", "1"), ("Z", "2")]),
+            lambda: request.headers.merge([("z", "1"), ("Z", "2")]),
+        ]
+        for attempt in attempts:
+            with pytest.raises(UnsupportedEdit, match="more than one value"):
+                attempt()
+        assert sent(request).action is None
+
+    def test_first_value_by_add(self) -> None:
+        """Adding the first value is the same as setting it."""
+        request = a_request()
+        request.headers.add("X", "1")
+        request.headers.extend(Y="2")
+        request.headers.merge({"Z": "3", "y": "4"})
+        assert [("x", "1"), ("y", "2"), ("z", "3")] == list(rewrite(request).headers)
+
+    def test_repeated_header_that_came(self) -> None:
+        """A header that came twice can be replaced, deleted, or reduced to one value."""
+        came = [("r", "1"), ("r", "2")]
+        request = a_request(headers=came)
+        request.headers["r"] = "1"
+        assert [("r", "1")] == list(rewrite(request).headers)
+        request = a_request(headers=came)
+        assert "1" == request.headers.popone("r")
+        assert [("r", "2")] == list(rewrite(request).headers)
+        request = a_request(headers=came)
+        assert ["1", "2"] == request.headers.popall("r")
+        assert [("r", None)] == list(rewrite(request).headers)
+
+    def test_reduced_to_several_values(self) -> None:
+        """What would leave two of three values raises, since two can't be sent."""
+        request = a_request(headers=[("r", "1"), ("r", "2"), ("r", "3")])
+        with pytest.raises(UnsupportedEdit):
+            request.headers.popone("r")
+        with pytest.raises(UnsupportedEdit):
+            request.headers.popitem()
+        assert ["1", "2", "3"] == request.headers.getall("r")
+        assert sent(request).action is None
+
+    def test_clear(self) -> None:
+        """Clearing the headers deletes each name once."""
+        request = a_request(headers=[("a", "1"), ("r", "1"), ("r", "2")])
+        request.headers.clear()
+        assert [("a", None), ("r", None)] == list(rewrite(request).headers)
+
+    @pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
+    def test_header_injection(self, text: str) -> None:
+        """CR, LF and NUL raise, in names as in values; a value is not shown, it may be a secret."""
+        request = a_request()
+        with pytest.raises(ValueError, match="must not contain CR, LF or NUL") as caught:
+            request.headers["x"] = text
+        assert text not in str(caught.value)
+        for edit in (lambda: request.headers.add(text, "v"), lambda: request.headers.setdefault(text, "v")):
+            with pytest.raises(ValueError, match="must not contain CR, LF or NUL"):
+                edit()
+        assert sent(request).action is None
+
+    @pytest.mark.parametrize(
+        ("value", "came"), [(1, r"int, write str\(1\)"), (None, "NoneType"), (b"x", "bytes, decode it"), (["x"], "list")]
+    )
+    def test_only_text(self, value: object, came: str) -> None:
+        """Values that are no str raise, and the error says what came."""
+        with pytest.raises(TypeError, match=f"must be a str, got {came}"):
+            a_request().headers["x"] = value  # type: ignore[assignment]
+        with pytest.raises(TypeError):
+            a_request().headers[value] = "x"  # type: ignore[index]
+
+    def test_header_without_name(self) -> None:
+        """A header needs a name."""
+        with pytest.raises(ValueError, match="can't be empty"):
+            a_request().headers[""] = "x"
+
+
+class TestBody:
+    """Rule 5.3."""
+
+    def test_replaced(self) -> None:
+        """An assigned body is sent, also a binary one."""
+        request = a_request(method="POST")
+        request.body = bytes(range(256))
+        assert bytes(range(256)) == rewrite(request).body
+
+    def test_other_edits_leave_it(self) -> None:
+        """Without an assigned body none is sent: an empty one changes nothing."""
+        request = a_request()
+        request.headers["x"] = "1"
+        assert b"" == rewrite(request).body
+
+    def test_it_cannot_be_emptied(self) -> None:
+        """The protocol can't empty a body, so trying raises and says what to do instead."""
+        with pytest.raises(UnsupportedEdit, match=r"can't be emptied.*Reply"):
+            a_request().body = b""
+
+    def test_text_is_refused(self) -> None:
+        """A body is bytes, and the error names the way there."""
+        with pytest.raises(TypeError, match=r"must be bytes, got str, write \.encode\(\)"):
+            a_request().body = "text"  # type: ignore[assignment]
+        with pytest.raises(TypeError, match="must be bytes, got NoneType"):
+            a_request().body = None  # type: ignore[assignment]
+
+    def test_bytearray(self) -> None:
+        """Other kinds of bytes are taken too."""
+        request = a_request()
+        request.body = bytearray(b"x")  # type: ignore[assignment]
+        assert b"x" == rewrite(request).body
+
+    def test_too_long(self) -> None:
+        """A body that fits no frame raises where it is assigned."""
+        with pytest.raises(UnsupportedEdit, match="does not fit a frame"):
+            a_request().body = bytes(2**24)
+
+
+class TestResponseHeaders:
+    """Rule 5.4."""
+
+    def test_sent(self) -> None:
+        """Headers for the client's response are sent with their repeats."""
+        request = a_request()
+        request.response_headers["X-A"] = "1"
+        request.response_headers.add("Set-Cookie", "a=1")
+        request.response_headers.add("set-cookie", "b=2")
+        assert [("X-A", "1"), ("Set-Cookie", "a=1"), ("set-cookie", "b=2")] == list(rewrite(request).resp_headers)
+
+    @pytest.mark.parametrize("name", sorted(REWRITE_IGNORES))
+    def test_ignored_ones_are_refused(self, name: str) -> None:
+        """Each of the ten names that the gateway would ignore in silence raises instead."""
+        with pytest.raises(UnsupportedEdit, match="the gateway ignores"):
+            a_request().response_headers[name.title()] = "x"
+
+    def test_they_are_ten(self) -> None:
+        """The contract names ten."""
+        assert 10 == len(REWRITE_IGNORES)
+
+    def test_dropped_by_a_reply(self) -> None:
+        """A Reply has headers of its own; those for a request that goes on are not sent with it."""
+        request = a_request()
+        request.response_headers["x-a"] = "1"
+        assert [("x-b", "2")] == list(stop(request, Reply(200, b"x", {"x-b": "2"})).headers)
+
+
+class TestArgs:
+    """Rule 5.5."""
+
+    def test_set_repeat_delete(self) -> None:
+        """A value replaces, repeats append, an entry without value deletes."""
+        request = a_request("/", [("keep", "1"), ("keep", "2"), ("z", "3"), ("flag", None)])
+        request.args["z"] = "4"
+        request.args.add("n", "1")
+        request.args.add("n", "2")
+        del request.args["keep"]
+        assert [("z", "4"), ("n", "1"), ("n", "2"), ("keep", None)] == list(rewrite(request).args)
+
+    def test_added_value(self) -> None:
+        """A value added to a name is sent together with those that were there, since the first one replaces."""
+        request = a_request("/", [("a", "1"), ("b", "x")])
+        request.args.add("a", "2")
+        assert [("a", "1"), ("a", "2")] == list(rewrite(request).args)
+
+    def test_flag(self) -> None:
+        """`?flag` reads as "", and can be deleted and given a value."""
+        request = a_request("/", [("flag", None), ("other", None)])
+        assert "" == request.args["flag"]
+        request.args["flag"] = "1"
+        del request.args["other"]
+        assert [("flag", "1"), ("other", None)] == list(rewrite(request).args)
+
+    def test_empty_value(self) -> None:
+        """An empty value is a value."""
+        request = a_request()
+        request.args["e"] = ""
+        assert [("e", "")] == list(rewrite(request).args)
+
+    def test_names_keep_their_case(self) -> None:
+        """Arguments differ by case."""
+        request = a_request("/", [("a", "1")])
+        request.args["A"] = "2"
+        assert [("A", "2")] == list(rewrite(request).args)
+        assert ["1", "2"] == list(request.args.values())
+
+    def test_any_bytes(self) -> None:
+        """Names and values that are no UTF-8 survive an edit beside them."""
+        request = a_request("/", [("\udcff", "\udcfe"), ("a", "1")])
+        request.args.add("\udcff", "x")
+        assert [("\udcff", "\udcfe"), ("\udcff", "x")] == list(rewrite(request).args)
+
+    def test_only_text(self) -> None:
+        """Values that are no str raise, as do surrogates that stand for no byte."""
+        with pytest.raises(TypeError, match="argument 'page' must be a str, got int"):
+            a_request().args["page"] = 2  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="can't be sent"):
+            a_request().args["a"] = "\ud800"
+        assert "\ud800" not in a_request("/", [("a", "1")]).args
+
+
+class TestStop:
+    """What answers the client."""
+
+    def test_in_full(self) -> None:
+        """Status, repeated headers and a binary body are sent."""
+        reply = Reply(403, b"\0\xff", [("X-A", "1"), ("X-A", "2")])
+        action = stop(a_request(call_id=3), reply)
+        assert (403, [("X-A", "1"), ("X-A", "2")], b"\0\xff") == (action.status, list(action.headers), action.body)
+        assert 3 == sent(a_request(call_id=3), reply).id
+
+    def test_framing_is_dropped(self) -> None:
+        """Headers that belong to the connection are never sent, in whatever case."""
+        headers = [(name.title(), "1") for name in sorted(STOP_DROPS)]
+        assert [("x", "1")] == list(stop(a_request(), Reply(200, b"x", [*headers, ("x", "1")])).headers)
+        assert {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "upgrade"} == STOP_DROPS
+
+    def test_edits_are_dropped(self) -> None:
+        """A Reply wins over the edits that were made before it."""
+        request = a_request()
+        request.path = "/b"
+        assert 401 == stop(request, Reply(401)).status
+
+    def test_headers_changed_afterwards(self) -> None:
+        """What was put into a reply's headers later is checked before it is sent."""
+        reply = Reply()
+        reply.headers["x"] = "a\r\nb: c"
+        with pytest.raises(ValueError, match="CR, LF or NUL"):
+            a_request().to_message(reply)
+
+
+@pytest.mark.parametrize(
+    "name", ["id", "method", "remote_addr", "phase", "route_key", "conf_token", "headers", "args", "response_headers", "context"]
+)
+def test_what_the_protocol_cannot_do(name: str) -> None:
+    """Assigning what can't be assigned raises at that line, with a sentence that says why."""
+    with pytest.raises(UnsupportedEdit, match=rf"request\.{name} can't be assigned: .{{20,}}"):
+        setattr(a_request(), name, "x")
+
+
+def test_misspelt_attribute() -> None:
+    """A misspelt name raises instead of being kept."""
+    with pytest.raises(AttributeError, match="paht"):
+        a_request().paht = "/x"  # type: ignore[attr-defined]
