@@ -62,9 +62,9 @@ def start(flags: Mapping[str, object]) -> int:
     """Run the supervisor until it is told to stop. Returns: the exit status, 2 where a setting is wrong."""
     try:
         settings = gather(flags, os.environ)
+        from apisix.runner.server.supervisor import run  # late: a mistake in the settings needs no server
+
+        return run(settings)
     except SettingsError as error:
         print(f"apisix-runner: {error}", file=sys.stderr)
         return 2
-    from apisix.runner.server.supervisor import run  # late: a mistake in the settings needs no server
-
-    return run(settings)
