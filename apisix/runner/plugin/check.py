@@ -169,8 +169,9 @@ def _takes(cls: type, hook: str, function: Callable[..., object], arguments: tup
 
 
 def _signature_text(function: Callable[..., object]) -> str:
-    names = ", ".join(str(parameter.replace(annotation=parameter.empty)) for parameter in inspect.signature(function).parameters.values())
-    return f"({names})"
+    signature = inspect.signature(function)
+    bare = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
 
 
 def _lifecycle_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a class must be to be a plugin: each mistake is told when it is loaded, with its line and what to do."""
+
+from functools import partial
+from textwrap import dedent
+
+import pytest
+
+from apisix.runner.plugin.check import is_coroutine_function
+from apisix.runner.plugin.plugin_type import PluginType, Problem
+from tests.plugin.conftest import Load
+
+# The class's first line is line 3 of the file: see conftest, HEAD and the newline before the text.
+MISTAKES = {
+    "hook without request": ("def on_request(self): ...", 4, "on_request takes (self)", "Write def on_request(self, request)"),
+    "hook with too much": ("def on_response(self, a, b): ...", 4, "takes (self, a, b)", "Write def on_response(self, response)"),
+    "keyword-only": ("def on_request(self, *, request): ...", 4, "takes (self, *, request)", "Write def on_request(self, request)"),
+    "static": ("@staticmethod\n    def on_request(): ...", 4, "takes ()", "Write def on_request(self, request)"),
+    "no function": ("on_request = 1", 3, "on_request is no function", "Write def on_request(self, request)"),
+    "generator": ("def on_request(self, request): yield", 4, "is a generator", "Return a Reply or None"),
+    "async generator": ("async def on_request(self, request): yield", 4, "is a generator", "Return a Reply or None"),
+    "misspelt": ("def on_reqest(self, request): ...", 4, "on_reqest is no hook", "If you mean on_request(self, request), rename it"),
+    "misspelt response": ("def on_responce(self, response): ...", 4, "on_responce is no hook", "mean on_response(self, response)"),
+    "camel": ("def onRequest(self, request): ...", 4, "onRequest is no hook", "mean on_request(self, request)"),
+    "unknown event": ("def on_connect(self): ...", 4, "on_connect is no hook", "The hooks are on_request, on_response"),
+    "async prefix": ("async def async_setup(self): ...", 4, "async_setup is no hook", "mean setup(self)"),
+    "aclose": ("async def aclose(self): ...", 4, "aclose is no hook", "mean close(self)"),
+    "misspelt static": ("@staticmethod\n    def on_reqest(request): ...", 4, "on_reqest is no hook", "mean on_request"),
+    "plain setup": (
+        "def on_request(self, request): ...\n    def setup(self): ...",
+        5,
+        "setup is no coroutine function",
+        "async def setup(self)",
+    ),
+    "setup with arguments": ("async def setup(self, loop): ...", 4, "setup takes (self, loop)", "Write def setup(self)"),
+    "needs a str": ('needs = "body"', 3, "needs is no tuple of str", 'Write needs = ("body",)'),
+    "needs a list": ('needs = ["body"]', 3, "needs is no tuple of str", 'Write needs = ("body", "consumer_name")'),
+    "needs numbers": ("needs = (1,)", 3, "needs is no tuple of str", "Write needs ="),
+    "blocking": ('blocking = "yes"', 3, "blocking is neither True, False nor None", "Leave it away"),
+    "on_error": ('on_error = "ignore"', 3, "on_error is none of 'refuse', 'pass', 'degrade'", "Choose one of these"),
+    "on_error method": ("def on_error(self): ...", 3, "on_error is none of", "Choose one of these"),
+    "unhashable on_error": ("on_error = ['pass']", 3, "on_error is none of", "Choose one of these"),
+    "no hook": ("pass", 3, "has no hook", "Give it on_request(self, request) or on_response(self, response)"),
+    "filter": ("def filter(self, request, response): ...", 3, "has no hook", "Name filter on_request(self, request)"),
+    "empty name": ('name = ""', 3, "is no str of 1 to 128 characters", "Give it a name"),
+    "long name": ("name = 129 * 'x'", 3, "is no str of 1 to 128 characters", "Give it a name"),
+}
+
+
+@pytest.mark.parametrize(("body", "line", "reason", "advice"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_in_a_plugin(load: Load, body: str, line: int, reason: str, advice: str) -> None:
+    """A mistake is a problem with the line where it stands and with what to do, and routes that name the plugin get it."""
+    registry = load(faulty=f"\nclass Faulty(Plugin):\n    {body}\n")
+    problem = registry.problems[0]
+    assert line == problem.line
+    assert problem.file.endswith("faulty.py")
+    assert reason in problem.reason
+    assert advice in problem.advice
+    assert isinstance(registry.get("faulty"), Problem)
+    assert [] == registry.types
+
+
+LEGACY_MISTAKES = {
+    "Base without filter": (
+        "Base",
+        "def fliter(self, request, response): ...",
+        3,
+        "has no filter(self, request, response)",
+        "Rename fliter",
+    ),
+    "Base with nothing": ("Base", "pass", 3, "has no filter(self, request, response)", "Define filter(self, request, response)"),
+    "Base with the other signature": (
+        "Base",
+        "def filter(self, conf, request, response): ...",
+        4,
+        "takes (self, conf,",
+        "Write def filter(self, r",
+    ),
+    "async Base": ("Base", "async def filter(self, request, response): ...", 4, "filter is async", "Derive from apisix.Plugin"),
+    "generator": ("Base", "def filter(self, request, response): yield", 4, "is a generator", "Return"),
+    "PluginBase without name": ("PluginBase", "def filter(self, c, q, p): ...", 3, "has no name(self)", "Define name(self)"),
+    "PluginBase without filter": ("PluginBase", "def name(self): return 'faulty'", 3, "has no filter(self, conf", "Define filter"),
+    "old signature": (
+        "PluginBase",
+        "def name(self): return 'faulty'\n    def filter(self, q, p): ...",
+        5,
+        "takes (self, q, p)",
+        "filter(self, conf,",
+    ),
+    "name fails": (
+        "PluginBase",
+        "def name(self): raise SystemExit(3)\n    def filter(self, c, q, p): ...",
+        4,
+        "name() raises SystemExit: 3",
+        "Make it",
+    ),
+    "name is None": ("PluginBase", "def name(self): ...\n    def filter(self, c, q, p): ...", 4, "is no str of 1 to 128", "Give it a name"),
+}
+
+
+@pytest.mark.parametrize(("base", "body", "line", "reason", "advice"), LEGACY_MISTAKES.values(), ids=LEGACY_MISTAKES)
+def test_mistakes_in_an_older_plugin(load: Load, base: str, body: str, line: int, reason: str, advice: str) -> None:
+    """The older generations are checked alike."""
+    registry = load(faulty=f"\nclass Faulty({base}):\n    {body}\n")
+    problem = registry.problems[0]
+    assert (line, True, True) == (problem.line, reason in problem.reason, advice in problem.advice), str(problem)
+    assert isinstance(registry.get("faulty"), Problem)
+
+
+FINE = {
+    "own method": "def request(self): ...",
+    "other lifecycle words": "def startup(self): ...\n    def shutdown(self): ...\n    def clone(self): ...",
+    "private": "def _on_reqest(self): ...",
+    "property": "@property\n    def on_fire(self): ...",
+    "data": "on_time = 3",
+    "more arguments with defaults": "def on_response(self, response, extra=None): ...",
+    "any arguments": "def on_response(self, *args): ...",
+    "classmethod": "@classmethod\n    def on_response(cls, response): ...",
+    "staticmethod": "@staticmethod\n    def on_response(response): ...",
+    "callable object": "on_response = print",
+    "lifecycle": "async def setup(self): ...\n    async def close(self): ...",
+    "attributes": 'needs = ("body", "consumer_name")\n    blocking = False\n    on_error = "pass"',
+}
+
+
+@pytest.mark.parametrize("body", FINE.values(), ids=FINE)
+def test_what_is_no_mistake(load: Load, body: str) -> None:
+    """Methods of an author's own, and hooks that can be called as they will be, are left alone."""
+    registry = load(fine=f"\nclass Fine(Plugin):\n    def on_request(self, request): ...\n    {body}\n")
+    assert [] == registry.problems
+    assert isinstance(registry.get("fine"), PluginType)
+
+
+def test_all_mistakes_are_told_at_once(load: Load) -> None:
+    """A class with three mistakes has three problems."""
+    registry = load(
+        faulty="""
+        class Faulty(Plugin):
+            needs = "body"
+            def on_request(self): ...
+            def on_reqest(self, request): ...
+        """
+    )
+    assert 3 == len(registry.problems)
+
+
+def test_what_a_plugin_type_says(load: Load) -> None:
+    """The type tells what the commands show and the engine needs."""
+    registry = load(
+        key_auth='''
+        class KeyAuth(Plugin):
+            """
+            Let a request through.
+
+            More words.
+            """
+            needs = ("body",)
+            blocking = True
+            on_error = "pass"
+            async def on_response(self, response): ...
+            def on_request(self, request): ...
+        '''
+    )
+    found = registry.get("key-auth")
+    assert isinstance(found, PluginType)
+    assert ("key-auth", "Plugin", ("on_request", "on_response")) == (found.name, found.generation, found.hooks)
+    assert "Let a request through." == found.doc
+    assert (("body",), True, "pass") == (found.needs, found.blocking, found.on_error)
+    assert (3, "directory") == (found.source.line, found.source.kind)
+    assert {} == found.config_schema()
+
+
+def test_what_is_not_offered(load: Load) -> None:
+    """Private and abstract classes, imported ones, and bases without hooks are no plugins, and no problems either."""
+    registry = load(
+        first="""
+        from abc import abstractmethod, ABC
+        class _Private(Plugin): ...
+        class Abstract(Plugin, ABC):
+            @abstractmethod
+            def verdict(self): ...
+            def on_request(self, request): ...
+        class Common(Plugin):
+            def verdict(self): ...
+        class Real(Common):
+            def on_request(self, request): ...
+        """,
+        second="from first import Real\n",
+    )
+    assert [] == registry.problems
+    assert ["real"] == [found.name for found in registry.types]
+
+
+def test_a_mistake_in_a_base_is_told_where_it_stands(load: Load) -> None:
+    """An inherited hook with a mistake is told with the line of the base."""
+    registry = load(
+        both="""
+        class _Common(Plugin):
+            def on_reqest(self, request): ...
+        class Real(_Common):
+            def on_response(self, response): ...
+        """
+    )
+    assert [("real", 4)] == [(problem.name, problem.line) for problem in registry.problems]
+    assert "_Common.on_reqest is no hook" == registry.problems[0].reason
+
+
+def test_decorated_hooks_are_seen_through(load: Load) -> None:
+    """A decorator made with functools.wraps hides neither a mistake nor its line."""
+    registry = load(
+        wrapped=dedent(
+            """
+            import functools
+            def logged(function):
+                @functools.wraps(function)
+                def wrapper(*args): return function(*args)
+                return wrapper
+            class Wrapped(Plugin):
+                @logged
+                def on_request(self): ...
+            """
+        )
+    )
+    assert [9] == [problem.line for problem in registry.problems]
+
+
+def test_configuration_types_that_cannot_be_read(load: Load) -> None:
+    """A class that is nothing which msgspec or pydantic reads, and a name that means nothing, are refused when loaded."""
+    registry = load(
+        plain="""
+        class Conf:
+            key: str
+        class Plain(Plugin[Conf]):
+            def on_request(self, request): ...
+        class Unknown(Plugin["Nowhere"]):
+            def on_request(self, request): ...
+        class Mixed(Plugin[dict | list | set]):
+            def on_request(self, request): ...
+        """
+    )
+    reasons = {problem.name: problem.reason for problem in registry.problems}
+    assert "Conf is no dataclass, TypedDict, msgspec.Struct, dict or pydantic model" in reasons["plain"]
+    assert "name 'Nowhere' is not defined" in reasons["unknown"]
+    assert "Type unions may not contain more than one array-like" in reasons["mixed"]
+    assert {5, 7, 9} == {problem.line for problem in registry.problems}
+
+
+async def _coroutine(extra: int = 0) -> None: ...
+
+
+class _AsyncCall:
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(_coroutine, True), (partial(_coroutine, 1), True), (_AsyncCall(), True), (print, False), (partial(print), False)],
+)
+def test_is_coroutine_function(function: object, expected: bool) -> None:
+    """Coroutine functions are known behind partials and as objects too."""
+    assert expected == is_coroutine_function(function)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`PluginBase`: plugins that were written for release 0.2."""
+
+from typing import Any
+
+import pytest
+
+from apisix.runner.plugin.chain import Chain, build_chain
+from apisix.runner.plugin.core import PluginBase
+from apisix.runner.plugin.registry import Registry
+from tests.http.calls import a_request, rewrite, stop
+from tests.plugin.conftest import Load
+
+SAY = """
+import json
+class Say(PluginBase):
+    runs = 0
+    def name(self): return "say"
+    def config(self, conf):
+        Say.runs += 1
+        return json.loads(conf)
+    def filter(self, conf, request, response):
+        if "body" in conf:
+            response.set_body(conf["body"])
+            response.set_header("X-Runs", str(Say.runs))
+        else:
+            request.set_header("X-Say", repr(request.get_configs()))
+"""
+
+
+def chain_of(registry: Registry, *conf: tuple[str, str]) -> Chain:
+    """Build a chain that must not be refused."""
+    chain = build_chain(registry, list(conf), None, response=False)
+    assert chain.refusal is None
+    return chain
+
+
+def answer(chain: Chain, request: Any) -> Any:
+    """Run the first hook."""
+    return chain.links[0].hook(request)
+
+
+def test_config_runs_once_and_its_result_goes_to_filter(load: Load) -> None:
+    """`config` gets the raw string once for a configuration, whatever the number of calls."""
+    chain = chain_of(load(say=SAY), ("say", '{"body": "hello"}'))
+    for _ in range(3):
+        request = a_request()
+        action = stop(request, answer(chain, request))
+        assert b"hello" == action.body
+        assert "1" == {str(name).lower(): value for name, value in action.headers}["x-runs"]
+
+
+def test_edits_of_the_request_go_on(load: Load) -> None:
+    """Without anything set on the response the request goes on with its edits; the route's configurations can be read."""
+    chain = chain_of(load(say=SAY), ("say", "{}"))
+    request = a_request()
+    assert answer(chain, request) is None
+    assert [("x-say", "{'say': '{}'}")] == list(rewrite(request).headers)
+
+
+def test_config_may_be_left_out(load: Load) -> None:
+    """Without `config`, `filter` gets the raw string."""
+    registry = load(
+        raw="""
+        class Raw(PluginBase):
+            def name(self): return "raw"
+            def filter(self, conf, request, response): response.set_body(conf)
+        """
+    )
+    assert b"as it is" == answer(chain_of(registry, ("raw", "as it is")), a_request()).body
+
+
+def test_each_configuration_has_its_instance(load: Load) -> None:
+    """What `config` stores in `self` is not another route's."""
+    registry = load(
+        keeps="""
+        class Keeps(PluginBase):
+            def name(self): return "keeps"
+            def config(self, conf): self.conf = conf
+            def filter(self, conf, request, response): response.set_body(self.conf)
+        """
+    )
+    first, second = chain_of(registry, ("keeps", "1")), chain_of(registry, ("keeps", "2"))
+    assert b"1" == answer(first, a_request()).body
+    assert b"2" == answer(second, a_request()).body
+
+
+def test_name_has_to_be_defined() -> None:
+    """The class's own name() tells what is missing."""
+    with pytest.raises(NotImplementedError, match=r"PluginBase has to define name\(self\)"):
+        PluginBase().name()
