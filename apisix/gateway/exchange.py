@@ -3,7 +3,7 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDict
@@ -15,11 +15,11 @@ from apisix.gateway.routes import Node, Route
 
 @dataclass(slots=True)
 class Answer:
-    """What the client gets. A `body` of None is nginx's own page for the status; a stream is passed on as it comes."""
+    """What the client gets. A body that is a stream is passed on as it comes; it has to be read or closed."""
 
     status: int
     headers: Headers = field(default_factory=CIMultiDict)
-    body: bytes | AsyncIterator[bytes] | None = b""
+    body: bytes | AsyncGenerator[bytes, None] = b""
 
 
 @dataclass(slots=True)

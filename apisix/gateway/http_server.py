@@ -7,7 +7,8 @@ reorder fields and cut a body to a wrong content-length, which the real gateway 
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -18,6 +19,7 @@ from multidict import CIMultiDict
 from apisix.gateway import uris
 from apisix.gateway.exchange import Answer, Exchange, page_answer
 from apisix.gateway.server import Gateway
+from apisix.gateway.upstream import UpstreamFailed
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +117,25 @@ class RawResponse(web.StreamResponse):
         await writer.write(_head(self._answer, chunked=chunked, keep_alive=self._keeps_alive))
         if chunked:
             writer.enable_chunking()
-        if request.method != "HEAD" and self._answer.status not in (204, 304):
-            async for piece in _pieces(self._answer.body):
-                await writer.write(piece)
+        try:
+            await self._write_body(writer, has_body=request.method != "HEAD" and self._answer.status not in (204, 304))
+        except UpstreamFailed as error:
+            # The head is out already: all that can be done is to end before the end, as nginx does.
+            logger.warning("%s", error)
+            if request.transport is not None:
+                request.transport.close()
         return writer
+
+    async def _write_body(self, writer: AbstractStreamWriter, *, has_body: bool) -> None:
+        body = self._answer.body
+        if isinstance(body, bytes):
+            if body and has_body:
+                await writer.write(body)
+            return
+        async with aclosing(body):
+            async for piece in body:
+                if has_body:
+                    await writer.write(piece)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End the body, then tell that the request is over."""
@@ -157,12 +174,3 @@ def _head(answer: Answer, *, chunked: bool, keep_alive: bool) -> bytes:
 def _one_line(value: str) -> str:
     """Escape what would end the line, as ngx.header does."""
     return value.replace("\r", "%0D").replace("\n", "%0A") if "\r" in value or "\n" in value else value
-
-
-async def _pieces(body: bytes | AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
-    if isinstance(body, bytes):
-        if body:
-            yield body
-    elif body is not None:
-        async for piece in body:
-            yield piece

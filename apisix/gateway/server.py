@@ -2,7 +2,7 @@
 """The gateway itself: from a request to its answer, through the phases in APISIX's order."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 from multidict import CIMultiDict
 
@@ -189,7 +189,7 @@ def _pass_on(exchange: Exchange, response: UpstreamResponse) -> Answer:
     for name in ("Content-Type", "Content-Length"):
         for value in response.values(name.lower()):
             headers.add(name, pages.with_charset(value, response.status, encoded=encoded) if name == "Content-Type" else value)
-    headers.extend((name, value) for name, value in exchange.response_headers.items() if name.lower() not in headers)
+    headers.extend([(name, value) for name, value in exchange.response_headers.items() if name not in headers])
     headers.extend(
         (name, value)
         for name, value in response.headers
@@ -197,13 +197,7 @@ def _pass_on(exchange: Exchange, response: UpstreamResponse) -> Answer:
         and name.lower() not in ("content-type", "content-length")
         and not name.lower().startswith("x-accel-")
     )
-    return Answer(response.status, headers, _closing(response))
-
-
-async def _closing(response: UpstreamResponse) -> AsyncIterator[bytes]:
-    """Pass the body on, and let go of the upstream also where the client has gone."""
-    try:
-        async for piece in response.body:
-            yield piece
-    finally:
+    if not response.has_body:
         response.close()
+        return Answer(response.status, headers)
+    return Answer(response.status, headers, response.body)

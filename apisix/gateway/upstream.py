@@ -7,7 +7,7 @@ while what reaches the upstream here has to be, byte for byte, what nginx would 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from apisix.gateway import uris
@@ -39,7 +39,7 @@ class UpstreamResponse:
     _writer: asyncio.StreamWriter
     _timeout_s: float
     has_body: bool
-    body: AsyncIterator[bytes] = field(init=False)
+    body: AsyncGenerator[bytes, None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.body = self._read_body()
@@ -56,7 +56,7 @@ class UpstreamResponse:
         """Close the connection; what has not been read is lost."""
         self._writer.close()
 
-    async def _read_body(self) -> AsyncIterator[bytes]:
+    async def _read_body(self) -> AsyncGenerator[bytes, None]:
         try:
             async for piece in self._pieces():
                 yield piece
@@ -67,7 +67,7 @@ class UpstreamResponse:
         finally:
             self.close()
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         if not self.has_body:
             return
         if any("chunked" in value.lower() for value in self.values("transfer-encoding")):

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gateway between a scripted runner and a scripted upstream, and a client that shows raw responses."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from apisix.gateway.admin import AdminApi
+from apisix.gateway.definitions import Problem
+from apisix.gateway.http_server import HttpServer
+from apisix.gateway.phases import ExtPlugins
+from apisix.gateway.quirks import LATEST, quirks_of
+from apisix.gateway.report import RequestReport
+from apisix.gateway.runner_pool import RunnerPool
+from apisix.gateway.server import Gateway
+from apisix.gateway.store import Store
+from tests.gateway.scripted_runner import ScriptedRunner
+from tests.gateway.scripted_upstream import ScriptedUpstream
+
+
+@dataclass
+class Response:
+    """What a client got: header fields as they came, the body de-chunked."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def values(self, name: str) -> list[str]:
+        """Return all values of a header."""
+        return [value for key, value in self.headers if key.lower() == name]
+
+    def json(self) -> Any:
+        """Return the body as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass
+class House:
+    """Everything that a test of the gateway needs, started on entering and stopped on leaving."""
+
+    directory: Path
+    version: tuple[int, int] = LATEST
+    read_timeout_s: float = 5.0
+    start_runner: bool = True
+    runner: ScriptedRunner = field(default_factory=ScriptedRunner)
+    upstream: ScriptedUpstream = field(default_factory=ScriptedUpstream)
+    reports: list[RequestReport] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    port: int = 0
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        await self.upstream.start()
+        self._stack.push_async_callback(self.upstream.stop)
+        self.socket = str(self.directory / "runner.sock")
+        if self.start_runner:
+            await self.runner.start(self.socket)
+        self._stack.push_async_callback(self.runner.stop)
+        self.pool = RunnerPool(self.socket, read_timeout_s=self.read_timeout_s)
+        self._stack.callback(self.pool.close)
+        self.store = Store(self.problems.extend)
+        self.plugins = ExtPlugins(self.pool, quirks_of(self.version))
+        self.server = HttpServer(Gateway(self.store, self.plugins, AdminApi(self.store), self.reports.append), announced_port=9080)
+        self.port = await self.server.start("127.0.0.1", 0)
+        self._stack.push_async_callback(self.server.stop)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+
+    def route(self, id: str = "1", uri: str = "/*", plugins: dict[str, Any] | None = None, **more: Any) -> None:
+        """Add a route to the scripted upstream."""
+        upstream = {"type": "roundrobin", "nodes": {f"127.0.0.1:{self.upstream.port}": 1}}
+        self.store.put("routes", id, {"uri": uri, "plugins": plugins or {}, "upstream": upstream, **more})
+
+    async def request(
+        self, method: str, target: str, headers: list[str] | None = None, body: bytes = b"", *, version: str = "1.1"
+    ) -> Response:
+        """Send one request over a connection of its own, with `Connection: close`, and return the response."""
+        lines = [f"{method} {target} HTTP/{version}", "Host: gw.example.com", "Connection: close", *(headers or [])]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        return await self.send("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body)
+
+    async def send(self, data: bytes) -> Response:
+        """Send bytes and read the response until the gateway closes the connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(data)
+        async with asyncio.timeout(10):
+            received = await reader.read()
+        writer.close()
+        return read_response(received)
+
+
+def read_response(received: bytes) -> Response:
+    """Take a whole response apart."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+    headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
+    if ("Transfer-Encoding", "chunked") in headers and body:
+        body = _dechunk(body)
+    return Response(int(lines[0].split(" ")[1]), headers, body)
+
+
+def _dechunk(data: bytes) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        size_line, _, data = data.partition(b"\r\n")
+        size = int(size_line, 16)
+        if not size:
+            return b"".join(pieces)
+        pieces.append(data[:size])
+        data = data[size + 2 :]
