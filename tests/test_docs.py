@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is generated is up to date."""
 
+import json
+import re
 from pathlib import Path
 
 from apisix.cli.settings_docs import config_file, page
+from apisix.runner.plugin.chain import build_chain
+from apisix.runner.plugin.registry import Registry
 from apisix.runner.settings import SETTINGS, Settings, load
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -32,3 +36,20 @@ def test_config_file(tmp_path: Path) -> None:
 def test_shipped_config_file_is_up_to_date() -> None:
     """apisix/config.yaml says what the table says; `make docs` writes it."""
     assert config_file() == (CHECKOUT / "apisix" / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_plugin_of_the_readme(tmp_path: Path) -> None:
+    """The plugin that the README shows loads, and takes a configuration."""
+    (block,) = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "key_auth.py").write_text(block, encoding="utf-8")
+    registry = Registry.load([tmp_path])
+
+    assert [] == registry.problems
+    assert None is build_chain(registry, [("key-auth", json.dumps({"keys": ["a"]}))], None, response=False).refusal
+
+
+def test_links_of_the_readme() -> None:
+    """What the README leads to is there."""
+    links = re.findall(r"\]\(([^)#:]+)\)", (CHECKOUT / "README.md").read_text(encoding="utf-8"))
+
+    assert [] == [link for link in links if not (CHECKOUT / link).exists()]

@@ -1,41 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands and their flags, as click shows and reads them."""
+"""The commands. Each lives in a module of its own that is imported when the command is used."""
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from importlib import import_module
 
 import click
 
 from apisix import __version__
-from apisix.runner.setting_kinds import SWITCH
-from apisix.runner.settings import SETTINGS
+from apisix.cli.flags import setting_flags
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
-
-
-def setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the flag of every setting that has one, and `--config`."""
-    for row in reversed([row for row in SETTINGS if row.flag]):
-        help_ = row.help if row.kind.separator is None else f"{row.help} May stand several times."
-        if row.kind is SWITCH:
-            option = click.option(row.flag, row.name, is_flag=True, help=help_)
-        else:
-            option = click.option(row.flag, row.name, metavar=row.metavar, multiple=row.kind.separator is not None, help=help_)
-        command = option(command)
-    return click.option("--config", metavar="FILE", help="The configuration file.")(command)
+COMMANDS = {
+    "start": ("apisix.cli.commands:start", "Serve the gateway, until SIGTERM or Ctrl-C."),
+    "dev": ("apisix.gateway.dev:dev", "Try plugins without a gateway: serve HTTP, and show what they do."),
+    "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes may name."),
+    "schema": ("apisix.cli.plugins:schema", "Show the JSON Schema of a plugin's configuration."),
+    "check": ("apisix.cli.check:check", "Load the plugins, and validate the routes that use them."),
+}
+"""Where each command is, as module:attribute, and what it does."""
 
 
-@click.group(context_settings=CONTEXT)
+class Commands(click.Group):
+    """Commands that are imported when they are used, so that one that lacks its libraries does not stop the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, as the help lists them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command. Raises: ClickException: the libraries of an extra are not installed."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        try:
+            command = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if (error.name or "apisix").partition(".")[0] == "apisix":
+                raise
+            raise click.ClickException(
+                f"{cmd_name} needs {error.name}, which comes with the extra dev: pip install 'apisix-python-plugin-runner[dev]'"
+            ) from error
+        assert isinstance(command, click.Command)  # noqa: S101  # the table above says so
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="apisix-runner")
 def commands() -> None:
     """Run Apache APISIX plugins that are written in Python."""
 
 
-@commands.command()
-@setting_flags
+@click.command(help=COMMANDS["start"][1])
+@setting_flags()
 def start(**flags: object) -> None:
-    """Serve the gateway, until SIGTERM or Ctrl-C."""
+    """See the table."""
     from apisix.cli.start import start as run
 
     sys.exit(run(flags))

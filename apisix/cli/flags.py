@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags of the settings, for the commands that take them."""
+
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+import click
+
+from apisix.runner.setting_kinds import SWITCH
+from apisix.runner.settings import SETTINGS
+
+
+class UsageFailure(click.ClickException):
+    """What was asked for can't be begun: a setting or a file is wrong. Ends the command with status 2, as click's own errors do."""
+
+    exit_code = 2
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def setting_flags(names: Collection[str] | None = None) -> Callable[[F], F]:
+    """Give a command `--config` and the flags of these settings, all that have one where none are named."""
+
+    def decorate(command: F) -> F:
+        for row in reversed(SETTINGS):
+            if not row.flag or (names is not None and row.name not in names):
+                continue
+            if row.kind is SWITCH:
+                option = click.option(row.flag, row.name, is_flag=True, help=row.help)
+            else:
+                is_list = row.kind.separator is not None
+                help_ = f"{row.help} May stand several times." if is_list else row.help
+                option = click.option(row.flag, row.name, metavar=row.metavar, multiple=is_list, help=help_)
+            command = option(command)
+        return click.option("--config", metavar="FILE", help="The configuration file.")(command)
+
+    return decorate

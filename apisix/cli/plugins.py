@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apisix-runner plugins` and `apisix-runner schema`: what is loaded, and how it is configured."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+
+import click
+
+from apisix.cli.flags import UsageFailure, setting_flags
+from apisix.cli.start import gather
+from apisix.runner.errors import SettingsError
+from apisix.runner.plugin.plugin_type import PluginType, Problem
+from apisix.runner.plugin.registry import Registry
+
+
+def load_registry(flags: Mapping[str, object]) -> Registry:
+    """
+    Load the plugins that `start` would load with these flags.
+
+    Raises: UsageFailure: a setting is wrong.
+    """
+    try:
+        settings = gather(flags, os.environ)
+    except SettingsError as error:
+        raise UsageFailure(str(error)) from error
+    # The problems are shown by the command; its log would only say them twice.
+    logging.getLogger("apisix").addHandler(logging.NullHandler())
+    logging.getLogger("apisix").propagate = False
+    return Registry.load(settings.plugins, settings.plugin_modules)
+
+
+@click.command()
+@setting_flags(["plugins"])
+@click.option("--json", "as_json", is_flag=True, help="For tools.")
+def plugins(as_json: bool, **flags: object) -> None:
+    """Show the plugins that routes may name: where they come from, their hooks, and what they do."""
+    registry = load_registry(flags)
+    if as_json:
+        shown = {"plugins": [_fields(found) for found in registry.types], "problems": [problem_fields(each) for each in registry.problems]}
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for found in registry.types:
+        click.echo(f"{found.name}  {found.generation}  {', '.join(found.hooks)}  {found.source}")
+        if found.doc:
+            click.echo(f"    {found.doc}")
+    for problem in registry.problems:
+        click.echo(f"refused: {problem}", err=True)
+
+
+@click.command()
+@click.argument("name")
+@setting_flags(["plugins"])
+def schema(name: str, **flags: object) -> None:
+    """Show the JSON Schema of the configuration that the plugin NAME takes."""
+    registry = load_registry(flags)
+    found = registry.get(name)
+    if isinstance(found, Problem):
+        raise click.ClickException(f"{name} could not be loaded: {found}")
+    if found is None:
+        near = registry.suggest(name)
+        raise click.ClickException(f"there is no plugin {name}" + (f"; did you mean {near}?" if near else ""))
+    click.echo(json.dumps(found.config_schema(), indent=2))
+
+
+def _fields(found: PluginType) -> dict[str, object]:
+    return {
+        "name": found.name,
+        "generation": found.generation,
+        "hooks": list(found.hooks),
+        "file": found.source.file,
+        "line": found.source.line,
+        "entry_point": found.source.entry_point,
+        "doc": found.doc,
+    }
+
+
+def problem_fields(problem: Problem) -> dict[str, object]:
+    """Return what a tool is told of a plugin that could not be loaded."""
+    return {"file": problem.file, "line": problem.line, "plugin": problem.name, "reason": problem.reason, "advice": problem.advice}
