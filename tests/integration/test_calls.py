@@ -154,7 +154,7 @@ def test_sleeping_plugin_holds_up_nobody_else(runner: RunnerProcess) -> None:
     with runner.peer() as first, runner.peer() as second:
         slow = first.prepare(("sleep", '{"seconds": 0.15}'))
         first.request(slow)  # marks the plugin
-        endless = first.prepare(("sleep", '{"seconds": 3}'))
+        endless = first.prepare(("sleep", '{"seconds": 1}'))
         ended = threading.Event()
 
         def wait() -> None:
@@ -276,11 +276,13 @@ def test_response_is_replaced_by_a_reply(peer: Peer) -> None:
 
 # Deadlines and limits.
 
+SHORT_TIMEOUT = {"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.2"}
+
 
 @pytest.mark.parametrize("plugin", [("linger", '{"seconds": 30}'), ("block-forever", "{}"), ("ask-forever", "{}")])
 def test_deadline(plugin: tuple[str, str]) -> None:
     """A call that takes too long is refused: a coroutine is cancelled, a read raises, a thread is abandoned."""
-    with running("--plugin-timeout", "0.2", plugins=[PLUGINS]) as runner, runner.peer() as peer:
+    with running(plugins=[PLUGINS], environ=SHORT_TIMEOUT) as runner, runner.peer() as peer:
         token = peer.prepare(plugin)
         if plugin[0] == "ask-forever":
             peer.send(_request(token))
@@ -294,7 +296,7 @@ def test_deadline(plugin: tuple[str, str]) -> None:
 @pytest.mark.parametrize("plugin", ["response-linger", "response-block"])
 def test_deadline_in_the_response_phase(plugin: str) -> None:
     """So it is in the response phase, where the response is replaced."""
-    with running("--plugin-timeout", "0.2", plugins=[PLUGINS]) as runner, runner.peer() as peer:
+    with running(plugins=[PLUGINS], environ=SHORT_TIMEOUT) as runner, runner.peer() as peer:
         assert UNAVAILABLE == peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP))
 
 

@@ -215,3 +215,13 @@ class RewritePath(Plugin[dict[str, str]]):
 
     def on_request(self, request: Request) -> None:
         request.path = self.config["path"]
+
+
+class AskAndFail(Plugin):
+    """Ask in the background and fail before the answer is there."""
+
+    async def on_request(self, request: Request) -> None:
+        asking = asyncio.create_task(request.avar("never"))
+        await asyncio.sleep(0)
+        asking.cancel()
+        raise RuntimeError("this plugin always fails")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A peer that breaks the protocol is told so and cut off, and nobody else notices. Source: design, 5."""
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from apisix.runner.errors import ErrCode
+from apisix.runner.wire.frames import FrameType, encode_frame
+from apisix.runner.wire.messages import ErrResp, ExtraInfoResp, HTTPReqCallReq, HTTPReqCallResp
+from tests.peer import HungUp
+from tests.runner_process import RunnerProcess
+
+BAD_REQUEST = ErrResp(ErrCode.BAD_REQUEST)
+
+
+def malformed_call(token: int) -> bytes:
+    """Return a call with an argument that claims to reach out of the buffer, which shows only when somebody reads it."""
+    payload = HTTPReqCallReq(id=1, args=[("name", "value")], conf_token=token).encode()
+    return encode_frame(FrameType.HTTP_REQ_CALL, payload.replace(b"\x04\0\0\0name", b"\xff\xff\xff\x7fname"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x09\0\0\x04abcd", id="unknown type"),
+        pytest.param(b"\x02\0\0\0", id="empty frame"),
+        pytest.param(b"\0\0\0\x04\0\0\0\0", id="an error, which no gateway sends"),
+        pytest.param(encode_frame(FrameType.HTTP_REQ_CALL, b"\xff" * 64), id="garbage"),
+        pytest.param(encode_frame(FrameType.PREPARE_CONF, b"\xff" * 64), id="garbage to prepare"),
+        pytest.param(encode_frame(FrameType.HTTP_REQ_CALL, b"\x40\0\0\0"), id="root outside"),
+        pytest.param(encode_frame(FrameType.EXTRA_INFO, ExtraInfoResp(b"surprise").encode()), id="answer to no question"),
+    ],
+)
+def test_broken_protocol(runner: RunnerProcess, data: bytes) -> None:
+    """The answer is BAD_REQUEST, then the connection is closed, and others are served as before."""
+    with runner.peer() as broken, runner.peer() as other:
+        token = other.prepare()
+        broken.socket.sendall(data)
+        broken.connection.send(HTTPReqCallReq(id=1))  # only said to our own end, so that it expects an answer
+        assert BAD_REQUEST == broken.receive()
+        with pytest.raises((HungUp, ConnectionResetError)):
+            broken.receive()
+        assert HTTPReqCallResp(7, None) == other.request(token)
+
+
+def test_malformed_part_that_a_plugin_reads(runner: RunnerProcess) -> None:
+    """What is malformed shows when it is read, and then too the answer is BAD_REQUEST and the connection ends."""
+    with runner.peer() as broken:
+        token = broken.prepare(("mirror", "{}"))
+        broken.connection.send(HTTPReqCallReq(id=1))
+        broken.socket.sendall(malformed_call(token))
+        assert BAD_REQUEST == broken.receive()
+        with pytest.raises((HungUp, ConnectionResetError)):
+            broken.receive()
+
+
+def test_malformed_part_that_nobody_reads(runner: RunnerProcess) -> None:
+    """What no plugin touches is not decoded, so it can't fail."""
+    with runner.peer() as peer:
+        token = peer.prepare()
+        peer.connection.send(HTTPReqCallReq(id=1))
+        peer.socket.sendall(malformed_call(token))
+        assert HTTPReqCallResp(1, None) == peer.receive()
+
+
+def test_second_call_while_one_waits(runner: RunnerProcess) -> None:
+    """Calls are not pipelined: one that comes while another waits ends the connection."""
+    with runner.peer() as peer:
+        token = peer.prepare(("linger", '{"seconds": 30}'))
+        frame = peer.connection.send(HTTPReqCallReq(id=1, conf_token=token))
+        peer.socket.sendall(frame + frame)
+        assert BAD_REQUEST == peer.receive()
+        with pytest.raises((HungUp, ConnectionResetError)):
+            peer.receive()
+
+
+def byte_by_byte(sock: socket.socket, data: bytes) -> None:
+    """Send each byte alone."""
+    for position in range(len(data)):
+        sock.sendall(data[position : position + 1])
+
+
+def half_and_half(sock: socket.socket, data: bytes) -> None:
+    """Send two halves."""
+    sock.sendall(data[: len(data) // 2])
+    sock.sendall(data[len(data) // 2 :])
+
+
+@pytest.mark.parametrize("send", [byte_by_byte, half_and_half])
+def test_frames_in_pieces(runner: RunnerProcess, send: Callable[[socket.socket, bytes], None]) -> None:
+    """A frame may arrive in any pieces."""
+    with runner.peer() as peer:
+        token = peer.prepare(("mirror", "{}"))
+        send(peer.socket, peer.connection.send(HTTPReqCallReq(id=3, path="/pieces", conf_token=token)))
+        assert 3 == peer.receive().id
+
+
+def test_half_a_frame_and_gone(runner: RunnerProcess) -> None:
+    """A peer that hangs up in the middle of a frame leaves nothing behind."""
+    with runner.peer() as peer:
+        peer.socket.sendall(b"\x02\xff\xff\xff" + b"x" * 1000)
+    with runner.peer() as other:
+        assert HTTPReqCallResp(7, None) == other.request(other.prepare())
+
+
+def test_silent_connections(runner: RunnerProcess) -> None:
+    """Connections on which nothing is ever sent are normal."""
+    silent = [runner.peer() for _ in range(50)]
+    with runner.peer() as other:
+        assert HTTPReqCallResp(7, None) == other.request(other.prepare())
+    for peer in silent:
+        peer.close()
+
+
+def test_late_answer(runner: RunnerProcess) -> None:
+    """A gateway that answers after its call has failed goes on as if nothing had happened."""
+    # The read in a coroutine that fails, after asking, leaves the question open; the gateway answers before its next call.
+    with runner.peer() as peer:
+        token = peer.prepare(("ask-and-fail", "{}"))
+        peer.send(HTTPReqCallReq(id=1, conf_token=token))
+        assert "never" == peer.receive().info.name
+        peer.send(ExtraInfoResp(b"late"))
+        assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.receive()
+        assert HTTPReqCallResp(7, None) == peer.request(peer.prepare())
