@@ -16,7 +16,6 @@ from apisix.runner.wire.messages import HTTPRespCallReq, HTTPRespCallResp, RespB
 
 # Source: gateway contract, 7.
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding"})
-_OF_THE_BODY: Final = ("content-length", "content-encoding")
 _HOP_BY_HOP_AND_LENGTH: Final = _HOP_BY_HOP | {"content-length"}
 _PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
 
@@ -26,8 +25,8 @@ class Response(Exchange):
     An upstream's response, on its way to the client.
 
     Assign and delete to edit it: `response.status = 404`, `response.headers["x-a"] = "1"`, `response.body = b"..."`.
-    Assigning a body deletes the headers content-length and content-encoding, since they speak of the old one; set
-    content-encoding afterwards where the new one is compressed.
+    Assigning a body deletes the headers content-length and content-encoding, since they speak of the old one; where the new
+    one is compressed, set content-encoding afterwards.
 
     Args:
         message: what the gateway sent.
@@ -110,9 +109,13 @@ class Response(Exchange):
 
     @body.setter
     def body(self, body: bytes) -> None:
-        self._body = checked_body("response", body)
-        for name in _OF_THE_BODY:
-            self.headers.popall(name, None)
+        checked = checked_body("response", body)
+        headers = self.headers
+        headers.popall("content-length", None)
+        # One that was set before the first body was assigned can only be meant for that body.
+        if self._body is not None or not headers.changed("content-encoding"):
+            headers.popall("content-encoding", None)
+        self._body = checked
 
     def read(self, *, decode: bool = True) -> bytes:
         """

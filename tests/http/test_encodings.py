@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Content-encodings are undone within a bound, or raise the one error."""
+
+import gzip
+import sys
+import zlib
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apisix.runner.errors import BodyError
+from apisix.runner.http import encodings
+from apisix.runner.http.encodings import decode_body
+
+BODY = b"some text, some text, some text"
+
+
+def bare_deflate(body: bytes) -> bytes:
+    """Compress without zlib's header, as some servers do."""
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return stream.compress(body) + stream.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("X-GZIP", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY[:5]) + gzip.compress(BODY[5:])),
+        ("gzip", gzip.compress(BODY) + b"\0\0\0"),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", bare_deflate(BODY)),
+        ("deflate, gzip", gzip.compress(zlib.compress(BODY))),
+        ("identity", BODY),
+        (" , Identity ,", BODY),
+        ("", BODY),
+    ],
+)
+def test_known_encodings(encoding: str, encoded: bytes) -> None:
+    """What servers send is read, several codings from the last to the first."""
+    assert BODY == decode_body(encoded, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+def test_no_body(encoding: str) -> None:
+    """Nothing is nothing, and needs no library."""
+    assert b"" == decode_body(b"", encoding)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded"), [("gzip", gzip.compress(BODY)), ("deflate", zlib.compress(BODY)), ("deflate", bare_deflate(BODY))]
+)
+def test_broken_streams(encoding: str, encoded: bytes) -> None:
+    """A stream that is cut short or garbled raises instead of giving half a body."""
+    for broken in (encoded[:-1], encoded[:3], b"\xff" + encoded, encoded + b"rest"):
+        with pytest.raises(BodyError, match=f"no whole {encoding} stream"):
+            decode_body(broken, encoding)
+
+
+def test_bound() -> None:
+    """The bound holds for the result, for the sum of several streams and for each step, and is not one byte too strict."""
+    bomb = gzip.compress(bytes(1001))
+    assert 1001 == len(decode_body(bomb, "gzip", 1001))
+    for encoding, body in (
+        ("gzip", bomb),
+        ("gzip", gzip.compress(bytes(600)) * 2),
+        ("gzip, gzip", gzip.compress(gzip.compress(bytes(10**6)))),
+    ):
+        with pytest.raises(BodyError, match="longer than 1000 bytes"):
+            decode_body(body, encoding, 1000)
+
+
+def test_unknown_encoding() -> None:
+    """The error names what is known and how to get the bytes."""
+    with pytest.raises(BodyError, match=r"'lzma' is unknown, known are br, deflate, gzip.*read\(decode=False\)"):
+        decode_body(b"x", "gzip, lzma")
+
+
+@settings(max_examples=150, deadline=None)
+@given(body=st.binary(max_size=60), encoding=st.sampled_from(["gzip", "deflate", "gzip, deflate"]))
+def test_any_bytes(body: bytes, encoding: str) -> None:
+    """Whatever comes, there is a body or a BodyError."""
+    with suppress(BodyError):
+        assert len(decode_body(body, encoding, 1000)) <= 1000
+
+
+@pytest.mark.parametrize(("encoding", "advice"), [("br", "pip install brotli"), ("zstd", "pip install backports.zstd")])
+def test_missing_library(encoding: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no library is installed, the error says which to install."""
+    for name in ("brotlicffi", "brotli", "compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BodyError, match=advice):
+        decode_body(b"x", encoding)
+
+
+class FakeBrotli:
+    """A decompressor of brotli's interface, as of 1.2, of a format in which each byte stands for ten; 0 ends the stream."""
+
+    def __init__(self) -> None:
+        self._waiting = b""
+        self._finished = False
+
+    def process(self, data: bytes, *, output_buffer_limit: int) -> bytes:
+        if data.startswith(b"!"):
+            raise ArithmeticError("garbled")
+        self._waiting += b"".join(bytes([byte]) * 10 for byte in data.rstrip(b"\0"))
+        self._finished = self._finished or data.endswith(b"\0")
+        piece, self._waiting = self._waiting[:output_buffer_limit], self._waiting[output_buffer_limit:]
+        return piece
+
+    def is_finished(self) -> bool:
+        return self._finished and not self._waiting
+
+    def can_accept_more_data(self) -> bool:
+        return not self._waiting
+
+
+class TestBrotli:
+    """The loop around the library, which is optional and so replaced here."""
+
+    @pytest.fixture(autouse=True)
+    def library(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+        """Install the stand-in."""
+        library = SimpleNamespace(Decompressor=FakeBrotli, error=ArithmeticError)
+        monkeypatch.setitem(sys.modules, "brotlicffi", library)
+        return library
+
+    def test_whole(self) -> None:
+        """A whole stream is read, up to the bound and no further."""
+        assert b"a" * 10 + b"b" * 10 == decode_body(b"ab\0", "br", 20)
+        with pytest.raises(BodyError, match="longer than 19 bytes"):
+            decode_body(b"ab\0", "br", 19)
+
+    @pytest.mark.parametrize(("body", "why"), [(b"ab", "cut short"), (b"!", "garbled")])
+    def test_broken(self, body: bytes, why: str) -> None:
+        """A stream that is cut short or garbled raises."""
+        with pytest.raises(BodyError, match=f"no whole br stream: .*{why}"):
+            decode_body(body, "br")
+
+    def test_old_library(self, library: SimpleNamespace) -> None:
+        """A release that can't bound its output is refused: a few bytes can stand for gigabytes."""
+
+        class Old:
+            def process(self, data: bytes) -> bytes:
+                return data
+
+        library.Decompressor = Old
+        with pytest.raises(BodyError, match=r"pip install 'brotli>=1\.2'"):
+            decode_body(b"ab\0", "br")
+
+
+def test_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zstd's library has zlib's interface, and goes through the same loop."""
+    library = SimpleNamespace(ZstdDecompressor=zlib.decompressobj, ZstdError=zlib.error)
+    monkeypatch.setitem(sys.modules, "compression.zstd", library)
+    assert BODY == decode_body(zlib.compress(BODY), "zstd")
+    with pytest.raises(BodyError, match="no whole zstd stream"):
+        decode_body(b"xyz", "zstd")
+
+
+def test_default_bound() -> None:
+    """The bound that holds where nobody says another is 64 MiB."""
+    assert 64 * 2**20 == encodings.DEFAULT_MAX_DECOMPRESSED_BYTES

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be fetched from the gateway: asked for once, back to back, in the right context."""
+
+import asyncio
+
+import pytest
+
+from apisix.runner.errors import BodyError, WrongContext
+from apisix.runner.http.phase import Phase
+from apisix.runner.wire.messages import ReqBody, Var
+from tests.http.calls import FakeGateway, a_request, sent
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class TestBody:
+    """The body's accessors."""
+
+    def test_forms(self) -> None:
+        """Each form comes of the one answer."""
+        gateway = FakeGateway({ReqBody(): b'["\xc3\xbc"]'})
+        request = a_request(gateway=gateway)
+        assert (b'["\xc3\xbc"]', '["ü"]', ["ü"]) == (request.read(), request.text(), request.json())
+        assert (b'["\xc3\xbc"]', [[ReqBody()]]) == (request.body, gateway.asked)
+
+    def test_none(self) -> None:
+        """No body reads as b"", and that answer is kept too."""
+        gateway = FakeGateway()
+        request = a_request(gateway=gateway)
+        assert (b"", b"", "", 1) == (request.read(), request.body, request.text(), len(gateway.asked))
+        with pytest.raises(BodyError, match="there is no body, so no JSON"):
+            request.json()
+
+    def test_assigned(self) -> None:
+        """An assigned body is what every form gives, and nothing is asked."""
+        gateway = FakeGateway({ReqBody(): b"old"})
+        request = a_request(headers=[("content-type", FORM), ("content-length", str(2**30))], gateway=gateway)
+        request.body = b"a=1&a=2&e=&a+b=%C3%BC"
+        assert request.body == request.read()
+        assert [("a", "1"), ("a", "2"), ("e", ""), ("a b", "ü")] == list(request.form().items())
+        request.prefetch(["body"])
+        assert [] == gateway.asked
+
+    async def test_assigned_in_a_coroutine(self) -> None:
+        """An assigned body needs no waiting, so both forms answer."""
+        request = a_request(headers=[("content-type", FORM)])
+        request.body = b"a=1"
+        assert (b"a=1", b"a=1", "a=1", "1") == (request.read(), await request.aread(), await request.atext(), (await request.aform())["a"])
+
+    @pytest.mark.parametrize("length", [str(2**24), "9" * 30, "9" * 5000])
+    def test_too_long(self, length: str) -> None:
+        """A body that can't cross raises without asking, since asking would fail the call."""
+        gateway = FakeGateway({ReqBody(): b"x"})
+        request = a_request(headers=[("content-length", length)], gateway=gateway)
+        with pytest.raises(BodyError, match="can't be read"):
+            request.read()
+        with pytest.raises(BodyError):
+            asyncio.run(request.aread())
+        request.headers["content-length"] = "1"
+        with pytest.raises(BodyError):
+            request.text()
+        assert [] == gateway.asked
+
+    @pytest.mark.parametrize("length", [str(2**24 - 1), "0", "", "x", "-1", "²"])
+    def test_not_too_long(self, length: str) -> None:
+        """The longest that a frame holds is asked for, and so is what says nothing sensible."""
+        assert b"x" == a_request(headers=[("content-length", length)], gateway=FakeGateway({ReqBody(): b"x"})).read()
+
+
+class TestVariables:
+    """The variables of nginx and APISIX."""
+
+    def test_kept(self) -> None:
+        """A variable is asked for once, an absent one too; an empty one is not absent."""
+        gateway = FakeGateway({Var("a"): b"\xff", Var("e"): b""})
+        request = a_request(gateway=gateway)
+        assert ["\udcff", "\udcff", None, None, ""] == [request.var(name) for name in ("a", "a", "nope", "nope", "e")]
+        assert [[Var("a")], [Var("nope")], [Var("e")]] == gateway.asked
+
+    async def test_in_a_coroutine(self) -> None:
+        """The plain form raises and names the twin and `needs`; afterwards both answer."""
+        request = a_request(gateway=FakeGateway({Var("a"): b"1"}))
+        with pytest.raises(WrongContext, match=r"request\.var\('a'\) .*`await request\.avar\('a'\)`.*needs = \(\"a\",\)"):
+            request.var("a")
+        assert ("1", "1") == (await request.avar("a"), request.var("a"))
+
+    @pytest.mark.parametrize("accessor", ["read", "text", "json", "form"])
+    async def test_each_accessor_names_its_twin(self, accessor: str) -> None:
+        """What the author wrote stands in the error, with an `a`."""
+        with pytest.raises(WrongContext, match=rf"request\.{accessor}\(\) .*`await request\.a{accessor}\(\)`.*needs = \(\"body\",\)"):
+            getattr(a_request(), accessor)()
+
+    async def test_several_tasks(self) -> None:
+        """Tasks of one call that want the same variable share one question, and others go out beside it."""
+        gateway = FakeGateway({Var("a"): b"1", Var("b"): b"2"})
+        request = a_request(gateway=gateway)
+        assert ["1", "1", "2", "1"] == await asyncio.gather(*(request.avar(name) for name in ("a", "a", "b", "a")))
+        assert [[Var("a")], [Var("b")]] == gateway.asked
+
+    async def test_a_wait_that_is_broken_off(self) -> None:
+        """When the task that asked is cancelled, one that waits beside it asks again."""
+        gateway = FakeGateway({Var("a"): b"1"})
+        gateway.let_answer = asyncio.Event()
+        request = a_request(gateway=gateway)
+        first = asyncio.ensure_future(request.avar("a"))
+        await gateway.arrived.wait()
+        second = asyncio.ensure_future(request.avar("a"))
+        await asyncio.sleep(0)  # let it find that the question is on its way
+        first.cancel()
+        gateway.let_answer.set()
+        assert "1" == await second
+        assert first.cancelled()
+        assert 2 == len(gateway.asked)
+
+
+class TestPrefetch:
+    """What a plugin's `needs` name."""
+
+    def test_back_to_back(self) -> None:
+        """Everything goes out in one exchange, and what is there already is not asked for."""
+        gateway = FakeGateway({ReqBody(): b"x", Var("a"): b"1"})
+        request = a_request(gateway=gateway)
+        request.prefetch(["body", "a", "nope", "a"])
+        request.prefetch(("a", "body"))
+        request.prefetch(())
+        assert [[ReqBody(), Var("a"), Var("nope")]] == gateway.asked
+        assert (b"x", "1", None) == (request.read(), request.var("a"), request.var("nope"))
+        assert 1 == len(gateway.asked)
+
+    async def test_in_a_coroutine(self) -> None:
+        """Afterwards the plain forms answer in a coroutine."""
+        gateway = FakeGateway({ReqBody(): b"{}", Var("a"): b"1"})
+        request = a_request(gateway=gateway)
+        await request.aprefetch(["body", "a"])
+        await request.aprefetch(["body"])
+        assert ({}, "1", {}) == (request.json(), request.var("a"), await request.ajson())
+        assert [[ReqBody(), Var("a")]] == gateway.asked
+
+    def test_a_body_that_is_too_long(self) -> None:
+        """It is left out, so that the plugin can catch the error where it reads."""
+        gateway = FakeGateway({Var("a"): b"1"})
+        request = a_request(headers=[("content-length", str(2**24))], gateway=gateway)
+        request.prefetch(["body", "a"])
+        assert [[Var("a")]] == gateway.asked
+        with pytest.raises(BodyError):
+            request.read()
+
+
+class TestCopy:
+    """The twin that a failed plugin is rolled back to."""
+
+    def test_edits_are_its_own(self) -> None:
+        """It has the edits so far; later ones, on either side, stay there."""
+        request = a_request("/a", [("x", "1")], [("h", "1")], call_id=2)
+        request.path = "/b"
+        request.headers["h"] = "2"
+        request.args["x"] = "2"
+        request.body = b"2"
+        request.response_headers["r"] = "2"
+        before = sent(request)
+        twin = request.copy()
+        request.path = "/c"
+        del request.headers["h"]
+        request.args.add("x", "3")
+        request.body = b"3"
+        request.response_headers["r"] = "3"
+        assert before == sent(twin)
+        assert before != sent(request)
+
+    def test_what_is_shared(self) -> None:
+        """Context and answers are the same on both sides, also those that come later."""
+        gateway = FakeGateway({Var("a"): b"1"})
+        request = a_request(gateway=gateway, phase=Phase.POST_REQ, route_key="route#1")
+        twin = request.copy()
+        twin.context["user"] = "jack"
+        assert "1" == twin.var("a") == request.var("a")
+        assert ({"user": "jack"}, 1) == (request.context, len(gateway.asked))
+        assert (Phase.POST_REQ, "route#1") == (twin.phase, twin.route_key)
+
+    def test_of_an_untouched_request(self) -> None:
+        """It passes as the original does."""
+        request = a_request("/a", call_id=2)
+        assert sent(request) == sent(request.copy())
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [(b"\x7f\0\0\x01", "127.0.0.1"), (b"\0" * 15 + b"\x01", "::1"), (b"", ""), (b"\x01\x02", "")],
+)
+def test_remote_addr(raw: bytes, text: str) -> None:
+    """4 bytes are an IPv4 address, 16 an IPv6 one; anything else is none."""
+    assert text == a_request(src_ip=raw).remote_addr
+
+
+def test_what_came() -> None:
+    """The rest of the attributes are what the gateway sent."""
+    request = a_request("/a", method="PATCH", call_id=5, conf_token=6, phase=Phase.PRE_REQ, route_key="k")
+    assert (5, "PATCH", "/a", 6, Phase.PRE_REQ, "k") == (
+        request.id,
+        request.method,
+        request.path,
+        request.conf_token,
+        request.phase,
+        request.route_key,
+    )
+    assert ({}, "ext-plugin-pre-req") == (request.context, request.phase)

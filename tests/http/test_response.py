@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway is told about a response: each sentence of gateway contract 7 is a test."""
+
+import asyncio
+import gzip
+
+import pytest
+
+from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
+from apisix.runner.http.phase import Phase
+from apisix.runner.http.reply import Reply
+from apisix.runner.wire.messages import RespBody
+from tests.http.calls import FakeGateway, a_response, answered
+
+CAME: list[tuple[str, str | None]] = [
+    ("Content-Type", "text/html"),
+    ("Content-Length", "5"),
+    ("Set-Cookie", "a=1"),
+    ("Set-Cookie", "b=2"),
+    ("Connection", "keep-alive"),
+    ("Keep-Alive", "timeout=5"),
+    ("Transfer-Encoding", "chunked"),
+]
+KEPT = [("Content-Type", "text/html"), ("Content-Length", "5"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+WITHOUT_LENGTH = [pair for pair in KEPT if pair[0] != "Content-Length"]
+
+
+def gzipped(text: bytes) -> FakeGateway:
+    """Make a gateway whose upstream compresses."""
+    return FakeGateway({RespBody(): gzip.compress(text)})
+
+
+class TestHeaders:
+    """The complete list, always: what is not in it does not reach the client."""
+
+    def test_nothing_changed(self) -> None:
+        """An untouched response sends all headers back, repeats included, less those of the connection: so Content-Type is kept."""
+        reply = answered(a_response(CAME, call_id=9))
+        assert (9, 0, KEPT, b"") == (reply.id, reply.status, list(reply.headers), reply.body)
+
+    def test_edits(self) -> None:
+        """What is added, replaced, repeated and deleted is in the list, in the author's spelling and with the rest."""
+        response = a_response(CAME)
+        response.headers["X-New"] = "1"
+        response.headers["content-type"] = "text/plain"
+        response.headers.add("set-cookie", "c=3")
+        del response.headers["Content-Length"]
+        expected = [("content-type", "text/plain"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-New", "1"), ("set-cookie", "c=3")]
+        assert expected == list(answered(response).headers)
+
+    def test_all_deleted(self) -> None:
+        """An empty list would bring the upstream's headers back, so a content-type goes alone."""
+        response = a_response(CAME)
+        response.headers.clear()
+        assert [("content-type", "text/plain; charset=utf-8")] == list(answered(response).headers)
+
+    def test_none_came(self) -> None:
+        """Where the upstream sent none, none are sent."""
+        assert [] == list(answered(a_response()).headers)
+
+    def test_a_length_that_is_made_up(self) -> None:
+        """A content-length that is not the upstream's is not sent: the body would be cut, or the client would wait."""
+        response = a_response(CAME)
+        response.headers["content-length"] = "4"
+        assert WITHOUT_LENGTH == list(answered(response).headers)
+        response.headers["content-length"] = "5"
+        assert ("content-length", "5") in list(answered(response).headers)
+
+    def test_header_injection(self) -> None:
+        """CR, LF and NUL raise at the line that tries."""
+        with pytest.raises(ValueError, match="CR, LF or NUL"):
+            a_response().headers["x"] = "a\r\nset-cookie: b"
+
+
+class TestBody:
+    """Replaced or left, never emptied."""
+
+    def test_replaced(self) -> None:
+        """With a new body, the old one's length and encoding are gone, in what is sent and in what later plugins see."""
+        response = a_response([*CAME, ("Content-Encoding", "gzip")], gateway=gzipped(b"old"))
+        response.body = b"new"
+        assert (False, b"new") == ("content-encoding" in response.headers, response.read())
+        reply = answered(response)
+        assert (b"new", WITHOUT_LENGTH) == (reply.body, list(reply.headers))
+
+    @pytest.mark.parametrize("header_first", [False, True])
+    def test_replaced_by_a_compressed_one(self, header_first: bool) -> None:
+        """An encoding that the author sets for the new body is sent with it, and undone for later plugins."""
+        response = a_response(CAME)
+        if header_first:
+            response.headers["content-encoding"] = "gzip"
+        response.body = gzip.compress(b"new")
+        if not header_first:
+            response.headers["content-encoding"] = "gzip"
+        assert b"new" == response.read()
+        assert ("content-encoding", "gzip") in list(answered(response).headers)
+
+    def test_replaced_again(self) -> None:
+        """The encoding of a body that a plugin compressed goes with that body."""
+        response = a_response(CAME)
+        response.body = gzip.compress(b"new")
+        response.headers["content-encoding"] = "gzip"
+        response.body = response.read() + b"er"
+        assert (b"newer", WITHOUT_LENGTH) == (answered(response).body, list(answered(response).headers))
+
+    def test_a_length_beside_a_new_body(self) -> None:
+        """A content-length that is set for a new body is left to the gateway."""
+        response = a_response(CAME)
+        response.body = b"new"
+        response.headers["content-length"] = "3"
+        assert WITHOUT_LENGTH == list(answered(response).headers)
+
+    def test_it_cannot_be_emptied(self) -> None:
+        """An empty body would mean the upstream's, so it raises and names a Reply."""
+        response = a_response()
+        with pytest.raises(UnsupportedEdit, match=r"response\.body can't be emptied.*answer with a Reply"):
+            response.body = b""
+        with pytest.raises(TypeError, match=r"got str, write \.encode\(\)"):
+            response.body = "x"  # type: ignore[assignment]
+
+    def test_decompressed(self) -> None:
+        """All forms of a body are decompressed by its content-encoding; decode=False gives what came."""
+        gateway = gzipped(b'{"a": "\xc3\xbc"}')
+        response = a_response([("Content-Type", "application/json"), ("Content-Encoding", "gzip")], gateway=gateway)
+        text = b'{"a": "\xc3\xbc"}'
+        assert (text, text, text.decode(), {"a": "ü"}) == (response.read(), response.body, response.text(), response.json())
+        assert gateway.answers[RespBody()] == response.read(decode=False)
+        assert [[RespBody()]] == gateway.asked
+
+    async def test_decompressed_in_a_coroutine(self) -> None:
+        """The twins do the same."""
+        response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(b'{"a": 1}'))
+        assert b'{"a": 1}' == await response.aread()
+        assert {"a": 1} == await response.ajson()
+        assert b"\x1f\x8b" == (await response.aread(decode=False))[:2]
+        assert b'{"a": 1}' == response.read()
+
+    def test_unknown_encoding(self) -> None:
+        """An unknown encoding raises for what is decoded, and the bytes can still be had."""
+        response = a_response([("Content-Encoding", "snappy")], gateway=FakeGateway({RespBody(): b"xyz"}))
+        for accessor in (response.read, response.text, response.json, response.form):
+            with pytest.raises(BodyError, match=r"'snappy' is unknown.*read\(decode=False\)"):
+                accessor()
+        assert b"xyz" == response.read(decode=False)
+
+    def test_headers_that_were_edited(self) -> None:
+        """What came is decoded by the headers that came, whatever was done to them."""
+        response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(b"text"))
+        del response.headers["content-encoding"]
+        assert b"text" == response.read()
+
+    def test_bound(self) -> None:
+        """What would become too long raises instead of filling the memory."""
+        response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(bytes(1001)), max_decompressed_bytes=1000)
+        with pytest.raises(BodyError, match="longer than 1000 bytes"):
+            response.read()
+
+    def test_empty(self) -> None:
+        """No body reads as b"", also where a header says that it is compressed."""
+        response = a_response([("Content-Encoding", "gzip")])
+        assert (b"", "", b"") == (response.read(), response.text(), response.read(decode=False))
+
+    def test_too_long_to_cross(self) -> None:
+        """A body over the limit of a frame is not asked for: the gateway would fail the call."""
+        gateway = FakeGateway({RespBody(): b"x"})
+        response = a_response([("Content-Length", str(2**24))], gateway=gateway)
+        with pytest.raises(BodyError, match="16777216 bytes and can't be read"):
+            response.read()
+        assert [] == gateway.asked
+
+
+class TestStatus:
+    """Sent where it changed."""
+
+    def test_kept(self) -> None:
+        """0 keeps the upstream's."""
+        response = a_response(status=404)
+        response.status = 404
+        assert (404, 0) == (response.status, answered(response).status)
+
+    def test_changed(self) -> None:
+        """A new one is sent."""
+        response = a_response(status=404)
+        response.status = 200
+        assert (200, 200) == (response.status, answered(response).status)
+
+    @pytest.mark.parametrize(
+        ("status", "error"), [(199, ValueError), (1000, ValueError), ("200", TypeError), (True, TypeError), (None, TypeError)]
+    )
+    def test_what_is_none(self, status: int, error: type[Exception]) -> None:
+        """What can't be sent raises at the line that assigns it."""
+        with pytest.raises(error):
+            a_response().status = status
+
+
+class TestReply:
+    """A reply leaves nothing of the upstream's response."""
+
+    def test_in_full(self) -> None:
+        """Status, headers and body are the reply's alone."""
+        reply = answered(a_response(CAME, call_id=4), Reply(403, json={"no": 1}, headers={"X-A": "1"}))
+        expected = (4, 403, [("X-A", "1"), ("content-type", "application/json")], b'{"no":1}')
+        assert expected == (reply.id, reply.status, list(reply.headers), reply.body)
+
+    @pytest.mark.parametrize(("status", "body"), [(403, b"403 Forbidden\n"), (204, b"204 No Content\n"), (799, b"799 status\n")])
+    def test_without_a_body(self, status: int, body: bytes) -> None:
+        """An empty body would leak the original one, so the status phrase stands in."""
+        reply = answered(a_response(CAME), Reply(status, headers={"content-type": "application/json", "content-encoding": "br", "x": "1"}))
+        assert (body, [("x", "1"), ("content-type", "text/plain; charset=utf-8")]) == (reply.body, list(reply.headers))
+
+    def test_without_headers(self) -> None:
+        """Without any header the upstream's would be copied, so a content-type is added."""
+        reply = answered(a_response(CAME), Reply(200, b"\0\1"))
+        assert ([("content-type", "application/octet-stream")], b"\0\1") == (list(reply.headers), reply.body)
+
+    def test_framing_is_dropped(self) -> None:
+        """Headers of the connection are not sent here either."""
+        reply = answered(a_response(CAME), Reply(200, "x", {"Content-Length": "7", "TE": "x", "a": "b"}))
+        assert [("a", "b"), ("content-type", "text/plain; charset=utf-8")] == list(reply.headers)
+
+    def test_edits_are_dropped(self) -> None:
+        """Edits that were made before are not sent."""
+        response = a_response(CAME)
+        response.body = b"edited"
+        response.headers["x"] = "1"
+        assert (b"reply", False) == (answered(response, Reply(200, "reply")).body, "x" in dict(answered(response, Reply()).headers))
+
+
+def test_copy() -> None:
+    """A twin has the edits so far and none of the later ones; answers and context are shared."""
+    gateway = FakeGateway({RespBody(): b"body"})
+    response = a_response(CAME, gateway=gateway)
+    response.headers["x"] = "1"
+    response.context["user"] = "jack"
+    twin = response.copy()
+    response.headers["x"] = "2"
+    response.status = 500
+    response.body = b"new"
+    assert (b"body", "1", 200, "jack") == (twin.read(), twin.headers["x"], twin.status, twin.context["user"])
+    assert [[RespBody()]] == gateway.asked
+    assert (b"new", 500) == (response.copy().read(), response.copy().status)
+
+
+async def test_body_in_a_coroutine() -> None:
+    """The plain accessors raise in a coroutine, naming the twin, until the body is there."""
+    response = a_response(gateway=FakeGateway({RespBody(): b"x"}))
+    with pytest.raises(WrongContext, match=r"response\.read\(\) would have to wait.*`await response\.aread\(\)`"):
+        response.read()
+    with pytest.raises(WrongContext, match=r"`await response\.aread\(\)`"):
+        _ = response.body
+    assert b"x" == await response.aread()
+    assert b"x" == response.body
+
+
+async def test_asked_only_once() -> None:
+    """Two tasks that want the body get the one answer: a second question would break the response."""
+    gateway = FakeGateway({RespBody(): b"x"})
+    response = a_response(gateway=gateway)
+    first, second, text = await asyncio.gather(response.aread(), response.aread(), response.atext())
+    assert (b"x", b"x", "x") == (first, second, text)
+    assert [[RespBody()]] == gateway.asked
+
+
+async def test_a_wait_that_is_broken_off() -> None:
+    """A body whose question is on its way can't be asked for again: reading it raises and says so."""
+    gateway = FakeGateway({RespBody(): b"x"})
+    gateway.let_answer = asyncio.Event()
+    response = a_response(gateway=gateway)
+    reading = asyncio.ensure_future(response.aread())
+    await gateway.arrived.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    with pytest.raises(BodyError, match="only once"):
+        await response.aread()
+    with pytest.raises(BodyError, match="only once"):
+        response.read()
+    assert 1 == len(gateway.asked)
+
+
+@pytest.mark.parametrize("name", ["id", "phase", "route_key", "headers", "context"])
+def test_what_cannot_be_assigned(name: str) -> None:
+    """Assigning it raises and says why."""
+    with pytest.raises(UnsupportedEdit, match=rf"response\.{name} can't be assigned: .{{20,}}"):
+        setattr(a_response(), name, "x")
+
+
+def test_what_came() -> None:
+    """The rest of the attributes are what the gateway sent."""
+    response = a_response(call_id=3, status=201)
+    assert (3, 201, Phase.POST_RESP, None, {}) == (response.id, response.status, response.phase, response.route_key, response.context)
+    with pytest.raises(AttributeError):
+        response.satus = 200  # type: ignore[attr-defined]
