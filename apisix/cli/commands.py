@@ -11,7 +11,7 @@ from apisix.cli.flags import setting_flags
 
 COMMANDS = {
     "start": ("apisix.cli.commands:start", "Serve the gateway, until SIGTERM or Ctrl-C."),
-    "dev": ("apisix.gateway.dev:dev", "Try plugins without a gateway: serve HTTP, and show what they do."),
+    "dev": ("apisix.cli.dev:dev", "Try plugins without a gateway: serve HTTP, and show what they do."),
     "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes may name."),
     "schema": ("apisix.cli.plugins:schema", "Show the JSON Schema of a plugin's configuration."),
     "check": ("apisix.cli.check:check", "Load the plugins, and validate the routes that use them."),

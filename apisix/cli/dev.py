@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apisix-runner dev`: the flags of the development gateway."""
+
+import sys
+from typing import Any
+
+import click
+
+from apisix.cli.flags import setting_flags
+from apisix.gateway.dev import run
+
+
+@click.command()
+@setting_flags(["socket_file", "plugins", "log_level"])
+@click.option("--port", type=click.IntRange(0, 65535), default=9080, show_default=True, help="Where the gateway serves HTTP.")
+@click.option("--upstream-port", type=click.IntRange(0, 65535), default=1980, show_default=True, help="Where the echo upstream serves.")
+@click.option("--routes", metavar="FILE", help="Routes in APISIX's stand-alone form.  [default: apisix.yaml of this directory]")
+@click.option("--runner-socket", metavar="PATH", help="Use a runner that was started elsewhere, and start none.")
+@click.option("--apisix-version", metavar="VERSION", default="3.18", show_default=True, help="The release whose quirks to show.")
+@click.option(
+    "--read-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="How long the runner may be silent.",
+)
+@click.option("--json", is_flag=True, help="Show what happened for tools.")
+def dev(socket_file: str | None, **options: Any) -> None:
+    """
+    Try plugins without APISIX: a gateway, an echo upstream and the runner, until Ctrl-C.
+
+    Plugins are those of --plugins, or of the directory plugins where there is one.
+    """
+    sys.exit(run(socket=socket_file, **options))
