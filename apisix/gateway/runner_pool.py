@@ -131,11 +131,15 @@ class RunnerPool:
             raise
         self._keep(connection)
 
+    def drop_idle(self) -> None:
+        """Close the idle connections, so that the next calls reach whoever listens now."""
+        while self._idle:
+            self._idle.pop().close()
+
     def close(self) -> None:
         """Close the idle connections, and the others as they come back."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self.drop_idle()
 
     def _take(self) -> RunnerConnection | None:
         oldest_allowed = time.monotonic() - KEEPALIVE_S

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apisix-runner dev`: a gateway, an upstream and a runner, on this machine, until Ctrl-C."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchfiles import awatch
+
+from apisix.gateway.admin import DEFAULT_KEY, AdminApi
+from apisix.gateway.echo import EchoUpstream
+from apisix.gateway.http_server import HttpServer
+from apisix.gateway.phases import ExtPlugins
+from apisix.gateway.quirks import parse_version, quirks_of
+from apisix.gateway.runner_pool import RunnerPool
+from apisix.gateway.runner_process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
+from apisix.gateway.server import Gateway
+from apisix.gateway.show import Display, display_for
+from apisix.gateway.standalone import RoutesFile
+from apisix.gateway.store import Store
+
+HOST = "127.0.0.1"
+USAGE_ERROR = 2
+# watchfiles waits 1.6 s for further changes unless told otherwise; a saved file is to take effect within one.
+DEBOUNCE_MS = 100
+STEP_MS = 20
+
+
+class DevError(Exception):
+    """The development gateway can't start; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the flags of `dev` say. Times are in seconds."""
+
+    config: Path | None
+    socket: str | None
+    plugins: tuple[Path, ...]
+    port: int
+    routes: Path | None
+    upstream_port: int
+    runner_socket: str | None
+    apisix_version: tuple[int, int]
+    read_timeout_s: float
+    log_level: str | None
+
+
+def run(
+    *,
+    config: str | None = None,
+    socket: str | None = None,
+    plugins: Sequence[str] = (),
+    port: int = 9080,
+    routes: str | None = None,
+    upstream_port: int = 1980,
+    runner_socket: str | None = None,
+    apisix_version: str = "3.18",
+    read_timeout: float = 60.0,
+    json: bool = False,
+    log_level: str | None = None,
+) -> int:
+    """
+    Serve until Ctrl-C or SIGTERM, and return the exit status.
+
+    Args:
+        config: the runner's configuration file.
+        socket: where the runner is to listen; a temporary path where there is none.
+        plugins: directories of plugins; `plugins` of the current directory where none is named.
+        routes: an apisix.yaml; that of the current directory where there is one.
+        runner_socket: use a runner that was started elsewhere.
+        apisix_version: the release whose quirks to show.
+        read_timeout: how long the runner may be silent, in seconds.
+        json: print JSON lines.
+    """
+    display = display_for(json=json)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        options = Options(
+            config=Path(config) if config else None,
+            socket=socket,
+            plugins=tuple(Path(directory) for directory in plugins) or _present("plugins"),
+            port=port,
+            routes=Path(routes) if routes else next(iter(_present("apisix.yaml")), None),
+            upstream_port=upstream_port,
+            runner_socket=runner_socket,
+            apisix_version=parse_version(apisix_version),
+            read_timeout_s=read_timeout,
+            log_level=log_level,
+        )
+        asyncio.run(_Desk(options, display).serve())
+    except (DevError, ValueError) as error:
+        print(f"apisix-runner dev: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return 0
+
+
+def _present(name: str) -> tuple[Path, ...]:
+    path = Path(name)
+    return (path,) if path.exists() else ()
+
+
+class _Desk:
+    """All the parts of one `dev`, stopped in the opposite order of their start."""
+
+    def __init__(self, options: Options, display: Display) -> None:
+        self._options = options
+        self._display = display
+        self._store = Store(display.problems)
+        self._routes_file = RoutesFile(options.routes, self._store) if options.routes else None
+        self._stop = asyncio.Event()
+        self._runner: RunnerProcess | None = None
+        self._on_runner_ended: Callable[[], None] = lambda: None
+        self._on_runner_replaced: Callable[[], None] = lambda: None
+
+    async def serve(self) -> None:
+        """
+        Start everything, and stop it all when told to.
+
+        Raises: DevError: a part can't start.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        async with AsyncExitStack() as stack:
+            socket = await self._start_runner(stack)
+            pool = RunnerPool(socket, read_timeout_s=self._options.read_timeout_s)
+            stack.callback(pool.close)
+            plugins = ExtPlugins(pool, quirks_of(self._options.apisix_version))
+            self._on_runner_ended = plugins.tokens.flush
+            self._on_runner_replaced = pool.drop_idle
+            server = HttpServer(Gateway(self._store, plugins, AdminApi(self._store), self._display.request))
+            await self._listen(stack, EchoUpstream(), self._options.upstream_port, "--upstream-port")
+            await self._listen(stack, server, self._options.port, "--port")
+            if self._routes_file is not None:
+                self._routes_file.load()
+            self._display.notice(self._welcome())
+            watcher = asyncio.create_task(self._watch())
+            await self._stop.wait()
+            self._display.notice("stopping")
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _start_runner(self, stack: AsyncExitStack) -> str:
+        """Start the runner where none was named, and return the path of its socket."""
+        if self._options.runner_socket is not None:
+            return self._options.runner_socket.removeprefix("unix:")
+        directory = tempfile.mkdtemp(prefix="apisix-dev-")
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        # The name that APISIX gives: with it the runner knows that its gateway has this pid, and does not outlive it.
+        socket = (self._options.socket or f"{directory}/apisix-{os.getpid()}.sock").removeprefix("unix:")
+        self._runner = RunnerProcess(socket, self._runner_arguments(), self._runner_ended)
+        stack.push_async_callback(self._runner.stop)
+        try:
+            await self._runner.start()
+        except RunnerNotStarted as error:
+            raise DevError(f"{error}; its own words stand above") from error
+        return socket
+
+    def _runner_arguments(self) -> list[str]:
+        arguments = ["--reload"]
+        if self._options.config is not None:
+            arguments += ["--config", str(self._options.config)]
+        if self._options.log_level is not None:
+            arguments += ["--log-level", self._options.log_level]
+        for directory in self._options.plugins:
+            arguments += ["--plugins", str(directory)]
+        return arguments
+
+    def _runner_ended(self, status: int) -> None:
+        self._on_runner_ended()
+        self._display.notice(f"the runner ended with status {status}; it is started again in {RESPAWN_DELAY_S:g} s, as the gateway does")
+
+    async def _listen(self, stack: AsyncExitStack, server: EchoUpstream | HttpServer, port: int, flag: str) -> None:
+        stack.push_async_callback(server.stop)
+        try:
+            await server.start(HOST, port)
+        except OSError as error:
+            raise DevError(f"can't listen on {HOST}:{port} ({error.strerror}): stop what does, or take another port with {flag}") from error
+
+    async def _watch(self) -> None:
+        """Read apisix.yaml again, and replace the runner, when their files change."""
+        files = {path.resolve(): path for path in (self._options.routes, self._options.config) if path is not None}
+        if not files:
+            return
+        async for changed in awatch(*{path.parent for path in files}, recursive=False, debounce=DEBOUNCE_MS, step=STEP_MS):
+            touched = {Path(name) for _, name in changed} & files.keys()
+            names = {files[path] for path in touched}
+            if self._routes_file is not None and self._options.routes in names and self._routes_file.load():
+                self._display.notice(f"{self._options.routes}: routes read again")
+            if self._options.config in names:
+                await self._replace_runner()
+
+    async def _replace_runner(self) -> None:
+        if self._runner is None:
+            return
+        try:
+            await self._runner.replace()
+        except RunnerNotStarted as error:
+            self._display.notice(f"{self._options.config}: {error}; the old runner goes on")
+            return
+        self._on_runner_replaced()
+        self._display.notice(f"{self._options.config}: settings read again")
+
+    def _welcome(self) -> str:
+        gateway = f"http://{HOST}:{self._options.port}"
+        route = (
+            '{"uri":"/get","plugins":{"ext-plugin-pre-req":{"conf":[{"name":"stop","value":"{\\"body\\":\\"hello\\"}"}]}},'
+            f'"upstream":{{"type":"roundrobin","nodes":{{"{HOST}:{self._options.upstream_port}":1}}}}}}'
+        )
+        plugins = ", ".join(str(directory) for directory in self._options.plugins) or "the built-in ones"
+        return f"""\
+gateway   {gateway}
+upstream  http://{HOST}:{self._options.upstream_port} echoes what it gets
+plugins   {plugins}
+routes    {self._options.routes or "none yet: over the admin API, or in ./apisix.yaml at the next start"}
+
+Try, in a second terminal:
+
+  curl {gateway}/apisix/admin/routes/1 -H 'X-API-KEY: {DEFAULT_KEY}' -X PUT -d '{route}'
+
+  curl {gateway}/get -i
+
+Ctrl-C stops everything.
+"""

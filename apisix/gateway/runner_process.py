@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner as the gateway's child: started, watched, started again, stopped. Source: gateway contract, 8."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+RESPAWN_DELAY_S = 3.0
+# The gateway kills after 1 s. Here a little more, so that a slow machine does not hide what a runner does on its way out.
+STOP_TIMEOUT_S = 3.0
+
+START_TIMEOUT_S = 10.0
+LOOK_INTERVAL_S = 0.02
+
+
+class RunnerNotStarted(Exception):
+    """The runner ended, or did not listen, before it had served anything."""
+
+
+class RunnerProcess:
+    """
+    Runs `python -m apisix start` on a socket.
+
+    Args:
+        socket: where the runner is to listen. Named `apisix-<pid>.sock` with our pid, it does not outlive us.
+        arguments: further arguments of `start`.
+        on_exit: told the exit status whenever the runner ends by itself.
+    """
+
+    def __init__(self, socket: str, arguments: Sequence[str], on_exit: Callable[[int], None]) -> None:
+        self._socket = socket
+        self._arguments = tuple(arguments)
+        self._on_exit = on_exit
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The runner's process id."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """
+        Start the runner and return as soon as it accepts connections.
+
+        Raises: RunnerNotStarted: it ended, or did not listen in time.
+        """
+        self._process = await self._spawn()
+        self._watch = asyncio.create_task(self._respawn(self._process))
+
+    async def replace(self) -> None:
+        """
+        Start another runner on the same path, which takes it over, and end the old one.
+
+        Raises: RunnerNotStarted: the new one does not start; the old one goes on.
+        """
+        old = self._process
+        self._process = await self._spawn()
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = asyncio.create_task(self._respawn(self._process))
+        if old is not None:
+            await _end(old)
+
+    async def stop(self) -> None:
+        """End the runner with SIGTERM, and with SIGKILL where that takes too long."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        if self._process is not None:
+            await _end(self._process)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        before = self._inode()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "apisix",
+            "start",
+            "--socket",
+            self._socket,
+            *self._arguments,
+            # A plugin that is being tried may need the author's environment; the gateway itself passes next to nothing on.
+            env={**os.environ, "APISIX_LISTEN_ADDRESS": f"unix:{self._socket}", "APISIX_CONF_EXPIRE_TIME": "3600"},
+            process_group=0,  # Ctrl-C on the terminal is for us, and we stop the runner
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                # It binds to another name and renames: once the path leads to another inode, the new one listens.
+                while self._inode() in (None, before):
+                    if process.returncode is not None:
+                        raise RunnerNotStarted(f"the runner ended at once, with status {process.returncode}")
+                    await asyncio.sleep(LOOK_INTERVAL_S)
+        except TimeoutError as error:
+            await _end(process)
+            raise RunnerNotStarted(f"the runner does not listen on {self._socket} after {START_TIMEOUT_S:g} s") from error
+        except BaseException:
+            await _end(process)
+            raise
+        return process
+
+    async def _respawn(self, process: asyncio.subprocess.Process) -> None:
+        while True:
+            self._on_exit(await process.wait())
+            await asyncio.sleep(RESPAWN_DELAY_S)
+            with suppress(RunnerNotStarted):
+                self._process = process = await self._spawn()
+
+    def _inode(self) -> int | None:
+        try:
+            return os.stat(self._socket).st_ino
+        except OSError:
+            return None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        # With its workers: they are in its process group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
