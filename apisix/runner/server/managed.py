@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway that spawned us, if one did: its pid, its end, and the user of its workers. Source: design, 7; gateway contract, 8."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_MANAGED_NAME: Final = re.compile(r"apisix-([1-9][0-9]{0,9})\.sock")
+_PROC: Final = Path("/proc")
+POLL_S: Final = 0.5
+"""How often to look for the gateway where the system can't tell us of its end, in seconds."""
+
+
+def gateway_pid(socket_path: str) -> int | None:
+    """Return the pid of the gateway's master where it manages us: it is in the socket's name and an ancestor of this process."""
+    match = _MANAGED_NAME.fullmatch(os.path.basename(socket_path))
+    if match is None:
+        return None
+    pid = int(match[1])
+    return pid if pid in ancestors() else None
+
+
+def ancestors() -> Iterator[int]:
+    """Yield the pids of parent, grandparent and so on; the parent only where the system has no `/proc`."""
+    pid = os.getppid()
+    seen: set[int] = set()
+    while pid > 0 and pid not in seen:
+        seen.add(pid)
+        yield pid
+        pid = _parent_of(pid)
+
+
+def workers_users(master_pid: int) -> frozenset[int]:
+    """
+    Return the users that the gateway's processes run as, root excepted; nothing where the system does not say.
+
+    A worker that has just been forked is root for a moment, so nothing means: ask again soon.
+    """
+    users = set()
+    for pid in _children_of(master_pid):
+        with suppress(OSError, ValueError, StopIteration):
+            status = (_PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace")
+            line = next(line for line in status.splitlines() if line.startswith("Uid:"))
+            users.add(int(line.split()[2]))
+    return frozenset(users - {0})
+
+
+class Lifeline:
+    """
+    Notice that another process ends: a descriptor that becomes readable where the system has such, else a question to ask.
+
+    Attributes:
+        pid: of the process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = -1
+        opener: Callable[[int], int] | None = getattr(os, "pidfd_open", None)
+        if opener is not None:
+            with suppress(OSError):
+                self._descriptor = opener(pid)
+
+    @property
+    def watchable(self) -> bool:
+        """Whether `fileno` gives a descriptor; else ask `alive` every `POLL_S`."""
+        return self._descriptor >= 0
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def alive(self) -> bool:
+        """Tell whether the process is still there."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def close(self) -> None:
+        """Watch no longer."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def die_with(parent_pid: int) -> None:
+    """
+    Let this process be killed when its parent ends, however that ends. To be called in the child, after the fork.
+
+    Only Linux can; elsewhere the end of the channel has to do.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes  # late: only Linux needs it, and a process without the runner's workers never does
+
+    pr_set_pdeathsig, sigkill = 1, 9
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, sigkill, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it ended before we could ask
+        os._exit(1)
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        # The name, in parentheses, can hold anything; the parent is the second field after it.
+        return int((_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _children_of(pid: int) -> list[int]:
+    try:
+        tasks = list((_PROC / str(pid) / "task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()]
+    except FileNotFoundError:  # a kernel built without that file
+        return [int(entry.name) for entry in _entries() if entry.name.isdecimal() and _parent_of(int(entry.name)) == pid]
+    except (OSError, ValueError):
+        return []
+
+
+def _entries() -> list[Path]:
+    try:
+        return list(_PROC.iterdir())
+    except OSError:
+        return []

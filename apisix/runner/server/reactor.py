@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor's loop: descriptors, timers and signals, in one thread and without asyncio, so that it can fork at any turn."""
+
+import heapq
+import itertools
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Protocol
+
+Callback = Callable[[], object]
+"""Called without arguments; what it returns is nobody's."""
+
+
+class HasFileno(Protocol):
+    """What can be watched."""
+
+    def fileno(self) -> int: ...
+
+
+class Timer:
+    """Something to be done at a time. `at_s` is by `time.monotonic`."""
+
+    __slots__ = ("at_s", "callback", "every_s")
+
+    def __init__(self, at_s: float, callback: Callback | None, every_s: float | None) -> None:
+        self.at_s = at_s
+        self.callback = callback
+        self.every_s = every_s
+
+    def cancel(self) -> None:
+        """Do not do it any more."""
+        self.callback = None
+
+
+class Reactor:
+    """
+    Wait for descriptors, times and signals, and call what was registered for them.
+
+    To be created in the main thread, once in a process: signals are the process's.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._signals: dict[int, Callback] = {}
+        self._wakeup, self._wakeup_sender = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._wakeup_sender.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup_sender.fileno(), warn_on_full_buffer=False)
+        self.watch(self._wakeup, self._take_signals)
+
+    def on_signal(self, signum: int, callback: Callback) -> None:
+        """Call `callback` in the loop, never in the middle of anything, when the signal arrives."""
+        self._signals[signum] = callback
+        signal.signal(signum, _noted_by_wakeup_fd)
+
+    def watch(self, source: HasFileno, callback: Callback) -> None:
+        """Call `callback` whenever there is something to read."""
+        self._selector.register(source, selectors.EVENT_READ, (callback, None))
+
+    def watch_writing(self, source: HasFileno, callback: Callback | None) -> None:
+        """Call `callback` too when `source` can be written; None ends that. Nothing happens where it is not watched any more."""
+        with suppress(KeyError):
+            on_read = self._selector.get_key(source).data[0]
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if callback else 0)
+            self._selector.modify(source, events, (on_read, callback))
+
+    def unwatch(self, source: HasFileno) -> None:
+        """Watch no longer. To be called before the descriptor is closed; harmless where it is not watched."""
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(source)
+
+    def call_later(self, delay_s: float, callback: Callback) -> Timer:
+        """Call `callback` once, in `delay_s` seconds."""
+        return self._schedule(Timer(time.monotonic() + delay_s, callback, None))
+
+    def call_every(self, period_s: float, callback: Callback) -> Timer:
+        """Call `callback` every `period_s` seconds, and skip what was missed."""
+        return self._schedule(Timer(time.monotonic() + period_s, callback, period_s))
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Turn until `until` says so; it is asked after each turn."""
+        while not until():
+            for key, events in self._selector.select(self._timeout_s()):
+                on_read, on_write = key.data
+                # What one callback closes may still be in this turn's list: it is not watched any more then.
+                if events & selectors.EVENT_WRITE and on_write and self._watches(key):
+                    on_write()
+                if events & selectors.EVENT_READ and self._watches(key):
+                    on_read()
+            self._run_timers()
+
+    def close(self) -> None:
+        """
+        Give everything back. Also for a child after the fork.
+
+        Nothing is unregistered one by one: a child shares the selector with its parent and would make it deaf.
+        """
+        signal.set_wakeup_fd(-1)
+        for signum in self._signals:
+            signal.signal(signum, signal.SIG_DFL)
+        self._selector.close()
+        self._wakeup.close()
+        self._wakeup_sender.close()
+
+    def _watches(self, key: selectors.SelectorKey) -> bool:
+        return self._selector.get_map().get(key.fileobj) is not None
+
+    def _schedule(self, timer: Timer) -> Timer:
+        heapq.heappush(self._timers, (timer.at_s, next(self._order), timer))
+        return timer
+
+    def _timeout_s(self) -> float | None:
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+
+    def _run_timers(self) -> None:
+        now_s = time.monotonic()
+        while self._timers and self._timers[0][0] <= now_s:
+            _, _, timer = heapq.heappop(self._timers)
+            if timer.callback is None:
+                continue
+            callback = timer.callback
+            if timer.every_s is not None:
+                timer.at_s += timer.every_s
+                if timer.at_s <= now_s:
+                    timer.at_s = now_s + timer.every_s
+                self._schedule(timer)
+            callback()
+
+    def _take_signals(self) -> None:
+        with suppress(BlockingIOError):
+            for signum in self._wakeup.recv(4096):
+                if callback := self._signals.get(signum):
+                    callback()
+
+
+def _noted_by_wakeup_fd(signum: int, frame: FrameType | None) -> None:
+    """Do nothing: that there is a handler makes Python write the number to the wakeup descriptor."""

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stacks of a process that does not answer any more: it writes them itself, from a signal handler in C."""
+
+import faulthandler
+import os
+import signal
+import tempfile
+from typing import Final
+
+DUMP_SIGNAL: Final = signal.SIGUSR1
+MAX_DUMP_BYTES: Final = 1 << 16
+
+
+class StackDump:
+    """
+    A file without a name that a worker and the supervisor share from before the fork.
+
+    The supervisor reads it and logs it as one record, where a dump to stderr would tear a stream of JSON lines.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # shared by two processes; closed by each with `close`
+
+    def arm(self) -> None:
+        """In the worker: write the stacks of all threads whenever `DUMP_SIGNAL` comes, whatever Python is doing."""
+        faulthandler.register(DUMP_SIGNAL, file=self._file, all_threads=True, chain=False)
+
+    def request(self, pid: int) -> None:
+        """In the supervisor: ask the worker for its stacks. Raises: ProcessLookupError: it is gone."""
+        os.kill(pid, DUMP_SIGNAL)
+
+    def read(self) -> str:
+        """In the supervisor: return what was written so far."""
+        return os.pread(self._file.fileno(), MAX_DUMP_BYTES, 0).decode(errors="replace")
+
+    def close(self) -> None:
+        """Give up this process's end."""
+        self._file.close()

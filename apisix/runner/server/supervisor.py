@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The supervisor: it owns the socket, accepts, and keeps workers that serve what it accepts.
+
+It runs no plugin, has no thread and no event loop but its own, so nothing that a plugin does can stop it. Source: design, 7.
+"""
+
+import errno
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.server import managed
+from apisix.runner.server.channel import Channel
+from apisix.runner.server.crew import Crew
+from apisix.runner.server.file_watch import FileWatch
+from apisix.runner.server.peers import access_for, peer_of, user_name
+from apisix.runner.server.reactor import Reactor
+from apisix.runner.server.service import PluginService, Service
+from apisix.runner.server.sockets import Hold, Listener
+from apisix.runner.server.stack_dump import StackDump
+from apisix.runner.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MANAGED_TIMEOUT_S: Final = 0.8
+"""The gateway kills a runner 1 s after it has told it to stop. Source: gateway contract, 8."""
+STANDALONE_TIMEOUT_S: Final = 30.0
+QUIET_S: Final = 0.5
+"""A stand-alone runner that is told to stop closes its connections when no call has come for this long, in seconds."""
+LOOK_S: Final = 0.25
+"""How often to see whether the path still leads here, and with `reload` whether plugins have changed, in seconds."""
+ACCEPTS_AT_ONCE: Final = 64
+LOOK_FOR_USERS_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+"""When to look again for the user of the gateway's workers, which may be about to change theirs."""
+MAX_DESCRIPTORS: Final = 1 << 20
+
+
+def run(settings: Settings, service: Service | None = None) -> int:
+    """
+    Run until told to stop: what `apisix-runner start` does.
+
+    Args: service: what the workers do, plugins unless told otherwise.
+    Returns: the exit status: 0 after a stop, 2 where the settings can't be met, 1 where no worker can work.
+    """
+    # Before the handlers there is nothing to clean up, and before the socket nothing that takes long.
+    reactor = Reactor()
+    try:
+        supervisor = Supervisor(reactor, settings, service or PluginService(settings))
+    except SettingsError as error:
+        print(f"apisix-runner: {error}", file=sys.stderr)
+        return 2
+    return supervisor.run()
+
+
+class Supervisor:
+    """The parts of the runner that exist once. Created, it listens; `run` does the rest."""
+
+    def __init__(self, reactor: Reactor, settings: Settings, service: Service) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._service = service
+        self._early_signals: list[int] = []
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            reactor.on_signal(signum, partial(self._early_signals.append, signum))
+        self._gateway_pid = managed.gateway_pid(settings.socket_file)
+        self._gateway_users = self._find_gateway_users()
+        self._access = access_for(settings, self._gateway_users)
+        self._listener: Listener | None = None
+        self._listener = Listener.bind(settings.socket_file, self._access)
+        self._accepting = False
+        self._displaced = False
+        self._stopping = False
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._lifeline: managed.Lifeline | None = None
+        self._watch: FileWatch | None = None
+        self.refused_peers = 0
+        self.refused_connections = 0
+        count = settings.workers if isinstance(settings.workers, int) else len(os.sched_getaffinity(0))
+        self._crew = Crew(reactor, settings, count, self._be_worker)
+
+    def run(self) -> int:
+        """Serve until told to stop. Returns: the exit status."""
+        self._prepare()
+        if not self._stopping:  # told so meanwhile
+            self._crew.start()
+        self._reactor.run(until=self._is_done)
+        self._finish()
+        return 1 if self._crew.failure else 0
+
+    # Start
+
+    def _prepare(self) -> None:
+        from apisix.runner import logs  # late, like all that takes long: the socket is bound by now
+
+        logs.configure(self._settings)
+        listener = self._listener
+        assert listener is not None  # noqa: S101  # it is given up in the loop, not before
+        if listener.displaced_pid is not None:
+            logger.warning(
+                "%s: taken over from a running runner%s, which serves the connections that it has and then ends",
+                listener.path,
+                f" (pid {listener.displaced_pid})" if listener.displaced_pid else "",
+            )
+        _raise_descriptor_limit()
+        self._service.prepare(self._gateway_pid is not None)
+        self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._reactor.on_signal(signum, partial(self._told_to_stop, signum))
+        self._reactor.on_signal(signal.SIGHUP, lambda: self._crew.reload("SIGHUP"))
+        self._crew.on_fork = self._forget
+        self._reactor.call_every(LOOK_S, self._look_at_socket)
+        if self._settings.reload:
+            self._watch = FileWatch(self._settings.plugins)
+            self._crew.on_files = self._watch.add_files
+            self._reactor.call_every(LOOK_S, self._look_at_files)
+        if self._gateway_pid is not None:
+            self._follow_gateway(self._gateway_pid)
+        for early in self._early_signals:
+            if early != signal.SIGHUP:
+                self._told_to_stop(early)
+        # What is there now is never written to by the garbage collector again, so the workers go on sharing it.
+        gc.collect()
+        gc.freeze()
+        logger.info("listening on %s%s", listener.path, f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else "")
+
+    def _be_worker(self, channel: Channel, dump: StackDump, marks: frozenset[str], supervisor_pid: int) -> int:
+        from apisix.runner.server.worker import serve
+
+        return serve(channel, dump, self._service, marks, supervisor_pid)
+
+    def _forget(self) -> None:
+        """Close, in a new worker, what is the supervisor's."""
+        self._reactor.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._lifeline is not None:
+            self._lifeline.close()
+        os.close(self._reserve)
+
+    # Accepting
+
+    def _accept_when_staffed(self) -> None:
+        # Without a worker, connections wait best in the backlog: there they are no error.
+        if self._listener is None or self._accepting == self._crew.staffed:
+            return
+        self._accepting = self._crew.staffed
+        if self._accepting:
+            self._reactor.watch(self._listener, self._accept)
+        else:
+            self._reactor.unwatch(self._listener)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            if not self._accept_one():
+                break
+
+    def _accept_one(self) -> bool:
+        """Accept one connection and pass it on or close it. Returns: whether there may be more."""
+        assert self._listener is not None  # noqa: S101  # watched only as long as it is there
+        try:
+            connection = self._listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._refuse_for_lack_of_descriptors()
+            return False
+        if connection is None:
+            return False
+        if not self._admits(connection):
+            self.refused_peers += 1
+            connection.close()
+        elif self._crew.connections >= self._settings.max_connections:
+            self.refused_connections += 1
+            logger.error("a connection was refused: there are %d, as many as limits.max_connections allows", self._crew.connections)
+            connection.close()
+        else:
+            self._crew.place(connection)
+        return True
+
+    def _refuse_for_lack_of_descriptors(self) -> None:
+        # A closed connection is a 503 now; one that waits in the backlog is a 503 in a minute, and wakes us all the time.
+        assert self._listener is not None  # noqa: S101  # see above
+        os.close(self._reserve)
+        with suppress(OSError):
+            if (connection := self._listener.accept()) is not None:
+                self.refused_connections += 1
+                connection.close()
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        logger.error("a connection was refused: the supervisor is out of file descriptors (ulimit -n)")
+
+    def _admits(self, connection: socket.socket) -> bool:
+        try:
+            peer = peer_of(connection)
+        except OSError:
+            return False
+        if self._access.admits(connection, peer) or (self._look_for_gateway_users() and self._access.admits(connection, peer)):
+            return True
+        logger.warning(
+            "a connection of user %s (pid %d) was refused. If that is the gateway, add the user to socket.allow_users",
+            user_name(peer.uid),
+            peer.pid,
+        )
+        return False
+
+    # The gateway that manages us
+
+    def _find_gateway_users(self) -> frozenset[int]:
+        if self._gateway_pid is None or os.geteuid() != 0:
+            return frozenset()
+        return managed.workers_users(self._gateway_pid)
+
+    def _look_for_gateway_users(self) -> bool:
+        """Let the gateway's workers in, if they are of another user than was known. Returns: whether that has changed."""
+        users = self._gateway_users | self._find_gateway_users()
+        if users == self._gateway_users:
+            return False
+        self._gateway_users = users
+        self._access = access_for(self._settings, users)
+        logger.info("the gateway's workers run as %s, who may connect now", ", ".join(map(user_name, sorted(users))))
+        if self._listener is not None:
+            try:
+                self._listener.grant(self._access)
+            except OSError as error:
+                logger.error("the socket can't be given to the gateway's workers: %s. Set socket.mode or socket.owner", error.strerror)
+        return True
+
+    def _follow_gateway(self, pid: int) -> None:
+        if not self._gateway_users:
+            for delay_s in LOOK_FOR_USERS_S:
+                self._reactor.call_later(delay_s, self._look_for_gateway_users)
+        self._lifeline = managed.Lifeline(pid)
+        if self._lifeline.watchable:
+            self._reactor.watch(self._lifeline, self._gateway_gone)
+        else:
+            self._reactor.call_every(
+                managed.POLL_S, lambda: None if managed.gateway_pid(self._settings.socket_file) else self._gateway_gone()
+            )
+
+    def _gateway_gone(self) -> None:
+        if self._lifeline is not None:
+            self._reactor.unwatch(self._lifeline)
+        if not self._stopping:
+            logger.warning("the gateway (pid %s) is gone, so this runner ends", self._gateway_pid)
+            self._stop(0.0)
+
+    # What is looked at from time to time
+
+    def _look_at_socket(self) -> None:
+        if self._listener is None:
+            if self._displaced and not self._stopping and self._crew.connections == 0:
+                logger.info("the last connection is closed: this runner ends")
+                self._stop(0.0)
+            return
+        hold = self._listener.hold()
+        if hold is Hold.DISPLACED:
+            logger.warning(
+                "%s leads to another runner now: this one accepts nothing any more, and ends with its last connection", self._listener.path
+            )
+            self._displaced = True
+            self._close_listener()
+        elif hold is Hold.GONE:
+            self._bind_again(self._listener)
+
+    def _bind_again(self, old: Listener) -> None:
+        try:
+            new = Listener.bind(old.path, self._access)
+        except SettingsError as error:
+            logger.error("somebody has removed the socket, and it can't be made again: %s", error)
+            return
+        logger.warning("somebody has removed the socket %s: it is made again", old.path)
+        self._close_listener()
+        self._listener = new
+
+    def _look_at_files(self) -> None:
+        if self._watch is not None and (changed := self._watch.changed()):
+            self._crew.reload(f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''} changed")
+
+    # Stop
+
+    def _told_to_stop(self, signum: int) -> None:
+        if self._stopping:
+            logger.warning("%s again: stopping at once", signal.Signals(signum).name)
+            self._crew.kill()
+            return
+        logger.info("%s: stopping", signal.Signals(signum).name)
+        # Ctrl-C is a person who waits. A gateway that manages us is told to stop with us, in less time than that.
+        self._stop(QUIET_S if signum == signal.SIGTERM and self._gateway_pid is None else 0.0)
+
+    def _stop(self, quiet_s: float) -> None:
+        self._stopping = True
+        timeout_s = self._settings.shutdown_timeout_s
+        if timeout_s is None:
+            timeout_s = STANDALONE_TIMEOUT_S if self._gateway_pid is None else MANAGED_TIMEOUT_S
+        margin_s = min(0.15, 0.2 * timeout_s)  # to bury the killed, and to exit
+        if self._listener is not None:
+            self._listener.unlink()
+            self._close_listener()
+        self._crew.stop(timeout_s - 2 * margin_s, quiet_s)
+        self._reactor.call_later(timeout_s - margin_s, self._kill_the_rest)
+
+    def _kill_the_rest(self) -> None:
+        if self._crew.workers:
+            logger.warning("%d workers have not finished in time and are killed", len(self._crew.workers))
+            self._crew.kill()
+
+    def _close_listener(self) -> None:
+        """Accept what waits in the backlog, then listen no longer."""
+        assert self._listener is not None  # noqa: S101  # checked by the callers
+        self._reactor.unwatch(self._listener)
+        self._accepting = False
+        while self._accept_one():
+            pass
+        self._listener.close()
+        self._listener = None
+
+    def _is_done(self) -> bool:
+        if self._crew.failure and not self._stopping:
+            logger.error("no worker can be started, so this runner ends: %s", self._crew.failure)
+            self._stop(0.0)
+        self._accept_when_staffed()
+        return self._stopping and not self._crew.workers
+
+    def _finish(self) -> None:
+        self._reactor.close()
+        if self._lifeline is not None:
+            self._lifeline.close()
+        os.close(self._reserve)
+        logger.info("stopped")
+
+
+def _raise_descriptor_limit() -> None:
+    # Every connection is a descriptor, and the usual soft limit of 1024 is for programs that use select().
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

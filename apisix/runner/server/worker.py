@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a worker process: it serves the connections that the supervisor passes, and hands them back when it is told to."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from apisix.runner.server import channel as messages
+from apisix.runner.server.channel import AnyMessage, Channel, Failed, HandedBack, Ready, ReplaceMe, Stats, Taken
+from apisix.runner.server.managed import die_with
+from apisix.runner.server.service import Opened, Service
+from apisix.runner.server.stack_dump import StackDump
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 1.0
+"""How often a worker says that its loop turns, in seconds."""
+COUNT_S: Final = 0.1
+"""How often it looks whether its connections have changed, in seconds: the supervisor spreads new ones by that."""
+CLOSE_S: Final = 5.0
+"""How long plugins may take to close when a drained worker leaves, in seconds."""
+
+
+def serve(channel: Channel, dump: StackDump, service: Service, marks: Iterable[str], supervisor_pid: int) -> int:
+    """
+    Be a worker until the supervisor ends it. To be called right after the fork, with all signals blocked.
+
+    Args: marks: the plugins that are known to block. supervisor_pid: of the parent.
+    Returns: the exit status.
+    """
+    die_with(supervisor_pid)
+    dump.arm()
+    # Ctrl-C goes to all processes of the terminal: it is the supervisor that decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    import uvloop  # imported by the supervisor already, but not before it had bound its socket
+
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = Worker(loop, channel)
+    try:
+        opened = service.open(loop, worker.report_blocking)
+    except Exception as error:
+        logger.exception("this worker can't serve")
+        channel.send(Failed(f"{type(error).__name__}: {error}"))
+        return 1
+    for name in marks:
+        opened.mark_blocking(name)
+    loop.run_until_complete(worker.run(opened))
+    return 0
+
+
+class Worker:
+    """The messages of the channel, turned into what they ask for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._opened: Opened | None = None
+        self._leaving = loop.create_future()
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._told = (-1, 0.0)  # the connections last told, and when
+        self._called = (0, 0.0)  # the calls last seen, and when that number was new
+        self._actions: dict[type[AnyMessage], Callable[[Any, socket.socket | None], None]] = {
+            messages.Pass: self._pass,
+            messages.Shed: self._shed,
+            messages.Drain: self._drain,
+            messages.Stop: self._stop,
+            messages.BlockingMark: self._mark,
+        }
+
+    def report_blocking(self, name: str) -> None:
+        """Tell the supervisor, and so all workers, that a plugin blocks. From any thread: the loop may be standing still."""
+        self._channel.send(messages.BlockingMark(name))
+
+    async def run(self, opened: Opened) -> None:
+        """Serve until the worker is to leave."""
+        self._opened = opened
+        self._loop.add_signal_handler(signal.SIGTERM, self._send, ReplaceMe("somebody sent it a SIGTERM"))
+        self._loop.add_reader(self._channel.fileno(), self._receive)
+        self._send(Ready(opened.problems, opened.files))
+        self._beat()
+        close_s: float = await self._leaving
+        self._draining = False
+        await opened.connections.close(close_s)
+        self._loop.remove_reader(self._channel.fileno())
+        await self._flush()
+
+    @property
+    def _connections(self) -> int:
+        return self._serving.connections.connections + len(self._adopting)
+
+    @property
+    def _serving(self) -> Opened:
+        assert self._opened is not None  # noqa: S101  # nothing is received before `run`
+        return self._opened
+
+    def _receive(self) -> None:
+        for message, connection in self._channel.receive():
+            self._actions[type(message)](message, connection)
+        if self._channel.at_end:
+            # Where the system does not kill us with the supervisor, this does. Nobody is left who could take the connections.
+            logger.error("the supervisor is gone, and so is this worker")
+            os._exit(1)
+
+    def _pass(self, message: messages.Pass, connection: socket.socket | None) -> None:
+        # Before anything is read: up to here, another worker could serve it just as well.
+        self._send(Taken())
+        if connection is None:
+            logger.error("out of file descriptors: a connection was lost on its way to this worker")
+            self._tell()
+            return
+        task = self._loop.create_task(self._serving.connections.adopt(connection))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopted)
+
+    def _adopted(self, task: asyncio.Task[None]) -> None:
+        self._adopting.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.warning("a connection could not be served: %s", error)
+        if self._draining:
+            self._hand_back()
+
+    def _shed(self, message: messages.Shed, connection: socket.socket | None) -> None:
+        self._give(self._serving.connections.release_idle(message.count))
+
+    def _drain(self, message: messages.Drain, connection: socket.socket | None) -> None:
+        self._draining = True
+        self._serving.connections.on_idle = self._hand_back
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        if not self._draining:
+            return
+        self._give(self._serving.connections.release_idle())
+        if self._connections == 0:
+            self._leave(CLOSE_S)
+
+    def _give(self, connections: list[socket.socket]) -> None:
+        for connection in connections:
+            self._send(HandedBack(), connection)
+        self._tell()
+
+    def _stop(self, message: messages.Stop, connection: socket.socket | None) -> None:
+        self._await_quiet(self._loop.time() + message.timeout_s, message.quiet_s)
+
+    def _await_quiet(self, deadline_s: float, quiet_s: float) -> None:
+        # A gateway that is being stopped with us still calls: closing its connections would fail calls that we could answer.
+        self._look_at_calls()
+        now_s = self._loop.time()
+        quiet = self._serving.connections.in_flight == 0 and now_s - self._called[1] >= quiet_s
+        if quiet_s == 0 or quiet or self._connections == 0 or now_s >= deadline_s:
+            self._leave(max(0.0, deadline_s - now_s))
+        else:
+            self._loop.call_later(COUNT_S / 2, self._await_quiet, deadline_s, quiet_s)
+
+    def _look_at_calls(self) -> None:
+        calls = self._serving.connections.calls
+        if calls != self._called[0]:
+            self._called = (calls, self._loop.time())
+
+    def _leave(self, close_s: float) -> None:
+        if not self._leaving.done():
+            self._leaving.set_result(close_s)
+
+    def _mark(self, message: messages.BlockingMark, connection: socket.socket | None) -> None:
+        self._serving.mark_blocking(message.plugin)
+
+    def _beat(self) -> None:
+        self._look_at_calls()
+        now_s = self._loop.time()
+        connections, told_s = self._told
+        if connections != self._connections or now_s - told_s >= HEARTBEAT_S:
+            self._tell()
+        self._loop.call_later(COUNT_S, self._beat)
+
+    def _tell(self) -> None:
+        serving = self._serving.connections
+        self._told = (self._connections, self._loop.time())
+        self._send(Stats(self._connections, serving.in_flight, serving.calls))
+
+    def _send(self, message: AnyMessage, connection: socket.socket | None = None) -> None:
+        self._channel.send(message, connection)
+        if self._channel.wants_write:
+            self._loop.add_writer(self._channel.fileno(), self._write)
+
+    def _write(self) -> None:
+        self._channel.flush()
+        if not self._channel.wants_write:
+            self._loop.remove_writer(self._channel.fileno())
+
+    async def _flush(self) -> None:
+        while self._channel.pending:
+            self._channel.flush()
+            await asyncio.sleep(0.01)
