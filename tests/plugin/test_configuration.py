@@ -2,7 +2,6 @@
 """Typed configurations: what is accepted, and that errors name the field and never the value."""
 
 import dataclasses
-import doctest
 import enum
 from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
 
@@ -12,7 +11,6 @@ import pydantic.dataclasses
 import pytest
 
 from apisix import Plugin
-from apisix.runner.plugin import configuration
 from apisix.runner.plugin.configuration import InvalidConfiguration, ObjectReader, UntypedReader, config_type_of, reader_for
 
 
@@ -37,6 +35,14 @@ class Data:
         """Refuse a header, quoting it."""
         if self.header.startswith("bad"):
             raise ValueError(f"the header {self.header!r} is no good")
+
+
+class Ham(msgspec.Struct, tag="ham"):
+    """One variant."""
+
+
+class Egg(msgspec.Struct, tag="egg"):
+    """The other variant."""
 
 
 class Struct(msgspec.Struct, forbid_unknown_fields=True):
@@ -137,11 +143,13 @@ FAULTS = [
     (Data, "", ["$.keys: a value is required (the route gives no value, which is read as {})"]),
     (Data, "{}", ["$.keys: a value is required"]),
     (Data, '{"keys":["a",SECRET]}', ["$.keys[1]: Expected str, got int"]),
-    (Data, '{"keys":[],"mode":"SECRET"}', ["$.mode: not one of the values that are allowed"]),
-    (Data, '{"keys":[],"level":"SECRET"}', ["$.level: not one of the values that are allowed"]),
+    (Data, '{"keys":[],"mode":"SECRET"}', ['$.mode: expected one of "strict"']),
+    (Data, '{"keys":[],"level":"SECRET"}', ['$.level: expected one of "high", "low"']),
     (Data, '{"keys":[],"users":{"SECRET":"x"}}', ["$.users[...]: Expected int, got str"]),
     (Data, '{"keys":[],"count":-1}', ["$.count: Expected int >= 0"]),
     (Data, '{"keys":[],"header":"bad SECRET"}', ["$: the header '...' is no good"]),
+    (dict[str, list[Data | None]], '{"a":[{"keys":[],"mode":"SECRET"}]}', ['$[...][0].mode: expected one of "strict"']),
+    (list[Ham | Egg], '[{"type":"SECRET"}]', ['$[0].type: expected one of "egg", "ham"']),
     (Data, "[]", ["$: Expected object, got array"]),
     (Data, "!SECRET", ["the value is no JSON that can be read: JSON is malformed: invalid character (byte 0)"]),
     (Data, "\udcff", ["the value is no JSON that can be read: JSON is malformed: invalid character (byte 0)"]),
@@ -274,13 +282,3 @@ def test_schema() -> None:
     assert {"type": "string"} == reader_for(str).schema()
     assert {} == UntypedReader().schema()
     assert "inner" in reader_for(Holder).schema()["properties"]
-
-
-def test_a_raw_string_is_blanked_in_parts() -> None:
-    """Where the value is no JSON, its parts are secrets too, as in user:password."""
-    assert "no user ... with password ..." == configuration.without_values("no user jack with password pw1", "jack:pw1")
-
-
-def test_examples() -> None:
-    """The examples in the docstrings hold."""
-    assert 0 == doctest.testmod(configuration).failed

@@ -12,8 +12,8 @@ from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.check import is_coroutine_function
-from apisix.runner.plugin.configuration import without_values
 from apisix.runner.plugin.core import PluginBase
+from apisix.runner.plugin.faults import without_values
 from apisix.runner.plugin.plugin import OnError
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry

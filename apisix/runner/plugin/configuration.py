@@ -8,15 +8,15 @@ keys and passwords, and the texts go to logs.
 
 from __future__ import annotations
 
-import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import msgspec
 
 from apisix.runner.errors import ChainRefused
+from apisix.runner.plugin.faults import bytes_of, msgspec_fault, note_on_empty, parsed_json, pydantic_faults
 from apisix.runner.plugin.plugin import Plugin
 
 
@@ -63,10 +63,7 @@ class UntypedReader:
 
     def read(self, value: str) -> Any:
         """Return any JSON value, or the string."""
-        try:
-            return msgspec.json.decode(_bytes_of(value))
-        except (msgspec.DecodeError, RecursionError):
-            return value
+        return parsed_json(value)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema that allows everything."""
@@ -92,9 +89,9 @@ class MsgspecReader:
     def read(self, value: str) -> Any:
         """Return an instance of the type. An empty value is read as `{}`, so that defaults apply."""
         try:
-            return self._decoder.decode(_bytes_of(value) or b"{}")
+            return self._decoder.decode(bytes_of(value) or b"{}")
         except msgspec.ValidationError as error:
-            raise InvalidConfiguration((_msgspec_fault(error, value) + _note_on_empty(value),)) from None
+            raise InvalidConfiguration((msgspec_fault(error, value, self.schema) + note_on_empty(value),)) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidConfiguration((f"the value is no JSON that can be read: {_text_of(error)}",)) from None
 
@@ -113,13 +110,13 @@ class PydanticReader:
     def read(self, value: str) -> Any:
         """Return an instance of the model. An empty value is read as `{}`, so that defaults apply."""
         try:
-            return self._validate_json(_bytes_of(value) or b"{}")
+            return self._validate_json(bytes_of(value) or b"{}")
         except ValueError as error:  # pydantic's own class, which is one, can't be named here
             if not callable(getattr(error, "errors", None)):
                 raise
-            faults = error.errors(include_input=False, include_url=False, include_context=False)  # type: ignore[attr-defined]
-            mask = _keys_of(UntypedReader().read(value)) - _declared(self.schema())
-            raise InvalidConfiguration(tuple(_pydantic_fault(fault, value, mask) + _note_on_empty(value) for fault in faults)) from None
+            details = error.errors(include_input=False, include_url=False, include_context=False)  # type: ignore[attr-defined]
+            faults = pydantic_faults(details, value, self.schema())
+            raise InvalidConfiguration(tuple(fault + note_on_empty(value) for fault in faults)) from None
 
     def schema(self) -> dict[str, Any]:
         """Return the schema as pydantic writes it."""
@@ -201,95 +198,5 @@ def _classes_in(config_type: Any) -> Iterator[tuple[Any, bool]]:
             waiting.extend(getattr(info, name) for name in info.__struct_fields__)
 
 
-def _bytes_of(value: str) -> bytes:
-    """Undo the decoding of the wire: bytes that are no UTF-8 are then refused as JSON, and not a crash."""
-    return value.strip().encode("utf-8", "surrogateescape")
-
-
 def _text_of(error: BaseException) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _note_on_empty(value: str) -> str:
-    return "" if value.strip() else " (the route gives no value, which is read as {})"
-
-
-def _msgspec_fault(error: msgspec.ValidationError, value: str) -> str:
-    """Turn "Expected `int`, got `str` - at `$.a`" into path first, and leave out what quotes the value."""
-    text, _, path = str(error).partition(" - at `")
-    path = path.rstrip("`") or "$"
-    if error.__cause__ is not None:  # raised by the author's __post_init__
-        return f"{path}: {without_values(text, value)}"
-    if missing := re.fullmatch(r"Object missing required field `(.+)`", text):
-        return f"{path}.{missing[1]}: a value is required"
-    if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", text):
-        return f"{path}.{unknown[1]}: there is no such field"
-    if re.match(r"Invalid (enum )?value ", text):
-        return f"{path}: not one of the values that are allowed"
-    return f"{path}: {text.replace('`', '')}"
-
-
-# Of these, pydantic's own text holds nothing of the value. Others quote it, or are an author's own words.
-_QUOTING = ("value_error", "assertion_error", "union_tag_invalid")
-
-
-def _pydantic_fault(fault: dict[str, Any], value: str, mask: set[str]) -> str:
-    """Put the path first, hide dict keys in it (they may be secrets, as in a table of API keys), keep the text."""
-    unknown = fault["type"] == "extra_forbidden"
-    steps = list(fault["loc"])
-    path = "$" + "".join(
-        f"[{step}]" if isinstance(step, int) else "[...]" if step in mask and not (unknown and at == len(steps) - 1) else f".{step}"
-        for at, step in enumerate(steps)
-    )
-    text: str = fault["msg"]
-    if fault["type"] in _QUOTING or "_" not in fault["type"]:
-        text = without_values(text, value)
-    return f"{path}: {text}"
-
-
-def _keys_of(parsed: object) -> set[str]:
-    """Collect the keys of all objects inside a JSON value."""
-    return {part for part, is_key in _parts_of(parsed) if is_key}
-
-
-def _declared(schema: object) -> set[str]:
-    """Collect the names of all fields that a schema declares."""
-    if isinstance(schema, list):
-        return set().union(*map(_declared, schema))
-    if not isinstance(schema, dict):
-        return set()
-    properties = schema.get("properties")
-    own = set(properties) if isinstance(properties, dict) else set()
-    return own.union(*map(_declared, schema.values()))
-
-
-def _parts_of(parsed: object) -> Iterator[tuple[str, bool]]:
-    """Yield each scalar and each key of a JSON value as text, and whether it is a key."""
-    waiting = [parsed]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield from ((key, True) for key in part)
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
-        elif isinstance(part, str | int | float) and not isinstance(part, bool):
-            yield str(part), False
-
-
-def without_values(text: str, value: str) -> str:
-    """
-    Blank in a text what stands in a configuration: an exception's words may quote a key or a password.
-
-    >>> without_values("no such key: 'alpha'", '{"keys": ["alpha"]}')
-    "no such key: '...'"
-    """
-    parsed = UntypedReader().read(value)
-    parts: Iterable[str] = (part for part, is_key in _parts_of(parsed) if not is_key)
-    if isinstance(parsed, str):
-        parts = (parsed, *(part for part in re.split(r"[\s,:;=|&]+", parsed) if len(part) > 2))
-    written = {spelling for part in parts for spelling in (part, repr(part)[1:-1]) if spelling.strip()}
-    if not written:
-        return text
-    longest_first = sorted(written, key=len, reverse=True)
-    return re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", "...", text)

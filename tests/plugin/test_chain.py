@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a route's configuration to a chain of plugins, or to all the reasons why there is none."""
+
+import inspect
+from typing import Any
+
+import pytest
+
+from apisix.runner.http.phase import Phase
+from apisix.runner.http.reply import Reply
+from apisix.runner.plugin.chain import Chain, Link, build_chain, phase_of
+from apisix.runner.plugin.registry import Registry
+from tests.http.calls import a_request, rewrite
+from tests.plugin.conftest import Load
+
+PLUGINS = """
+import dataclasses
+
+@dataclasses.dataclass
+class Conf:
+    tag: str
+    count: int = 1
+
+class Tag(Plugin[Conf]):
+    needs = ("body",)
+    on_error = "pass"
+    def on_request(self, request):
+        request.headers["x-tags"] = request.headers.get("x-tags", "") + self.config.tag
+
+class Both(Plugin):
+    async def on_request(self, request): return Reply(401)
+    def on_response(self, response): ...
+    async def setup(self): ...
+    async def close(self): ...
+
+class Own(Plugin):
+    def __init__(self): self.mine = []
+    def on_request(self, request): ...
+
+class Fails(Plugin):
+    def __init__(self):
+        raise SystemExit("no")
+    def on_request(self, request): ...
+
+class Needy(Plugin):
+    def __init__(self, argument): ...
+    def on_request(self, request): ...
+
+class Early(Plugin):
+    def __init__(self): self.config.upper()
+    def on_request(self, request): ...
+
+class Faulty(Plugin):
+    def on_reqest(self, request): ...
+
+class Tagging(Base):
+    def filter(self, request, response):
+        response.headers = {"x-tags": request.headers["X-Tags"] + self.config["tag"]}
+
+class Old(PluginBase):
+    def name(self): return "old"
+    def config(self, conf):
+        if conf.startswith("bad"):
+            raise KeyError(conf)
+        return conf
+    def filter(self, conf, request, response):
+        request.set_header("X-Tags", request.get_header("X-Tags") + conf)
+"""
+
+
+@pytest.fixture
+def registry(load: Load) -> Registry:
+    """All the plugins above."""
+    return load(plugins=PLUGINS)
+
+
+def build(registry: Registry, *conf: tuple[str, str], response: bool = False, key: str | None = None) -> Chain:
+    """Build a chain."""
+    return build_chain(registry, conf, key, response=response)
+
+
+def links(chain: Chain) -> tuple[Link, ...]:
+    """Return the links of a chain that must not be refused."""
+    assert chain.refusal is None
+    return chain.links
+
+
+def run(chain: Chain, request: Any) -> list[object]:
+    """Run all hooks of a chain without coroutines."""
+    return [link.hook(request) for link in links(chain)]
+
+
+def test_three_generations_in_one_chain(registry: Registry) -> None:
+    """They run in the gateway's order, each seeing what those before it did."""
+    chain = build(registry, ("old", "1"), ("tag", '{"tag":"2"}'), ("Tagging", '{"tag":"3"}'), ("old", "4"))
+    request = a_request(headers=[("x-tags", "0")])
+    assert [None] * 4 == run(chain, request)
+    assert [("x-tags", "01234")] == list(rewrite(request).headers)
+
+
+def test_what_a_link_says(registry: Registry) -> None:
+    """The engine gets what it needs to run a plugin."""
+    tag, both = links(build(registry, ("tag", '{"tag":"x"}'), ("both", "")))
+    assert ("tag", False, ("body",), "pass", None, None) == (tag.name, tag.is_coroutine, tag.needs, tag.on_error, tag.setup, tag.close)
+    assert tag.plugin_type is registry.get("tag")
+    assert ("both", True, (), None) == (both.name, both.is_coroutine, both.needs, both.on_error)
+    assert inspect.iscoroutinefunction(both.setup)
+    assert inspect.iscoroutinefunction(both.close)
+
+
+async def test_a_coroutine_hook(registry: Registry) -> None:
+    """A coroutine's result is the reply."""
+    (both,) = links(build(registry, ("both", "")))
+    result: Any = both.hook(a_request())
+    reply = await result
+    assert isinstance(reply, Reply)
+    assert 401 == reply.status
+
+
+def test_the_same_plugin_twice(registry: Registry) -> None:
+    """Each entry has an instance and a configuration of its own."""
+    first, second = links(build(registry, ("tag", '{"tag":"a"}'), ("tag", '{"tag":"b"}')))
+    assert first.instance is not second.instance
+    assert ["a", "b"] == [link.instance.config.tag for link in (first, second)]  # type: ignore[attr-defined]
+
+
+def test_an_init_without_arguments(registry: Registry) -> None:
+    """An author's own `__init__` runs before the configuration is set."""
+    (own,) = links(build(registry, ("own", '{"a":1}')))
+    assert ([], {"a": 1}) == (own.instance.mine, own.instance.config)  # type: ignore[attr-defined]
+
+
+def test_an_empty_configuration(registry: Registry) -> None:
+    """A route may name no plugin at all."""
+    assert Chain((), Phase.PRE_REQ, "route#1#ext-plugin-pre-req#2") == build(registry, key="route#1#ext-plugin-pre-req#2")
+
+
+REFUSED = {
+    "unknown": (("tagg", ""), "there is no plugin of this name; did you mean tag?"),
+    "nothing near": (("zzz", ""), "there is no plugin of this name"),
+    "faulty": (("faulty", ""), "it could not be loaded: "),
+    "configuration": (("tag", '{"count":"x"}'), "$.count: Expected int, got str"),
+    "empty configuration": (("tag", ""), "$.tag: a value is required (the route gives no value, which is read as {})"),
+    "init": (("fails", ""), "it can't be configured: SystemExit: no ("),
+    "init with arguments": (("needy", ""), "it can't be configured: TypeError: Needy.__init__() missing 1 required"),
+    "init that uses the configuration": (("early", ""), "it can't be configured: AttributeError: 'Early' object has no attribute 'config'"),
+    "config()": (("old", "bad secret"), "it can't be configured: KeyError: '...' ("),
+}
+
+
+@pytest.mark.parametrize(("entry", "reason"), REFUSED.values(), ids=REFUSED)
+def test_refusals(registry: Registry, entry: tuple[str, str], reason: str) -> None:
+    """What can't run is refused with the plugin's name and the reason, and no instance is left."""
+    chain = build(registry, entry)
+    assert () == chain.links
+    assert chain.refusal is not None
+    assert chain.refusal.startswith(f"plugin 1 of 1, {entry[0]}: {reason}")
+
+
+def test_an_exception_tells_the_authors_line(registry: Registry) -> None:
+    """What an author's code raises is told with its file and line."""
+    found = registry.get("fails")
+    line = PLUGINS.splitlines().index('        raise SystemExit("no")') + 2
+    assert found is not None
+    chain = build(registry, ("fails", ""))
+    assert str(chain.refusal).endswith(f"plugins.py:{line})")
+
+
+def test_all_reasons_are_told(registry: Registry) -> None:
+    """A route with three mistakes gets three lines, and the good plugins none."""
+    chain = build(registry, ("zzz", ""), ("both", ""), ("tag", "{}"), ("faulty", ""))
+    assert ["plugin 1 of 4, zzz", "plugin 3 of 4, tag", "plugin 4 of 4, faulty"] == [
+        line.partition(":")[0] for line in str(chain.refusal).splitlines()
+    ]
+
+
+def test_hooks_and_phases(registry: Registry) -> None:
+    """A plugin without the phase's hook is refused, the older generations in the response phase always."""
+    assert "it has no on_response" in str(build(registry, ("own", ""), response=True).refusal)
+    for name in ("Tagging", "old"):
+        assert "which has no response phase" in str(build(registry, (name, ""), response=True).refusal)
+    (both,) = links(build(registry, ("both", ""), response=True))
+    assert not both.is_coroutine
+
+
+def test_a_plugin_for_responses_only(load: Load) -> None:
+    """It is refused in the request phases, the one that the key names."""
+    registry = load(only="class Only(Plugin):\n    def on_response(self, response): ...\n")
+    refusal = str(build(registry, ("only", ""), key="route#1#ext-plugin-post-req#1").refusal)
+    assert "it has no on_request, so it can't stand under ext-plugin-post-req; name it under ext-plugin-post-resp" in refusal
+    assert "under a request phase" in str(build(registry, ("only", "")).refusal)
+
+
+@pytest.mark.parametrize(
+    ("key", "phase"),
+    [
+        ("route#1#ext-plugin-pre-req#42", Phase.PRE_REQ),
+        ("route#1#ext-plugin-post-req#42", Phase.POST_REQ),
+        ("plugin_config&route#a#b#c#ext-plugin-post-resp#1&2", Phase.POST_RESP),
+        ("route#1#something#42", None),
+        ("1", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_phase_of(key: str | None, phase: Phase | None) -> None:
+    """The phase is the last part of the key but one, since ids may hold anything."""
+    assert phase == phase_of(key)
+
+
+def test_the_phase_of_a_chain(registry: Registry) -> None:
+    """In the response phase it is known without a key."""
+    assert Phase.POST_RESP is build(registry, response=True).phase
+    assert Phase.POST_REQ is build(registry, key="route#1#ext-plugin-post-req#1").phase
+    assert build(registry).phase is None

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where plugins come from, and what is told of a file that can't be imported."""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.plugin.plugin_type import PluginType, Problem
+from apisix.runner.plugin.registry import Registry
+from tests.plugin.conftest import Load
+
+HELLO = "from apisix import Plugin\nclass Hello(Plugin):\n    def on_request(self, request): ...\n"
+
+BROKEN = {
+    "syntax": ("class Broken(Plugin:\n", 2, "it can't be compiled: ", "Mend the syntax"),
+    "null byte": ("\0", 1, "it can't be", "Mend"),
+    "missing library": ("\nimport nowhere.at_all", 3, "it imports nowhere, which is missing", "Install nowhere for "),
+    "missing neighbour": ("from .nothing import x", 2, "it imports nothing, which is missing", "put it beside the plugin"),
+    "missing name": ("from apisix import Plugins", 2, "cannot import name 'Plugins' from 'apisix'", "Mend that line"),
+    "neighbour's name": ("from mylib import y", 2, "ImportError: cannot import name 'y' from 'mylib'", "Mend that line"),
+    "exit": ("import sys\n\nsys.exit(3)", 4, "it exits while it is imported (SystemExit: 3)", "must only define things"),
+    "raise": ("\n1/0", 3, "ZeroDivisionError: division by zero", "Mend that line"),
+    "library's exception": ("import json\njson.loads('')", 3, "JSONDecodeError", "Mend that line"),
+    "base exception": ("raise GeneratorExit", 2, "it can't be imported: GeneratorExit", "Mend that line"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "reason", "advice"), BROKEN.values(), ids=BROKEN)
+def test_a_file_that_does_not_import(load: Load, tmp_path: Path, text: str, line: int, reason: str, advice: str) -> None:
+    """The author's own line is told, the others load, and routes that name the file's plugins are refused."""
+    (tmp_path / "mylib.py").write_text("x = 1\n")
+    registry = load(broken_one=text, hello=HELLO)
+    assert [(line, True, True)] == [(problem.line, reason in problem.reason, advice in problem.advice) for problem in registry.problems], (
+        registry.problems
+    )
+    assert str(tmp_path / "broken_one.py") == registry.problems[0].file
+    for name in ("broken-one", "broken_one", "Broken_One"):
+        assert registry.problems[0] is registry.get(name)
+    assert isinstance(registry.get("hello"), PluginType)
+
+
+def test_a_neighbour_that_does_not_import(load: Load, tmp_path: Path) -> None:
+    """The line in the neighbour is told, for each file that needs it."""
+    (tmp_path / "_shared.py").write_text("x = 1\n1/0\n")
+    registry = load(one="from _shared import x\n")
+    assert [(str(tmp_path / "_shared.py"), 2)] == [(problem.file, problem.line) for problem in registry.problems]
+    assert registry.problems[0] is registry.get("one")
+
+
+def test_names_in_a_broken_file(load: Load) -> None:
+    """What a file would have offered is found by its classes and names, even where it is no Python at the moment."""
+    registry = load(
+        broken='''
+        class KeyAuth(Plugin):
+            name = "auth"
+        class Plain(Plugin):
+            name: ClassVar[str] = "typed"
+        class Say(PluginBase):
+            def name(self) -> str:
+                """The name."""
+                # a comment
+                return "say-it"
+        def (
+        '''
+    )
+    names = ("key-auth", "KeyAuth", "key_auth", "auth", "typed", "say-it", "broken")
+    assert {registry.problems[0]} == {registry.get(name) for name in names}
+    assert registry.get("other") is None
+
+
+def test_what_of_a_directory_is_offered(tmp_path: Path) -> None:
+    """Files and packages are, private ones, data and folders without __init__ are not."""
+    for file in ("one.py", "_two.py", ".three.py", "four.txt", "five/__init__.py", "six/code.py", "_seven/__init__.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        stem = Path(file).parent.name or Path(file).stem
+        (tmp_path / file).write_text(HELLO.replace("Hello", "P" + stem.strip("._")))
+    registry = Registry.load([tmp_path], builtins=False, entry_points=False)
+    assert ["pfive", "pone"] == [found.name for found in registry.types]
+    assert [] == registry.problems
+
+
+def test_a_package_offers_what_its_modules_define(tmp_path: Path) -> None:
+    """A package that imports plugins from its own modules offers them, with the line where they are written."""
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .inner import Hello\nfrom apisix import Plugin\n")
+    (package / "inner.py").write_text(HELLO)
+    registry = Registry.load([tmp_path], builtins=False, entry_points=False)
+    assert [(str(package / "inner.py"), 2)] == [(found.source.file, found.source.line) for found in registry.types]
+
+
+def test_a_file_with_a_dot_in_its_name(tmp_path: Path) -> None:
+    """It can't be a module, and is told so."""
+    (tmp_path / "hello.v2.py").write_text(HELLO)
+    registry = Registry.load([tmp_path], builtins=False, entry_points=False)
+    assert ["the file's name has a dot in it, so it is no module"] == [problem.reason for problem in registry.problems]
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_directory_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
+    """A directory that is not there is a problem, and no crash."""
+    path = tmp_path / "plugins"
+    if kind == "file":
+        path.write_text("")
+    registry = Registry.load([path], entry_points=False)
+    assert [str(path)] == [problem.file for problem in registry.problems]
+    assert "the directory of plugins can't be read: " in registry.problems[0].reason
+    assert isinstance(registry.get("stop"), PluginType)
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory on sys.path, with a package in it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / f"pack_{tmp_path.name}"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "hello.py").write_text(HELLO)
+    return package
+
+
+def test_a_module_on_the_path(on_path: Path) -> None:
+    """A module is named as Python does, and its classes are offered."""
+    registry = Registry.load(modules=[f"{on_path.name}.hello"], builtins=False, entry_points=False)
+    found = registry.get("hello")
+    assert isinstance(found, PluginType)
+    assert ("module", str(on_path / "hello.py"), 2) == (found.source.kind, found.source.file, found.source.line)
+
+
+def test_a_module_that_is_missing(on_path: Path) -> None:
+    """It is told apart from a module that imports something which is missing."""
+    (on_path / "needy.py").write_text("import nowhere\n")
+    names = [f"{on_path.name}.nothing", "no_such_package.hello", f"{on_path.name}.needy"]
+    registry = Registry.load(modules=names, builtins=False, entry_points=False)
+    first, second, third = registry.problems
+    assert f"there is no module {on_path.name}.nothing" == first.reason
+    assert "there is no module no_such_package" == second.reason
+    assert "or put its directory on PYTHONPATH" in second.advice
+    assert "it imports nowhere, which is missing" == third.reason
+    assert (str(on_path / "needy.py"), 1) == (third.file, third.line)
+    assert third is registry.get("needy")
+
+
+def test_entry_points(on_path: Path, tmp_path: Path) -> None:
+    """Installed distributions offer classes and modules; one that can't be loaded is a problem."""
+    (on_path / "more.py").write_text(HELLO.replace("Hello", "More"))
+    info = tmp_path / "demo-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+    points = f"[apisix.plugins]\nhello = {on_path.name}.hello:Hello\nmore = {on_path.name}.more\nbad = {on_path.name}.hello:Nothing\n"
+    (info / "entry_points.txt").write_text(points)
+    assert "1.0" == importlib.metadata.version("demo")
+    registry = Registry.load(builtins=False)
+    assert {"hello of demo", "more of demo"} == {found.source.entry_point for found in registry.types}
+    assert "has no attribute 'Nothing'" in registry.problems[0].reason
+    assert registry.problems[0] is registry.get("nothing")
+
+
+def test_loading_leaves_the_path_alone(load: Load) -> None:
+    """Plugins are no reason for other code to find other modules."""
+    before = list(sys.path)
+    load(hello=HELLO)
+    assert before == sys.path
+
+
+def test_builtin_samples_load() -> None:
+    """The samples are there, without a problem."""
+    registry = Registry.load(entry_points=False)
+    assert {"stop", "rewrite"} <= {found.name for found in registry.types}
+    assert [] == registry.problems
+    assert not isinstance(registry.get("STOP"), Problem | None)
