@@ -8,6 +8,7 @@ from typing import cast
 
 from apisix.runner.call.call import Call
 from apisix.runner.call.chains import PreparedChain, Setup
+from apisix.runner.call.effects import Effect, effect_of
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.stalls import STALL_S
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, ErrCode, Overloaded, RemoteProtocolError, UnknownToken
@@ -69,26 +70,36 @@ def _run_chain(call: Call, runtime: Runtime, prepared: PreparedChain, message: H
         if message.status in WITHOUT_BODY:
             _warn_of_second_request(prepared, message.status)
         exchange = Response(message, call, route_key=prepared.chain.key, max_decompressed_bytes=runtime.max_decompressed_bytes)
+    observed = runtime.observer is not None
+    effects: list[Effect] = []
     reply: Reply | None = None
-    for link, setup in prepared.steps:
-        call.plugin = link.name
-        on_error = link.on_error or runtime.on_error
-        before = exchange.copy() if on_error == "pass" else None
-        try:
-            reply = _run_link(call, runtime, link, setup, exchange)
-        except (CallCancelled, RemoteProtocolError):
-            raise
-        except Overloaded as error:
-            logger.error("plugin %s could not run: %s", link.name, error)
-            return refuse(message, on_error)
-        except BaseException as error:  # a plugin may raise anything, SystemExit included, and costs only its own call
-            _log_failure(link, error, passed=before is not None)
-            if before is None:
-                return refuse(message, on_error)
-            # The copy, not the original: a thread that was abandoned may still edit that.
-            exchange = before
-        if reply is not None:
-            break
+    try:
+        for link, setup in prepared.steps:
+            call.plugin = link.name
+            on_error = link.on_error or runtime.on_error
+            before = exchange.copy() if observed or on_error == "pass" else None
+            began_s = perf_counter() if observed else 0.0
+            failure: BaseException | None = None
+            try:
+                reply = _run_link(call, runtime, link, setup, exchange)
+            except (CallCancelled, RemoteProtocolError):
+                raise
+            except BaseException as error:  # a plugin may raise anything, SystemExit included, and costs only its own call
+                failure = error
+            if observed and before is not None:
+                effects.append(effect_of(link.name, perf_counter() - began_s, before, exchange, reply, failure))
+            if failure is not None:
+                passes = on_error == "pass" and not isinstance(failure, Overloaded)
+                _log_failure(link, failure, passes=passes)
+                if not passes or before is None:
+                    return refuse(message, on_error)
+                # The copy, not the original: a thread that was abandoned may still edit that.
+                exchange = before
+            if reply is not None:
+                break
+    finally:
+        if runtime.observer is not None:
+            runtime.observer(exchange, effects)
     call.plugin = None
     return exchange.to_message(reply)
 
@@ -129,10 +140,10 @@ def _run_inline(call: Call, runtime: Runtime, link: Link, exchange: Request | Re
             runtime.stalls.record(link.plugin_type, held_s, now_s)
 
 
-def _log_failure(link: Link, error: BaseException, *, passed: bool) -> None:
-    consequence = "the call goes on without its edits (on_error: pass)" if passed else "the call is refused"
-    if isinstance(error, DeadlineExceeded):
-        logger.error("plugin %s did not end in time, %s: %s", link.name, consequence, error)
+def _log_failure(link: Link, error: BaseException, *, passes: bool) -> None:
+    consequence = "the call goes on without its edits (on_error: pass)" if passes else "the call is refused"
+    if isinstance(error, DeadlineExceeded | Overloaded):  # where it stood says nothing
+        logger.error("plugin %s could not run to its end, %s: %s", link.name, consequence, error)
     else:
         logger.error("plugin %s failed, %s", link.name, consequence, exc_info=error)
 

@@ -2,11 +2,18 @@
 """What all calls of one worker share."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from apisix.runner.call.chains import Chains
+from apisix.runner.call.effects import Effect
 from apisix.runner.call.stalls import StallWatch
 from apisix.runner.call.threads import ThreadPool
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+
+Observer = Callable[[Request | Response, Sequence[Effect]], None]
+"""Takes a request or response as it is after its plugins, and what each of them did."""
 
 
 @dataclass(slots=True)
@@ -23,6 +30,7 @@ class Runtime:
         on_error: "refuse", "pass" or "degrade", for plugins that do not say it themselves.
         max_decompressed_bytes: how large a compressed response may become, in bytes.
         stalls: the judge of which plugins block.
+        observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know.
         in_flight: how many calls wait now.
         calls: how many calls were answered.
     """
@@ -35,5 +43,6 @@ class Runtime:
     on_error: str
     max_decompressed_bytes: int
     stalls: StallWatch = field(default_factory=StallWatch)
+    observer: Observer | None = None
     in_flight: int = 0
     calls: int = 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions to the gateway in the middle of a call: how they are sent (injected) and the answers that are already there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apisix.runner.errors import BodyError, WrongContext
@@ -44,6 +44,9 @@ class Answers:
 
     def __contains__(self, info: Info) -> bool:
         return info in self._known
+
+    def __iter__(self) -> Iterator[Info]:
+        return iter(self._known)
 
     def get(self, info: Info, accessor: str) -> bytes | None:
         """

@@ -138,6 +138,23 @@ class Exchange:
         """Do the same as `var` in a coroutine."""
         return _text(await self._cache().aget(Var(name)))
 
+    @property
+    def assigned_body(self) -> bytes | None:
+        """The body that a plugin has assigned, None where none has."""
+        return self._body
+
+    def body_size(self) -> int | None:
+        """Return the size in bytes of the body that was assigned or fetched, None where neither has happened."""
+        if self._body is not None:
+            return len(self._body)
+        if self._answers is None or self._body_info not in self._answers:
+            return None
+        return len(self._raw("read"))
+
+    def asked(self) -> tuple[Info, ...]:
+        """Return what was fetched from the gateway so far, in order."""
+        return () if self._answers is None else tuple(self._answers)
+
     def prefetch(self, needs: Sequence[str]) -> None:
         """
         Fetch what is needed, back to back: "body", or names of variables. What is there already is not asked for.

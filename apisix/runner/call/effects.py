@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each plugin did to a call, in words: for the development gateway and the test kit."""
+
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from multidict import MultiMapping
+
+from apisix.runner.http.reply import Reply
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+
+_OURS: Final = str(Path(__file__).parents[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """
+    What one plugin did.
+
+    Attributes:
+        plugin: its name, as the route has it.
+        took_s: how long it ran, waiting included, in seconds.
+        changes: what it changed, one phrase each. Values of headers are left out, they may be secrets.
+        stopped: the status of the reply with which it ended the chain, None where it let the call go on.
+        error: what it raised, with the author's own frames only, None where nothing.
+    """
+
+    plugin: str
+    took_s: float
+    changes: tuple[str, ...] = ()
+    stopped: int | None = None
+    error: str | None = None
+
+
+def effect_of(
+    plugin: str,
+    took_s: float,
+    before: Request | Response,
+    after: Request | Response,
+    reply: Reply | None,
+    error: BaseException | None,
+) -> Effect:
+    """Say what a plugin did. `before` is a copy made before it ran; where it failed, its edits are not told."""
+    if error is not None:
+        return Effect(plugin, took_s, error=describe_error(error))
+    return Effect(plugin, took_s, tuple(changes(before, after)), None if reply is None else reply.status)
+
+
+def changes(before: Request | Response, after: Request | Response) -> Iterable[str]:
+    """Name the differences between two states of a request or response."""
+    yield from _entry_changes("header", _folded(before.headers), _folded(after.headers))
+    if isinstance(before, Request) and isinstance(after, Request):
+        if before.path != after.path:
+            yield f"path {before.path} -> {after.path}"
+        yield from _entry_changes("argument", before.args.items(), after.args.items())
+        yield from _entry_changes("response header", _folded(before.response_headers), _folded(after.response_headers))
+    elif isinstance(before, Response) and isinstance(after, Response) and before.status != after.status:
+        yield f"status {before.status} -> {after.status}"
+    if before.assigned_body is not after.assigned_body:
+        size, assigned = before.body_size(), after.body_size()
+        yield f"body -> {assigned} B" if size is None else f"body {size} B -> {assigned} B"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception's last line, and above it the frames that are not the runner's own."""
+    frames = [frame for frame in traceback.extract_tb(_past_runner(error.__traceback__)) if not frame.filename.startswith(_OURS)]
+    lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
+    return "\n".join([*lines, "".join(traceback.format_exception_only(error)).strip()])
+
+
+def _past_runner(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return trace
+
+
+def _entry_changes(kind: str, before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]]) -> Iterable[str]:
+    old, new = _values(before), _values(after)
+    for name, values in new.items():
+        if name not in old:
+            yield f"{kind} {name} added"
+        elif old[name] != values:
+            yield f"{kind} {name} changed"
+    yield from (f"{kind} {name} removed" for name in old if name not in new)
+
+
+def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return values
+
+
+def _folded(headers: MultiMapping[str]) -> Iterable[tuple[str, str]]:
+    return ((name.lower(), value) for name, value in headers.items())
