@@ -217,6 +217,13 @@ class HTTPReqCallReq(Message):
         return self.id, self.src_ip or None, method, self.path, self.args, self.headers, self.conf_token
 
 
+def _status(status: int) -> int:
+    """Return a status that fits its field: the writer takes any number of 32 bits."""
+    if status >> 16:
+        raise LocalProtocolError(f"a status of {status} does not fit its field of 16 bits")
+    return status
+
+
 class Stop(Table):
     """Answer the client without asking the upstream. Source: gateway contract, 5."""
 
@@ -239,7 +246,7 @@ class Stop(Table):
         )
 
     def _values(self) -> tuple[Field, ...]:
-        return self.status, self.headers, self.body or None
+        return _status(self.status), self.headers, self.body or None
 
 
 class Rewrite(Table):
@@ -364,7 +371,7 @@ class HTTPRespCallReq(Message):
         return value
 
     def _values(self) -> tuple[Field, ...]:
-        return self.id, self.status, self.headers, self.conf_token
+        return self.id, _status(self.status), self.headers, self.conf_token
 
 
 class HTTPRespCallResp(Message):
@@ -392,7 +399,7 @@ class HTTPRespCallResp(Message):
         )
 
     def _values(self) -> tuple[Field, ...]:
-        return self.id, self.status, self.headers, self.body or None
+        return self.id, _status(self.status), self.headers, self.body or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stream of bytes, cut up in every way that a socket might: each reader has to give the same for all of them."""
+
+from collections.abc import Iterator
+
+
+def cuts(stream: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield ways in which the stream can arrive: whole, byte by byte, in pieces of several sizes, and in two parts, cut at every byte."""
+    yield "whole", [stream]
+    for size in (1, 2, 3, 5, 7, 64, 4095, 4096, 4097):
+        yield f"pieces of {size}", [stream[pos : pos + size] for pos in range(0, len(stream), size)]
+    for pos in range(len(stream) if len(stream) < 2000 else 64):
+        yield f"cut at {pos}", [stream[:pos], stream[pos:]]
+    yield "with empty pieces", [b"", stream[:3], b"", stream[3:], b""]

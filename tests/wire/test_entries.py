@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entries in a buffer and entries from a list are the same sequence; names are found without decoding."""
+
+from struct import pack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apisix.runner.errors import RemoteProtocolError
+from apisix.runner.wire.entries import MAX_ENTRIES, EntriesInBuffer, Pair, TextEntries
+from apisix.runner.wire.messages import HTTPReqCallReq, HTTPReqCallResp, Rewrite
+from tests.oracle import oracle
+from tests.wire.subjects import texts
+
+PAIRS: list[Pair] = [
+    ("host", "a.example"),
+    ("X-Twice", "1"),
+    ("x-twice", "2"),
+    ("flag", None),
+    ("", "nameless"),
+    ("empty", ""),
+    ("raw\udcff", "\udcfe"),
+]
+
+_names = st.sampled_from(["a", "A", "b", "aa", "host", "Host", "", "k\udcff"]) | texts
+_pairs = st.lists(st.tuples(_names, st.none() | texts), max_size=8)
+
+
+def _in_buffer(pairs: list[Pair]) -> EntriesInBuffer:
+    """Return the pairs as entries of a decoded message."""
+    entries = HTTPReqCallReq.decode(oracle.write("HTTPReqCall.Req", {"headers": pairs})).headers
+    assert isinstance(entries, EntriesInBuffer)
+    return entries
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _first(pairs: list[Pair], name: bytes, start: int, *, ignore_case: bool) -> int:
+    """Find a name the slow way, by looking at every entry from `start` on."""
+    for index, (found, _) in list(enumerate(pairs))[start:]:
+        if _bytes(found) == name or (ignore_case and _bytes(found).lower() == name.lower()):
+            return index
+    return -1
+
+
+BOTH = pytest.mark.parametrize("entries", [TextEntries(PAIRS), _in_buffer(PAIRS)], ids=["listed", "in-buffer"])
+
+
+@BOTH
+def test_a_sequence(entries: TextEntries) -> None:
+    """Length, iteration, indices from both ends, slices, and membership are those of the list of pairs."""
+    assert len(PAIRS) == len(entries)
+    assert list(entries) == PAIRS
+    assert [entries[index] for index in range(-len(PAIRS), len(PAIRS))] == PAIRS * 2
+    assert entries[1:3] == PAIRS[1:3]
+    assert ("flag", None) in entries
+    assert PAIRS == entries.decoded()
+    assert repr(PAIRS) == repr(entries)
+    with pytest.raises(IndexError):
+        entries[len(PAIRS)]
+
+
+@pytest.mark.parametrize("decoded_before", [False, True])
+@pytest.mark.parametrize("in_buffer", [False, True])
+def test_value(in_buffer: bool, decoded_before: bool) -> None:
+    """A value is had by its index, whether or not the entries have been decoded; None is no value, and not an empty one."""
+    entries = _in_buffer(PAIRS) if in_buffer else TextEntries(PAIRS)
+    if decoded_before:
+        entries.decoded()
+    assert [value for _, value in PAIRS] * 2 == [entries.value(index) for index in range(-len(PAIRS), len(PAIRS))]
+    for index in (len(PAIRS), -len(PAIRS) - 1):
+        with pytest.raises(IndexError):
+            entries.value(index)
+
+
+@BOTH
+def test_equality(entries: TextEntries) -> None:
+    """Entries are equal by content, wherever they are kept, and to no other kind of object."""
+    assert TextEntries(PAIRS) == entries
+    assert _in_buffer(PAIRS) == entries
+    assert TextEntries(PAIRS[1:]) != entries
+    assert entries != PAIRS
+
+
+@given(_pairs, _names, st.integers(0, 9), st.booleans())
+def test_find(pairs: list[Pair], name: str, start: int, ignore_case: bool) -> None:
+    """A name is found where the slow way finds it, from any index on, in a buffer and in a list."""
+    expected = _first(pairs, _bytes(name), start, ignore_case=ignore_case)
+    assert expected == _in_buffer(pairs).find(_bytes(name), start, ignore_case=ignore_case)
+    assert expected == TextEntries(pairs).find(_bytes(name), start, ignore_case=ignore_case)
+
+
+@given(_pairs, st.booleans())
+def test_find_every_name_that_is_there(pairs: list[Pair], ignore_case: bool) -> None:
+    """Each name that is there is found, at its first place."""
+    entries = _in_buffer(pairs)
+    for name, _ in pairs:
+        assert _first(pairs, _bytes(name), 0, ignore_case=ignore_case) == entries.find(_bytes(name), ignore_case=ignore_case)
+
+
+def test_find_is_not_misled_by_values() -> None:
+    """A value with the bytes of the name, with its length in front, is no entry of that name."""
+    pairs: list[Pair] = [("a", "host"), ("b", "\4\0\0\0host"), ("hos", "t"), ("hostname", "x"), ("host", "found")]
+    assert 4 == _in_buffer(pairs).find(b"host")
+    assert -1 == _in_buffer(pairs[:-1]).find(b"host")
+    assert -1 == _in_buffer(pairs[:-1]).find(b"HOST", ignore_case=True)
+
+
+@pytest.mark.parametrize("size", range(60, 100))
+def test_find_ignoring_case_with_lengths_that_look_like_letters(size: int) -> None:
+    """A length of 65 to 90 looks like a capital letter: it is compared as a number all the same."""
+    assert 0 == _in_buffer([("N" * size, "x")]).find(b"n" * size, ignore_case=True)
+    assert -1 == _in_buffer([("N" * (size + 32), "x")]).find(b"n" * size, ignore_case=True)
+
+
+def test_find_decodes_nothing() -> None:
+    """Looking up a name leaves the entries in the buffer: a malformed value elsewhere does no harm."""
+    payload = oracle.write("HTTPReqCall.Req", {"headers": [("a", "broken"), ("b", "fine")]})
+    at = payload.index(b"\6\0\0\0broken")
+    headers = HTTPReqCallReq.decode(payload[:at] + b"\xff" + payload[at + 1 :]).headers
+    assert "fine" == headers.value(headers.find(b"b"))
+    with pytest.raises(RemoteProtocolError, match="the end of a value"):
+        headers.decoded()
+
+
+def _sharing(count: int, size: int) -> bytes:
+    """Return an HTTPReqCall.Req with `count` headers that are all one table: a name and a value of `size` bytes, one string for both."""
+    head = pack("<IiI9H2x", 4, -8, 4 + 20, 18, 8, 0, 0, 0, 0, 0, 4, 0)
+    first = len(head) + 4
+    table = first + 4 * count
+    offsets = b"".join(pack("<I", table - pos) for pos in range(first, table, 4))
+    entry = pack("<iII4H", -12, 16, 12, 8, 12, 4, 8) + pack("<I", size) + bytes(size)
+    return head + pack("<I", count) + offsets + entry
+
+
+def test_entries_may_share_what_they_refer_to() -> None:
+    """Writers may store equal strings, or tables, once: each entry still counts, and is found."""
+    headers = HTTPReqCallReq.decode(_sharing(3, 2)).headers
+    assert [("\0\0", "\0\0")] * 3 == list(headers)
+    assert [0, 1, 2, -1] == [headers.find(b"\0\0", start) for start in range(4)]
+
+
+def test_entries_that_would_unfold_without_bound() -> None:
+    """Sixty thousand entries that share a megabyte would unfold to 120 GB: they are refused before the memory is gone."""
+    headers = HTTPReqCallReq.decode(_sharing(60_000, 2**20)).headers
+    with pytest.raises(RemoteProtocolError, match="unfold"):
+        headers.decoded()
+
+
+def test_more_entries_than_any_gateway_sends() -> None:
+    """The number of entries is bounded, since each costs many times its four bytes."""
+    assert MAX_ENTRIES == len(HTTPReqCallReq.decode(_sharing(MAX_ENTRIES, 0)).headers)
+    with pytest.raises(RemoteProtocolError, match=f"a vector of {MAX_ENTRIES + 1} entries"):
+        _ = HTTPReqCallReq.decode(_sharing(MAX_ENTRIES + 1, 0)).headers
+
+
+@given(_pairs)
+def test_entries_of_one_message_in_another(pairs: list[Pair]) -> None:
+    """Entries that came in one message can be sent in another."""
+    forwarded = HTTPReqCallResp(0, Rewrite(headers=_in_buffer(pairs)))
+    read = HTTPReqCallResp.decode(forwarded.encode()).action
+    assert isinstance(read, Rewrite)
+    assert pairs == list(read.headers)
+
+
+@pytest.mark.parametrize("size", [63, 64, 65, 500])
+def test_long_names(size: int) -> None:
+    """Names that are too long to be kept encoded are written like the others, with a value and without."""
+    pairs: list[Pair] = [("n" * size, "1"), ("n" * size, None), ("n" * size, "")]
+    action = HTTPReqCallResp.decode(HTTPReqCallResp(0, Rewrite(headers=pairs)).encode()).action
+    assert Rewrite(headers=pairs) == action

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading is checked against the buffer's end at each step, and pieces are written so that they stand anywhere."""
+
+from collections.abc import Callable
+from struct import pack
+from typing import Any
+
+import pytest
+
+from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire import flatbuf
+from apisix.runner.wire.messages import HTTPReqCallReq, HTTPRespCallResp, PrepareConfResp
+
+# A table of one uint32 behind its vtable, as other writers lay it out: root, vtable (6, 8, 4), padding, table.
+FOREIGN = pack("<IHHHHiI", 12, 6, 8, 4, 0, 8, 101)
+
+
+def test_a_vtable_before_its_table() -> None:
+    """Other writers put the vtable in front, ours stands behind: both are read."""
+    assert PrepareConfResp(101) == PrepareConfResp.decode(FOREIGN)
+    assert PrepareConfResp(101) == PrepareConfResp.decode(PrepareConfResp(101).encode())
+
+
+def test_a_newer_schema_with_more_fields() -> None:
+    """Fields behind those we know are skipped, as FlatBuffers promises to older readers."""
+    newer = pack("<IHHHHHHiII", 16, 10, 12, 4, 8, 8, 0, 12, 101, 7)
+    assert PrepareConfResp(101) == PrepareConfResp.decode(newer)
+
+
+def test_an_older_schema_with_fewer_fields() -> None:
+    """Fields that the writer did not know are absent."""
+    assert HTTPRespCallResp(101) == HTTPRespCallResp.decode(FOREIGN)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 7, 28, 0xFFFE, 0xFFFF])
+def test_a_vtable_of_impossible_size(size: int) -> None:
+    """A vtable has an even size of at least four bytes, and lies within the buffer."""
+    with pytest.raises(RemoteProtocolError, match=f"a vtable of {size} bytes"):
+        PrepareConfResp.decode(pack("<IHHHHiI", 12, size, 8, 4, 0, 8, 101))
+
+
+@pytest.mark.parametrize("distance", [13, 100, 2**31 - 1])
+def test_a_vtable_before_the_buffer(distance: int) -> None:
+    """A negative position would count from the end in Python: it is refused, not read."""
+    with pytest.raises(RemoteProtocolError, match=f"a vtable at byte {12 - distance} "):
+        PrepareConfResp.decode(pack("<IHHHHiI", 12, 6, 8, 4, 0, distance, 101))
+
+
+@pytest.mark.parametrize("distance", [-9, -100, -(2**31)])
+def test_a_vtable_behind_the_buffer(distance: int) -> None:
+    """A vtable past the end is refused."""
+    with pytest.raises(RemoteProtocolError, match="a table at byte 12 "):
+        PrepareConfResp.decode(pack("<IHHHHiI", 12, 6, 8, 4, 0, distance, 101))
+
+
+@pytest.mark.parametrize("root", [17, 20, 2**32 - 1])
+def test_a_root_behind_the_buffer(root: int) -> None:
+    """A root table past the end is refused."""
+    with pytest.raises(RemoteProtocolError, match=f"a table at byte {root} "):
+        PrepareConfResp.decode(pack("<IHHHHiI", root, 6, 8, 4, 0, 8, 101))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0", b"\0\0\0"])
+def test_a_buffer_without_root(payload: bytes) -> None:
+    """Less than four bytes are no message."""
+    with pytest.raises(RemoteProtocolError, match="the root at byte 0 "):
+        PrepareConfResp.decode(payload)
+
+
+BUFFER = pack("<III", 4, 4, 0x64636261)  # an offset to a length of 4, and four bytes: just to the end
+
+
+@pytest.mark.parametrize(
+    ("read", "pos", "expected"),
+    [
+        (flatbuf.read_u8, 11, 0x64),
+        (flatbuf.read_u16, 10, 0x6463),
+        (flatbuf.read_u32, 8, 0x64636261),
+        (flatbuf.read_bytes, 0, b"abcd"),
+        (flatbuf.read_text, 0, "abcd"),
+        (flatbuf.read_table, 0, 4),
+    ],
+)
+def test_reading_up_to_the_last_byte(read: Callable[[bytes, int], Any], pos: int, expected: Any) -> None:
+    """What ends with the buffer is read; one byte less, and it is refused."""
+    assert expected == read(BUFFER, pos)
+    if read is not flatbuf.read_table:
+        with pytest.raises(RemoteProtocolError, match="does not lie within the message of 11 bytes"):
+            read(BUFFER[:-1], pos)
+    with pytest.raises(RemoteProtocolError):
+        read(BUFFER, len(BUFFER))
+
+
+def test_a_vector_that_just_fits() -> None:
+    """A vector's offsets end with the buffer, or it is refused, however many it announces."""
+    assert (8, 2) == flatbuf.read_vector(pack("<IIII", 4, 2, 0, 0), 0)
+    for count in (3, 2**30, 2**32 - 1):
+        with pytest.raises(RemoteProtocolError, match=f"a vector of {count} tables"):
+            flatbuf.read_vector(pack("<IIII", 4, count, 0, 0), 0)
+    with pytest.raises(RemoteProtocolError, match="a vector at byte 0"):
+        flatbuf.read_vector(pack("<I", 4), 0)
+
+
+@pytest.mark.parametrize("size", range(9))
+def test_pieces_are_multiples_of_four(size: int) -> None:
+    """Strings end in a NUL, and every piece keeps what follows it aligned."""
+    text, data = list[bytes](), list[bytes]()
+    sizes = flatbuf.put_text(text, "x" * size), flatbuf.put_bytes(data, b"x" * size)
+    for parts, put_size, ending in zip((text, data), sizes, (b"\0", b""), strict=True):
+        piece = b"".join(parts)
+        assert len(piece) == put_size
+        assert 0 == put_size % 4
+        assert piece.startswith(pack("<I", size) + b"x" * size + ending)
+        assert not piece[4 + size :].strip(b"\0")
+
+
+def test_a_piece_stands_anywhere() -> None:
+    """A table with all it refers to means the same at any position: that is why pieces can be joined once."""
+    message = HTTPReqCallReq(5, b"1234", "GET", "/path", [("a", "b")], [("c", None)], 6)
+    piece = message.encode()[4:]
+    for gap in (0, 4, 400):
+        assert message == HTTPReqCallReq.decode((4 + gap).to_bytes(4, "little") + bytes(gap) + piece + b"\xff" * gap)
+
+
+def test_a_number_too_large() -> None:
+    """A number of more than 32 bits is our own mistake."""
+    with pytest.raises(LocalProtocolError, match="does not fit its field"):
+        flatbuf.put_table([], (2**32,))
+
+
+@pytest.mark.parametrize("data", [b"plain", "é€😀".encode(), b"\xff\xfe", b"a\xc3", b"\xed\xa0\x80", bytes(range(256))])
+def test_any_bytes_survive(data: bytes) -> None:
+    """What is no UTF-8 is escaped, and goes back byte for byte."""
+    parts: list[bytes] = [pack("<I", 4)]
+    flatbuf.put_bytes(parts, data)
+    assert data == flatbuf.encode_text(flatbuf.read_text(b"".join(parts), 0))
+
+
+def test_a_lone_surrogate() -> None:
+    """A surrogate that stands for no byte can't be sent. The error says where it is, and not what the text was: it may be secret."""
+    with pytest.raises(LocalProtocolError, match="its character 6 is a lone surrogate") as caught:
+        flatbuf.encode_text("secret\ud800")
+    assert "secret" not in str(caught.value)

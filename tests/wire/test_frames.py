@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames come out of a stream as they went in, however it is cut up, and cost no more than their bytes."""
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apisix.runner.errors import MessageTooLarge, RemoteProtocolError
+from apisix.runner.wire.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, FrameDecoder, FrameType, encode_frame
+from tests.wire.pieces import cuts
+from tests.wire.subjects import golden_frames
+
+MIB = 2**20
+Frame = tuple[int, bytes]
+
+
+def _read(pieces: list[bytes], *, eagerly: bool) -> tuple[list[Frame], FrameDecoder]:
+    """Feed all pieces, taking frames off after each piece or only at the end."""
+    decoder = FrameDecoder()
+    frames = []
+    for piece in pieces:
+        decoder.feed(piece)
+        while eagerly and (frame := decoder.next_frame()):
+            frames.append(frame)
+    while frame := decoder.next_frame():
+        frames.append(frame)
+    return frames, decoder
+
+
+def _check(expected: list[Frame], *, trailing: bytes = b"") -> None:
+    """Read these frames in each way in which their stream can be cut, and see that what follows them is kept."""
+    stream = b"".join(encode_frame(*frame) for frame in expected) + trailing
+    for label, pieces in cuts(stream):
+        for eagerly in (True, False):
+            frames, decoder = _read(pieces, eagerly=eagerly)
+            assert expected == frames, label
+            assert len(trailing) == decoder.buffered_bytes, label
+
+
+def test_the_header() -> None:
+    """One byte of type, three of big-endian length, then the payload. Source: gateway contract, 1."""
+    assert b"\x02\x01\x02\x03" + bytes(0x010203) == encode_frame(FrameType.HTTP_REQ_CALL, bytes(0x010203))
+
+
+@pytest.mark.parametrize("frame_type", FrameType)
+def test_a_frame_of_each_type(frame_type: FrameType) -> None:
+    """A frame of each type is read in whatever pieces it comes."""
+    _check([(frame_type, b"payload")])
+
+
+def test_golden_frames_glued_together() -> None:
+    """All frames of one recorded direction, as one stream."""
+    _check([(frame.frame_type, frame.payload) for frame in golden_frames()])
+
+
+def test_large_frames() -> None:
+    """Payloads of many pieces, of one byte, and of just the sizes at which pieces are kept in another way."""
+    _check([(3, bytes(range(256)) * 300), (1, b"x"), (2, bytes(4095)), (2, bytes(4096)), (0, bytes(4097)), (4, b"yz")])
+
+
+@pytest.mark.parametrize("size", range(1, HEADER_BYTES + 8))
+def test_trailing_data(size: int) -> None:
+    """The beginning of a further frame is kept, and is no frame yet."""
+    _check([(2, b"first"), (3, b"second")], trailing=encode_frame(4, b"third!!!")[:size])
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.binary(min_size=1, max_size=300)), max_size=6), st.lists(st.integers(0, 400), max_size=12))
+def test_any_frames_in_any_pieces(expected: list[Frame], sizes: list[int]) -> None:
+    """Frames survive however unevenly the stream is cut."""
+    stream = b"".join(encode_frame(*frame) for frame in expected)
+    pieces = []
+    for size in sizes:
+        pieces.append(stream[:size])
+        stream = stream[size:]
+    pieces.append(stream)
+    for eagerly in (True, False):
+        frames, decoder = _read(pieces, eagerly=eagerly)
+        assert expected == frames
+        assert 0 == decoder.buffered_bytes
+
+
+def test_the_largest_frame() -> None:
+    """A payload of 2^24 - 1 bytes fits; one byte more is refused, with both figures."""
+    largest = bytes(MAX_PAYLOAD_BYTES)
+    assert [(3, largest)] == _read([encode_frame(3, largest)], eagerly=True)[0]
+    with pytest.raises(MessageTooLarge, match="16777216 bytes does not fit a frame, which holds 16777215"):
+        encode_frame(3, largest + b"\0")
+
+
+@pytest.mark.parametrize("header", [b"\x05\0\0\1", b"\xff\0\0\1", b"\x05\xff\xff\xff", b"\0\0\0\0", b"\x02\0\0\0", b"HTTP", b"GET "])
+def test_a_header_that_cannot_be(header: bytes) -> None:
+    """An unknown type and an empty payload are refused as soon as the header is whole, and again at each call."""
+    for _, pieces in cuts(header):
+        decoder = FrameDecoder()
+        for piece in pieces[:-1]:
+            decoder.feed(piece)
+            if decoder.buffered_bytes < HEADER_BYTES:
+                assert decoder.next_frame() is None
+        decoder.feed(pieces[-1])
+        for _ in range(2):
+            with pytest.raises(RemoteProtocolError, match=f"type {header[0]}"):
+                decoder.next_frame()
+
+
+def test_frames_before_an_error_are_returned() -> None:
+    """What came whole before the stream went wrong still counts."""
+    decoder = FrameDecoder()
+    decoder.feed(encode_frame(2, b"fine") + b"\x09\0\0\1")
+    assert (2, b"fine") == decoder.next_frame()
+    with pytest.raises(RemoteProtocolError):
+        decoder.next_frame()
+
+
+def test_buffered_bytes_counts_what_no_frame_has_used_up() -> None:
+    """Nothing is forgotten: the header of an unfinished frame, its payload so far, and what was fed behind."""
+    decoder = FrameDecoder()
+    stream = encode_frame(2, bytes(10)) * 2
+    for count, pos in enumerate(range(len(stream)), 1):
+        decoder.feed(stream[pos : pos + 1])
+        assert count == decoder.buffered_bytes
+    decoder = FrameDecoder()
+    for pos in range(len(stream) // 2 - 1):
+        decoder.feed(stream[pos : pos + 1])
+        assert decoder.next_frame() is None
+        assert pos + 1 == decoder.buffered_bytes
+
+
+def test_an_announcement_costs_nothing() -> None:
+    """A peer that announces 16 MiB and sends nothing gets no memory."""
+    decoder = FrameDecoder()
+    tracemalloc.start()
+    try:
+        decoder.feed(b"\x03\xff\xff\xff")
+        assert decoder.next_frame() is None
+        assert tracemalloc.get_traced_memory()[1] < 4096
+    finally:
+        tracemalloc.stop()
+
+
+def test_byte_by_byte_costs_its_bytes() -> None:
+    """A peer that sends 200 KB in single bytes gets little more memory than that, nor does it take time by the square (this would hang)."""
+    decoder = FrameDecoder()
+    stream = encode_frame(3, bytes(200_000))
+    tracemalloc.start()
+    try:
+        for pos in range(len(stream) - 1):
+            decoder.feed(stream[pos : pos + 1])
+            assert decoder.next_frame() is None
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(stream)
+    finally:
+        tracemalloc.stop()
+    decoder.feed(stream[-1:])
+    assert (3, bytes(200_000)) == decoder.next_frame()
+
+
+def test_a_large_payload_is_copied_once() -> None:
+    """8 MiB in pieces of 64 KiB need one further 8 MiB, for the payload itself."""
+    stream = encode_frame(3, bytes(8 * MIB))
+    pieces = [stream[pos : pos + 65536] for pos in range(0, len(stream), 65536)]
+    decoder = FrameDecoder()
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            assert decoder.next_frame() is None
+            decoder.feed(piece)
+        frame = decoder.next_frame()
+        assert tracemalloc.get_traced_memory()[1] < 9 * MIB
+    finally:
+        tracemalloc.stop()
+    assert (3, bytes(8 * MIB)) == frame

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever bytes come: a message or RemoteProtocolError, never anything else, and never a read outside the message."""
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from apisix.runner.errors import RemoteProtocolError
+from apisix.runner.wire.connection import Connection, NeedData, Role
+from apisix.runner.wire.messages import HTTPReqCallReq, Message
+from apisix.runner.wire.tables import Table
+from tests.wire import reference
+from tests.wire.subjects import EXAMPLES, TABLES, as_read, content, golden_frames, message
+
+GOLDEN = [(frame.kind, frame.payload) for frame in golden_frames()] + [(type(message), message.encode()) for message in EXAMPLES]
+MALFORMED = "malformed"
+
+# Words that make offsets, lengths and vtables point to the start, the end, past it, or before the buffer.
+_words = st.one_of(
+    st.sampled_from([0, 1, 2, 4, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFC, 0xFFFFFF00, 0x00FFFFFF, 0xFFFF, 0x10000]),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2048),
+    st.integers(2**32 - 2048, 2**32 - 1),
+)
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> tuple[type[Message], bytes]:
+    """Take a message, change a few bytes or words, perhaps cut its end off, perhaps read it as a message of another kind."""
+    kind, payload = draw(st.sampled_from(GOLDEN))
+    data = bytearray(payload)
+    for _ in range(draw(st.integers(0, 3))):
+        pos = draw(st.integers(0, len(data) - 1))
+        if draw(st.booleans()):
+            data[pos] = draw(st.integers(0, 255))
+        else:
+            pos -= pos % 4
+            data[pos : pos + 4] = draw(_words).to_bytes(4, "little")
+    if draw(st.integers(0, 3)) == 0:
+        del data[draw(st.integers(0, len(data))) :]
+    if draw(st.integers(0, 7)) == 0:
+        kind = draw(st.sampled_from(list(TABLES)))
+    return kind, bytes(data)
+
+
+_subjects = _mutated() | st.tuples(st.sampled_from(list(TABLES)), st.binary(max_size=80))
+
+
+def _outcome(kind: type[Message], payload: bytes) -> Any:
+    """Return the content of a message, each field touched, or MALFORMED."""
+    try:
+        return content(kind.decode(payload))
+    except RemoteProtocolError:
+        return MALFORMED
+
+
+def _reference_outcome(kind: type[Message], payload: bytes) -> Any:
+    try:
+        return as_read(kind, reference.read(TABLES[kind], payload))
+    except reference.Malformed:
+        return MALFORMED
+
+
+@pytest.mark.parametrize(("kind", "payload"), GOLDEN)
+def test_the_reference_reads_well_formed_messages(kind: type[Message], payload: bytes) -> None:
+    """The reader that the others are compared with reads what is well-formed."""
+    assert content(kind.decode(payload)) == _reference_outcome(kind, payload)
+
+
+@given(_subjects)
+@example((HTTPReqCallReq, b""))
+@example((HTTPReqCallReq, bytes(64)))
+@example((HTTPReqCallReq, b"\xff" * 64))
+def test_the_same_as_a_reader_that_cannot_read_outside(subject: tuple[type[Message], bytes]) -> None:
+    """Malformed for the one is malformed for the other, and what both can read is the same."""
+    assert _reference_outcome(*subject) == _outcome(*subject)
+
+
+@given(_subjects, st.sampled_from([b"\0", b"\xff", b"\x01\x02\x03\x04"]))
+def test_what_follows_is_not_read(subject: tuple[type[Message], bytes], filling: bytes) -> None:
+    """A message that could be read holds the same when other bytes follow it: no read was cut off at its end, or wrapped around."""
+    kind, payload = subject
+    outcome = _outcome(kind, payload)
+    if outcome != MALFORMED:
+        assert outcome == _outcome(kind, payload + filling * 16)
+
+
+@pytest.mark.parametrize(("kind", "payload"), GOLDEN)
+def test_every_shorter_message(kind: type[Message], payload: bytes) -> None:
+    """A message cut off anywhere is the same message (what was cut is padding), or malformed as the reference finds it."""
+    for size in range(max(0, len(payload) - 160), len(payload)):
+        assert _reference_outcome(kind, payload[:size]) == _outcome(kind, payload[:size])
+
+
+@given(_mutated())
+def test_lookup_in_malformed_entries(subject: tuple[type[Message], bytes]) -> None:
+    """Looking a name up without decoding finds what decoding finds, and on malformed entries raises nothing else."""
+    kind, payload = subject
+    try:
+        decoded = kind.decode(payload)
+        for entries in (getattr(decoded, name, None) for name in ("headers", "args")):
+            if entries is not None:
+                for index in range(len(entries)):
+                    entries.value(index)
+                for name in (b"host", b"", b"x", b"content-type"):
+                    for ignore_case in (False, True):
+                        assert -1 <= entries.find(name, ignore_case=ignore_case) < len(entries)
+    except RemoteProtocolError:
+        pass
+
+
+@given(_mutated())
+def test_a_malformed_message_can_be_shown(subject: tuple[type[Message], bytes]) -> None:
+    """`repr` and `==`, which logs and tests use, raise nothing else either."""
+    kind, payload = subject
+    try:
+        decoded = kind.decode(payload)
+        assert isinstance(decoded, Table)
+        assert decoded == decoded  # shows that it compares at all
+        assert repr(decoded)
+    except RemoteProtocolError:
+        pass
+
+
+@given(st.sampled_from(list(Role)), st.lists(st.binary(max_size=40), max_size=6))
+def test_any_bytes_on_a_connection(role: Role, pieces: list[bytes]) -> None:
+    """A connection returns messages until the first error, and nothing but that error from then on."""
+    connection = Connection(role)
+    broken = False
+    for piece in pieces:
+        try:
+            connection.receive_data(piece)
+            while not isinstance(connection.next_event(), NeedData):
+                pass
+            assert not broken
+        except RemoteProtocolError:
+            broken = True
+
+
+@given(st.sampled_from(GOLDEN), st.binary(max_size=24))
+def test_a_message_in_other_surroundings(subject: tuple[type[Message], bytes], around: bytes) -> None:
+    """A payload cut out of a longer buffer is the same message, whatever stood around it."""
+    kind, payload = subject
+    buffer = around + payload + around
+    assert content(kind.decode(payload)) == content(kind.decode(buffer[len(around) : len(around) + len(payload)]))
+
+
+def test_the_fuzz_reaches_both_outcomes() -> None:
+    """The mutations leave some messages readable and break others: a fuzz that only ever sees one outcome shows nothing."""
+    kind, payload = GOLDEN[0]
+    outcomes = {_outcome(kind, payload[:pos] + b"\xff" + payload[pos + 1 :]) == MALFORMED for pos in range(len(payload))}
+    assert {True, False} == outcomes
+    assert message(kind, content(kind.decode(payload))) == kind.decode(payload)
