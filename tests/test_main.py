@@ -97,6 +97,7 @@ def test_its_own_directory_is_not_on_the_path(checkout: Path) -> None:
     """`import testing` in a plugin finds the plugin author's module, not `apisix/testing`."""
     commands = checkout / "apisix" / "cli" / "start.py"
     commands.parent.mkdir()
+    (checkout / "apisix" / "__init__.py").touch()
     commands.write_text("import sys\ndef read_arguments(arguments): return {}\ndef start(flags): print(sys.path[0])")
     done = run(sys.executable, checkout / "apisix" / "main.py", "start")
 
