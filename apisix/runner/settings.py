@@ -115,6 +115,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "How often a minute the same warning or error is written; more are counted, and the count is written. 0 is no limit.",
         ),
     ] = 10
+    log_effects: Annotated[
+        bool,
+        Key(
+            "logging.effects",
+            SWITCH,
+            "Log what each plugin did to each call, as the development gateway shows it. Costs time; no values of headers are logged.",
+        ),
+    ] = False
 
     plugins: Annotated[
         tuple[str, ...],

@@ -67,10 +67,10 @@ def changes(before: Request | Response, after: Request | Response) -> Iterable[s
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception's last line, and above it the frames that are not the runner's own."""
+    """Return what was raised in the first line, and below it the frames that are not the runner's own, the innermost last."""
     frames = [frame for frame in traceback.extract_tb(_past_runner(error.__traceback__)) if not frame.filename.startswith(_OURS)]
     lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
-    return "\n".join([*lines, "".join(traceback.format_exception_only(error)).strip()])
+    return "\n".join(["".join(traceback.format_exception_only(error)).strip(), *lines])
 
 
 def _past_runner(trace: TracebackType | None) -> TracebackType | None:

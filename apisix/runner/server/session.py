@@ -15,6 +15,7 @@ from apisix.runner.call.threads import ThreadPool
 from apisix.runner.errors import ErrCode, RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.server.conf_store import ConfStore
+from apisix.runner.server.effects_log import log_effects
 from apisix.runner.settings import Settings
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, ExtraInfoResp, HTTPReqCallReq, HTTPRespCallReq, PrepareConfReq, PrepareConfResp
@@ -65,6 +66,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         max_in_flight=settings.max_in_flight,
         on_error=settings.on_error,
         max_decompressed_bytes=settings.max_decompressed_bytes,
+        observer=log_effects if settings.log_effects else None,
     )
     context = Context(store, runtime)
     return context
