@@ -187,7 +187,9 @@ class Chains:
             raise UnknownToken(token)
         chain = build_chain(self._registry, configuration.conf, configuration.key, response=response)
         if chain.refusal is not None:
-            logger.error("the plugins of %s are refused, each of its calls fails: %s", configuration.key or f"token {token}", chain.refusal)
+            named = configuration.key or f"token {token}"
+            # Once for each configuration, so it is no repetition that the log should limit.
+            logger.error("the plugins of %s are refused, each of its calls fails: %s", named, chain.refusal, extra={"limited": False})
         prepared = self._chains[key] = PreparedChain(chain, self._setup_timeout_s)
         prepared.renew_at_s = self._clock() + self._renew_s
         while len(self._chains) > self._capacity:

@@ -79,7 +79,7 @@ class Registry:
             origins.append(sources.entry_point_origins())
         registry._settle([claim for origin in chain.from_iterable(origins) for claim in registry._claims_of(origin)])
         for problem in registry.problems:
-            logger.error("a plugin is refused: %s", problem)
+            logger.error("a plugin is refused: %s", problem, extra={"limited": False})  # each is a different one
         return registry
 
     def get(self, name: str) -> PluginType | Problem | None:
