@@ -28,10 +28,10 @@ def body_text(body: bytes, content_type: str) -> str:
     charset = _parameter(content_type, "charset") or "utf-8"
     try:
         return body.decode(charset)
-    except LookupError:
-        raise BodyError(f"the body's charset {charset!r} is unknown: read() gives its bytes") from None
     except UnicodeDecodeError as error:
         raise BodyError(f"the body is no {charset} text, at byte {error.start}: read() gives its bytes") from None
+    except (LookupError, ValueError):  # a few of Python's own codecs raise the latter
+        raise BodyError(f"the body's charset {charset!r} is unknown: read() gives its bytes") from None
 
 
 def body_json(body: bytes) -> Any:

@@ -34,9 +34,10 @@ class HeaderDict(dict[str, Any]):
         return self
 
     def __init__(self, arg: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **kwargs: Any) -> None:
-        super().__init__(arg, **kwargs)
+        pairs = [*(arg.items() if isinstance(arg, Mapping) else arg), *kwargs.items()]
+        super().__init__(pairs)
+        # The gateway's names are in lower case, and then this was all.
         if any(name != _lower(name) for name in self):
-            pairs = list(self.items())
             self.clear()
             for name, value in pairs:
                 self[name] = value

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins of release 0.2 find what they were written for, with its faults mended."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from apisix.runner.http import legacy_core
+from apisix.runner.http.legacy import PluginBaseRequest, PluginBaseResponse
+from apisix.runner.wire.messages import ReqBody, Var
+from tests.http.calls import FakeGateway, Pairs, a_request, rewrite, sent, stop
+
+HEADERS: Pairs = [("host", "h"), ("user-agent", "curl"), ("r", "1"), ("r", "2")]
+ARGS: Pairs = [("x", "1"), ("flag", None), ("m", "1"), ("m", "2")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each warning comes once in a process: begin anew."""
+    monkeypatch.setattr(legacy_core, "_warned", set())
+
+
+class TestRequestEdits:
+    """Setters of what the protocol carries."""
+
+    def test_read_only(self) -> None:
+        """Getters, and dicts that nobody changes, edit nothing."""
+        request = a_request("/a", ARGS, HEADERS)
+        seen = PluginBaseRequest(request)
+        assert ("curl", "2", None) == (seen.get_header("User-Agent"), seen.get_header("r"), seen.get_header("nope"))
+        assert ("1", "", "2", None) == (seen.get_arg("x"), seen.get_arg("flag"), seen.get_arg("m"), seen.get_arg("nope"))
+        assert {"host": "h", "user-agent": "curl", "r": "2"} == seen.get_headers()
+        assert {"x": "1", "flag": "", "m": "2"} == seen.get_args()
+        assert "/a" == seen.get_uri()
+        seen.apply()
+        assert sent(request).action is None
+
+    def test_setters(self) -> None:
+        """What is set is an edit, names of headers ignore case, None deletes, empty values count; all say True."""
+        request = a_request("/a", ARGS, HEADERS)
+        seen = PluginBaseRequest(request)
+        taken = [
+            seen.set_header("Host", "other"),
+            seen.set_header("User-Agent", None),
+            seen.set_header("X-Empty", ""),
+            seen.set_header("nope", None),
+            seen.set_arg("x", ""),
+            seen.set_arg("flag", None),
+            seen.set_arg("new", "1"),
+            seen.set_uri("/b"),
+        ]
+        assert all(taken)
+        assert ("other", None, "") == (seen.get_header("HOST"), seen.get_header("user-agent"), seen.get_header("x-empty"))
+        assert "/b" == seen.get_uri()
+        seen.apply()
+        action = rewrite(request)
+        assert [("host", "other"), ("user-agent", None), ("x-empty", "")] == list(action.headers)
+        assert ("/b", [("x", ""), ("flag", None), ("new", "1")]) == (action.path, list(action.args))
+
+    def test_dicts(self) -> None:
+        """A dict that was given out counts as the plugin leaves it, deletions included, together with the setters."""
+        request = a_request("/a", ARGS, HEADERS)
+        seen = PluginBaseRequest(request)
+        headers, args = seen.get_headers(), seen.get_args()
+        headers["X-New"] = "1"
+        del headers["USER-AGENT"]
+        seen.set_header("Host", "other")
+        seen.set_header("r", None)
+        args["x"] = "2"
+        del args["m"]
+        seen.set_arg("y", "3")
+        assert {"X-New": "1", "Host": "other"} == headers
+        assert {"x": "2", "flag": "", "y": "3"} == args
+        assert ("1", None, "2", None) == (seen.get_header("x-new"), seen.get_header("user-agent"), seen.get_arg("x"), seen.get_arg("m"))
+        seen.apply()
+        action = rewrite(request)
+        assert {"x-new": "1", "user-agent": None, "host": "other", "r": None} == dict(action.headers)
+        assert {"x": "2", "m": None, "y": "3"} == dict(action.args)
+
+    def test_several_at_once(self) -> None:
+        """set_headers and set_args set what they are given and leave the rest; None deletes all."""
+        request = a_request("/a", [("x", "1"), ("y", "2")], HEADERS)
+        seen = PluginBaseRequest(request)
+        assert seen.set_headers({"Host": "other", "r": None})
+        assert seen.set_args(None)
+        seen.apply()
+        action = rewrite(request)
+        assert [("host", "other"), ("r", None)] == list(action.headers)
+        assert {"x": None, "y": None} == dict(action.args)
+
+    @pytest.mark.parametrize(
+        ("setter", "args"),
+        [
+            ("set_header", ("a", 5)),
+            ("set_header", (5, "a")),
+            ("set_headers", ("a",)),
+            ("set_headers", ({"a": 5},)),
+            ("set_arg", ("a", b"x")),
+            ("set_args", ([("a", "b")],)),
+            ("set_uri", ("no-slash",)),
+            ("set_uri", (5,)),
+            ("set_body", (5,)),
+        ],
+    )
+    def test_values_of_other_types(self, setter: str, args: tuple[Any, ...]) -> None:
+        """They are not taken, and the setter says so."""
+        request = a_request("/a", ARGS, HEADERS)
+        assert False is getattr(PluginBaseRequest(request), setter)(*args)
+        assert sent(request).action is None
+
+    def test_undone(self) -> None:
+        """None takes path and body back."""
+        request = a_request("/a", gateway=FakeGateway({ReqBody(): b"came"}))
+        seen = PluginBaseRequest(request)
+        assert (True, True, True, True) == (seen.set_uri("/b"), seen.set_body("x"), seen.set_uri(None), seen.set_body(None))
+        assert ("/a", "came") == (seen.get_uri(), seen.get_body())
+        assert sent(request).action is None
+
+    def test_header_injection(self) -> None:
+        """CR and LF fail the plugin, also where they were put into the dict."""
+        with pytest.raises(ValueError, match="CR, LF or NUL"):
+            PluginBaseRequest(a_request()).set_header("a", "b\nc")
+        seen = PluginBaseRequest(a_request())
+        seen.get_headers()["a"] = "b\nc"
+        with pytest.raises(ValueError, match="CR, LF or NUL"):
+            seen.apply()
+
+    def test_edits_of_earlier_plugins(self) -> None:
+        """A plugin sees what the ones before it did."""
+        request = a_request("/a", ARGS, HEADERS)
+        request.headers["x"] = "1"
+        request.body = b"before"
+        seen = PluginBaseRequest(request)
+        assert ("1", "1", "before") == (seen.get_header("X"), seen.get_headers()["X"], seen.get_body())
+
+
+class TestRequestBody:
+    """Bodies are text that keeps every byte."""
+
+    def test_binary(self) -> None:
+        """Any bytes survive getting and setting, and what is set reaches the upstream."""
+        body = bytes(range(256))
+        request = a_request(gateway=FakeGateway({ReqBody(): body}))
+        seen = PluginBaseRequest(request)
+        text = seen.get_body()
+        assert isinstance(text, str)
+        assert seen.set_body(text + "ü")
+        assert text + "ü" == seen.get_body()
+        assert body + b"\xc3\xbc" == rewrite(request).body
+        assert seen.set_body(b"\0\xff")
+        assert ("\0\udcff", b"\0\xff") == (seen.get_body(), rewrite(request).body)
+
+    def test_none(self) -> None:
+        """No body is empty text."""
+        assert "" == PluginBaseRequest(a_request()).get_body()
+
+    def test_emptied(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The protocol can't empty a body: the plugin sees it empty, the log says so, the upstream gets what came."""
+        request = a_request(gateway=FakeGateway({ReqBody(): b"came"}))
+        seen = PluginBaseRequest(request)
+        assert seen.set_body("")
+        assert ("", None) == (seen.get_body(), sent(request).action)
+        assert ["a 0.2 plugin called set_body(), but the protocol can't empty a request's body: only get_body() sees it"] == caplog.messages
+        assert seen.set_body("x")
+        assert "x" == seen.get_body()
+
+
+class TestWhatTheProtocolCannotCarry:
+    """It is kept where the plugin can read it, and the log warns once."""
+
+    @pytest.mark.parametrize(
+        ("name", "came", "kept"),
+        [("method", "GET", "PUT"), ("id", 7, 8), ("conf_token", 9, 1), ("remote_addr", "127.0.0.1", "10.0.0.1")],
+    )
+    def test_kept(self, name: str, came: object, kept: object, caplog: pytest.LogCaptureFixture) -> None:
+        """The getter gives what was set, the gateway gets nothing, None restores, and one line warns, at level warning."""
+        request = a_request(call_id=7, conf_token=9, src_ip=b"\x7f\0\0\1")
+        seen = PluginBaseRequest(request)
+        getter, setter = getattr(seen, f"get_{name}"), getattr(seen, f"set_{name}")
+        assert came == getter()
+        assert setter(kept)
+        assert setter(kept)
+        assert (kept, None, 7) == (getter(), sent(request).action, sent(request).id)
+        assert setter(None)
+        assert came == getter()
+        assert [logging.WARNING] == [record.levelno for record in caplog.records]
+        assert f"set_{name}()" in caplog.text
+
+    def test_variables(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Variables are asked for; one that is not set is ""; one that the plugin set is its own."""
+        gateway = FakeGateway({Var("a"): b"1"})
+        seen = PluginBaseRequest(a_request(gateway=gateway))
+        assert ("1", "", "1") == (seen.get_var("a"), seen.get_var("nope"), seen.get_var("a"))
+        assert seen.set_var("a", "2")
+        assert "2" == seen.get_var("a")
+        assert seen.set_var("a", None)
+        assert "1" == seen.get_var("a")
+        assert [[Var("a")], [Var("nope")]] == gateway.asked
+        assert 1 == len(caplog.records)
+
+    def test_configs(self) -> None:
+        """The route's plugins and their values can be read, and changed for this call only."""
+        configs = {"say": "{}", "other": "x"}
+        seen = PluginBaseRequest(a_request(), configs)
+        assert ("{}", None, configs) == (seen.get_config("say"), seen.get_config("nope"), seen.get_configs())
+        assert seen.set_config("say", "y")
+        assert seen.set_config("other", None)
+        assert ({"say": "y"}, {"say": "{}", "other": "x"}) == (seen.get_configs(), configs)
+        assert seen.set_configs(None)
+        assert {} == seen.get_configs()
+
+
+class TestResponse:
+    """Anything that is set on it is a Stop."""
+
+    def test_nothing_set(self) -> None:
+        """Reading sets nothing."""
+        response = PluginBaseResponse(5)
+        assert (200, "", None, {}, 5) == (
+            response.get_status_code(),
+            response.get_body(),
+            response.get_header("a"),
+            response.get_headers(),
+            response.get_req_id(),
+        )
+        assert response.set_req_id(6)
+        assert (6, False, None) == (response.get_req_id(), response.changed(), response.reply())
+
+    def test_in_full(self) -> None:
+        """Status, headers and body go to the client."""
+        response = PluginBaseResponse()
+        assert all(
+            [response.set_status_code(403), response.set_header("X-A", "1"), response.set_header("x-b", ""), response.set_body("no")]
+        )
+        assert (403, "1", "", "no", True) == (
+            response.get_status_code(),
+            response.get_header("x-a"),
+            response.get_header("X-B"),
+            response.get_body(),
+            response.changed(),
+        )
+        reply = response.reply()
+        assert reply is not None
+        action = stop(a_request(), reply)
+        expected = (403, [("X-A", "1"), ("x-b", ""), ("content-type", "text/plain; charset=utf-8")], b"no")
+        assert expected == (action.status, list(action.headers), action.body)
+
+    @pytest.mark.parametrize(
+        ("setter", "args"),
+        [("set_status_code", (200,)), ("set_body", ("",)), ("set_body", (b"",)), ("set_header", ("a", "")), ("set_headers", ({"a": "1"},))],
+    )
+    def test_each_alone_counts(self, setter: str, args: tuple[Any, ...]) -> None:
+        """Setting one thing is enough, to an empty value too; setting None takes it back."""
+        response = PluginBaseResponse()
+        assert getattr(response, setter)(*args)
+        reply = response.reply()
+        assert reply is not None
+        assert (True, 200, b"") == (response.changed(), reply.status, reply.body)
+        assert getattr(response, setter)(*args[:-1], None)
+        assert (False, None) == (response.changed(), response.reply())
+
+    def test_dict(self) -> None:
+        """The dict of headers counts as the plugin leaves it."""
+        response = PluginBaseResponse()
+        response.get_headers()["X-A"] = "1"
+        reply = response.reply()
+        assert reply is not None
+        assert [("X-A", "1")] == list(reply.headers.items())
+
+    def test_binary_body(self) -> None:
+        """Bytes, and text that stands for them, reach the client as they are."""
+        for body in (b"\0\xff", "\0\udcff"):
+            response = PluginBaseResponse()
+            assert response.set_body(body)
+            reply = response.reply()
+            assert reply is not None
+            assert (b"\0\xff", "\0\udcff") == (reply.body, response.get_body())
+
+    @pytest.mark.parametrize(
+        ("setter", "args"),
+        [
+            ("set_status_code", ("200",)),
+            ("set_status_code", (True,)),
+            ("set_body", (5,)),
+            ("set_header", ("a", 5)),
+            ("set_headers", (["a"],)),
+        ],
+    )
+    def test_values_of_other_types(self, setter: str, args: tuple[Any, ...]) -> None:
+        """They are not taken, and the setter says so."""
+        response = PluginBaseResponse()
+        assert False is getattr(response, setter)(*args)
+        assert not response.changed()
