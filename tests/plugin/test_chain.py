@@ -34,20 +34,12 @@ class Both(Plugin):
     async def close(self): ...
 
 class Own(Plugin):
-    def __init__(self): self.mine = []
+    def __init__(self): self.mine = [self.config]
     def on_request(self, request): ...
 
 class Fails(Plugin):
     def __init__(self):
         raise SystemExit("no")
-    def on_request(self, request): ...
-
-class Needy(Plugin):
-    def __init__(self, argument): ...
-    def on_request(self, request): ...
-
-class Early(Plugin):
-    def __init__(self): self.config.upper()
     def on_request(self, request): ...
 
 class Faulty(Plugin):
@@ -124,10 +116,10 @@ def test_the_same_plugin_twice(registry: Registry) -> None:
     assert ["a", "b"] == [link.instance.config.tag for link in (first, second)]  # type: ignore[attr-defined]
 
 
-def test_an_init_without_arguments(registry: Registry) -> None:
-    """An author's own `__init__` runs before the configuration is set."""
+def test_an_init_of_ones_own(registry: Registry) -> None:
+    """An author's `__init__` can use the configuration."""
     (own,) = links(build(registry, ("own", '{"a":1}')))
-    assert ([], {"a": 1}) == (own.instance.mine, own.instance.config)  # type: ignore[attr-defined]
+    assert ([{"a": 1}], {"a": 1}) == (own.instance.mine, own.instance.config)  # type: ignore[attr-defined]
 
 
 def test_an_empty_configuration(registry: Registry) -> None:
@@ -142,8 +134,6 @@ REFUSED = {
     "configuration": (("tag", '{"count":"x"}'), "$.count: Expected int, got str"),
     "empty configuration": (("tag", ""), "$.tag: a value is required (the route gives no value, which is read as {})"),
     "init": (("fails", ""), "it can't be configured: SystemExit: no ("),
-    "init with arguments": (("needy", ""), "it can't be configured: TypeError: Needy.__init__() missing 1 required"),
-    "init that uses the configuration": (("early", ""), "it can't be configured: AttributeError: 'Early' object has no attribute 'config'"),
     "config()": (("old", "bad secret"), "it can't be configured: KeyError: '...' ("),
 }
 

@@ -33,6 +33,12 @@ MISTAKES = {
         "async def setup(self)",
     ),
     "setup with arguments": ("async def setup(self, loop): ...", 4, "setup takes (self, loop)", "Write def setup(self)"),
+    "init": (
+        "def __init__(self, config): ...\n    def on_request(self, request): ...",
+        4,
+        "__init__ takes (self, config)",
+        "Write def __init__(self)",
+    ),
     "needs a str": ('needs = "body"', 3, "needs is no tuple of str", 'Write needs = ("body",)'),
     "needs a list": ('needs = ["body"]', 3, "needs is no tuple of str", 'Write needs = ("body", "consumer_name")'),
     "needs numbers": ("needs = (1,)", 3, "needs is no tuple of str", "Write needs ="),
@@ -77,6 +83,13 @@ LEGACY_MISTAKES = {
         "Write def filter(self, r",
     ),
     "async Base": ("Base", "async def filter(self, request, response): ...", 4, "filter is async", "Derive from apisix.Plugin"),
+    "init": (
+        "Base",
+        "def __init__(self, x): ...\n    def filter(self, q, p): ...",
+        4,
+        "__init__ takes (self, x)",
+        "Write def __init__(self)",
+    ),
     "generator": ("Base", "def filter(self, request, response): yield", 4, "is a generator", "Return"),
     "PluginBase without name": ("PluginBase", "def filter(self, c, q, p): ...", 3, "has no name(self)", "Define name(self)"),
     "PluginBase without filter": ("PluginBase", "def name(self): return 'faulty'", 3, "has no filter(self, conf", "Define filter"),
@@ -175,6 +188,11 @@ def test_what_is_not_offered(load: Load) -> None:
     registry = load(
         first="""
         from abc import abstractmethod, ABC
+        from typing import Generic, TypeVar
+        T = TypeVar("T")
+        class Waiting(Plugin[T], Generic[T]):
+            def on_request(self, request): ...
+        class _Finished(Waiting[int]): ...
         class _Private(Plugin): ...
         class Abstract(Plugin, ABC):
             @abstractmethod

@@ -92,6 +92,13 @@ def test_one_name_from_two_sources(tmp_path: Path, other: str) -> None:
     assert ["fine"] == [found.name for found in registry.types]
 
 
+def test_one_name_twice_in_a_file(load: Load) -> None:
+    """Two plugins of one file can't share a name either."""
+    registry = load(both=NEW.format("One") + "    name = 'same'\n" + NEW.format("Two") + "    name = 'same'\n")
+    assert isinstance(registry.get("same"), Problem)
+    assert [] == registry.types
+
+
 def test_files_of_one_name_with_different_plugins(tmp_path: Path) -> None:
     """Two directories may have files of one name."""
     registry = Registry.load(

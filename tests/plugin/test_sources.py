@@ -150,12 +150,16 @@ def test_entry_points(on_path: Path, tmp_path: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
     points = f"[apisix.plugins]\nhello = {on_path.name}.hello:Hello\nmore = {on_path.name}.more\nbad = {on_path.name}.hello:Nothing\n"
+    points += "worse-one = ???\n"
     (info / "entry_points.txt").write_text(points)
     assert "1.0" == importlib.metadata.version("demo")
     registry = Registry.load(builtins=False)
     assert {"hello of demo", "more of demo"} == {found.source.entry_point for found in registry.types}
-    assert "has no attribute 'Nothing'" in registry.problems[0].reason
-    assert registry.problems[0] is registry.get("nothing")
+    bad, worse = registry.problems
+    assert "has no attribute 'Nothing'" in bad.reason
+    assert bad is registry.get("nothing")
+    assert "the entry point worse-one of demo names no module" == worse.reason
+    assert worse is registry.get("worse-one")
 
 
 def test_loading_leaves_the_path_alone(load: Load) -> None:

@@ -128,13 +128,18 @@ def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str
 
 def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, str]) -> Link:
     """Make an instance and its hook. Whatever the author's code raises comes through."""
-    instance = found.cls()
+    cls: Any = found.cls
     if found.generation == "PluginBase":
+        instance = cls()
         hook = PluginBase._hook_of(instance, instance.config(config), configs)
         return Link(found.name, hook, False, (), None, found, instance)
-    instance.config = config
     if found.generation == "Base":
+        instance = cls()
+        instance.config = config
         return Link(found.name, Base._hook_of(instance), False, (), None, found, instance)
+    instance = cls.__new__(cls)
+    instance.config = config
+    cls.__init__(instance)
     hook = getattr(instance, hook_name)
     setup, close = getattr(instance, "setup", None), getattr(instance, "close", None)
     return Link(found.name, hook, is_coroutine_function(hook), found.needs, found.on_error, found, instance, setup, close)

@@ -36,8 +36,9 @@ def is_plugin_class(value: object) -> TypeGuard[type]:
         return False
     if value.__name__.startswith("_") or inspect.isabstract(value):
         return False
-    # A class without a hook that others are derived from is their common part, not a plugin.
-    return bool(_has_hook(value) or not value.__subclasses__())
+    # A class that others are derived from is their common part, not a plugin, where it has no hook or waits for its types.
+    is_unfinished = getattr(value, "__parameters__", ()) or not _has_hook(value)
+    return not (is_unfinished and value.__subclasses__())
 
 
 def check_class(cls: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
@@ -55,7 +56,13 @@ def check_class(cls: type, source: Source, stem: str | None) -> PluginType | lis
 def _check_plugin(cls: type[Plugin[Any]], source: Source) -> PluginType | list[Problem]:
     """Check a class of the new generation."""
     name = cls.name if isinstance(cls.name, str) else None
-    faults = [*_attribute_faults(cls), *_hook_faults(cls, HOOKS | LIFECYCLE), *_misspelt_faults(cls), *_lifecycle_faults(cls)]
+    faults = [
+        *_attribute_faults(cls),
+        *_init_faults(cls),
+        *_hook_faults(cls, HOOKS | LIFECYCLE),
+        *_misspelt_faults(cls),
+        *_lifecycle_faults(cls),
+    ]
     hooks = tuple(hook for hook in HOOKS if hasattr(cls, hook))
     if not hooks and not faults:
         faults.append((None, f"{cls.__name__} has no hook, so it would never do anything", _advice_without_hook(cls)))
@@ -80,7 +87,7 @@ def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) 
         for hook, arguments in hooks.items()
         if not callable(getattr(cls, hook, None)) or (hook == "name" and getattr(cls, hook) is PluginBase.name)
     ]
-    faults += _hook_faults(cls, hooks)
+    faults += [*_init_faults(cls), *_hook_faults(cls, hooks)]
     for hook in hooks:
         function = getattr(cls, hook, None)
         if callable(function) and is_coroutine_function(function):
@@ -139,6 +146,13 @@ def _attribute_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
 def _name_faults(cls: type, name: object, function: Callable[..., object] | None) -> Iterator[Fault]:
     if not isinstance(name, str) or not 1 <= len(name) <= NAME_LENGTH:
         yield function, f"the name of {cls.__name__} is no str of 1 to {NAME_LENGTH} characters", "Give it a name that a route can hold"
+
+
+def _init_faults(cls: type[Any]) -> Iterator[Fault]:
+    """Check that instances can be made without arguments."""
+    if not _takes(cls, "__init__", cls.__init__, ("self",)):
+        advice = "Write def __init__(self); self.config is the configuration"
+        yield cls.__init__, f"{cls.__name__}.__init__ takes {_signature_text(cls.__init__)}", advice
 
 
 def _hook_faults(cls: type, hooks: dict[str, tuple[str, ...]]) -> Iterator[Fault]:

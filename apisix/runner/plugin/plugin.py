@@ -31,8 +31,8 @@ class Plugin(Generic[C]):
     surround all calls of an instance: pools and clients belong there.
 
     There is one instance per configuration (so per route) and worker. `C` is the type of the configuration: a
-    dataclass, a TypedDict, a `msgspec.Struct`, a dict, or a pydantic model. `config` holds it, validated; it is set right
-    after `__init__`, which takes no arguments. Without `C`, `config` is the parsed JSON, or the string where it is none.
+    dataclass, a TypedDict, a `msgspec.Struct`, a dict, or a pydantic model. `config` holds it, validated, in `__init__` already,
+    which takes no arguments. Without `C`, `config` is the parsed JSON, or the string where it is none.
 
     >>> class SayHello(Plugin):
     ...     def on_request(self, request):

@@ -91,13 +91,17 @@ def module_origin(name: str) -> Origin:
     return Origin("module", name, name)
 
 
-def entry_point_origins() -> Iterator[Origin]:
+def entry_point_origins() -> Iterator[Origin | Failure]:
     """Find what installed distributions offer in the group `apisix.plugins`."""
     from importlib.metadata import entry_points  # takes 15 ms, which a start without this source need not spend
 
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        distribution = point.dist.name if point.dist else "?"
-        yield Origin("entry point", point.module, point.value, point.attr or None, f"{point.name} of {distribution}")
+        label = f"{point.name} of {point.dist.name if point.dist else 'an unknown distribution'}"
+        try:
+            yield Origin("entry point", point.module, point.value, point.attr or None, label)
+        except AttributeError:  # its value does not match package.module:Class
+            problem = Problem(None, point.value, 1, f"the entry point {label} names no module", "Write it as package.module:Class")
+            yield Failure(problem, names_like(point.name), "entry point")
 
 
 def load(origin: Origin) -> list[Loaded] | Failure:
