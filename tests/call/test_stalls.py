@@ -2,6 +2,7 @@
 """Which plugins block is judged by how long they hold the loop."""
 
 import logging
+import threading
 
 import pytest
 
@@ -52,3 +53,25 @@ def test_the_author_has_the_last_word(plugin_type: PluginType) -> None:
     plugin_type.blocking = False
     StallWatch().record(plugin_type, 10.0, 1.0)
     assert plugin_type.blocking is False
+
+
+def test_a_stall_is_found_while_it_lasts(plugin_type: PluginType) -> None:
+    """A hook that has held the loop for long is marked before it ends, and one that has not is left alone."""
+    marked: list[str] = []
+    watch = StallWatch(marked.append)
+    watch.running = (plugin_type, 1.0)
+    watch.look(1.0 + LONG_STALL_S / 2)
+    assert [] == marked
+    watch.look(1.0 + LONG_STALL_S)
+    watch.look(1.0 + 2 * LONG_STALL_S)
+    assert ["slow"] == marked
+
+
+def test_the_thread_looks_by_itself(plugin_type: PluginType) -> None:
+    """The thread finds a stall of its own accord."""
+    found = threading.Event()
+    watch = StallWatch(lambda name: found.set())
+    watch.watch()
+    watch.running = (plugin_type, 0.0)
+    assert found.wait(10)
+    watch.close()

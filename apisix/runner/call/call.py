@@ -250,6 +250,7 @@ class Call:
             # Most calls never wait, and need no timer: uvloop's costs about 1 us.
             left_s = self._runtime.plugin_timeout_s - (perf_counter() - self._began_s)
             self._deadline = self._runtime.loop.call_later(max(0.0, left_s), self._expire)
+        self._runtime.stalls.running = None  # others run now
         self._waits_for = waits_for
         suspended_at_s = perf_counter()
         self._conversation.hub.switch()

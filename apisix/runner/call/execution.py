@@ -129,15 +129,18 @@ def _run_link(call: Call, runtime: Runtime, link: Link, setup: Setup | None, exc
 
 
 def _run_inline(call: Call, runtime: Runtime, link: Link, exchange: Request | Response) -> object:
+    stalls = runtime.stalls
     suspended_s = call.suspended_s
     began_s = perf_counter()
+    stalls.running = (link.plugin_type, began_s)
     try:
         return link.hook(exchange)
     finally:
+        stalls.running = None
         now_s = perf_counter()
         held_s = now_s - began_s - (call.suspended_s - suspended_s)
         if held_s >= STALL_S:
-            runtime.stalls.record(link.plugin_type, held_s, now_s)
+            stalls.record(link.plugin_type, held_s, now_s)
 
 
 def _log_failure(link: Link, error: BaseException, *, passes: bool) -> None:

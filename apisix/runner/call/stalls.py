@@ -2,8 +2,10 @@
 """Find the plugins that block: a synchronous hook that holds up the loop moves to the thread pool. Source: design, 4."""
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from apisix.runner.plugin.plugin_type import PluginType
@@ -23,12 +25,17 @@ class StallWatch:
     """
     Remember how long synchronous hooks held the loop, and mark those that block.
 
-    `on_mark` is told the name of a plugin once it is marked, so that other workers can learn of it.
+    Attributes:
+        on_mark: told the name of a plugin once it is marked, so that other workers can learn of it. From any thread.
+        running: the plugin whose hook holds the loop now and since when, a time of `perf_counter`.
     """
 
     def __init__(self, on_mark: Callable[[str], None] | None = None) -> None:
         self.on_mark = on_mark
+        self.running: tuple[PluginType, float] | None = None
         self._stalls: dict[str, deque[float]] = {}
+        self._marking = threading.Lock()
+        self._closed = threading.Event()
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
         """Take note that a hook of `plugin_type` held the loop for `held_s` seconds until `now_s`, a monotonic time."""
@@ -37,10 +44,34 @@ class StallWatch:
         stalls = self._stalls.setdefault(plugin_type.name, deque(maxlen=STALLS))
         stalls.append(now_s)
         often = len(stalls) == STALLS and now_s - stalls[0] <= STALLS_WITHIN_S
-        if held_s < LONG_STALL_S and not often:
-            return
-        plugin_type.blocking = True
-        del self._stalls[plugin_type.name]
+        if held_s >= LONG_STALL_S or often:
+            self._mark(plugin_type, held_s)
+
+    def watch(self) -> None:
+        """Start the thread that marks a plugin during a long first stall: the loop can't, it stands still."""
+        threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
+
+    def close(self) -> None:
+        """End that thread."""
+        self._closed.set()
+
+    def look(self, now_s: float) -> None:
+        """Mark the plugin that holds the loop, if it has held it for long enough."""
+        running = self.running
+        if running is not None:
+            plugin_type, since_s = running
+            if plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
+                self._mark(plugin_type, now_s - since_s)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(LONG_STALL_S):
+            self.look(perf_counter())
+
+    def _mark(self, plugin_type: PluginType, held_s: float) -> None:
+        with self._marking:  # the loop and the watching thread may find it at the same time
+            if plugin_type.blocking is not None:
+                return
+            plugin_type.blocking = True
         logger.warning(
             "plugin %s held up all calls of its worker for %.0f ms: from now on it runs in threads. "
             "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",

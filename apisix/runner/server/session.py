@@ -43,6 +43,7 @@ class Context:
     async def close(self) -> None:
         """Close the plugins, the idle threads and the store."""
         await self.runtime.chains.close()
+        self.runtime.stalls.close()
         self.runtime.threads.close()
         self.store.close()
 
@@ -68,6 +69,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         max_decompressed_bytes=settings.max_decompressed_bytes,
         observer=log_effects if settings.log_effects else None,
     )
+    runtime.stalls.watch()
     context = Context(store, runtime)
     return context
 
