@@ -17,7 +17,6 @@ import importlib.machinery
 import re
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -55,8 +54,8 @@ def importable_names(directory: Path) -> set[str]:
     return names | {path.parent.name for path in directory.glob("*/__init__.py")}
 
 
-class NeighbourFinder(MetaPathFinder):
-    """Finds the modules of plugin directories, and has them loaded by NeighbourLoader."""
+class NeighbourFinder:
+    """A finder for `sys.meta_path`: finds the modules of plugin directories, and has them loaded by NeighbourLoader."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
