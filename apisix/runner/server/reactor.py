@@ -3,6 +3,7 @@
 
 import heapq
 import itertools
+import logging
 import selectors
 import signal
 import socket
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Protocol
+
+logger = logging.getLogger(__name__)
 
 Callback = Callable[[], object]
 """Called without arguments; what it returns is nobody's."""
@@ -91,9 +94,9 @@ class Reactor:
                 on_read, on_write = key.data
                 # What one callback closes may still be in this turn's list: it is not watched any more then.
                 if events & selectors.EVENT_WRITE and on_write and self._watches(key):
-                    on_write()
+                    _call(on_write)
                 if events & selectors.EVENT_READ and self._watches(key):
-                    on_read()
+                    _call(on_read)
             self._run_timers()
 
     def close(self) -> None:
@@ -110,7 +113,8 @@ class Reactor:
         self._wakeup_sender.close()
 
     def _watches(self, key: selectors.SelectorKey) -> bool:
-        return self._selector.get_map().get(key.fileobj) is not None
+        now = self._selector.get_map().get(key.fd)
+        return now is not None and now.fileobj is key.fileobj
 
     def _schedule(self, timer: Timer) -> Timer:
         heapq.heappush(self._timers, (timer.at_s, next(self._order), timer))
@@ -133,13 +137,21 @@ class Reactor:
                 if timer.at_s <= now_s:
                     timer.at_s = now_s + timer.every_s
                 self._schedule(timer)
-            callback()
+            _call(callback)
 
     def _take_signals(self) -> None:
         with suppress(BlockingIOError):
             for signum in self._wakeup.recv(4096):
                 if callback := self._signals.get(signum):
-                    callback()
+                    _call(callback)
+
+
+def _call(callback: Callback) -> None:
+    try:
+        callback()
+    except Exception:
+        # All workers end with the supervisor: whatever is wrong with one thing, the others go on.
+        logger.exception("a defect of the runner's supervisor")
 
 
 def _noted_by_wakeup_fd(signum: int, frame: FrameType | None) -> None:

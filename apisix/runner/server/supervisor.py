@@ -20,6 +20,7 @@ from typing import Final
 from apisix.runner.errors import SettingsError
 from apisix.runner.server import managed
 from apisix.runner.server.channel import Channel
+from apisix.runner.server.checkup import Checkup
 from apisix.runner.server.crew import Crew
 from apisix.runner.server.file_watch import FileWatch
 from apisix.runner.server.peers import access_for, peer_of, user_name
@@ -84,14 +85,17 @@ class Supervisor:
         self._watch: FileWatch | None = None
         self.refused_peers = 0
         self.refused_connections = 0
-        count = settings.workers if isinstance(settings.workers, int) else len(os.sched_getaffinity(0))
-        self._crew = Crew(reactor, settings, count, self._be_worker)
+        self._crew = Crew(reactor, settings, cores() if settings.workers == "auto" else settings.workers, self._be_worker)
 
     def run(self) -> int:
         """Serve until told to stop. Returns: the exit status."""
+        from apisix.runner import logs  # late, like all that takes long: the socket is bound by now
+
+        logs.configure(self._settings)
         self._prepare()
         if not self._stopping:  # told so meanwhile
             self._crew.start()
+            Checkup(self._reactor, self._settings, self._crew)
         self._reactor.run(until=self._is_done)
         self._finish()
         return 1 if self._crew.failure else 0
@@ -99,17 +103,6 @@ class Supervisor:
     # Start
 
     def _prepare(self) -> None:
-        from apisix.runner import logs  # late, like all that takes long: the socket is bound by now
-
-        logs.configure(self._settings)
-        listener = self._listener
-        assert listener is not None  # noqa: S101  # it is given up in the loop, not before
-        if listener.displaced_pid is not None:
-            logger.warning(
-                "%s: taken over from a running runner%s, which serves the connections that it has and then ends",
-                listener.path,
-                f" (pid {listener.displaced_pid})" if listener.displaced_pid else "",
-            )
         _raise_descriptor_limit()
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
@@ -130,7 +123,17 @@ class Supervisor:
         # What is there now is never written to by the garbage collector again, so the workers go on sharing it.
         gc.collect()
         gc.freeze()
-        logger.info("listening on %s%s", listener.path, f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else "")
+        self._say_hello()
+
+    def _say_hello(self) -> None:
+        path = self._settings.socket_file
+        logger.info("listening on %s%s", path, f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else "")
+        if self._listener is not None and (displaced_pid := self._listener.displaced_pid) is not None:
+            logger.warning(
+                "%s was taken over from a runner%s, which serves the connections that it has and then ends",
+                path,
+                f" (pid {displaced_pid})" if displaced_pid else "",
+            )
 
     def _be_worker(self, channel: Channel, dump: StackDump, marks: frozenset[str], supervisor_pid: int) -> int:
         from apisix.runner.server.worker import serve
@@ -150,28 +153,29 @@ class Supervisor:
 
     def _accept_when_staffed(self) -> None:
         # Without a worker, connections wait best in the backlog: there they are no error.
-        if self._listener is None or self._accepting == self._crew.staffed:
+        staffed = self._crew.staffed
+        if self._listener is None or self._accepting == staffed:
             return
-        self._accepting = self._crew.staffed
+        self._accepting = staffed
         if self._accepting:
-            self._reactor.watch(self._listener, self._accept)
+            self._reactor.watch(self._listener, partial(self._accept, self._listener))
         else:
             self._reactor.unwatch(self._listener)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: Listener) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
-            if not self._accept_one():
+            if not self._accept_one(listener):
                 break
 
-    def _accept_one(self) -> bool:
+    def _accept_one(self, listener: Listener) -> bool:
         """Accept one connection and pass it on or close it. Returns: whether there may be more."""
-        assert self._listener is not None  # noqa: S101  # watched only as long as it is there
         try:
-            connection = self._listener.accept()
+            connection = listener.accept()
         except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            self._refuse_for_lack_of_descriptors()
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._refuse_for_lack_of_descriptors(listener)
+            else:
+                logger.error("a connection can't be accepted: %s", error.strerror)
             return False
         if connection is None:
             return False
@@ -186,12 +190,11 @@ class Supervisor:
             self._crew.place(connection)
         return True
 
-    def _refuse_for_lack_of_descriptors(self) -> None:
+    def _refuse_for_lack_of_descriptors(self, listener: Listener) -> None:
         # A closed connection is a 503 now; one that waits in the backlog is a 503 in a minute, and wakes us all the time.
-        assert self._listener is not None  # noqa: S101  # see above
         os.close(self._reserve)
         with suppress(OSError):
-            if (connection := self._listener.accept()) is not None:
+            if (connection := listener.accept()) is not None:
                 self.refused_connections += 1
                 connection.close()
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -314,13 +317,13 @@ class Supervisor:
 
     def _close_listener(self) -> None:
         """Accept what waits in the backlog, then listen no longer."""
-        assert self._listener is not None  # noqa: S101  # checked by the callers
-        self._reactor.unwatch(self._listener)
-        self._accepting = False
-        while self._accept_one():
-            pass
-        self._listener.close()
-        self._listener = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._reactor.unwatch(listener)
+            self._accepting = False
+            while self._accept_one(listener):
+                pass
+            listener.close()
 
     def _is_done(self) -> bool:
         if self._crew.failure and not self._stopping:
@@ -335,6 +338,13 @@ class Supervisor:
             self._lifeline.close()
         os.close(self._reserve)
         logger.info("stopped")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _raise_descriptor_limit() -> None:

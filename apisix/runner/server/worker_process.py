@@ -10,7 +10,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final
 
-from apisix.runner.server.channel import Channel, Pass, Problem, Shed, Stats
+from apisix.runner.server.channel import Channel, Pass, Problem, Stats
 from apisix.runner.server.stack_dump import StackDump
 
 SILENT_S: Final = 3.0
@@ -35,7 +35,6 @@ class WorkerProcess:
         number: of the worker, counted from 1 over the supervisor's life; the log names it.
         calls_limit: after as many calls it is to be replaced; 0 for never.
         connections: how many it has taken and not yet closed or handed back.
-        shed_asked: how many connections it was asked to hand back, and has not yet.
         problems: the plugins that it could not load.
     """
 
@@ -50,7 +49,6 @@ class WorkerProcess:
         self.connections = 0
         self.in_flight = 0
         self.calls = 0
-        self.shed_asked = 0
         self.problems: tuple[Problem, ...] = ()
         # Passed, but not known to be taken: if it dies, nobody has read from these, and another worker can serve them.
         self._untaken: deque[socket.socket] = deque()
@@ -77,11 +75,6 @@ class WorkerProcess:
         self.channel.send(Pass(), connection.dup())
         self._untaken.append(connection)
 
-    def shed(self, count: int) -> None:
-        """Ask it to hand back some of its connections."""
-        self.shed_asked = count
-        self.channel.send(Shed(count))
-
     def take_stats(self, stats: Stats) -> None:
         """Believe what it says of itself. It was sent after every `Taken` and `HandedBack` that it includes."""
         self.connections = stats.connections
@@ -96,7 +89,6 @@ class WorkerProcess:
     def handed_back(self) -> None:
         """Count a connection as no longer its own."""
         self.connections -= 1
-        self.shed_asked = max(0, self.shed_asked - 1)
 
     def memory_bytes(self) -> int:
         """Return its resident memory, 0 where the system does not say."""
