@@ -58,9 +58,7 @@ def connected() -> tuple[socket.socket, socket.socket]:
 
 def test_every_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel]) -> None:
     """Every kind of message survives the way, in order."""
-    for message in Received = tuple[AnyMessage, socket.socket | None]
-
-PLAIN:
+    for message in PLAIN:
         ends[0].send(message)
 
     assert [(message, None) for message in PLAIN] == ends[1].receive()
