@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings: where they come from, what rules over what, and what is said when one is wrong."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,12 @@ import pytest
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.settings import SETTINGS, Settings, default_config_file, load
+
+NAMES = {
+    section: ", ".join(row.key.partition(".")[2] for row in rows)
+    for section, rows in groupby(SETTINGS, lambda row: row.key.partition(".")[0])
+}
+"""The names of the settings, by section."""
 
 
 def from_file(tmp_path: Path, text: str, *, flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Settings:
@@ -165,7 +172,7 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "config.yaml, line 1: there is no setting workers.plugin_timeout; did you mean limits.plugin_timeout?",
         ),
         ("sockets: {file: /x}", "config.yaml, line 1: there is no setting sockets; did you mean socket?"),
-        ("nothing: 1", "config.yaml, line 1: there is no setting nothing; there are socket, logging, plugins, workers, limits, conf_store"),
+        ("nothing: 1", f"config.yaml, line 1: there is no setting nothing; there are {', '.join(NAMES)}"),
         (
             "socket: {file: runner.sock}",
             "config.yaml, line 1: socket.file is 'runner.sock', but must be an absolute path, with or without unix: before it",
@@ -190,7 +197,7 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ("logging: {level: [info]}", "config.yaml, line 1: logging.level is ['info'], but must be one of error, warn, info or debug"),
         ("logging: {level: {a: b}}", "config.yaml, line 1: logging.level must be a value or a list of values, not a mapping"),
-        ("logging: info", "config.yaml, line 1: logging holds further keys (level, format, file, repeats), not a value"),
+        ("logging: info", f"config.yaml, line 1: logging holds further keys ({NAMES['logging']}), not a value"),
         ("- logging", "config.yaml, line 1: a configuration file holds sections, not a list"),
         ("? [a]\n: b", "config.yaml, line 1: a key must be a word, not a list"),
         ("socket:\n  file: /a\n  file: /b", "config.yaml, line 3: socket.file stands here a second time; keep one of the two"),
