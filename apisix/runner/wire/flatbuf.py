@@ -215,23 +215,22 @@ def put_text(parts: list[bytes], text: str) -> int:
 
 
 @cache
-def _table_shape(slots: int, present: int) -> tuple[Callable[..., bytes], int, bytes]:
+def _table_shape(slots: int) -> tuple[Callable[..., bytes], int, list[bytes]]:
     """
-    Return what is constant about a table: a function that packs it, the distance to its vtable, and the vtable.
+    Return what is constant about a table: a function that packs it, the size of its vtable, and the vtable for each set of fields.
 
-    The vtable stands behind the table, so that what refers to the table refers to the first byte of the piece.
-    Each field takes four bytes: an offset, or a scalar that is zero-extended (little-endian: its low bytes come first).
+    Each field has its place, four bytes, whether it is present or not: that costs a few bytes and saves a second pass.
+    An offset stands there, or a scalar that is zero-extended (little-endian: its low bytes come first). The vtable stands behind
+    the table, so that what refers to the table refers to the first byte of the piece.
 
-    Args: slots: how many fields the schema gives the table. present: bit k is set where field k is.
+    Args: slots: how many fields the schema gives the table.
     """
-    offsets = [0] * slots
-    size = 4
-    for slot in range(slots):
-        if present >> slot & 1:
-            offsets[slot] = size
-            size += 4
-    vtable = Struct(f"<{slots + 2}H").pack(4 + 2 * slots, size, *offsets) + bytes(2 * (slots % 2))
-    return Struct(f"<i{size // 4 - 1}I{len(vtable)}s").pack, -size, vtable
+    size = 4 + 4 * slots
+    vtables = []
+    for present in range(1 << slots):
+        offsets = [4 + 4 * slot if present >> slot & 1 else 0 for slot in range(slots)]
+        vtables.append(Struct(f"<{slots + 2}H").pack(4 + 2 * slots, size, *offsets) + bytes(2 * (slots % 2)))
+    return Struct(f"<i{slots}I{len(vtables[0])}s").pack, len(vtables[0]), vtables
 
 
 def put_table(parts: list[bytes], fields: Sequence[Field]) -> int:
@@ -241,36 +240,37 @@ def put_table(parts: list[bytes], fields: Sequence[Field]) -> int:
     Args: fields: one for each slot of the schema. None, and a piece that appends nothing, is absent.
     Raises: LocalProtocolError: a value can't be expressed.
     """
+    slots = len(fields)
+    pack, vtable_size, vtables = _table_shape(slots)
     table_at = len(parts)
     parts.append(b"")  # its place; the offsets in it are known last
     words: list[int] = []
-    offsets: list[int] = []  # the indices of the words that are offsets, not yet counted from where they stand
+    end = 4 * slots + vtable_size  # of the table, counted from the field that is next
     present = size = 0
     bit = 1
     for field in fields:
-        if field is not None:
-            if isinstance(field, int):
-                present |= bit
-                words.append(field)
+        if field is None:
+            word = 0
+        elif isinstance(field, int):
+            present |= bit
+            word = field
+        else:
+            if isinstance(field, bytes):
+                added = put_bytes(parts, field)
+            elif isinstance(field, str):
+                added = put_text(parts, field)
             else:
-                if isinstance(field, bytes):
-                    added = put_bytes(parts, field)
-                elif isinstance(field, str):
-                    added = put_text(parts, field)
-                else:
-                    added = field.put(parts)
-                if added:
-                    present |= bit
-                    offsets.append(len(words))
-                    words.append(size)
-                    size += added
+                added = field.put(parts)
+            word = 0
+            if added:
+                present |= bit
+                word = end + size
+                size += added
+        words.append(word)
+        end -= 4
         bit += bit
-    pack, to_vtable, vtable = _table_shape(len(fields), present)
-    end = 4 * len(words) + len(vtable)
-    for index in offsets:
-        words[index] += end - 4 * index
     try:
-        table = parts[table_at] = pack(to_vtable, *words, vtable)
+        table = parts[table_at] = pack(-4 - 4 * slots, *words, vtables[present])
     except StructError:
         raise LocalProtocolError(f"a number does not fit its field: {words}") from None
     return len(table) + size

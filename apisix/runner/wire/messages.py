@@ -15,21 +15,23 @@ from struct import Struct
 from typing import Final, Self
 
 from apisix.runner.errors import ErrCode, LocalProtocolError, RemoteProtocolError
-from apisix.runner.wire.entries import Pair, TextEntries
+from apisix.runner.wire.entries import EntriesInBuffer, Pair, TextEntries
 from apisix.runner.wire.flatbuf import (
     Field,
     StructError,
     out_of_bounds,
     put_table,
+    read_bytes,
     read_fields,
     read_root,
     read_table,
+    read_text,
     read_u8,
     read_u16,
     u16_at,
     u32_at,
 )
-from apisix.runner.wire.frames import FrameType
+from apisix.runner.wire.frames import FrameType, frame_header
 from apisix.runner.wire.tables import (
     NO_ENTRIES,
     Message,
@@ -183,7 +185,8 @@ class HTTPReqCallReq(Message):
         """The client's address, 4 or 16 bytes."""
         value = self._src_ip
         if value is None:
-            value = self._src_ip = optional_bytes(self._buf, self._table, self._fields[3]) or b""
+            at = self._fields[3]
+            value = self._src_ip = read_bytes(self._buf, self._table + at) if at else b""
         return value
 
     @property
@@ -191,7 +194,8 @@ class HTTPReqCallReq(Message):
         """The path, without the query."""
         value = self._path
         if value is None:
-            value = self._path = optional_text(self._buf, self._table, self._fields[5]) or ""
+            at = self._fields[5]
+            value = self._path = read_text(self._buf, self._table + at) if at else ""
         return value
 
     @property
@@ -199,7 +203,8 @@ class HTTPReqCallReq(Message):
         """The arguments of the query, one entry a value."""
         value = self._args
         if value is None:
-            value = self._args = optional_entries(self._buf, self._table, self._fields[6])
+            at = self._fields[6]
+            value = self._args = EntriesInBuffer(self._buf, self._table + at) if at else NO_ENTRIES
         return value
 
     @property
@@ -207,7 +212,8 @@ class HTTPReqCallReq(Message):
         """The request's headers, one entry a value, the names in lower case."""
         value = self._headers
         if value is None:
-            value = self._headers = optional_entries(self._buf, self._table, self._fields[7])
+            at = self._fields[7]
+            value = self._headers = EntriesInBuffer(self._buf, self._table + at) if at else NO_ENTRIES
         return value
 
     def _values(self) -> tuple[Field, ...]:
@@ -285,10 +291,15 @@ class Rewrite(Table):
         return self.path, self.headers, self.args, self.resp_headers, self.body or None
 
 
-# The frame of a reply without action, which is most of them: all of it is constant but the id.
-_pack_pass: Final = Struct("<12sI12s").pack
-_PASS_HEAD: Final = bytes((FrameType.HTTP_REQ_CALL, 0, 0, 24, 4, 0, 0, 0, 0xF8, 0xFF, 0xFF, 0xFF))
-_PASS_VTABLE: Final = Struct("<6H").pack(10, 8, 4, 0, 0, 0)
+# A reply up to its action is constant but for three numbers: root, the table with id, kind of action and the offset of the action,
+# and the vtable, behind which the action follows. Written out because it is what is sent most: a reply without action takes
+# 0.3 us instead of 2.
+_pack_pass: Final = Struct("<12sI20s").pack
+_PASS_HEAD: Final = frame_header(FrameType.HTTP_REQ_CALL, 32) + Struct("<Ii").pack(4, -16)
+_PASS_TAIL: Final = bytes(8) + Struct("<6H").pack(10, 16, 4, 0, 0, 0)
+_pack_action: Final = Struct("<4s8s3I12s").pack
+_ACTION_HEAD: Final = Struct("<Ii").pack(4, -16)
+_ACTION_TAIL: Final = Struct("<6H").pack(10, 16, 4, 8, 12, 0)
 
 
 class HTTPReqCallResp(Message):
@@ -314,12 +325,16 @@ class HTTPReqCallResp(Message):
         return cls(optional_u32(payload, table, id), _ACTIONS[number].read(payload, read_table(payload, table + action)))
 
     def encode_frame(self) -> bytes:
-        if self.action is not None:
-            return super().encode_frame()
+        action = self.action
         try:
-            return _pack_pass(_PASS_HEAD, self.id, _PASS_VTABLE)
+            if action is None:
+                return _pack_pass(_PASS_HEAD, self.id, _PASS_TAIL)
+            parts: list[bytes] = [b""]
+            header = frame_header(FrameType.HTTP_REQ_CALL, 32 + action.put(parts))
+            parts[0] = _pack_action(header, _ACTION_HEAD, self.id, _ACTION_NUMBERS[type(action)], 16, _ACTION_TAIL)
         except StructError:
             raise LocalProtocolError(f"an id of {self.id} does not fit its field") from None
+        return b"".join(parts)
 
     def _values(self) -> tuple[Field, ...]:
         action = self.action
@@ -367,7 +382,8 @@ class HTTPRespCallReq(Message):
         """The response's headers, one entry a value, the names in the upstream's case."""
         value = self._headers
         if value is None:
-            value = self._headers = optional_entries(self._buf, self._table, self._headers_at)
+            at = self._headers_at
+            value = self._headers = EntriesInBuffer(self._buf, self._table + at) if at else NO_ENTRIES
         return value
 
     def _values(self) -> tuple[Field, ...]:
