@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages are read and written as the official `flatbuffers` package reads and writes them."""
 
-import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apisix.runner.errors import ErrCode, LocalProtocolError, MessageTooLarge, RemoteProtocolError
-from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES, encode_frame
+from apisix.runner.errors import ErrCode, LocalProtocolError, RemoteProtocolError
 from apisix.runner.wire.messages import (
     ErrResp,
     ExtraInfoReq,
@@ -77,16 +75,6 @@ def test_a_decoded_message_encodes_again(subject: tuple[type[Message], dict[str,
     assert payload == kind.decode(payload).encode()
 
 
-@given(contents_of_any)
-def test_a_frame_is_header_and_payload(subject: tuple[type[Message], dict[str, Any]]) -> None:
-    """`encode_frame`, which joins header and parts at once, says the same as `encode`; a payload's size is a multiple of four."""
-    kind, values = subject
-    built: Message = message(kind, values)
-    payload = built.encode()
-    assert len(payload) % 4 == 0
-    assert encode_frame(kind.TYPE, payload) == built.encode_frame()
-
-
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -142,16 +130,6 @@ def test_an_unknown_question(number: int) -> None:
         ExtraInfoReq.decode(payload[:8] + bytes((number,)) + payload[9:])
 
 
-@pytest.mark.parametrize("number", [3, 255])
-def test_an_unknown_action(number: int) -> None:
-    """A reply whose action is neither Stop nor Rewrite is refused; 0 means that there is none, whatever the offset."""
-    payload = HTTPReqCallResp(9, Stop()).encode()
-    assert 1 == payload[12]
-    with pytest.raises(RemoteProtocolError, match=f"has action {number}"):
-        HTTPReqCallResp.decode(payload[:12] + bytes((number,)) + payload[13:])
-    assert HTTPReqCallResp(9) == HTTPReqCallResp.decode(payload[:12] + b"\0" + payload[13:])
-
-
 @pytest.mark.parametrize(
     "unsendable",
     [
@@ -173,97 +151,9 @@ def test_a_value_that_cannot_be_sent(unsendable: Message) -> None:
         unsendable.encode_frame()
 
 
-@pytest.mark.parametrize("status", [-1, 2**16, 2**32])
-def test_a_status_has_sixteen_bits(status: int) -> None:
-    """A status that does not fit its field is refused, not cut off."""
-    for unsendable in (HTTPReqCallResp(0, Stop(status)), HTTPRespCallResp(0, status), HTTPRespCallReq(0, status)):
-        with pytest.raises(LocalProtocolError, match="16 bits"):
-            unsendable.encode()
-
-
-def test_a_text_of_another_class_is_text() -> None:
-    """Subclasses of str, as multidict's keys are, and of bytes are written like the plain ones."""
-
-    class Key(str):
-        __slots__ = ()
-
-    class Body(bytes):
-        pass
-
-    expected = HTTPReqCallResp(0, Rewrite("/a", [("x", "1")], body=b"b")).encode()
-    assert expected == HTTPReqCallResp(0, Rewrite(Key("/a"), [(Key("x"), Key("1"))], body=Body(b"b"))).encode()
-
-
-def test_the_method_can_be_given_by_its_number() -> None:
-    """A Method and its name build the same message."""
-    assert HTTPReqCallReq(method="PUT") == HTTPReqCallReq(method=Method.PUT)
-
-
 def test_questions_are_keys() -> None:
     """Two questions for the same thing are one key, so that no answer is ever asked for twice."""
     questions = [ExtraInfoReq(Var("a")), ExtraInfoReq(Var("b")), ExtraInfoReq(ReqBody()), ExtraInfoReq(RespBody())]
     again = [ExtraInfoReq.decode(question.encode()) for question in questions]
     assert 4 == len({*questions, *again})
     assert 4 == len({question.info for question in [*questions, *again]})
-
-
-def test_messages_are_no_keys() -> None:
-    """A message with entries is compared by content, and refuses to be a key."""
-    with pytest.raises(TypeError, match="Stop"):
-        hash(Stop())
-
-
-def test_messages_of_different_kinds_differ() -> None:
-    """Equality asks for the kind first, and answers for foreign objects too."""
-    assert PrepareConfResp(1) != HTTPReqCallResp(1)
-    assert PrepareConfResp(1) != 1
-    assert ExtraInfoReq(ReqBody()) != ReqBody()
-
-
-def test_repr_shows_the_content() -> None:
-    """A failing comparison shows what is in the message, not where it lies."""
-    decoded = HTTPRespCallReq.decode(HTTPRespCallReq(1, 200, [("a", None)], 2).encode())
-    assert "HTTPRespCallReq(id=1, status=200, headers=[('a', None)], conf_token=2)" == repr(decoded)
-
-
-def test_lazy_fields_are_decoded_once() -> None:
-    """Touching a field again gives the same object."""
-    decoded = HTTPReqCallReq.decode(HTTPReqCallReq(1, b"1234", "GET", "/path", [("a", "b")], [("c", "d")], 2).encode())
-    assert decoded.path is decoded.path
-    assert decoded.args is decoded.args
-    assert decoded.headers is decoded.headers
-    assert decoded.src_ip is decoded.src_ip
-    assert decoded.headers.decoded() is decoded.headers.decoded()
-
-
-@pytest.mark.parametrize("too_large", [ExtraInfoResp(bytes(MAX_PAYLOAD_BYTES)), HTTPReqCallResp(0, Stop(body=bytes(MAX_PAYLOAD_BYTES)))])
-def test_a_payload_over_the_limit(too_large: Message) -> None:
-    """A message that does not fit a frame is refused before it is put together."""
-    with pytest.raises(MessageTooLarge, match="16777215 bytes at most"):
-        too_large.encode_frame()
-
-
-def _peak_bytes(function: Any, *args: Any) -> int:
-    tracemalloc.start()
-    try:
-        kept = function(*args)
-        peak = tracemalloc.get_traced_memory()[1]
-        del kept
-    finally:
-        tracemalloc.stop()
-    return peak
-
-
-@pytest.mark.parametrize(
-    "build", [ExtraInfoResp, lambda body: HTTPReqCallResp(0, Stop(body=body)), lambda body: HTTPRespCallResp(0, body=body)]
-)
-def test_a_body_is_copied_once_into_its_frame(build: Any) -> None:
-    """Encoding a body of 8 MiB needs memory for one copy of it."""
-    body = bytes(8 * MIB)
-    assert _peak_bytes(lambda: build(body).encode_frame()) < 9 * MIB
-
-
-def test_a_body_is_copied_once_out_of_its_payload() -> None:
-    """Decoding a body of 8 MiB needs memory for one copy of it."""
-    payload = ExtraInfoResp(bytes(8 * MIB)).encode()
-    assert _peak_bytes(ExtraInfoResp.decode, payload) < 9 * MIB

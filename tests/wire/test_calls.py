@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The messages of a call: what is read at once, what later, and what a reply can say."""
+
+import pytest
+
+from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire.messages import (
+    HTTPReqCallReq,
+    HTTPReqCallResp,
+    HTTPRespCallReq,
+    HTTPRespCallResp,
+    Method,
+    Stop,
+)
+
+
+@pytest.mark.parametrize("number", [3, 255])
+def test_an_unknown_action(number: int) -> None:
+    """A reply whose action is neither Stop nor Rewrite is refused; 0 means that there is none, whatever the offset."""
+    payload = HTTPReqCallResp(9, Stop()).encode()
+    assert 1 == payload[12]
+    with pytest.raises(RemoteProtocolError, match=f"has action {number}"):
+        HTTPReqCallResp.decode(payload[:12] + bytes((number,)) + payload[13:])
+    assert HTTPReqCallResp(9) == HTTPReqCallResp.decode(payload[:12] + b"\0" + payload[13:])
+
+
+@pytest.mark.parametrize("status", [-1, 2**16, 2**32])
+def test_a_status_has_sixteen_bits(status: int) -> None:
+    """A status that does not fit its field is refused, not cut off."""
+    for unsendable in (HTTPReqCallResp(0, Stop(status)), HTTPRespCallResp(0, status), HTTPRespCallReq(0, status)):
+        with pytest.raises(LocalProtocolError, match="16 bits"):
+            unsendable.encode()
+
+
+def test_the_method_can_be_given_by_its_number() -> None:
+    """A Method and its name build the same message."""
+    assert HTTPReqCallReq(method="PUT") == HTTPReqCallReq(method=Method.PUT)
+
+
+def test_lazy_fields_are_decoded_once() -> None:
+    """Touching a field again gives the same object."""
+    decoded = HTTPReqCallReq.decode(HTTPReqCallReq(1, b"1234", "GET", "/path", [("a", "b")], [("c", "d")], 2).encode())
+    assert decoded.path is decoded.path
+    assert decoded.args is decoded.args
+    assert decoded.headers is decoded.headers
+    assert decoded.src_ip is decoded.src_ip
+    assert decoded.headers.decoded() is decoded.headers.decoded()

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All messages are put into frames, compared and shown in the same way."""
+
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from apisix.runner.errors import MessageTooLarge
+from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES, encode_frame
+from apisix.runner.wire.messages import (
+    ExtraInfoReq,
+    ExtraInfoResp,
+    HTTPReqCallResp,
+    HTTPRespCallReq,
+    HTTPRespCallResp,
+    Message,
+    PrepareConfResp,
+    ReqBody,
+    Rewrite,
+    Stop,
+)
+from tests.wire.subjects import contents_of_any, message
+
+MIB = 2**20
+
+
+@given(contents_of_any)
+def test_a_frame_is_header_and_payload(subject: tuple[type[Message], dict[str, Any]]) -> None:
+    """`encode_frame`, which joins header and parts at once, says the same as `encode`; a payload's size is a multiple of four."""
+    kind, values = subject
+    built: Message = message(kind, values)
+    payload = built.encode()
+    assert len(payload) % 4 == 0
+    assert encode_frame(kind.TYPE, payload) == built.encode_frame()
+
+
+def test_a_text_of_another_class_is_text() -> None:
+    """Subclasses of str, as multidict's keys are, and of bytes are written like the plain ones."""
+
+    class Key(str):
+        __slots__ = ()
+
+    class Body(bytes):
+        pass
+
+    expected = HTTPReqCallResp(0, Rewrite("/a", [("x", "1")], body=b"b")).encode()
+    assert expected == HTTPReqCallResp(0, Rewrite(Key("/a"), [(Key("x"), Key("1"))], body=Body(b"b"))).encode()
+
+
+def test_messages_are_no_keys() -> None:
+    """A message with entries is compared by content, and refuses to be a key."""
+    with pytest.raises(TypeError, match="Stop"):
+        hash(Stop())
+
+
+def test_messages_of_different_kinds_differ() -> None:
+    """Equality asks for the kind first, and answers for foreign objects too."""
+    assert PrepareConfResp(1) != HTTPReqCallResp(1)
+    assert PrepareConfResp(1) != 1
+    assert ExtraInfoReq(ReqBody()) != ReqBody()
+
+
+def test_repr_shows_the_content() -> None:
+    """A failing comparison shows what is in the message, not where it lies."""
+    decoded = HTTPRespCallReq.decode(HTTPRespCallReq(1, 200, [("a", None)], 2).encode())
+    assert "HTTPRespCallReq(id=1, status=200, headers=[('a', None)], conf_token=2)" == repr(decoded)
+
+
+@pytest.mark.parametrize("too_large", [ExtraInfoResp(bytes(MAX_PAYLOAD_BYTES)), HTTPReqCallResp(0, Stop(body=bytes(MAX_PAYLOAD_BYTES)))])
+def test_a_payload_over_the_limit(too_large: Message) -> None:
+    """A message that does not fit a frame is refused before it is put together."""
+    with pytest.raises(MessageTooLarge, match="16777215 bytes at most"):
+        too_large.encode_frame()
+
+
+def _peak_bytes(function: Any, *args: Any) -> int:
+    tracemalloc.start()
+    try:
+        kept = function(*args)
+        peak = tracemalloc.get_traced_memory()[1]
+        del kept
+    finally:
+        tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize(
+    "build", [ExtraInfoResp, lambda body: HTTPReqCallResp(0, Stop(body=body)), lambda body: HTTPRespCallResp(0, body=body)]
+)
+def test_a_body_is_copied_once_into_its_frame(build: Any) -> None:
+    """Encoding a body of 8 MiB needs memory for one copy of it."""
+    body = bytes(8 * MIB)
+    assert _peak_bytes(lambda: build(body).encode_frame()) < 9 * MIB
+
+
+def test_a_body_is_copied_once_out_of_its_payload() -> None:
+    """Decoding a body of 8 MiB needs memory for one copy of it."""
+    payload = ExtraInfoResp(bytes(8 * MIB)).encode()
+    assert _peak_bytes(ExtraInfoResp.decode, payload) < 9 * MIB
