@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a worker does for its connections: the seam between the processes and the plugins."""
 
-import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from apisix.runner.server.channel import Problem
 from apisix.runner.settings import Settings
+
+if TYPE_CHECKING:
+    import asyncio  # some 30 ms that would stand before the socket
 
 
 class Connections(Protocol):
@@ -67,7 +69,7 @@ class Service(Protocol):
     def prepare(self, managed: bool) -> None:
         """Do once, in the supervisor, what all workers need. Must import no plugin and start no thread."""
 
-    def open(self, loop: asyncio.AbstractEventLoop, report_blocking: Callable[[str], None]) -> Opened:
+    def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """
         Begin, in a worker, after the fork. The loop does not run yet.
 
@@ -97,7 +99,7 @@ class PluginService:
         file = self._settings.conf_store_file
         self._store_path = choose_path(socket_path, None if file is None else Path(file))
 
-    def open(self, loop: asyncio.AbstractEventLoop, report_blocking: Callable[[str], None]) -> Opened:
+    def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """Load the plugins and open the store."""
         from apisix.runner.plugin.plugin_type import PluginType
         from apisix.runner.plugin.registry import Registry
