@@ -21,14 +21,14 @@ $(python):
 	@for python in $(or $(PYTHON),$(candidates)); do \
 	    if "$$python" $(is_usable) 2>/dev/null; then \
 	        echo "making $(VENV) with $$("$$python" -c 'import platform, sys; print(platform.python_version(), sys.executable)')"; \
-	        exec "$$python" -m venv "$(VENV)"; \
+	        exec "$$python" -m venv --clear "$(VENV)"; \
 	    fi; \
 	done; \
 	echo "no Python 3.11 or later with the modules venv and ensurepip (Debian: python3-venv) among: $(or $(PYTHON),$(candidates));" \
 	    "say which one to use: make install PYTHON=/path/to/python3" >&2; exit 1
 
 # pip learnt dependency groups in 25.1, and what comes with Python 3.11 and 3.12 is older.
-$(stamp): pyproject.toml | $(python)
+$(stamp): pyproject.toml $(python)
 	$(python) -m pip install --quiet --upgrade 'pip>=25.1'
 	$(python) -m pip install --quiet --editable '.[$(EXTRAS)]' --group test
 	@touch $@
@@ -63,6 +63,7 @@ bench: install
 # A test holds that what this writes is up to date.
 docs: install
 	$(python) -m apisix.cli.settings_docs
+	$(python) -m tests.gateway.behaviour_table
 
 clean:
 	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
