@@ -173,7 +173,8 @@ def test_arguments_of_start(arguments: str, flags: dict[str, object] | None) -> 
 
 def test_nothing_slow_stands_before_the_socket() -> None:
     """Reading the settings and creating the supervisor bring in none of the libraries that take long."""
-    program = "import os, sys; import apisix.runner.server.supervisor; from apisix.cli.start import gather, read_arguments; gather(read_arguments(['start']), {});"
+    program = "import os, sys; import apisix.runner.server.supervisor; from apisix.cli.start import gather, read_arguments;"
+    program += "gather(read_arguments(['start']), {});"
     program += (
         "print(sorted({'click', 'structlog', 'asyncio', 'uvloop', 'multidict', 'greenlet', 'importlib.metadata'} & set(sys.modules)))"
     )
