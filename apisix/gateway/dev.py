@@ -20,6 +20,8 @@ from apisix.gateway.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.phases import ExtPlugins
 from apisix.gateway.quirks import parse_version, quirks_of
+from apisix.gateway.report import NoEffects
+from apisix.gateway.runner_log import RunnerLog
 from apisix.gateway.runner_pool import RunnerPool
 from apisix.gateway.runner_process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
 from apisix.gateway.server import Gateway
@@ -117,6 +119,7 @@ class _Desk:
         self._store = Store(display.problems)
         self._routes_file = RoutesFile(options.routes, self._store) if options.routes else None
         self._stop = asyncio.Event()
+        self._log = RunnerLog(display.record)
         self._runner: RunnerProcess | None = None
         self._on_runner_ended: Callable[[], None] = lambda: None
         self._on_runner_replaced: Callable[[], None] = lambda: None
@@ -137,12 +140,13 @@ class _Desk:
             plugins = ExtPlugins(pool, quirks_of(self._options.apisix_version))
             self._on_runner_ended = plugins.tokens.flush
             self._on_runner_replaced = pool.drop_idle
-            server = HttpServer(Gateway(self._store, plugins, AdminApi(self._store), self._display.request))
-            await self._listen(stack, EchoUpstream(), self._options.upstream_port, "--upstream-port")
-            await self._listen(stack, server, self._options.port, "--port")
+            effects = NoEffects() if self._runner is None else self._log
+            gateway = Gateway(self._store, plugins, AdminApi(self._store), self._display.request, effects)
+            upstream_port = await self._listen(stack, EchoUpstream(), self._options.upstream_port, "--upstream-port")
+            port = await self._listen(stack, HttpServer(gateway), self._options.port, "--port")
             if self._routes_file is not None:
                 self._routes_file.load()
-            self._display.notice(self._welcome())
+            self._display.notice(self._welcome(port, upstream_port))
             watcher = asyncio.create_task(self._watch())
             await self._stop.wait()
             self._display.notice("stopping")
@@ -157,7 +161,7 @@ class _Desk:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         # The name that APISIX gives: with it the runner knows that its gateway has this pid, and does not outlive it.
         socket = (self._options.socket or f"{directory}/apisix-{os.getpid()}.sock").removeprefix("unix:")
-        self._runner = RunnerProcess(socket, self._runner_arguments(), self._runner_ended)
+        self._runner = RunnerProcess(socket, self._runner_arguments(), self._log.line, self._runner_ended)
         stack.push_async_callback(self._runner.stop)
         try:
             await self._runner.start()
@@ -179,10 +183,10 @@ class _Desk:
         self._on_runner_ended()
         self._display.notice(f"the runner ended with status {status}; it is started again in {RESPAWN_DELAY_S:g} s, as the gateway does")
 
-    async def _listen(self, stack: AsyncExitStack, server: EchoUpstream | HttpServer, port: int, flag: str) -> None:
+    async def _listen(self, stack: AsyncExitStack, server: EchoUpstream | HttpServer, port: int, flag: str) -> int:
         stack.push_async_callback(server.stop)
         try:
-            await server.start(HOST, port)
+            return await server.start(HOST, port)
         except OSError as error:
             raise DevError(f"can't listen on {HOST}:{port} ({error.strerror}): stop what does, or take another port with {flag}") from error
 
@@ -210,16 +214,16 @@ class _Desk:
         self._on_runner_replaced()
         self._display.notice(f"{self._options.config}: settings read again")
 
-    def _welcome(self) -> str:
-        gateway = f"http://{HOST}:{self._options.port}"
+    def _welcome(self, port: int, upstream_port: int) -> str:
+        gateway = f"http://{HOST}:{port}"
         route = (
             '{"uri":"/get","plugins":{"ext-plugin-pre-req":{"conf":[{"name":"stop","value":"{\\"body\\":\\"hello\\"}"}]}},'
-            f'"upstream":{{"type":"roundrobin","nodes":{{"{HOST}:{self._options.upstream_port}":1}}}}}}'
+            f'"upstream":{{"type":"roundrobin","nodes":{{"{HOST}:{upstream_port}":1}}}}}}'
         )
         plugins = ", ".join(str(directory) for directory in self._options.plugins) or "the built-in ones"
         return f"""\
 gateway   {gateway}
-upstream  http://{HOST}:{self._options.upstream_port} echoes what it gets
+upstream  http://{HOST}:{upstream_port} echoes what it gets
 plugins   {plugins}
 routes    {self._options.routes or "none yet: over the admin API, or in ./apisix.yaml at the next start"}
 

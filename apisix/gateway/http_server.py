@@ -6,8 +6,10 @@ Requests are taken with their raw header bytes and raw target. Responses write t
 reorder fields and cut a body to a wrong content-length, which the real gateway passes on.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from contextlib import aclosing
 from email.utils import formatdate
 from http import HTTPStatus
@@ -18,6 +20,7 @@ from multidict import CIMultiDict
 
 from apisix.gateway import uris
 from apisix.gateway.exchange import Answer, Exchange, page_answer
+from apisix.gateway.report import RequestReport
 from apisix.gateway.server import Gateway
 from apisix.gateway.upstream import UpstreamFailed
 
@@ -26,7 +29,7 @@ logger = logging.getLogger(__name__)
 _SERVER = "APISIX/3.18.0"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
-OnSent = Callable[[], Awaitable[None]]
+OnSent = Callable[[], None]
 
 
 class HttpServer:
@@ -40,6 +43,7 @@ class HttpServer:
         self._gateway = gateway
         self._announced_port = announced_port
         self._runner: web.ServerRunner | None = None
+        self._finishing: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """
@@ -62,6 +66,7 @@ class HttpServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        await asyncio.gather(*self._finishing)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -69,7 +74,14 @@ class HttpServer:
         except uris.BadTarget:
             return RawResponse(page_answer(None, 400))
         answer, report = await self._gateway.answer(exchange)
-        return RawResponse(answer, lambda: self._gateway.finish(exchange, report))
+        return RawResponse(answer, lambda: self._finish(exchange, report))
+
+    def _finish(self, exchange: Exchange, report: RequestReport) -> None:
+        # Not awaited: the next request on the connection need not wait until this one is told.
+        report.duration_s = time.time() - exchange.started
+        task = asyncio.create_task(self._gateway.finish(report))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     async def _exchange(self, request: web.BaseRequest) -> Exchange:
         headers: CIMultiDict[str] = CIMultiDict()
@@ -114,16 +126,20 @@ class RawResponse(web.StreamResponse):
             return self._writer_used
         writer = self._writer_used = request.writer
         chunked = self._frame(request)
-        await writer.write(_head(self._answer, chunked=chunked, keep_alive=self._keeps_alive))
-        if chunked:
-            writer.enable_chunking()
         try:
+            await writer.write(_head(self._answer, chunked=chunked, keep_alive=self._keeps_alive))
+            if chunked:
+                writer.enable_chunking()
             await self._write_body(writer, has_body=request.method != "HEAD" and self._answer.status not in (204, 304))
         except UpstreamFailed as error:
             # The head is out already: all that can be done is to end before the end, as nginx does.
             logger.warning("%s", error)
             if request.transport is not None:
                 request.transport.close()
+        finally:
+            # Also where the client has gone.
+            if self._on_sent is not None:
+                self._on_sent()
         return writer
 
     async def _write_body(self, writer: AbstractStreamWriter, *, has_body: bool) -> None:
@@ -138,11 +154,9 @@ class RawResponse(web.StreamResponse):
                     await writer.write(piece)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """End the body, then tell that the request is over."""
+        """End the body."""
         if self._writer_used is not None:
             await self._writer_used.write_eof()
-        if self._on_sent is not None:
-            await self._on_sent()
 
     def _frame(self, request: web.BaseRequest) -> bool:
         """Decide how the body's end is told, and return whether by chunks."""

@@ -12,8 +12,13 @@ RESPAWN_DELAY_S = 3.0
 # The gateway kills after 1 s. Here a little more, so that a slow machine does not hide what a runner does on its way out.
 STOP_TIMEOUT_S = 3.0
 
+LINE_BYTES = 1024 * 1024
+# The runner tells what each plugin did, in lines that can be read; what plugins print comes at once.
+REPORTING = {"APISIX_RUNNER_LOGGING_EFFECTS": "true", "APISIX_RUNNER_LOGGING_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
+
 START_TIMEOUT_S = 10.0
 LOOK_INTERVAL_S = 0.02
+LAST_WORDS_S = 0.5
 
 
 class RunnerNotStarted(Exception):
@@ -27,13 +32,22 @@ class RunnerProcess:
     Args:
         socket: where the runner is to listen. Named `apisix-<pid>.sock` with our pid, it does not outlive us.
         arguments: further arguments of `start`.
+        on_line: told each line that the runner writes; one stream, as the gateway merges them.
         on_exit: told the exit status whenever the runner ends by itself.
     """
 
-    def __init__(self, socket: str, arguments: Sequence[str], on_exit: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        socket: str,
+        arguments: Sequence[str],
+        on_line: Callable[[bytes], None],
+        on_exit: Callable[[int], None],
+    ) -> None:
         self._socket = socket
         self._arguments = tuple(arguments)
+        self._on_line = on_line
         self._on_exit = on_exit
+        self._readers: set[asyncio.Task[None]] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -73,6 +87,11 @@ class RunnerProcess:
                 await self._watch
         if self._process is not None:
             await _end(self._process)
+        # What it said on its way out is still read; a process of its own that a plugin left behind may keep the pipe open.
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=LAST_WORDS_S)
+        for reader in self._readers:
+            reader.cancel()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         before = self._inode()
@@ -85,9 +104,15 @@ class RunnerProcess:
             self._socket,
             *self._arguments,
             # A plugin that is being tried may need the author's environment; the gateway itself passes next to nothing on.
-            env={**os.environ, "APISIX_LISTEN_ADDRESS": f"unix:{self._socket}", "APISIX_CONF_EXPIRE_TIME": "3600"},
+            env={**os.environ, **REPORTING, "APISIX_LISTEN_ADDRESS": f"unix:{self._socket}", "APISIX_CONF_EXPIRE_TIME": "3600"},
             process_group=0,  # Ctrl-C on the terminal is for us, and we stop the runner
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=LINE_BYTES,
         )
+        reader = asyncio.create_task(self._read(process))
+        self._readers.add(reader)
+        reader.add_done_callback(self._readers.discard)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 # It binds to another name and renames: once the path leads to another inode, the new one listens.
@@ -109,6 +134,17 @@ class RunnerProcess:
             await asyncio.sleep(RESPAWN_DELAY_S)
             with suppress(RunnerNotStarted):
                 self._process = process = await self._spawn()
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101  # it was asked for
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # longer than LINE_BYTES: asyncio has dropped it
+                continue
+            if not line:
+                return
+            self._on_line(line)
 
     def _inode(self) -> int | None:
         try:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateway itself: from a request to its answer, through the phases in APISIX's order."""
 
-import time
 from collections.abc import Callable, Iterator
 
 from multidict import CIMultiDict
@@ -65,9 +64,8 @@ class Gateway:
         report.status = answer.status
         return answer, report
 
-    async def finish(self, exchange: Exchange, report: RequestReport) -> None:
+    async def finish(self, report: RequestReport) -> None:
         """Complete a request's report and tell it."""
-        report.duration_s = time.time() - exchange.started
         for phase in report.phases:
             if phase.call_id is not None:
                 phase.effects = await self._effects.take(phase.call_id)

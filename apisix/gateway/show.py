@@ -11,6 +11,7 @@ import msgspec
 
 from apisix.gateway.definitions import Problem
 from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.runner_log import Record
 
 # A piece of a line with its style, in rich's words; "" is plain.
 Segment = tuple[str, str]
@@ -65,6 +66,16 @@ def _duration(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
+def record_lines(record: Record) -> list[Line]:
+    """Return the lines for one record of the runner's log. A failed call's traceback is left out: the plugin's line tells it."""
+    level = str(record.get("level", ""))
+    style = {"error": "red", "warning": "yellow"}.get(level, "dim")
+    lines: list[Line] = [[(f"runner: {level} " if level else "", style), (str(record["message"]), style if level else "")]]
+    if "exception" in record and "call" not in record:
+        lines += [[(f"    {line}", style)] for line in str(record["exception"]).splitlines()]
+    return lines
+
+
 class Display:
     """Writes lines to a stream; the base writes plain text."""
 
@@ -85,6 +96,10 @@ class Display:
     def problems(self, problems: Sequence[Problem]) -> None:
         """Tell what in the routes is refused or does nothing."""
         self.lines([[("! ", "bold yellow"), (str(problem), "yellow")] for problem in problems])
+
+    def record(self, record: Record) -> None:
+        """Pass on what the runner logged."""
+        self.lines(record_lines(record))
 
     def notice(self, text: str) -> None:
         """Say something."""
@@ -109,7 +124,7 @@ class RichDisplay(Display):
 
 
 class JsonDisplay(Display):
-    """Writes one object a line: `event` is request, problem or notice."""
+    """Writes one object a line: `event` is request, problem, log or notice."""
 
     def request(self, report: RequestReport) -> None:
         """Tell about one request."""
@@ -119,6 +134,10 @@ class JsonDisplay(Display):
         """Tell what in the routes is refused or does nothing."""
         for problem in problems:
             self._write({"event": "problem", **dataclasses.asdict(problem)})
+
+    def record(self, record: Record) -> None:
+        """Pass on what the runner logged."""
+        self._write({"event": "log", **record})
 
     def notice(self, text: str) -> None:
         """Say something."""

@@ -10,7 +10,7 @@ Scenario = dict[str, Any]
 Pairs = list[list[Any]]
 
 BEHAVIOUR = Path(__file__).parents[1] / "golden" / "behaviour.jsonl"
-SCENARIOS: list[Scenario] = [json.loads(line) for line in BEHAVIOUR.read_text(encoding="utf-8").splitlines()]
+SCENARIOS: list[Scenario] = [json.loads(line) for line in BEHAVIOUR.read_bytes().splitlines()]
 
 # The recording leaves these out. Source: golden/README.md; `connection` reaches the fetching upstream (frames.jsonl, resp-200).
 _LEFT_OUT_OF_RESPONSES = frozenset({"date", "server", "connection", "transfer-encoding"})

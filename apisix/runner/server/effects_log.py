@@ -12,6 +12,7 @@ LOGGER = "apisix.effects"
 """The logger of these lines; `effects` in each is a list of {plugin, took_s, changes, stopped, error}."""
 
 logger = logging.getLogger(LOGGER)
+logger.setLevel(logging.INFO)  # who sets `logging.effects` gets them at any `logging.level`
 
 
 def log_effects(exchange: Request | Response, effects: Sequence[Effect]) -> None:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner's log as it comes out of its process: lines for people, and in between what each plugin did to each call."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from apisix.gateway.report import PluginEffect
+
+# The logger and the field of the runner's reports. Source: apisix/runner/server/effects_log.py, which this layer does not import.
+EFFECTS_LOGGER = "apisix.effects"
+
+# The runner writes its report before its answer, through another pipe: it is there at once, or there is none.
+WAIT_S = 0.2
+MAX_KEPT = 1000
+
+Record = Mapping[str, Any]
+
+
+class _Effect(msgspec.Struct):
+    plugin: str
+    took_s: float
+    changes: tuple[str, ...] = ()
+    stopped: int | None = None
+    error: str | None = None
+
+
+class _Told(msgspec.Struct):
+    call_id: int
+    effects: list[_Effect]
+
+
+class RunnerLog:
+    """
+    Takes the runner's output line by line; an `EffectSource` for the gateway.
+
+    Args: on_record: told each record of the log that is no report; a line that is no record comes as its `message`.
+    """
+
+    def __init__(self, on_record: Callable[[Record], None]) -> None:
+        self._on_record = on_record
+        self._effects: OrderedDict[int, tuple[PluginEffect, ...]] = OrderedDict()
+        self._waiting: dict[int, asyncio.Event] = {}
+
+    def line(self, line: bytes) -> None:
+        """Take one line of output."""
+        text = line.decode(errors="replace").rstrip("\r\n")
+        try:
+            record = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            record = None
+        if not isinstance(record, dict) or "message" not in record:
+            # Whatever a plugin prints.
+            self._on_record({"message": text})
+        elif record.get("logger") == EFFECTS_LOGGER:
+            self._keep(record)
+        else:
+            self._on_record(record)
+
+    async def take(self, call_id: int) -> Sequence[PluginEffect]:
+        """Return what each plugin of a call did, and wait a moment for it; () where the runner said nothing."""
+        if call_id not in self._effects:
+            told = self._waiting.setdefault(call_id, asyncio.Event())
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    await told.wait()
+            except TimeoutError:
+                return ()
+            finally:
+                self._waiting.pop(call_id, None)
+        return self._effects.pop(call_id, ())
+
+    def _keep(self, record: Record) -> None:
+        try:
+            told = msgspec.convert(record, _Told)
+        except msgspec.ValidationError:
+            self._on_record(record)
+            return
+        self._effects[told.call_id] = tuple(_effect(effect) for effect in told.effects)
+        if len(self._effects) > MAX_KEPT:
+            self._effects.popitem(last=False)
+        if told.call_id in self._waiting:
+            self._waiting[told.call_id].set()
+
+
+def _effect(told: _Effect) -> PluginEffect:
+    stopped = () if told.stopped is None else (f"stopped with {told.stopped}",)
+    return PluginEffect(told.plugin, told.took_s, (*told.changes, *stopped), told.error)

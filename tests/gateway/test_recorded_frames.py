@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway against recorded frames: the same HTTP request makes the same messages to the runner."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apisix.runner.wire.messages import HTTPReqCallReq, HTTPRespCallReq
+from tests.gateway.house import House
+from tests.gateway.scenarios import sorted_pairs
+
+FRAMES = Path(__file__).parents[1] / "golden" / "frames.jsonl"
+EXCHANGES: list[dict[str, Any]] = [json.loads(line) for line in FRAMES.read_bytes().splitlines()]  # bytes: text also breaks at U+0085
+
+_CONF = {"conf": [{"name": "any", "value": "{}"}]}
+# The routes of the recording, by the first segment of their paths.
+ROUTES: dict[str, dict[str, Any]] = {
+    "pre": {"ext-plugin-pre-req": _CONF},
+    "empty": {"ext-plugin-pre-req": {}},
+    "post": {"proxy-rewrite": {"uri": "/rewritten/a%20b?from=proxy&x=你"}, "ext-plugin-post-req": _CONF},
+    "ask": {"ext-plugin-pre-req": {"conf": [{"name": "any", "value": '{"ask": [["var", "host"], ["reqbody", null]]}'}]}},
+    "resp": {"ext-plugin-post-resp": _CONF},
+    "resphdr": {"ext-plugin-pre-req": _CONF, "ext-plugin-post-resp": _CONF},
+}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES, ids=[exchange["label"] for exchange in EXCHANGES])
+async def test_same_frames(exchange: dict[str, Any], tmp_path: Path) -> None:
+    """Method, path, arguments and headers come to the runner as a real gateway sent them."""
+    async with House(tmp_path) as house:
+        for name, plugins in ROUTES.items():
+            house.route(name, f"/{name}/*", plugins)
+        await house.send(_closing(_whole(exchange)))
+
+    assert _recorded(exchange) == [_view(entry) for entry in house.runner.seen if entry["rpc"] != "prepare"]
+
+
+def _whole(exchange: dict[str, Any]) -> bytes:
+    """Return the request with what the recording cut off after 400 bytes."""
+    request: bytes = exchange["http_request"].encode("latin-1")
+    if exchange["label"] == "many-headers-120":
+        request = request[: request.rindex(b"\r\n")]
+        return b"\r\n".join([request, *(b"X-H%03d: v%d" % (number, number) for number in range(26, 120)), b"", b""])
+    if exchange["label"] == "ask-binary-body":
+        return request.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + bytes(range(256)) * 4
+    return request
+
+
+def _closing(request: bytes) -> bytes:
+    """Return the request so that the gateway closes: a lone request of the recording kept its connection."""
+    if b"\r\nConnection: close\r\n" in request or b" HTTP/1.0\r\n" in request:
+        return request
+    return request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+
+
+def _recorded(exchange: dict[str, Any]) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = []
+    for frame in exchange["frames"]:
+        payload = base64.b64decode(frame["payload"])
+        if frame["direction"] == "gateway>runner" and frame["type"] == 2:
+            call = HTTPReqCallReq.decode(payload)
+            args, headers = [list(pair) for pair in call.args], [list(pair) for pair in call.headers]
+            calls.append(_view({"rpc": "call", "method": call.method, "path": call.path, "args": args, "headers": headers}))
+        elif frame["direction"] == "gateway>runner" and frame["type"] == 4:
+            # The upstream of that recording is another one: its headers are not compared.
+            calls.append({"rpc": "resp_call"})
+            HTTPRespCallReq.decode(payload)
+    return calls
+
+
+def _view(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry["rpc"] == "resp_call":
+        return {"rpc": "resp_call"}
+    # The recording was made with one curl and its `http_request` written with another.
+    headers = [pair for pair in entry["headers"] if pair[0] not in ("connection", "user-agent")]
+    return {
+        "method": entry["method"],
+        "path": entry["path"],
+        "args": sorted_pairs(entry["args"]),
+        "headers": sorted_pairs(headers),
+    }
