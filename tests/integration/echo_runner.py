@@ -108,7 +108,7 @@ class EchoConnections:
 
     async def close(self, timeout_s: float) -> None:
         deadline_s = self.loop.time() + timeout_s
-        while self.in_flight and self.loop.time() < deadline_s:
+        while self.in_flight and self.loop.time() < deadline_s:  # noqa: ASYNC110  # the wait is bounded, and several things end it
             await asyncio.sleep(0.005)
         for echo in list(self.open):
             if echo.transport is not None:
