@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the older generations of plugins get where they expect a dict."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from apisix.runner.http.edits import EditableEntries
@@ -37,7 +37,8 @@ class HeaderDict(dict[str, Any]):
         pairs = [*(arg.items() if isinstance(arg, Mapping) else arg), *kwargs.items()]
         super().__init__(pairs)
         # The gateway's names are in lower case, and then this was all.
-        if any(name != _lower(name) for name in self):
+        names = "".join(map(str, self))
+        if names != names.lower():
             self.clear()
             for name, value in pairs:
                 self[name] = value
@@ -139,6 +140,68 @@ def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: Mapping
         elif shown.get(name, _MISSING) != value and entries.getall(name, _NOTHING)[-1] != value:
             # The second look is for headers in another spelling; the first is cheap, and most entries are unchanged.
             entries[name] = value
+
+
+class EntriesAsDict:
+    """
+    Headers or arguments as release 0.2 has them: one by one, or as a dict. Once the dict was given out, it is what counts.
+
+    Args: dict_type: makes the dict of pairs.
+    """
+
+    __slots__ = ("_dict", "_entries", "_given", "_shown")
+
+    def __init__(self, entries: EditableEntries, dict_type: Callable[[Any], dict[str, Any]]) -> None:
+        self._entries = entries
+        self._dict = dict_type
+        self._given: dict[str, Any] | None = None
+        self._shown: dict[str, Any] = {}
+
+    def get(self, name: str) -> str | None:
+        """Return the value of a name, the last one where it repeats, or None."""
+        if self._given is not None:
+            return self._given.get(name)
+        values = self._entries.getall(name, None)
+        return values[-1] if values else None
+
+    def set(self, name: str, value: str | None) -> bool:
+        """Set a name, None deletes it. Return whether both were text."""
+        if not isinstance(name, str) or not (value is None or isinstance(value, str)):
+            return False
+        if value is None:
+            self._entries.popall(name, None)
+        else:
+            self._entries[name] = value
+        if self._given is not None:
+            if value is None:
+                self._given.pop(name, None)
+            else:
+                self._given[name] = value
+        return True
+
+    def everything(self) -> dict[str, Any]:
+        """Give the dict out."""
+        if self._given is None:
+            self._given = self._dict(self._entries.pairs())
+            self._shown = dict(self._given)
+        return self._given
+
+    def set_all(self, values: Mapping[str, str | None] | None) -> bool:
+        """Set several names, the others stay; None deletes all. Return whether all were text."""
+        if values is None:
+            values = dict.fromkeys(self.everything())
+        if not isinstance(values, Mapping):
+            return False
+        taken = [self.set(name, value) for name, value in values.items()]
+        return all(taken)
+
+    def read_back(self) -> None:
+        """Make edits of what was done to the dict, deletions included. Raises: TypeError, ValueError: an entry can't be sent."""
+        if self._given is not None:
+            for name in self._shown:
+                if name not in self._given:
+                    self._entries.popall(name, None)
+            read_back(self._entries, self._given, self._shown)
 
 
 def _lower(name: Any) -> Any:

@@ -176,19 +176,22 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
 
         Names are returned as they compare, so headers in lower case. Source: gateway contract, 5.2 and 5.5.
         """
-        if not self._overlay:
+        overlay = self._overlay
+        if not overlay:
             return []
         md = self._all
         changed: list[tuple[str, str | None]] = []
-        for identity, edit in self._overlay.items():
+        for identity, edit in overlay.items():
             before = self._originals(identity)
-            now = md.getall(identity, []) if md is not None else [edit[1]] if edit is not None else []
-            if now == before:
-                continue
-            if now:
-                changed.extend((identity, value) for value in now)
-            else:
-                changed.append((identity, None))
+            if md is not None:
+                now = md.getall(identity, [])
+                if now != before:
+                    changed += [(identity, value) for value in now] or [(identity, None)]
+            elif edit is None:
+                if before:
+                    changed.append((identity, None))
+            elif before != [edit[1]]:
+                changed.append((identity, edit[1]))
         return changed
 
     def changed(self, key: str) -> bool:

