@@ -146,6 +146,26 @@ class TestPrefetch:
             request.read()
 
 
+class TestObserving:
+    """What the development gateway and the test kit look at: looking fetches nothing."""
+
+    def test_nothing_yet(self) -> None:
+        """Before anything was fetched or assigned there is nothing to see."""
+        gateway = FakeGateway({ReqBody(): b"abc"})
+        request = a_request(gateway=gateway)
+        assert (None, None, (), []) == (request.assigned_body, request.body_size(), request.asked(), gateway.asked)
+        request.var("a")
+        assert (None, (Var("a"),)) == (request.body_size(), request.asked())
+
+    def test_fetched_and_assigned(self) -> None:
+        """The size is that of the body that counts."""
+        request = a_request(gateway=FakeGateway({ReqBody(): b"abc"}))
+        assert b"abc" == request.read()
+        assert (None, 3, (ReqBody(),)) == (request.assigned_body, request.body_size(), request.asked())
+        request.body = b"four"
+        assert (b"four", 4) == (request.assigned_body, request.body_size())
+
+
 class TestCopy:
     """The twin that a failed plugin is rolled back to."""
 

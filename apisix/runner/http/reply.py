@@ -23,7 +23,7 @@ class Reply(Exception):
         status: 200 to 999.
         body: bytes are sent as they are; a str as UTF-8, with a content-type that says so unless `headers` has one.
         headers: a mapping or pairs; a name may repeat. Framing headers such as content-length are the gateway's to set.
-        json: anything that msgspec can encode, instead of a body.
+        json: anything that msgspec can encode, or pydantic's models, instead of a body.
     Raises:
         ValueError: the status is out of range, or a header holds CR, LF or NUL.
         TypeError: something is of the wrong type, or both body and json are given.
@@ -51,7 +51,7 @@ class Reply(Exception):
         if json is not None:
             if body:
                 raise TypeError("a Reply has either a body or json, not both")
-            self.body = msgspec.json.encode(json)
+            self.body = msgspec.json.encode(json, enc_hook=_model_fields)
             content_type = JSON_TYPE
         elif isinstance(body, str):
             # surrogateescape: text that came off the wire goes back byte for byte.
@@ -82,3 +82,11 @@ def checked_status(status: object) -> int:
     if not 200 <= status <= 999:
         raise ValueError(f"a status must be between 200 and 999, got {status}")
     return int(status)
+
+
+def _model_fields(value: object) -> object:
+    """Return the fields of a pydantic model, known by its method: the runner does not import pydantic."""
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(f"Reply(json=...) can't encode {type(value).__name__}")
+    return dump(mode="json")

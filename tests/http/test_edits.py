@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views behave as CIMultiDict and MultiDict do, whatever is done to them in whatever order; and say what changed."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict, MultiDict, MutableMultiMapping
+
+from apisix.runner.http.edits import EditableEntries
+from apisix.runner.http.headers import Args, Headers
+from tests.http.multidicts import CAME, Operation, a_view, operations_on_a_multidict
+
+
+def _outcome(operation: Operation, mapping: MutableMultiMapping[str]) -> object:
+    try:
+        return operation(mapping)
+    except KeyError:
+        return KeyError
+
+
+@pytest.mark.parametrize(("kind", "real"), [(Headers, CIMultiDict), (Args, MultiDict)])
+@settings(max_examples=400, deadline=None)
+@given(came=CAME, operations=st.lists(operations_on_a_multidict(), max_size=12))
+def test_as_the_real_multidict(
+    kind: type[EditableEntries],
+    real: type[MultiDict[str]],
+    came: list[tuple[str, str | None]],
+    operations: list[Operation],
+) -> None:
+    """Each operation returns or raises the same and leaves the same behind: order, repeats and spelling included."""
+    before = real([(name, value or "") for name, value in came])
+    view, expected = a_view(kind, came), before.copy()
+    for operation in operations:
+        assert _outcome(operation, expected) == _outcome(operation, view)
+    twin = view.copy()
+    assert _changes(before, expected, fold=kind is Headers) == _by_name(view.changes())
+    assert list(expected.items()) == view.pairs()
+    assert list(expected.items()) == list(view.items())
+    assert list(expected.items()) == list(twin.items())
+    assert view == expected
+    assert view == twin
+    assert len(expected) == len(view)
+    assert _changes(before, expected, fold=kind is Headers) == _by_name(view.changes())
+    for name in {name for name, _ in came}:
+        assert (expected.getall(name, []) != before.getall(name, [])) == view.changed(name)
+
+
+def _changes(before: MultiDict[str], after: MultiDict[str], *, fold: bool) -> dict[str, list[str | None]]:
+    """Say from two real multidicts what has to be sent."""
+    names = {name.lower() if fold else str(name) for name in [*before, *after]}
+    return {name: list(after.getall(name, [])) or [None] for name in names if before.getall(name, []) != after.getall(name, [])}
+
+
+def _by_name(changes: list[tuple[str, str | None]]) -> dict[str, list[str | None]]:
+    grouped: dict[str, list[str | None]] = {}
+    for name, value in changes:
+        grouped.setdefault(name, []).append(value)
+    return grouped
+
+
+def test_multidicts_that_are_given() -> None:
+    """Repeats survive where one view is poured into another."""
+    args = a_view(Args, [("a", "1"), ("a", "2")])
+    other = Args()
+    other.extend(args)
+    assert [("a", "1"), ("a", "2")] == other.pairs()
+    other.update(args)
+    assert [("a", "1"), ("a", "2")] == other.pairs()
+
+
+@pytest.mark.parametrize("kind", [Headers, Args])
+def test_names_must_be_text(kind: type[EditableEntries]) -> None:
+    """A name of another type raises in every way in, except for `in`."""
+    view = a_view(kind, [("a", "1")])
+    ways: Iterator[Callable[[], object]] = iter(
+        (
+            lambda: view[1],  # type: ignore[index]
+            lambda: view.get(1),  # type: ignore[call-overload]
+            lambda: view.getall(1),  # type: ignore[call-overload]
+            lambda: view.pop(1, None),  # type: ignore[call-overload]
+            lambda: view.add(1, "x"),  # type: ignore[arg-type]
+            lambda: view.update([(1, "x")]),  # type: ignore[list-item]
+        )
+    )
+    for way in ways:
+        with pytest.raises(TypeError):
+            way()
+    with pytest.raises(TypeError):
+        view.setdefault("b")
+    assert [("a", "1")] == view.pairs()
+
+
+def test_nothing_is_taken_of_a_bad_update() -> None:
+    """Where one of several pairs can't be sent, none takes effect."""
+    headers = a_view(Headers, [("a", "1")])
+    for bad in ({"b": "2", "c": "a\nb"}, {"b": "2", "c": 3}):
+        for name in ("extend", "update", "merge"):
+            with pytest.raises((TypeError, ValueError)):
+                getattr(headers, name)(bad)
+    assert [("a", "1")] == headers.pairs()
+
+
+def test_popitem_of_nothing() -> None:
+    """There is an error that says so."""
+    with pytest.raises(KeyError, match="no args are left"):
+        Args().popitem()

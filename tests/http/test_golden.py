@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a real gateway sent can be read and is let pass as it came. Source: tests/golden/frames.jsonl."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+from apisix.runner.wire.frames import FrameType
+from apisix.runner.wire.messages import HTTPReqCallReq, HTTPRespCallReq
+from tests.http.calls import FakeGateway, answered, rewrite, sent
+
+FRAMES = Path(__file__).parent.parent / "golden" / "frames.jsonl"
+
+
+def payloads(frame_type: FrameType) -> list[object]:
+    """Return what the gateway sent of one type, each with the label of its exchange."""
+    found: list[object] = []
+    for line in FRAMES.read_text().splitlines():
+        exchange = json.loads(line)
+        for frame in exchange["frames"]:
+            if frame["direction"] == "gateway>runner" and frame["type"] == frame_type:
+                found.append(pytest.param(base64.b64decode(frame["payload"]), id=f"{exchange['label']}-{len(found)}"))
+    return found
+
+
+@pytest.mark.parametrize("payload", payloads(FrameType.HTTP_REQ_CALL))
+def test_requests(payload: bytes) -> None:
+    """Everything can be looked at, nothing of which is an edit; and one edit is sent alone."""
+    message = HTTPReqCallReq.decode(payload)
+    request = Request(message, FakeGateway())
+    assert [(name, value or "") for name, value in message.headers] == list(request.headers.items())
+    assert [(name, value or "") for name, value in message.args] == list(request.args.items())
+    assert request.path.startswith("/")
+    assert request.remote_addr
+    assert request.headers["HOST"]
+    assert (message.id, None) == (sent(request).id, sent(request).action)
+    request.headers["X-New"] = "1"
+    assert [("x-new", "1")] == list(rewrite(request).headers)
+
+
+@pytest.mark.parametrize("payload", payloads(FrameType.HTTP_RESP_CALL))
+def test_responses(payload: bytes) -> None:
+    """The upstream's headers go back complete, but for those of the connection."""
+    message = HTTPRespCallReq.decode(payload)
+    reply = answered(Response(message, FakeGateway()))
+    kept = [(name, value) for name, value in message.headers if name.lower() not in ("connection", "keep-alive", "transfer-encoding")]
+    assert (message.id, 0, kept, b"") == (reply.id, reply.status, list(reply.headers), reply.body)
+    assert kept
