@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages of a call: what is read at once, what later, and what a reply can say."""
 
+from struct import pack
+
 import pytest
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
@@ -45,3 +47,11 @@ def test_lazy_fields_are_decoded_once() -> None:
     assert decoded.headers is decoded.headers
     assert decoded.src_ip is decoded.src_ip
     assert decoded.headers.decoded() is decoded.headers.decoded()
+
+
+def test_an_action_without_its_table() -> None:
+    """A reply whose kind of action is known but whose table is absent is refused."""
+    payload = HTTPReqCallResp(9, Stop()).encode()
+    assert pack("<5H", 10, 16, 4, 8, 12) == payload[20:30]
+    with pytest.raises(RemoteProtocolError, match="has action 1"):
+        HTTPReqCallResp.decode(payload[:28] + b"\0\0" + payload[30:])

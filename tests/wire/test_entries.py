@@ -144,10 +144,12 @@ def test_entries_may_share_what_they_refer_to() -> None:
 
 
 def test_entries_that_would_unfold_without_bound() -> None:
-    """Sixty thousand entries that share a megabyte would unfold to 120 GB: they are refused before the memory is gone."""
-    headers = HTTPReqCallReq.decode(_sharing(60_000, 2**20)).headers
-    with pytest.raises(RemoteProtocolError, match="unfold"):
-        headers.decoded()
+    """Sixty thousand entries that share a megabyte would unfold to 120 GB: what would not fit a message unshared is refused."""
+    assert 7 == len(list(HTTPReqCallReq.decode(_sharing(7, 2**20)).headers))  # 14 MiB
+    for count in (9, 60_000):
+        headers = HTTPReqCallReq.decode(_sharing(count, 2**20)).headers
+        with pytest.raises(RemoteProtocolError, match="unfold"):
+            headers.decoded()
 
 
 def test_more_entries_than_any_gateway_sends() -> None:
@@ -172,3 +174,22 @@ def test_long_names(size: int) -> None:
     pairs: list[Pair] = [("n" * size, "1"), ("n" * size, None), ("n" * size, "")]
     action = HTTPReqCallResp.decode(HTTPReqCallResp(0, Rewrite(headers=pairs)).encode()).action
     assert Rewrite(headers=pairs) == action
+
+
+def test_an_entry_without_a_name() -> None:
+    """An entry whose name is absent has an empty one, and is found by it; even in a buffer in which no four zeros say so."""
+    entries = EntriesInBuffer(pack("<IIIiHH", 4, 1, 4, -4, 4, 4), 0)
+    assert 0 == entries.find(b"")
+    assert -1 == entries.find(b"a")
+    assert entries.value(0) is None
+    assert [("", None)] == entries.decoded()
+
+
+def test_a_vtable_at_the_very_start() -> None:
+    """The root offset, eight, can also be an entry's vtable: such a buffer is odd, but its entries are read like others."""
+    root = pack("<IHH", 8, 4, 8) + pack("<iI9H2x", -8, 4 + 20, 18, 8, 0, 0, 0, 0, 0, 4, 0)
+    entry = pack("<iII", 44, 8, 12) + pack("<I4s", 1, b"n") + pack("<I4s", 1, b"v")
+    headers = HTTPReqCallReq.decode(root + pack("<II", 1, 4) + entry).headers
+    assert 0 == headers.find(b"n")
+    assert "v" == headers.value(0)
+    assert [("n", "v")] == headers.decoded()

@@ -39,9 +39,9 @@ def test_a_vtable_of_impossible_size(size: int) -> None:
         PrepareConfResp.decode(pack("<IHHHHiI", 12, size, 8, 4, 0, 8, 101))
 
 
-@pytest.mark.parametrize("distance", [13, 100, 2**31 - 1])
+@pytest.mark.parametrize("distance", [13, 12 - 4 + len(FOREIGN), 100, 2**31 - 1])
 def test_a_vtable_before_the_buffer(distance: int) -> None:
-    """A negative position would count from the end in Python: it is refused, not read."""
+    """A negative position would count from the end in Python: it is refused, not read, even where a vtable stands there (28)."""
     with pytest.raises(RemoteProtocolError, match=f"a vtable at byte {12 - distance} "):
         PrepareConfResp.decode(pack("<IHHHHiI", 12, 6, 8, 4, 0, distance, 101))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages are read and written as the official `flatbuffers` package reads and writes them."""
 
+from struct import pack
 from typing import Any
 
 import pytest
@@ -157,3 +158,11 @@ def test_questions_are_keys() -> None:
     again = [ExtraInfoReq.decode(question.encode()) for question in questions]
     assert 4 == len({*questions, *again})
     assert 4 == len({question.info for question in [*questions, *again]})
+
+
+def test_a_question_without_its_table() -> None:
+    """A question whose kind is known but whose table is absent is refused."""
+    payload = ExtraInfoReq(ReqBody()).encode()
+    assert pack("<4H", 8, 12, 4, 8) == payload[16:24]
+    with pytest.raises(RemoteProtocolError, match="asks for 2"):
+        ExtraInfoReq.decode(payload[:22] + b"\0\0" + payload[24:])
