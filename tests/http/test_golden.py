@@ -19,7 +19,7 @@ FRAMES = Path(__file__).parent.parent / "golden" / "frames.jsonl"
 def payloads(frame_type: FrameType) -> list[object]:
     """Return what the gateway sent of one type, each with the label of its exchange."""
     found: list[object] = []
-    for line in FRAMES.read_text().splitlines():
+    for line in FRAMES.read_text("utf-8").strip().split("\n"):
         exchange = json.loads(line)
         for frame in exchange["frames"]:
             if frame["direction"] == "gateway>runner" and frame["type"] == frame_type:
