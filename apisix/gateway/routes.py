@@ -3,7 +3,7 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +30,15 @@ class RoundRobin:
         self._nodes = [node for node in nodes if node.weight > 0]
         self._current = [0] * len(self._nodes)
 
-    def pick(self) -> Node | None:
-        """Return the next node, None where no node has a weight."""
-        if not self._nodes:
+    def pick(self, tried: Collection[Node] = ()) -> Node | None:
+        """Return the next node that has not been tried, None where there is none."""
+        candidates = [index for index, node in enumerate(self._nodes) if node not in tried]
+        if not candidates:
             return None
-        for index, node in enumerate(self._nodes):
-            self._current[index] += node.weight
-        best = max(range(len(self._nodes)), key=self._current.__getitem__)
-        self._current[best] -= sum(node.weight for node in self._nodes)
+        for index in candidates:
+            self._current[index] += self._nodes[index].weight
+        best = max(candidates, key=self._current.__getitem__)
+        self._current[best] -= sum(self._nodes[index].weight for index in candidates)
         return self._nodes[best]
 
 

@@ -113,19 +113,17 @@ class Gateway:
         """Send the request; a node that can't be reached is replaced by the next, each tried once."""
         fields = list(headers)
         target = exchange.upstream_target()
-        node = exchange.node
-        for _ in range(len(upstream.nodes) - 1):
-            if node is None:
-                break
+        tried: list[Node] = []
+        while (node := exchange.node) is not None:
             report.upstream = str(node)
+            tried.append(node)
             try:
                 return await send_request(upstream, node, exchange.method, target, fields, exchange.body)
             except ConnectFailed:
-                node = exchange.node = upstream.balancer.pick()
-        if node is None:
-            raise UpstreamFailed(503, "the upstream has no node left to try")
-        report.upstream = str(node)
-        return await send_request(upstream, node, exchange.method, target, fields, exchange.body)
+                exchange.node = upstream.balancer.pick(tried)
+                if exchange.node is None:
+                    raise
+        raise UpstreamFailed(503, "the upstream has no node")
 
 
 def _phase_report(exchange: Exchange, phase: Phase, report: RequestReport) -> PhaseReport:

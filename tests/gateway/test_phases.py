@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway does with a runner that is slow, wrong or not there, and how it counts and connects."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.house import House
+
+PRE_REQ = "ext-plugin-pre-req"
+POST_RESP = "ext-plugin-post-resp"
+
+
+def scripted(does: dict[str, Any], phase: str = PRE_REQ, **more: Any) -> dict[str, Any]:
+    """Return a route's plugins: one scripted call in a phase."""
+    return {phase: {"conf": [{"name": "scripted", "value": json.dumps(does)}], **more}}
+
+
+async def test_ids_count_from_zero(tmp_path: Path) -> None:
+    """The first call has id 0, as on worker 0 of a real gateway."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({}))
+        await house.request("GET", "/a")
+        await house.request("GET", "/b")
+
+    assert [0, 1] == [entry["id"] for entry in house.runner.seen if entry["rpc"] == "call"]
+
+
+async def test_prepare_on_a_second_connection(tmp_path: Path) -> None:
+    """While PrepareConf is under way, the call's own connection is open and silent; both are kept afterwards."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({}))
+        await house.request("GET", "/a")
+        assert (2, 2) == (house.runner.connections, house.pool.idle_count)
+        await house.request("GET", "/b")
+        assert (2, 2) == (house.runner.connections, house.pool.idle_count)
+
+
+async def test_key_names_route_phase_and_version(tmp_path: Path) -> None:
+    """The key of PrepareConf is route#id#plugin#version."""
+    async with House(tmp_path) as house:
+        house.route("7", plugins=scripted({}, POST_RESP))
+        await house.request("GET", "/a")
+
+    assert f"route#7#{POST_RESP}#1" == house.runner.seen[0]["key"]
+
+
+async def test_failed_prepare_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PrepareConf that nobody answers fails the request, and the next one asks again."""
+    async with House(tmp_path, read_timeout_s=0.1) as house:
+        house.runner.prepare_gate = asyncio.Event()
+        house.route(plugins=scripted({}))
+        first = await house.request("GET", "/a")
+        house.runner.prepare_gate.set()
+        second = await house.request("GET", "/a")
+
+    assert (503, 200) == (first.status, second.status)
+
+
+async def test_no_runner(tmp_path: Path) -> None:
+    """Without a runner the client gets nginx's 503 page, and the report says why."""
+    async with House(tmp_path, start_runner=False) as house:
+        house.route(plugins=scripted({}))
+        response = await house.request("GET", "/a")
+
+    assert 503 == response.status
+    assert b"503 Service Temporarily Unavailable" in response.body
+    assert f"can't connect to {house.socket}: No such file or directory" == house.reports[0].phases[0].error
+
+
+async def test_no_runner_with_degradation(tmp_path: Path) -> None:
+    """Without a runner a route that degrades serves its upstream."""
+    async with House(tmp_path, start_runner=False) as house:
+        house.route(plugins=scripted({}, allow_degradation=True))
+        response = await house.request("GET", "/a")
+
+    assert b"upstream says hello" == response.body
+
+
+async def test_silent_runner(tmp_path: Path) -> None:
+    """A runner that does not answer in time: 503."""
+    async with House(tmp_path, read_timeout_s=0.1) as house:
+        house.route(plugins=scripted({"silent": 1}))
+        response = await house.request("GET", "/a")
+
+    assert 503 == response.status
+    assert "the runner was silent for 0.1 s" == house.reports[0].phases[0].error
+
+
+@pytest.mark.parametrize("phase", [PRE_REQ, POST_RESP])
+@pytest.mark.parametrize("frame", ["02000000", "0200000400000000", "0900000400000000"], ids=["empty", "garbage", "unknown type"])
+async def test_garbage(tmp_path: Path, frame: str, phase: str) -> None:
+    """A reply that is no message makes APISIX's Lua throw: 500, also where the route degrades."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"raw": frame}, phase, allow_degradation=True))
+        response = await house.request("GET", "/a")
+
+    assert 500 == response.status
+    assert b"500 Internal Server Error" in response.body
+
+
+async def test_method_without_a_name(tmp_path: Path) -> None:
+    """PURGE has no number in the schema: the gateway answers 500 and the runner sees nothing."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({}))
+        response = await house.request("PURGE", "/a")
+
+    assert (500, []) == (response.status, house.runner.seen)
+
+
+async def test_method_without_a_name_in_the_response_phase(tmp_path: Path) -> None:
+    """The response phase sends no method, so any passes."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({}, POST_RESP))
+        response = await house.request("PURGE", "/a")
+
+    assert 200 == response.status
+
+
+async def test_request_body_is_answered(tmp_path: Path) -> None:
+    """ReqBody gives the body's bytes, again and again; without a body there is no result."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"ask": [["reqbody", None], ["reqbody", None]]}))
+        await house.request("POST", "/a", body=b"\x00\xff")
+        await house.request("GET", "/a")
+
+    asked = [entry["asked"] for entry in house.runner.seen if entry["rpc"] == "call"]
+    assert [["\x00\xff", 2], ["\x00\xff", 2]] == [answer[1:] for answer in asked[0]]
+    assert [[None, None], [None, None]] == [answer[1:] for answer in asked[1]]
+
+
+async def test_body_over_the_limit(tmp_path: Path) -> None:
+    """A body that fits no frame fails the call that asks for it."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"ask": [["reqbody", None]]}))
+        response = await house.request("POST", "/a", body=bytes(2**24))
+
+    assert 503 == response.status
+    assert "can't send ExtraInfoResp" in str(house.reports[0].phases[0].error)
+
+
+async def test_response_headers_survive_into_the_response_phase(tmp_path: Path) -> None:
+    """What a Rewrite sets on the response reaches the client together with what the response phase returns."""
+    plugins = scripted({"rewrite": {"resp_headers": [["X-Early", "1"]]}}) | scripted({"resp": {"headers": [["X-Late", "2"]]}}, POST_RESP)
+    async with House(tmp_path) as house:
+        house.route(plugins=plugins)
+        response = await house.request("GET", "/a")
+
+    assert (["1"], ["2"]) == (response.values("x-early"), response.values("x-late"))
+
+
+async def test_second_phase_sees_the_rewritten_path(tmp_path: Path) -> None:
+    """After a rewrite in pre-req, post-req is shown the new path, percent-encoded, and the arguments."""
+    plugins = scripted({"rewrite": {"path": "/new path"}}) | scripted({}, "ext-plugin-post-req")
+    async with House(tmp_path) as house:
+        house.route(plugins=plugins)
+        await house.request("GET", "/a?x=1")
+
+    calls = [entry for entry in house.runner.seen if entry["rpc"] == "call"]
+    assert ("/new%20path", [["x", "1"]]) == (calls[1]["path"], calls[1]["args"])
+
+
+async def test_report_names_what_changed(tmp_path: Path) -> None:
+    """The report of a request has one entry a phase, with its changes in words."""
+    does = {"rewrite": {"path": "/new", "headers": [["x-a", "1"], ["user-agent", None]], "args": [["q", "1"]], "body": "12345"}}
+    plugins = scripted(does) | scripted({"resp": {"status": 418, "headers": [["X-Upstream", "other"]], "body": "b"}}, POST_RESP)
+    async with House(tmp_path) as house:
+        house.route(plugins=plugins)
+        await house.request("GET", "/a", ["User-Agent: t"])
+
+    pre_req, post_resp = house.reports[0].phases
+    assert (
+        "path /a -> /new",
+        "header x-a added",
+        "header user-agent removed",
+        "argument q added",
+        "body 0 B -> 5 B",
+    ) == pre_req.changes
+    assert ("status 200 -> 418", "response header x-upstream changed") == post_resp.changes[:2]
+    assert "response header content-type removed" in post_resp.changes
+    assert "body 19 B -> 1 B" == post_resp.changes[-1]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way of a request through the gateway, less what the recordings show."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apisix.gateway.admin import DEFAULT_KEY
+from tests.gateway.house import House
+
+
+async def test_no_route(tmp_path: Path) -> None:
+    """Without a route the client gets APISIX's 404."""
+    async with House(tmp_path) as house:
+        response = await house.request("GET", "/nope")
+
+    assert (404, b'{"error_msg":"404 Route Not Found"}\n') == (response.status, response.body)
+    assert ["text/plain; charset=utf-8"] == response.values("content-type")
+
+
+async def test_admin_api_over_http(tmp_path: Path) -> None:
+    """The admin API is served on the gateway's port, and what it creates is in force at once."""
+    async with House(tmp_path) as house:
+        route = {"uri": "/get", "upstream": {"nodes": {f"127.0.0.1:{house.upstream.port}": 1}}}
+        created = await house.request("PUT", "/apisix/admin/routes/1", [f"X-API-KEY: {DEFAULT_KEY}"], json.dumps(route).encode())
+        response = await house.request("GET", "/get")
+
+    assert (201, 200) == (created.status, response.status)
+
+
+async def test_bytes_pass(tmp_path: Path) -> None:
+    """Header values, paths and bodies that are no UTF-8 pass as they are, both ways."""
+    async with House(tmp_path) as house:
+        house.route()
+        response = await house.request("POST", "/%ff/a%2Fb//c?x=%fe", ["X-Raw: a\udcffb"], b"\x00\xff")
+
+    (seen,) = house.upstream.seen
+    assert ("/%ff/a%2Fb//c?x=%fe", ["X-Raw", "a\xffb"], "\x00\xff") == (seen["target"], seen["headers"][-1], seen["body"])
+    assert 200 == response.status
+
+
+async def test_changed_args_normalise_the_path(tmp_path: Path) -> None:
+    """As soon as an argument changes nginx writes the path anew."""
+    does = {"rewrite": {"args": [["x", "1"]]}}
+    async with House(tmp_path) as house:
+        house.route(plugins={"ext-plugin-pre-req": {"conf": [{"name": "scripted", "value": json.dumps(does)}]}})
+        await house.request("GET", "/a%2Fb//c%20d")
+
+    assert "/a/b/c%20d?x=1" == house.upstream.seen[0]["target"]
+
+
+async def test_upstream_down(tmp_path: Path) -> None:
+    """An upstream that refuses: 502 with nginx's page."""
+    async with House(tmp_path) as house:
+        house.route(upstream={"nodes": {f"127.0.0.1:{_free_port()}": 1}})
+        response = await house.request("GET", "/a")
+
+    assert 502 == response.status
+    assert b"<h1>502 Bad Gateway</h1>" in response.body
+    assert "Connect call failed" in str(house.reports[0].error)
+
+
+async def test_next_node(tmp_path: Path) -> None:
+    """A node that can't be reached is replaced by the next."""
+    async with House(tmp_path) as house:
+        house.route(upstream={"nodes": {f"127.0.0.1:{_free_port()}": 9, f"127.0.0.1:{house.upstream.port}": 1}})
+        responses = [await house.request("GET", "/a") for _ in range(4)]
+
+    assert [200] * 4 == [response.status for response in responses]
+
+
+@pytest.mark.parametrize("route", [{"upstream": {"nodes": {}}}, {"upstream": {"nodes": {"127.0.0.1:1": 0}}}])
+async def test_no_node(tmp_path: Path, route: dict[str, Any]) -> None:
+    """An upstream without a node: 503."""
+    async with House(tmp_path) as house:
+        house.route(**route)
+        assert 503 == (await house.request("GET", "/a")).status
+
+
+@pytest.mark.parametrize(
+    ("pass_host", "host"),
+    [({}, "gw.example.com"), ({"pass_host": "rewrite", "upstream_host": "other.org"}, "other.org"), ({"pass_host": "node"}, None)],
+)
+async def test_pass_host(tmp_path: Path, pass_host: dict[str, str], host: str | None) -> None:
+    """The upstream's Host is the client's, a fixed one, or the node's."""
+    async with House(tmp_path) as house:
+        node = f"127.0.0.1:{house.upstream.port}"
+        house.route(upstream={"nodes": {node: 1}, **pass_host})
+        await house.request("GET", "/a")
+
+    assert ["Host", host or node] == house.upstream.seen[0]["headers"][0]
+
+
+async def test_forwarded_headers(tmp_path: Path) -> None:
+    """The upstream is told who asked, for what; a client's own word on host and scheme does not count."""
+    async with House(tmp_path) as house:
+        house.route()
+        await house.request("GET", "/a", ["X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"])
+
+    headers = dict(house.upstream.seen[0]["headers"])
+    assert ("1.2.3.4, 127.0.0.1", "http", "127.0.0.1") == (headers["X-Forwarded-For"], headers["X-Forwarded-Proto"], headers["X-Real-IP"])
+
+
+async def test_proxy_rewrite(tmp_path: Path) -> None:
+    """proxy-rewrite sets path, host and headers, with variables."""
+    conf = {
+        "uri": "/p/$uri_param_id",
+        "host": "h.org",
+        "headers": {"set": {"X-Set": "${remote_addr}"}, "add": {"X-A": "2"}, "remove": ["X-Gone"]},
+    }
+    async with House(tmp_path) as house:
+        house.route(uri="/u/:id", plugins={"proxy-rewrite": conf})
+        await house.request("GET", "/u/7?x=1", ["X-A: 1", "X-Gone: 1"])
+
+    (seen,) = house.upstream.seen
+    assert "/p/7?x=1" == seen["target"]
+    assert [["Host", "h.org"], ["X-A", "1"], ["X-A", "2"], ["X-Set", "127.0.0.1"]] == [
+        header for header in seen["headers"] if header[0] in ("Host", "X-A", "X-Set", "X-Gone")
+    ]
+
+
+async def test_response_streams(tmp_path: Path) -> None:
+    """A response is passed on as it comes, not when it is whole."""
+    gate = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+        await gate.wait()
+        writer.write(b"b")
+        writer.close()
+
+    async with House(tmp_path) as house, await asyncio.start_server(slow, "127.0.0.1", 0) as server:
+        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"\r\n\r\na")
+            gate.set()
+            assert b"b" == await reader.read()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"],
+    ids=["nothing", "garbage", "no status"],
+)
+async def test_upstream_garbage(tmp_path: Path, answer: bytes) -> None:
+    """An upstream that sends no HTTP: 502."""
+
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with House(tmp_path) as house, await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
+        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        assert 502 == (await house.request("GET", "/a")).status
+
+
+async def test_upstream_breaks_off(tmp_path: Path) -> None:
+    """An upstream that ends in the middle of its body: the client's connection ends there, too."""
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        writer.close()
+
+    async with House(tmp_path) as house, await asyncio.start_server(half, "127.0.0.1", 0) as server:
+        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        response = await house.request("GET", "/a")
+
+    assert (200, b"half") == (response.status, response.body)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
