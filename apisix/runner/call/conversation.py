@@ -29,20 +29,23 @@ class Conversation:
 
     Args:
         runtime: what all calls of the worker share.
-        send: takes messages for the peer: questions and replies. May raise MessageTooLarge.
+        send: takes a message for the peer. May raise MessageTooLarge.
+        send_all: takes several, which leave in one write.
         broken: called when a message turns out to be malformed while a plugin reads it; the connection must end.
     """
 
-    __slots__ = ("_asked", "_broken", "_closed", "_runtime", "_send", "call", "greenlet", "hub")
+    __slots__ = ("_asked", "_broken", "_closed", "_runtime", "_send", "_send_all", "call", "greenlet", "hub")
 
     def __init__(
         self,
         runtime: Runtime,
-        send: Callable[[Sequence[Any]], None],
+        send: Callable[[Any], None],
+        send_all: Callable[[Sequence[Any]], None],
         broken: Callable[[RemoteProtocolError], None],
     ) -> None:
         self._runtime = runtime
         self._send = send
+        self._send_all = send_all
         self._broken = broken
         self._asked: deque[Questions] = deque()
         self._closed = False
@@ -67,7 +70,7 @@ class Conversation:
 
     def ask(self, asked: Questions, questions: Sequence[ExtraInfoReq]) -> None:
         """Send questions, back to back. `answer` brings what comes of them to `asked`."""
-        self._send(questions)
+        self._send_all(questions)
         self._asked.append(asked)
 
     def close(self, reason: str) -> None:
@@ -114,7 +117,7 @@ class Conversation:
 
     def _reply(self, message: HTTPReqCallReq | HTTPRespCallReq, reply: Any) -> None:
         try:
-            self._send((reply,))
+            self._send(reply)
         except MessageTooLarge as error:
             logger.error("the reply is refused: %s", error)
-            self._send((refuse(message, self._runtime.on_error),))
+            self._send(refuse(message, self._runtime.on_error))

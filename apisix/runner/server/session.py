@@ -81,7 +81,7 @@ class Session(asyncio.Protocol):
         self._sessions = sessions
         self._context = sessions.context
         self._connection = Connection(Role.RUNNER)
-        self._conversation = Conversation(self._context.runtime, self._send, self._break)
+        self._conversation = Conversation(self._context.runtime, self._send, self._send_all, self._break)
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -110,14 +110,14 @@ class Session(asyncio.Protocol):
                 message = connection.next_event()
                 if message is NEED_DATA:
                     break
-                if isinstance(message, ExtraInfoResp):
+                if isinstance(message, (HTTPReqCallReq, HTTPRespCallReq)):
+                    self._conversation.start(message)
+                elif isinstance(message, ExtraInfoResp):
                     self._conversation.answer(message.result)
                 elif isinstance(message, PrepareConfReq):
-                    self._send((self._prepare(message),))
-                elif isinstance(message, HTTPReqCallReq | HTTPRespCallReq):
-                    self._conversation.start(message)
+                    self._send(self._prepare(message))
         except RemoteProtocolError as error:
-            self._send((ErrResp(error.err_code),))
+            self._send(ErrResp(error.err_code))
             self._break(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -146,12 +146,17 @@ class Session(asyncio.Protocol):
             self._transport = None
         self._conversation.close("the runner is stopping")
 
-    def _send(self, messages: Sequence[Any]) -> None:
+    def _send(self, message: Any) -> None:
+        frame = self._connection.send(message)
+        if self._transport is not None:
+            self._transport.write(frame)
+            if self._sessions.on_idle is not None:
+                self._sessions.wrote(self)
+
+    def _send_all(self, messages: Sequence[Any]) -> None:
         frames = [self._connection.send(message) for message in messages]
         if self._transport is not None:
-            # One write, so that the gateway wakes up once.
-            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-            self._sessions.wrote(self)
+            self._transport.write(b"".join(frames))  # one write, so that the gateway wakes up once
 
     def _prepare(self, message: PrepareConfReq) -> PrepareConfResp | ErrResp:
         try:
@@ -232,7 +237,7 @@ class Sessions:
 
     def wrote(self, session: Session) -> None:
         """Take note that a session has sent something, perhaps its reply."""
-        if self.on_idle is not None and session.idle:
+        if session.idle:
             # Soon, not now: we may be in the greenlet of the very session that is to be released.
             self._loop.call_soon(self._tell_idle)
 
