@@ -110,8 +110,11 @@ def _server(command: Sequence[str], path: Path, environment: Mapping[str, str], 
         ) as process,
     ):
         try:
-            _wait_for(path, process, output)
+            _wait_for(path, process)
             yield process
+        except CannotMeasure as problem:
+            output.seek(0)
+            raise CannotMeasure(f"{problem}\n{output.read().decode(errors='replace')[-4000:]}") from problem
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -120,15 +123,14 @@ def _server(command: Sequence[str], path: Path, environment: Mapping[str, str], 
                 process.kill()
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes], output: Any) -> None:
+def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         with socket.socket(socket.AF_UNIX) as probe:
             if not probe.connect_ex(str(path)):
                 return
         if process.poll() is not None or time.monotonic() > deadline:
-            output.seek(0)
-            raise CannotMeasure(f"{process.args!r} does not listen:\n{output.read().decode(errors='replace')}")
+            raise CannotMeasure(f"{process.args!r} does not listen.")
         time.sleep(0.02)
 
 

@@ -36,8 +36,8 @@ def table(rows: Sequence[Row]) -> str:
     """Return the rows as a table in Markdown."""
     by_case = {row.case.name: row for row in rows}
     lines = [
-        "| case | connections | floor | runner | ratio (min to max) | target | Go | calls/s | p50 | p99 |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| case | connections | floor | runner | ratio (min to max) | target | Go | calls/s | p50 | p99 | core |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         if row.problem:
@@ -48,7 +48,7 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             f"| {row.case.title} | {row.connections} | {floor['cpu_us_per_call']:.1f} us | {ours['cpu_us_per_call']:.1f} us "
             f"| **{row.ratio:.2f}** ({seen['ratio_min']:.2f} to {seen['ratio_max']:.2f}) | {_target(row, by_case)} | {row.case.go or ''} "
-            f"| {ours['calls_per_s']:,.0f} | {ours['p50_us']:.0f} us | {ours['p99_us']:.0f} us |"
+            f"| {ours['calls_per_s']:,.0f} | {ours['p50_us']:.0f} us | {ours['p99_us']:.0f} us | {ours['core_share']:.0%} |"
         )
     return "\n".join(lines)
 

@@ -57,6 +57,8 @@ def _medians(rounds: list[dict[str, Any]]) -> dict[str, float]:
     if not rounds:
         return {}
     result = {name: round(median(seen[name] for seen in rounds), 3) for name in ("cpu_us_per_call", "calls_per_s")}
+    # Far below 1, someone else used the core too: CPU time is then dearer (cold caches), and latency and throughput say little.
+    result["core_share"] = round(median(seen["cpu_us_per_call"] * seen["calls_per_s"] / 1e6 for seen in rounds), 2)
     result |= {f"{name}_us": round(median(seen["latency_us"][name] for seen in rounds), 1) for name in rounds[0]["latency_us"]}
     return result
 

@@ -127,6 +127,15 @@ def test_a_collision_takes_the_next_free_token(open_store: Opener) -> None:
     assert ["a", "b", "c"] == [found.key for token in tokens[:3] if (found := store.get(token))]
 
 
+def test_many_at_once_get_the_tokens_that_they_would_get_alone(open_store: Opener, path: Path) -> None:
+    """A batch of PrepareConfs, some known, some new, one twice, is answered in its order."""
+    store = open_store()
+    known = store.put("known", CONF)
+    tokens = store.put_many([("a", CONF), ("known", CONF), ("b", ()), ("a", CONF)])
+    assert [store.put("a", CONF), known, store.put("b", ()), store.put("a", CONF)] == tokens
+    assert [] == store.put_many([])
+
+
 def test_the_repr_holds_no_secrets(open_store: Opener) -> None:
     """A configuration that ends up in a log line shows its key, not its values."""
     store = open_store()
@@ -438,6 +447,16 @@ def test_a_token_given_in_need_stays_what_it_was(open_store: Opener) -> None:
     assert 8 == store.put("c", CONF)
     assert "a" == getattr(store.get(7), "key", None)
     assert ["b", "c", "a"] == [getattr(other.get(token), "key", None) for token in (7, 8, 9)]
+
+
+def test_a_token_given_in_need_means_nothing_else_that_can_be_read(open_store: Opener) -> None:
+    """What finds no room passes by the tokens that are in the file: a collision gives no wrong chain."""
+    store = open_store(token_hash=lambda content: 7)
+    assert 7 == store.put("a", CONF)
+    assert store._file._db is not None
+    store._file._db.execute("PRAGMA max_page_count = 1")
+    assert 8 == store.put("b", [("stop", "x" * 9000)])
+    assert ["a", "b"] == [getattr(store.get(token), "key", None) for token in (7, 8)]
 
 
 def test_an_unwritable_directory_keeps_calls_working(

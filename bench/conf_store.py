@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench.conf_store`: what the conf store costs for 1,000 routes, alone and with other workers that write as well."""
+
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from apisix.runner.server.conf_store import ConfStore, choose_path
+
+ROUTES = 1000
+VALUE = '{"header":"x-api-key","keys":["0123456789abcdef0123456789abcdef"],"realm":"example"}'
+
+
+def main() -> int:
+    """Print a table in Markdown."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        path = choose_path(Path(name) / "runner.sock")
+        print("| operation | median | p99 | max |\n|---|---:|---:|---:|")
+        store = _open(path)
+        tokens: list[int] = []
+        _print("`put`, new", _timed(lambda n: tokens.append(_put(store, "alone", n)), ROUTES))
+        _print("`put`, known", _timed(lambda n: _put(store, "alone", n), ROUTES))
+        _print("`get`", _timed(lambda n: store.get(tokens[n]), ROUTES))
+        _print("`get`, unknown", _timed(lambda n: store.get(n + 1), ROUTES))
+        _print("`touch`", _timed(lambda n: store.touch(tokens[n]), ROUTES))
+        store.close()
+        for workers in (2, 4):
+            _print(f"`put`, new, {workers} workers at once", _together(path, workers))
+    return 0
+
+
+def _open(path: Path) -> ConfStore:
+    return ConfStore(path, expire_s=3600, max_entries=100_000)
+
+
+def _put(store: ConfStore, who: str, number: int) -> int:
+    return store.put(f"route#{who}-{number}#ext-plugin-pre-req#1", [("key-auth", VALUE), ("rewrite", f'{{"n":{number}}}')])
+
+
+def _timed(action: Callable[[int], object], count: int) -> list[float]:
+    times = []
+    for number in range(count):
+        begin = time.perf_counter()
+        action(number)
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def _together(path: Path, workers: int) -> list[float]:
+    """Share 1,000 routes among workers that all write as fast as they can, which the gateway's lock would not let them."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(workers)
+    with context.Pool(workers, initializer=_share, initargs=(barrier,)) as pool:
+        shares = pool.starmap(_one_of_many, [(path, number, ROUTES // workers) for number in range(workers)], chunksize=1)
+    return [duration for share in shares for duration in share]
+
+
+_barrier: Barrier
+
+
+def _share(barrier: Barrier) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _one_of_many(path: Path, number: int, count: int) -> list[float]:
+    store = _open(path)
+    _barrier.wait(timeout=30)
+    times = _timed(lambda n: _put(store, f"worker-{number}-{count}", n), count)
+    store.close()
+    return times
+
+
+def _print(title: str, times: Sequence[float]) -> None:
+    ordered = sorted(times)
+    figures = (ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], ordered[-1])
+    print(f"| {title} | {' | '.join(f'{figure * 1e3:.3f} ms' for figure in figures)} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
