@@ -50,10 +50,14 @@ def _read_entries(table: Any, name: str) -> list[tuple[str, str | None]]:
     return [(_text(entry.Name() or b""), None if entry.Value() is None else _text(entry.Value())) for entry in entries]
 
 
+def names(enumeration: str) -> dict[int, str]:
+    """Return the names of an enumeration of the schema, such as `Method`, by their numbers."""
+    generated = getattr(import_module(f"A6.{enumeration}"), enumeration.rpartition(".")[2])
+    return {number: name for name, number in vars(generated).items() if not name.startswith("__")}
+
+
 def _read_method(table: Any, name: str) -> str:
-    methods: dict[str, Any] = dict(vars(import_module("A6.Method").Method))
-    number = _read_number(table, name)
-    return {value: word for word, value in methods.items() if isinstance(value, int)}[number]
+    return names("Method")[_read_number(table, name)]
 
 
 def _write_method(_builder: Any, _module: Any, _name: str, value: str) -> Any:
@@ -82,12 +86,12 @@ def _read_union(variants: str) -> Callable[[Any, str], Any]:
         number = _read_number(table, name + "Type")
         if not number:
             return None
-        package, _, union = variants.rpartition(".")
-        words = {number: word for word, number in vars(getattr(import_module(f"A6.{variants}"), union)).items() if isinstance(number, int)}
+        package = variants.rpartition(".")[0]
+        word = names(variants)[number]
         generic = getattr(table, name)()
-        variant = getattr(import_module(f"A6.{package}.{words[number]}"), words[number])()
+        variant = getattr(import_module(f"A6.{package}.{word}"), word)()
         variant.Init(generic.Bytes, generic.Pos)
-        return words[number], _read_table(f"{package}.{words[number]}", variant)
+        return word, _read_table(f"{package}.{word}", variant)
 
     return read
 

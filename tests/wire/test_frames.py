@@ -140,9 +140,9 @@ def test_an_announcement_costs_nothing() -> None:
 
 
 def test_byte_by_byte_costs_its_bytes() -> None:
-    """A peer that sends 200 KB in single bytes gets little more memory than that, nor does it take time by the square (this would hang)."""
+    """A peer that sends 100 KB in single bytes gets little more memory than that, nor does it take time by the square (this would hang)."""
     decoder = FrameDecoder()
-    stream = encode_frame(3, bytes(200_000))
+    stream = encode_frame(3, bytes(100_000))
     tracemalloc.start()
     try:
         for pos in range(len(stream) - 1):
@@ -152,7 +152,7 @@ def test_byte_by_byte_costs_its_bytes() -> None:
     finally:
         tracemalloc.stop()
     decoder.feed(stream[-1:])
-    assert (3, bytes(200_000)) == decoder.next_frame()
+    assert (3, bytes(100_000)) == decoder.next_frame()
 
 
 def test_a_large_payload_is_copied_once() -> None:
