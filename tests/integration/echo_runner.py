@@ -48,6 +48,8 @@ class Echo(asyncio.Protocol):
         while b"\n" in self.buffer:
             line, _, self.buffer = self.buffer.partition(b"\n")
             word, _, argument = line.decode().partition(" ")
+            if word in ("sleep", "spin", "block"):
+                self.announce(line.decode())
             if word == "sleep":
                 self.busy = True
                 asyncio.get_running_loop().call_later(float(argument), self.answer, line.decode())
@@ -57,6 +59,11 @@ class Echo(asyncio.Protocol):
                 if word == "mark":
                     self.service.report_blocking(argument)
                 self.answer(line.decode())
+
+    def announce(self, line: str) -> None:
+        """Say at once that something has begun; what the transport is given is not sent before the loop turns."""
+        assert self.transport is not None
+        os.write(self.transport.get_extra_info("socket").fileno(), f"{os.getpid()} {self.service.version} - {line} begun\n".encode())
 
     def answer(self, line: str) -> None:
         self.busy = False

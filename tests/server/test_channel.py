@@ -97,6 +97,20 @@ def test_a_sent_connection_is_not_kept_open(ends: tuple[Channel, Channel]) -> No
     client.close()
 
 
+def test_a_kept_connection_stays_open(ends: tuple[Channel, Channel]) -> None:
+    """The supervisor keeps what it passes until the worker has said that it has it."""
+    ours, client = connected()
+    ends[0].send(Pass(), ours, keep=True)
+    ((_, connection),) = ends[1].receive()
+    assert connection is not None
+    connection.close()
+    ours.send(b"still here")
+
+    assert client.recv(16) == b"still here"
+    ours.close()
+    client.close()
+
+
 def test_what_does_not_fit_is_sent_later(ends: tuple[Channel, Channel]) -> None:
     """A reader that stands still delays messages and connections, loses none, and never makes the sender wait."""
     pairs = []

@@ -131,7 +131,8 @@ class Channel:
         self._decoder = msgspec.msgpack.Decoder(AnyMessage)
         self._incoming = bytearray()
         self._connections: deque[socket.socket | None] = deque()
-        self._outgoing: deque[tuple[memoryview, socket.socket | None]] = deque()
+        # The bytes, the connection that goes with the first of them, and whether it is ours to close.
+        self._outgoing: deque[tuple[memoryview, socket.socket | None, bool]] = deque()
         self._short_of_descriptors = False
         # A worker's watchdog speaks from its own thread while the loop stands still.
         self._lock = threading.Lock()
@@ -156,16 +157,18 @@ class Channel:
         """Whether `flush` should be called once the descriptor can be written."""
         return bool(self._outgoing) and not self._short_of_descriptors
 
-    def send(self, message: AnyMessage, connection: socket.socket | None = None) -> None:
+    def send(self, message: AnyMessage, connection: socket.socket | None = None, *, keep: bool = False) -> None:
         """
         Send a message, now or after those that wait.
 
-        Args: connection: the one that the message carries. It belongs to the channel from now on, which closes it once it is sent.
+        Args:
+            connection: the one that the message carries. It belongs to the channel from now on, which closes it once it is sent.
+            keep: it still belongs to the caller, who must leave it open until then.
         """
         assert message.CARRIES_CONNECTION == (connection is not None)  # noqa: S101  # a defect of the caller
         payload = self._encoder.encode(message)
         with self._lock:
-            self._outgoing.append((memoryview(_LENGTH.pack(len(payload)) + payload), connection))
+            self._outgoing.append((memoryview(_LENGTH.pack(len(payload)) + payload), connection, not keep))
         self.flush()
 
     def flush(self) -> None:
@@ -173,7 +176,7 @@ class Channel:
         with self._lock:
             self._short_of_descriptors = False
             while self._outgoing:
-                data, connection = self._outgoing[0]
+                data, connection, ours = self._outgoing[0]
                 try:
                     sent = socket.send_fds(self._sock, [data], [connection.fileno()]) if connection is not None else self._sock.send(data)
                 except BlockingIOError:
@@ -186,10 +189,10 @@ class Channel:
                     self._drop_outgoing()
                     return
                 # The descriptor travels with the first byte; the rest of the message may follow later.
-                if connection is not None:
+                if connection is not None and ours:
                     connection.close()
                 if sent < len(data):
-                    self._outgoing[0] = (data[sent:], None)
+                    self._outgoing[0] = (data[sent:], None, False)
                 else:
                     self._outgoing.popleft()
 
@@ -257,6 +260,6 @@ class Channel:
 
     def _drop_outgoing(self) -> None:
         while self._outgoing:
-            _, connection = self._outgoing.popleft()
-            if connection is not None:
+            _, connection, ours = self._outgoing.popleft()
+            if connection is not None and ours:
                 connection.close()

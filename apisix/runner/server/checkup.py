@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
 PAUSE_S: Final = 3.0
 """When this process itself has not turned for so long, it can't blame others for their silence, in seconds."""
-YOUNG_S: Final = 10.0
+YOUNG_S: Final = 3.0
 """A worker is not replaced for its memory before it is this old, in seconds, or a limit too low would keep us forking."""
 DUMP_POLL_S: Final = 0.05
 DUMP_POLLS: Final = 20

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from apisix.runner.server import channel as messages
@@ -120,12 +121,13 @@ class Worker:
             return
         task = self._loop.create_task(self._serving.connections.adopt(connection))
         self._adopting.add(task)
-        task.add_done_callback(self._adopted)
+        task.add_done_callback(partial(self._adopted, connection))
 
-    def _adopted(self, task: asyncio.Task[None]) -> None:
+    def _adopted(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
         self._adopting.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            logger.warning("a connection could not be served: %s", error)
+            logger.error("a connection can't be served and is closed: %s", error)
+            connection.close()
         if self._draining:
             self._hand_back()
 

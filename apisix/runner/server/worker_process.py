@@ -72,8 +72,8 @@ class WorkerProcess:
 
     def pass_connection(self, connection: socket.socket) -> None:
         """Give it a connection to serve."""
-        self.channel.send(Pass(), connection.dup())
         self._untaken.append(connection)
+        self.channel.send(Pass(), connection, keep=True)
 
     def take_stats(self, stats: Stats) -> None:
         """Believe what it says of itself. It was sent after every `Taken` and `HandedBack` that it includes."""

@@ -1,0 +1,509 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor and its workers as real processes: what an operator, a crash or a change of code may do to them."""
+
+import json
+import os
+import resource
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.echo import Answer, Client, EchoRunner, HungUp, alive, echo_runner, kill, start, wait_until
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests look at processes through /proc")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the runner listens."""
+    return tmp_path / "runner.sock"
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """The file that the workers take for their code."""
+    (tmp_path / "plugins").mkdir()
+    file = tmp_path / "plugins" / "plugin.py"
+    file.write_text("v1")
+    return file
+
+
+class Load:
+    """Clients that ask without a pause, each on its own connection, until they are told to stop."""
+
+    def __init__(self, runner: EchoRunner, clients: int) -> None:
+        self.answers: list[Answer] = []
+        self.errors: list[BaseException] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(runner,)) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, runner: EchoRunner) -> None:
+        try:
+            with runner.client() as client:
+                while not self._stop.is_set():
+                    self.answers.append(client.ask())
+        except BaseException as error:
+            self.errors.append(error)
+
+    def end(self) -> None:
+        """Stop the clients."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[EchoRunner, int], list[Client]]]:
+    """Open connections that are closed at the end of the test."""
+    opened: list[Client] = []
+
+    def connect(runner: EchoRunner, count: int) -> list[Client]:
+        clients = [runner.client() for _ in range(count)]
+        opened.extend(clients)
+        return clients
+
+    yield connect
+    for client in opened:
+        client.close()
+
+
+Connect = Callable[[EchoRunner, int], list[Client]]
+
+
+def spread(clients: list[Client]) -> Counter[int]:
+    """Return how many of the connections each worker has."""
+    return Counter(client.ask().pid for client in clients)
+
+
+def even(clients: list[Client], workers: int) -> bool:
+    """Tell whether no worker has more than 1.25 times the mean."""
+    counts = spread(clients)
+    return len(counts) == workers and max(counts.values()) <= 1.25 * len(clients) / workers
+
+
+# Spread
+
+
+def test_connections_spread_evenly(path: Path, connect: Connect) -> None:
+    """64 connections on 4 workers: none has more than 20; not at the start, nor after one was killed, nor after a reload."""
+    with echo_runner(path, workers=4) as runner:
+        clients = connect(runner, 64)
+        assert even(clients, 4)
+
+        victim = clients[0].ask().pid
+        os.kill(victim, signal.SIGKILL)
+        survivors = []
+        for client in clients:
+            try:
+                client.ask()
+                survivors.append(client)
+            except (HungUp, OSError):
+                client.close()
+        assert len(survivors) >= 44
+        clients = survivors + connect(runner, 64 - len(survivors))
+        wait_until(lambda: even(clients, 4), lambda: f"{spread(clients)}\n{runner.log()}")
+
+        runner.reload()
+        wait_until(lambda: even(clients, 4), lambda: f"{spread(clients)}\n{runner.log()}")
+        assert victim not in spread(clients)
+
+
+def test_connections_that_have_gone_do_not_count(path: Path, connect: Connect) -> None:
+    """When one worker's connections are all closed, those of the other and the new ones are spread over both."""
+    with echo_runner(path, workers=2) as runner:
+        clients = connect(runner, 16)
+        emptied = clients[0].ask().pid
+        kept = [client for client in clients if client.ask().pid != emptied]
+        for client in clients:
+            if client not in kept:
+                client.close()
+        assert len(kept) == 8
+        wait_until(lambda: {4} == set(spread(kept).values()), runner.log)
+        assert {6} == set(spread(kept + connect(runner, 4)).values())
+
+
+# Deaths
+
+
+def test_a_killed_worker_is_replaced_at_once(path: Path, connect: Connect) -> None:
+    """The others' connections notice nothing, and a new worker is there within a second."""
+    with echo_runner(path, workers=2) as runner:
+        clients = connect(runner, 8)
+        victim = clients[0].ask().pid
+        others = [client for client in clients if client.ask().pid != victim]
+        began_s = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len(runner.workers() - {victim}) == 2, runner.log)
+
+        assert time.monotonic() - began_s < 1.0
+        assert len(others) == 4
+        assert all(client.ask().pid != victim for client in others)
+        runner.wait_for_log("was killed by signal 9")
+
+
+def test_a_worker_that_exits_by_itself(path: Path) -> None:
+    """A plugin that calls os._exit ends its own worker's connections only, again and again, and the runner goes on."""
+    with echo_runner(path) as runner:
+        for _ in range(3):
+            with runner.client() as client, pytest.raises(HungUp):
+                client.ask("exit 7")
+        with runner.client() as client:
+            assert client.ask().version == "1"
+        runner.wait_for_log("exited with status 7, and ", 3)
+
+
+def test_no_worker_outlives_the_supervisor(path: Path, connect: Connect) -> None:
+    """When the supervisor is killed, its workers end too, even one that is busy."""
+    with echo_runner(path, workers=2) as runner:
+        clients = connect(runner, 2)
+        workers = set(spread(clients))
+        clients[0].begin("spin")
+        runner.signal(signal.SIGKILL)
+
+        wait_until(lambda: not any(map(alive, workers)))
+        runner.end()
+
+
+def test_connections_that_a_dead_worker_never_took_are_served(path: Path) -> None:
+    """A worker that stands still is killed with its stack in the log; who connected meanwhile is answered by its successor."""
+    with echo_runner(path, worker_timeout_s=1.0) as runner, runner.client() as stuck:
+        stuck.begin("spin")
+        with runner.client() as waiting:
+            assert waiting.ask().version == "1"
+        with pytest.raises(HungUp):
+            stuck.receive()
+
+        runner.wait_for_log("has been stuck for 1 s and is killed. Its stacks:")
+        assert "in _spin" in runner.log()
+        assert "Traceback" not in runner.log()
+
+
+def test_a_stuck_worker_gets_no_new_connections(path: Path) -> None:
+    """While one worker stands still, those that connect after a few seconds are answered by the other at once."""
+    with echo_runner(path, workers=2) as runner, runner.client() as stuck:
+        stuck.begin("block 5")
+        time.sleep(3.5)  # three heartbeats, and silence is nothing that could be waited for
+        for _ in range(4):
+            began_s = time.monotonic()
+            with runner.client() as client:
+                client.ask()
+            assert time.monotonic() - began_s < 0.5
+
+
+def test_a_blocking_worker_is_left_in_peace(path: Path) -> None:
+    """A worker that stands still for less than its time-out is not killed."""
+    with echo_runner(path, worker_timeout_s=3.0) as runner, runner.client() as client:
+        before = client.ask().pid
+        client.begin("block 1.5")
+        assert before == client.receive().pid
+        assert before == client.ask().pid
+
+
+# Reloads
+
+
+def test_a_reload_loses_nothing(path: Path, plugin: Path) -> None:
+    """Under load from 16 connections, five reloads cost no call and no connection, and the new code answers at the end."""
+    with echo_runner(path, workers=2, plugins=[str(plugin.parent)]) as runner:
+        load = Load(runner, 16)
+        for version in range(2, 7):
+            plugin.write_text(f"v{version}")
+            runner.reload()
+        wait_until(lambda: {"v6"} == {answer.version for answer in load.answers[-100:]}, runner.log)
+        load.end()
+
+        assert [] == load.errors
+        assert {"v1", "v6"} <= {answer.version for answer in load.answers}
+
+
+def test_a_call_that_runs_stays_where_it_is(path: Path, plugin: Path) -> None:
+    """A reload waits for a running call; its connection goes on in the new worker after the answer, and the old one ends."""
+    with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
+        old = client.ask().pid
+        client.begin("sleep 1.0")
+        plugin.write_text("v2")
+        runner.reload()
+        assert alive(old)
+
+        assert (old, "v1") == (lambda answer: (answer.pid, answer.version))(client.receive())
+        wait_until(lambda: client.ask().version == "v2")
+        wait_until(lambda: not alive(old))
+
+
+def test_half_a_call_goes_on_where_it_began(path: Path, plugin: Path) -> None:
+    """A connection with half a line in it is not handed over before the line is whole and answered."""
+    with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
+        old = client.ask().pid
+        client.socket.sendall(b"hel")
+        time.sleep(0.1)  # so that the worker has it
+        runner.reload()
+        client.socket.sendall(b"lo\n")
+        assert old == client.receive().pid
+        wait_until(lambda: client.ask().pid != old)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("broken", "plugin.py, line 1: broken"),
+        ("raises", "RuntimeError: the store can't be opened"),
+        ("exits", "exited with status 3 while it was starting"),
+    ],
+)
+def test_code_that_does_not_load_changes_nothing(path: Path, plugin: Path, code: str, reason: str) -> None:
+    """The old workers stay, the reason is in the log, and mended code is taken."""
+    with echo_runner(path, workers=2, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
+        before = runner.workers()
+        plugin.write_text(code)
+        runner.signal(signal.SIGHUP)
+        runner.wait_for_log("SIGHUP: the new workers can't serve, so the old ones stay: ")
+        assert reason in runner.log()
+        wait_until(lambda: before == runner.workers())
+        assert client.ask().version == "v1"
+
+        plugin.write_text("v2")
+        runner.reload()
+        wait_until(lambda: client.ask().version == "v2")
+
+
+def test_what_was_broken_from_the_start_does_not_keep_other_code_out(path: Path, plugin: Path) -> None:
+    """A plugin that never loaded is no reason to refuse a reload that does not mend it."""
+    plugin.write_text("broken-1")
+    with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
+        plugin.write_text("broken-2")
+        runner.reload()
+        wait_until(lambda: client.ask().version == "broken-2")
+
+
+def test_a_reload_that_hangs_is_given_up(path: Path, plugin: Path) -> None:
+    """New code that hangs while it loads is killed after the time-out, and the old workers serve all the time."""
+    with echo_runner(path, worker_timeout_s=1.5, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
+        before = client.ask().pid
+        plugin.write_text("hangs")
+        runner.signal(signal.SIGHUP)
+        runner.wait_for_log("has been stuck for 1.5 s")
+        runner.wait_for_log("the old ones stay")
+        assert before == client.ask().pid
+
+
+def test_changed_files_are_noticed(path: Path, plugin: Path) -> None:
+    """With `reload`, a saved file takes effect within a second; a broken one is shown and leaves the old code running."""
+    with echo_runner(path, plugins=[str(plugin.parent)], reload=True) as runner, runner.client() as client:
+        plugin.write_text("v2")
+        wait_until(lambda: client.ask().version == "v2", runner.log, within_s=2.0)
+        plugin.write_text("broken")
+        runner.wait_for_log("plugin.py, line 1: broken")
+        assert client.ask().version == "v2"
+        plugin.write_text("v3")
+        wait_until(lambda: client.ask().version == "v3", runner.log, within_s=2.0)
+        assert f"{plugin} changed" in runner.log()
+
+
+def test_many_reloads_at_once(path: Path, plugin: Path) -> None:
+    """Signals that come while a reload is running lead to one more, so the last change is never missed."""
+    with echo_runner(path, workers=2, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
+        for version in range(2, 12):
+            plugin.write_text(f"v{version}")
+            runner.signal(signal.SIGHUP)
+        wait_until(lambda: client.ask().version == "v11", runner.log)
+        wait_until(lambda: len(runner.workers()) == 2, runner.log)
+
+
+def test_workers_are_replaced_after_max_requests(path: Path) -> None:
+    """A worker that has answered enough is replaced, under load and without losing a call."""
+    with echo_runner(path, workers=2, max_requests=500) as runner:
+        load = Load(runner, 8)
+        wait_until(lambda: runner.log().count(" is replaced: it has answered ") >= 3, runner.log)
+        load.end()
+
+        assert [] == load.errors
+
+
+def test_a_worker_that_is_told_to_end(path: Path) -> None:
+    """SIGTERM to a worker has it replaced first; its connections stay."""
+    with echo_runner(path) as runner, runner.client() as client:
+        old = client.ask().pid
+        os.kill(old, signal.SIGTERM)
+        wait_until(lambda: client.ask().pid != old, runner.log)
+        runner.wait_for_log("is replaced: somebody sent it a SIGTERM")
+
+
+def test_marks_reach_all_workers(path: Path) -> None:
+    """What one worker finds out about a plugin is known to the others, and to those that come later."""
+    with echo_runner(path, workers=2) as runner, runner.client() as one, runner.client() as other:
+        assert one.ask().pid != other.ask().pid
+        one.ask("mark slow-plugin")
+        wait_until(lambda: other.ask().marks == "slow-plugin")
+        runner.reload()
+        with runner.client() as new:
+            assert new.ask().marks == "slow-plugin"
+
+
+# Ends
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_running_call_is_finished(path: Path, signum: int) -> None:
+    """Told to stop, the runner accepts nothing more, answers what runs, and goes, with its socket."""
+    with echo_runner(path, workers=2) as runner, runner.client() as client, runner.client() as idle:
+        workers = runner.workers()
+        idle.ask()
+        client.begin("sleep 0.5")
+        runner.signal(signum)
+
+        assert client.receive().line == "sleep 0.5"
+        assert runner.end() == 0
+        assert not path.exists()
+        assert not any(map(alive, workers))
+        assert "Traceback" not in runner.log()
+
+
+def test_calls_that_keep_coming_are_answered_for_a_while(path: Path) -> None:
+    """A gateway that is stopped with us still calls: as long as it does, its connections are served."""
+    with echo_runner(path) as runner, runner.client() as client:
+        client.ask()
+        runner.signal(signal.SIGTERM)
+        began_s = time.monotonic()
+        while time.monotonic() < began_s + 1.5:
+            client.ask()
+        assert runner.end() == 0
+
+
+@pytest.mark.parametrize("timeout_s", [0.8, 0.3])
+def test_nothing_is_waited_for_too_long(path: Path, timeout_s: float) -> None:
+    """A worker that stands still, and a call that takes too long, are ended within the time-out."""
+    with echo_runner(path, workers=2, shutdown_timeout_s=timeout_s) as runner, runner.client() as one, runner.client() as other:
+        one.begin("spin")
+        other.begin("sleep 30")
+        runner.signal(signal.SIGTERM)
+        began_s = time.monotonic()
+
+        assert runner.end() == 0
+        assert time.monotonic() - began_s < timeout_s + 0.1
+        assert "workers have not finished in time and are killed" in runner.log()
+
+
+def test_told_twice(path: Path) -> None:
+    """A second Ctrl-C does not wait."""
+    with echo_runner(path) as runner, runner.client() as client:
+        client.begin("sleep 30")
+        runner.signal(signal.SIGINT)
+        runner.wait_for_log("SIGINT: stopping")
+        runner.signal(signal.SIGINT)
+        assert runner.end() == 0
+
+
+# Starts
+
+
+def test_wrong_settings(path: Path) -> None:
+    """What can't be done with the socket ends the start with a sentence and status 2."""
+    path.mkdir()
+    runner = start(path)
+    assert runner.end() == 2
+    assert f"apisix-runner: the socket {path} can't be created: a directory of that name is in the way" in runner.log()
+
+
+@pytest.mark.parametrize(("code", "reason"), [("raises", "RuntimeError: the store can't be opened"), ("exits", "exited with status 3")])
+def test_no_worker_comes_up(path: Path, plugin: Path, code: str, reason: str) -> None:
+    """Where not one worker can start, the runner ends with the reason, rather than let the gateway wait."""
+    plugin.write_text(code)
+    runner = start(path, plugins=[str(plugin.parent)])
+    try:
+        assert runner.end() == 1
+        assert "no worker can be started, so this runner ends: " in runner.log()
+        assert reason in runner.log()
+        assert not path.exists()
+    finally:
+        kill(runner)
+
+
+def test_connections_wait_for_the_first_worker(path: Path) -> None:
+    """The socket is there before anything else: who connects at once is answered as soon as there is a worker."""
+    runner = start(path)
+    try:
+        wait_until(path.exists)
+        with runner.client() as client:
+            assert client.ask().version == "1"
+    finally:
+        kill(runner)
+
+
+def test_the_supervisor_has_no_thread(path: Path) -> None:
+    """One thread, so that it can fork at any moment, and none of the workers' descriptors is another's."""
+    with echo_runner(path, workers=3) as runner:
+        assert [str(runner.process.pid)] == os.listdir(f"/proc/{runner.process.pid}/task")
+        sockets = [
+            {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(link).startswith("socket:")}
+            for pid in runner.workers()
+        ]
+        assert set() == sockets[0] & sockets[1] | sockets[1] & sockets[2] | sockets[0] & sockets[2]
+
+
+# Limits
+
+
+def outcome(client: Client) -> str:
+    """Ask, and tell whether there was an answer."""
+    try:
+        client.ask()
+    except (HungUp, OSError):
+        return "refused"
+    return "answered"
+
+
+def test_max_connections(path: Path, connect: Connect) -> None:
+    """A connection too many is closed at once, and accepted again when another has gone."""
+    with echo_runner(path, workers=2, max_connections=4) as runner:
+        clients: list[Client] = []
+        while len(clients) < 4:  # the connection that waited for the start may still be counted
+            clients += [client for client in connect(runner, 1) if outcome(client) == "answered"]
+        assert outcome(connect(runner, 1)[0]) == "refused"
+        clients[0].close()
+        wait_until(lambda: outcome(connect(runner, 1)[0]) == "answered", runner.log)
+
+        assert [] == [client for client in clients[1:] if outcome(client) != "answered"]
+        assert "as many as limits.max_connections allows" in runner.log()
+
+
+def test_out_of_descriptors(path: Path, connect: Connect) -> None:
+    """Without descriptors left, connections are refused at once, nobody dies, and all is well when some are free again."""
+    with echo_runner(path, limits=[(resource.RLIMIT_NOFILE, 40)]) as runner:
+        workers = runner.workers()
+        clients = connect(runner, 80)
+        outcomes = Counter(outcome(client) for client in clients)
+        assert outcomes["answered"] >= 10
+        assert outcomes["refused"] >= 30
+        for client in clients:
+            client.close()
+        wait_until(lambda: outcome(connect(runner, 1)[0]) == "answered", runner.log)
+
+        assert workers == runner.workers()
+        assert "out of file descriptors" in runner.log()
+
+
+def test_memory_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that uses too much memory is replaced, and its connection goes on."""
+    with echo_runner(path, memory_limit_bytes=200 << 20) as runner, runner.client() as client:
+        old = client.ask(f"eat {250 << 20}").pid
+        wait_until(lambda: client.ask().pid != old, runner.log)
+        runner.wait_for_log("MiB of memory")
+
+
+def test_the_log_is_json(path: Path) -> None:
+    """What all processes write to one stream are whole lines of JSON, from the first to the last."""
+    with echo_runner(path, workers=2) as runner:
+        runner.reload()
+        runner.signal(signal.SIGTERM)
+        runner.end()
+        messages = [json.loads(line)["message"] for line in runner.log().splitlines()]
+
+    assert messages[0] == f"listening on {path}"
+    assert messages[-1] == "stopped"
