@@ -65,7 +65,7 @@ class TextEntries:
     Pairs of a name and a value, in order and with repeats; a value is None where there is none (`?flag`).
 
     This class holds pairs that were given; `EntriesInBuffer` reads them from a message. Source: gateway contract, 4.
-    A sequence, but no `collections.abc.Sequence`: that makes `isinstance` ten times as dear, and the writer asks it.
+    A sequence, but no `collections.abc.Sequence`: for each list that a message is given, `isinstance` would take four times as long.
     """
 
     __slots__ = ("_pairs",)
