@@ -8,12 +8,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from watchfiles import awatch
 
 from apisix.gateway.admin import DEFAULT_KEY, AdminApi
 from apisix.gateway.echo import EchoUpstream
@@ -31,9 +29,13 @@ from apisix.gateway.store import Store
 
 HOST = "127.0.0.1"
 USAGE_ERROR = 2
-# watchfiles waits 1.6 s for further changes unless told otherwise; a saved file is to take effect within one.
-DEBOUNCE_MS = 100
-STEP_MS = 20
+DEFAULT_PLUGINS = Path("plugins")
+DEFAULT_ROUTES = Path("apisix.yaml")
+
+# A saved file is to take effect within a second.
+LOOK_INTERVAL_S = 0.1
+
+Stamp = tuple[int, int, int] | None
 
 
 class DevError(Exception):
@@ -48,7 +50,7 @@ class Options:
     socket: str | None
     plugins: tuple[Path, ...]
     port: int
-    routes: Path | None
+    routes: Path
     upstream_port: int
     runner_socket: str | None
     apisix_version: tuple[int, int]
@@ -76,8 +78,8 @@ def run(
     Args:
         config: the runner's configuration file.
         socket: where the runner is to listen; a temporary path where there is none.
-        plugins: directories of plugins; `plugins` of the current directory where none is named.
-        routes: an apisix.yaml; that of the current directory where there is one.
+        plugins: directories of plugins; `plugins` of the current directory where none is named, as soon as it is there.
+        routes: an apisix.yaml; that of the current directory where none is named, as soon as it is there.
         runner_socket: use a runner that was started elsewhere.
         apisix_version: the release whose quirks to show.
         read_timeout: how long the runner may be silent, in seconds.
@@ -87,11 +89,11 @@ def run(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         options = Options(
-            config=Path(config) if config else None,
+            config=_existing(config) if config else None,
             socket=socket,
-            plugins=tuple(Path(directory) for directory in plugins) or _present("plugins"),
+            plugins=tuple(Path(directory) for directory in plugins),
             port=port,
-            routes=Path(routes) if routes else next(iter(_present("apisix.yaml")), None),
+            routes=_existing(routes) if routes else DEFAULT_ROUTES,
             upstream_port=upstream_port,
             runner_socket=runner_socket,
             apisix_version=parse_version(apisix_version),
@@ -105,9 +107,24 @@ def run(
     return 0
 
 
-def _present(name: str) -> tuple[Path, ...]:
+def _existing(name: str) -> Path:
     path = Path(name)
-    return (path,) if path.exists() else ()
+    if not path.is_file():
+        raise DevError(f"{name} is no file: mend the path, or leave the flag away")
+    return path
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # Of a directory only its being there counts: what is in it is the runner's to watch.
+    return (0, 0, 0) if path.is_dir() else (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _has_default_plugins() -> bool:
+    return DEFAULT_PLUGINS.is_dir()
 
 
 class _Desk:
@@ -117,7 +134,8 @@ class _Desk:
         self._options = options
         self._display = display
         self._store = Store(display.problems)
-        self._routes_file = RoutesFile(options.routes, self._store) if options.routes else None
+        self._routes_file = RoutesFile(options.routes, self._store)
+        self._has_default_plugins = not options.plugins and _has_default_plugins()
         self._stop = asyncio.Event()
         self._log = RunnerLog(display.record)
         self._runner: RunnerProcess | None = None
@@ -141,17 +159,22 @@ class _Desk:
             self._on_runner_ended = plugins.tokens.flush
             self._on_runner_replaced = pool.drop_idle
             effects = NoEffects() if self._runner is None else self._log
+            apisix_version = ".".join(map(str, self._options.apisix_version))
             gateway = Gateway(self._store, plugins, AdminApi(self._store), self._display.request, effects)
             upstream_port = await self._listen(stack, EchoUpstream(), self._options.upstream_port, "--upstream-port")
-            port = await self._listen(stack, HttpServer(gateway), self._options.port, "--port")
-            if self._routes_file is not None:
+            port = await self._listen(stack, HttpServer(gateway, version=apisix_version), self._options.port, "--port")
+            stamps = {path: _stamp(path) for path, _ in self._watched()}
+            if stamps[self._options.routes] is not None:
                 self._routes_file.load()
             self._display.notice(self._welcome(port, upstream_port))
-            watcher = asyncio.create_task(self._watch())
-            await self._stop.wait()
+            watcher = asyncio.create_task(self._watch(stamps))
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait((stopping, watcher), return_when=asyncio.FIRST_COMPLETED)
             self._display.notice("stopping")
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            for task in (stopping, watcher):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
 
     async def _start_runner(self, stack: AsyncExitStack) -> str:
         """Start the runner where none was named, and return the path of its socket."""
@@ -175,9 +198,12 @@ class _Desk:
             arguments += ["--config", str(self._options.config)]
         if self._options.log_level is not None:
             arguments += ["--log-level", self._options.log_level]
-        for directory in self._options.plugins:
+        for directory in self._plugin_directories():
             arguments += ["--plugins", str(directory)]
         return arguments
+
+    def _plugin_directories(self) -> tuple[Path, ...]:
+        return self._options.plugins or ((DEFAULT_PLUGINS,) if self._has_default_plugins else ())
 
     def _runner_ended(self, status: int) -> None:
         self._on_runner_ended()
@@ -190,29 +216,47 @@ class _Desk:
         except OSError as error:
             raise DevError(f"can't listen on {HOST}:{port} ({error.strerror}): stop what does, or take another port with {flag}") from error
 
-    async def _watch(self) -> None:
-        """Read apisix.yaml again, and replace the runner, when their files change."""
-        files = {path.resolve(): path for path in (self._options.routes, self._options.config) if path is not None}
-        if not files:
-            return
-        async for changed in awatch(*{path.parent for path in files}, recursive=False, debounce=DEBOUNCE_MS, step=STEP_MS):
-            touched = {Path(name) for _, name in changed} & files.keys()
-            names = {files[path] for path in touched}
-            if self._routes_file is not None and self._options.routes in names and self._routes_file.load():
-                self._display.notice(f"{self._options.routes}: routes read again")
-            if self._options.config in names:
-                await self._replace_runner()
+    async def _watch(self, before: dict[Path, Stamp]) -> None:
+        """
+        Read apisix.yaml again, and replace the runner, when what they are made of changes.
 
-    async def _replace_runner(self) -> None:
+        Three files are looked at by their times, as the runner looks at plugins: that works on any file system, and, unlike
+        a notification, misses nothing that happens while the watch is being set up.
+        """
+        on_change = dict(self._watched())
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            now = {path: _stamp(path) for path in on_change}
+            for path in [path for path in on_change if now[path] != before[path]]:
+                await on_change[path]()
+            before = now
+
+    def _watched(self) -> Iterator[tuple[Path, Callable[[], Awaitable[None]]]]:
+        yield self._options.routes, self._routes_changed
+        if self._options.config is not None:
+            yield self._options.config, lambda: self._replace_runner(f"{self._options.config}: settings read again")
+        if not self._options.plugins:
+            yield DEFAULT_PLUGINS, self._plugins_appeared
+
+    async def _routes_changed(self) -> None:
+        if self._routes_file.load():
+            self._display.notice(f"{self._options.routes}: routes read again")
+
+    async def _plugins_appeared(self) -> None:
+        before, self._has_default_plugins = self._has_default_plugins, _has_default_plugins()
+        if self._has_default_plugins and not before:
+            await self._replace_runner(f"{DEFAULT_PLUGINS}: plugins found")
+
+    async def _replace_runner(self, reason: str) -> None:
         if self._runner is None:
             return
         try:
-            await self._runner.replace()
+            await self._runner.replace(self._runner_arguments())
         except RunnerNotStarted as error:
-            self._display.notice(f"{self._options.config}: {error}; the old runner goes on")
+            self._display.notice(f"{error}; the old runner goes on")
             return
         self._on_runner_replaced()
-        self._display.notice(f"{self._options.config}: settings read again")
+        self._display.notice(reason)
 
     def _welcome(self, port: int, upstream_port: int) -> str:
         gateway = f"http://{HOST}:{port}"
@@ -220,12 +264,20 @@ class _Desk:
             '{"uri":"/get","plugins":{"ext-plugin-pre-req":{"conf":[{"name":"stop","value":"{\\"body\\":\\"hello\\"}"}]}},'
             f'"upstream":{{"type":"roundrobin","nodes":{{"{HOST}:{upstream_port}":1}}}}}}'
         )
-        plugins = ", ".join(str(directory) for directory in self._options.plugins) or "the built-in ones"
+        plugins = (
+            ", ".join(str(directory) for directory in self._plugin_directories())
+            or f"the built-in ones, and ./{DEFAULT_PLUGINS} when it is there"
+        )
+        routes = (
+            self._options.routes
+            if self._options.routes.exists()
+            else f"over the admin API, or in ./{self._options.routes} when it is there"
+        )
         return f"""\
 gateway   {gateway}
 upstream  http://{HOST}:{upstream_port} echoes what it gets
 plugins   {plugins}
-routes    {self._options.routes or "none yet: over the admin API, or in ./apisix.yaml at the next start"}
+routes    {routes}
 
 Try, in a second terminal:
 

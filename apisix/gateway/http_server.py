@@ -26,7 +26,6 @@ from apisix.gateway.upstream import UpstreamFailed
 
 logger = logging.getLogger(__name__)
 
-_SERVER = "APISIX/3.18.0"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 OnSent = Callable[[], None]
@@ -36,11 +35,12 @@ class HttpServer:
     """
     Serves a gateway over HTTP/1.
 
-    Args: announced_port: what `server_port` and X-Forwarded-Port say, where it is not the port listened on.
+    Args: announced_port: what `server_port` and X-Forwarded-Port say, where it is not the port listened on. version: what `Server` says.
     """
 
-    def __init__(self, gateway: Gateway, *, announced_port: int | None = None) -> None:
+    def __init__(self, gateway: Gateway, *, announced_port: int | None = None, version: str = "3.18") -> None:
         self._gateway = gateway
+        self._product = f"APISIX/{version}.0"
         self._announced_port = announced_port
         self._runner: web.ServerRunner | None = None
         self._finishing: set[asyncio.Task[None]] = set()
@@ -72,9 +72,9 @@ class HttpServer:
         try:
             exchange = await self._exchange(request)
         except uris.BadTarget:
-            return RawResponse(page_answer(None, 400))
+            return RawResponse(page_answer(None, 400), self._product)
         answer, report = await self._gateway.answer(exchange)
-        return RawResponse(answer, lambda: self._finish(exchange, report))
+        return RawResponse(answer, self._product, lambda: self._finish(exchange, report))
 
     def _finish(self, exchange: Exchange, report: RequestReport) -> None:
         # Not awaited: the next request on the connection need not wait until this one is told.
@@ -108,9 +108,10 @@ class HttpServer:
 class RawResponse(web.StreamResponse):
     """A response that is written as it stands: order, case and bytes of the header fields are the caller's."""
 
-    def __init__(self, answer: Answer, on_sent: OnSent | None = None) -> None:
+    def __init__(self, answer: Answer, product: str, on_sent: OnSent | None = None) -> None:
         super().__init__(status=200)
         self._answer = answer
+        self._product = product
         self._on_sent = on_sent
         self._writer_used: AbstractStreamWriter | None = None
         self._keeps_alive = True
@@ -127,7 +128,7 @@ class RawResponse(web.StreamResponse):
         writer = self._writer_used = request.writer
         chunked = self._frame(request)
         try:
-            await writer.write(_head(self._answer, chunked=chunked, keep_alive=self._keeps_alive))
+            await writer.write(_head(self._answer, self._product, chunked=chunked, keep_alive=self._keeps_alive))
             if chunked:
                 writer.enable_chunking()
             await self._write_body(writer, has_body=request.method != "HEAD" and self._answer.status not in (204, 304))
@@ -169,7 +170,7 @@ class RawResponse(web.StreamResponse):
         return True
 
 
-def _head(answer: Answer, *, chunked: bool, keep_alive: bool) -> bytes:
+def _head(answer: Answer, product: str, *, chunked: bool, keep_alive: bool) -> bytes:
     reason = _REASONS.get(answer.status, "")
     lines = [f"HTTP/1.1 {answer.status} {reason}"]
     if "date" not in answer.headers:
@@ -181,7 +182,7 @@ def _head(answer: Answer, *, chunked: bool, keep_alive: bool) -> bytes:
     connection = [("Connection", "keep-alive" if keep_alive else "close")]
     lines += [f"{name}: {_one_line(value)}" for name, value in [*first, *framing, *connection, *rest]]
     if "server" not in answer.headers:
-        lines.append(f"Server: {_SERVER}")
+        lines.append(f"Server: {product}")
     return uris.encode("\r\n".join([*lines, "", ""]))
 
 

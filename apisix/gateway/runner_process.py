@@ -65,14 +65,18 @@ class RunnerProcess:
         self._process = await self._spawn()
         self._watch = asyncio.create_task(self._respawn(self._process))
 
-    async def replace(self) -> None:
+    async def replace(self, arguments: Sequence[str]) -> None:
         """
-        Start another runner on the same path, which takes it over, and end the old one.
+        Start another runner on the same path, with other arguments, which takes the path over; then end the old one.
 
         Raises: RunnerNotStarted: the new one does not start; the old one goes on.
         """
-        old = self._process
-        self._process = await self._spawn()
+        old, before, self._arguments = self._process, self._arguments, tuple(arguments)
+        try:
+            self._process = await self._spawn()
+        except RunnerNotStarted:
+            self._arguments = before
+            raise
         if self._watch is not None:
             self._watch.cancel()
         self._watch = asyncio.create_task(self._respawn(self._process))

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apisix-runner dev` as a process: the article's commands, saved files, and how it stops."""
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+from urllib.request import Request, urlopen
+
+import pytest
+
+from apisix.gateway.admin import DEFAULT_KEY
+from apisix.gateway.dev import run
+
+TIMEOUT_S = 20.0
+
+PLUGIN = """
+from apisix import Plugin, Request
+
+class Hello(Plugin):
+    def on_request(self, request: Request) -> None:
+        request.headers["x-hello"] = "{value}"
+"""
+ROUTES = """\
+routes:
+  - id: file
+    uri: {uri}
+    upstream: {{nodes: {{"127.0.0.1:{port}": 1}}}}
+    plugins:
+      ext-plugin-pre-req:
+        conf: [{{name: hello, value: "{{}}"}}]
+#END
+"""
+
+
+class Dev:
+    """A `dev --json` on free ports in a directory of its own."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "apisix", "dev", "--json", "--port", "0", "--upstream-port", "0", *arguments],
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.others: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        welcome = self.event("notice")["text"]
+        self.gateway = re.findall(r"gateway +(\S+)", welcome)[0]
+        self.upstream_port = int(re.findall(r"upstream +http://127\.0\.0\.1:(\d+)", welcome)[0])
+        self.runner_pid = self._runner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            try:
+                self._events.put(json.loads(line))
+            except ValueError:
+                self.others.append(line.decode())
+
+    def _runner(self) -> int:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()
+        return int(children[0])
+
+    def event(self, kind: str, **fields: object) -> dict[str, Any]:
+        """Return the next event of a kind, and with these fields; others are passed over."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            event = self._events.get(timeout=max(0.01, deadline - time.monotonic()))
+            if kind == event["event"] and fields.items() <= event.items():
+                return event
+
+    def get(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """Send a GET."""
+        with urlopen(f"{self.gateway}{path}", timeout=TIMEOUT_S) as response:  # noqa: S310  # the gateway of this test
+            return response.status, {name.lower(): value for name, value in response.headers.items()}, response.read()
+
+    def put_route(self, plugin: str, uri: str = "/get") -> int:
+        """Send the article's first command."""
+        route = {
+            "uri": uri,
+            "plugins": {"ext-plugin-pre-req": {"conf": [{"name": plugin, "value": '{"body":"hello"}'}]}},
+            "upstream": {"type": "roundrobin", "nodes": {f"127.0.0.1:{self.upstream_port}": 1}},
+        }
+        request = Request(  # noqa: S310  # the gateway of this test
+            f"{self.gateway}/apisix/admin/routes/1", json.dumps(route).encode(), {"X-API-KEY": DEFAULT_KEY}, method="PUT"
+        )
+        with urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310  # the gateway of this test
+            status: int = response.status
+            return status
+
+    def until_hello(self, value: str) -> None:
+        """Send requests until the upstream sees this value of the plugin's header; each one has to succeed."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while value != (seen := json.loads(self.get("/file")[2])["headers"].get("x-hello")):
+            assert time.monotonic() < deadline, f"x-hello is still {seen}"
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    """Start `dev` in an empty directory."""
+    with Dev(tmp_path) as dev:
+        yield dev
+
+
+def test_the_articles_commands(dev: Dev) -> None:
+    """`stop` answers itself; `rewrite` adds a header and an argument; the terminal tells what each plugin did."""
+    assert 201 == dev.put_route("stop")
+    status, headers, body = dev.get("/get")
+    assert (201, "Python", b"Hello, Python Runner of APISIX") == (status, headers["x-resp-a6-runner"], body)
+    (phase,) = dev.event("request", target="/get")["phases"]
+    assert ("stop", ["stopped with 201"]) == (phase["effects"][0]["plugin"], phase["effects"][0]["changes"][-1:])
+
+    assert 200 == dev.put_route("rewrite")
+    seen = json.loads(dev.get("/get?x=1")[2])
+    assert ("Python", {"x": "1", "a6_runner": "Python"}) == (seen["headers"]["x-resp-a6-runner"], seen["args"])
+    (phase,) = dev.event("request", target="/get?x=1")["phases"]
+    assert ["header x-resp-a6-runner added", "argument a6_runner added"] == phase["effects"][0]["changes"]
+
+
+def test_saved_files_take_effect(dev: Dev) -> None:
+    """Plugins and routes that appear, change or break are taken over, or not, without a failed request."""
+    (dev.directory / "plugins").mkdir()
+    (dev.directory / "plugins" / "hello.py").write_text(PLUGIN.format(value="one"), encoding="utf-8")
+    assert "plugins: plugins found" == dev.event("notice")["text"]
+    (dev.directory / "apisix.yaml").write_text(ROUTES.format(uri="/file", port=dev.upstream_port), encoding="utf-8")
+    assert "apisix.yaml: routes read again" == dev.event("notice")["text"]
+    dev.until_hello("one")
+
+    (dev.directory / "plugins" / "hello.py").write_text(PLUGIN.format(value="two!"), encoding="utf-8")
+    dev.until_hello("two!")
+
+    (dev.directory / "plugins" / "hello.py").write_text("import nowhere_to_be_found\n", encoding="utf-8")
+    while "nowhere_to_be_found" not in dev.event("log", level="error")["message"]:
+        pass
+    dev.until_hello("two!")
+
+    (dev.directory / "apisix.yaml").write_text("routes: []\n", encoding="utf-8")
+    assert "does not end with the line #END" in dev.event("problem")["what"]
+    dev.until_hello("two!")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_stops_everything(dev: Dev, number: signal.Signals) -> None:
+    """Told to stop it ends with status 0, and so have the runner and its socket."""
+    dev.process.send_signal(number)
+
+    assert 0 == dev.process.wait(TIMEOUT_S)
+    assert not Path(f"/proc/{dev.runner_pid}").exists()
+    assert [] == dev.others
+
+
+def test_killed(dev: Dev) -> None:
+    """A `dev` that is killed does not leave its runner behind."""
+    dev.process.kill()
+    dev.process.wait()
+    deadline = time.monotonic() + TIMEOUT_S
+    while _runs(dev.runner_pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_runner_that_dies_is_started_again(dev: Dev) -> None:
+    """A runner that ends by itself is respawned after 3 s, as the gateway does; calls in between are 503s."""
+    os.kill(dev.runner_pid, signal.SIGKILL)
+    assert "the runner ended with status -9" in dev.event("notice")["text"]
+    dev.put_route("rewrite")
+    dev.event("log", level="info")
+    assert "Python" == json.loads(dev.get("/get")[2])["headers"]["x-resp-a6-runner"]
+
+
+def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
+    """Saved settings take effect; wrong ones leave the old runner at work."""
+    config = tmp_path / "settings.yaml"
+    config.write_text("logging: {level: info}\n", encoding="utf-8")
+    with Dev(tmp_path, "--config", "settings.yaml") as dev:
+        dev.put_route("stop")
+        config.write_text("logging: {level: nonsense}\n", encoding="utf-8")
+        assert "the old runner goes on" in dev.event("notice")["text"]
+        assert 201 == dev.get("/get")[0]
+        config.write_text("logging: {level: warn}\n", encoding="utf-8")
+        assert "settings.yaml: settings read again" == dev.event("notice")["text"]
+        assert 201 == dev.get("/get")[0]
+        assert dev.runner_pid != dev._runner()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"apisix_version": "latest"}, "'latest' is no version of APISIX"),
+        ({"routes": "nope.yaml"}, "nope.yaml is no file"),
+        ({"config": "nope.yaml"}, "nope.yaml is no file"),
+    ],
+)
+def test_wrong_flags(flags: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong flag ends the start with status 2 and a sentence."""
+    assert 2 == run(**flags)
+    assert said in capsys.readouterr().err
+
+
+def test_port_in_use(dev: Dev, tmp_path: Path) -> None:
+    """A port that is taken ends the start, and the sentence names the flag."""
+    port = dev.gateway.rpartition(":")[2]
+    command = [sys.executable, "-m", "apisix", "dev", "--port", port, "--upstream-port", "0"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+    assert 2 == ended.returncode
+    assert f"can't listen on 127.0.0.1:{port}" in ended.stderr
+    assert "take another port with --port" in ended.stderr
+
+
+def _runs(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
