@@ -100,8 +100,9 @@ class Conversation:
         except RemoteProtocolError as error:
             malformed = error
             reply = ErrResp(error.err_code)
-        except BaseException:  # nothing may leave the greenlet, and each call is answered
+        except BaseException as error:  # nothing may leave the greenlet, and each call is answered
             logger.exception("a call failed in the runner itself")
+            self._runtime.failed(message.id, error)
             reply = refuse(message, self._runtime.on_error)
         call.finish()
         self.call = None
@@ -120,4 +121,5 @@ class Conversation:
             self._send(reply)
         except MessageTooLarge as error:
             logger.error("the reply is refused: %s", error)
+            self._runtime.failed(message.id, error)
             self._send(refuse(message, self._runtime.on_error))

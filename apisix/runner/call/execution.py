@@ -92,6 +92,7 @@ def _run_chain(call: Call, runtime: Runtime, prepared: PreparedChain, message: H
                 passes = on_error == "pass" and not isinstance(failure, Overloaded)
                 _log_failure(link, failure, passes=passes)
                 if not passes or before is None:
+                    runtime.failed(call.id, failure)
                     return refuse(message, on_error)
                 # The copy, not the original: a thread that was abandoned may still edit that.
                 exchange = before

@@ -15,6 +15,9 @@ from apisix.runner.http.response import Response
 Observer = Callable[[Request | Response, Sequence[Effect]], None]
 """Takes a request or response as it is after its plugins, and what each of them did."""
 
+FailureObserver = Callable[[int, BaseException], None]
+"""Takes the id of a call, and the exception because of which it is refused."""
+
 
 @dataclass(slots=True)
 class Runtime:
@@ -31,6 +34,8 @@ class Runtime:
         max_decompressed_bytes: how large a compressed response may become, in bytes.
         stalls: the judge of which plugins block.
         observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know.
+        failure_observer: told why a call is refused, before it is answered: a plugin's exception, or what went wrong in the runner.
+            The test kit raises it in the test.
         in_flight: how many calls wait now.
         calls: how many calls were answered.
     """
@@ -44,5 +49,11 @@ class Runtime:
     max_decompressed_bytes: int
     stalls: StallWatch = field(default_factory=StallWatch)
     observer: Observer | None = None
+    failure_observer: FailureObserver | None = None
     in_flight: int = 0
     calls: int = 0
+
+    def failed(self, call_id: int, error: BaseException) -> None:
+        """Tell who wants to know why a call is refused."""
+        if self.failure_observer is not None:
+            self.failure_observer(call_id, error)
