@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A runner that the gateway manages, and peers of other users. Many of these need root, as a gateway that drops it does."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.echo import EchoRunner, alive, command, echo_runner, wait_until, wait_until_answering
+
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+GATEWAY = """
+import os, subprocess, sys, time
+# A stand-in for the gateway's master: it has workers, who may change their user late, and it spawns the runner.
+user, delay_s = int(sys.argv[2]), float(sys.argv[3])
+if user and os.fork() == 0:
+    time.sleep(delay_s)
+    os.setuid(user)
+    time.sleep(600)
+path = f"{sys.argv[1]}/apisix-{os.getpid()}.sock"
+if user:
+    time.sleep(0.1)
+command = [argument.replace("SOCKET", path) for argument in sys.argv[4:]]
+with open(f"{sys.argv[1]}/log", "wb") as log:
+    runner = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+    print(runner.pid, flush=True)
+    sys.exit(runner.wait())
+"""
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that every user can reach."""
+    with tempfile.TemporaryDirectory(prefix="runner-") as name:
+        os.chmod(name, 0o755)  # noqa: S103  # what this is for
+        yield Path(name)
+
+
+class ManagedRunner(EchoRunner):
+    """A runner under a gateway; `process` is the gateway's, `pid` the supervisor's."""
+
+    pid = 0
+
+    def signal(self, signum: int) -> None:
+        """Send the supervisor a signal, as the gateway does."""
+        os.kill(self.pid, signum)
+
+
+@contextmanager
+def managed(directory: Path, user: int = 0, delay_s: float = 0.0) -> Iterator[ManagedRunner]:
+    """Start a gateway that starts a runner."""
+    gateway = subprocess.Popen(
+        [sys.executable, "-c", GATEWAY, str(directory), str(user), str(delay_s), *command("SOCKET")],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert gateway.stdout is not None
+    runner = ManagedRunner(directory / f"apisix-{gateway.pid}.sock", gateway, directory / "log")
+    try:
+        runner.pid = int(gateway.stdout.readline())
+        wait_until_answering(runner)
+        yield runner
+    finally:
+        os.killpg(gateway.pid, signal.SIGKILL)
+        gateway.communicate()
+
+
+def ask_as(user: int, path: Path) -> str:
+    """Connect as another user and say what comes of it: the answer, or the reason that there is none."""
+    program = (
+        "import os, socket, sys\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(int(sys.argv[1]))\n"
+        "client = socket.socket(socket.AF_UNIX); client.settimeout(10)\n"
+        "try:\n"
+        "    client.connect(sys.argv[2]); client.sendall(b'hello\\n'); answer = client.recv(100)\n"
+        "except OSError as error:\n"
+        "    print(type(error).__name__)\n"
+        "else:\n"
+        "    print(answer.decode().strip().split()[-1] if answer else 'closed')\n"
+    )
+    return (
+        subprocess.run([sys.executable, "-c", program, str(user), str(path)], stdout=subprocess.PIPE, check=True, cwd="/")
+        .stdout.decode()
+        .strip()
+    )
+
+
+def test_it_ends_with_the_gateway(directory: Path) -> None:
+    """A gateway that is killed leaves no runner behind."""
+    with managed(directory) as runner, runner.client() as client:
+        worker = client.ask().pid
+        runner.process.kill()
+        runner.process.wait()
+
+        wait_until(lambda: not alive(runner.pid) and not alive(worker))
+        assert "is gone, so this runner ends" in runner.log()
+        assert not runner.path.exists()
+
+
+def test_it_stops_faster_than_the_gateway_kills(directory: Path) -> None:
+    """Told to stop while a worker stands still, it is gone within the gateway's second."""
+    with managed(directory) as runner, runner.client() as client:
+        worker = client.begin("spin").pid
+        runner.signal(signal.SIGTERM)
+        wait_until(lambda: not alive(runner.pid), within_s=1.0)
+        assert not alive(worker)
+        assert f"managed by the gateway (pid {runner.process.pid})" in runner.log()
+
+
+def test_it_does_not_wait_for_quiet(directory: Path) -> None:
+    """Idle connections do not delay its end."""
+    with managed(directory) as runner, runner.client() as client:
+        client.ask()
+        runner.signal(signal.SIGTERM)
+        wait_until(lambda: not alive(runner.pid), within_s=0.5)
+
+
+@needs_root
+def test_workers_of_another_user(directory: Path) -> None:
+    """Where the gateway's workers run as nobody, the socket is theirs from the start, closed to others, and they are answered."""
+    with managed(directory, user=NOBODY) as runner:
+        status = os.lstat(runner.path)
+        assert (NOBODY, 0o600) == (status.st_uid, stat.S_IMODE(status.st_mode))
+        assert ask_as(NOBODY, runner.path) == "hello"
+        assert ask_as(33, runner.path) == "PermissionError"
+
+
+@needs_root
+def test_workers_that_change_their_user_late(directory: Path) -> None:
+    """A gateway's worker is root for a moment after its fork: its user is found out soon all the same."""
+    with managed(directory, user=NOBODY, delay_s=0.6) as runner:
+        assert os.lstat(runner.path).st_uid == 0
+        wait_until(lambda: os.lstat(runner.path).st_uid == NOBODY)
+        assert ask_as(NOBODY, runner.path) == "hello"
+        assert "the gateway's workers run as nobody, who may connect now" in runner.log()
+
+
+@needs_root
+def test_a_peer_that_is_not_allowed(directory: Path) -> None:
+    """A door that is open by its mode is still closed to those who are not allowed: they get nothing, and the log says who it was."""
+    path = directory / "runner.sock"
+    with echo_runner(path, socket_mode=0o666) as runner:
+        assert ask_as(NOBODY, path) in ("closed", "ConnectionResetError", "BrokenPipeError")
+        runner.wait_for_log("a connection of user nobody (pid ")
+        with runner.client() as client:
+            assert client.ask().line == "hello"
+
+
+@needs_root
+def test_allowed_users(directory: Path) -> None:
+    """Those whom the settings name are answered, and nobody else is."""
+    path = directory / "runner.sock"
+    with echo_runner(path, allow_users=["nobody"]):
+        assert ask_as(NOBODY, path) == "hello"
+        assert ask_as(33, path) in ("PermissionError", "closed", "ConnectionResetError", "BrokenPipeError")
+
+
+def test_a_name_alone_does_not_make_it_managed(directory: Path) -> None:
+    """A runner whose socket bears the pid of a process that is not above it does not end with that."""
+    with (
+        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as stranger,
+        echo_runner(directory / f"apisix-{stranger.pid}.sock") as runner,
+        runner.client() as client,
+    ):
+        before = client.ask().pid
+        stranger.kill()
+        stranger.wait()
+        assert before == client.ask().pid
+        assert "managed" not in runner.log()
+
+
+def test_a_stranger_that_connects_and_says_nothing(directory: Path) -> None:
+    """Connections on which nothing is ever sent keep nobody waiting."""
+    with echo_runner(directory / "runner.sock") as runner:
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(50)]
+        for client in silent:
+            client.connect(str(runner.path))
+        with runner.client() as speaking:
+            assert speaking.ask().line == "hello"
+        for client in silent:
+            client.close()

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two runners and one path: the path leads to a living one at any moment, and who is connected stays connected."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.integration.echo import EchoRunner, HungUp, echo_runner, kill, start, wait_until, wait_until_answering
+
+ROUNDS = int(os.environ.get("TAKEOVER_ROUNDS", "10"))
+"""How often a runner starts while the one before it exits; `TAKEOVER_ROUNDS=100` for the long version."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the runners listen."""
+    return tmp_path / "runner.sock"
+
+
+def test_the_second_takes_over(path: Path) -> None:
+    """The first says so once, serves the connections that it has, accepts no other, and ends with the last of them."""
+    with echo_runner(path) as first, first.client() as old:
+        served_by_first = old.ask().pid
+        with echo_runner(path) as second:
+            second.wait_for_log(f"was taken over from a runner (pid {first.process.pid})")
+            first.wait_for_log("leads to another runner now")
+            with second.client() as new:
+                assert new.ask().pid not in first.workers()
+            assert served_by_first == old.ask().pid
+            old.close()
+
+            assert first.end() == 0
+            assert first.log().count("leads to another runner now") == 1
+            with second.client() as new:
+                assert new.ask().pid in second.workers()
+
+
+def test_what_waits_in_the_backlog_is_served(path: Path) -> None:
+    """Who connected to the first runner before it had accepted is answered by it, although the path is another's by then."""
+    first = start(path)
+    second = None
+    try:
+        wait_until(path.exists)
+        first.signal(signal.SIGSTOP)
+        with first.client() as client:
+            client.send("hello")
+            second = start(path)
+            second.wait_for_log("was taken over from a runner")
+            first.signal(signal.SIGCONT)
+            served_by = client.receive().pid
+        wait_until_answering(second)
+        assert served_by not in second.workers()
+        assert first.end() == 0
+    finally:
+        kill(first)
+        if second is not None:
+            kill(second)
+
+
+def test_a_killed_runner_leaves_no_obstacle(path: Path) -> None:
+    """The file of one that was killed is replaced without a word of warning."""
+    with echo_runner(path) as first:
+        first.signal(signal.SIGKILL)
+        first.end()
+        assert path.exists()
+        with echo_runner(path) as second:
+            assert '"warning"' not in second.log()
+
+
+def test_a_socket_that_somebody_removes_comes_back(path: Path) -> None:
+    """A runner of release 0.2 unlinks the path on its way out, whosever it is: then it is made again, and connections stay."""
+    with echo_runner(path) as runner, runner.client() as old:
+        before = old.ask().pid
+        path.unlink()
+        wait_until_answering(runner)
+        runner.wait_for_log("somebody has removed the socket")
+        assert before == old.ask().pid
+        runner.signal(signal.SIGTERM)
+        assert runner.end() == 0
+        assert not path.exists()
+
+
+def test_one_starts_while_the_other_exits(path: Path) -> None:
+    """As in a reload of the gateway, many times over: at the end of each round, the path leads to the new runner."""
+    runner = start(path)
+    try:
+        wait_until_answering(runner)
+        for round_number in range(ROUNDS):
+            earlier, runner = runner, start(path, shutdown_timeout_s=0.8)
+            # Sometimes the old one leaves before the new one has come, sometimes long after, and mostly at about that time.
+            threading.Timer(0.02 * (round_number % 10), earlier.signal, (signal.SIGTERM,)).start()
+            assert earlier.end() == 0
+            wait_until_answering(runner)
+            with runner.client() as client:
+                wait_until(lambda: len(runner.workers()) == 1)  # noqa: B023  # called in this round only
+                assert client.ask().pid in runner.workers()
+            assert [path.name] == [name for name in os.listdir(path.parent) if not name.startswith("log-")]
+    finally:
+        kill(runner)
+
+
+def test_a_storm_of_starts(path: Path) -> None:
+    """Of eight runners that start at once, one is left that listens, the others end, and nobody who connects is turned away."""
+    runners = [start(path) for _ in range(8)]
+    refused: list[BaseException] = []
+    try:
+        wait_until(path.exists)
+        done = threading.Event()
+
+        def connect() -> None:
+            while not done.is_set():
+                try:
+                    with runners[0].client() as client:
+                        client.ask()
+                except (OSError, HungUp) as error:
+                    refused.append(error)
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        wait_until(lambda: sum(running(runner) for runner in runners) == 1, lambda: "\n".join(runner.log() for runner in runners))
+        done.set()
+        thread.join()
+
+        assert [] == refused
+        (survivor,) = (runner for runner in runners if running(runner))
+        with survivor.client() as client:
+            assert client.ask().pid in survivor.workers()
+        assert {0} == {runner.end() for runner in runners if runner is not survivor}
+    finally:
+        for runner in runners:
+            kill(runner)
+
+
+def running(runner: EchoRunner) -> bool:
+    """Tell whether the supervisor has not ended."""
+    return runner.process.poll() is None
