@@ -104,9 +104,7 @@ class Call:
                 return asked.answers
         elif self._job is not None and self._job.thread_id == threading.get_ident():
             return self._ask_from_thread(questions)
-        raise WrongContext(
-            "this waits for the gateway, which only the hook's own greenlet or thread can do; a coroutine awaits the twin instead"
-        )
+        raise WrongContext("only the hook's own greenlet or thread can do that")
 
     async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """
@@ -116,7 +114,7 @@ class Call:
         """
         loop = asyncio.get_running_loop()
         if loop is not self._runtime.loop:
-            raise WrongContext("this waits for the gateway, which is possible on the worker's own loop only")
+            raise WrongContext("the gateway can be asked on the worker's own loop only")
         self.check()
         answered: asyncio.Future[None] = loop.create_future()
         asked = self._send(questions, lambda _: None if answered.done() else answered.set_result(None))

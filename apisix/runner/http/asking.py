@@ -63,8 +63,8 @@ class Answers:
                 need = f"var({info.name!r})" if isinstance(info, Var) else "the body"
                 name = info.name if isinstance(info, Var) else "body"
                 raise WrongContext(
-                    f"{accessor} would have to wait for the gateway ({error}); in a coroutine write `await {subject}.a{method}`, "
-                    f'or have {need} fetched before the hook with needs = ("{name}",) on the class'
+                    f"{accessor} has to wait for the gateway, and {error}. In a coroutine write `await {subject}.a{method}`, "
+                    f'or have {need} fetched before the hook: needs = ("{name}",) on the class'
                 ) from None
         return self._known[info]
 
