@@ -8,10 +8,8 @@ Of two runners on one path the later one wins, and the path leads to a living on
 import errno
 import fcntl
 import os
-import secrets
 import socket
 import stat
-import string
 import sys
 import time
 from collections.abc import Iterator
@@ -231,9 +229,7 @@ def _bind_free_name(sock: socket.socket, directory: str, name: str) -> str:
 
 
 def _free_name(size: int) -> str:
-    if size < 8:
-        return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(size))
-    return f".{secrets.token_hex(4)}"[:size]
+    return ("." + os.urandom(4).hex())[:size] if size > 4 else os.urandom(2).hex()[:size]
 
 
 def _apply(path: str, access: Access) -> None:

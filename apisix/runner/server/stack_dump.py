@@ -4,7 +4,6 @@
 import faulthandler
 import os
 import signal
-import tempfile
 from typing import Final
 
 DUMP_SIGNAL: Final = signal.SIGUSR1
@@ -19,6 +18,8 @@ class StackDump:
     """
 
     def __init__(self) -> None:
+        import tempfile  # late: it brings much, and the socket is bound before any worker is made
+
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # shared by two processes; closed by each with `close`
 
     def arm(self) -> None:
