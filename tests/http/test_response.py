@@ -244,7 +244,7 @@ def test_copy() -> None:
 async def test_body_in_a_coroutine() -> None:
     """The plain accessors raise in a coroutine, naming the twin, until the body is there."""
     response = a_response(gateway=FakeGateway({RespBody(): b"x"}))
-    with pytest.raises(WrongContext, match=r"response\.read\(\) would have to wait.*`await response\.aread\(\)`"):
+    with pytest.raises(WrongContext, match=r"response\.read\(\) has to wait.*`await response\.aread\(\)`"):
         response.read()
     with pytest.raises(WrongContext, match=r"`await response\.aread\(\)`"):
         _ = response.body
