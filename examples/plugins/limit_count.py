@@ -33,7 +33,7 @@ class LimitCount(Plugin[LimitCountConfig]):
 
     async def setup(self) -> None:
         # The pool belongs to this instance, so to the route and worker. It connects when first used, and again after a failure.
-        self._redis = Redis.from_url(self.config.redis, socket_timeout=1, socket_connect_timeout=1, max_connections=100)
+        self._redis = Redis.from_url(self.config.redis, socket_timeout=1, socket_connect_timeout=1)
 
     async def close(self) -> None:
         await self._redis.aclose()

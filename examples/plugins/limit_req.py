@@ -38,8 +38,9 @@ class LimitReq(Plugin[LimitReqConfig]):
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def on_request(self, request: Request) -> Reply | None:
-        config, now_s = self.config, monotonic()
+        config = self.config
         client = request.remote_addr if config.key == "remote_addr" else request.var(config.key) or ""
+        now_s = monotonic()  # not earlier: other calls run while var() waits
         left, then_s = self._buckets.pop(client, (float(config.burst), now_s))
         left = min(config.burst, left + (now_s - then_s) * config.rate)
         is_allowed = left >= 1

@@ -22,4 +22,4 @@ class Say(Plugin[SayConfig]):
     """Answer every request with one text."""
 
     def on_request(self, request: Request) -> Reply:
-        return Reply(self.config.status, self.config.body, {"x-said-to": request.remote_addr})
+        return Reply(self.config.status, self.config.body)
