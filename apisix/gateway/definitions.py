@@ -8,7 +8,9 @@ What APISIX refuses is refused in its words; what it knows and this gateway does
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from apisix.gateway import proxy_rewrite
 from apisix.gateway.known_plugins import KNOWN_PLUGINS
@@ -16,6 +18,7 @@ from apisix.gateway.routes import Node, Route, Upstream
 from apisix.runner.http.phase import Phase
 
 Definition = Mapping[str, Any]
+Converted = TypeVar("Converted")
 
 # The fields of a route and of an upstream with the type that APISIX wants. Source: APISIX 3.x, the Admin API's manual.
 ROUTE_FIELDS: dict[str, str] = {
@@ -63,6 +66,24 @@ _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"
 _PHASES = frozenset(phase.value for phase in Phase)
 
 
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Weight = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _NodeEntry(msgspec.Struct):
+    host: Text
+    port: Port = 80
+    weight: Weight = 1
+
+
+class _Timeout(msgspec.Struct):
+    connect: Seconds = 60.0
+    send: Seconds = 60.0
+    read: Seconds = 60.0
+
+
 class InvalidDefinition(ValueError):
     """APISIX would refuse this definition; the text is what its admin API would say."""
 
@@ -94,14 +115,14 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
         problems.append(Problem(where, f"upstream scheme {raw['scheme']} is not supported by the development gateway: it talks plain http"))
     if "nodes" not in raw and "service_name" not in raw:
         raise InvalidDefinition("invalid configuration: value should match only one schema, but matches none")
-    timeout = raw.get("timeout", {})
+    timeout = _convert("timeout", raw.get("timeout", {}), _Timeout)
     return Upstream(
         _nodes(raw.get("nodes", {})),
         pass_host=raw.get("pass_host", "pass"),
         upstream_host=raw.get("upstream_host"),
-        connect_timeout_s=float(timeout.get("connect", 60)),
-        send_timeout_s=float(timeout.get("send", 60)),
-        read_timeout_s=float(timeout.get("read", 60)),
+        connect_timeout_s=timeout.connect,
+        send_timeout_s=timeout.send,
+        read_timeout_s=timeout.read,
     )
 
 
@@ -119,22 +140,20 @@ def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str
             "invalid configuration: value should match only one schema, but matches " + ("both" if "uri" in raw else "none")
         )
     problems.extend(_unsupported(where, [name for name in _UNSUPPORTED_IN_ROUTE if raw.get(name)]))
-    for method in raw.get("methods", ()):
-        if method not in _METHODS:
-            raise InvalidDefinition(
-                'invalid configuration: property "methods" validation failed: failed to validate item 1: matches none of the enum values'
-            )
+    lists = {name: _convert(name, raw[name], list[Text]) for name in ("uris", "hosts", "methods", "remote_addrs") if name in raw}
+    if not _METHODS.issuperset(lists.get("methods", ())):
+        raise InvalidDefinition('invalid configuration: property "methods" validation failed: matches none of the enum values')
     plugins = raw.get("plugins", {})
     _check_plugins(plugins, where, problems)
     return Route(
         id=str(raw["id"]),
-        uris=tuple(raw.get("uris", [raw.get("uri")])),
-        methods=frozenset(raw.get("methods", ())),
-        hosts=tuple(raw.get("hosts", [raw["host"]] if "host" in raw else [])),
-        remote_addrs=_networks(raw.get("remote_addrs", [raw["remote_addr"]] if "remote_addr" in raw else [])),
+        uris=tuple(lists["uris"] if "uris" in lists else [raw["uri"]]),
+        methods=frozenset(lists.get("methods", ())),
+        hosts=tuple(lists.get("hosts", [raw["host"]] if "host" in raw else [])),
+        remote_addrs=_networks(lists.get("remote_addrs", [raw["remote_addr"]] if "remote_addr" in raw else [])),
         priority=raw.get("priority", 0),
         name=raw.get("name"),
-        plugins=plugins,
+        plugins={name: conf for name, conf in plugins.items() if not conf.get("_meta", {}).get("disable")},
         upstream=_upstream_of(raw, upstreams, where, problems),
         version=version,
     )
@@ -177,6 +196,7 @@ def _check_plugins(plugins: Definition, where: str, problems: list[Problem]) -> 
             raise InvalidDefinition(f"unknown plugin [{name}]")
         if not isinstance(conf, dict):
             raise InvalidDefinition(f"invalid plugin conf {conf!r} for plugin [{name}]")
+        problems.extend(_check_meta(name, conf.get("_meta", {}), where))
         if name in _PHASES:
             _check_ext_plugin(name, conf)
         elif name == proxy_rewrite.NAME:
@@ -186,9 +206,18 @@ def _check_plugins(plugins: Definition, where: str, problems: list[Problem]) -> 
             problems.append(Problem(where, f"plugin {name} does not run in the development gateway: requests pass as if it were not there"))
 
 
+def _check_meta(name: str, meta: object, where: str) -> list[Problem]:
+    if not isinstance(meta, dict):
+        raise InvalidDefinition(f"failed to check the configuration of plugin {name} err: _meta has to be an object")
+    return _unsupported(where, [f"_meta.{field} of {name}" for field in sorted(set(meta) - {"disable"})])
+
+
 def _check_ext_plugin(name: str, plugin: Definition) -> None:
     def fail(reason: str) -> None:
         raise InvalidDefinition(f"failed to check the configuration of plugin {name} err: {reason}")
+
+    if not isinstance(plugin.get("allow_degradation", False), bool):
+        fail('property "allow_degradation" validation failed: wrong type: expected boolean')
 
     conf = plugin.get("conf", [{"name": "none", "value": ""}])
     if not isinstance(conf, list):
@@ -209,17 +238,27 @@ def _check_ext_plugin(name: str, plugin: Definition) -> None:
             fail(f'{item}property "name" validation failed: string too {expected}')
 
 
-def _nodes(raw: Mapping[str, int] | list[Definition]) -> list[Node]:
+def _nodes(raw: object) -> list[Node]:
     if isinstance(raw, list):
-        return [Node(node["host"], int(node.get("port", 80)), int(node.get("weight", 1))) for node in raw]
-    return [_node(address, weight) for address, weight in raw.items()]
+        return [Node(node.host, node.port, node.weight) for node in _convert("nodes", raw, list[_NodeEntry])]
+    return [_node(address, weight) for address, weight in _convert("nodes", raw, dict[Text, Weight]).items()]
 
 
 def _node(address: str, weight: int) -> Node:
     host, mark, port = address.rpartition(":")
     if not mark or port.endswith("]"):
         return Node(address.strip("[]"), 80, weight)
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidDefinition(f'invalid configuration: property "nodes" validation failed: {address!r} has no valid port')
     return Node(host.strip("[]"), int(port), weight)
+
+
+def _convert(name: str, value: object, kind: type[Converted]) -> Converted:
+    """Check what is inside of a field. Here the words after "failed:" are ours, they say where and what."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidDefinition(f'invalid configuration: property "{name}" validation failed: {error}') from error
 
 
 def _networks(addresses: list[str]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -40,19 +40,27 @@ async def _echo(request: web.BaseRequest) -> web.StreamResponse:
     body = await request.content.read()
     headers: dict[str, list[str]] = {}
     for name, value in request.raw_headers:
-        headers.setdefault(uris.decode(name), []).append(uris.decode(value))
+        headers.setdefault(_shown(name), []).append(_shown(value))
     shown = {
         "method": request.method,
-        "path": path,
-        "args": {name: _plain([value or "" for value in values]) for name, values in uris.parse_args(query or "").items()},
+        "path": _shown(uris.encode(path)),
+        "args": {
+            _shown(uris.encode(name)): _plain([_shown(uris.encode(value or "")) for value in values])
+            for name, values in uris.parse_args(query or "").items()
+        },
         "headers": {name: _plain(values) for name, values in headers.items()},
-        "body": body.decode(errors="replace"),
+        "body": _shown(body),
         "body_bytes": len(body),
         "origin": request.remote,
-        "url": f"http://{request.headers.get('Host', '')}{request.raw_path}",
+        "url": f"http://{request.host}{_shown(uris.encode(request.raw_path))}",
     }
     text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-    return web.Response(body=text.encode(errors="backslashreplace"), content_type="application/json")
+    return web.Response(body=text.encode(), content_type="application/json")
+
+
+def _shown(octets: bytes) -> str:
+    """Return bytes as text; what is no UTF-8 as `\\xff`, for JSON has no other way."""
+    return octets.decode(errors="backslashreplace")
 
 
 def _plain(values: list[str]) -> str | list[str]:

@@ -73,7 +73,11 @@ class HttpServer:
             exchange = await self._exchange(request)
         except uris.BadTarget:
             return RawResponse(page_answer(None, 400), self._product)
-        answer, report = await self._gateway.answer(exchange)
+        try:
+            answer, report = await self._gateway.answer(exchange)
+        except Exception:
+            logger.exception("%s %s: a defect of the development gateway itself", exchange.method, exchange.target)
+            return RawResponse(page_answer(None, 500), self._product)
         return RawResponse(answer, self._product, lambda: self._finish(exchange, report))
 
     def _finish(self, exchange: Exchange, report: RequestReport) -> None:

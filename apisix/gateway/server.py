@@ -98,7 +98,11 @@ class Gateway:
         _set_upstream_host(exchange, route.upstream, node)
 
         if Phase.POST_RESP in route.plugins:
-            response = await self._send(exchange, route.upstream, report, _headers_by_fetcher(exchange))
+            try:
+                response = await self._send(exchange, route.upstream, report, _headers_by_fetcher(exchange))
+            except UpstreamFailed as error:
+                # The plugin that fetches answers 502 to any failure, a time-out too.
+                raise UpstreamFailed(502, str(error)) from error
             conf = route.plugins[Phase.POST_RESP]
             shown = await self._plugins.on_response(exchange, response, conf, _phase_report(exchange, Phase.POST_RESP, report))
             if shown is not None:

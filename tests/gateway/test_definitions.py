@@ -34,6 +34,16 @@ def problems_of(**route: Any) -> list[str]:
         ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"conf": [{"name": "a", "value": {}}]}}}, "expected string, got table"),
         ({"uri": "/a", "upstream_id": 9}, r"failed to fetch upstream info by upstream id \[9\], response code: 404"),
         ({"uri": "/a", "upstream": {"type": "roundrobin"}}, "value should match only one schema, but matches none"),
+        ({"uris": ["/a", 5]}, r'property "uris" validation failed: Expected `str`, got `int` - at `\$\[1\]`'),
+        ({"uri": "/a", "upstream": {"nodes": {"a:1": "x"}}}, 'property "nodes" validation failed: Expected `int`, got `str`'),
+        ({"uri": "/a", "upstream": {"nodes": {"a:x": 1}}}, "property \"nodes\" validation failed: 'a:x' has no valid port"),
+        ({"uri": "/a", "upstream": {"nodes": [{"port": 1}]}}, 'property "nodes" validation failed: Object missing required field `host`'),
+        ({"uri": "/a", "upstream": {"nodes": {"a:1": 1}, "timeout": {"read": 0}}}, 'property "timeout" validation failed'),
+        ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"allow_degradation": 1}}}, "expected boolean"),
+        ({"uri": "/a", "plugins": {"cors": 1}}, "invalid plugin conf 1"),
+        ({"uri": "/a", "plugins": {"cors": {"_meta": 1}}}, "_meta has to be an object"),
+        ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"conf": 1}}}, "expected array, got number"),
+        ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"conf": [1]}}}, "expected object, got number"),
         ({"uri": "/a", "remote_addr": "x"}, 'property "remote_addrs" validation failed'),
     ],
 )
@@ -50,6 +60,7 @@ def test_refused(route: dict[str, Any], reason: str) -> None:
         ({"service_id": "1"}, "service_id is not supported"),
         ({"plugins": {"limit-count": {}}}, "plugin limit-count does not run in the development gateway"),
         ({"plugins": {"proxy-rewrite": {"regex_uri": ["a", "b"]}}}, "regex_uri of proxy-rewrite is not supported"),
+        ({"plugins": {"ext-plugin-pre-req": {"_meta": {"priority": 1}}}}, "_meta.priority of ext-plugin-pre-req is not supported"),
         ({"upstream": {**UPSTREAM, "type": "chash"}}, "upstream type chash is not supported"),
         ({"upstream": {**UPSTREAM, "scheme": "https"}}, "upstream scheme https is not supported"),
         ({"upstream": {**UPSTREAM, "checks": {}}}, "checks of the upstream is not supported"),
@@ -82,3 +93,17 @@ def test_nothing_to_say() -> None:
 def test_nodes(nodes: Any, node: Node) -> None:
     """Nodes are a mapping of addresses to weights, or a list of mappings."""
     assert [node] == build_upstream({"nodes": nodes}, "upstream 1", []).nodes
+
+
+def test_disabled_plugin() -> None:
+    """A plugin that `_meta` disables does not run."""
+    plugins = {"ext-plugin-pre-req": {"_meta": {"disable": True}}, "ext-plugin-post-req": {"_meta": {"disable": False}}}
+
+    assert ["ext-plugin-post-req"] == list(build_route({"id": "1", "uri": "/a", "plugins": plugins}, {}, "1", []).plugins)
+
+
+def test_timeouts() -> None:
+    """Time-outs of an upstream are in seconds."""
+    upstream = build_upstream({**UPSTREAM, "timeout": {"connect": 1, "read": 0.5}}, "upstream 1", [])
+
+    assert (1.0, 60.0, 0.5) == (upstream.connect_timeout_s, upstream.send_timeout_s, upstream.read_timeout_s)

@@ -163,6 +163,43 @@ async def test_upstream_garbage(tmp_path: Path, answer: bytes) -> None:
         assert 502 == (await house.request("GET", "/a")).status
 
 
+@pytest.mark.parametrize(("plugins", "status"), [({}, 504), ({"ext-plugin-post-resp": {}}, 502)], ids=["proxied", "fetched"])
+async def test_upstream_silent(tmp_path: Path, plugins: dict[str, Any], status: int) -> None:
+    """An upstream that does not answer in time: 504; where ext-plugin-post-resp fetches the response, 502."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with House(tmp_path) as house, await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        upstream = {"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}, "timeout": {"read": 0.05}}
+        house.route(upstream=upstream, plugins=plugins)
+        assert status == (await house.request("GET", "/a")).status
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: t\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde and more",
+        b"HTTP/1.0 200 OK\r\n\r\nabcde",
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde",
+    ],
+    ids=["chunked", "length", "until the end", "after a provisional one"],
+)
+async def test_upstream_framing(tmp_path: Path, response: bytes) -> None:
+    """However the upstream says where its body ends, the client gets that body."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response)
+        writer.close()
+
+    async with House(tmp_path) as house, await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        assert b"abcde" == (await house.request("GET", "/a")).body
+
+
 async def test_upstream_breaks_off(tmp_path: Path) -> None:
     """An upstream that ends in the middle of its body: the client's connection ends there, too."""
 
