@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from apisix.runner.server.channel import Channel
@@ -42,9 +43,10 @@ def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body
 
 
 def _fork(in_child: Callable[[], NoReturn]) -> int:
-    # What is buffered would be written by both.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):  # what is buffered would be written by both
+        if stream is not None:  # type: ignore[redundant-expr]  # a daemon can be started without
+            with suppress(OSError, ValueError):
+                stream.flush()
     # A signal between the fork and the child's own handlers would be noted as one for the supervisor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:

@@ -52,14 +52,13 @@ def run(settings: Settings, service: Service | None = None) -> int:
     Args: service: what the workers do, plugins unless told otherwise.
     Returns: the exit status: 0 after a stop, 2 where the settings can't be met, 1 where no worker can work.
     """
-    # Before the handlers there is nothing to clean up, and before the socket nothing that takes long.
-    reactor = Reactor()
+    reactor = Reactor()  # its handlers first: from here on, a signal ends us with what we have made
     try:
         supervisor = Supervisor(reactor, settings, service or PluginService(settings))
+        return supervisor.run()
     except SettingsError as error:
         print(f"apisix-runner: {error}", file=sys.stderr)
         return 2
-    return supervisor.run()
 
 
 class Supervisor:
@@ -89,10 +88,12 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop. Returns: the exit status."""
-        from apisix.runner import logs  # late, like all that takes long: the socket is bound by now
-
-        logs.configure(self._settings)
-        self._prepare()
+        try:
+            self._prepare()
+        except BaseException:
+            if self._listener is not None:
+                self._listener.unlink()
+            raise
         if not self._stopping:  # told so meanwhile
             self._crew.start()
             Checkup(self._reactor, self._settings, self._crew)
@@ -103,6 +104,9 @@ class Supervisor:
     # Start
 
     def _prepare(self) -> None:
+        from apisix.runner import logs  # late, like all that takes long: the socket is bound by now
+
+        logs.configure(self._settings)
         _raise_descriptor_limit()
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
