@@ -17,16 +17,24 @@ def main():  # type: () -> int
     """
     Run the command line.
 
-    `start` does not go through click, whose import would stand between the exec and the socket; anything that its short
-    reading of the arguments does not understand, does.
+    `start` does not go through click, whose import would stand between the exec and the socket, and `health` does not, which
+    is started every few seconds; anything that their short reading of the arguments does not understand, does.
 
     Returns: the exit status.
     """
-    from apisix.cli.start import read_arguments, start
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["start"]:
+        from apisix.cli.start import read_arguments, start
 
-    flags = read_arguments(sys.argv[1:])
-    if flags is not None:
-        return start(flags)
+        flags = read_arguments(arguments)
+        if flags is not None:
+            return start(flags)
+    elif arguments[:1] == ["health"]:
+        from apisix.cli import health
+
+        flags = health.read_arguments(arguments)
+        if flags is not None:
+            return health.health(flags)
     from apisix.cli.commands import commands
 
     commands.main(prog_name="apisix-runner")

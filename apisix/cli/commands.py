@@ -14,6 +14,7 @@ COMMANDS = {
     "dev": ("apisix.cli.dev:dev", "Try plugins without a gateway: serve HTTP, and show what they do."),
     "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes may name."),
     "schema": ("apisix.cli.plugins:schema", "Show the JSON Schema of a plugin's configuration."),
+    "health": ("apisix.cli.commands:health", "Ask a running runner whether it answers; for HEALTHCHECK."),
     "check": ("apisix.cli.check:check", "Load the plugins, and validate the routes that use them."),
 }
 """Where each command is, as module:attribute, and what it does."""
@@ -59,5 +60,16 @@ def commands() -> None:
 def start(**flags: object) -> None:
     """See the table."""
     from apisix.cli.start import start as run
+
+    sys.exit(run(flags))
+
+
+@click.command(help=COMMANDS["health"][1])
+@setting_flags(["socket_file"])
+@click.option("--timeout", "timeout_s", metavar="SECONDS", default="5", show_default=True, help="How long to wait for the answers.")
+@click.option("--json", "as_json", is_flag=True, help="For tools.")
+def health(**flags: object) -> None:
+    """See the table."""
+    from apisix.cli.health import health as run
 
     sys.exit(run(flags))

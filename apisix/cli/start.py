@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from apisix.cli.arguments import Flag, read_flags
 from apisix.runner.errors import SettingsError
 from apisix.runner.setting_kinds import SWITCH
 from apisix.runner.settings import SETTINGS, Settings, default_config_file, load
@@ -21,31 +22,8 @@ def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
     """
     if not arguments or arguments[0] != "start":
         return None
-    rows = {row.flag: row for row in SETTINGS if row.flag}
-    flags: dict[str, object] = {}
-    rest = iter(arguments[1:])
-    for argument in rest:
-        flag, has_value, value = argument.partition("=")
-        row = rows.get(flag)
-        if row is None and flag != "--config":
-            return None
-        if row is not None and row.kind is SWITCH:
-            if has_value:
-                return None
-            flags[row.name] = True
-            continue
-        if not has_value:
-            value = next(rest, "")
-        if not value or (value.startswith("-") and not has_value):
-            return None
-        if row is None:
-            flags["config"] = value
-        elif row.kind.separator is not None:
-            earlier = flags.get(row.name, ())
-            flags[row.name] = (*earlier, value) if isinstance(earlier, tuple) else (value,)
-        else:
-            flags[row.name] = value
-    return flags
+    known = {row.flag: Flag(row.name, row.kind is SWITCH, row.kind.separator is not None) for row in SETTINGS if row.flag}
+    return read_flags(arguments[1:], {**known, "--config": Flag("config")})
 
 
 def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:

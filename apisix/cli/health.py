@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`apisix-runner health`: does the runner answer?
+
+Made for a container's HEALTHCHECK, which starts it again and again: what takes long to import is imported where it is needed.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from apisix.cli.arguments import Flag, read_flags
+from apisix.cli.probe import ask
+from apisix.runner.errors import SettingsError
+
+TIMEOUT_S: Final = "5"
+"""How long to wait for the answers, unless told otherwise, in seconds."""
+UNHEALTHY: Final = 1
+"""The status of everything that is not health: to Docker, 2 means nothing."""
+SOCKET_VARIABLES: Final = ("APISIX_RUNNER_SOCKET_FILE", "APISIX_LISTEN_ADDRESS")
+"""As in the table of settings, whose import takes as long as all the rest."""
+
+_FLAGS: Final = {
+    "--config": Flag("config"),
+    "--socket": Flag("socket_file"),
+    "--timeout": Flag("timeout_s"),
+    "--json": Flag("as_json", is_switch=True),
+}
+
+
+def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
+    """Read the arguments of `health` where they are plain. Returns: None where click should have a look."""
+    if not arguments or arguments[0] != "health":
+        return None
+    return read_flags(arguments[1:], _FLAGS)
+
+
+def health(flags: Mapping[str, object]) -> int:
+    """Ask, print a line, and return the exit status: 0 where the runner answers, 1 where it does not."""
+    as_json = bool(flags.get("as_json"))
+    try:
+        timeout_s = _timeout_s(str(flags.get("timeout_s") or TIMEOUT_S))
+        path = socket_path(flags, os.environ)
+    except SettingsError as error:
+        _print(is_healthy=False, sentence=str(error), fields={}, as_json=as_json)
+        return UNHEALTHY
+    answer = ask(path, timeout_s)
+    _print(
+        is_healthy=answer.is_healthy, sentence=answer.sentence, fields={"socket": path, "took_s": round(answer.took_s, 6)}, as_json=as_json
+    )
+    return 0 if answer.is_healthy else UNHEALTHY
+
+
+def socket_path(flags: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    """
+    Return where the runner listens that was started with these flags and this environment.
+
+    Raises: SettingsError: a setting is wrong.
+    """
+    if flags.get("socket_file"):
+        return os.path.abspath(str(flags["socket_file"]).removeprefix("unix:"))
+    given = next(filter(None, map(environ.get, SOCKET_VARIABLES)), "").removeprefix("unix:")
+    if os.path.isabs(given):
+        return given
+    from apisix.cli.start import gather
+
+    return gather(flags, environ).socket_file
+
+
+def _timeout_s(text: str) -> float:
+    try:
+        timeout_s = float(text)
+    except ValueError:
+        timeout_s = 0.0
+    if not 0 < timeout_s < 1e6:
+        raise SettingsError(f"--timeout is {text!r}, but must be a number of seconds above 0")
+    return timeout_s
+
+
+def _print(*, is_healthy: bool, sentence: str, fields: Mapping[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"ok": is_healthy, "message": sentence, **fields}))
+    else:
+        print(f"{'healthy' if is_healthy else 'unhealthy'}: {sentence}")

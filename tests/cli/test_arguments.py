@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that are read without click, and those that are left to it."""
+
+import pytest
+
+from apisix.cli.arguments import Flag, read_flags
+
+KNOWN = {"--name": Flag("name"), "--all": Flag("all", is_switch=True), "--dir": Flag("dirs", is_list=True)}
+
+
+def test_plain_flags() -> None:
+    """Values stand behind a space or an equals sign, switches alone, lists several times; the last of the others rules."""
+    arguments = ["--name", "a", "--dir=x", "--all", "--dir", "y", "--name=-b"]
+
+    assert {"name": "-b", "dirs": ("x", "y"), "all": True} == read_flags(arguments, KNOWN)
+    assert {} == read_flags([], KNOWN)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["file"], ["--name"], ["--name="], ["--name", "--all"], ["--all=yes"], ["--nam", "a"]])
+def test_anything_else_is_left_to_click(arguments: list[str]) -> None:
+    """Help, mistakes, abbreviations and other arguments are answered with None."""
+    assert None is read_flags(arguments, KNOWN)
