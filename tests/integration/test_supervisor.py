@@ -436,6 +436,28 @@ def test_connections_wait_for_the_first_worker(path: Path) -> None:
         kill(runner)
 
 
+def test_a_signal_that_comes_early(path: Path) -> None:
+    """Told to stop while it is still starting, the runner leaves no socket and no process."""
+    for _ in range(3):
+        runner = start(path)
+        try:
+            wait_until(path.exists)
+            runner.signal(signal.SIGTERM)
+            assert runner.end() == 0
+            assert not path.exists()
+        finally:
+            kill(runner)
+
+
+def test_a_log_that_can_not_be_written(path: Path) -> None:
+    """What is found out after the socket was made ends the start too, and takes the socket with it."""
+    runner = start(path, log_file=str(path.parent / "none" / "log"))
+    assert runner.end() == 2
+    assert "apisix-runner: " in runner.log()
+    assert "Traceback" not in runner.log()
+    assert not path.exists()
+
+
 def test_the_supervisor_has_no_thread(path: Path) -> None:
     """One thread, so that it can fork at any moment, and none of the workers' descriptors is another's."""
     with echo_runner(path, workers=3) as runner:

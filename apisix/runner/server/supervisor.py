@@ -52,10 +52,8 @@ def run(settings: Settings, service: Service | None = None) -> int:
     Args: service: what the workers do, plugins unless told otherwise.
     Returns: the exit status: 0 after a stop, 2 where the settings can't be met, 1 where no worker can work.
     """
-    reactor = Reactor()  # its handlers first: from here on, a signal ends us with what we have made
     try:
-        supervisor = Supervisor(reactor, settings, service or PluginService(settings))
-        return supervisor.run()
+        return Supervisor(Reactor(), settings, service or PluginService(settings)).run()
     except SettingsError as error:
         print(f"apisix-runner: {error}", file=sys.stderr)
         return 2
@@ -68,14 +66,14 @@ class Supervisor:
         self._reactor = reactor
         self._settings = settings
         self._service = service
-        self._early_signals: list[int] = []
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            reactor.on_signal(signum, partial(self._early_signals.append, signum))
+        # Noted from now on, handled once the loop turns: what comes before that is not lost, and does not kill us half-way.
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            reactor.on_signal(signum, partial(self._told_to_stop, signum))
+        reactor.on_signal(signal.SIGHUP, lambda: self._crew.reload("SIGHUP"))
         self._gateway_pid = managed.gateway_pid(settings.socket_file)
         self._gateway_users = self._find_gateway_users()
         self._access = access_for(settings, self._gateway_users)
-        self._listener: Listener | None = None
-        self._listener = Listener.bind(settings.socket_file, self._access)
+        self._listener: Listener | None = Listener.bind(settings.socket_file, self._access)
         self._accepting = False
         self._displaced = False
         self._stopping = False
@@ -94,9 +92,8 @@ class Supervisor:
             if self._listener is not None:
                 self._listener.unlink()
             raise
-        if not self._stopping:  # told so meanwhile
-            self._crew.start()
-            Checkup(self._reactor, self._settings, self._crew)
+        self._crew.start()
+        Checkup(self._reactor, self._settings, self._crew)
         self._reactor.run(until=self._is_done)
         self._finish()
         return 1 if self._crew.failure else 0
@@ -110,9 +107,6 @@ class Supervisor:
         _raise_descriptor_limit()
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            self._reactor.on_signal(signum, partial(self._told_to_stop, signum))
-        self._reactor.on_signal(signal.SIGHUP, lambda: self._crew.reload("SIGHUP"))
         self._crew.on_fork = self._forget
         self._reactor.call_every(LOOK_S, self._look_at_socket)
         if self._settings.reload:
@@ -121,9 +115,6 @@ class Supervisor:
             self._reactor.call_every(LOOK_S, self._look_at_files)
         if self._gateway_pid is not None:
             self._follow_gateway(self._gateway_pid)
-        for early in self._early_signals:
-            if early != signal.SIGHUP:
-                self._told_to_stop(early)
         # What is there now is never written to by the garbage collector again, so the workers go on sharing it.
         gc.collect()
         gc.freeze()
