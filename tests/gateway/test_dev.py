@@ -19,6 +19,7 @@ import pytest
 
 from apisix.gateway.admin import DEFAULT_KEY
 from apisix.gateway.dev import run
+from tests.runner_process import running
 
 TIMEOUT_S = 20.0
 
@@ -59,7 +60,7 @@ class Dev:
         welcome = self.event("notice")["text"]
         self.gateway = re.findall(r"gateway +(\S+)", welcome)[0]
         self.upstream_port = int(re.findall(r"upstream +http://127\.0\.0\.1:(\d+)", welcome)[0])
-        self.runner_pid = self._runner()
+        self.runner_pid = self._runner() if "--runner-socket" not in arguments else 0
 
     def __enter__(self) -> Self:
         return self
@@ -204,6 +205,18 @@ def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
         assert "settings.yaml: settings read again" == dev.event("notice")["text"]
         assert 201 == dev.get("/get")[0]
         assert dev.runner_pid != dev._runner()
+
+
+def test_runner_started_elsewhere(tmp_path: Path) -> None:
+    """With --runner-socket no runner is started; what the gateway saw of a call is told instead of the plugins' reports."""
+    with running() as runner, Dev(tmp_path, "--runner-socket", f"unix:{runner.path}") as dev:
+        dev.put_route("stop")
+        assert 201 == dev.get("/get")[0]
+        (phase,) = dev.event("request", target="/get")["phases"]
+        assert ([], ["stopped with 201"]) == (phase["effects"], phase["changes"])
+        dev.process.terminate()
+        assert 0 == dev.process.wait(TIMEOUT_S)
+        assert runner.process.poll() is None
 
 
 @pytest.mark.parametrize(
