@@ -89,6 +89,11 @@ class Setup:
             self._task = None
 
 
+def log_close_failure(name: str, error: BaseException) -> None:
+    """Say which plugin failed to close, and why."""
+    logger.error("plugin %s failed to close", name, exc_info=error)
+
+
 class PreparedChain:
     """
     A chain with what its calls share.
@@ -121,6 +126,7 @@ class Chains:
         setup_timeout_s: how long a plugin's `setup` may take, in seconds.
         clock: a monotonic time in seconds, the loop's.
         spawn: starts a coroutine in the background: the `close` of plugins that are no longer used.
+        close_failed: told the name of a plugin whose `close` raises, and what.
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class Chains:
         setup_timeout_s: float,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[object, object, None]], object],
+        close_failed: Callable[[str, BaseException], None] = log_close_failure,
     ) -> None:
         self._registry = registry
         self._lookup = lookup
@@ -141,6 +148,7 @@ class Chains:
         self._setup_timeout_s = setup_timeout_s
         self._clock = clock
         self._spawn = spawn
+        self._close_failed = close_failed
         self._chains: OrderedDict[tuple[int, bool], PreparedChain] = OrderedDict()
 
     def __len__(self) -> int:
@@ -174,11 +182,15 @@ class Chains:
         if prepared.evicted and not prepared.users:
             self._close(prepared)
 
+    def closable(self) -> list[str]:
+        """Return the names of the plugins whose `close` would be awaited now."""
+        return [name for prepared in self._chains.values() for name, _ in _closers(prepared)]
+
     async def close(self) -> None:
         """Close all plugins, for the end of the worker."""
         chains = list(self._chains.values())
         self._chains.clear()
-        await asyncio.gather(*(close_plugins(prepared) for prepared in chains))
+        await asyncio.gather(*(close_plugins(prepared, self._close_failed) for prepared in chains))
 
     def _build(self, key: tuple[int, bool]) -> PreparedChain:
         token, response = key
@@ -201,15 +213,17 @@ class Chains:
 
     def _close(self, prepared: PreparedChain) -> None:
         if any(link.close is not None for link in prepared.chain.links):
-            self._spawn(close_plugins(prepared))
+            self._spawn(close_plugins(prepared, self._close_failed))
 
 
-async def close_plugins(prepared: PreparedChain) -> None:
-    """Await the `close` of each plugin of a chain that was set up, or needs no setup; failures are logged."""
-    for link, setup in prepared.steps:
-        if link.close is None or (setup is not None and not setup.done):
-            continue
+async def close_plugins(prepared: PreparedChain, failed: Callable[[str, BaseException], None] = log_close_failure) -> None:
+    """Await the `close` of each plugin of a chain that was set up, or needs no setup; `failed` is told of those that raise."""
+    for name, close in _closers(prepared):
         try:
-            await link.close()
-        except BaseException:  # an author's close may raise anything, and the others must be closed all the same
-            logger.exception("plugin %s failed to close", link.name)
+            await close()
+        except BaseException as error:  # an author's close may raise anything, and the others must be closed all the same
+            failed(name, error)
+
+
+def _closers(prepared: PreparedChain) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+    return [(link.name, link.close) for link, setup in prepared.steps if link.close is not None and (setup is None or setup.done)]

@@ -68,12 +68,13 @@ def changes(before: Request | Response, after: Request | Response) -> Iterable[s
 
 def describe_error(error: BaseException) -> str:
     """Return what was raised in the first line, and below it the frames that are not the runner's own, the innermost last."""
-    frames = [frame for frame in traceback.extract_tb(_past_runner(error.__traceback__)) if not frame.filename.startswith(_OURS)]
+    frames = [frame for frame in traceback.extract_tb(past_runner(error.__traceback__)) if not frame.filename.startswith(_OURS)]
     lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
     return "\n".join(["".join(traceback.format_exception_only(error)).strip(), *lines])
 
 
-def _past_runner(trace: TracebackType | None) -> TracebackType | None:
+def past_runner(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out the runner's own frames at the beginning of a traceback, so that it begins in the plugin."""
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
     return trace

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Test plugins without any gateway.
+
+`Client` runs a plugin's hooks in this process, through the runner's own codec, registry, chain and engine, and shows what the
+client and the upstream would see. A pytest plugin comes with the package: its fixture is named `client`.
+
+What stands here is loaded when it is first used: pytest imports this package at each start, also where no test needs it.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apisix.runner.call.effects import Effect
+    from apisix.runner.errors import ChainRefused, DeadlineExceeded
+    from apisix.testing.client import Client
+    from apisix.testing.result import ClientResponse, Result, UpstreamRequest
+
+__all__ = ["ChainRefused", "Client", "ClientResponse", "DeadlineExceeded", "Effect", "Result", "UpstreamRequest"]
+
+_homes = {
+    "ChainRefused": "apisix.runner.errors",
+    "Client": "apisix.testing.client",
+    "ClientResponse": "apisix.testing.result",
+    "DeadlineExceeded": "apisix.runner.errors",
+    "Effect": "apisix.runner.call.effects",
+    "Result": "apisix.testing.result",
+    "UpstreamRequest": "apisix.testing.result",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _homes.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

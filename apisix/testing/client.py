@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The test client: what a gateway does with a request or a response, as a function call."""
+
+import asyncio
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, Unpack
+
+import uvloop
+
+from apisix.runner.call.effects import past_runner
+from apisix.runner.errors import RunnerError
+from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.plugin_type import PluginType, Problem
+from apisix.runner.plugin.registry import Registry
+from apisix.testing.engine import Engine, Limits, Outcome
+from apisix.testing.entries import Offers, PluginEntry
+from apisix.testing.gateway_view import result_of
+from apisix.testing.options import RequestOptions, RespondOptions
+from apisix.testing.result import Result
+from apisix.testing.sent import HeadersLike, SentRequest, SentResponse, make_request, make_response
+from apisix.testing.verbs import Verbs
+
+DEFAULT_TIMEOUT_S: Final = 10.0
+"""How long a call may wait, in seconds. In production it is 50; a test should not hang so long."""
+
+REQUEST_PHASES: Final = (Phase.PRE_REQ, Phase.POST_REQ)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that is ready to run, and what the test wants to have of it."""
+
+    sent: SentRequest | SentResponse
+    phase: Phase
+    key: str
+    conf: tuple[tuple[str, str], ...]
+    offered: dict[str, PluginType]
+    raise_errors: bool
+    allow_degradation: bool
+
+
+class Client(Verbs):
+    """
+    Send requests and responses through plugins, and see what the client and the upstream would see.
+
+    Everything is the runner's own: codec, registry, chain and engine; only the sockets are missing. One instance of a plugin
+    serves all calls of a client that have the same configuration and key. `setup` and `close` run, so close the client after
+    use, or use it as a context manager, plain or async.
+
+    In a plain test the calls run on a loop that belongs to the client. In an async test use the twins that begin with `a`:
+    they run on the test's own loop, and `aclose` belongs to them.
+
+    Args:
+        directories: of plugin files.
+        modules: names of modules on the path, as `package.module`.
+        registry: what is loaded already, instead of directories and modules.
+        raise_errors: whether what a plugin raises comes through, or the gateway's view is returned: a 503.
+        allow_degradation: as in a route: whether a call goes on after an error.
+        on_error: as in the settings: "refuse", "pass" or "degrade".
+        plugin_timeout_s: how long a call may wait, in seconds.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[str | Path] = (),
+        *,
+        modules: Sequence[str] = (),
+        registry: Registry | None = None,
+        raise_errors: bool = True,
+        allow_degradation: bool = False,
+        on_error: str = "refuse",
+        plugin_timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._registry = Registry.load(directories, modules) if registry is None else registry
+        self._raise_errors = raise_errors
+        self._allow_degradation = allow_degradation
+        self._limits = Limits(plugin_timeout_s, on_error)
+        self._offers = Offers()
+        self._runner: asyncio.Runner | None = None
+        self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    def plugin(self, name: str) -> type:
+        """
+        Return the class that a route means by a name, to look at it or to patch what stands beside it in its module.
+
+        Raises: LookupError: there is none, or it could not be loaded.
+        """
+        found = self._registry.get(name)
+        if isinstance(found, PluginType):
+            return found.cls
+        near = self._registry.suggest(name)
+        reason = f"plugin {name} could not be loaded: {found}" if isinstance(found, Problem) else f"there is no plugin {name}"
+        raise LookupError(reason + (f"; did you mean {near}?" if near and found is None else ""))
+
+    def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Result:
+        """
+        Send a client's request through plugins.
+
+        Args:
+            method: any that the protocol knows.
+            url: a path, which may hold a query, or a whole URL; percent-encoded, as in a request line.
+            plugins: the chain, in order. Each is a name; a pair of name and configuration, of which a str is taken as it is and
+                anything else becomes JSON; what `KeyAuth.configured(...)` returns; a class; a pair of class and configuration.
+            params: arguments after those of the URL. A list has several values, None has no value (`?flag`).
+            headers: of the request. A host is there anyway, and for a body its length and type.
+            body, json, form: the body, in one of three ways.
+            vars: what the gateway answers when a plugin asks for a variable. Those that follow from the request (`uri`,
+                `remote_addr`, `arg_*`, `http_*`, `cookie_*`, ...) need not be given; all others do not exist.
+            phase: "ext-plugin-pre-req", the default, or "ext-plugin-post-req".
+            remote_addr: the client's address.
+            route_key: the key of the route's configuration.
+            raise_errors, allow_degradation: as for the client, for this call.
+        Raises:
+            ChainRefused: the plugins can't run: an unknown name, a configuration that is not valid, a missing hook.
+            DeadlineExceeded: a plugin waited too long.
+            BaseException: what a plugin raised, with its own traceback.
+        """
+        __tracebackhide__ = True
+        return self._run(self._request_call(method, url, **options))
+
+    async def arequest(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Result:
+        """Do the same as `request` in an async test, on its loop."""
+        __tracebackhide__ = True
+        return await self._arun(self._request_call(method, url, **options))
+
+    def respond(
+        self, status: int = 200, headers: HeadersLike | None = None, body: bytes | str = b"", **options: Unpack[RespondOptions]
+    ) -> Result:
+        """
+        Send an upstream's response through plugins.
+
+        Args:
+            status, headers, body, json: of the response. Its length, and its type for json, are there anyway.
+            plugins, vars, remote_addr, route_key, raise_errors, allow_degradation: as for `request`.
+            method, url, request_headers: of the request that the upstream answered.
+        Raises: as `request`.
+        """
+        __tracebackhide__ = True
+        return self._run(self._response_call(status, headers, body, **options))
+
+    async def arespond(
+        self, status: int = 200, headers: HeadersLike | None = None, body: bytes | str = b"", **options: Unpack[RespondOptions]
+    ) -> Result:
+        """Do the same as `respond` in an async test, on its loop."""
+        __tracebackhide__ = True
+        return await self._arun(self._response_call(status, headers, body, **options))
+
+    def close(self) -> None:
+        """
+        Close the plugins, and the client's own loop. Further calls begin anew.
+
+        Raises: RuntimeError: calls were made on the loop that runs now: `await aclose()`.
+        """
+        engines, self._engines = self._engines, {}
+        for loop, engine in engines.items():
+            if loop.is_running():
+                self._engines = engines
+                raise RuntimeError("this client was used in an async test that still runs: there, write `await client.aclose()`")
+            if loop.is_closed():
+                _warn_of_unclosed(engine)
+            else:
+                loop.run_until_complete(engine.close())
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    async def aclose(self) -> None:
+        """Close the plugins of calls that were made on this loop, and the client."""
+        engine = self._engines.pop(asyncio.get_running_loop(), None)
+        if engine is not None:
+            await engine.close()
+
+    def _request_call(
+        self,
+        method: str,
+        url: str,
+        *,
+        plugins: Iterable[PluginEntry],
+        phase: str = Phase.PRE_REQ,
+        route_key: str | None = None,
+        raise_errors: bool | None = None,
+        allow_degradation: bool | None = None,
+        **sent: Any,
+    ) -> _Call:
+        if phase not in REQUEST_PHASES:
+            raise ValueError(f"a request is sent in phase {' or '.join(REQUEST_PHASES)}, got {phase!r}; for responses, there is respond()")
+        return self._call(make_request(method, url, **sent), Phase(phase), plugins, route_key, raise_errors, allow_degradation)
+
+    def _response_call(
+        self,
+        status: int,
+        headers: HeadersLike | None,
+        body: bytes | str,
+        *,
+        plugins: Iterable[PluginEntry],
+        json: object = None,
+        method: str = "GET",
+        url: str = "/",
+        request_headers: HeadersLike | None = None,
+        route_key: str | None = None,
+        raise_errors: bool | None = None,
+        allow_degradation: bool | None = None,
+        **sent: Any,
+    ) -> _Call:
+        response = make_response(make_request(method, url, headers=request_headers, **sent), status, headers, body, json)
+        return self._call(response, Phase.POST_RESP, plugins, route_key, raise_errors, allow_degradation)
+
+    def _call(
+        self,
+        sent: SentRequest | SentResponse,
+        phase: Phase,
+        plugins: Iterable[PluginEntry],
+        route_key: str | None,
+        raise_errors: bool | None,
+        allow_degradation: bool | None,
+    ) -> _Call:
+        conf, offered = self._offers.conf_of(plugins)
+        return _Call(
+            sent,
+            phase,
+            f"route#1#{phase}#1" if route_key is None else route_key,
+            conf,
+            offered,
+            self._raise_errors if raise_errors is None else raise_errors,
+            self._allow_degradation if allow_degradation is None else allow_degradation,
+        )
+
+    def _run(self, call: _Call) -> Result:
+        __tracebackhide__ = True
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError(
+                "a loop runs here already: in an async test, await the twin that begins with `a`, such as `client.aget(...)`"
+            )
+        if self._runner is None:
+            self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        loop = self._runner.get_loop()
+        return _finished(call, loop.run_until_complete(self._engine_on(loop).call(call.sent, call.key, call.conf, call.offered)))
+
+    async def _arun(self, call: _Call) -> Result:
+        __tracebackhide__ = True
+        engine = self._engine_on(asyncio.get_running_loop())
+        return _finished(call, await engine.call(call.sent, call.key, call.conf, call.offered))
+
+    def _engine_on(self, loop: asyncio.AbstractEventLoop) -> Engine:
+        engine = self._engines.get(loop)
+        if engine is None:
+            engine = self._engines[loop] = Engine(loop, self._registry, self._limits)
+        return engine
+
+
+def _finished(call: _Call, outcome: Outcome) -> Result:
+    __tracebackhide__ = True
+    error = outcome.error
+    if error is not None and call.raise_errors:
+        raise error.with_traceback(past_runner(error.__traceback__))
+    if error is None and outcome.is_error and call.raise_errors:
+        raise RunnerError("the runner answered with an error, and its log says why")
+    return result_of(call.sent, call.phase, outcome, allow_degradation=call.allow_degradation)
+
+
+def _warn_of_unclosed(engine: Engine) -> None:
+    names = engine.unclosed()
+    if names:
+        warnings.warn(
+            f"the test's loop ended before {', '.join(names)} could be closed: await client.aclose() in the test, "
+            f"or use `async with Client() as client`",
+            ResourceWarning,
+            stacklevel=3,
+        )

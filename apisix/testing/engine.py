@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner's engine on one event loop, fed by tests."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from apisix.runner.call.chains import Chains
+from apisix.runner.call.effects import Effect
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.call.stalls import StallWatch
+from apisix.runner.call.threads import ThreadPool
+from apisix.runner.errors import ChainRefused
+from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+from apisix.runner.plugin.plugin_type import PluginType
+from apisix.runner.plugin.registry import Registry
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, PrepareConfReq
+from apisix.testing.entries import OfferingRegistry
+from apisix.testing.line import Line
+from apisix.testing.sent import SentRequest, SentResponse
+
+MAX_IN_FLIGHT: Final = 1000
+BLOCKING_THREADS: Final = 32
+CHAINS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings of the runner that tests may choose. `on_error` is "refuse", "pass" or "degrade"."""
+
+    plugin_timeout_s: float
+    on_error: str
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a token stands for. Two with the same content are one, so a plugin's instance lives as long as its client."""
+
+    key: str | None
+    conf: tuple[tuple[str, str], ...]
+    offered: tuple[tuple[str, PluginType], ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a call: the runner's reply, and what only the runner itself knows."""
+
+    reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp
+    asked: tuple[str, ...]
+    effects: tuple[Effect, ...]
+    error: BaseException | None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the runner answered with an error frame."""
+        return isinstance(self.reply, ErrResp)
+
+
+class _Tokens:
+    """Tokens are numbers from 1 up, and live as long as the engine. A `Lookup` of the chains."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[Configuration, int] = {}
+        self._configurations: list[Configuration] = []
+
+    def put(self, configuration: Configuration) -> int:
+        token = self._tokens.get(configuration)
+        if token is None:
+            self._configurations.append(configuration)
+            token = self._tokens[configuration] = len(self._configurations)
+        return token
+
+    def get(self, token: int) -> Configuration | None:
+        return self._configurations[token - 1] if 0 < token <= len(self._configurations) else None
+
+
+class _NoStalls(StallWatch):
+    """Marks no plugin as blocking: in a test a slow hook, or one in a debugger, must not change threads."""
+
+    def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
+        """Do nothing."""
+
+
+class _Watched:
+    """A call that runs, with what the engine tells of it."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.effects: tuple[Effect, ...] = ()
+        self.error: BaseException | None = None
+
+
+class Engine:
+    """
+    Run calls on one loop.
+
+    Args:
+        loop: where the plugins run. `call` must run on it.
+        registry: what is loaded.
+        limits: the runner's settings.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, registry: Registry, limits: Limits) -> None:
+        self.loop = loop
+        self._registry = OfferingRegistry(registry)
+        self._tokens = _Tokens()
+        self._ids = count()  # the first call of a gateway has the id 0 (contract, 4)
+        self._calls: dict[int, _Watched] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._close_errors: list[BaseException] = []
+        self._chains = Chains(
+            self._registry,
+            self._tokens,
+            capacity=CHAINS,
+            renew_s=float("inf"),
+            setup_timeout_s=limits.plugin_timeout_s,
+            clock=loop.time,
+            spawn=self._spawn,
+            close_failed=lambda _, error: self._close_errors.append(error),
+        )
+        self._runtime = Runtime(
+            loop=loop,
+            chains=self._chains,
+            threads=ThreadPool(BLOCKING_THREADS),
+            plugin_timeout_s=limits.plugin_timeout_s,
+            max_in_flight=MAX_IN_FLIGHT,
+            on_error=limits.on_error,
+            max_decompressed_bytes=DEFAULT_MAX_DECOMPRESSED_BYTES,
+            stalls=_NoStalls(),
+            observer=self._observe,
+            failure_observer=self._observe_failure,
+        )
+
+    async def call(
+        self, sent: SentRequest | SentResponse, key: str, conf: Sequence[tuple[str, str]], offered: Mapping[str, PluginType]
+    ) -> Outcome:
+        """Run a call through the plugins of `conf` and return what came of it."""
+        call_id = next(self._ids)
+        line = Line(self._runtime, sent.answer)
+        watched = self._calls[call_id] = _Watched(line)
+        token = 0
+
+        def begin() -> None:
+            nonlocal token
+            self._registry.offered = offered
+            try:
+                token = line.prepare(PrepareConfReq(conf, key), prepare)
+                line.call(sent.message(call_id, token))
+            except Exception as error:  # what the test sends does not fit a frame
+                line.reply.set_exception(error)
+
+        def prepare(message: PrepareConfReq) -> int:
+            return self._tokens.put(Configuration(message.key, tuple(message.conf), tuple(offered.items())))
+
+        self.loop.call_soon(begin)
+        try:
+            reply = await line.reply
+        finally:
+            self.loop.call_soon(line.hang_up)
+            del self._calls[call_id]
+        error = watched.error
+        if error is None and not isinstance(reply, HTTPReqCallResp):
+            error = self._refusal(token, response=isinstance(sent, SentResponse))
+        return Outcome(reply, tuple(line.asked), watched.effects, error)
+
+    async def close(self) -> None:
+        """
+        Close the plugins and the idle threads.
+
+        Raises: BaseException: what a plugin's `close` raised, the first of them.
+        """
+        await self._chains.close()
+        await asyncio.gather(*self._background)
+        self._runtime.threads.close()
+        if self._close_errors:
+            raise self._close_errors[0]
+
+    def unclosed(self) -> list[str]:
+        """Return the names of the plugins that have a `close`, which nobody can await any more."""
+        return self._chains.closable()
+
+    def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
+        prepared = self._chains.acquire(token, response=response)
+        self._chains.release(prepared)
+        return None if prepared.chain.refusal is None else ChainRefused(prepared.chain.refusal)
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = self.loop.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _observe(self, exchange: Request | Response, effects: Sequence[Effect]) -> None:
+        if exchange.id in self._calls:
+            self._calls[exchange.id].effects = tuple(effects)
+
+    def _observe_failure(self, call_id: int, error: BaseException) -> None:
+        if call_id in self._calls:
+            self._calls[call_id].error = error

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway makes of a runner's reply. Source: gateway contract, 5 and 7."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from multidict import CIMultiDict, MultiDict
+
+from apisix.runner.http.fields import REWRITE_IGNORES
+from apisix.runner.http.phase import Phase
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Pair, Rewrite, Stop
+from apisix.testing.engine import Outcome
+from apisix.testing.query import decoded, written_query
+from apisix.testing.result import ClientResponse, Result, UpstreamRequest
+from apisix.testing.sent import SentRequest, SentResponse
+
+UNAVAILABLE = 503
+
+
+def result_of(sent: SentRequest | SentResponse, phase: Phase, outcome: Outcome, *, allow_degradation: bool) -> Result:
+    """Return what client and upstream see of a call."""
+    reply: Any = outcome.reply
+    result = Result(asked=outcome.asked, effects=outcome.effects, error=outcome.error)
+    if isinstance(sent, SentResponse):
+        return replace(result, response=response_of(sent, reply, allow_degradation=allow_degradation))
+    stopped = stopped_by(reply, allow_degradation=allow_degradation)
+    if stopped is not None:
+        return replace(result, reply=stopped)
+    rewrite = None if outcome.is_error else reply.action
+    return replace(result, upstream=upstream_of(sent, rewrite, phase), client_headers=client_headers_of(rewrite))
+
+
+def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse | None:
+    """Return the answer to the client, None where the request goes on: unchanged, where the route degrades on an error."""
+    if isinstance(reply, ErrResp):
+        return None if allow_degradation else ClientResponse(UNAVAILABLE)
+    if not isinstance(reply.action, Stop):
+        return None
+    return ClientResponse(reply.action.status or 200, _headers(reply.action.headers), reply.action.body)
+
+
+def upstream_of(sent: SentRequest, rewrite: Rewrite | None, phase: Phase) -> UpstreamRequest:
+    """Return the request as the upstream gets it."""
+    rewrite = rewrite or Rewrite()
+    # After proxy-rewrite the path came percent-encoded, and arguments alone change nothing (contract, 5.1).
+    was_rewritten = phase is Phase.POST_REQ and bool(sent.variables.get("upstream_uri"))
+    path = rewrite.path
+    args = list(sent.args) if was_rewritten and path is None else _edited_args(sent.args, rewrite.args)
+    if path is None:
+        path = decoded(sent.path) if was_rewritten else sent.path
+    headers = CIMultiDict(sent.headers)
+    for name, value in rewrite.headers:
+        if value:
+            headers[name] = value
+        else:  # an empty value deletes too
+            headers.popall(name, None)
+    if rewrite.body:
+        headers.popall("transfer-encoding", None)
+        headers["content-length"] = str(len(rewrite.body))
+    shown: MultiDict[str] = MultiDict((name, value or "") for name, value in args)
+    return UpstreamRequest(sent.method, path, shown, written_query(args), headers, rewrite.body or sent.body)
+
+
+def client_headers_of(rewrite: Rewrite | None) -> CIMultiDict[str]:
+    """Return what is set on the client's response: the gateway ignores ten names."""
+    if rewrite is None:
+        return CIMultiDict()
+    return _headers((name, value) for name, value in rewrite.resp_headers if name.lower() not in REWRITE_IGNORES)
+
+
+def response_of(sent: SentResponse, reply: HTTPRespCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse:
+    """Return the response as the client gets it. After an error that is the upstream's body, with none of its headers."""
+    if isinstance(reply, ErrResp):
+        return ClientResponse(200 if allow_degradation else UNAVAILABLE, CIMultiDict(), sent.body)
+    if len(reply.headers):
+        headers = _headers(reply.headers)
+    else:
+        headers = CIMultiDict((name, value) for name, value in sent.headers if name.lower() not in REWRITE_IGNORES)
+    return ClientResponse(reply.status or sent.status, headers, reply.body or sent.body)
+
+
+def _edited_args(args: Iterable[Pair], edits: Iterable[Pair]) -> list[Pair]:
+    """Lay edits over arguments: a value replaces, repeats append, an entry without value deletes."""
+    values: dict[str, list[str | None]] = {}
+    for name, value in args:
+        values.setdefault(name, []).append(value)
+    replaced: set[str] = set()
+    for name, value in edits:
+        if value is None:
+            values.pop(name, None)
+        elif name in replaced:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = [value]
+            replaced.add(name)
+    return [(name, value) for name, each in values.items() for value in each]
+
+
+def _headers(pairs: Iterable[Pair]) -> CIMultiDict[str]:
+    """Names reach the client in lower case; an entry without value sets nothing."""
+    return CIMultiDict((name.lower(), value) for name, value in pairs if value is not None)

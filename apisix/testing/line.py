@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection between a gateway and a runner whose ends are both in this process."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from apisix.runner.call.conversation import Conversation
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.wire.connection import NEED_DATA, Connection, Role
+from apisix.runner.wire.messages import ExtraInfoReq, ExtraInfoResp, Info, PrepareConfReq, PrepareConfResp, Var
+
+
+class Line:
+    """
+    Carry one call from a gateway to the runner's engine and back, as frames, without a socket.
+
+    What one end sends, the other handles at the next turn of the loop, as if it had come from a socket. All methods must be called
+    in callbacks of the loop: the engine switches greenlets there, which it must not do inside a task.
+
+    Attributes:
+        asked: what the runner asked for, in order.
+        reply: set to the runner's reply when that has come.
+    """
+
+    def __init__(self, runtime: Runtime, answer: Callable[[Info], bytes | None]) -> None:
+        self._loop = runtime.loop
+        self._answer = answer
+        self._gateway = Connection(Role.GATEWAY)
+        self._runner = Connection(Role.RUNNER)
+        self._conversation = Conversation(runtime, self._send, self._send_all, self._fail)
+        self.asked: list[str] = []
+        self.reply: asyncio.Future[Any] = self._loop.create_future()
+
+    def prepare(self, message: PrepareConfReq, prepare: Callable[[PrepareConfReq], int]) -> int:
+        """Let the runner make a token of a configuration, and return it."""
+        token = prepare(self._at_runner(message))
+        self._gateway.receive_data(self._runner.send(PrepareConfResp(token)))
+        prepared: Any = self._gateway.next_event()
+        return int(prepared.conf_token)
+
+    def call(self, message: Any) -> None:
+        """Make a call. `reply` tells when it is over."""
+        self._conversation.start(self._at_runner(message))
+
+    def hang_up(self) -> None:
+        """End the connection. A call that still runs is cancelled."""
+        self._conversation.close("the test has ended the call")
+
+    def _at_runner(self, message: Any) -> Any:
+        self._runner.receive_data(self._gateway.send(message))
+        return self._runner.next_event()
+
+    def _send(self, message: Any) -> None:
+        self._send_all((message,))
+
+    def _send_all(self, messages: Sequence[Any]) -> None:
+        frames = b"".join([self._runner.send(message) for message in messages])
+        # Not at once: this is the call's own greenlet, or a task.
+        self._loop.call_soon(self._at_gateway, frames)
+
+    def _at_gateway(self, frames: bytes) -> None:
+        try:
+            self._gateway.receive_data(frames)
+            while (message := self._gateway.next_event()) is not NEED_DATA:
+                if isinstance(message, ExtraInfoReq):
+                    self.asked.append(message.info.name if isinstance(message.info, Var) else "body")
+                    answer: Any = self._at_runner(ExtraInfoResp(self._answer(message.info)))
+                    self._conversation.answer(answer.result)
+                elif not self.reply.done():
+                    self.reply.set_result(message)
+        except Exception as error:  # a body that is too long to cross, a variable that is no text: the test's own fault
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(error)

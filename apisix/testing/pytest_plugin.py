@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The pytest plugin: the fixture `client`, and the option `--apisix-plugins`.
+
+pytest loads this module at each start, wherever this package is installed. So nothing heavy is imported before a test uses a fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from apisix.runner.plugin.registry import Registry
+    from apisix.testing.client import Client
+
+DIRECTORY = "plugins"
+DEBUGGING_TIMEOUT_S = 3600.0
+"""How long a call may wait when the test is run with --pdb, in seconds: a person looks at it."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option."""
+    parser.getgroup("apisix", "plugins of Apache APISIX").addoption(
+        "--apisix-plugins",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a directory of plugins for the fixture client, beside plugins/ under the root directory; may stand several times",
+    )
+
+
+def plugin_directories(config: pytest.Config) -> list[Path]:
+    """Return where the plugins are: `plugins/` under the root directory or where pytest was started, and those of the option."""
+    started_in = config.invocation_params.dir
+    found = [path for path in (config.rootpath / DIRECTORY, started_in / DIRECTORY) if path.is_dir()]
+    return [*dict.fromkeys(found), *(started_in / directory for directory in config.getoption("--apisix-plugins"))]
+
+
+@pytest.fixture(scope="session")
+def apisix_registry(pytestconfig: pytest.Config) -> Registry:
+    """All plugins that tests may name, loaded once."""
+    from apisix.runner.plugin.registry import Registry
+
+    return Registry.load(plugin_directories(pytestconfig))
+
+
+@pytest.fixture
+def apisix_client(apisix_registry: Registry, pytestconfig: pytest.Config) -> Iterator[Client]:
+    """The fixture `client` by another name, for those who have a `client` of another package."""
+    from apisix.testing.client import DEFAULT_TIMEOUT_S, Client
+
+    timeout_s = DEBUGGING_TIMEOUT_S if pytestconfig.getoption("usepdb", False) else DEFAULT_TIMEOUT_S
+    with Client(registry=apisix_registry, plugin_timeout_s=timeout_s) as client:
+        yield client
+
+
+@pytest.fixture
+def client(apisix_client: Client) -> Client:
+    """A client that sends requests and responses through plugins, without any gateway. See apisix.testing.Client."""
+    return apisix_client

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test sends: a client's request, or an upstream's response, as the gateway would show it to the runner."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from apisix.runner.http.fields import check_header
+from apisix.runner.wire.messages import HTTPReqCallReq, HTTPRespCallReq, Info, Method, Pair, ReqBody, RespBody, Var
+from apisix.testing.query import grouped, normal_path, parsed_query, written_query
+from apisix.testing.variables import variable_of
+
+Scalar = str | int | float | bool | None
+Params = Mapping[str, "Scalar | Iterable[Scalar]"] | Iterable[tuple[str, "Scalar"]]
+HeadersLike = Mapping[str, str] | Iterable[tuple[str, str]]
+Variables = Mapping[str, str | bytes | int | None]
+
+DEFAULT_HOST = "127.0.0.1"
+MAX_HEADERS = 100  # source: gateway contract, 4
+FORM_TYPE = "application/x-www-form-urlencoded"
+JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """
+    A client's request.
+
+    Attributes:
+        target: path and query as they stand in the request line.
+        path: decoded, without query.
+        args: decoded, the values of one name together; None is `?flag`.
+        headers: names in lower case, the values of one name together.
+        variables: what the test gives.
+    """
+
+    method: str
+    target: str
+    path: str
+    args: tuple[Pair, ...]
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    remote_addr: str
+    variables: Variables
+
+    def message(self, call_id: int, token: int) -> HTTPReqCallReq:
+        """Return the call that the gateway would make."""
+        address = ip_address(self.remote_addr).packed
+        return HTTPReqCallReq(call_id, address, self.method, self.path, self.args, self.headers[:MAX_HEADERS], token)
+
+    def answer(self, info: Info) -> bytes | None:
+        """Return what the gateway would answer to a question: in this phase there is no response's body."""
+        if isinstance(info, Var):
+            return variable_of(self, info.name)
+        return (self.body or None) if isinstance(info, ReqBody) else None
+
+
+@dataclass(slots=True)
+class SentResponse:
+    """An upstream's response to `request`. Its body is handed over once. Source: gateway contract, 6."""
+
+    request: SentRequest
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    _is_unread: bool = field(default=True, init=False)
+
+    def message(self, call_id: int, token: int) -> HTTPRespCallReq:
+        """Return the call that the gateway would make."""
+        return HTTPRespCallReq(call_id, self.status, self.headers, token)
+
+    def answer(self, info: Info) -> bytes | None:
+        """Return what the gateway would answer to a question."""
+        if not isinstance(info, RespBody):
+            return self.request.answer(info)
+        body, self._is_unread = (self.body if self._is_unread else b""), False
+        return body or None
+
+
+def make_request(
+    method: str,
+    url: str,
+    *,
+    params: Params | None = None,
+    headers: HeadersLike | None = None,
+    body: bytes | str = b"",
+    json: object = None,
+    form: Mapping[str, object] | Iterable[tuple[str, object]] | None = None,
+    vars: Variables | None = None,
+    remote_addr: str = "127.0.0.1",
+) -> SentRequest:
+    """
+    Write a client's request.
+
+    Raises: ValueError, TypeError: no gateway would show such a request to a runner; the text says why.
+    """
+    method = method.upper()
+    if method not in Method.__members__:
+        raise ValueError(
+            f"a runner never sees {method}: the gateway answers 500 by itself; the methods are {', '.join(Method.__members__)}"
+        )
+    host, target = _host_and_target(url)
+    raw_path, _, query = target.partition("?")
+    given = parsed_query(query) + _pairs_of(params)
+    if params is not None:
+        target = f"{raw_path}?{written_query(given)}" if given else raw_path
+    content, content_type = _body_of(body, json, form)
+    fields = _checked(headers)
+    names = {name.lower() for name, _ in fields}
+    defaults = {"host": host, "content-type": content_type, "content-length": str(len(content)) if content else None}
+    if "transfer-encoding" in names:
+        del defaults["content-length"]
+    added = [(name, value) for name, value in defaults.items() if value is not None and name not in names]
+    lower = grouped([*added, *((name.lower(), value) for name, value in fields)])
+    return SentRequest(
+        method,
+        target,
+        normal_path(raw_path),
+        tuple(grouped(given)),
+        tuple((name, value or "") for name, value in lower),
+        content,
+        str(ip_address(remote_addr)),
+        {} if vars is None else vars,
+    )
+
+
+def make_response(
+    request: SentRequest, status: int, headers: HeadersLike | None = None, body: bytes | str = b"", json: object = None
+) -> SentResponse:
+    """
+    Write an upstream's response. It gets a Content-Length, and where it is JSON a Content-Type, unless `headers` say otherwise.
+
+    Raises: ValueError, TypeError: no upstream could answer so; the text says why.
+    """
+    if not 200 <= status <= 999:
+        raise ValueError(f"an upstream's status is between 200 and 999, got {status}")
+    content, content_type = _body_of(body, json, None)
+    fields = _checked(headers)
+    names = {name.lower() for name, _ in fields}
+    if content_type is not None and "content-type" not in names:
+        fields.append(("Content-Type", content_type))
+    if not names & {"content-length", "transfer-encoding"} and status not in (204, 304):
+        fields.append(("Content-Length", str(len(content))))
+    return SentResponse(request, status, tuple(fields), b"" if request.method == "HEAD" else content)
+
+
+def _host_and_target(url: str) -> tuple[str, str]:
+    """Split off the scheme and host that a URL may begin with, and the fragment that it may end with."""
+    url = url.partition("#")[0]
+    scheme, mark, rest = url.partition("://")
+    if not mark or "/" in scheme or "?" in scheme:
+        return DEFAULT_HOST, url
+    host, slash, target = rest.partition("/")
+    return host, f"{slash or '/'}{target}"
+
+
+def _pairs_of(params: Params | None) -> list[Pair]:
+    if params is None:
+        return []
+    pairs: list[Pair] = []
+    for name, value in params.items() if isinstance(params, Mapping) else params:
+        values: Iterable[Any] = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+        pairs += [(name, None if each is None else _text(each)) for each in values]
+    return pairs
+
+
+def _text(value: object) -> str:
+    """Write a value as JSON would: `true`, not `True`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _body_of(body: bytes | str, json: object, form: Any) -> tuple[bytes, str | None]:
+    """Return a body and its type. Of the three kinds only one may be given."""
+    if sum((bool(body), json is not None, form is not None)) > 1:
+        raise TypeError("a body is given by body, json or form, and only one of them")
+    if json is not None:
+        return msgspec.json.encode(json), JSON_TYPE
+    if form is not None:
+        return urlencode(form if isinstance(form, Mapping) else list(form), doseq=True).encode(), FORM_TYPE
+    if isinstance(body, str):
+        return body.encode("utf-8", "surrogateescape"), None
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise TypeError(f"a body is bytes or str, got {type(body).__name__}; for data, write json=...")
+    return bytes(body), None
+
+
+def _checked(headers: HeadersLike | None) -> list[tuple[str, str]]:
+    if headers is None:
+        return []
+    fields = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in fields:
+        check_header(name, value)
+    return fields
