@@ -44,7 +44,7 @@ def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body
 
 def _fork(in_child: Callable[[], NoReturn]) -> int:
     for stream in (sys.stdout, sys.stderr):  # what is buffered would be written by both
-        if stream is not None:  # type: ignore[redundant-expr]  # a daemon can be started without
+        if stream is not None:  # a daemon can be started without
             with suppress(OSError, ValueError):
                 stream.flush()
     # A signal between the fork and the child's own handlers would be noted as one for the supervisor.
