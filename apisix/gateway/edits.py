@@ -8,6 +8,7 @@ from apisix.gateway.quirks import Quirk
 from apisix.runner.wire.messages import Rewrite, Stop
 
 # Response headers that a Rewrite can't set, and that are not copied from an upstream's response in ext-plugin-post-resp.
+# The runner has the same list (http/fields.py); a gateway that took the runner's could not show that it is wrong.
 PROTECTED_RESPONSE_HEADERS = frozenset(
     {
         "connection",
