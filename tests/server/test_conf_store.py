@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from apisix.runner.server import conf_store_file
-from apisix.runner.server.conf_store import MAX_TOKEN, Configuration, ConfStore
+from apisix.runner.server.conf_store import MAX_TOKEN, SWEEP_ROWS, Configuration, ConfStore
 
 KEY = "route#1#ext-plugin-pre-req#42"
 CONF = (("stop", '{"body":"hello"}'), ("rewrite", "{}"))
@@ -213,6 +213,19 @@ def test_expired_entries_are_removed(open_store: Opener, clock: Clock, path: Pat
     clock.now += 3 * EXPIRE_S
     store.put(KEY, CONF)
     assert [(1,)] == rows(path, "SELECT count(*) FROM configuration")
+
+
+def test_much_that_expires_together_is_removed_in_batches(open_store: Opener, clock: Clock, path: Path) -> None:
+    """No single PrepareConf pays for all, and the next ones finish the work without waiting for the usual sweep."""
+    store = open_store(max_entries=1000)  # sweeps at every tenth put
+    store.put_many([(str(n), ()) for n in range(2 * SWEEP_ROWS + 1)])
+    clock.now += 3 * EXPIRE_S
+    expired = []
+    for n in range(13):
+        store.put(f"later {n}", ())
+        expired += rows(path, f"SELECT count(*) FROM configuration WHERE used_at < {clock.now}")  # noqa: S608 -- a number of our own
+    full, half, rest = (2 * SWEEP_ROWS + 1,), (SWEEP_ROWS + 1,), (1,)
+    assert [full] * 9 + [half, rest, (0,), (0,)] == expired
 
 
 def test_entries_are_bounded_and_the_oldest_use_goes(open_store: Opener, clock: Clock) -> None:

@@ -25,14 +25,22 @@ __all__ = ["MAX_TOKEN", "ConfStore", "Configuration", "choose_path", "clear_stal
 MAX_TOKEN = 2**31 - 1
 
 # At most this many rows are removed on the way of one PrepareConf: 100,000 that expire together must not delay one answer.
-SWEEP_ROWS = 500
+SWEEP_ROWS = 50
 
 _SELECT = "SELECT seal, content, given_at, used_at FROM configuration WHERE token = ?"
 _INSERT = "INSERT INTO configuration (token, seal, content, given_at, used_at) VALUES (?, ?, ?, ?, ?)"
 _RENEW = "UPDATE configuration SET content = ?, given_at = ?, used_at = ? WHERE token = ?"
 _USE = "UPDATE configuration SET used_at = ? WHERE token = ?"
-_EXPIRE = "DELETE FROM configuration WHERE token IN (SELECT token FROM configuration WHERE used_at < ? AND given_at < ? LIMIT ?)"
-_COUNT = "SELECT count(content), count(*) - count(content) FROM configuration"
+_EXPIRE_LIVING = """
+    DELETE FROM configuration WHERE token IN (
+        SELECT token FROM configuration WHERE content IS NOT NULL AND used_at < ? AND given_at < ? LIMIT ?)
+"""
+_EXPIRE_EMPTIED = """
+    DELETE FROM configuration WHERE token IN (
+        SELECT token FROM configuration WHERE content IS NULL AND used_at < ? AND given_at < ? LIMIT ?)
+"""
+_COUNT_LIVING = "SELECT count(*) FROM configuration WHERE content IS NOT NULL"
+_COUNT_EMPTIED = "SELECT count(*) FROM configuration WHERE content IS NULL"
 _EVICT = """
     UPDATE configuration SET content = NULL
     WHERE token IN (SELECT token FROM configuration WHERE content IS NOT NULL ORDER BY used_at LIMIT ?)
@@ -95,7 +103,7 @@ class ConfStore:
         """
         Return the token of this key and conf: the same one for the same content, as long as the gateway can know it.
 
-        Costs 0.03 ms for what is known, 0.2 ms for what is new.
+        Costs 0.04 ms for what is known, 0.25 ms for what is new. Source: `python -m bench.conf_store`.
         """
         return self.put_many([(key, conf)])[0]
 
@@ -124,7 +132,7 @@ class ConfStore:
         """
         Note that `token` was used. Call it where a chain that was built earlier spares the `get`.
 
-        Costs 0.2 us, and a write of 0.2 ms at most every tenth of the lifetime.
+        Costs 1 us, and a write at most every tenth of the lifetime.
         """
         now = self._clock()
         if abs(now - self._used_at.get(token, 0.0)) > self._write_every_s:
@@ -214,18 +222,24 @@ class ConfStore:
         self._used_at[token] = used_at
 
     def _sweep(self, now: float, puts: int) -> None:
-        """Remove what has expired, and empty what is over the bound. Counting 100,000 rows costs 2 ms, so not at every put."""
+        """
+        Remove what has expired, and empty what is over the bound.
+
+        Counting 100,000 rows costs 9 ms, so that is done once in 1,000 puts; a batch of expired ones costs 1 ms.
+        """
         self._puts_until_sweep -= puts
         if self._puts_until_sweep > 0:
             return
+        execute = self._file.execute
         limits = (now - self._life_after_use_s, now - self._least_life_s, SWEEP_ROWS)
-        expired = self._file.execute(_EXPIRE, limits).rowcount
-        full, emptied = self._file.execute(_COUNT).fetchone()
-        if full > self._max_entries:
-            self._file.execute(_EVICT, (full - self._max_entries,))
-        if emptied > self._max_entries:
-            self._file.execute(_FORGET, (emptied - self._max_entries,))
-        self._puts_until_sweep = 1 if expired == SWEEP_ROWS else self._puts_per_sweep
+        if max(execute(statement, limits).rowcount for statement in (_EXPIRE_LIVING, _EXPIRE_EMPTIED)) == SWEEP_ROWS:
+            self._puts_until_sweep = 1  # there is more; the next one goes on
+            return
+        for count, reduce in ((_COUNT_LIVING, _EVICT), (_COUNT_EMPTIED, _FORGET)):
+            (rows,) = execute(count).fetchone()
+            if rows > self._max_entries:
+                execute(reduce, (rows - self._max_entries,))
+        self._puts_until_sweep = self._puts_per_sweep
 
     def _remember(self, content: bytes) -> int:
         """Keep what can't be written in memory, and return its token."""
