@@ -2,10 +2,11 @@
 """
 The SQLite file of the conf store: opened, followed when another worker replaces it, moved aside when it is damaged.
 
-Journal and synchronous mode, measured on ext4 with SQLite alone: with a rollback journal that is truncated a write costs 110 to 150 us and a read 16
-to 18 us, with the write-ahead log 30 to 40 us and 8 us. The log's index is mapped memory, though: who cuts that file short kills every worker with
-SIGBUS, and opening it needs room on the disk. `synchronous=OFF` (NORMAL with a kept journal: 1 ms a write) gives up what a power failure would
-leave; that takes the gateway, and all tokens with it. A process that is killed loses nothing.
+Journal and synchronous mode, measured on ext4 with SQLite alone: with a rollback journal that is truncated a write costs 110 to
+150 us and a read 16 to 18 us, with the write-ahead log 30 to 40 us and 8 us. The log's index is mapped memory, though: who cuts that
+file short kills every worker with SIGBUS, and opening it needs room on the disk. `synchronous=OFF` (NORMAL with a kept journal: 1 ms
+a write) gives up what a power failure would leave; that takes the gateway, and all tokens with it. A process that is killed loses
+nothing.
 """
 
 import fcntl
