@@ -140,6 +140,9 @@ def test_gateway_tells_how_long_tokens_live() -> None:
         ("workers: {count: 4}", "workers", 4),
         ("workers: {count: auto}", "workers", "auto"),
         ("workers: {reload: on}", "reload", True),
+        ("metrics: {address: 127.0.0.1:9092}", "metrics_address", "127.0.0.1:9092"),
+        ("metrics: {address: '[::1]:9092'}", "metrics_address", "[::1]:9092"),
+        ("metrics: {address: 'localhost:0'}", "metrics_address", "localhost:0"),
         ("plugins: {modules: [one.plugins, two]}", "plugin_modules", ("one.plugins", "two")),
         ("plugins: {on_error: pass}", "on_error", "pass"),
         ("logging:\nworkers:\n  count: 2", "workers", 2),
@@ -148,6 +151,16 @@ def test_gateway_tells_how_long_tokens_live() -> None:
 def test_how_values_are_written(tmp_path: Path, text: str, name: str, value: object) -> None:
     """Each kind of value can be written as its unit's people write it, and arrives typed."""
     assert value == getattr(from_file(tmp_path, text), name)
+
+
+@pytest.mark.parametrize(
+    "address", ["9092", ":9092", "localhost", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:9092", "[127.0.0.1]:1", "a.b:1"]
+)
+def test_addresses_that_are_none(tmp_path: Path, address: str) -> None:
+    """An address has a literal host and a port; a name that would have to be looked up is none."""
+    said = error_of(tmp_path, f"metrics: {{address: '{address}'}}")
+
+    assert f"metrics.address is '{address}', but must be an address and a port, as in 127.0.0.1:9092 or [::1]:9092" in said
 
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.setting_kinds import (
+    ADDRESS,
     CHOICE,
     COUNT,
     COUNT_OR_AUTO,
@@ -212,6 +213,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Key("conf_store.file", PATH, "Where configurations are kept over a restart.", unset="beside the socket")
     ] = None
     conf_store_max_entries: Annotated[AtLeastOne, Key("conf_store.max_entries", COUNT, "How many configurations are kept.")] = 100_000
+
+    metrics_address: Annotated[
+        str | None,
+        Key(
+            "metrics.address",
+            ADDRESS,
+            "Where Prometheus finds the metrics, under /metrics, and a probe the health, under /health. Needs the extra metrics.",
+            unset="none are kept",
+        ),
+    ] = None
+    metrics_allow_remote: Annotated[
+        bool,
+        Key(
+            "metrics.allow_remote",
+            SWITCH,
+            "Let metrics.address be one that other machines can reach. Whoever can reads the names of plugins, and how much they do.",
+        ),
+    ] = False
 
     notes: tuple[str, ...] = ()
 
