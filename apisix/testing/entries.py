@@ -2,7 +2,9 @@
 """What stands in `plugins=[...]`: names as in a route, or classes that no directory of plugins holds."""
 
 import inspect
+import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -74,9 +76,10 @@ class Offers:
     def _type_of(self, cls: type) -> PluginType:
         plugin_type = self._types.get(cls)
         if plugin_type is None:
-            checked = check_class(cls, _source_of(cls), None)
+            file = getattr(sys.modules.get(cls.__module__), "__file__", None) or "?"
+            checked = check_class(cls, Source("module", file, 1, cls.__module__), None)
             if not isinstance(checked, PluginType):
-                raise ChainRefused("\n".join(str(problem) for problem in checked))
+                raise ChainRefused("\n".join(map(str, _with_lines(cls, checked))))
             plugin_type = self._types[cls] = checked
         return plugin_type
 
@@ -95,9 +98,10 @@ def _encode_model(value: object) -> object:
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
-def _source_of(cls: type) -> Source:
+def _with_lines(cls: type, problems: Iterable[Problem]) -> Iterable[Problem]:
+    """Put the line of the class where none is known. Only now, because Python parses the whole file to find it."""
     try:
-        file, line = inspect.getsourcefile(cls) or "?", inspect.getsourcelines(cls)[1]
+        line = inspect.getsourcelines(cls)[1]
     except (OSError, TypeError):
-        file, line = "?", 1
-    return Source("module", file, line, cls.__module__)
+        line = 1
+    return (replace(problem, line=line) if problem.line == 1 else problem for problem in problems)
