@@ -43,7 +43,7 @@ class JwtAuth(Plugin[JwtAuthConfig]):
             return Reply(401, json={"error": "no token"}, headers={"www-authenticate": "Bearer"})
         try:
             claims = jwt.decode(
-                token,
+                token.encode("utf-8", "surrogateescape"),  # a header may hold any bytes
                 config.key,
                 algorithms=[config.algorithm],
                 audience=config.audience,

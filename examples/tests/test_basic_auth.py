@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plugins/basic_auth.py."""
+
+import base64
+
+import pytest
+
+from apisix.testing import Client
+
+HASH = (
+    "000102030405060708090a0b0c0d0e0f:"
+    "894ba9355ae56f5febd7db0854dbfd279aac10ab3bc075faff4d7a964600046fc8ed19c25ff52a496e14d5d205aff02bcea132a1489ac794698879d3ebde8218"
+)
+BASIC_AUTH = ("basic-auth", {"ali": HASH})
+
+
+def credentials(text: str) -> dict[str, str]:
+    """Return the header that a browser would send."""
+    return {"authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+
+def test_right_password(client: Client) -> None:
+    """The upstream learns who it is, and not the password."""
+    result = client.get("/", headers={**credentials("ali:open sesame"), "x-user": "root"}, plugins=[BASIC_AUTH])
+
+    assert result.upstream is not None
+    assert "ali" == result.upstream.headers["x-user"]
+    assert "authorization" not in result.upstream.headers
+
+
+def test_right_password_is_hashed_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first time the right password costs no hash, and a wrong one is still wrong."""
+    client.get("/", headers=credentials("ali:open sesame"), plugins=[BASIC_AUTH])
+    hashed: list[str] = []
+
+    def hash_password(password: str, salt: bytes) -> str:
+        hashed.append(password)
+        return ""
+
+    module = vars(client.plugin("basic-auth"))["on_request"].__globals__
+    monkeypatch.setitem(module, "hash_password", hash_password)
+    again = client.get("/", headers=credentials("ali:open sesame"), plugins=[BASIC_AUTH])
+    wrong = client.get("/", headers=credentials("ali:open barley"), plugins=[BASIC_AUTH])
+
+    assert None is again.reply
+    assert wrong.reply is not None
+    assert 401 == wrong.reply.status
+    assert ["open barley"] == hashed
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Basic"},
+        {"authorization": "Basic !"},
+        {"authorization": "Basic /w=="},
+        {"authorization": "Bearer " + credentials("ali:open sesame")["authorization"].partition(" ")[2]},
+        credentials("ali"),
+        credentials("ali:"),
+        credentials("ali:open barley"),
+        credentials("cassim:open sesame"),
+        credentials("cassim:"),
+    ],
+)
+def test_no_right_password(client: Client, headers: dict[str, str]) -> None:
+    """Everything else is asked for a password, in the way that browsers understand."""
+    result = client.get("/", headers=headers, plugins=[BASIC_AUTH])
+
+    assert result.reply is not None
+    assert 401 == result.reply.status
+    assert 'Basic realm="restricted", charset="UTF-8"' == result.reply.headers["www-authenticate"]

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plugins/blocking_call_out.py."""
+
+import pytest
+
+from apisix.testing import Client
+from examples.tests.conftest import Service
+
+
+def test_country_reaches_the_upstream(client: Client, service: Service) -> None:
+    """The service is asked for the client's address, and the upstream is told what it says."""
+    service.body = b'{"country": "NZ"}'
+    plugins = [("blocking-call-out", {"url": service.url})]
+    result = client.get("/", headers={"x-country": "XX"}, remote_addr="2001:db8::1", plugins=plugins)
+
+    assert ["/?address=2001%3Adb8%3A%3A1"] == [target for target, _, _ in service.asked]
+    assert result.upstream is not None
+    assert "NZ" == result.upstream.headers["x-country"]
+
+
+@pytest.mark.parametrize("body", [b"", b"oops", b"{}"])
+def test_service_is_broken(client: Client, service: Service, body: bytes) -> None:
+    """The request goes on without a country, and without the one that the client made up."""
+    service.body = body
+    result = client.get("/", headers={"x-country": "XX"}, plugins=[("blocking-call-out", {"url": service.url})])
+
+    assert result.upstream is not None
+    assert "x-country" not in result.upstream.headers

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plugins/call_out.py."""
+
+import json
+
+import httpx
+import pytest
+
+from apisix.testing import Client
+from examples.tests.conftest import Service
+
+
+def test_allowed(client: Client, service: Service) -> None:
+    """The service is told what the request wants, and its word on who it is reaches the upstream."""
+    service.headers["x-user"] = "ali"
+    headers = {"authorization": "Bearer abc", "x-user": "root"}
+    result = client.put("/a%20b", headers=headers, plugins=[("call-out", {"url": service.url})])
+    ((_, asked_with, question),) = service.asked
+
+    assert {"method": "PUT", "path": "/a%20b", "client": "127.0.0.1"} == json.loads(question)
+    assert "Bearer abc" == asked_with["authorization"]
+    assert result.upstream is not None
+    assert "ali" == result.upstream.headers["x-user"]
+
+
+def test_client_does_not_name_itself(client: Client, service: Service) -> None:
+    """Where the service names nobody, the client's own word does not reach the upstream."""
+    result = client.get("/", headers={"x-user": "root"}, plugins=[("call-out", {"url": service.url})])
+
+    assert result.upstream is not None
+    assert "x-user" not in result.upstream.headers
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_forbidden(client: Client, service: Service, status: int) -> None:
+    """A no is passed on."""
+    service.status = status
+    result = client.get("/", plugins=[("call-out", {"url": service.url})])
+
+    assert result.reply is not None
+    assert status == result.reply.status
+
+
+def test_any_bytes(client: Client, service: Service) -> None:
+    """A path and a header that are no text are asked for too, and do not make the plugin fail."""
+    result = client.get("/%ff", headers={"authorization": "\udcff"}, plugins=[("call-out", {"url": service.url})])
+    ((_, _, question),) = service.asked
+
+    assert "/%FF" == json.loads(question)["path"]
+    assert None is result.reply
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_no_answer(client: Client, service: Service, status: int) -> None:
+    """A service that is broken lets nobody in."""
+    service.status = status
+    plugins = [("call-out", {"url": service.url})]
+    result = client.get("/", plugins=plugins, raise_errors=False)
+
+    assert result.reply is not None
+    assert 503 == result.reply.status
+    with pytest.raises(httpx.HTTPStatusError):
+        client.get("/", plugins=plugins)
+
+
+def test_connections_are_kept(client: Client, service: Service) -> None:
+    """All calls of a route go through one pool."""
+    for _ in range(3):
+        client.get("/", plugins=[("call-out", {"url": service.url})])
+
+    assert (3, 1) == (len(service.asked), service.connections)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plugins/fault_injection.py."""
+
+import asyncio
+
+import pytest
+
+from apisix.runner.plugin.registry import Registry
+from apisix.testing import ChainRefused, Client
+
+
+@pytest.fixture
+def slept_s(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the plugin would have slept each time: it does not, and the dice always show 30."""
+    slept: list[float] = []
+
+    class Asyncio:
+        @staticmethod
+        async def sleep(delay_s: float) -> None:
+            slept.append(delay_s)
+
+    class Random:
+        @staticmethod
+        def random() -> float:
+            return 0.3
+
+    module = vars(client.plugin("fault-injection"))["on_request"].__globals__
+    monkeypatch.setitem(module, "asyncio", Asyncio)
+    monkeypatch.setitem(module, "random", Random)
+    return slept
+
+
+@pytest.mark.parametrize(("percentage", "delays"), [(100, [5.0]), (31, [5.0]), (30, []), (0, [])])
+def test_delay(client: Client, slept_s: list[float], percentage: int, delays: list[float]) -> None:
+    """So many calls in a hundred are delayed, and then go on."""
+    result = client.get("/", plugins=[("fault-injection", {"delay_s": 5, "delay_percentage": percentage})])
+
+    assert None is result.reply
+    assert delays == slept_s
+
+
+@pytest.mark.parametrize(("percentage", "status"), [(100, 418), (31, 418), (30, None), (0, None)])
+def test_abort(client: Client, slept_s: list[float], percentage: int, status: int | None) -> None:
+    """So many calls in a hundred are answered with the status."""
+    result = client.get("/", plugins=[("fault-injection", {"abort_status": 418, "abort_percentage": percentage})])
+
+    assert status == (None if result.reply is None else result.reply.status)
+
+
+async def test_delays_run_side_by_side(apisix_registry: Registry) -> None:
+    """Fifty calls of 0.2 s each take about as long as one."""
+    async with Client(registry=apisix_registry) as client, asyncio.timeout(2):
+        await asyncio.gather(*(client.aget("/", plugins=[("fault-injection", {"delay_s": 0.2})]) for _ in range(50)))
+
+
+@pytest.mark.parametrize("config", [{"delay_percentage": 101}, {"delay_s": 60}, {"abort_status": 99}])
+def test_out_of_bounds(client: Client, config: dict[str, int]) -> None:
+    """A number that makes no sense is refused with the path to it."""
+    with pytest.raises(ChainRefused, match=next(iter(config))):
+        client.get("/", plugins=[("fault-injection", config)])

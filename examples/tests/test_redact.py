@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plugins/redact.py."""
+
+import gzip
+import json
+
+import pytest
+
+from apisix.runner.errors import BodyError
+from apisix.testing import Client
+
+REDACT = ("redact", {"fields": ["password", "iban"]})
+USERS = {"users": [{"name": "Ali", "Password": "open sesame"}, {"name": "Zoë", "bank": {"iban": ["DE1", "DE2"]}}], "total": 10**30}
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/problem+json; charset=utf-8", "text/json"])
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_fields_are_masked(client: Client, content_type: str, *, is_compressed: bool) -> None:
+    """The fields are masked at any depth, in any case, whatever is in them; everything else stays."""
+    body = json.dumps(USERS).encode()
+    headers = {"Content-Type": content_type, "ETag": '"1"'} | ({"Content-Encoding": "gzip"} if is_compressed else {})
+    result = client.respond(200, headers, gzip.compress(body) if is_compressed else body, plugins=[REDACT])
+
+    assert result.response is not None
+    assert {
+        "users": [{"name": "Ali", "Password": "***"}, {"name": "Zoë", "bank": {"iban": "***"}}],
+        "total": 10**30,
+    } == result.response.json()
+    assert {"content-type": content_type} == dict(result.response.headers)
+
+
+@pytest.mark.parametrize("body", [b'{"password": "open sesame"', b'{"password": 1}\n{"password": 2}\n', b'{"a":' * 100_000])
+def test_what_does_not_parse_stays_hidden(client: Client, body: bytes) -> None:
+    """A body that can't be masked does not reach the client."""
+    result = client.respond(200, {"Content-Type": "application/json"}, body, plugins=[REDACT], raise_errors=False)
+
+    assert result.response is not None
+    assert (503, b"503 Service Unavailable\n") == (result.response.status, result.response.body)
+    with pytest.raises(BodyError):
+        client.respond(200, {"Content-Type": "application/json"}, body, plugins=[REDACT])
+
+
+def test_other_types(client: Client) -> None:
+    """What does not call itself JSON is not even read."""
+    result = client.respond(200, {"Content-Type": "text/html"}, b"password", plugins=[REDACT])
+
+    assert result.response is not None
+    assert (b"password", ()) == (result.response.body, result.asked)
+
+
+def test_no_body(client: Client) -> None:
+    """The response to a HEAD has a type but no body, and is let through."""
+    result = client.respond(200, {"Content-Type": "application/json"}, plugins=[REDACT], method="HEAD")
+
+    assert result.response is not None
+    assert (200, b"") == (result.response.status, result.response.body)
