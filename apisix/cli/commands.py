@@ -12,9 +12,11 @@ from apisix.cli.flags import setting_flags
 COMMANDS = {
     "start": ("apisix.cli.commands:start", "Serve the gateway, until SIGTERM or Ctrl-C."),
     "dev": ("apisix.cli.dev:dev", "Try plugins without a gateway: serve HTTP, and show what they do."),
+    "new": ("apisix.cli.new:new", "Write a plugin, its test and a route to try it with."),
     "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes may name."),
     "schema": ("apisix.cli.plugins:schema", "Show the JSON Schema of a plugin's configuration."),
     "health": ("apisix.cli.commands:health", "Ask a running runner whether it answers; for HEALTHCHECK."),
+    "doctor": ("apisix.cli.doctor:doctor", "Say why the gateway does not reach the runner, and what to do."),
     "check": ("apisix.cli.check:check", "Load the plugins, and validate the routes that use them."),
 }
 """Where each command is, as module:attribute, and what it does."""

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apisix-runner new`: a plugin, its test and a route to try it with."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+import apisix
+from apisix.cli.route_text import NotAdded, RoutePresent, with_route
+from apisix.runner.plugin.naming import kebab_case, snake_case, words_of
+
+ROUTES_FILE = "apisix.yaml"
+GATEWAY = "http://127.0.0.1:9080"  # where `dev` serves, unless told otherwise
+UPSTREAM = "127.0.0.1:1980"  # the echo upstream of `dev`
+
+PLUGIN = '''\
+"""The plugin {name}."""
+
+from dataclasses import dataclass
+
+from apisix import Plugin, Reply, Request
+
+
+@dataclass
+class {cls}Config:
+    """What a route may set: the fields of the JSON in its `value`."""
+
+    greeting: str = "hello"
+
+
+class {cls}(Plugin[{cls}Config]):
+    """Greet the upstream in a header, and turn away requests with the argument `stop`."""
+
+    def on_request(self, request: Request) -> Reply | None:
+        if "stop" in request.args:
+            return Reply(403, json={{"error": "stopped by {name}"}})
+        request.headers["x-{name}"] = self.config.greeting
+        return None
+'''
+
+TEST = '''\
+"""Tests of the plugin {name}. `pytest .` runs them, without a gateway."""
+
+
+def test_upstream_is_greeted(client):
+    """The upstream gets the greeting of the route."""
+    result = client.get("/{name}", plugins=[("{name}", {{"greeting": "good morning"}})])
+
+    assert "good morning" == result.upstream.headers["x-{name}"]
+
+
+def test_request_is_stopped(client):
+    """A request with the argument `stop` does not reach the upstream."""
+    result = client.get("/{name}?stop", plugins=["{name}"])
+
+    assert 403 == result.reply.status
+    assert {{"error": "stopped by {name}"}} == result.reply.json()
+    assert result.upstream is None
+'''
+
+ROUTE = """\
+- id: {name}
+  uri: /{name}
+  plugins:
+    ext-plugin-pre-req:
+      conf:
+        - name: {name}
+          value: '{{"greeting": "hello"}}'
+  upstream:
+    type: roundrobin
+    nodes:
+      "{upstream}": 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """
+    What a plugin is called: by routes, by Python, and by its file.
+
+    >>> Names.of("key-auth")
+    Names(name='key-auth', cls='KeyAuth', module='key_auth')
+    """
+
+    name: str
+    cls: str
+    module: str
+
+    @classmethod
+    def of(cls, given: str) -> "Names":
+        """
+        Derive all names from one in any spelling: key-auth, key_auth, KeyAuth.
+
+        Raises: ValueError: it can't be the name of a class.
+        """
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*", given):
+            raise ValueError("a name is made of letters, digits and hyphens, and begins with a letter, as in key-auth or KeyAuth")
+        class_name = given if given[0].isupper() and given.isalnum() else "".join(word.capitalize() for word in words_of(given))
+        if class_name in {*apisix.__all__, "None", "True", "False"}:
+            raise ValueError(f"a class can't be called {class_name} here; choose another name")
+        name = kebab_case(class_name)
+        if len(name) > 64:
+            raise ValueError(f"the route that is to bear it may have 64 characters, the name has {len(name)}")
+        return cls(name, class_name, snake_case(class_name))
+
+
+@click.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """
+    Write a plugin, its test and a route to try it with, under this directory.
+
+    NAME is what routes call it, as in key-auth; KeyAuth means the same. Nothing that is there is overwritten.
+    """
+    try:
+        names = Names.of(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="NAME") from error
+    texts = {Path("plugins", f"{names.module}.py"): PLUGIN, Path("tests", f"test_{names.module}.py"): TEST}
+    present = [str(path) for path in texts if path.exists()]
+    if present:
+        raise click.ClickException(
+            f"already there: {', '.join(present)}; nothing was written. Choose another name, or remove what is there"
+        )
+    for path, text in texts.items():
+        _write_new(path, text.format(name=names.name, cls=names.cls))
+    _add_route(names)
+    steps = {
+        "pytest .": "runs the test",
+        "apisix-runner dev": "starts a gateway, an upstream that echoes, and the runner",
+        f"curl -i {GATEWAY}/{names.name}": "in a second terminal: shows what the upstream got",
+    }
+    width = max(map(len, steps))
+    click.echo("\nNext:")
+    for command, meaning in steps.items():
+        click.echo(f"  {command:{width}}  {meaning}")
+    click.echo(f"Edit plugins/{names.module}.py, save it, and call again.")
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise click.ClickException(f"{path} can't be written: {error.strerror}") from error
+    click.echo(f"wrote {path}")
+
+
+def _add_route(names: Names) -> None:
+    """Add the route to apisix.yaml, or say what to add to it."""
+    path = Path(ROUTES_FILE)
+    route = ROUTE.format(name=names.name, upstream=UPSTREAM)
+    if not path.exists():
+        _write_new(path, with_route("#END\n", route))
+        return
+    try:
+        text = path.read_bytes().decode("utf-8")
+        path.write_bytes(with_route(text, route).encode("utf-8"))
+    except RoutePresent as present:
+        click.echo(f"left {path} as it is: {present}")
+    except (NotAdded, UnicodeDecodeError, OSError) as error:
+        click.echo(f"left {path} as it is: {error}. Add this to its `routes`:\n\n{route}")
+    else:
+        click.echo(f"added the route {names.name} to {path}")
