@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other processes, as far as `/proc` shows them: who listens on a path, and whom a gateway's workers run as."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+PROC: Final = Path("/proc")
+_LISTENING: Final = 0x10000
+"""`__SO_ACCEPTCON`, the flag of a listening socket in `/proc/net/unix`."""
+_ASIDE: Final = re.compile(r"\.[0-9a-f]{1,8}")
+"""The names that our runners bind to before they rename the file; the system goes on showing them."""
+_WORKER: Final = b"nginx: worker process"
+
+
+def listeners_at(path: str, proc: Path = PROC) -> dict[int, bool]:
+    """
+    Return the pids of those that have bound a listening socket to `path`, or aside of it as our runners do, and which of the two.
+
+    Only those that this user may look into. The system does not say where a socket went that was renamed: one that was bound aside may
+    be a runner for another path of the directory, or one that was displaced.
+
+    Returns: by pid, whether it was bound to exactly that path.
+    """
+    directory, name = os.path.split(path)
+    exactly: dict[str, bool] = {}
+    with suppress(OSError), open(proc / "net" / "unix", encoding="utf-8", errors="surrogateescape") as table:
+        for line in list(table)[1:]:
+            fields = line.split(maxsplit=7)
+            if len(fields) == 8 and int(fields[3], 16) & _LISTENING:
+                bound_directory, bound_name = os.path.split(fields[7].rstrip("\n"))
+                if bound_directory == directory and (bound_name == name or _ASIDE.fullmatch(bound_name)):
+                    exactly[f"socket:[{fields[6]}]"] = bound_name == name
+    if not exactly:
+        return {}
+    held = {pid: exactly.keys() & set(_descriptors(proc, pid)) for pid in _pids(proc)}
+    return {pid: any(exactly[held_one] for held_one in sockets) for pid, sockets in held.items() if sockets}
+
+
+def command_line(pid: int, proc: Path = PROC) -> str:
+    """Return how a process was started, shortened; "" where that can't be seen. Arguments may be secrets, so only paths and words stay."""
+    with suppress(OSError):
+        words = (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        return " ".join(word for word in words[:4] if word and "=" not in word)
+    return ""
+
+
+def gateway_users(proc: Path = PROC) -> set[int]:
+    """Return the users that run nginx's workers on this machine, root excepted."""
+    users = set()
+    for pid in _pids(proc):
+        with suppress(OSError):
+            if (proc / str(pid) / "cmdline").read_bytes().startswith(_WORKER):
+                users.add((proc / str(pid)).stat().st_uid)
+    return users - {0}
+
+
+def is_alive(pid: int, proc: Path = PROC) -> bool:
+    """Tell whether there is a process of this number."""
+    return (proc / str(pid)).exists()
+
+
+def _pids(proc: Path) -> Iterator[int]:
+    with suppress(OSError):
+        yield from (int(name) for name in os.listdir(proc) if name.isdecimal())
+
+
+def _descriptors(proc: Path, pid: int) -> Iterator[str]:
+    with suppress(OSError):
+        for entry in os.scandir(proc / str(pid) / "fd"):
+            with suppress(OSError):
+                yield os.readlink(entry.path)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The socket: its path, its directory, who may use it, who listens, and whether that one answers."""
+
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Collection
+from typing import Final
+
+from apisix.cli.diagnosis import processes
+from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
+from apisix.cli.probe import ask
+from apisix.runner.errors import SettingsError
+from apisix.runner.server.peers import Access, access_for, peer_of, user_name
+from apisix.runner.server.sockets import MAX_PATH_BYTES
+from apisix.runner.settings import Settings
+
+PATIENCE_S: Final = 2.0
+"""How long to wait for a runner's answers, in seconds."""
+
+
+def look_at_socket(settings: Settings, gateway_users: Collection[int]) -> Findings:
+    """Look at the socket from its path to what answers. Args: gateway_users: of whom it is known that they have to get in."""
+    path = settings.socket_file
+    if (size := len(os.fsencode(path))) > MAX_PATH_BYTES:
+        yield problem("socket", f"{path} is {size} bytes long, and the system allows {MAX_PATH_BYTES}", "Set socket.file to a shorter path")
+        return
+    yield from _look_at_directory(os.path.dirname(path))
+    # A runner that a gateway has started as root finds out by itself whom it has to let in.
+    finds_users = os.path.basename(path).startswith("apisix-") and os.geteuid() == 0
+    try:
+        access = access_for(settings, gateway_users if finds_users else ())
+    except SettingsError as error:
+        yield problem("socket", str(error), "Correct the setting")
+        return
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        yield problem("socket", f"{path}: {error.strerror}", "Start the runner, or look at its log when it should be running")
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        yield problem("socket", f"{path} is in the way, it is not a socket", "Remove it, or set socket.file to another path")
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    yield ok("socket", f"{path} has mode {mode:04o}, user {user_name(status.st_uid)}, group {status.st_gid}")
+    yield from _look_at_users(status, access, gateway_users)
+    yield from _look_at_listeners(path)
+    answer = ask(path, PATIENCE_S)
+    yield ok("health", answer.sentence) if answer.is_healthy else problem("health", *_split(answer.sentence))
+
+
+def _look_at_directory(directory: str) -> Findings:
+    try:
+        status = os.stat(directory)
+    except OSError as error:
+        yield problem("socket", f"the directory {directory}: {error.strerror}", "Make it, for the user of the runner")
+        return
+    shown = f"the directory {directory} has mode {stat.S_IMODE(status.st_mode):04o}, user {user_name(status.st_uid)}"
+    if not os.access(directory, os.W_OK | os.X_OK):
+        yield problem(
+            "socket",
+            f"{shown}, and user {user_name(os.geteuid())}, who asks, can't make a socket there",
+            "Run this as the user of the runner; if that is this one, give it a directory of its own",
+        )
+    elif status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        yield warning("socket", f"{shown}: everybody can put another socket in the place of the runner's", f"chmod o-w {directory}")
+    elif status.st_mode & stat.S_IWOTH:
+        yield warning(
+            "socket",
+            f"{shown}: while the runner is down, everybody can listen there in its place",
+            "Where other users can log in, set socket.file to a path in a directory of the runner's own",
+        )
+    else:
+        yield ok("socket", shown)
+
+
+def _look_at_users(status: os.stat_result, access: Access, users: Collection[int]) -> Findings:
+    for uid in sorted(users):
+        name = user_name(uid)
+        advice = f"Add {name} to socket.allow_users, or run the runner as that user"
+        if access.users is not None and uid not in access.users | {status.st_uid} and access.group == -1:
+            yield problem("socket", f"the gateway's workers run as {name}, whom the runner does not let in", advice)
+        elif not _may_connect(status, uid):
+            yield problem("socket", f"the gateway's workers run as {name}, and the mode of the socket keeps them out", advice)
+        else:
+            yield ok("socket", f"the gateway's workers run as {name}, who may connect")
+
+
+def _may_connect(status: os.stat_result, uid: int) -> bool:
+    if uid == status.st_uid:
+        return bool(status.st_mode & stat.S_IWUSR)
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:  # a number without a name, as in containers
+        groups = []
+    else:
+        groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return bool(status.st_mode & (stat.S_IWGRP if status.st_gid in groups else stat.S_IWOTH))
+
+
+def _look_at_listeners(path: str) -> Findings:
+    listener = _listener(path)
+    if listener is not None:
+        pid, uid = listener
+        yield ok("socket", f"user {user_name(uid)} listens{_process(pid)}")
+    for pid, is_exact in sorted(processes.listeners_at(path).items()):
+        if listener is not None and pid == listener[0]:
+            continue
+        if is_exact:
+            yield warning(
+                "socket",
+                f"another process listens on this path, but nobody reaches it any more{_process(pid)}",
+                "End it, once its connections are closed",
+            )
+        else:
+            yield ok("socket", f"a runner for another path, or one that was displaced, listens in this directory{_process(pid)}")
+
+
+def _listener(path: str) -> tuple[int, int] | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+            peer = peer_of(probe)
+        except OSError:
+            return None
+    return peer.pid, peer.uid
+
+
+def _process(pid: int) -> str:
+    command = processes.command_line(pid)
+    return f": pid {pid}{f', {command}' if command else ''}" if pid else ""
+
+
+def _split(sentence: str) -> tuple[str, str]:
+    """Return what is the matter, and what to do: the last sentence."""
+    text, _, advice = sentence.rpartition(". ")
+    return (text, advice) if text else (sentence, "")

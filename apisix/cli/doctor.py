@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apisix-runner doctor`: why doesn't it work? It looks, says what it found and what to do, and changes nothing."""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import msgspec
+
+from apisix.cli.diagnosis import processes
+from apisix.cli.diagnosis.finding import Finding, Findings, Level, ok, problem
+from apisix.cli.diagnosis.gateway import USUAL_PLACE, GatewayConfig, look_at_gateway, read_gateway_config
+from apisix.cli.diagnosis.plugins import look_at_plugins
+from apisix.cli.diagnosis.python import look_at_python
+from apisix.cli.diagnosis.sockets import look_at_socket
+from apisix.cli.diagnosis.store import look_at_store
+from apisix.cli.flags import setting_flags
+from apisix.cli.start import gather
+from apisix.runner.errors import SettingsError
+from apisix.runner.settings import Settings, load
+
+
+@click.command()
+@setting_flags(["socket_file", "plugins"])
+@click.option("--gateway-config", metavar="FILE", help=f"The gateway's config.yaml.  [default: {USUAL_PLACE}, where that exists]")
+@click.option("--json", "as_json", is_flag=True, help="For tools.")
+def doctor(gateway_config: str | None, as_json: bool, **flags: object) -> None:
+    """
+    Look at all that has to be right for the gateway to reach the runner, and say what to do where it is not.
+
+    The exit status is 1 where there is a problem, else 0, also with warnings.
+    """
+    findings = []
+    for finding in examine(flags, os.environ, None if gateway_config is None else Path(gateway_config)):
+        findings.append(finding)
+        if not as_json:
+            click.echo(str(finding))
+    count = Counter(finding.level for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"ok": not count[Level.PROBLEM], "findings": msgspec.to_builtins(findings)}, indent=2))
+    else:
+        click.echo(f"{count[Level.PROBLEM]} problems, {count[Level.WARNING]} warnings, {count[Level.OK]} things in order")
+    sys.exit(1 if count[Level.PROBLEM] else 0)
+
+
+def examine(flags: Mapping[str, object], environ: Mapping[str, str], gateway_file: Path | None) -> Findings:
+    """Look at everything: settings, Python, gateway, socket, store, plugins."""
+    try:
+        settings = gather(flags, environ)
+    except SettingsError as error:
+        yield problem("settings", str(error), "The runner does not start with that. What follows is with the defaults")
+        settings = _without_file(flags)
+    for note in settings.notes:
+        yield ok("settings", note)
+    yield from look_at_python(settings)
+    gateway = _gateway(gateway_file)
+    if isinstance(gateway, Finding):
+        yield gateway
+        gateway = None
+    if gateway is not None:
+        is_managed = bool(gateway.ext_plugin.get("cmd")) and not gateway.ext_plugin.get("path_for_test")
+        if is_managed and not flags.get("socket_file") and settings.socket_file == Settings().socket_file:
+            settings = msgspec.structs.replace(settings, socket_file=gateway.managed_path() or "")
+        yield from look_at_gateway(gateway, settings.socket_file)
+    if settings.socket_file:
+        users = processes.gateway_users() | (set() if gateway is None else gateway.users())
+        yield from look_at_socket(settings, users)
+        yield from look_at_store(settings)
+    else:
+        yield problem(
+            "socket",
+            f"there is no runner of a running gateway in {gateway.path.parent if gateway else ''}",
+            "Start the gateway; if it runs, the lines of its error.log that hold apisix-runner say why the runner does not",
+        )
+    yield from look_at_plugins(settings)
+
+
+def _without_file(flags: Mapping[str, object]) -> Settings:
+    try:
+        return load(None, flags, {})
+    except SettingsError:
+        return Settings()
+
+
+def _gateway(file: Path | None) -> GatewayConfig | Finding | None:
+    if file is None and not USUAL_PLACE.exists():
+        return None
+    return read_gateway_config(file or USUAL_PLACE)
