@@ -127,13 +127,21 @@ class Session(asyncio.Protocol):
         self._sessions.closed(self)
 
     def release(self) -> socket.socket | None:
-        """Stop serving this connection, which must be idle, and return its socket for another process to go on."""
+        """
+        Stop serving this connection, which must be idle, and return its socket for another process to go on.
+
+        Returns: None where there is no descriptor left for that: the connection stays here.
+        """
         transport = self._transport
         if transport is None:
             return None
+        try:
+            # The transport owns its descriptor and closes it; closing one of two does not end the connection.
+            handed_over = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        except OSError as error:
+            logger.error("a connection can't go to another worker yet: %s", error.strerror)
+            return None
         transport.pause_reading()
-        # The transport owns its descriptor and closes it; closing one of two does not end the connection.
-        handed_over = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         self._transport = None
         transport.abort()
         self._conversation.close("the connection goes to another worker")
@@ -214,8 +222,8 @@ class Sessions:
         released = []
         for session in [session for session in self._open if session.idle][:limit]:
             handed_over = session.release()
-            self._open.discard(session)
             if handed_over is not None:
+                self._open.discard(session)
                 released.append(handed_over)
         return released
 

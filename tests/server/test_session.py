@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections of a worker, handed over and closed. What is said on them is tested through a real process, in tests/integration."""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from apisix.runner.plugin.registry import Registry
+from apisix.runner.server.conf_store import ConfStore, choose_path
+from apisix.runner.server.session import Sessions, make_context
+from apisix.runner.settings import load
+from apisix.runner.wire.connection import Connection, Role
+from apisix.runner.wire.messages import HTTPReqCallReq, PrepareConfReq
+
+BOUND_S = 10.0
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The loop of a worker."""
+    loop = uvloop.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def sessions(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Iterator[Sessions]:
+    """The connections of a worker without plugins."""
+    store = ConfStore(choose_path(tmp_path / "runner.sock", None), expire_s=60, max_entries=10)
+    sessions = Sessions(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
+    yield sessions
+    loop.run_until_complete(sessions.close(0))
+
+
+def connect(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> socket.socket:
+    """Return the gateway's end of a connection that is served."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(BOUND_S)
+    theirs.setblocking(False)
+    loop.run_until_complete(sessions.adopt(theirs))
+    return ours
+
+
+async def turn(loop: asyncio.AbstractEventLoop, end: socket.socket) -> bytes:
+    """Let the loop turn until something comes."""
+    end.setblocking(False)
+    return await asyncio.wait_for(loop.sock_recv(end, 1 << 16), BOUND_S)
+
+
+async def until_busy(sessions: Sessions) -> None:
+    """Let the loop turn until a connection is in the middle of something."""
+    while all(session.idle for session in sessions._open):
+        await asyncio.sleep(0)
+
+
+def test_a_released_connection_goes_on_elsewhere(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """What is released is the connection itself: the peer notices nothing, and what it sends arrives at the new place."""
+    with connect(loop, sessions) as gateway:
+        (released,) = sessions.release_idle()
+        with released:
+            assert 0 == sessions.connections
+            loop.run_until_complete(asyncio.sleep(0))
+            gateway.sendall(b"still there")
+            released.settimeout(BOUND_S)
+            assert b"still there" == released.recv(100)
+
+
+def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Half a frame keeps a connection where it is."""
+    with connect(loop, sessions) as gateway:
+        frame = Connection(Role.GATEWAY).send(PrepareConfReq())
+        gateway.sendall(frame[:7])
+        loop.run_until_complete(asyncio.wait_for(until_busy(sessions), BOUND_S))
+        assert [] == sessions.release_idle()
+        gateway.sendall(frame[7:])
+        assert loop.run_until_complete(turn(loop, gateway))
+        (released,) = sessions.release_idle()
+        released.close()
+
+
+def test_no_descriptor_left(loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no descriptor is left for the hand-over, the connection stays and is served."""
+
+    def dup(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with connect(loop, sessions) as gateway:
+        monkeypatch.setattr(os, "dup", dup)
+        assert [] == sessions.release_idle()
+        assert 1 == sessions.connections
+        gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        assert loop.run_until_complete(turn(loop, gateway))
+
+
+def test_close_cuts_all(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """At the end all connections are closed."""
+    with connect(loop, sessions) as gateway:
+        loop.run_until_complete(sessions.close(BOUND_S))
+        assert b"" == loop.run_until_complete(turn(loop, gateway))
