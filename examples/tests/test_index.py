@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of all examples."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from apisix.runner.plugin.chain import build_chain
+from apisix.runner.plugin.registry import Registry
+
+EXAMPLES = Path(__file__).parent.parent
+FILES = sorted((EXAMPLES / "plugins").glob("*.py"))
+README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_file(file: Path) -> None:
+    """Each example is short, says when to use it, has a test, and stands in the index."""
+    text = file.read_text(encoding="utf-8")
+
+    assert 60 >= len(text.splitlines())
+    assert "When to use it:" in (ast.get_docstring(ast.parse(text)) or "")
+    assert (EXAMPLES / "tests" / f"test_{file.stem}.py").exists()
+    assert f"(plugins/{file.name})" in README
+    assert f"(tests/test_{file.stem}.py)" in README
+
+
+def test_routes(apisix_registry: Registry) -> None:
+    """apisix.yaml has a route for each plugin, and all of them would run."""
+    routes = yaml.safe_load((EXAMPLES / "apisix.yaml").read_text(encoding="utf-8"))["routes"]
+    used: set[str] = set()
+    for route in routes:
+        for phase, plugin in route["plugins"].items():
+            conf = [(entry["name"], entry["value"]) for entry in plugin["conf"]]
+            assert None is build_chain(apisix_registry, conf, f"route#1#{phase}#1", response=phase == "ext-plugin-post-resp").refusal
+            used.update(name for name, _ in conf)
+
+    assert {plugin.name for plugin in apisix_registry.types if plugin.source.kind == "directory"} == used
+
+
+def test_commands() -> None:
+    """Each command of the README names a route of apisix.yaml."""
+    uris = {route["uri"] for route in yaml.safe_load((EXAMPLES / "apisix.yaml").read_text(encoding="utf-8"))["routes"]}
+    called = {word.removeprefix("127.0.0.1:9080") for word in README.split() if word.startswith("127.0.0.1:9080/")}
+
+    assert uris - {"/allow", "/country"} == called
+
+
+def test_schemas(apisix_registry: Registry) -> None:
+    """Each configuration can be described, as `apisix-runner schema` does it."""
+    assert all(json.dumps(plugin.config_schema()) for plugin in apisix_registry.types)
