@@ -4,6 +4,7 @@
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,7 +144,8 @@ def test_permission_denied(tmp_path_factory: pytest.TempPathFactory) -> None:
 def as_user(uid: int, path: str) -> str:
     """Ask as another user, in a process of its own."""
     reader, writer = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings(action="ignore"):  # that other tests have left threads
+        pid = os.fork()
     if pid == 0:
         os.setuid(uid)
         os.write(writer, ask(path, PATIENCE_S).sentence.encode())

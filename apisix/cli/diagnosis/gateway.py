@@ -17,7 +17,7 @@ from apisix.cli.diagnosis.finding import Finding, Findings, ok, problem, warning
 
 USUAL_PLACE: Final = Path("/usr/local/apisix/conf/config.yaml")
 PHASES: Final = ("ext-plugin-pre-req", "ext-plugin-post-req", "ext-plugin-post-resp")
-_OURS: Final = ("apisix-runner", "py-runner", "main.py")
+_OURS: Final = ("apisix-runner", "py-runner", "main.py", "apisix")
 _MANAGED_NAME: Final = re.compile(r"apisix-([1-9][0-9]{0,9})\.sock")
 _VARIABLE: Final = re.compile(r"\$\{\{.*\}\}")
 """Where the gateway puts a variable of its own environment in, which is not ours."""

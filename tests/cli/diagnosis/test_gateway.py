@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway's config.yaml is told to mend."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from apisix.cli.diagnosis.finding import Finding
+from apisix.cli.diagnosis.gateway import GatewayConfig, look_at_gateway, read_gateway_config
+
+SOCKET = "/run/r.sock"
+ALL = "plugins: [ext-plugin-pre-req, ext-plugin-post-req, ext-plugin-post-resp]\n"
+CMD = f'ext-plugin: {{cmd: ["{sys.executable}", "-m", "apisix", "start"]}}'
+
+
+def found(tmp_path: Path, text: str) -> list[tuple[str, str]]:
+    """Return levels and texts, whatever they are about."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    config = read_gateway_config(file)
+    if isinstance(config, Finding):
+        return [(config.level, config.text)]
+    return [(finding.level, finding.text) for finding in look_at_gateway(config, SOCKET)]
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "part"),
+    [
+        ("ext-plugin: {path_for_test: /run/r.sock}", "ok", "has no list of plugins"),
+        ("ext-plugin: {path_for_test: /run/r.sock}", "ok", "path_for_test is the runner's socket"),
+        (ALL, "ok", "has the three phases"),
+        (ALL, "problem", "names no runner"),
+        ("plugins: [limit-req]", "problem", "lacks ext-plugin-pre-req, ext-plugin-post-req, ext-plugin-post-resp: no route can use"),
+        ("plugins: [ext-plugin-post-resp]", "problem", "has ext-plugin-post-resp only"),
+        ("plugins: [ext-plugin-pre-req]", "warning", "lacks ext-plugin-post-req, ext-plugin-post-resp: routes that name it are refused"),
+        ("plugins: all", "problem", "lacks ext-plugin-pre-req"),
+        (
+            "ext-plugin: {path_for_test: /run/other.sock}",
+            "problem",
+            "path_for_test is /run/other.sock, but the runner's socket.file is /run/r.sock",
+        ),
+        ("ext-plugin: {path_for_test: 'unix:/run/r.sock'}", "problem", "puts another unix: before it"),
+        ("ext-plugin: {path_for_test: '${{RUNNER}}'}", "warning", "takes it from its environment"),
+        ("ext-plugin: {path_for_test: /run/r.sock, cmd: [apisix-runner, start]}", "warning", "cmd and path_for_test are both set"),
+        ("ext-plugin: {cmd: apisix-runner start}", "problem", "cmd is not a list of texts"),
+        ("ext-plugin: {cmd: [/no/such/apisix-runner, start]}", "problem", "begins with /no/such/apisix-runner, which is not there"),
+        ("ext-plugin: {cmd: [sh, /no/such/main.py, start]}", "problem", "cmd names /no/such/main.py, which can't be read"),
+        ("ext-plugin: {cmd: [/bin/py-runner]}", "problem", "cmd lacks the word start"),
+        ("ext-plugin: {cmd: [sh, go-runner]}", "warning", "cmd starts sh, which does not look like this runner"),
+        ("ext-plugin: {cmd: ['${{HOME}}/apisix-runner', start]}", "warning", "cmd holds a variable"),
+        (CMD, "ok", f"cmd starts this runner with {sys.executable}"),
+        ("ext-plugin: nonsense", "problem", "names no runner"),
+        ("a: [", "problem", "line 1 is no YAML"),
+        ("just a text", "problem", "holds no settings"),
+    ],
+)
+def test_what_is_found(tmp_path: Path, text: str, level: str, part: str) -> None:
+    """Each mistake that keeps a gateway from its runner is named, and what is right is said too."""
+    findings = found(tmp_path, text)
+
+    assert [level] == [found_level for found_level, said in findings if part in said], findings
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """A name that leads nowhere is a problem, and no traceback."""
+    config = read_gateway_config(tmp_path / "none.yaml")
+
+    assert isinstance(config, Finding)
+    assert f"{tmp_path}/none.yaml can't be read: No such file or directory" == config.text
+
+
+def test_the_runner_that_a_gateway_has_started(tmp_path: Path) -> None:
+    """Its socket lies beside the configuration, named after a process that lives; of several nobody knows which."""
+    config = GatewayConfig(tmp_path / "config.yaml", {})
+    assert None is config.managed_path()
+
+    for pid in (os.getpid(), 2**22 + 1):  # beyond what Linux numbers processes with
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(tmp_path / f"apisix-{pid}.sock"))
+    assert str(tmp_path / f"apisix-{os.getpid()}.sock") == config.managed_path()
+
+    (tmp_path / f"apisix-{os.getppid()}.sock").touch()
+    assert None is config.managed_path()
+
+
+@pytest.mark.parametrize(
+    ("content", "users"), [({"nginx_config": {"user": "nobody"}}, {65534}), ({"nginx_config": {"user": "no such"}}, set()), ({}, set())]
+)
+def test_users_of_the_workers(tmp_path: Path, content: dict[str, object], users: set[int]) -> None:
+    """The user of nginx_config is known where that user exists here."""
+    assert users == GatewayConfig(tmp_path, content).users()
