@@ -52,7 +52,7 @@ class Client(Verbs):
     use, or use it as a context manager, plain or async.
 
     In a plain test the calls run on a loop that belongs to the client. In an async test use the twins that begin with `a`:
-    they run on the test's own loop, and `aclose` belongs to them.
+    they run on the test's own loop, and plugins are closed when that ends, or by `aclose`.
 
     Args:
         directories: of plugin files.
@@ -174,6 +174,7 @@ class Client(Verbs):
                 raise RuntimeError("this client was used in an async test that still runs: there, write `await client.aclose()`")
             if loop.is_closed():
                 _warn_of_unclosed(engine)
+                engine.raise_close_error()
             else:
                 loop.run_until_complete(engine.close())
         if self._runner is not None:
@@ -259,6 +260,7 @@ class Client(Verbs):
     async def _arun(self, call: _Call) -> Result:
         __tracebackhide__ = True
         engine = self._engine_on(asyncio.get_running_loop())
+        await engine.follow_loop()
         return _finished(call, await engine.call(call.sent, call.key, call.conf, call.offered))
 
     def _engine_on(self, loop: asyncio.AbstractEventLoop) -> Engine:

@@ -2,7 +2,7 @@
 """The runner's engine on one event loop, fed by tests."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -112,6 +112,7 @@ class Engine:
         self._calls: dict[int, _Watched] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._close_errors: list[BaseException] = []
+        self._ending: AsyncGenerator[None, None] | None = None
         self._chains = Chains(
             self._registry,
             self._tokens,
@@ -162,10 +163,20 @@ class Engine:
         finally:
             self.loop.call_soon(line.hang_up)
             del self._calls[call_id]
-        error = watched.error
+        error = watched.error or line.failure
         if error is None and not isinstance(reply, HTTPReqCallResp):
             error = self._refusal(token, response=isinstance(sent, SentResponse))
         return Outcome(reply, tuple(line.asked), watched.effects, error)
+
+    async def follow_loop(self) -> None:
+        """
+        Close the plugins when their loop ends, where nobody has done so before.
+
+        Whoever runs a test's loop also ends it, before fixtures are torn down. What it closes last is asynchronous generators.
+        """
+        if self._ending is None:
+            self._ending = self._close_at_end()
+            await anext(self._ending)
 
     async def close(self) -> None:
         """
@@ -173,11 +184,27 @@ class Engine:
 
         Raises: BaseException: what a plugin's `close` raised, the first of them.
         """
+        if self._ending is None:
+            await self._close()
+        else:
+            await self._ending.aclose()
+        self.raise_close_error()
+
+    def raise_close_error(self) -> None:
+        """Raise what a plugin's `close` raised, the first of them."""
+        if self._close_errors:
+            raise self._close_errors[0]
+
+    async def _close_at_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         await self._chains.close()
         await asyncio.gather(*self._background)
         self._runtime.threads.close()
-        if self._close_errors:
-            raise self._close_errors[0]
 
     def unclosed(self) -> list[str]:
         """Return the names of the plugins that have a `close`, which nobody can await any more."""

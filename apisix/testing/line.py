@@ -7,8 +7,9 @@ from typing import Any
 
 from apisix.runner.call.conversation import Conversation
 from apisix.runner.call.runtime import Runtime
+from apisix.runner.errors import MessageTooLarge
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
-from apisix.runner.wire.messages import ExtraInfoReq, ExtraInfoResp, Info, PrepareConfReq, PrepareConfResp, Var
+from apisix.runner.wire.messages import ErrResp, ExtraInfoReq, ExtraInfoResp, Info, PrepareConfReq, PrepareConfResp, Var
 
 
 class Line:
@@ -20,7 +21,8 @@ class Line:
 
     Attributes:
         asked: what the runner asked for, in order.
-        reply: set to the runner's reply when that has come.
+        reply: set to the runner's reply when that has come, and to an error where the gateway itself fails the call.
+        failure: why it does, else None.
     """
 
     def __init__(self, runtime: Runtime, answer: Callable[[Info], bytes | None]) -> None:
@@ -30,6 +32,7 @@ class Line:
         self._runner = Connection(Role.RUNNER)
         self._conversation = Conversation(runtime, self._send, self._send_all, self._fail)
         self.asked: list[str] = []
+        self.failure: MessageTooLarge | None = None
         self.reply: asyncio.Future[Any] = self._loop.create_future()
 
     def prepare(self, message: PrepareConfReq, prepare: Callable[[PrepareConfReq], int]) -> int:
@@ -67,10 +70,17 @@ class Line:
                     self.asked.append(message.info.name if isinstance(message.info, Var) else "body")
                     answer: Any = self._at_runner(ExtraInfoResp(self._answer(message.info)))
                     self._conversation.answer(answer.result)
-                elif not self.reply.done():
-                    self.reply.set_result(message)
-        except Exception as error:  # a body that is too long to cross, a variable that is no text: the test's own fault
+                else:
+                    self._settle(message)
+        except MessageTooLarge as error:  # the answer to a question: no body of this length can cross (contract, 6)
+            self.failure = error
+            self._settle(ErrResp(error.err_code))
+        except Exception as error:  # a variable that is no text: the test's own fault
             self._fail(error)
+
+    def _settle(self, reply: Any) -> None:
+        if not self.reply.done():  # the test may wait no longer
+            self.reply.set_result(reply)
 
     def _fail(self, error: Exception) -> None:
         if not self.reply.done():
