@@ -142,6 +142,7 @@ class Call:
 
     def _send(self, questions: Sequence[ExtraInfoReq], done: Callable[[Questions], None]) -> Questions:
         asked = Questions(len(questions), done)
+        self._runtime.asks += len(questions)
         self._conversation.ask(asked, questions)
         return asked
 

@@ -3,12 +3,14 @@
 
 import logging
 from collections.abc import Awaitable
+from functools import partial
 from time import perf_counter
 from typing import cast
 
 from apisix.runner.call.call import Call
 from apisix.runner.call.chains import PreparedChain, Setup
 from apisix.runner.call.effects import Effect, effect_of
+from apisix.runner.call.meter import Meter, outcome_of
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.stalls import STALL_S
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, ErrCode, Overloaded, RemoteProtocolError, UnknownToken
@@ -39,10 +41,12 @@ def execute(call: Call, runtime: Runtime, message: HTTPReqCallReq | HTTPRespCall
     try:
         prepared = runtime.chains.acquire(message.conf_token, response=type(message) is HTTPRespCallReq)
     except UnknownToken as error:
+        runtime.unknown_tokens += 1
         return ErrResp(error.err_code)
     call.route_key = prepared.chain.key
     try:
         if prepared.chain.refusal is not None:  # logged when the chain was built
+            runtime.refusals += 1
             return refuse(message, runtime.on_error)
         return _run_chain(call, runtime, prepared, message)
     finally:
@@ -70,6 +74,7 @@ def _run_chain(call: Call, runtime: Runtime, prepared: PreparedChain, message: H
         if message.status in WITHOUT_BODY:
             _warn_of_second_request(prepared, message.status)
         exchange = Response(message, call, route_key=prepared.chain.key, max_decompressed_bytes=runtime.max_decompressed_bytes)
+    run_link = _run_link if runtime.meter is None else partial(_run_measured, runtime.meter)
     observed = runtime.observer is not None
     effects: list[Effect] = []
     reply: Reply | None = None
@@ -81,7 +86,7 @@ def _run_chain(call: Call, runtime: Runtime, prepared: PreparedChain, message: H
             began_s = perf_counter() if observed else 0.0
             failure: BaseException | None = None
             try:
-                reply = _run_link(call, runtime, link, setup, exchange)
+                reply = run_link(call, runtime, link, setup, exchange)
             except (CallCancelled, RemoteProtocolError):
                 raise
             except BaseException as error:  # a plugin may raise anything, SystemExit included, and costs only its own call
@@ -127,6 +132,22 @@ def _run_link(call: Call, runtime: Runtime, link: Link, setup: Setup | None, exc
     if result is not None and not isinstance(result, Reply):
         raise TypeError(f"a hook returns None or a Reply, but {link.name} returned {type(result).__name__}")
     return result
+
+
+def _run_measured(
+    meter: Meter, call: Call, runtime: Runtime, link: Link, setup: Setup | None, exchange: Request | Response
+) -> Reply | None:
+    before = exchange.edits()
+    began_s = perf_counter()
+    try:
+        reply = _run_link(call, runtime, link, setup, exchange)
+    except BaseException as error:  # it goes on to whom it concerns
+        meter.count(link.name, exchange.phase, outcome_of(error), perf_counter() - began_s)
+        raise
+    took_s = perf_counter() - began_s
+    outcome = "stop" if reply is not None else "continue" if exchange.edits() == before else "rewrite"
+    meter.count(link.name, exchange.phase, outcome, took_s)
+    return reply
 
 
 def _run_inline(call: Call, runtime: Runtime, link: Link, exchange: Request | Response) -> object:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.effects import Effect
+from apisix.runner.call.meter import Meter
 from apisix.runner.call.stalls import StallWatch
 from apisix.runner.call.threads import ThreadPool
 from apisix.runner.http.request import Request
@@ -36,8 +37,12 @@ class Runtime:
         observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know.
         failure_observer: told why a call is refused, before it is answered: a plugin's exception, or what went wrong in the runner.
             The test kit raises it in the test.
+        meter: counts what plugins do; None where nobody wants to know.
         in_flight: how many calls wait now.
         calls: how many calls were answered.
+        asks: how many questions were asked.
+        unknown_tokens: how many calls named a token that nobody knows.
+        refusals: how many calls were refused because of their configuration.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -50,8 +55,12 @@ class Runtime:
     stalls: StallWatch = field(default_factory=StallWatch)
     observer: Observer | None = None
     failure_observer: FailureObserver | None = None
+    meter: Meter | None = None
     in_flight: int = 0
     calls: int = 0
+    asks: int = 0
+    unknown_tokens: int = 0
+    refusals: int = 0
 
     def failed(self, call_id: int, error: BaseException) -> None:
         """Tell who wants to know why a call is refused."""

@@ -38,6 +38,10 @@ class Exchange:
         """The headers."""
         raise NotImplementedError
 
+    def edits(self) -> tuple[object, ...]:
+        """Return all that differs from what came, to be compared with what this returned before."""
+        raise NotImplementedError
+
     def _content_length(self) -> str | None:
         """Return the content-length that came."""
         raise NotImplementedError

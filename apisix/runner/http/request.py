@@ -156,6 +156,17 @@ class Request(Exchange):
 
     # The runner's side.
 
+    def edits(self) -> tuple[object, ...]:
+        """Return all that differs from what came, to be compared with what this returned before."""
+        headers, args, response_headers = self._headers, self._args, self._response_headers
+        return (
+            None if self._path == self._message.path else self._path,
+            self._body,
+            None if headers is None else headers.changes() or None,
+            None if args is None else args.changes() or None,
+            None if response_headers is None else response_headers.changes() or None,
+        )
+
     def copy(self) -> "Request":
         """
         Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched.

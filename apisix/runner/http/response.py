@@ -146,6 +146,15 @@ class Response(Exchange):
 
     # The runner's side.
 
+    def edits(self) -> tuple[object, ...]:
+        """Return all that differs from what came, to be compared with what this returned before."""
+        headers = self._headers
+        return (
+            0 if self._status == self._message.status else self._status,
+            self._body,
+            None if headers is None else headers.changes() or None,
+        )
+
     def copy(self) -> "Response":
         """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
         twin = Response.__new__(Response)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Count what plugins do and how long they take. Plain numbers: whoever wants them takes them from here."""
+
+from bisect import bisect_left
+from typing import Final
+
+from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded
+from apisix.runner.http.phase import Phase
+
+BUCKETS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds, in seconds: from a plugin that sets a header to the gateway's patience."""
+
+_FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (DeadlineExceeded, "timeout"),
+    (CallCancelled, "cancelled"),
+    (Overloaded, "overloaded"),
+)
+
+
+def outcome_of(error: BaseException) -> str:
+    """Name the outcome of a plugin that raised."""
+    return next((outcome for kind, outcome in _FAILURES if isinstance(error, kind)), "error")
+
+
+class Histogram:
+    """
+    How often something took how long.
+
+    Attributes:
+        counts: how many took up to the bound of the same index, and above the bound before it; the last one is for all above.
+        sum_s: of all, in seconds.
+    """
+
+    __slots__ = ("bounds_s", "counts", "sum_s")
+
+    def __init__(self, bounds_s: tuple[float, ...] = BUCKETS_S) -> None:
+        self.bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.sum_s = 0.0
+
+    def add(self, took_s: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(self.bounds_s, took_s)] += 1
+        self.sum_s += took_s
+
+
+class Meter:
+    """
+    What the plugins of one worker did. Used by the thread of the loop alone.
+
+    Attributes:
+        outcomes: how many calls of a plugin, by name, phase and outcome: continue, rewrite, stop, error, timeout, overloaded, cancelled.
+        durations: how long they took, waiting included, by name and phase.
+    """
+
+    __slots__ = ("durations", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[tuple[str, Phase | None, str], int] = {}
+        self.durations: dict[tuple[str, Phase | None], Histogram] = {}
+
+    def count(self, plugin: str, phase: Phase | None, outcome: str, took_s: float) -> None:
+        """Count one call of a plugin."""
+        key = (plugin, phase, outcome)
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        duration = self.durations.get((plugin, phase))
+        if duration is None:
+            duration = self.durations[plugin, phase] = Histogram()
+        duration.add(took_s)

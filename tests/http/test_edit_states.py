@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a plugin has changed anything: what is compared before and after it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+from tests.http.calls import a_request, a_response
+
+
+def _assign(name: str, value: object) -> Callable[[object], None]:
+    return lambda exchange: setattr(exchange, name, value)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _assign("path", "/b"),
+        _assign("body", b"new"),
+        lambda request: request.headers.update({"x-new": "1"}),
+        lambda request: request.headers.pop("host"),
+        lambda request: request.args.add("id", "2"),
+        lambda request: request.args.clear(),
+        lambda request: request.response_headers.update({"x-new": "1"}),
+    ],
+)
+def test_edits_of_a_request(edit: Callable[[Request], object]) -> None:
+    """Each kind of edit makes a difference, once."""
+    request = a_request("/a", [("id", "1")], [("host", "h")])
+    before = request.edits()
+    edit(request)
+    after = request.edits()
+
+    assert before != after
+    assert after == request.edits()
+
+
+def test_a_second_edit_of_the_same_header() -> None:
+    """What one plugin has set and the next sets differently is an edit of both."""
+    request = a_request("/a", [], [("host", "h")])
+    request.headers["x"] = "1"
+    before = request.edits()
+    request.headers["x"] = "2"
+
+    assert before != request.edits()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _assign("status", 404),
+        _assign("body", b"new"),
+        lambda response: response.headers.add("a", "2"),
+        lambda response: response.headers.pop("a"),
+    ],
+)
+def test_edits_of_a_response(edit: Callable[[Response], object]) -> None:
+    """Each kind of edit makes a difference."""
+    response = a_response([("a", "1")])
+    before = response.edits()
+    edit(response)
+
+    assert before != response.edits()
+
+
+def test_what_is_no_edit() -> None:
+    """Reading, iterating, and assigning what is there already make none."""
+    request = a_request("/a", [("id", "1")], [("host", "h")])
+    response = a_response([("a", "1")], status=404)
+    before = request.edits(), response.edits()
+    request.path = "/a"
+    request.headers["host"] = "h"
+    request.args["id"] = "1"
+    assert [("host", "h")] == list(request.headers.items())
+    assert {} == dict(request.response_headers)
+    response.status = 404
+    response.headers["a"] = "1"
+
+    assert before == (request.edits(), response.edits())
