@@ -15,7 +15,7 @@ from apisix.testing.query import grouped, normal_path, parsed_query, written_que
 from apisix.testing.variables import variable_of
 
 Scalar = str | int | float | bool | None
-Params = Mapping[str, "Scalar | Iterable[Scalar]"] | Iterable[tuple[str, "Scalar"]]
+Params = Mapping[str, Scalar | Iterable[Any]] | Iterable[tuple[str, Scalar]]
 HeadersLike = Mapping[str, str] | Iterable[tuple[str, str]]
 Variables = Mapping[str, str | bytes | int | None]
 

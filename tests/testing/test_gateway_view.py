@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the kit makes of the runner's replies, held against the development gateway.
+
+That one was held against recordings of a real gateway; the kit is a second, smaller copy of its rules.
+"""
+
+import ipaddress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from apisix.gateway import uris
+from apisix.gateway.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop
+from apisix.gateway.exchange import Exchange
+from apisix.gateway.variables import look_up
+from apisix.runner.errors import ErrCode
+from apisix.runner.http.fields import REWRITE_IGNORES
+from apisix.runner.http.phase import Phase
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop, Var
+from apisix.testing.gateway_view import client_headers_of, response_of, stopped_by, upstream_of
+from apisix.testing.result import ClientResponse
+from apisix.testing.sent import SentRequest, make_request, make_response
+from apisix.testing.variables import VARIABLES
+
+NAMES = st.sampled_from(["a", "b", "x-c", "Content-Type", "host"])
+ARG_NAMES = st.sampled_from(["a", "b", "c d", "ü"])
+VALUES = st.sampled_from(["", "1", "x y", "&=%", "ä", "\udcff"])
+PATHS = st.sampled_from(["/", "/a b", "/ü/%41", "/a?b"])
+ARGS = st.lists(st.tuples(ARG_NAMES, VALUES | st.none()), max_size=6)
+EDITS = st.lists(st.tuples(NAMES, VALUES | st.none()), max_size=6)
+URLS = st.builds(lambda path, args: f"{uris.escape_path(path)}?{uris.build_query({n: [v] for n, v in args})}", PATHS, ARGS)
+
+
+def exchange_of(sent: SentRequest) -> Exchange:
+    """Return the same request as the development gateway keeps it."""
+    return Exchange(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, sent.remote_addr, 4711, 9080)
+
+
+@given(
+    url=URLS,
+    headers=st.dictionaries(NAMES.map(str.lower), VALUES),
+    rewrite=st.builds(Rewrite, path=st.none() | PATHS, headers=EDITS, args=ARGS, resp_headers=EDITS, body=st.sampled_from([b"", b"new"])),
+)
+def test_rewrite(url: str, headers: dict[str, str], rewrite: Rewrite) -> None:
+    """Any Rewrite gives the upstream the same path, arguments, headers and body, and the client the same headers."""
+    sent = make_request("POST", url, headers=headers, body="old")
+    exchange = exchange_of(sent)
+    apply_rewrite(exchange, rewrite, frozenset(), uris.parse_args(exchange.args or ""))
+
+    upstream = upstream_of(sent, rewrite, Phase.PRE_REQ)
+    raw_path, _, query = exchange.upstream_target().partition("?")
+    assert (uris.normalise_path(raw_path), uris.parse_args(query)) == (upstream.path, uris.parse_args(upstream.query))
+    assert exchange.headers == upstream.headers
+    assert exchange.body == upstream.body
+    assert exchange.response_headers == client_headers_of(rewrite)
+
+
+@given(status=st.sampled_from([0, 200, 401]), headers=EDITS)
+def test_stop(status: int, headers: Any) -> None:
+    """Any Stop gives the client the same status, body and headers, less the Content-Type that nginx adds or completes."""
+    stop = Stop(status, headers, b"body")
+    answer = apply_stop(exchange_of(make_request("GET", "/")), stop)
+
+    shown = stopped_by(HTTPReqCallResp(0, stop), allow_degradation=False)
+    assert shown is not None
+    assert (answer.status, answer.body) == (shown.status, shown.body)
+    for view in (answer.headers, shown.headers):
+        view.popall("content-type", None)
+    assert sorted(answer.headers.items()) == sorted((name, value) for name, value in shown.headers.items())
+
+
+def test_ignored_names() -> None:
+    """Both know the same ten names."""
+    assert PROTECTED_RESPONSE_HEADERS == REWRITE_IGNORES
+
+
+@pytest.mark.parametrize("url", ["/a%20b?x=1&x=2&flag&empty=", "/"])
+def test_request_line(url: str) -> None:
+    """Path and arguments are read alike."""
+    sent = make_request("GET", url)
+    exchange = exchange_of(sent)
+
+    assert (exchange.uri, tuple(uris.flatten(uris.parse_args(exchange.args or "")))) == (sent.path, sent.args)
+
+
+@pytest.mark.parametrize("name", [*VARIABLES, "arg_x", "arg_flag", "arg_no", "http_x_a", "http_no", "cookie_a", "cookie_no", "nothing"])
+@pytest.mark.parametrize("target", ["/a%20b?x=1&x=2&flag", "/"])
+def test_variables(name: str, target: str) -> None:
+    """Variables that follow from the request have the values that the development gateway gives them."""
+    headers = [("host", "Example.com:80"), ("cookie", "a=1; b=2"), ("x-a", "1"), ("x-a", "2"), ("content-type", "text/x")]
+    sent = make_request("POST", target, headers=headers, body="abc", remote_addr="::1")
+
+    value = look_up(exchange_of(sent), name)
+    assert (None if value is None else value.encode()) == sent.answer(Var(name))
+
+
+def test_given_variables() -> None:
+    """What the test gives comes first: text, bytes, numbers, and None for a variable that does not exist."""
+    sent = make_request("GET", "/", vars={"uri": "/other", "raw": b"\xff", "status": 200, "scheme": None})
+
+    assert [b"/other", b"\xff", b"200", None] == [sent.answer(Var(name)) for name in ("uri", "raw", "status", "scheme")]
+
+
+def test_remote_address_is_normal() -> None:
+    """An address is written as the gateway writes it."""
+    assert str(ipaddress.ip_address("0:0::1")) == make_request("GET", "/", remote_addr="0:0::1").remote_addr
+
+
+def test_error_frames() -> None:
+    """After an error the client gets 503 or, where the route degrades, the request goes on; a response keeps its body, without headers."""
+    error = ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    response = make_response(make_request("GET", "/"), 201, {"x-up": "1"}, "body")
+
+    assert ClientResponse(503) == stopped_by(error, allow_degradation=False)
+    assert None is stopped_by(error, allow_degradation=True)
+    assert ClientResponse(503, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=False)
+    assert ClientResponse(200, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=True)
+
+
+def test_reply_without_headers() -> None:
+    """Where a runner names no headers, the upstream's are kept, less ten; where it names some, only those are there."""
+    response = make_response(make_request("GET", "/"), 201, {"X-Up": "1", "Content-Type": "text/x"}, "body")
+
+    assert ClientResponse(201, CIMultiDict({"X-Up": "1"}), b"body") == response_of(response, HTTPRespCallResp(0), allow_degradation=False)
+    reply = HTTPRespCallResp(0, 299, [("X-New", "1")], b"new")
+    assert ClientResponse(299, CIMultiDict({"x-new": "1"}), b"new") == response_of(response, reply, allow_degradation=False)
