@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Long runs, one word each: `python -m tests.soak faults`, `take-over`, `endurance`.
+
+Each prints what docs/reliability.md shows, and exits with 1 where something was not as it must be.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tests.soak import endurance, take_over
+from tests.soak.faults import FAULTS
+from tests.soak.verdict import HEADER, judge
+
+
+def faults(options: argparse.Namespace) -> bool:
+    """Do the faults, one by one, and print the table."""
+    chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
+    verdicts = []
+    print(HEADER)
+    for fault in chosen:
+        verdicts.append(judge(fault, options.pace))
+        print(verdicts[-1].row(), flush=True)
+    print()
+    for verdict in verdicts:
+        for note in verdict.notes:
+            print(f"- {verdict.fault.title}: {note}")
+        for failure in verdict.seen.failures[:5]:
+            print(f"  {verdict.fault.name}: {failure}")
+        for wrong in verdict.faults:
+            print(f"- MISSED: {verdict.fault.title}: {wrong}")
+    return not any(verdict.faults for verdict in verdicts)
+
+
+def main() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    words = parser.add_subparsers(required=True)
+
+    def word(name: str, run: Callable[[argparse.Namespace], bool], **options: Any) -> argparse.ArgumentParser:
+        added = words.add_parser(name, help=run.__doc__, **options)
+        added.set_defaults(run=run)
+        return added
+
+    parser_of_faults = word("faults", faults)
+    parser_of_faults.add_argument("--only", nargs="*", choices=[fault.name for fault in FAULTS])
+    parser_of_faults.add_argument("--pace", type=float, default=2.0, help="seconds of peace between two steps")
+    word("take-over", lambda options: take_over.run(options.rounds)).add_argument("--rounds", type=int, default=100)
+    parser_of_endurance = word("endurance", lambda options: endurance.run(options.seconds, options.reload_every))
+    parser_of_endurance.add_argument("--seconds", type=float, default=600.0)
+    parser_of_endurance.add_argument("--reload-every", type=float, default=20.0, help="0 for never")
+    options = parser.parse_args()
+    return 0 if options.run(options) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins whose every effect follows from the call, so that the load can tell a right answer from a wrong one."""
+
+import asyncio
+import hashlib
+import os
+
+from apisix import Plugin, Reply, Request, Response
+
+VERSION = 1
+
+
+class Answer(Plugin):
+    """Answer with what came: a plain hook that never waits."""
+
+    def on_request(self, request: Request) -> Reply:
+        """End the chain."""
+        told = {"id": request.id, "path": request.path, "nonce": request.headers.get("x-nonce"), "arg": request.args.get("nonce")}
+        return Reply(200, json={**told, "route": self.config["route"]}, headers={"x-pid": str(os.getpid()), "x-version": str(VERSION)})
+
+
+class Digest(Plugin):
+    """Read the body, which suspends the greenlet, and tell the upstream its digest."""
+
+    def on_request(self, request: Request) -> None:
+        """Set headers and an argument."""
+        request.headers["x-digest"] = hashlib.sha256(request.read()).hexdigest()
+        request.args["route"] = self.config["route"]
+        request.response_headers["x-pid"] = str(os.getpid())
+        request.response_headers["x-version"] = str(VERSION)
+
+
+class Waits(Plugin):
+    """Wait for the loop and ask for a variable in a coroutine."""
+
+    async def on_request(self, request: Request) -> None:
+        """Change the path and a header."""
+        await asyncio.sleep(0.001)
+        request.headers["x-request-id"] = await request.avar("request_id") or ""
+        request.path = f"/{self.config['route']}{request.path}"
+        request.response_headers["x-pid"] = str(os.getpid())
+        request.response_headers["x-version"] = str(VERSION)
+
+
+class Redact(Plugin):
+    """Read and replace the body of a response."""
+
+    def on_response(self, response: Response) -> None:
+        """Hide the word that must not be seen."""
+        response.body = response.read().replace(b"secret", self.config["route"].encode())
+        response.headers["x-pid"] = str(os.getpid())
+        response.headers["x-version"] = str(VERSION)

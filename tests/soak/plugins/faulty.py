@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins that do what no plugin should, once somebody calls them."""
+
+import os
+import time
+
+from apisix import Plugin, Request
+
+
+class LoopForever(Plugin):
+    """Never come back, and never let go of the loop."""
+
+    def on_request(self, request: Request) -> None:
+        """Spin."""
+        while True:
+            pass
+
+
+class ExitAtOnce(Plugin):
+    """End the process without a word."""
+
+    def on_request(self, request: Request) -> None:
+        """Exit."""
+        os._exit(3)
+
+
+class EatMemory(Plugin):
+    """Keep `bytes` of memory."""
+
+    eaten: bytes = b""
+
+    def on_request(self, request: Request) -> None:
+        """Allocate it and touch each page."""
+        EatMemory.eaten = b"x" * int(self.config["bytes"])
+
+
+class Block(Plugin):
+    """Stand still for `seconds`."""
+
+    def on_request(self, request: Request) -> None:
+        """Sleep as a blocking client would."""
+        time.sleep(float(self.config["seconds"]))

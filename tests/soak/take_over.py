@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two runners on one path: a second one starts while the first exits, many times over."""
+
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+
+from apisix.runner.wire.messages import HTTPReqCallResp
+from tests.peer import HungUp, Peer
+from tests.soak.stage import Stage, stage
+
+LONGEST_LEAD_S = 1.0
+"""The old one is told to end between this long before and this long after the start of the new one."""
+
+
+def run(rounds: int, seed: int = 1) -> bool:
+    """Start a second runner while the first exits, and see who is at the path in the end. Returns: whether it was always the second."""
+    order = random.Random(seed)  # noqa: S311  # no secret
+    with stage(environ={"APISIX_RUNNER_WORKERS_SHUTDOWN_TIMEOUT": "800ms"}) as ours:
+        refused = Connecting(ours.path)
+        dead = [number for number in range(rounds) if not _round(ours, order.uniform(0.0, LONGEST_LEAD_S))]
+        attempts, failures = refused.end()
+        left = [name for name in os.listdir(ours.directory) if name not in {"log", "plugins", "disk", "runner.sock", "runner.sock.conf"}]
+    print(f"{rounds} rounds: the path led to the living runner at the end of {rounds - len(dead)}; left behind: {left or 'nothing'}")
+    print(f"meanwhile {attempts:,} connections were made, one after the other, each with a call: {failures} found nobody or got no reply")
+    return not dead and not left
+
+
+def _round(ours: Stage, delay_s: float) -> bool:
+    """Make one round. Returns: whether the path leads to the new runner, and only it is left."""
+    old = ours.runner
+    telling = threading.Timer(delay_s, old.process.send_signal, (signal.SIGTERM,))
+    telling.start()
+    new = ours.start()
+    telling.join()
+    old.process.wait(10)
+    with new.peer() as peer:
+        token = peer.prepare(("census", "{}"))
+        answered = isinstance(peer.request(token), HTTPReqCallResp)
+    return answered and new.process.poll() is None
+
+
+class Connecting:
+    """Somebody who connects and calls all the time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._attempts = self._failures = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._connect)
+        self._thread.start()
+
+    def end(self) -> tuple[int, int]:
+        """Return how often it tried, and how often in vain."""
+        self._done.set()
+        self._thread.join()
+        return self._attempts, self._failures
+
+    def _connect(self) -> None:
+        while not self._done.wait(0.002):
+            self._attempts += 1
+            try:
+                with Peer(self._path) as peer:
+                    peer.request(peer.prepare())
+            except (OSError, HungUp):
+                self._failures += 1
