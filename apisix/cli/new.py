@@ -31,7 +31,7 @@ class {cls}Config:
 
 
 class {cls}(Plugin[{cls}Config]):
-    """Greet the upstream in a header, and turn away requests with the argument `stop`."""
+    """Greet the upstream, and turn away requests with the argument `stop`."""
 
     def on_request(self, request: Request) -> Reply | None:
         if "stop" in request.args:
@@ -46,7 +46,8 @@ TEST = '''\
 
 def test_upstream_is_greeted(client):
     """The upstream gets the greeting of the route."""
-    result = client.get("/{name}", plugins=[("{name}", {{"greeting": "good morning"}})])
+    plugins = [("{name}", {{"greeting": "good morning"}})]
+    result = client.get("/{name}", plugins=plugins)
 
     assert "good morning" == result.upstream.headers["x-{name}"]
 

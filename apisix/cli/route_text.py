@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Add a route to the text of an apisix.yaml, whose comments and order stay as a person wrote them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -40,36 +41,32 @@ def with_route(text: str, route: str) -> str:
         raise NotAdded("it holds no list of routes")
     _refuse_present(routes, added)
     lines = text.splitlines(keepends=True)
-    at, indent, head = _place(root, lines)
     newline = "\r\n" if "\r\n" in text else "\n"
-    inserted = [head, *(" " * indent + line for line in route.splitlines())]
-    result = "".join([*lines[:at], *(line + newline for line in inserted if line), *lines[at:]])
-    if at and not lines[at - 1].endswith("\n"):
-        raise NotAdded("its last line is not ended")
-    # What was there, and the route: nothing else may have changed.
-    if not _is(result, {**content, "routes": [*routes, added]}):
-        raise NotAdded("its list of routes is not written in block style, one item below the other")
-    return result
+    for at, indent, head in _places(root, lines):
+        inserted = [*head, *(" " * indent + line for line in route.splitlines())]
+        result = "".join([*lines[:at], *(line + newline for line in inserted), *lines[at:]])
+        # What was there, and the route: nothing else may have changed.
+        if _is(result, {**content, "routes": [*routes, added]}):
+            return result
+    raise NotAdded("its list of routes is not written in block style, one item below the other")
 
 
-def _place(root: yaml.Node | None, lines: list[str]) -> tuple[int, int, str]:
-    """Return the number of the line before which a route belongs, how far it is indented, and the line that stands above it."""
+def _places(root: yaml.Node | None, lines: list[str]) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield where a route may belong, the best first: before which line, how far it is indented, and the line to put above it."""
+    end = next(number for number in reversed(range(len(lines))) if lines[number].strip().endswith(END))
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    node = next((value for key, value in pairs if key.value == "routes"), None)
-    if node is None:
-        end = next(number for number in reversed(range(len(lines))) if lines[number].strip().endswith(END))
-        return end, 2, "routes:"
-    if not isinstance(node, yaml.SequenceNode) or not node.value:
-        return _after(node.start_mark.line, lines), 2, ""
-    return _after(node.value[-1].end_mark.line, lines), node.start_mark.column, ""
-
-
-def _after(line: int, lines: list[str]) -> int:
-    """Go back from where a node ends over the blank lines and comments below it."""
-    line = min(line, len(lines))
-    while line and (not lines[line - 1].strip() or lines[line - 1].lstrip().startswith("#")):
-        line -= 1
-    return line
+    key, node = next((pair for pair in pairs if pair[0].value == "routes"), (None, None))
+    if key is None:
+        yield end, 2, ["routes:"]
+    elif not isinstance(node, yaml.SequenceNode) or not node.value:
+        yield key.end_mark.line + 1, 2, []
+    else:
+        # A node ends where the next one begins. What looks like a comment between them may be the last line of a text.
+        last = min(node.value[-1].end_mark.line, end)
+        first = last
+        while not lines[first - 1].strip() or lines[first - 1].lstrip().startswith("#"):
+            first -= 1
+        yield from ((at, node.start_mark.column, []) for at in range(first, last + 1))
 
 
 def _refuse_present(routes: list[Any], added: dict[str, Any]) -> None:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adding a route to the text of an apisix.yaml."""
+
+import pytest
+import yaml
+
+from apisix.cli.route_text import NotAdded, RoutePresent, with_route
+
+ROUTE = """\
+- id: new
+  uri: /new
+  upstream:
+    nodes: {"127.0.0.1:1980": 1}
+"""
+INDENTED = ROUTE.replace("\n", "\n  ").rstrip(" ")
+
+PLAIN = "routes:\n  - id: 1\n    uri: /a\n#END\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("#END\n", f"routes:\n  {INDENTED}#END\n"),
+        ("# mine\n\n#END\n", f"# mine\n\nroutes:\n  {INDENTED}#END\n"),
+        ("upstreams: []\n#END", f"upstreams: []\nroutes:\n  {INDENTED}#END"),
+        (PLAIN, f"routes:\n  - id: 1\n    uri: /a\n  {INDENTED}#END\n"),
+        ("routes:\n- id: 1\n  uri: /a\n#END\n", f"routes:\n- id: 1\n  uri: /a\n{ROUTE}#END\n"),
+        (
+            "routes:\n    # first\n    -   id: 1\n        uri: /a # a\n\n# what follows\nupstreams: []\n#END\n",
+            "routes:\n    # first\n    -   id: 1\n        uri: /a # a\n    - id: new\n      uri: /new\n      upstream:\n"
+            '        nodes: {"127.0.0.1:1980": 1}\n\n# what follows\nupstreams: []\n#END\n',
+        ),
+        (
+            "routes:\n  - id: 1\n    uri: /a\n    desc: |\n      text\n\n      # no comment\n#END\n",
+            f"routes:\n  - id: 1\n    uri: /a\n    desc: |\n      text\n\n      # no comment\n  {INDENTED}#END\n",
+        ),
+        ("routes:\n#END\n", f"routes:\n  {INDENTED}#END\n"),
+    ],
+)
+def test_added(before: str, after: str) -> None:
+    """The route comes after those that are there, indented like them, and everything else stays as it was written."""
+    text = with_route(before, ROUTE)
+
+    assert after == text
+    routes = (yaml.safe_load(before) or {}).get("routes") or []
+    assert [*routes, *yaml.safe_load(ROUTE)] == yaml.safe_load(text)["routes"]
+
+
+def test_line_ends() -> None:
+    """A file with line ends of Windows keeps them, and gets no others."""
+    text = with_route(PLAIN.replace("\n", "\r\n"), ROUTE)
+
+    assert with_route(PLAIN, ROUTE).replace("\n", "\r\n") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("routes: []\n", "does not end with the line #END"),
+        ("routes: [{id: 1, uri: /a}]\n#END\n", "block style"),
+        ("routes: []\n#END\n", "block style"),
+        ("routes: {a: 1}\n#END\n", "holds no list of routes"),
+        ("- routes\n#END\n", "holds no list of routes"),
+        ("routes: [\n#END\n", "is no YAML"),
+    ],
+)
+def test_not_added(text: str, reason: str) -> None:
+    """A file that is written otherwise is left to its owner."""
+    with pytest.raises(NotAdded, match=reason):
+        with_route(text, ROUTE)
+
+
+@pytest.mark.parametrize("route", ["{id: new, uri: /a}", "{id: 1, uri: /new}", "{id: 1, uris: [/a, /new]}"])
+def test_present(route: str) -> None:
+    """A route with the same id, or for the same path, is not added a second time."""
+    with pytest.raises(RoutePresent, match="new"):
+        with_route(f"routes:\n  - {route}\n#END\n", ROUTE)
