@@ -29,7 +29,7 @@ def test_right_password(client: Client) -> None:
 
 
 def test_right_password_is_hashed_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first time the right password costs no hash, and a wrong one is still wrong."""
+    """After the first time the right password costs no hash; a wrong one is still wrong, and so is another user with the right one."""
     client.get("/", headers=credentials("ali:open sesame"), plugins=[BASIC_AUTH])
     hashed: list[str] = []
 
@@ -41,11 +41,13 @@ def test_right_password_is_hashed_once(client: Client, monkeypatch: pytest.Monke
     monkeypatch.setitem(module, "hash_password", hash_password)
     again = client.get("/", headers=credentials("ali:open sesame"), plugins=[BASIC_AUTH])
     wrong = client.get("/", headers=credentials("ali:open barley"), plugins=[BASIC_AUTH])
+    other = client.get("/", headers=credentials("cassim:open sesame"), plugins=[BASIC_AUTH])
 
     assert None is again.reply
     assert wrong.reply is not None
-    assert 401 == wrong.reply.status
-    assert ["open barley"] == hashed
+    assert other.reply is not None
+    assert (401, 401) == (wrong.reply.status, other.reply.status)
+    assert ["open barley", "open sesame"] == hashed
 
 
 @pytest.mark.parametrize(
