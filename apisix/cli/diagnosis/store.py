@@ -64,7 +64,7 @@ def _look_inside(path: Path, max_entries: int) -> Findings:
                 yield problem("store", f"{path} is the database of another program", "Set conf_store.file to another path")
                 return
             (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-            (count,) = db.execute("SELECT count(content) FROM configuration").fetchone()
+            (count,) = db.execute("SELECT count(*) FROM configuration WHERE content IS NOT NULL").fetchone()
     except sqlite3.Error as error:
         yield warning("store", f"{path} can't be read: {error}", damaged)
         return

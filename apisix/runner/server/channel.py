@@ -17,6 +17,8 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from apisix.runner.server.metrics import Family
+
 MAX_MESSAGE_BYTES: Final = 1 << 20
 """Longer texts are for the log, not for the channel."""
 READ_BYTES: Final = 1 << 16
@@ -106,13 +108,19 @@ class Stats(Message, frozen=True):
     calls: int
 
 
+class Measured(Message, frozen=True):
+    """From a worker: what it has counted in all of one metric. Only where metrics are wanted."""
+
+    family: Family
+
+
 class ReplaceMe(Message, frozen=True):
     """From a worker: it wishes to end, as soon as another can take over."""
 
     reason: str
 
 
-AnyMessage = Pass | Shed | Drain | Stop | BlockingMark | Ready | Failed | Taken | HandedBack | Stats | ReplaceMe
+AnyMessage = Pass | Shed | Drain | Stop | BlockingMark | Ready | Failed | Taken | HandedBack | Stats | Measured | ReplaceMe
 
 
 class Channel:

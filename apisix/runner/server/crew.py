@@ -16,6 +16,7 @@ from apisix.runner.server import channel as messages
 from apisix.runner.server.backoff import Backoff
 from apisix.runner.server.channel import AnyMessage
 from apisix.runner.server.forking import Body, fork_worker
+from apisix.runner.server.metrics import Totals
 from apisix.runner.server.reactor import Reactor
 from apisix.runner.server.spread import emptiest, excesses
 from apisix.runner.server.worker_process import Stage, WorkerProcess, fate
@@ -64,6 +65,7 @@ class Crew:
         workers: by pid, the leaving ones included.
         failure: why the runner can't work at all: no worker has ever come up.
         restarts: how many workers were started for others that had ended unasked.
+        totals: the metrics of all workers.
         on_files: to be told which files the plugins were loaded from.
         on_fork: to be called in each new process, to close what is the supervisor's.
     """
@@ -72,6 +74,7 @@ class Crew:
         self.workers: dict[int, WorkerProcess] = {}
         self.failure: str | None = None
         self.restarts = 0
+        self.totals = Totals()
         self.on_files: Callable[[tuple[str, ...]], None] = lambda files: None
         self.on_fork: Callable[[], None] = lambda: None
         self._reactor = reactor
@@ -96,6 +99,7 @@ class Crew:
             messages.Taken: lambda worker, message, connection: worker.taken(),
             messages.HandedBack: self._handed_back,
             messages.Stats: self._stats,
+            messages.Measured: lambda worker, message, connection: self.totals.take(worker.number, message.family),
             messages.BlockingMark: self._mark,
             messages.ReplaceMe: lambda worker, message, connection: self.replace(worker, message.reason),
         }
@@ -298,6 +302,7 @@ class Crew:
         while self._receive(worker):  # its last words
             pass
         del self.workers[worker.pid]
+        self.totals.end(worker.number)
         self._reactor.unwatch(worker.channel)
         unasked = worker.stage is Stage.SERVING or (worker.stage is Stage.LEAVING and status != 0)
         if unasked and not self._stopping:

@@ -13,6 +13,8 @@ from apisix.runner.settings import Settings
 if TYPE_CHECKING:
     import asyncio  # some 30 ms that would stand before the socket
 
+    from apisix.runner.server.metrics_worker import Reporter
+
 
 class Connections(Protocol):
     """
@@ -55,12 +57,14 @@ class Opened:
         problems: the plugins that could not be loaded.
         files: those that were, and that a change of is a reason to reload.
         mark_blocking: to be told the names of plugins that were found to block, here or elsewhere.
+        reporter: tells the worker's metrics, where they are wanted.
     """
 
     connections: Connections
     problems: tuple[Problem, ...]
     files: tuple[str, ...]
     mark_blocking: Callable[[str], None]
+    reporter: "Reporter | None" = None
 
 
 class Service(Protocol):
@@ -112,6 +116,12 @@ class PluginService:
         context = make_context(settings, registry, store, loop)
         context.runtime.stalls.on_mark = report_blocking
 
+        reporter = None
+        if settings.metrics_address is not None:
+            from apisix.runner.server.metrics_worker import Reporter
+
+            reporter = Reporter(context.runtime, store.count)
+
         def mark_blocking(name: str) -> None:
             plugin_type = registry.get(name)
             # The author's own word rules.
@@ -123,4 +133,5 @@ class PluginService:
             tuple(Problem(f"{problem.file}:{problem.name or ''}", str(problem)) for problem in registry.problems),
             tuple({*(plugin_type.source.file for plugin_type in registry.types), *(problem.file for problem in registry.problems)}),
             mark_blocking,
+            reporter,
         )

@@ -15,7 +15,7 @@ import socket
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.server import managed
@@ -29,6 +29,9 @@ from apisix.runner.server.service import PluginService, Service
 from apisix.runner.server.sockets import Hold, Listener
 from apisix.runner.server.stack_dump import StackDump
 from apisix.runner.settings import Settings
+
+if TYPE_CHECKING:
+    from apisix.runner.server.metrics_http import HttpServer
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,10 @@ class Supervisor:
         self._gateway_pid = managed.gateway_pid(settings.socket_file)
         self._gateway_users = self._find_gateway_users()
         self._access = access_for(settings, self._gateway_users)
+        if settings.metrics_address is not None:
+            from apisix.runner.server.metrics_page import check_metrics  # late: few want it, and the socket is not bound yet
+
+            check_metrics(settings)
         self._listener: Listener | None = Listener.bind(settings.socket_file, self._access)
         self._accepting = False
         self._displaced = False
@@ -80,6 +87,7 @@ class Supervisor:
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._lifeline: managed.Lifeline | None = None
         self._watch: FileWatch | None = None
+        self._metrics: HttpServer | None = None
         self.refused_peers = 0
         self.refused_connections = 0
         self._crew = Crew(reactor, settings, cores() if settings.workers == "auto" else settings.workers, self._be_worker)
@@ -115,6 +123,11 @@ class Supervisor:
             self._reactor.call_every(LOOK_S, self._look_at_files)
         if self._gateway_pid is not None:
             self._follow_gateway(self._gateway_pid)
+        if self._settings.metrics_address is not None:
+            from apisix.runner.server.metrics_page import serve_metrics
+
+            refusals = lambda: (self.refused_peers, self.refused_connections)  # noqa: E731  # two numbers that change
+            self._metrics = serve_metrics(self._reactor, self._settings, self._crew, refusals)
         # What is there now is never written to by the garbage collector again, so the workers go on sharing it.
         gc.collect()
         gc.freeze()
@@ -140,6 +153,8 @@ class Supervisor:
         self._reactor.close()
         if self._listener is not None:
             self._listener.close()
+        if self._metrics is not None:
+            self._metrics.forget()
         if self._lifeline is not None:
             self._lifeline.close()
         os.close(self._reserve)
@@ -265,6 +280,8 @@ class Supervisor:
             )
             self._displaced = True
             self._close_listener()
+            if self._metrics is not None:  # the other one wants the address
+                self._metrics.close()
         elif hold is Hold.GONE:
             self._bind_again(self._listener)
 
@@ -328,6 +345,8 @@ class Supervisor:
         return self._stopping and not self._crew.workers
 
     def _finish(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
         self._reactor.close()
         if self._lifeline is not None:
             self._lifeline.close()

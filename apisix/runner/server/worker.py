@@ -88,10 +88,14 @@ class Worker:
         self._loop.add_signal_handler(signal.SIGTERM, self._send, ReplaceMe("somebody sent it a SIGTERM"))
         self._loop.add_reader(self._channel.fileno(), self._receive)
         self._send(Ready(opened.problems, opened.files))
+        if opened.reporter is not None:
+            opened.reporter.start(self._send)
         self._beat()
         close_s: float = await self._leaving
         self._draining = False
         await opened.connections.close(close_s)
+        if opened.reporter is not None:
+            opened.reporter.finish()
         self._loop.remove_reader(self._channel.fileno())
         await self._flush()
 

@@ -92,9 +92,7 @@ class WorkerProcess:
 
     def memory_bytes(self) -> int:
         """Return its resident memory, 0 where the system does not say."""
-        with suppress(OSError, ValueError, IndexError), open(f"/proc/{self.pid}/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        return 0
+        return resident_bytes(self.pid)
 
     def kill(self) -> None:
         """End it at once. It has not been waited for, so the pid is still its own."""
@@ -113,6 +111,13 @@ class WorkerProcess:
         """In another worker, after its fork: close what is the supervisor's."""
         for connection in self.bury():
             connection.close()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process holds, 0 where the system does not say."""
+    with suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def fate(status: int) -> str:
