@@ -67,11 +67,13 @@ class _Tokens:
         self._tokens: dict[Configuration, int] = {}
         self._configurations: list[Configuration] = []
 
+    def find(self, configuration: Configuration) -> int:
+        """Return the token of a configuration that was put, else 0."""
+        return self._tokens.get(configuration, 0)
+
     def put(self, configuration: Configuration) -> int:
-        token = self._tokens.get(configuration)
-        if token is None:
-            self._configurations.append(configuration)
-            token = self._tokens[configuration] = len(self._configurations)
+        self._configurations.append(configuration)
+        token = self._tokens[configuration] = len(self._configurations)
         return token
 
     def get(self, token: int) -> Configuration | None:
@@ -143,13 +145,14 @@ class Engine:
         call_id = next(self._ids)
         line = Line(self._runtime, sent.answer)
         watched = self._calls[call_id] = _Watched(line)
-        token = 0
+        configuration = Configuration(key, tuple(conf), tuple(offered.items()))
+        token = self._tokens.find(configuration)
 
         def begin() -> None:
             nonlocal token
             self._registry.offered = offered
             try:
-                token = line.prepare(PrepareConfReq(conf, key), prepare)
+                token = token or line.prepare(PrepareConfReq(conf, key), prepare)
                 line.call(sent.message(call_id, token))
             except Exception as error:  # what the test sends does not fit a frame
                 line.reply.set_exception(error)
