@@ -34,7 +34,7 @@ class Conversation:
         broken: called when a message turns out to be malformed while a plugin reads it; the connection must end.
     """
 
-    __slots__ = ("_asked", "_broken", "_closed", "_runtime", "_send", "_send_all", "call", "greenlet", "hub")
+    __slots__ = ("_asked", "_broken", "_closed", "_context", "_runtime", "_send", "_send_all", "call", "greenlet", "hub")
 
     def __init__(
         self,
@@ -49,14 +49,13 @@ class Conversation:
         self._broken = broken
         self._asked: deque[Questions] = deque()
         self._closed = False
+        self._context = contextvars.copy_context()
         self.hub = greenlet.getcurrent()
         self.greenlet = greenlet.greenlet(self._serve, self.hub)
         self.call: Call | None = None
 
     def start(self, message: HTTPReqCallReq | HTTPRespCallReq) -> None:
         """Run a call. Returns when it is answered, or when it has to wait."""
-        # Each call has a context of its own, so that what a plugin sets in one is not seen in the next.
-        self.greenlet.gr_context = contextvars.copy_context()
         self.greenlet.switch(message)
 
     def answer(self, result: bytes | None) -> None:
@@ -83,7 +82,9 @@ class Conversation:
 
     def _serve(self, message: HTTPReqCallReq | HTTPRespCallReq | None) -> None:
         while message is not None:
-            self._run(message)
+            # Each call has a context of its own, so that what a plugin sets in one is not seen in the next. Set from in here: once
+            # compiled, the greenlet has no Python frame while it waits, and then gr_context takes it for a running one.
+            self._context.copy().run(self._run, message)
             # An exception that left this greenlet would land in the hub, and a closed one must not wait for more.
             message = None if self._closed else self.hub.switch()
 

@@ -12,22 +12,11 @@ from struct import Struct
 from typing import Final, Self
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire import flatbuf, scalars
 from apisix.runner.wire.entries import EntriesInBuffer, Pair, TextEntries
-from apisix.runner.wire.flatbuf import (
-    Field,
-    StructError,
-    out_of_bounds,
-    read_bytes,
-    read_fields,
-    read_root,
-    read_table,
-    read_text,
-    read_u8,
-    read_u16,
-    u16_at,
-    u32_at,
-)
+from apisix.runner.wire.flatbuf import Field
 from apisix.runner.wire.frames import FrameType, frame_header
+from apisix.runner.wire.scalars import StructError
 from apisix.runner.wire.tables import (
     NO_ENTRIES,
     Message,
@@ -70,10 +59,6 @@ class HTTPReqCallReq(Message):
     TYPE = FrameType.HTTP_REQ_CALL
     FIELDS = ("id", "src_ip", "method", "path", "args", "headers", "conf_token")
 
-    _buf: bytes
-    _table: int
-    _fields: tuple[int, ...]  # as `read_fields` gives them: the offset of slot k is number k + 2
-
     def __init__(
         self,
         id: int = 0,
@@ -95,21 +80,25 @@ class HTTPReqCallReq(Message):
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         self = cls.__new__(cls)
-        table = self._table = read_root(payload)
-        fields = self._fields = read_fields(payload, table, 7)
+        self._read(payload)
+        return self
+
+    def _read(self, payload: bytes) -> None:
+        table = self._table = flatbuf.read_root(payload)
+        # The offset of slot k is number k + 2.
+        fields = self._fields = flatbuf.read_fields(payload, table, 7)
         _, _, id, _, method, _, _, _, conf_token = fields
         try:
-            self.id = u32_at(payload, table + id)[0] if id else 0
-            self.conf_token = u32_at(payload, table + conf_token)[0] if conf_token else 0
+            self.id = scalars.u32_at(payload, table + id)[0] if id else 0
+            self.conf_token = scalars.u32_at(payload, table + conf_token)[0] if conf_token else 0
             number = payload[table + method] if method else 0
         except (StructError, IndexError):
-            raise out_of_bounds("a number", table, payload) from None
+            raise flatbuf.out_of_bounds("a number", table, payload) from None
         if number >= len(_METHODS):
             raise RemoteProtocolError(f"HTTPReqCall.Req has method {number}, the schema ends at {len(_METHODS) - 1}")
         self.method = _METHODS[number]
         self._buf = payload
         self._src_ip = self._path = self._args = self._headers = None
-        return self
 
     @property
     def src_ip(self) -> bytes:
@@ -117,7 +106,7 @@ class HTTPReqCallReq(Message):
         value = self._src_ip
         if value is None:
             at = self._fields[3]
-            value = self._src_ip = read_bytes(self._buf, self._table + at) if at else b""
+            value = self._src_ip = flatbuf.read_bytes(self._buf, self._table + at) if at else b""
         return value
 
     @property
@@ -126,7 +115,7 @@ class HTTPReqCallReq(Message):
         value = self._path
         if value is None:
             at = self._fields[5]
-            value = self._path = read_text(self._buf, self._table + at) if at else ""
+            value = self._path = flatbuf.read_text(self._buf, self._table + at) if at else ""
         return value
 
     @property
@@ -175,9 +164,9 @@ class Stop(Table):
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
         """Read the table at a position of a message."""
-        _, _, status, headers, body = read_fields(buf, table, 3)
+        _, _, status, headers, body = flatbuf.read_fields(buf, table, 3)
         return cls(
-            read_u16(buf, table + status) if status else 0,
+            flatbuf.read_u16(buf, table + status) if status else 0,
             optional_entries(buf, table, headers),
             optional_bytes(buf, table, body) or b"",
         )
@@ -209,7 +198,7 @@ class Rewrite(Table):
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
         """Read the table at a position of a message."""
-        _, _, path, headers, args, resp_headers, body = read_fields(buf, table, 5)
+        _, _, path, headers, args, resp_headers, body = flatbuf.read_fields(buf, table, 5)
         return cls(
             optional_text(buf, table, path),
             optional_entries(buf, table, headers),
@@ -246,14 +235,14 @@ class HTTPReqCallResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        table = read_root(payload)
-        _, _, id, kind, action = read_fields(payload, table, 3)
-        number = read_u8(payload, table + kind) if kind else 0
+        table = flatbuf.read_root(payload)
+        _, _, id, kind, action = flatbuf.read_fields(payload, table, 3)
+        number = flatbuf.read_u8(payload, table + kind) if kind else 0
         if not number:
             return cls(optional_u32(payload, table, id))
         if number not in _ACTIONS or not action:
             raise RemoteProtocolError(f"HTTPReqCall.Resp has action {number}; 1 (Stop) or 2 (Rewrite) with a table was expected")
-        return cls(optional_u32(payload, table, id), _ACTIONS[number].read(payload, read_table(payload, table + action)))
+        return cls(optional_u32(payload, table, id), _ACTIONS[number].read(payload, flatbuf.read_table(payload, table + action)))
 
     def encode_frame(self) -> bytes:
         action = self.action
@@ -283,10 +272,6 @@ class HTTPRespCallReq(Message):
     TYPE = FrameType.HTTP_RESP_CALL
     FIELDS = ("id", "status", "headers", "conf_token")
 
-    _buf: bytes
-    _table: int
-    _headers_at: int
-
     def __init__(self, id: int = 0, status: int = 200, headers: Iterable[Pair] = NO_ENTRIES, conf_token: int = 0) -> None:
         self.id = id
         self.status = status
@@ -296,17 +281,20 @@ class HTTPRespCallReq(Message):
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         self = cls.__new__(cls)
-        table = self._table = read_root(payload)
-        _, _, id, status, self._headers_at, conf_token = read_fields(payload, table, 4)
+        self._read(payload)
+        return self
+
+    def _read(self, payload: bytes) -> None:
+        table = self._table = flatbuf.read_root(payload)
+        _, _, id, status, self._headers_at, conf_token = flatbuf.read_fields(payload, table, 4)
         try:
-            self.id = u32_at(payload, table + id)[0] if id else 0
-            self.status = u16_at(payload, table + status)[0] if status else 0
-            self.conf_token = u32_at(payload, table + conf_token)[0] if conf_token else 0
+            self.id = scalars.u32_at(payload, table + id)[0] if id else 0
+            self.status = scalars.u16_at(payload, table + status)[0] if status else 0
+            self.conf_token = scalars.u32_at(payload, table + conf_token)[0] if conf_token else 0
         except StructError:
-            raise out_of_bounds("a number", table, payload) from None
+            raise flatbuf.out_of_bounds("a number", table, payload) from None
         self._buf = payload
         self._headers = None
-        return self
 
     @property
     def headers(self) -> TextEntries:
@@ -336,11 +324,11 @@ class HTTPRespCallResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        table = read_root(payload)
-        _, _, id, status, headers, body = read_fields(payload, table, 4)
+        table = flatbuf.read_root(payload)
+        _, _, id, status, headers, body = flatbuf.read_fields(payload, table, 4)
         return cls(
             optional_u32(payload, table, id),
-            read_u16(payload, table + status) if status else 0,
+            flatbuf.read_u16(payload, table + status) if status else 0,
             optional_entries(payload, table, headers),
             optional_bytes(payload, table, body) or b"",
         )

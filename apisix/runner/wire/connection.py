@@ -18,10 +18,10 @@ from apisix.runner.wire.messages import (
     HTTPReqCallResp,
     HTTPRespCallReq,
     HTTPRespCallResp,
-    Message,
     PrepareConfReq,
     PrepareConfResp,
 )
+from apisix.runner.wire.tables import Message
 
 
 class Role(Enum):

@@ -1,26 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vectors of `TextEntry`: headers, arguments, configurations. Found in a buffer without decoding it, or built from pairs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from struct import Struct
-from typing import Final, overload
+from typing import Any, Final
 
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.wire.flatbuf import (
-    STRING_END,
-    StructError,
-    encode_text,
-    i32_at,
-    out_of_bounds,
-    pack_u32,
-    read_fields,
-    read_table,
-    read_text,
-    read_vector,
-    u32_at,
-)
+from apisix.runner.wire import flatbuf, scalars
+from apisix.runner.wire.flatbuf import STRING_END
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
+from apisix.runner.wire.scalars import StructError
 
 Pair = tuple[str, str | None]
 
@@ -28,11 +17,10 @@ Pair = tuple[str, str | None]
 # a few megabytes could unfold to millions of objects.
 MAX_ENTRIES: Final = 2**16
 
-# A table with name and value: the distance to the vtable behind it, two offsets, the vtable, and the name's length.
-_pack_entry: Final = Struct("<iII8sI").pack
-_ENTRY_VTABLE: Final = Struct("<4H").pack(8, 12, 4, 8)
-_VTABLE_NAME_ONLY: Final = Struct("<4H").pack(8, 12, 4, 0)
-
+# A table with name and value is the distance to the vtable behind it, two offsets, the vtable, and then the strings.
+_DISTANCE: Final = 2**32 - 12
+_ENTRY_VTABLE: Final = (2**16 * 12 + 8, 2**16 * 8 + 4)
+_VTABLE_NAME_ONLY: Final = (2**16 * 12 + 8, 4)
 
 # Names are few and come again. Long ones are not kept: a client could choose them.
 _CACHED_NAMES: Final = 1024
@@ -41,23 +29,14 @@ _CACHED_NAME_CHARS: Final = 64
 
 def _encode_name(name: str, has_value: bool) -> bytes:
     """Return an entry up to its value."""
-    data = encode_text(name)
+    data = flatbuf.encode_text(name)
     size = len(data) + 8 & ~3
     vtable = _ENTRY_VTABLE if has_value else _VTABLE_NAME_ONLY
-    return _pack_entry(-12, 16, 12 + size if has_value else 0, vtable, len(data)) + data + STRING_END[len(data) & 3]
+    head = scalars.pack_u32s([_DISTANCE, 16, 12 + size if has_value else 0, *vtable, len(data)])
+    return head + data + STRING_END[len(data) & 3]
 
 
 _encode_short_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_encode_name)
-
-
-@lru_cache(maxsize=256)
-def _vector_packer(count: int) -> Callable[..., bytes]:
-    return Struct(f"<{1 + count}I").pack
-
-
-@lru_cache(maxsize=256)
-def _vector_reader(count: int) -> Callable[[bytes, int], tuple[int, ...]]:
-    return Struct(f"<{count}I").unpack_from
 
 
 class TextEntries:
@@ -81,7 +60,7 @@ class TextEntries:
         """Return the value of one entry, None where it has none."""
         return self.decoded()[index][1]
 
-    def find(self, name: bytes, start: int = 0, *, ignore_case: bool = False) -> int:
+    def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
         """
         Return the index of the first entry of that name, or -1.
 
@@ -90,7 +69,7 @@ class TextEntries:
         wanted = name.lower() if ignore_case else name
         pairs = self.decoded()
         for index in range(start, len(pairs)):
-            found = encode_text(pairs[index][0])
+            found = flatbuf.encode_text(pairs[index][0])
             if wanted == (found.lower() if ignore_case else found):
                 return index
         return -1
@@ -102,21 +81,21 @@ class TextEntries:
             return 0
         vector_at = len(parts)
         parts.append(b"")
-        offsets = []
+        words = [len(pairs)]
         end = 4 * len(pairs)  # where the entries begin, counted from the offset that is next
         for name, value in pairs:
-            offsets.append(end)
+            words.append(end)
             encode_name = _encode_short_name if len(name) <= _CACHED_NAME_CHARS else _encode_name
             entry = encode_name(name, value is not None)
             if value is None:
                 parts.append(entry)
                 end += len(entry) - 4
             else:
-                data = encode_text(value)
+                data = flatbuf.encode_text(value)
                 size = len(data)
-                parts += (entry, pack_u32(size), data, STRING_END[size & 3])
+                parts += (entry, scalars.pack_u32(size), data, STRING_END[size & 3])
                 end += len(entry) + (size + 8 & ~3) - 4
-        parts[vector_at] = _vector_packer(len(pairs))(len(pairs), *offsets)
+        parts[vector_at] = scalars.pack_u32s(words)
         return end + 4 + 4 * len(pairs)
 
     def __len__(self) -> int:
@@ -125,17 +104,14 @@ class TextEntries:
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.decoded())
 
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+    def __getitem__(self, index: int | slice) -> Any:  # no overloads: a class in C has room for one definition only
         return self.decoded()[index]
 
     def __eq__(self, other: object) -> bool:
         return self.decoded() == other.decoded() if isinstance(other, TextEntries) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # compared by content, which is a list
+    def __hash__(self) -> int:
+        raise TypeError("entries are compared by their content, which is no key")
 
     def __repr__(self) -> str:
         return f"{self.decoded()!r}"
@@ -152,7 +128,7 @@ class EntriesInBuffer(TextEntries):
 
         Raises: RemoteProtocolError: it does not lie within the buffer, or holds more entries than any gateway sends.
         """
-        first, count = read_vector(buf, pos)
+        first, count = flatbuf.read_vector(buf, pos)
         if count > MAX_ENTRIES:
             raise RemoteProtocolError(f"a vector of {count} entries, more than {MAX_ENTRIES} are not read")
         self._pairs = None
@@ -170,34 +146,34 @@ class EntriesInBuffer(TextEntries):
         buf = self._buf
         end = len(buf)
         pos = self._first
-        seen_vtable = None
+        seen_vtable = -(2**40)  # none can stand there
         name_at = value_at = 0
         unfolded = 0
         pairs: list[Pair] = []
         try:
-            for offset in _vector_reader(self._count)(buf, pos):
-                table = pos + offset
+            for _ in range(self._count):
+                table = pos + scalars.u32_at(buf, pos)[0]
                 pos += 4
-                vtable = table - i32_at(buf, table)[0]
+                vtable = table - scalars.i32_at(buf, table)[0]
                 if vtable != seen_vtable:  # entries mostly share their vtables
-                    _, _, name_at, value_at = read_fields(buf, table, 2)
+                    _, _, name_at, value_at = flatbuf.read_fields(buf, table, 2)
                     seen_vtable = vtable
                 name = ""
                 value = None
                 if name_at:
                     at = table + name_at
-                    at += u32_at(buf, at)[0] + 4
-                    stop = at + u32_at(buf, at - 4)[0]
+                    at += scalars.u32_at(buf, at)[0] + 4
+                    stop = at + scalars.u32_at(buf, at - 4)[0]
                     if stop > end:
-                        raise out_of_bounds("the end of a name", stop, buf)
+                        raise flatbuf.out_of_bounds("the end of a name", stop, buf)
                     name = buf[at:stop].decode("utf-8", "surrogateescape")
                     unfolded += stop - at
                 if value_at:
                     at = table + value_at
-                    at += u32_at(buf, at)[0] + 4
-                    stop = at + u32_at(buf, at - 4)[0]
+                    at += scalars.u32_at(buf, at)[0] + 4
+                    stop = at + scalars.u32_at(buf, at - 4)[0]
                     if stop > end:
-                        raise out_of_bounds("the end of a value", stop, buf)
+                        raise flatbuf.out_of_bounds("the end of a value", stop, buf)
                     value = buf[at:stop].decode("utf-8", "surrogateescape")
                     unfolded += stop - at
                 if unfolded > MAX_PAYLOAD_BYTES:
@@ -205,7 +181,7 @@ class EntriesInBuffer(TextEntries):
                     raise RemoteProtocolError("the entries of a message unfold to more than a message can hold")
                 pairs.append((name, value))
         except StructError:
-            raise out_of_bounds("a part of an entry", pos - 4, buf) from None
+            raise flatbuf.out_of_bounds("a part of an entry", pos - 4, buf) from None
         return pairs
 
     def value(self, index: int) -> str | None:
@@ -216,43 +192,35 @@ class EntriesInBuffer(TextEntries):
         if not 0 <= index < self._count:
             raise IndexError(index)
         buf = self._buf
-        table = read_table(buf, self._first + 4 * index)
-        value_at = read_fields(buf, table, 2)[3]
-        return read_text(buf, table + value_at) if value_at else None
+        table = flatbuf.read_table(buf, self._first + 4 * index)
+        value_at = flatbuf.read_fields(buf, table, 2)[3]
+        return flatbuf.read_text(buf, table + value_at) if value_at else None
 
-    def find(self, name: bytes, start: int = 0, *, ignore_case: bool = False) -> int:
+    def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
         buf = self._buf
-        size = pack_u32(len(name))
-        key = size + name
-        searched = buf
-        if ignore_case:
-            # Lengths of 65 to 90 look like capitals and are changed too, here and there: only a final look at them tells.
-            searched = buf.lower()
-            key = key.lower()
-        # Most names that are asked for are not there, and one search of the bytes tells: 1 us instead of 8.
-        hit = searched.find(key)
+        hit = scalars.first_hit(buf, name, ignore_case)
         if hit < 0 and name:
             return -1
         first = self._first
-        offsets = _vector_reader(self._count)(buf, first)
-        seen_vtable = None
+        seen_vtable = -(2**40)  # none can stand there
         name_at = 0
         try:
             for index in range(start, self._count):
-                table = first + 4 * index + offsets[index]
-                vtable = table - i32_at(buf, table)[0]
+                table = first + 4 * index
+                table += scalars.u32_at(buf, table)[0]
+                vtable = table - scalars.i32_at(buf, table)[0]
                 if vtable != seen_vtable:
-                    name_at = read_fields(buf, table, 2)[2]
+                    name_at = flatbuf.read_fields(buf, table, 2)[2]
                     seen_vtable = vtable
                 at = table + name_at
                 if name_at:
-                    at += u32_at(buf, at)[0]
-                    if at >= hit and searched.startswith(key, at) and buf.startswith(size, at):
+                    at += scalars.u32_at(buf, at)[0]
+                    if at >= hit and scalars.is_name_at(buf, at, name, ignore_case):
                         return index
                 elif not name:
                     return index
         except StructError:
-            raise out_of_bounds("a part of an entry", first, buf) from None
+            raise flatbuf.out_of_bounds("a part of an entry", first, buf) from None
         return -1
 
     def __len__(self) -> int:

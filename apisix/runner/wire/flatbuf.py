@@ -13,24 +13,22 @@ stands, so that pieces are joined once, straight into the frame.
 Source: https://flatbuffers.dev/internals/ (FlatBuffers binary format).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from struct import Struct
-from struct import error as StructError
 from typing import Final, Protocol
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire import scalars
+from apisix.runner.wire.scalars import StructError
 
 __all__ = [
     "PADDING",
     "STRING_END",
     "Field",
     "Piece",
-    "StructError",
     "encode_text",
-    "i32_at",
     "out_of_bounds",
-    "pack_u32",
     "put_bytes",
     "put_table",
     "put_text",
@@ -43,15 +41,7 @@ __all__ = [
     "read_u16",
     "read_u32",
     "read_vector",
-    "u16_at",
-    "u32_at",
 ]
-
-# The bare reads, for the hot paths of this layer: they raise StructError past the end, and `pos` must not be negative.
-u16_at: Final = Struct("<H").unpack_from
-u32_at: Final = Struct("<I").unpack_from
-i32_at: Final = Struct("<i").unpack_from
-pack_u32: Final = Struct("<I").pack
 
 # ---------------------------------------------------------------------------------------------------------- reading
 
@@ -64,7 +54,7 @@ def out_of_bounds(what: str, pos: int, buf: bytes) -> RemoteProtocolError:
 def read_root(buf: bytes) -> int:
     """Return the position of the root table. It is checked when the table is read."""
     try:
-        return u32_at(buf, 0)[0]  # type: ignore[no-any-return]  # typeshed can't know what a format unpacks to
+        return scalars.u32_at(buf, 0)[0]  # type: ignore[no-any-return]  # typeshed can't know what a format unpacks to
     except StructError:
         raise out_of_bounds("the root", 0, buf) from None
 
@@ -76,9 +66,9 @@ def read_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
     The offsets are not checked: the functions that read a value there do it.
     """
     try:
-        vtable = table - i32_at(buf, table)[0]
+        vtable = table - scalars.i32_at(buf, table)[0]
         if vtable >= 0:
-            fields = _vtable_reader(slots)(buf, vtable)
+            fields = scalars.u16s_at(buf, vtable, 2 + slots)
             if fields[0] == 4 + 2 * slots:  # as every known peer writes it: one read for the whole vtable
                 return fields
     except StructError:
@@ -89,22 +79,17 @@ def read_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
 def _read_other_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
     """Do the same for a vtable that ends before the last field, or goes on after it (a newer schema)."""
     try:
-        vtable = table - i32_at(buf, table)[0]
+        vtable = table - scalars.i32_at(buf, table)[0]
         if vtable < 0:
             raise out_of_bounds("a vtable", vtable, buf)
-        size: int = u16_at(buf, vtable)[0]
+        size: int = scalars.u16_at(buf, vtable)[0]
         if size < 4 or size & 1 or vtable + size > len(buf):
             raise out_of_bounds(f"a vtable of {size} bytes", vtable, buf)
         present = min((size - 4) >> 1, slots)
-        fields = _vtable_reader(present)(buf, vtable)
+        fields = scalars.u16s_at(buf, vtable, 2 + present)
         return fields + (0,) * (slots - present)
     except StructError:
         raise out_of_bounds("a table", table, buf) from None
-
-
-@cache
-def _vtable_reader(slots: int) -> Callable[[bytes, int], tuple[int, ...]]:
-    return Struct(f"<{2 + slots}H").unpack_from
 
 
 def read_u8(buf: bytes, pos: int) -> int:
@@ -118,7 +103,7 @@ def read_u8(buf: bytes, pos: int) -> int:
 def read_u16(buf: bytes, pos: int) -> int:
     """Return the uint16 at a position."""
     try:
-        return u16_at(buf, pos)[0]  # type: ignore[no-any-return]
+        return scalars.u16_at(buf, pos)[0]  # type: ignore[no-any-return]
     except StructError:
         raise out_of_bounds("a uint16", pos, buf) from None
 
@@ -126,7 +111,7 @@ def read_u16(buf: bytes, pos: int) -> int:
 def read_u32(buf: bytes, pos: int) -> int:
     """Return the uint32 at a position."""
     try:
-        return u32_at(buf, pos)[0]  # type: ignore[no-any-return]
+        return scalars.u32_at(buf, pos)[0]  # type: ignore[no-any-return]
     except StructError:
         raise out_of_bounds("a uint32", pos, buf) from None
 
@@ -139,8 +124,8 @@ def read_table(buf: bytes, pos: int) -> int:
 def read_bytes(buf: bytes, pos: int) -> bytes:
     """Return the vector of ubytes, or the bytes of the string, that the offset at `pos` refers to."""
     try:
-        start = pos + u32_at(buf, pos)[0] + 4
-        end = start + u32_at(buf, start - 4)[0]
+        start = pos + scalars.u32_at(buf, pos)[0] + 4
+        end = start + scalars.u32_at(buf, start - 4)[0]
     except StructError:
         raise out_of_bounds("a string or vector", pos, buf) from None
     if end > len(buf):
@@ -161,8 +146,8 @@ def read_text(buf: bytes, pos: int) -> str:
 def read_vector(buf: bytes, pos: int) -> tuple[int, int]:
     """Return where the first offset of a vector of tables stands, and how many there are. All lie within the buffer."""
     try:
-        start: int = pos + u32_at(buf, pos)[0] + 4
-        count: int = u32_at(buf, start - 4)[0]
+        start: int = pos + scalars.u32_at(buf, pos)[0] + 4
+        count: int = scalars.u32_at(buf, start - 4)[0]
     except StructError:
         raise out_of_bounds("a vector", pos, buf) from None
     if start + 4 * count > len(buf):
@@ -202,7 +187,7 @@ def encode_text(text: str) -> bytes:
 def put_bytes(parts: list[bytes], data: bytes) -> int:
     """Append a vector of ubytes and return its size in bytes. The data itself is not copied before the final join."""
     size = len(data)
-    parts += (pack_u32(size), data, PADDING[size & 3])
+    parts += (scalars.pack_u32(size), data, PADDING[size & 3])
     return size + 7 & ~3
 
 
@@ -210,14 +195,14 @@ def put_text(parts: list[bytes], text: str) -> int:
     """Append a string and return its size in bytes."""
     data = encode_text(text)
     size = len(data)
-    parts += (pack_u32(size), data, STRING_END[size & 3])
+    parts += (scalars.pack_u32(size), data, STRING_END[size & 3])
     return size + 8 & ~3
 
 
 @cache
-def _table_shape(slots: int) -> tuple[Callable[..., bytes], int, list[bytes]]:
+def _vtables(slots: int) -> list[bytes]:
     """
-    Return what is constant about a table: a function that packs it, the size of its vtable, and the vtable for each set of fields.
+    Return the vtable of a table for each set of fields that may be present.
 
     Each field has its place, four bytes, whether it is present or not: that costs a few bytes and saves a second pass.
     An offset stands there, or a scalar that is zero-extended (little-endian: its low bytes come first). The vtable stands behind
@@ -230,7 +215,7 @@ def _table_shape(slots: int) -> tuple[Callable[..., bytes], int, list[bytes]]:
     for present in range(1 << slots):
         offsets = [4 + 4 * slot if present >> slot & 1 else 0 for slot in range(slots)]
         vtables.append(Struct(f"<{slots + 2}H").pack(4 + 2 * slots, size, *offsets) + bytes(2 * (slots % 2)))
-    return Struct(f"<i{slots}I{len(vtables[0])}s").pack, len(vtables[0]), vtables
+    return vtables
 
 
 def put_table(parts: list[bytes], fields: Sequence[Field]) -> int:
@@ -241,11 +226,11 @@ def put_table(parts: list[bytes], fields: Sequence[Field]) -> int:
     Raises: LocalProtocolError: a value can't be expressed.
     """
     slots = len(fields)
-    pack, vtable_size, vtables = _table_shape(slots)
+    vtables: list[bytes] = _vtables(slots)
     table_at = len(parts)
     parts.append(b"")  # its place; the offsets in it are known last
-    words: list[int] = []
-    end = 4 * slots + vtable_size  # of the table, counted from the field that is next
+    words = [2**32 - 4 - 4 * slots]  # the distance to the vtable, negative: it stands behind
+    end = 4 * slots + len(vtables[0])  # of the table, counted from the field that is next
     present = size = 0
     bit = 1
     for field in fields:
@@ -270,7 +255,7 @@ def put_table(parts: list[bytes], fields: Sequence[Field]) -> int:
         end -= 4
         bit += bit
     try:
-        table = parts[table_at] = pack(-4 - 4 * slots, *words, vtables[present])
+        parts[table_at] = scalars.pack_u32s(words) + vtables[present]
     except StructError:
-        raise LocalProtocolError(f"a number does not fit its field: {words}") from None
-    return len(table) + size
+        raise LocalProtocolError(f"a number does not fit its field: {words[1:]}") from None
+    return end + 4 + 4 * slots + size

@@ -5,8 +5,9 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, Final, Self
 
+from apisix.runner.wire import flatbuf
 from apisix.runner.wire.entries import EntriesInBuffer, Pair, TextEntries
-from apisix.runner.wire.flatbuf import Field, put_table, read_bytes, read_text, read_u32
+from apisix.runner.wire.flatbuf import Field
 from apisix.runner.wire.frames import FrameType, frame_header
 
 ROOT: Final = b"\x04\0\0\0"  # a message begins with the offset of its root table, which follows at once
@@ -17,7 +18,7 @@ class Table:
     """A table of the schema: written by its values, compared and shown by its content."""
 
     __slots__ = ()
-    FIELDS: ClassVar[tuple[str, ...]]
+    FIELDS = ()  # type: ClassVar[tuple[str, ...]]  # an annotation would make it an attribute in C
 
     @abstractmethod
     def _values(self) -> tuple[Field, ...]:
@@ -25,7 +26,7 @@ class Table:
 
     def put(self, parts: list[bytes]) -> int:
         """Append the table to a message that is being written, and return its size in bytes."""
-        return put_table(parts, self._values())
+        return flatbuf.put_table(parts, self._values())
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -43,7 +44,7 @@ class Message(Table):
     """A table that is sent as a frame of its own."""
 
     __slots__ = ()
-    TYPE: ClassVar[FrameType]
+    TYPE = FrameType.ERROR  # type: ClassVar[FrameType]
 
     @classmethod
     @abstractmethod
@@ -85,7 +86,7 @@ def given_entries(pairs: Iterable[Pair]) -> TextEntries:
 
 def optional_u32(buf: bytes, table: int, at: int) -> int:
     """Return a number, 0 where it is absent."""
-    return read_u32(buf, table + at) if at else 0
+    return flatbuf.read_u32(buf, table + at) if at else 0
 
 
 def optional_entries(buf: bytes, table: int, at: int) -> TextEntries:
@@ -95,9 +96,9 @@ def optional_entries(buf: bytes, table: int, at: int) -> TextEntries:
 
 def optional_text(buf: bytes, table: int, at: int) -> str | None:
     """Return a text, None where it is absent."""
-    return read_text(buf, table + at) if at else None
+    return flatbuf.read_text(buf, table + at) if at else None
 
 
 def optional_bytes(buf: bytes, table: int, at: int) -> bytes | None:
     """Return a vector of bytes, None where it is absent."""
-    return read_bytes(buf, table + at) if at else None
+    return flatbuf.read_bytes(buf, table + at) if at else None

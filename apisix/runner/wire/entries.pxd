@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# The classes and types of `entries.py` in C. Only the accelerator reads this file.
+
+cimport cython
+
+from apisix.runner.wire cimport flatbuf, scalars
+
+cdef class TextEntries:
+    cdef list _pairs
+    cpdef list decoded(self)
+    cpdef value(self, Py_ssize_t index)
+    cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
+    @cython.locals(
+        pairs=list, vector_at=Py_ssize_t, words=list, end=Py_ssize_t, entry=bytes, data=bytes, size=Py_ssize_t
+    )
+    cpdef Py_ssize_t put(self, list parts) except -1
+
+cdef class EntriesInBuffer(TextEntries):
+    cdef bytes _buf
+    cdef Py_ssize_t _first
+    cdef Py_ssize_t _count
+    cpdef list decoded(self)
+    @cython.locals(
+        buf=bytes, end=Py_ssize_t, pos=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, value_at=Py_ssize_t,
+        unfolded=Py_ssize_t, pairs=list, table=Py_ssize_t, vtable=Py_ssize_t, at=Py_ssize_t, stop=Py_ssize_t,
+    )
+    cdef list _decode(self)
+    @cython.locals(buf=bytes, table=Py_ssize_t, value_at=Py_ssize_t)
+    cpdef value(self, Py_ssize_t index)
+    @cython.locals(
+        buf=bytes, hit=Py_ssize_t, first=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, index=Py_ssize_t,
+        table=Py_ssize_t, vtable=Py_ssize_t, at=Py_ssize_t,
+    )
+    cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
