@@ -42,7 +42,11 @@ class Peer:
     def __init__(self, path: Path | str, timeout_s: float = 20.0) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(timeout_s)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
         self.connection = Connection(Role.GATEWAY)
         self.asked: list[object] = []
         self.answers: dict[str, bytes | None] = {}

@@ -21,7 +21,7 @@ def faults(options: argparse.Namespace) -> bool:
     verdicts = []
     print(HEADER)
     for fault in chosen:
-        verdicts.append(judge(fault, options.pace))
+        verdicts.append(judge(fault, pace_s=options.pace))
         print(verdicts[-1].row(), flush=True)
     print()
     for verdict in verdicts:

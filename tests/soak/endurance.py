@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -81,6 +82,7 @@ def run(seconds: float, reload_every_s: float, *, say: Callable[[str], None] = p
             seen = load.end()
             time.sleep(1)
             idle = take(ours)
+            log = ours.runner.log()
         finally:
             load.kill()
     counts = seen.counts
@@ -100,6 +102,8 @@ def run(seconds: float, reload_every_s: float, *, say: Callable[[str], None] = p
                 + " | ".join(f"{value:.1f}" if isinstance(value, float) else f"{value:,}" for value in values)
                 + " |"
             )
+    marked = sorted(set(re.findall(r"plugin ([a-z-]+) held up all calls", log)))
+    say(f"\nplugins that were taken for blocking: {', '.join(marked) or 'none'}")
     grown = [process for process in before if after[process].memory_mib > 1.1 * before[process].memory_mib]
     if grown:
         say(f"\nMISSED: memory grew by more than 10 %: {', '.join(grown)}")

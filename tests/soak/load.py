@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="calls a second in all, 0 for as many as possible")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--churn", type=int, default=0, help="hang up after so many calls, 0 for never")
-    parser.add_argument("--routes-every", type=float, default=0.5, help="change a route every so many seconds")
+    parser.add_argument("--routes-every", type=float, default=0.2, help="change a route every so many seconds")
     options = parser.parse_args()
     seen = uvloop.run(run(options.socket, options.rate, options.connections, options.churn, options.routes_every))
     print(msgspec.json.encode(seen).decode(), flush=True)

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import msgspec
 
+from apisix.runner.server.peers import peer_of
 from apisix.runner.wire.messages import HTTPReqCallReq
 from tests.peer import PRE_REQ, HungUp, Peer
-from tests.runner_process import STOPS_WITHIN_S, RunnerProcess, wait_until_accepting
+from tests.runner_process import STARTS_WITHIN_S, STOPS_WITHIN_S, RunnerProcess
 from tests.soak.load import Seen
+from tests.soak.waiting import wait_until
 
 PLUGINS = Path(__file__).parent / "plugins"
 BOUND_S = 90.0
@@ -74,7 +77,7 @@ class Stage:
         return self.directory / "runner.sock"
 
     def start(self) -> RunnerProcess:
-        """Start a runner on the path and return once it accepts."""
+        """Start a runner on the path and return once it, and not one that was there before, accepts."""
         with self._log.open("ab") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "apisix", "start", "--socket", str(self.path), "--plugins", str(self.plugins), *self._arguments],
@@ -83,8 +86,17 @@ class Stage:
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **self._environ},
             )
         self.runner = RunnerProcess(self.path, process, self._log)
-        wait_until_accepting(self.runner)
+        wait_until(lambda: self.listener() == process.pid, STARTS_WITHIN_S, "the path leads to the new runner")
         return self.runner
+
+    def listener(self) -> int:
+        """Return the pid of the process that listens at the path, 0 where nobody does."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.path))
+                return peer_of(probe).pid
+            except OSError:
+                return 0
 
     def workers(self) -> list[int]:
         """Return the pids of the supervisor's children."""

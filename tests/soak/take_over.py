@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 
 from apisix.runner.wire.messages import HTTPReqCallResp
@@ -19,12 +20,15 @@ def run(rounds: int, seed: int = 1) -> bool:
     """Start a second runner while the first exits, and see who is at the path in the end. Returns: whether it was always the second."""
     order = random.Random(seed)  # noqa: S311  # no secret
     with stage(environ={"APISIX_RUNNER_WORKERS_SHUTDOWN_TIMEOUT": "800ms"}) as ours:
-        refused = Connecting(ours.path)
-        dead = [number for number in range(rounds) if not _round(ours, order.uniform(0.0, LONGEST_LEAD_S))]
-        attempts, failures = refused.end()
+        connecting = Connecting(ours.path)
+        try:
+            dead = [number for number in range(rounds) if not _round(ours, order.uniform(0.0, LONGEST_LEAD_S))]
+        finally:
+            attempts, failures = connecting.end()
         left = [name for name in os.listdir(ours.directory) if name not in {"log", "plugins", "disk", "runner.sock", "runner.sock.conf"}]
     print(f"{rounds} rounds: the path led to the living runner at the end of {rounds - len(dead)}; left behind: {left or 'nothing'}")
-    print(f"meanwhile {attempts:,} connections were made, one after the other, each with a call: {failures} found nobody or got no reply")
+    print(f"meanwhile {attempts:,} connections were tried, each for one call: ", end="")
+    print(", ".join(f"{count:,} {how}" for how, count in failures.most_common()) or "all were answered")
     return not dead and not left
 
 
@@ -39,7 +43,7 @@ def _round(ours: Stage, delay_s: float) -> bool:
     with new.peer() as peer:
         token = peer.prepare(("census", "{}"))
         answered = isinstance(peer.request(token), HTTPReqCallResp)
-    return answered and new.process.poll() is None
+    return answered and ours.listener() == new.process.pid
 
 
 class Connecting:
@@ -47,13 +51,14 @@ class Connecting:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._attempts = self._failures = 0
+        self._attempts = 0
+        self._failures: Counter[str] = Counter()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._connect)
         self._thread.start()
 
-    def end(self) -> tuple[int, int]:
-        """Return how often it tried, and how often in vain."""
+    def end(self) -> tuple[int, Counter[str]]:
+        """Return how often it tried, and what went wrong how often."""
         self._done.set()
         self._thread.join()
         return self._attempts, self._failures
@@ -64,5 +69,7 @@ class Connecting:
             try:
                 with Peer(self._path) as peer:
                     peer.request(peer.prepare())
+            except (FileNotFoundError, ConnectionRefusedError):
+                self._failures["found nobody"] += 1
             except (OSError, HungUp):
-                self._failures += 1
+                self._failures["got no reply"] += 1

@@ -45,14 +45,15 @@ HEADER = (
 )
 
 
-def judge(fault: Fault, pace_s: float = 2.0) -> Verdict:
-    """Do it: load, `pace_s` seconds of peace, the fault, `pace_s` of peace again."""
+def judge(fault: Fault, *others: Fault, pace_s: float = 2.0) -> Verdict:
+    """Do it: load, `pace_s` seconds of peace, the fault, `pace_s` of peace again, and so on with `others`, on the stage of the first."""
     with stage(fault.arguments, fault.environ, small_disk=fault.name == "disk") as ours:
         load = Load(ours.path)
         try:
             time.sleep(pace_s)
-            fault.act(ours, pace_s)
-            time.sleep(pace_s)
+            for act in (fault.act, *(other.act for other in others)):
+                act(ours, pace_s)
+                time.sleep(pace_s)
             seen = load.end()
         finally:
             load.kill()

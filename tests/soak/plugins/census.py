@@ -13,6 +13,8 @@ from apisix import Plugin, Reply, Request
 class Census(Plugin):
     """Answer with the process's counts."""
 
+    blocking = False  # it takes long, and must not move to a thread, which would be counted
+
     def on_request(self, request: Request) -> Reply:
         """Collect garbage and count what is left."""
         gc.collect()

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.fuzz wire`, `socket` or `coverage`. Each exits with 1 where something was not as it must be."""
+
+import argparse
+import sys
+
+from tests.fuzz import guided, over_socket, over_wire
+
+
+def main() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    words = parser.add_subparsers(required=True)
+    for name, run, frames in (
+        ("wire", over_wire.run, 1_000_000),
+        ("socket", over_socket.run, 100_000),
+        ("coverage", guided.run, 1_000_000),
+    ):
+        word = words.add_parser(name, help=run.__doc__)
+        word.add_argument("--frames", type=int, default=frames)
+        word.add_argument("--seed", type=int, default=1)
+        word.set_defaults(run=run)
+    options = parser.parse_args()
+    return 0 if options.run(options.frames, options.seed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

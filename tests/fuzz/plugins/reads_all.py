@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plugin that touches all that comes, so that nothing malformed stays unread."""
+
+from apisix import Plugin, Request, Response
+
+
+class ReadsAll(Plugin):
+    """Read everything, change something."""
+
+    def on_request(self, request: Request) -> None:
+        """Iterate, look up, ask, set."""
+        seen = [*request.headers.items(), *request.args.items(), request.path, request.method, request.remote_addr, request.id]
+        request.headers["x-seen"] = str(len(seen) + len(request.read()) + len(request.var("request_id") or ""))
+        request.args["seen"] = request.path[:20].encode("utf-8", "surrogateescape").hex()
+
+    def on_response(self, response: Response) -> None:
+        """Iterate, read, set."""
+        response.headers["x-seen"] = str(len(list(response.headers.items())) + len(response.read()) + response.status)

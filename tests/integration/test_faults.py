@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The faults of `python -m tests.soak faults`, in short: each reply is right, and only who was connected to what ended loses a call."""
+
+import os
+import shutil
+import sys
+
+import pytest
+
+from tests.soak.faults import FAULTS
+from tests.soak.verdict import judge
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+
+PACE_S = 0.2
+BY_NAME = {fault.name: fault for fault in FAULTS}
+TOGETHER = [("kill", "exit", "descriptors"), ("file", "reload"), ("disk",), ("kill-all",)]
+"""Those that take a second or two, on as few runners as possible; stopping and taking over have tests of their own."""
+
+
+def can_mount() -> bool:
+    """Tell whether a file system can be mounted, for the disk that is full."""
+    return os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+@pytest.mark.parametrize("names", TOGETHER, ids="-".join)
+def test_faults(names: tuple[str, ...]) -> None:
+    """Under 200 calls a second over 32 connections: no wrong reply, nothing lost elsewhere, and nothing at all by a change-over."""
+    if "disk" in names and not can_mount():
+        pytest.skip("only root can mount a small file system")
+    verdict = judge(*(BY_NAME[name] for name in names), pace_s=PACE_S)
+    assert [] == verdict.faults, (verdict.seen.counts, verdict.seen.failures[:10])

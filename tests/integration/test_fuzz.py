@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Some thousand broken frames over the wire layer and over a socket; `python -m tests.fuzz` sends many more."""
+
+import sys
+from random import Random
+
+import pytest
+
+from apisix.runner.wire.connection import Role
+from tests.fuzz import over_socket, over_wire
+from tests.fuzz.mutations import Mutator
+from tests.runner_process import running
+
+WIRE_FRAMES = 5000
+SOCKET_FRAMES = 3000
+
+
+@pytest.mark.parametrize("receiver", list(Role))
+def test_over_the_wire_layer(receiver: Role) -> None:
+    """Broken frames are read, malformed or incomplete, and some are each: a fuzz that sees one outcome only shows nothing."""
+    sender = next(role for role in Role if role is not receiver)
+    mutator = Mutator(over_wire.seeds(sender), seed=Random().getrandbits(32))  # noqa: S311  # no secret
+    ways = over_wire.WAYS[receiver]
+    outcomes = set()
+    for number in range(WIRE_FRAMES):
+        data = mutator.frame()
+        try:
+            outcomes.add(over_wire.feed(over_wire.prepared(receiver, ways[number % len(ways)]), mutator.pieces(data)))
+        except Exception as error:
+            error.add_note(data.hex())
+            raise
+    assert {"read", "malformed", "incomplete"} == outcomes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_over_a_socket() -> None:
+    """Attacked by broken frames, slow ones, answers nobody asked for and calls in calls, the runner answers each good call in between."""
+    with running("--workers", "2", plugins=[over_socket.PLUGINS]) as runner:
+        outcome = over_socket.attack(runner, SOCKET_FRAMES, seed=Random().getrandbits(32))  # noqa: S311  # no secret
+    assert outcome.same_workers
+    assert SOCKET_FRAMES <= outcome.broken
+    assert {"told an error", "closed", "asked", "answered", "left without a word"} <= set(outcome.seen)
+    assert "Traceback" not in outcome.log

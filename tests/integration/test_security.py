@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may not connect gets nothing, what is created is private from the start, and no input is ever run as code."""
+
+import ast
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runner_process import RunnerProcess, running, wait_until_accepting
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "apisix").rglob("*.py"))
+NOBODY = 65534
+
+# It becomes somebody else once Python has started: where Python lies, others may not be allowed to read.
+STRANGER = """
+import os, socket, sys
+os.setgroups([])
+os.setgid(int(sys.argv[1]))
+os.setuid(int(sys.argv[1]))
+with socket.socket(socket.AF_UNIX) as stranger:
+    stranger.settimeout(10)
+    stranger.connect(sys.argv[2])
+    try:
+        stranger.sendall(bytes([1, 0, 0, 4, 0, 0, 0, 0]))
+        print(stranger.recv(100))
+    except (BrokenPipeError, ConnectionResetError):
+        print(b"")
+"""
+
+
+def ask_as(uid: int, path: Path) -> str:
+    """Connect as another user and return what came back, or how it failed."""
+    process = subprocess.run([sys.executable, "-c", STRANGER, str(uid), str(path)], capture_output=True, text=True, check=False)
+    return process.stdout.strip() or process.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_stranger_whom_the_mode_lets_in() -> None:
+    """With a mode that lets everybody knock, a user who is not allowed gets a closed connection and nothing else; the log says who."""
+    with running(environ={"APISIX_RUNNER_SOCKET_MODE": "0666"}) as runner:
+        runner.path.parent.chmod(0o755)
+        assert "b''" == ask_as(NOBODY, runner.path)
+        runner.wait_for_log("was refused. If that is the gateway, add the user to socket.allow_users")
+        with runner.peer() as ours:
+            assert ours.prepare() > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_stranger_by_default() -> None:
+    """By default the file's mode keeps others out before they can knock."""
+    with running() as runner:
+        runner.path.parent.chmod(0o755)
+        assert "PermissionError" in ask_as(NOBODY, runner.path)
+
+
+class Watcher:
+    """Somebody who looks at a directory as fast as he can. `seen` holds the widest mode of each name, at any moment."""
+
+    def __init__(self, directory: Path) -> None:
+        self.seen: dict[str, int] = {}
+        self.looks = 0
+        self._directory = directory
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no longer."""
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            self.looks += 1
+            for path in self._paths():
+                try:
+                    mode = stat.S_IMODE(os.lstat(path).st_mode)
+                except OSError:
+                    continue
+                self.seen[path] = self.seen.get(path, 0) | mode
+
+    def _paths(self) -> Iterator[str]:
+        for directory, names, files in os.walk(self._directory):
+            yield from (os.path.join(directory, name) for name in (*names, *files))
+
+
+def test_files_are_private_from_the_start(tmp_path: Path) -> None:
+    """With no umask to help, nobody else has a bit on socket or store at any moment, their temporary names and journals included."""
+    for start in ("1", "2", "3"):
+        directory = tmp_path / start
+        directory.mkdir()
+        path = directory / "runner.sock"
+        log = tmp_path / "log"
+        watcher = Watcher(directory)
+        with log.open("ab") as stderr:
+            process = subprocess.Popen([sys.executable, "-m", "apisix", "start", "--socket", str(path)], umask=0, stderr=stderr)
+        runner = RunnerProcess(path, process, log)
+        try:
+            wait_until_accepting(runner)
+            with runner.peer() as peer:
+                peer.prepare(("stop", "{}"))
+        finally:
+            runner.stop()
+            watcher.end()
+        assert {str(path), f"{path}.conf", f"{path}.conf/tokens.sqlite"} <= set(watcher.seen)
+        assert {} == {name: oct(mode) for name, mode in watcher.seen.items() if mode & 0o077}
+        assert watcher.looks > 100
+
+
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "jsonpickle", "copyreg", "xmlrpc"}
+ALLOWED_CALLS = {
+    ("apisix/runner/plugin/neighbours.py", "compile"): "the file of a plugin, as its import would",
+    ("apisix/cli/route_files.py", "yaml.load"): "with a subclass of SafeLoader",
+}
+"""By file and call, why it is no danger."""
+
+
+def dangers(tree: ast.AST) -> Iterator[str]:
+    """Name what could turn input into code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in FORBIDDEN_MODULES)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in FORBIDDEN_MODULES:
+            yield str(node.module)
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            shell = any(keyword.arg == "shell" for keyword in node.keywords)
+            # yaml.load takes any loader; the functions that name a safe one are allowed.
+            unsafe_yaml = (
+                name.startswith("yaml.") and name.endswith(("load", "load_all")) and "safe" not in name and "Safe" not in ast.unparse(node)
+            )
+            if name in FORBIDDEN_CALLS or name in ("os.system", "os.popen") or shell or unsafe_yaml:
+                yield name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_nothing_is_evaluated_or_unpickled(file: Path) -> None:
+    """No module runs text as code, unpickles, starts a shell, or loads YAML other than safely."""
+    found = {danger for danger in dangers(ast.parse(file.read_text())) if (str(file.relative_to(ROOT)), danger) not in ALLOWED_CALLS}
+    assert set() == found
+
+
+def test_dangers_are_found() -> None:
+    """The test above can fail."""
+    code = """
+import pickle
+from marshal import loads
+eval(text)
+yaml.load(file)
+yaml.load(file, Loader=yaml.Loader)
+subprocess.run(command, shell=True)
+os.system(command)
+"""
+    expected = ["pickle", "marshal", "eval", "yaml.load", "yaml.load", "subprocess.run", "os.system"]
+    assert expected == list(dangers(ast.parse(code)))
+    assert [] == list(dangers(ast.parse("yaml.safe_load(f)\nyaml.load(f, Loader=SafeLoader)\nre.compile(x)\nast.literal_eval(x)")))
