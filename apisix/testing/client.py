@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 from apisix.runner.call.effects import past_runner
-from apisix.runner.errors import RunnerError
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
@@ -272,8 +271,6 @@ def _finished(call: _Call, outcome: Outcome) -> Result:
     error = outcome.error
     if error is not None and call.raise_errors:
         raise error.with_traceback(past_runner(error.__traceback__))
-    if error is None and outcome.is_error and call.raise_errors:
-        raise RunnerError("the runner answered with an error, and its log says why")
     return result_of(call.sent, call.phase, outcome, allow_degradation=call.allow_degradation)
 
 

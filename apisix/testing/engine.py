@@ -27,6 +27,11 @@ MAX_IN_FLIGHT: Final = 1000
 BLOCKING_THREADS: Final = 32
 CHAINS: Final = 1000
 
+_ADVICE: Final = (
+    "Plugins come from plugins/ under pytest's root directory, from --apisix-plugins DIR, or from Client([DIR]); "
+    "a class that stands elsewhere is given itself, as in plugins=[(KeyAuth, {...})]"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -214,9 +219,14 @@ class Engine:
         return self._chains.closable()
 
     def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
+        """Say why the plugins behind a token can't run, None where they can."""
         prepared = self._chains.acquire(token, response=response)
         self._chains.release(prepared)
-        return None if prepared.chain.refusal is None else ChainRefused(prepared.chain.refusal)
+        refusal = prepared.chain.refusal
+        configuration = self._tokens.get(token)
+        if refusal is not None and configuration is not None and any(self._registry.get(name) is None for name, _ in configuration.conf):
+            refusal += f"\n{_ADVICE}"
+        return None if refusal is None else ChainRefused(refusal)
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = self.loop.create_task(coroutine)

@@ -22,6 +22,11 @@ DEBUGGING_TIMEOUT_S = 3600.0
 """How long a call may wait when the test is run with --pdb, in seconds: a person looks at it."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a wrong option at once, and not in the first test that uses the fixture."""
+    plugin_directories(config)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
     parser.getgroup("apisix", "plugins of Apache APISIX").addoption(
@@ -34,10 +39,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def plugin_directories(config: pytest.Config) -> list[Path]:
-    """Return where the plugins are: `plugins/` under the root directory or where pytest was started, and those of the option."""
+    """
+    Return where the plugins are: `plugins/` under the root directory or where pytest was started, and those of the option.
+
+    Raises: pytest.UsageError: the option names what is no directory.
+    """
     started_in = config.invocation_params.dir
     found = [path for path in (config.rootpath / DIRECTORY, started_in / DIRECTORY) if path.is_dir()]
-    return [*dict.fromkeys(found), *(started_in / directory for directory in config.getoption("--apisix-plugins"))]
+    named = [started_in / directory for directory in config.getoption("--apisix-plugins")]
+    missing = [str(path) for path in named if not path.is_dir()]
+    if missing:
+        raise pytest.UsageError(f"--apisix-plugins: there is no directory {' and no '.join(missing)}")
+    return [*dict.fromkeys(found), *named]
 
 
 @pytest.fixture(scope="session")

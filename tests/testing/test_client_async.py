@@ -25,14 +25,6 @@ async def test_questions(client: Client, plugin: type[Plugin]) -> None:
     await client.aclose()
 
 
-@pytest.mark.parametrize("method", ["get", "head", "options", "post", "put", "patch", "delete"])
-async def test_methods(client: Client, method: str) -> None:
-    """Each method of HTTP has its twin."""
-    result = await getattr(client, f"a{method}")("/", plugins=[])
-
-    assert method.upper() == result.upstream.method
-
-
 async def test_response(client: Client) -> None:
     """Responses too."""
     result = await client.arespond(json={"public": "me"}, plugins=[samples.HideAsync])

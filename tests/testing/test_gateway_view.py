@@ -5,10 +5,8 @@ What the kit makes of the runner's replies, held against the development gateway
 That one was held against recordings of a real gateway; the kit is a second, smaller copy of its rules.
 """
 
-import ipaddress
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -16,15 +14,13 @@ from multidict import CIMultiDict
 from apisix.gateway import uris
 from apisix.gateway.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop
 from apisix.gateway.exchange import Exchange
-from apisix.gateway.variables import look_up
 from apisix.runner.errors import ErrCode
 from apisix.runner.http.fields import REWRITE_IGNORES
 from apisix.runner.http.phase import Phase
-from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop, Var
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop
 from apisix.testing.gateway_view import client_headers_of, response_of, stopped_by, upstream_of
 from apisix.testing.result import ClientResponse
 from apisix.testing.sent import SentRequest, make_request, make_response
-from apisix.testing.variables import VARIABLES
 
 NAMES = st.sampled_from(["a", "b", "x-c", "Content-Type", "host"])
 ARG_NAMES = st.sampled_from(["a", "b", "c d", "ü"])
@@ -76,38 +72,6 @@ def test_stop(status: int, headers: Any) -> None:
 def test_ignored_names() -> None:
     """Both know the same ten names."""
     assert PROTECTED_RESPONSE_HEADERS == REWRITE_IGNORES
-
-
-@pytest.mark.parametrize("url", ["/a%20b?x=1&x=2&flag&empty=", "/"])
-def test_request_line(url: str) -> None:
-    """Path and arguments are read alike."""
-    sent = make_request("GET", url)
-    exchange = exchange_of(sent)
-
-    assert (exchange.uri, tuple(uris.flatten(uris.parse_args(exchange.args or "")))) == (sent.path, sent.args)
-
-
-@pytest.mark.parametrize("name", [*VARIABLES, "arg_x", "arg_flag", "arg_no", "http_x_a", "http_no", "cookie_a", "cookie_no", "nothing"])
-@pytest.mark.parametrize("target", ["/a%20b?x=1&x=2&flag", "/"])
-def test_variables(name: str, target: str) -> None:
-    """Variables that follow from the request have the values that the development gateway gives them."""
-    headers = [("host", "Example.com:80"), ("cookie", "a=1; b=2"), ("x-a", "1"), ("x-a", "2"), ("content-type", "text/x")]
-    sent = make_request("POST", target, headers=headers, body="abc", remote_addr="::1")
-
-    value = look_up(exchange_of(sent), name)
-    assert (None if value is None else value.encode()) == sent.answer(Var(name))
-
-
-def test_given_variables() -> None:
-    """What the test gives comes first: text, bytes, numbers, and None for a variable that does not exist."""
-    sent = make_request("GET", "/", vars={"uri": "/other", "raw": b"\xff", "status": 200, "scheme": None})
-
-    assert [b"/other", b"\xff", b"200", None] == [sent.answer(Var(name)) for name in ("uri", "raw", "status", "scheme")]
-
-
-def test_remote_address_is_normal() -> None:
-    """An address is written as the gateway writes it."""
-    assert str(ipaddress.ip_address("0:0::1")) == make_request("GET", "/", remote_addr="0:0::1").remote_addr
 
 
 def test_error_frames() -> None:

@@ -79,6 +79,13 @@ def test_option(tmp_path: Path) -> None:
     assert 0 == ran.returncode, ran.stdout + ran.stderr
 
 
+def test_option_that_names_no_directory(tmp_path: Path) -> None:
+    """A directory that is not there is a mistake in the command, and is told before anything runs."""
+    ran = run_pytest(tmp_path, "--apisix-plugins", "nowhere")
+
+    assert (4, f"ERROR: --apisix-plugins: there is no directory {tmp_path}/nowhere") == (ran.returncode, ran.stderr.strip())
+
+
 def test_failure_shows_the_plugins_line(tmp_path: Path) -> None:
     """A plugin's exception is shown with the plugin's own line, and without the frames of the kit and the runner around it."""
     write(

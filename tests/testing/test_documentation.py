@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What docs/testing.md shows works."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+
+KEY_AUTH = """
+from dataclasses import dataclass
+
+from apisix import Plugin, Reply, Request
+
+
+@dataclass
+class KeyAuthConfig:
+    keys: frozenset[str]
+
+
+class KeyAuth(Plugin[KeyAuthConfig]):
+    def on_request(self, request: Request) -> Reply | None:
+        if request.headers.get("x-api-key") not in self.config.keys:
+            return Reply(401)
+        request.headers["x-authenticated"] = "yes"
+"""
+SAY = """
+from datetime import datetime
+
+from apisix import Plugin, Reply, Request
+
+
+def hour() -> int:
+    return datetime.now().hour
+
+
+class Say(Plugin):
+    def on_request(self, request: Request) -> Reply:
+        return Reply(200, "good night" if hour() > 20 else "good day")
+"""
+
+
+def test_page(tmp_path: Path) -> None:
+    """All Python on the page runs, and its tests pass, in a directory with the plugins that they name."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    tests = [block for block in blocks if "def test_" in block]
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "key_auth.py").write_text(KEY_AUTH)
+    (tmp_path / "plugins" / "say.py").write_text(SAY)
+    for number, block in enumerate(tests):
+        (tmp_path / f"test_{number}.py").write_text(block)
+    (tmp_path / "script.py").write_text("\n".join(block for block in blocks if block not in tests))
+
+    options = ["-W", "error", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
+    ran = subprocess.run([sys.executable, "-m", "pytest", *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert f"{sum(block.count('def test_') for block in tests)} passed" in ran.stdout
+
+    script = subprocess.run([sys.executable, "-W", "error", "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert 0 == script.returncode, script.stdout + script.stderr
+
+
+def test_names() -> None:
+    """Each attribute of a result stands on the page, and so does each argument of a call."""
+    from apisix.testing.options import RequestOptions, RespondOptions
+    from apisix.testing.result import Result
+
+    text = PAGE.read_text(encoding="utf-8")
+    names = {*Result.__dataclass_fields__, *RequestOptions.__annotations__, *RespondOptions.__annotations__}
+    assert [] == sorted(name for name in names if f"`{name}`" not in text)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables that follow from a request, held against the development gateway."""
+
+import pytest
+from multidict import CIMultiDict
+
+from apisix.gateway.exchange import Exchange
+from apisix.gateway.variables import look_up
+from apisix.runner.wire.messages import Var
+from apisix.testing.sent import make_request
+from apisix.testing.variables import VARIABLES
+
+OTHERS = ["arg_x", "arg_flag", "arg_no", "http_x_a", "http_no", "cookie_a", "cookie_no", "nothing", "http_", "arg"]
+
+
+@pytest.mark.parametrize("name", [*VARIABLES, *OTHERS])
+@pytest.mark.parametrize("target", ["/a%20b?x=1&x=2&flag", "/"])
+def test_derived(name: str, target: str) -> None:
+    """Variables have the values that the development gateway gives them."""
+    headers = [("host", "Example.com:80"), ("cookie", "a=1; b=2"), ("x-a", "1"), ("x-a", "2"), ("content-type", "text/x")]
+    sent = make_request("POST", target, headers=headers, body="abc", remote_addr="0:0::1")
+    exchange = Exchange(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, "::1", 4711, 9080)
+
+    value = look_up(exchange, name)
+    assert (None if value is None else value.encode()) == sent.answer(Var(name))
+
+
+def test_given() -> None:
+    """What the test gives comes first: text, bytes, numbers, and None for a variable that does not exist."""
+    sent = make_request("GET", "/", vars={"uri": "/other", "raw": b"\xff", "status": 200, "scheme": None})
+
+    assert [b"/other", b"\xff", b"200", None] == [sent.answer(Var(name)) for name in ("uri", "raw", "status", "scheme")]
