@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# One word for each thing one does: install dev test lint bench docs clean.
+# One word for each thing one does: install dev test lint bench soak docs clean.
 
 VENV ?= .venv
 EXTRAS = dev,metrics
@@ -12,7 +12,7 @@ PYTHON ?=
 candidates = python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[123].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: install dev test test-all lint format bench docs clean
+.PHONY: install dev test test-all lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 install: $(stamp)
@@ -59,6 +59,14 @@ format: install
 
 bench: install
 	$(python) -m bench $(ARGS)
+
+# Faults, restarts, bad input and long runs: some twenty minutes. What they showed stands in docs/reliability.md.
+soak: install
+	$(python) -m tests.soak faults
+	$(python) -m tests.soak take-over
+	$(python) -m tests.fuzz wire
+	$(python) -m tests.fuzz socket
+	$(python) -m tests.soak endurance
 
 # A test holds that what this writes is up to date.
 docs: install

@@ -27,6 +27,9 @@ def faults(options: argparse.Namespace) -> bool:
     for verdict in verdicts:
         for note in verdict.notes:
             print(f"- {verdict.fault.title}: {note}")
+        others = {what: count for what, count in verdict.seen.counts.items() if what in ("token unknown", "idle connection closed")}
+        if others:
+            print(f"- {verdict.fault.title}: " + ", ".join(f"{what} {count}" for what, count in sorted(others.items())))
         for failure in verdict.seen.failures[:5]:
             print(f"  {verdict.fault.name}: {failure}")
         for wrong in verdict.faults:

@@ -77,6 +77,8 @@ def run(seconds: float, reload_every_s: float, *, say: Callable[[str], None] = p
                     _reload(ours)
                     reloads += 1
             if reload_every_s:
+                _reload(ours)
+                reloads += 1
                 time.sleep(min(SETTLED_S, reload_every_s / 2))
             after = take(ours)
             seen = load.end()
