@@ -8,6 +8,8 @@ must be listening long before a plugin is needed.
 
 from typing import TYPE_CHECKING
 
+from apisix import accelerator
+
 if TYPE_CHECKING:
     from apisix.runner.http.reply import Reply
     from apisix.runner.http.request import Request
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Plugin", "Reply", "Request", "Response", "__version__"]
 
 __version__ = "1.0.0.dev0"
+
+accelerator.choose()
 
 _homes = {
     "Plugin": "apisix.runner.plugin.plugin",

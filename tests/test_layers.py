@@ -18,11 +18,12 @@ ALLOWED = {
     "plugin": {"errors", "wire", "http"},
     "call": {"errors", "wire", "http", "plugin"},
     "server": UP_TO_CALL | SETTINGS,
-    "main": UP_TO_CALL | SETTINGS | {"server", "gateway", "testing", "apisix"},
+    "main": UP_TO_CALL | SETTINGS | {"server", "gateway", "testing", "apisix", "accelerator"},
     "settings": {"errors"},
     "logs": {"errors", "settings", "call"},  # it adds the fields of the call that runs
     # Beside the runner: the author's names, the built-in plugins, the test kit, the development gateway.
-    "apisix": {"http", "plugin"},
+    "accelerator": set(),
+    "apisix": {"accelerator", "http", "plugin"},
     "plugins": {"http", "plugin", "apisix"},
     "testing": UP_TO_CALL | {"apisix"},
     "gateway": UP_TO_CALL | SETTINGS | {"apisix", "testing"},

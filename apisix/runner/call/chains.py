@@ -154,7 +154,7 @@ class Chains:
     def __len__(self) -> int:
         return len(self._chains)
 
-    def acquire(self, token: int, *, response: bool) -> PreparedChain:
+    def acquire(self, token: int, response: bool) -> PreparedChain:
         """
         Return the chain behind `token`, which the caller must give back to `release`.
 
@@ -165,7 +165,7 @@ class Chains:
             UnknownToken: nothing is known of it.
         """
         key = (token, response)
-        prepared = self._chains.get(key)
+        prepared: PreparedChain | None = self._chains.get(key)
         if prepared is None:
             prepared = self._build(key)
         else:

@@ -3,12 +3,11 @@
 
 import logging
 from collections.abc import Awaitable
-from functools import partial
 from time import perf_counter
 from typing import cast
 
 from apisix.runner.call.call import Call
-from apisix.runner.call.chains import PreparedChain, Setup
+from apisix.runner.call.chains import Chains, PreparedChain, Setup
 from apisix.runner.call.effects import Effect, effect_of
 from apisix.runner.call.meter import Meter, outcome_of
 from apisix.runner.call.runtime import Runtime
@@ -18,7 +17,8 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.plugin.chain import Link
-from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.messages import ErrResp
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,9 @@ def execute(call: Call, runtime: Runtime, message: HTTPReqCallReq | HTTPRespCall
         CallCancelled: nobody waits for a reply any more.
         RemoteProtocolError: a plugin touched a part of `message` that is malformed.
     """
+    chains: Chains = runtime.chains
     try:
-        prepared = runtime.chains.acquire(message.conf_token, response=type(message) is HTTPRespCallReq)
+        prepared = chains.acquire(message.conf_token, type(message) is HTTPRespCallReq)
     except UnknownToken as error:
         runtime.unknown_tokens += 1
         return ErrResp(error.err_code)
@@ -50,7 +51,7 @@ def execute(call: Call, runtime: Runtime, message: HTTPReqCallReq | HTTPRespCall
             return refuse(message, runtime.on_error)
         return _run_chain(call, runtime, prepared, message)
     finally:
-        runtime.chains.release(prepared)
+        chains.release(prepared)
 
 
 def refuse(message: HTTPReqCallReq | HTTPRespCallReq, on_error: str) -> Outcome:
@@ -74,7 +75,7 @@ def _run_chain(call: Call, runtime: Runtime, prepared: PreparedChain, message: H
         if message.status in WITHOUT_BODY:
             _warn_of_second_request(prepared, message.status)
         exchange = Response(message, call, route_key=prepared.chain.key, max_decompressed_bytes=runtime.max_decompressed_bytes)
-    run_link = _run_link if runtime.meter is None else partial(_run_measured, runtime.meter)
+    meter = runtime.meter
     observed = runtime.observer is not None
     effects: list[Effect] = []
     reply: Reply | None = None
@@ -86,7 +87,10 @@ def _run_chain(call: Call, runtime: Runtime, prepared: PreparedChain, message: H
             began_s = perf_counter() if observed else 0.0
             failure: BaseException | None = None
             try:
-                reply = run_link(call, runtime, link, setup, exchange)
+                if meter is None:
+                    reply = _run_link(call, runtime, link, setup, exchange)
+                else:
+                    reply = _run_measured(meter, call, runtime, link, setup, exchange)
             except (CallCancelled, RemoteProtocolError):
                 raise
             except BaseException as error:  # a plugin may raise anything, SystemExit included, and costs only its own call
@@ -124,7 +128,7 @@ def _run_link(call: Call, runtime: Runtime, link: Link, setup: Setup | None, exc
             result = call.run_in_thread(link.hook, exchange)
         else:
             result = _run_inline(call, runtime, link, exchange)
-        if result is not None and isinstance(result, Awaitable):  # a decorator hid the `async`
+        if result is not None and type(result) is not Reply and isinstance(result, Awaitable):  # a decorator hid the `async`
             result = call.wait_for(result)
     except Reply as reply:
         result = reply
@@ -137,7 +141,7 @@ def _run_link(call: Call, runtime: Runtime, link: Link, setup: Setup | None, exc
 def _run_measured(
     meter: Meter, call: Call, runtime: Runtime, link: Link, setup: Setup | None, exchange: Request | Response
 ) -> Reply | None:
-    before = exchange.edits()
+    mark = exchange.mark()
     began_s = perf_counter()
     try:
         reply = _run_link(call, runtime, link, setup, exchange)
@@ -145,7 +149,7 @@ def _run_measured(
         meter.count(link.name, exchange.phase, outcome_of(error), perf_counter() - began_s)
         raise
     took_s = perf_counter() - began_s
-    outcome = "stop" if reply is not None else "continue" if exchange.edits() == before else "rewrite"
+    outcome = "stop" if reply is not None else "rewrite" if exchange.edited_since(mark) else "continue"
     meter.count(link.name, exchange.phase, outcome, took_s)
     return reply
 

@@ -17,8 +17,9 @@ from apisix.runner.plugin.registry import Registry
 from apisix.runner.server.conf_store import ConfStore
 from apisix.runner.server.effects_log import log_effects
 from apisix.runner.settings import Settings
+from apisix.runner.wire.calls import HTTPReqCallReq, HTTPRespCallReq
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
-from apisix.runner.wire.messages import ErrResp, ExtraInfoResp, HTTPReqCallReq, HTTPRespCallReq, PrepareConfReq, PrepareConfResp
+from apisix.runner.wire.messages import ErrResp, ExtraInfoResp, PrepareConfReq, PrepareConfResp
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,14 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
     return context
 
 
-class Session(asyncio.Protocol):
-    """One connection of the gateway."""
+class Session:
+    """
+    One connection of the gateway, an asyncio.Protocol.
+
+    It does not derive from that class, so that it can be compiled to one in C.
+    """
+
+    __slots__ = ("_connection", "_context", "_conversation", "_sessions", "_transport")
 
     def __init__(self, sessions: "Sessions") -> None:
         self._sessions = sessions
@@ -125,6 +132,15 @@ class Session(asyncio.Protocol):
         self._transport = None
         self._conversation.close("the gateway hung up")
         self._sessions.closed(self)
+
+    def eof_received(self) -> None:
+        """Let the transport close: a gateway that has ended its half takes no reply. Source: asyncio.Protocol."""
+
+    def pause_writing(self) -> None:
+        """Go on: a gateway that does not read its reply sends no further call. Source: asyncio.Protocol."""
+
+    def resume_writing(self) -> None:
+        """Do nothing, as in `pause_writing`. Source: asyncio.Protocol."""
 
     def release(self) -> socket.socket | None:
         """
@@ -215,7 +231,7 @@ class Sessions:
 
     async def adopt(self, sock: socket.socket) -> None:
         """Serve an accepted connection. `sock` must be non-blocking and belongs to the loop from now on."""
-        await self._loop.connect_accepted_socket(lambda: Session(self), sock)
+        await self._loop.connect_accepted_socket(lambda: cast("asyncio.Protocol", Session(self)), sock)
 
     def release_idle(self, limit: int | None = None) -> list[socket.socket]:
         """Stop serving (up to `limit`) connections that are between calls, and return their sockets. To be called again for the rest."""

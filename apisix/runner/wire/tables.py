@@ -3,7 +3,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Final, Self
+from typing import Final, Self, cast
 
 from apisix.runner.wire import flatbuf
 from apisix.runner.wire.entries import EntriesInBuffer, Pair, TextEntries
@@ -18,7 +18,7 @@ class Table:
     """A table of the schema: written by its values, compared and shown by its content."""
 
     __slots__ = ()
-    FIELDS = ()  # type: ClassVar[tuple[str, ...]]  # an annotation would make it an attribute in C
+    FIELDS = cast("tuple[str, ...]", ())  # an annotation would make it an attribute in C
 
     @abstractmethod
     def _values(self) -> tuple[Field, ...]:
@@ -44,7 +44,7 @@ class Message(Table):
     """A table that is sent as a frame of its own."""
 
     __slots__ = ()
-    TYPE = FrameType.ERROR  # type: ClassVar[FrameType]
+    TYPE = FrameType.ERROR  # each message says its own
 
     @classmethod
     @abstractmethod

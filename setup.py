@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The accelerator: the modules of the hot path, compiled by Cython from the same sources that run without it.
+
+Declarations for C stand in `.pxd` files beside the sources. Everything else about this package is said in pyproject.toml.
+
+An editable install compiles only where APISIX_RUNNER_ACCELERATE is set (`make accelerate`): whoever edits sources expects them to run.
+"""
+
+import os
+import sys
+from pathlib import Path
+from runpy import run_path
+
+from setuptools import Extension, setup
+
+# By its path: importing the package would take whatever is installed.
+MODULES = run_path(str(Path(__file__).parent / "apisix" / "accelerator.py"))["MODULES"]
+
+
+def extensions() -> list[Extension]:
+    """Return what is to be compiled; nothing where Cython fails. Each is optional: without a C compiler the pure Python runs."""
+    if "editable_wheel" in sys.argv and not os.environ.get("APISIX_RUNNER_ACCELERATE"):
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError as error:
+        print(f"the accelerator is left out: {error}", file=sys.stderr)
+        return []
+    listed = [Extension(name, [name.replace(".", "/") + ".py"], optional=True) for name in MODULES]
+    compiled: list[Extension] = cythonize(
+        listed,
+        # Annotations are for mypy: IntEnum is an `int` to it, and none to Cython.
+        compiler_directives={"language_level": 3, "annotation_typing": False, "auto_pickle": False},
+        build_dir="build/cython",
+    )
+    return compiled
+
+
+setup(ext_modules=extensions())
