@@ -38,8 +38,12 @@ class Exchange:
         """The headers."""
         raise NotImplementedError
 
-    def edits(self) -> tuple[object, ...]:
-        """Return all that differs from what came, to be compared with what this returned before."""
+    def mark(self) -> tuple[Any, ...]:
+        """Return the state of all that can be edited, for `edited_since`. Costs next to nothing as long as nothing was edited."""
+        raise NotImplementedError
+
+    def edited_since(self, mark: tuple[Any, ...]) -> bool:
+        """Tell whether anything differs from what it was at `mark`. Assigning an unchanged value makes no difference."""
         raise NotImplementedError
 
     def _content_length(self) -> str | None:

@@ -2,7 +2,7 @@
 """An upstream's response, as plugins see and edit it."""
 
 from http import HTTPStatus
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
@@ -146,14 +146,16 @@ class Response(Exchange):
 
     # The runner's side.
 
-    def edits(self) -> tuple[object, ...]:
-        """Return all that differs from what came, to be compared with what this returned before."""
-        headers = self._headers
-        return (
-            0 if self._status == self._message.status else self._status,
-            self._body,
-            None if headers is None else headers.changes() or None,
-        )
+    def mark(self) -> tuple[Any, ...]:
+        """Return the state of all that can be edited, for `edited_since`."""
+        return (self.status, self._body, None if self._headers is None else self._headers.mark())
+
+    def edited_since(self, mark: tuple[Any, ...]) -> bool:
+        """Tell whether anything differs from what it was at `mark`."""
+        status, body, before = mark
+        if self._body is not body or self.status != status:
+            return True
+        return self._headers is not None and self._headers.changed_since(before)
 
     def copy(self) -> "Response":
         """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
