@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from apisix.runner.call.stalls import LONG_STALL_S, STALL_S, STALLS, STALLS_WITHIN_S, StallWatch
+from apisix.runner.call.starvation import Starvation
 from apisix.runner.plugin.configuration import TextReader
 from apisix.runner.plugin.plugin_type import PluginType, Source
 
@@ -46,6 +47,28 @@ def test_rare_stalls_do_not_mark(plugin_type: PluginType) -> None:
     for n in range(10):
         watch.record(plugin_type, STALL_S, n * STALLS_WITHIN_S)
     assert plugin_type.blocking is None
+
+
+class _Starved(Starvation):
+    """A thread that was kept from running for 90 ms."""
+
+    def since_s(self, then_s: float) -> float:
+        """Return that."""
+        return 0.09
+
+
+def test_a_busy_machine_is_not_the_plugins_fault(plugin_type: PluginType) -> None:
+    """Time in which others had the processor does not count, in a stall that is over and in one that lasts."""
+    marked: list[str] = []
+    watch = StallWatch(marked.append)
+    watch.starvation = _Starved()
+    for _ in range(STALLS):
+        watch.record(plugin_type, 0.09 + STALL_S / 2, 1.0)
+    watch.running = (plugin_type, 1.0)
+    watch.look(1.0 + LONG_STALL_S)
+    assert [] == marked
+    watch.look(1.0 + LONG_STALL_S + 0.09)
+    assert ["slow"] == marked
 
 
 def test_the_author_has_the_last_word(plugin_type: PluginType) -> None:
