@@ -4,10 +4,8 @@
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from apisix.gateway.report import NoEffects
 from apisix.gateway.runner_log import RunnerLog
 from apisix.gateway.runner_pool import RunnerPool
 from apisix.gateway.runner_process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
+from apisix.gateway.scratch import scratch_directory
 from apisix.gateway.server import Gateway
 from apisix.gateway.show import Display, display_for
 from apisix.gateway.standalone import RoutesFile
@@ -73,7 +72,7 @@ def run(
     log_level: str | None = None,
 ) -> int:
     """
-    Serve until Ctrl-C or SIGTERM, and return the exit status.
+    Serve until Ctrl-C, SIGTERM or the end of the terminal, and return the exit status.
 
     Args:
         config: the runner's configuration file.
@@ -151,8 +150,9 @@ class _Desk:
         Raises: DevError: a part can't start.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, say
+                loop.add_signal_handler(number, self._stop.set)
         async with AsyncExitStack() as stack:
             socket = await self._start_runner(stack)
             pool = RunnerPool(socket, read_timeout_s=self._options.read_timeout_s)
@@ -172,7 +172,8 @@ class _Desk:
             watcher = asyncio.create_task(self._watch(stamps))
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait((stopping, watcher), return_when=asyncio.FIRST_COMPLETED)
-            self._display.notice("stopping")
+            with suppress(OSError):  # the terminal may be the reason why
+                self._display.notice("stopping")
             for task in (stopping, watcher):
                 task.cancel()
             with suppress(asyncio.CancelledError):
@@ -182,8 +183,7 @@ class _Desk:
         """Start the runner where none was named, and return the path of its socket."""
         if self._options.runner_socket is not None:
             return self._options.runner_socket.removeprefix("unix:")
-        directory = tempfile.mkdtemp(prefix="apisix-dev-")
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory = stack.enter_context(scratch_directory())
         # The name that APISIX gives: with it the runner knows that its gateway has this pid, and does not outlive it.
         socket = (self._options.socket or f"{directory}/apisix-{os.getpid()}.sock").removeprefix("unix:")
         self._runner = RunnerProcess(socket, self._runner_arguments(), self._log.line, self._runner_ended)

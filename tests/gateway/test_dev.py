@@ -3,11 +3,13 @@
 
 import json
 import os
+import pty
 import queue
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -47,9 +49,12 @@ class Dev:
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory
+        # Not pytest's directory: the path of a socket has 107 bytes.
+        self._temp = tempfile.TemporaryDirectory(prefix="dev-")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "apisix", "dev", "--json", "--port", "0", "--upstream-port", "0", *arguments],
             cwd=directory,
+            env={**os.environ, "TMPDIR": self._temp.name},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -66,12 +71,20 @@ class Dev:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join()
+        self.process.terminate()
+        try:
+            self.process.wait(TIMEOUT_S)
+        finally:
+            self.process.kill()  # nothing, where it has ended
+            self.process.wait()
+            self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._temp.cleanup()
+
+    def left(self) -> list[str]:
+        """Return the directories that it has, or has left behind."""
+        return os.listdir(self._temp.name)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -163,14 +176,37 @@ def test_saved_files_take_effect(dev: Dev) -> None:
     dev.until_hello("two!")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_stops_everything(dev: Dev, number: signal.Signals) -> None:
-    """Told to stop it ends with status 0, and so have the runner and its socket."""
+    """Told to stop, or when the terminal is closed, it ends with status 0, and so have the runner and its directory."""
+    assert 1 == len(dev.left())
     dev.process.send_signal(number)
 
     assert 0 == dev.process.wait(TIMEOUT_S)
     assert not Path(f"/proc/{dev.runner_pid}").exists()
     assert [] == dev.others
+    assert [] == dev.left()
+
+
+def test_a_closed_terminal() -> None:
+    """Where nothing can be printed any more, nothing is left behind either."""
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "apisix", "dev", "--port", "0", "--upstream-port", "0"]
+    with tempfile.TemporaryDirectory(prefix="dev-") as temp:
+        process = subprocess.Popen(command, cwd=temp, env={**os.environ, "TMPDIR": temp}, stdin=theirs, stdout=theirs, stderr=theirs)
+        try:
+            os.close(theirs)
+            seen = b""
+            while b"Ctrl-C stops everything" not in seen:
+                seen += os.read(terminal, 4096)
+            assert 1 == len(os.listdir(temp))
+            os.close(terminal)
+            process.send_signal(signal.SIGHUP)
+            process.wait(TIMEOUT_S)
+            assert [] == os.listdir(temp)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_killed(dev: Dev) -> None:

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The temporary directory of `dev`: made, kept while it lives, and removed afterwards whatever ended it."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from apisix.gateway.scratch import PREFIX, scratch_directory, sweep
+
+
+@pytest.fixture(autouse=True)
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the system's directory for temporary files be an empty one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def leave(directory: Path) -> None:
+    """Make a directory as a `dev` that was killed a while ago has left it."""
+    directory.mkdir()
+    (directory / "apisix-1.sock.conf").write_text("x")
+    os.utime(directory, (0, 0))
+
+
+def test_it_goes_at_the_end(temp: Path) -> None:
+    """The directory is there for its user only, and is removed with all that is in it, also after an error."""
+    with pytest.raises(ZeroDivisionError), scratch_directory() as directory:
+        assert 0o700 == directory.stat().st_mode & 0o777
+        (directory / "store").write_text("x")
+        raise ZeroDivisionError
+
+    assert [] == os.listdir(temp)
+
+
+def test_what_a_killed_one_left_goes(temp: Path) -> None:
+    """A directory that nobody holds is removed at the next start; one in use or just made, and whatever else is there, stays."""
+    leave(temp / f"{PREFIX}dead")
+    (temp / f"{PREFIX}young").mkdir()
+    (temp / "elsewhere").mkdir()
+    (temp / f"{PREFIX}file").write_text("x")
+    (temp / f"{PREFIX}link").symlink_to(temp / "elsewhere")
+    with scratch_directory() as living:
+        os.utime(living, (0, 0))
+        with scratch_directory() as other:
+            kept = {living.name, other.name, "elsewhere", *(f"{PREFIX}{name}" for name in ("file", "link", "young"))}
+            assert kept == set(os.listdir(temp))
+
+
+def test_what_another_user_left_stays(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories of others are not touched, even by root."""
+    leave(temp / f"{PREFIX}theirs")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    sweep()
+
+    assert [f"{PREFIX}theirs"] == os.listdir(temp)
