@@ -108,7 +108,7 @@ def _chain(length: int) -> list[tuple[str, str]]:
 _COPIED = _sets(("x-bench", USER_AGENT))
 BODY_BYTES = 8192
 
-# Targets and the Go runner's ratios. Source: issue 5, design 9.
+# The targets are what this runner set out to reach; the Go runner's ratios are those of design, 9.
 CASES = [
     Case("noop", "no-op", [("bench-noop", "")], target=1.8, go=2.9),
     Case("read-set", "read a header, set one", [("bench-read-set", "")], _COPIED, target=2.3, go=4.9),

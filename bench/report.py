@@ -91,7 +91,7 @@ def write_chart(rows: Sequence[Row], path: Path) -> bool:
     )
     for values, style, label in (
         ([row.case.target for row in measured], {"marker": "|", "color": "#d62728", "s": 180, "linewidth": 2}, "target"),
-        ([row.case.go for row in measured], {"marker": "D", "color": "#555555", "s": 22}, "Go runner (design 9)"),
+        ([row.case.go for row in measured], {"marker": "D", "color": "#555555", "s": 22}, "Go runner (design, 9)"),
     ):
         known = [(place, value) for place, value in zip(places, values, strict=True) if value]
         if known:

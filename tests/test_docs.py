@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is generated is up to date."""
+"""What is generated is up to date, and what pages and comments lead to is there."""
 
 import json
 import re
 from pathlib import Path
+
+import pytest
 
 from apisix.cli.settings_docs import config_file, page
 from apisix.runner.plugin.chain import build_chain
@@ -48,8 +50,60 @@ def test_plugin_of_the_readme(tmp_path: Path) -> None:
     assert None is build_chain(registry, [("key-auth", json.dumps({"keys": ["a"]}))], None, response=False).refusal
 
 
-def test_links_of_the_readme() -> None:
-    """What the README leads to is there."""
-    links = re.findall(r"\]\(([^)#:]+)\)", (CHECKOUT / "README.md").read_text(encoding="utf-8"))
+def texts() -> list[Path]:
+    """The files that people read: code, tests and pages, with what has not been committed yet."""
+    parts = ("apisix", "bench", "bin", "docs", "examples", "tests")
+    files = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("*.py"), *(file for part in parts for file in (CHECKOUT / part).rglob("*"))]
+    return sorted(file for file in files if file.suffix in (".py", ".pxd", ".md", ".c", ".h", ".fbs", ".yaml"))
 
-    assert [] == [link for link in links if not (CHECKOUT / link).exists()]
+
+PAGES = {"gateway contract": CHECKOUT / "docs" / "gateway-contract.md", "design": CHECKOUT / "docs" / "design.md"}
+# "gateway contract, 5.2 and 5.5", "design, 3c", also where a line of a comment breaks.
+CITATION = re.compile(
+    r"\b(gateway contract|design),?(?:\s|#)+((?:\d[\d.]*[a-z]?\b(?:, (?=\d)|(?:\s|#)+(?:and|to)(?:\s|#)+(?=\d))?)+)", re.IGNORECASE
+)
+
+
+def citations() -> list[tuple[str, str, str]]:
+    """Return file, page and section of each citation."""
+    found = []
+    for file in texts():
+        for cited, sections in CITATION.findall(file.read_text(encoding="utf-8")):
+            where = str(file.relative_to(CHECKOUT))
+            found += [(where, cited.lower(), section.rstrip(".")) for section in re.findall(r"\d[\d.]*[a-z]?", sections)]
+    return found
+
+
+def test_citations() -> None:
+    """Each section of the gateway contract and of the design that is cited is a heading of its page."""
+    headings = {
+        page: {number.rstrip(".") for number in re.findall(r"^##+ (\d[\d.]*[a-z]?\.?) ", file.read_text(encoding="utf-8"), re.MULTILINE)}
+        for page, file in PAGES.items()
+    }
+    cited = citations()
+
+    assert [] == [(where, page, section) for where, page, section in cited if section not in headings[page]]
+    assert {"gateway contract", "design"} == {page for _, page, _ in cited}
+    assert ("apisix/runner/http/headers.py", "gateway contract", "5.2") in cited
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what links can lead to within a page: its headings, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [file for file in texts() if file.suffix == ".md"], ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links(page: Path) -> None:
+    """What a page leads to is there: the file, and the heading where one is named."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+        name, _, anchor = link.partition("#")
+        file = page.parent / name if name else page
+        if re.match(r"[a-z]+:", link):
+            continue
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+
+    assert [] == broken

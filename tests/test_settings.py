@@ -31,7 +31,7 @@ def error_of(tmp_path: Path, text: str) -> str:
 
 
 def test_defaults() -> None:
-    """With nothing given, each setting has the default that the design names."""
+    """With nothing given, each setting has the default that users were told."""
     settings = load(None, {}, {})
 
     assert Settings() == settings

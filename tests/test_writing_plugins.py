@@ -117,7 +117,7 @@ def test_entry_point() -> None:
 FETCHED = {"read", "text", "json", "form", "var"}
 BOTH = FETCHED | {"id", "headers", "body", "phase", "route_key", "context"}
 OFFERED = {Request: BOTH | {"method", "path", "args", "remote_addr", "response_headers"}, Response: BOTH | {"status"}}
-"""What design section 3c promises to authors."""
+"""What design, 3c, promises to authors."""
 
 
 @pytest.mark.parametrize(("cls", "heading"), [(Request, "## The request\n"), (Response, "## The response\n")])

@@ -24,7 +24,7 @@ def replace(headers: Headers, name: str, value: str | None) -> None:
     """
     Set a request header to one value, in the place and case in which it stands; delete it where there is no value.
 
-    Source: `ngx.req.set_header`; an empty value deletes too (gateway contract, 5).
+    Source: `ngx.req.set_header`; an empty value deletes too (gateway contract, 5.2).
     """
     if not value:
         headers.popall(name, None)

@@ -20,7 +20,7 @@ _NOT_FORWARDED = frozenset({"host", "connection", "content-length", "transfer-en
 _FORWARDED_BY_NGINX = ("x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
 # nginx does not pass these on to a client. Source: nginx, proxy_hide_header.
 _HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server", "x-pad"})
-# Source: contract 7, the upstream's view in `resp-*` of tests/golden/behaviour.jsonl.
+# Source: gateway contract, 7; the upstream's view in `resp-*` of tests/golden/behaviour.jsonl.
 _FETCHER = "lua-resty-http/0.16.1 (Lua) ngx_lua/10031"
 
 

@@ -115,7 +115,7 @@ class Engine:
         self.loop = loop
         self._registry = OfferingRegistry(registry)
         self._tokens = _Tokens()
-        self._ids = count()  # the first call of a gateway has the id 0 (contract, 4)
+        self._ids = count()  # the first call of a gateway has the id 0 (gateway contract, 4)
         self._calls: dict[int, _Watched] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._close_errors: list[BaseException] = []

@@ -43,7 +43,7 @@ def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> 
 def upstream_of(sent: SentRequest, rewrite: Rewrite | None, phase: Phase) -> UpstreamRequest:
     """Return the request as the upstream gets it."""
     rewrite = rewrite or Rewrite()
-    # After proxy-rewrite the path came percent-encoded, and arguments alone change nothing (contract, 5.1).
+    # After proxy-rewrite the path came percent-encoded, and arguments alone change nothing (gateway contract, 5.1).
     was_rewritten = phase is Phase.POST_REQ and bool(sent.variables.get("upstream_uri"))
     path = rewrite.path
     args = list(sent.args) if was_rewritten and path is None else _edited_args(sent.args, rewrite.args)

@@ -72,7 +72,7 @@ class Line:
                     self._conversation.answer(answer.result)
                 else:
                     self._settle(message)
-        except MessageTooLarge as error:  # the answer to a question: no body of this length can cross (contract, 6)
+        except MessageTooLarge as error:  # the answer to a question: no body of this length can cross (gateway contract, 6)
             self.failure = error
             self._settle(ErrResp(error.err_code))
         except Exception as error:  # a variable that is no text: the test's own fault

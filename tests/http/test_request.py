@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway is told about a request: each sentence of gateway contract 5 is a test."""
+"""What the gateway is told about a request: each sentence of gateway contract, 5, is a test."""
 
 from collections.abc import Callable
 

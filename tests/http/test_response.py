@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway is told about a response: each sentence of gateway contract 7 is a test."""
+"""What the gateway is told about a response: each sentence of gateway contract, 7, is a test."""
 
 import asyncio
 import gzip

@@ -182,7 +182,7 @@ def test_raised_reply(peer: Peer) -> None:
     assert 418 == stop(peer.request(peer.prepare(("raise-reply", "{}")))).status
 
 
-# Failures, request phase: design 5, row by row.
+# Failures, request phase: design, 5, row by row.
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from tests.wire.subjects import EXAMPLES, SENT_BY, TABLES, golden_frames
 
 EXAMPLE: dict[type[Message], Message] = {type(message): message for message in EXAMPLES}
 
-# How to get to each state, and what may happen there: contract 1 and 6, written down once more and by hand.
+# How to get to each state, and what may happen there: gateway contract, 1 and 6, written down once more and by hand.
 PLAYBOOK = """
 IDLE           gateway PrepareConf.Req    PREPARING
 IDLE           gateway HTTPReqCall.Req    REQUEST_CALL

@@ -12,7 +12,7 @@ from typing import Final
 from apisix.runner.server.worker_process import WorkerProcess
 
 UNEVEN: Final = 1.25
-"""A worker with more than this times the mean of connections has too many. Source: the issue on operations, 1."""
+"""A worker with more than this times the mean of connections has too many. Source: design, 7."""
 
 
 def emptiest(serving: Sequence[WorkerProcess], now_s: float) -> WorkerProcess:
