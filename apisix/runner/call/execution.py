@@ -149,7 +149,7 @@ def _run_measured(
         meter.count(link.name, exchange.phase, outcome_of(error), perf_counter() - began_s)
         raise
     took_s = perf_counter() - began_s
-    outcome = "stop" if reply is not None else "rewrite" if exchange.edited_since(mark) else "continue"
+    outcome = "stop" if reply is not None else "continue" if exchange.mark() == mark else "rewrite"
     meter.count(link.name, exchange.phase, outcome, took_s)
     return reply
 

@@ -168,10 +168,8 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
             self._check(key, value)
         return pairs
 
-    # What one plugin has changed.
-
     def mark(self) -> dict[str, list[str]] | None:
-        """Return the values of all names that were edited so far, for `changed_since`; None where there are none."""
+        """Return the values of all names that were edited so far, to be compared with what this returns later."""
         overlay = self._overlay
         if overlay is None:
             return None
@@ -179,18 +177,6 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
         if md is None:
             return {identity: [] if edit is None else [edit[1]] for identity, edit in overlay.items()}
         return {identity: md.getall(identity, []) for identity in overlay}
-
-    def changed_since(self, mark: dict[str, list[str]] | None) -> bool:
-        """Tell whether any name has other values than at `mark`. The buffer is only looked into for names that were new since."""
-        now = self.mark()
-        if now is None or now == mark:
-            return False
-        before = mark or {}
-        for identity, values in now.items():
-            earlier = before.get(identity)
-            if values != (self._originals(identity) if earlier is None else earlier):
-                return True
-        return False
 
     # Sending.
 

@@ -39,11 +39,11 @@ class Exchange:
         raise NotImplementedError
 
     def mark(self) -> tuple[Any, ...]:
-        """Return the state of all that can be edited, for `edited_since`. Costs next to nothing as long as nothing was edited."""
-        raise NotImplementedError
+        """
+        Return the state of all that can be edited, to be compared with what this returns later. Costs little.
 
-    def edited_since(self, mark: tuple[Any, ...]) -> bool:
-        """Tell whether anything differs from what it was at `mark`. Assigning an unchanged value makes no difference."""
+        A header or argument to which its own value was assigned counts as edited: to know better would take a look into the frame.
+        """
         raise NotImplementedError
 
     def _content_length(self) -> str | None:

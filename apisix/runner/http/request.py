@@ -157,23 +157,15 @@ class Request(Exchange):
     # The runner's side.
 
     def mark(self) -> tuple[Any, ...]:
-        """Return the state of all that can be edited, for `edited_since`."""
+        """Return the state of all that can be edited, to be compared with what this returns later."""
         headers, args, response_headers = self._headers, self._args, self._response_headers
         return (
-            self._path,
+            self.path,
             self._body,
             None if headers is None else headers.mark(),
             None if args is None else args.mark(),
             None if response_headers is None else response_headers.mark(),
         )
-
-    def edited_since(self, mark: tuple[Any, ...]) -> bool:
-        """Tell whether anything differs from what it was at `mark`."""
-        path, body, *marks = mark
-        if self._body is not body or (self._path is not path and self.path != (self._message.path if path is None else path)):
-            return True
-        views = (self._headers, self._args, self._response_headers)
-        return any(view is not None and view.changed_since(before) for view, before in zip(views, marks, strict=True))
 
     def copy(self) -> "Request":
         """

@@ -147,15 +147,8 @@ class Response(Exchange):
     # The runner's side.
 
     def mark(self) -> tuple[Any, ...]:
-        """Return the state of all that can be edited, for `edited_since`."""
+        """Return the state of all that can be edited, to be compared with what this returns later."""
         return (self.status, self._body, None if self._headers is None else self._headers.mark())
-
-    def edited_since(self, mark: tuple[Any, ...]) -> bool:
-        """Tell whether anything differs from what it was at `mark`."""
-        status, body, before = mark
-        if self._body is not body or self.status != status:
-            return True
-        return self._headers is not None and self._headers.changed_since(before)
 
     def copy(self) -> "Response":
         """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
