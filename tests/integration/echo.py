@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +137,15 @@ def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str] = lam
         time.sleep(0.005)
 
 
-def command(path: Path | str, **settings: Any) -> list[str]:
-    """Return the command that starts a runner."""
-    return [sys.executable, "-m", "tests.integration.echo_runner", msgspec.json.encode({"socket_file": str(path), **settings}).decode()]
+def command(path: Path | str, constants: Mapping[str, float] | None = None, **settings: Any) -> list[str]:
+    """Return the command that starts a runner, with these settings, and with other constants in its modules."""
+    arguments = [{"socket_file": str(path), **settings}, constants or {}]
+    return [sys.executable, "-m", "tests.integration.echo_runner", *(msgspec.json.encode(each).decode() for each in arguments)]
 
 
-def start(path: Path, *, limits: Sequence[tuple[int, int]] = (), **settings: Any) -> EchoRunner:
+def start(
+    path: Path, *, limits: Sequence[tuple[int, int]] = (), constants: Mapping[str, float] | None = None, **settings: Any
+) -> EchoRunner:
     """Start a runner and do not wait for it. Its log lies beside the socket, one per process."""
     log = path.with_name(f"log-{time.monotonic_ns()}")
 
@@ -154,7 +157,7 @@ def start(path: Path, *, limits: Sequence[tuple[int, int]] = (), **settings: Any
 
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            command(path, **settings),
+            command(path, constants, **settings),
             stderr=stderr,
             stdin=subprocess.DEVNULL,
             start_new_session=True,

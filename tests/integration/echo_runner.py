@@ -5,7 +5,8 @@ The runner's processes with an echo in the place of the plugins: what the tests 
 A line is answered by the worker's pid, the version of its "code", and the line. Some lines do more; see `_ACTIONS`. The code is
 the file `plugin.py` of the directory in the settings: its text is the version, and some words in it make it bad code.
 
-Run it as `python -m tests.integration.echo_runner '{"socket_file": ...}'`, with settings as JSON.
+Run it as `python -m tests.integration.echo_runner '{"socket_file": ...}' '{"worker.HEARTBEAT_S": 0.2}'`, with settings as JSON, and
+the server's constants that are to be others, for tests that would take long.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import cast
 
@@ -59,6 +61,8 @@ class Echo(asyncio.Protocol):
                 if word == "mark":
                     self.service.report_blocking(argument)
                 self.answer(line.decode())
+        if self.buffer == b"half":
+            self.announce("half")
 
     def announce(self, line: str) -> None:
         """Say at once that something has begun; what the transport is given is not sent before the loop turns."""
@@ -142,7 +146,8 @@ class EchoService:
             if word in code:
                 action()
         connections = EchoConnections(loop, code, report_blocking)
-        problems = (Problem("plugin.py:", f"plugin.py, line 1: {code}"),) if "broken" in code else ()
+        lines = enumerate(code.splitlines(), 1)
+        problems = tuple(Problem(f"plugin.py:{number}", f"plugin.py, line {number}: {line}") for number, line in lines if "broken" in line)
         return Opened(connections, problems, (str(self.file),) if self.file else (), connections.marks.add)
 
 
@@ -168,5 +173,8 @@ _CODE_ACTIONS: dict[str, Callable[[], None]] = {"raises": _raise, "exits": lambd
 
 
 if __name__ == "__main__":
+    for constant, value in msgspec.json.decode(sys.argv[2], type=dict[str, float]).items():
+        module, _, name = constant.rpartition(".")
+        setattr(import_module(f"apisix.runner.server.{module}"), name, value)
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
     sys.exit(run(settings, EchoService(settings)))

@@ -185,16 +185,17 @@ def test_connections_that_a_dead_worker_never_took_are_served(path: Path) -> Non
         assert "Traceback" not in runner.log()
 
 
-def test_a_stuck_worker_gets_no_new_connections(path: Path) -> None:
-    """While one worker stands still, those that connect after a few seconds are answered by the other at once."""
-    with echo_runner(path, workers=2) as runner, runner.client() as stuck:
-        stuck.begin("block 5")
-        time.sleep(3.5)  # three heartbeats, and silence is nothing that could be waited for
-        for _ in range(4):
-            began_s = time.monotonic()
-            with runner.client() as client:
-                client.ask()
-            assert time.monotonic() - began_s < 0.5
+def test_a_stuck_worker_gets_no_new_connections(path: Path, connect: Connect) -> None:
+    """While one worker stands still, those that connect after some heartbeats are answered by the other, however many it has by then."""
+    constants = {"worker.HEARTBEAT_S": 0.2, "worker_process.SILENT_S": 1.0}
+    with echo_runner(path, workers=2, constants=constants) as runner, runner.client() as stuck:
+        stuck.begin("block 19")
+        time.sleep(1.2)  # silence is nothing that could be waited for
+        began_s = time.monotonic()
+        others = connect(runner, 4)
+
+        assert 1 == len(spread(others))
+        assert time.monotonic() - began_s < 5
 
 
 def test_a_blocking_worker_is_left_in_peace(path: Path) -> None:
@@ -241,11 +242,11 @@ def test_half_a_call_goes_on_where_it_began(path: Path, plugin: Path) -> None:
     """A connection with half a line in it is not handed over before the line is whole and answered."""
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         old = client.ask().pid
-        client.socket.sendall(b"hel")
-        time.sleep(0.1)  # so that the worker has it
+        client.socket.sendall(b"half")
+        assert "half begun" == client.receive().line
         runner.reload()
-        client.socket.sendall(b"lo\n")
-        assert old == client.receive().pid
+        client.socket.sendall(b" a line\n")
+        assert (old, "half a line") == (lambda answer: (answer.pid, answer.line))(client.receive())
         wait_until(lambda: client.ask().pid != old)
 
 
@@ -271,6 +272,15 @@ def test_code_that_does_not_load_changes_nothing(path: Path, plugin: Path, code:
         plugin.write_text("v2")
         runner.reload()
         wait_until(lambda: client.ask().version == "v2")
+
+
+def test_many_broken_files_are_told_once(path: Path, plugin: Path) -> None:
+    """The workers log each file that does not load; why the old ones stay is one short line, with the number and the first of them."""
+    with echo_runner(path, plugins=[str(plugin.parent)]) as runner:
+        plugin.write_text("broken\nbroken too\nbroken as well")
+        runner.signal(signal.SIGHUP)
+        runner.wait_for_log("so the old ones stay: 3 plugins are refused, see above; the first: plugin.py, line 1: broken")
+        assert "broken as well" not in runner.log()
 
 
 def test_what_was_broken_from_the_start_does_not_keep_other_code_out(path: Path, plugin: Path) -> None:
@@ -333,6 +343,16 @@ def test_a_worker_that_is_told_to_end(path: Path) -> None:
         os.kill(old, signal.SIGTERM)
         wait_until(lambda: client.ask().pid != old, runner.log)
         runner.wait_for_log("is replaced: somebody sent it a SIGTERM")
+
+
+def test_a_signal_to_the_whole_group(path: Path) -> None:
+    """Where the supervisor is told to stop with its workers, no worker is replaced first, whoever gets the signal first."""
+    with echo_runner(path, workers=2) as runner:
+        for worker in runner.workers():
+            os.kill(worker, signal.SIGTERM)
+        os.killpg(runner.process.pid, signal.SIGTERM)
+        assert runner.end() == 0
+        assert "is replaced" not in runner.log()
 
 
 def test_marks_reach_all_workers(path: Path) -> None:
@@ -513,7 +533,8 @@ def test_out_of_descriptors(path: Path, connect: Connect) -> None:
 
 def test_memory_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that uses too much memory is replaced, and its connection goes on."""
-    with echo_runner(path, memory_limit_bytes=200 << 20) as runner, runner.client() as client:
+    constants = {"checkup.PERIOD_S": 0.1, "checkup.YOUNG_S": 0.3}
+    with echo_runner(path, memory_limit_bytes=200 << 20, constants=constants) as runner, runner.client() as client:
         old = client.ask(f"eat {250 << 20}").pid
         wait_until(lambda: client.ask().pid != old, runner.log)
         runner.wait_for_log("MiB of memory")

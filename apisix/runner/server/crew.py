@@ -34,6 +34,8 @@ TOGETHER_S: Final = 0.5
 """How long the first worker that is ready waits for the others, in seconds, so that it does not get all that waits in the backlog."""
 STALE_S: Final = 5.0
 """A reload that has taken this long, in seconds, is given up when the code has changed once more."""
+TERM_PAUSE_S: Final = 0.1
+"""How long after a worker's SIGTERM it is replaced, in seconds: where the whole group was sent one, our own comes in that time."""
 DRAIN_GRACE_S: Final = 5.0
 """How much longer than a call may take a worker may take to leave, in seconds."""
 
@@ -101,7 +103,7 @@ class Crew:
             messages.Stats: self._stats,
             messages.Measured: lambda worker, message, connection: self.totals.take(worker.number, message.family),
             messages.BlockingMark: self._mark,
-            messages.ReplaceMe: lambda worker, message, connection: self.replace(worker, message.reason),
+            messages.ReplaceMe: self._replace_soon,
         }
 
     @property
@@ -340,7 +342,8 @@ class Crew:
         known = {problem.where for outgoing in change.outgoing for problem in outgoing.problems}
         fresh = [problem.text for problem in message.problems if problem.where not in known]
         if fresh and change.outgoing and not change.forced:
-            self._abort(change, "; ".join(fresh))
+            # The worker has logged each of them.
+            self._abort(change, fresh[0] if len(fresh) == 1 else f"{len(fresh)} plugins are refused, see above; the first: {fresh[0]}")
         elif all(other.stage is Stage.READY for other in change.incoming):
             self._complete(change)
 
@@ -362,6 +365,9 @@ class Crew:
         worker.take_stats(message)
         if worker.used_up:
             self.replace(worker, f"it has answered {worker.calls} calls")
+
+    def _replace_soon(self, worker: WorkerProcess, message: messages.ReplaceMe, connection: socket.socket | None) -> None:
+        self._reactor.call_later(TERM_PAUSE_S, lambda: self.replace(worker, message.reason) if worker.pid in self.workers else None)
 
     def _mark(self, worker: WorkerProcess, message: messages.BlockingMark, connection: socket.socket | None) -> None:
         self._marks.add(message.plugin)
