@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -503,7 +504,9 @@ def test_a_lock_that_stays_keeps_calls_working(open_store: Opener, path: Path, c
     known = store.put("known", CONF)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
+    began_s = time.monotonic()
     tokens = [store.put(str(n), CONF) for n in range(20)]
+    assert time.monotonic() - began_s < 4 * conf_store_file.LOCK_PATIENCE_S
     assert [str(n) for n in range(20)] == [found.key for token in tokens if (found := store.get(token))]
     assert store.get(known) is not None
     assert ["locked" in text for text in warnings(caplog)] == [True]

@@ -118,10 +118,9 @@ class StoreFile:
                     follow = True
                     continue
                 if fault is _Fault.LOCKED:
-                    self._patience_s = 0.0  # one call has waited; the next ones find out without
+                    self._patience_s = 0.0  # one call has waited; the next ones find out without, until a write succeeds
                 self._warn(fault, error)
                 return None
-            self._patience_s = LOCK_PATIENCE_S
             return result
         return None
 
@@ -157,6 +156,7 @@ class StoreFile:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
             raise
+        self._patience_s = LOCK_PATIENCE_S
         self._warned.clear()
 
     def close(self) -> None:
