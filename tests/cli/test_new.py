@@ -79,14 +79,15 @@ def test_everything_that_is_written_works() -> None:
     assert [] == problems
 
 
-def test_written_files_are_clean() -> None:
+def test_written_files_are_clean(cache: pytest.Cache) -> None:
     """What is written is formatted, and has nothing that a linter or a type checker would point at."""
     invoke("new", "key-auth")
 
     for arguments in (
         ["ruff", "check", "--isolated", "."],
         ["ruff", "format", "--isolated", "--check", "."],
-        ["mypy", "--strict", "plugins"],
+        # What mypy knows of the libraries is kept from run to run: 0.2 s instead of 2 s.
+        ["mypy", "--strict", "--cache-dir", str(cache.mkdir("mypy-of-new")), "plugins"],
     ):
         ran = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=120)
         assert 0 == ran.returncode, ran.stdout + ran.stderr
