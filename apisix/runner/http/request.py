@@ -160,7 +160,7 @@ class Request(Exchange):
         """Return the state of all that can be edited, to be compared with what this returns later."""
         headers, args, response_headers = self._headers, self._args, self._response_headers
         return (
-            self.path,
+            self._path,
             self._body,
             None if headers is None else headers.mark(),
             None if args is None else args.mark(),

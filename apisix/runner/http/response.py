@@ -148,7 +148,7 @@ class Response(Exchange):
 
     def mark(self) -> tuple[Any, ...]:
         """Return the state of all that can be edited, to be compared with what this returns later."""
-        return (self.status, self._body, None if self._headers is None else self._headers.mark())
+        return (self._status, self._body, None if self._headers is None else self._headers.mark())
 
     def copy(self) -> "Response":
         """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
