@@ -63,7 +63,8 @@ def check(files: tuple[str, ...], as_json: bool, **flags: object) -> None:
     else:
         for fault in (*registry.problems, *findings):
             click.echo(str(fault))
-        click.echo(f"{len(registry.types)} plugins, {checked} configurations: {'all is well' if is_well else 'see above'}")
+        verdict = "all is well" if is_well else _count(len(registry.problems) + len(findings), "problem")
+        click.echo(f"{_count(len(registry.types), 'plugin')}, {_count(checked, 'configuration')}: {verdict}")
     sys.exit(0 if is_well else 1)
 
 
@@ -83,6 +84,10 @@ def reasons_against(registry: Registry, found: FoundConf) -> Iterator[tuple[int,
         chain = build_chain(registry, [(name, entry["value"])], f"route#1#{found.phase}#1", response=found.phase is Phase.POST_RESP)
         if chain.refusal:
             yield line, f"plugin {number}, {name}: {chain.refusal.removeprefix(f'plugin 1 of 1, {name}: ')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _form(entry: Any) -> str | None:

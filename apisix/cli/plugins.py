@@ -4,6 +4,7 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping
 
 import click
@@ -35,18 +36,23 @@ def load_registry(flags: Mapping[str, object]) -> Registry:
 @setting_flags(["plugins"])
 @click.option("--json", "as_json", is_flag=True, help="For tools.")
 def plugins(as_json: bool, **flags: object) -> None:
-    """Show the plugins that routes may name: where they come from, their hooks, and what they do."""
+    """
+    Show the plugins that routes may name: where they come from, their hooks, and what they do.
+
+    The exit status is 0 where all were loaded, 1 where some were refused, and 2 where a setting is wrong.
+    """
     registry = load_registry(flags)
     if as_json:
         shown = {"plugins": [_fields(found) for found in registry.types], "problems": [problem_fields(each) for each in registry.problems]}
         click.echo(json.dumps(shown, indent=2))
-        return
-    for found in registry.types:
-        click.echo(f"{found.name}  {found.generation}  {', '.join(found.hooks)}  {found.source}")
-        if found.doc:
-            click.echo(f"    {found.doc}")
-    for problem in registry.problems:
-        click.echo(f"refused: {problem}", err=True)
+    else:
+        for found in registry.types:
+            click.echo(f"{found.name}  {found.generation}  {', '.join(found.hooks)}  {found.source}")
+            if found.doc:
+                click.echo(f"    {found.doc}")
+        for problem in registry.problems:
+            click.echo(f"refused: {problem}", err=True)
+    sys.exit(1 if registry.problems else 0)
 
 
 @click.command()

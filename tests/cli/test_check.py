@@ -110,7 +110,14 @@ global_rules:
     assert lines[3].startswith("apisix.yaml, line 15: route /get, ext-plugin-post-resp: plugin 2: it must have a name and a value")
     assert lines[4].startswith("apisix.yaml, line 16: route /get, ext-plugin-post-resp: plugin 3: a name has 1 to 128 characters")
     assert lines[5].startswith("apisix.yaml, line 20: global_rule 7, ext-plugin-pre-req: this must be a mapping")
-    assert "3 plugins, 4 configurations: see above" == lines[6].replace("3 configurations", "4 configurations")
+    assert "3 plugins, 3 configurations: 6 problems" == lines[6]
+
+
+def test_one_of_each(plugins: Path) -> None:
+    """One is no plural."""
+    text = "routes: [{id: 1, plugins: {ext-plugin-pre-req: {conf: [{name: sya, value: x}]}}}]\n#END\n"
+
+    assert "3 plugins, 1 configuration: 1 problem" == check(plugins, "apisix.yaml", text)[1][-1]
 
 
 @pytest.mark.parametrize(
@@ -166,19 +173,22 @@ def test_wrong_setting(tmp_path: Path) -> None:
 
 
 def test_plugins(plugins: Path) -> None:
-    """`plugins` shows name, generation, hooks, place and purpose, and what was refused."""
+    """`plugins` shows name, generation, hooks, place and purpose, and what was refused; that is status 1, as with `check`."""
+    assert 0 == invoke("plugins", "--plugins", plugins).exit_code
     (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
     result = invoke("plugins", "--plugins", plugins)
 
-    assert 0 == result.exit_code
+    assert 1 == result.exit_code
     assert f"say  Plugin  on_request  {plugins}/say.py:12\n    Say it to the upstream.\n" in result.output
     assert f"refused: {plugins}/bad.py:1: " in result.output
 
 
 def test_plugins_for_tools(plugins: Path) -> None:
-    """`plugins --json` says the same in fields."""
+    """`plugins --json` says the same in fields, and with its status."""
     report = json.loads(invoke("plugins", "--json", "--plugins", plugins).output)
+    (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
 
+    assert 1 == invoke("plugins", "--json", "--plugins", plugins).exit_code
     assert ["rewrite", "say", "stop"] == [found["name"] for found in report["plugins"]]
 
 
