@@ -5,6 +5,7 @@ VENV ?= .venv
 EXTRAS = dev,metrics
 python = $(VENV)/bin/python
 stamp = $(VENV)/.installed
+HOT_PATH_TESTS = tests/test_accelerator.py tests/wire tests/http tests/call tests/server/test_session.py tests/integration/test_calls.py
 
 # Each is tried by running it: shims of version managers stand on PATH for Pythons that are not there, and Debian's lacks venv
 # without the package python3-venv.
@@ -43,6 +44,11 @@ dev: install
 
 test: install
 	$(python) -m pytest $(ARGS)
+
+# The hot path in both modes, for where it was compiled.
+test-modes: accelerate
+	$(python) -m pytest $(HOT_PATH_TESTS)
+	APISIX_RUNNER_PURE=1 $(python) -m pytest $(HOT_PATH_TESTS)
 
 # `make test-3.12` tests on that Python, in a virtual environment of its own.
 test-3.%:

@@ -27,7 +27,7 @@ def extensions() -> list[Extension]:
     except ImportError as error:
         print(f"the accelerator is left out: {error}", file=sys.stderr)
         return []
-    listed = [Extension(name, [name.replace(".", "/") + ".py"], optional=True) for name in MODULES]
+    listed = [Extension(name, [name.replace(".", "/") + ".py"], optional=True, extra_compile_args=["-g0"]) for name in MODULES]
     compiled: list[Extension] = cythonize(
         listed,
         # Annotations are for mypy: IntEnum is an `int` to it, and none to Cython.

@@ -27,6 +27,8 @@ MODULES = (
     "apisix.runner.wire.tables",
     "apisix.runner.wire.calls",
     "apisix.runner.wire.connection",
+    "apisix.runner.http.fields",
+    "apisix.runner.http.overlay",
     "apisix.runner.call.call",
     "apisix.runner.call.conversation",
     "apisix.runner.call.chains",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and values as a view on the frame, with an overlay of edits: how they are changed, and what is sent."""
+"""Names and values as a view on the frame, with an overlay of edits: how they are changed."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
@@ -23,47 +23,10 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
 
     __slots__ = ()
 
-    @staticmethod
-    def _check(key: str, value: str) -> None:
-        """Refuse what can't be sent."""
-        raise NotImplementedError
-
     def _check_repeats(self, pairs: Iterable[tuple[str, str]], *, onto_present: bool) -> None:
         """Refuse a second value where the protocol knows one only. `onto_present`: the pairs come on top of what is there."""
 
     # Editing.
-
-    def __setitem__(self, key: str, value: str) -> None:
-        self._check(key, value)
-        identity = self._identity(key)
-        md = self._all
-        if md is None:
-            overlay = self._overlay
-            if overlay is None:
-                self._overlay = {identity: (key, value)}
-                return
-            if overlay.get(identity, MISSING) is not None:
-                overlay[identity] = (key, value)
-                return
-            # Deleted and set again: it moves to the end, which the overlay can't tell.
-            md = self._materialise()
-        md[key] = value
-        self._touch(identity)
-
-    def __delitem__(self, key: str) -> None:
-        if self._first(key) is None:
-            raise KeyError(key)
-        self._delete(key)
-
-    def _delete(self, key: str) -> None:
-        self._touch(self._identity(key))
-        if self._all is not None:
-            self._all.popall(key, None)
-
-    def _touch(self, identity: str) -> None:
-        if self._overlay is None:
-            self._overlay = {}
-        self._overlay[identity] = None
 
     def add(self, key: str, value: str) -> None:
         """Add a value to a name, after those that it has."""
@@ -177,35 +140,3 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
         if md is None:
             return {identity: [] if edit is None else [edit[1]] for identity, edit in overlay.items()}
         return {identity: md.getall(identity, []) for identity in overlay}
-
-    # Sending.
-
-    def changes(self) -> list[tuple[str, str | None]]:
-        """
-        Return the edits: for each name whose values are not those that came, all its values, or None where it was deleted.
-
-        Names are returned as they compare, so headers in lower case. Source: gateway contract, 5.2 and 5.5.
-        """
-        overlay = self._overlay
-        if not overlay:
-            return []
-        md = self._all
-        changed: list[tuple[str, str | None]] = []
-        for identity, edit in overlay.items():
-            before = self._originals(identity)
-            if md is not None:
-                now = md.getall(identity, [])
-                if now != before:
-                    changed += [(identity, value) for value in now] or [(identity, None)]
-            elif edit is None:
-                if before:
-                    changed.append((identity, None))
-            elif before != [edit[1]]:
-                changed.append((identity, edit[1]))
-        return changed
-
-    def changed(self, key: str) -> bool:
-        """Tell whether the values of one name are not those that came."""
-        identity = self._identity(key)
-        overlay = self._overlay
-        return overlay is not None and identity in overlay and self._values(key) != self._originals(identity)

@@ -2,9 +2,8 @@
 """Headers and arguments, as an author edits them."""
 
 from collections.abc import Iterable
-from typing import ClassVar
 
-from multidict import CIMultiDict, MultiDict
+from multidict import CIMultiDict
 
 from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http.edits import EditableEntries
@@ -24,14 +23,8 @@ class Headers(EditableEntries):
 
     __slots__ = ()
 
-    _ignore_case: ClassVar[bool] = True
-    _multidict: ClassVar[type[MultiDict[str]]] = CIMultiDict
-
-    @staticmethod
-    def _identity(key: str) -> str:
-        if not isinstance(key, str):
-            raise TypeError(f"a header's name must be a str, got {type(key).__name__}")
-        return str.lower(key)
+    _ignore_case = True
+    _multidict = CIMultiDict
 
     @staticmethod
     def _check(key: str, value: str) -> None:

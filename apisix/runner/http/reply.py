@@ -44,7 +44,10 @@ class Reply(Exception):
         super().__init__(status)
         self.status = checked_status(status)
         # By items(): a multidict that is made of a mapping looks each key up, and loses repeated values.
-        self.headers = given = CIMultiDict(headers.items() if isinstance(headers, Mapping) else headers or ())
+        # A dict is known without asking the abstract class, which costs 0.3 us.
+        self.headers = given = CIMultiDict(
+            headers if type(headers) is dict else headers.items() if isinstance(headers, Mapping) else headers or ()
+        )
         for name, value in given.items():
             check_header(name, value)
         content_type = None

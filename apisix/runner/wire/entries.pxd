@@ -5,6 +5,8 @@ cimport cython
 
 from apisix.runner.wire cimport flatbuf, scalars
 
+cdef bytes _seen(bytes buf, Py_ssize_t vtable)
+
 cdef class TextEntries:
     cdef list _pairs
     cpdef list decoded(self)
@@ -22,13 +24,13 @@ cdef class EntriesInBuffer(TextEntries):
     cpdef list decoded(self)
     @cython.locals(
         buf=bytes, end=Py_ssize_t, pos=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, value_at=Py_ssize_t,
-        unfolded=Py_ssize_t, pairs=list, table=Py_ssize_t, vtable=Py_ssize_t, at=Py_ssize_t, stop=Py_ssize_t,
+        unfolded=Py_ssize_t, pairs=list, table=Py_ssize_t, vtable=Py_ssize_t, seen=bytes, at=Py_ssize_t, stop=Py_ssize_t,
     )
     cdef list _decode(self)
     @cython.locals(buf=bytes, table=Py_ssize_t, value_at=Py_ssize_t)
     cpdef value(self, Py_ssize_t index)
     @cython.locals(
         buf=bytes, hit=Py_ssize_t, first=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, index=Py_ssize_t,
-        table=Py_ssize_t, vtable=Py_ssize_t, at=Py_ssize_t,
+        table=Py_ssize_t, vtable=Py_ssize_t, seen=bytes, at=Py_ssize_t,
     )
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2

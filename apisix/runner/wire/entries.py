@@ -39,6 +39,15 @@ def _encode_name(name: str, has_value: bool) -> bytes:
 _encode_short_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_encode_name)
 
 
+# What vtables are compared with before one was read: the one of an entry with neither name nor value.
+_NONE_SEEN: Final = b"\x08\0\0\0\0\0\0\0"
+
+
+def _seen(buf: bytes, vtable: int) -> bytes:
+    """Return a vtable that was found to be good, to compare the next ones with. One of another size is never equal."""
+    return buf[vtable : vtable + 8] if buf[vtable : vtable + 2] == b"\x08\0" else _NONE_SEEN
+
+
 class TextEntries:
     """
     Pairs of a name and a value, in order and with repeats; a value is None where there is none (`?flag`).
@@ -147,6 +156,7 @@ class EntriesInBuffer(TextEntries):
         end = len(buf)
         pos = self._first
         seen_vtable = -(2**40)  # none can stand there
+        seen = _NONE_SEEN
         name_at = value_at = 0
         unfolded = 0
         pairs: list[Pair] = []
@@ -155,8 +165,11 @@ class EntriesInBuffer(TextEntries):
                 table = pos + scalars.u32_at(buf, pos)[0]
                 pos += 4
                 vtable = table - scalars.i32_at(buf, table)[0]
-                if vtable != seen_vtable:  # entries mostly share their vtables
-                    _, _, name_at, value_at = flatbuf.read_fields(buf, table, 2)
+                # Entries share their vtables, or have equal ones: reading another one costs ten times as much as comparing it.
+                if vtable != seen_vtable:
+                    if not scalars.is_part_at(buf, vtable, seen):
+                        _, _, name_at, value_at = flatbuf.read_fields(buf, table, 2)
+                        seen = _seen(buf, vtable)
                     seen_vtable = vtable
                 name = ""
                 value = None
@@ -203,6 +216,7 @@ class EntriesInBuffer(TextEntries):
             return -1
         first = self._first
         seen_vtable = -(2**40)  # none can stand there
+        seen = _NONE_SEEN
         name_at = 0
         try:
             for index in range(start, self._count):
@@ -210,7 +224,9 @@ class EntriesInBuffer(TextEntries):
                 table += scalars.u32_at(buf, table)[0]
                 vtable = table - scalars.i32_at(buf, table)[0]
                 if vtable != seen_vtable:
-                    name_at = flatbuf.read_fields(buf, table, 2)[2]
+                    if not scalars.is_part_at(buf, vtable, seen):
+                        name_at = flatbuf.read_fields(buf, table, 2)[2]
+                        seen = _seen(buf, vtable)
                     seen_vtable = vtable
                 at = table + name_at
                 if name_at:

@@ -29,16 +29,18 @@ cdef inline (Py_ssize_t,) u16_at(bytes buf, Py_ssize_t pos) except *:
 
 
 cdef inline (Py_ssize_t,) u32_at(bytes buf, Py_ssize_t pos) except *:
-    cdef const uint8_t* p = _at(buf, pos, 4)
-    return (<uint32_t>p[0] | <uint32_t>p[1] << 8 | <uint32_t>p[2] << 16 | <uint32_t>p[3] << 24,)
+    return (_get_u32(_at(buf, pos, 4)),)
 
 
 cdef inline (Py_ssize_t,) i32_at(bytes buf, Py_ssize_t pos) except *:
-    cdef const uint8_t* p = _at(buf, pos, 4)
-    return (<int32_t>(<uint32_t>p[0] | <uint32_t>p[1] << 8 | <uint32_t>p[2] << 16 | <uint32_t>p[3] << 24),)
+    return (<int32_t>_get_u32(_at(buf, pos, 4)),)
 
 
-cdef inline void _put_u32(uint8_t* p, uint32_t number):
+cdef inline uint32_t _get_u32(const uint8_t* p) noexcept:
+    return <uint32_t>p[0] | <uint32_t>p[1] << 8 | <uint32_t>p[2] << 16 | <uint32_t>p[3] << 24
+
+
+cdef inline void _put_u32(uint8_t* p, uint32_t number) noexcept:
     p[0] = number & 255
     p[1] = number >> 8 & 255
     p[2] = number >> 16 & 255
@@ -76,17 +78,17 @@ cdef inline bytes pack_u32s(list numbers):
     return packed
 
 
-cdef inline Py_ssize_t first_hit(bytes buf, bytes name, bint ignore_case):
+cdef inline Py_ssize_t first_hit(bytes buf, bytes name, bint ignore_case) noexcept:
     return 0
 
 
-cdef inline uint8_t _folded(uint8_t c):
+cdef inline uint8_t _folded(uint8_t c) noexcept:
     return c + 32 if c"A" <= c <= c"Z" else c
 
 
-cdef inline bint is_name_at(bytes buf, Py_ssize_t pos, bytes name, bint ignore_case):
+cdef inline bint is_name_at(bytes buf, Py_ssize_t pos, bytes name, bint ignore_case) noexcept:
     cdef Py_ssize_t size = _size(name), index
-    if pos < 0 or pos > _size(buf) - 4 or u32_at(buf, pos)[0] != size or size > _size(buf) - 4 - pos:
+    if pos < 0 or pos > _size(buf) - 4 or _get_u32(_data(buf) + pos) != <uint32_t>size or size > _size(buf) - 4 - pos:
         return False
     cdef const uint8_t* there = _data(buf) + pos + 4
     cdef const uint8_t* wanted = _data(name)
@@ -96,3 +98,9 @@ cdef inline bint is_name_at(bytes buf, Py_ssize_t pos, bytes name, bint ignore_c
         if _folded(there[index]) != _folded(wanted[index]):
             return False
     return True
+
+
+cdef inline bint is_part_at(bytes buf, Py_ssize_t pos, bytes part) noexcept:
+    if pos < 0 or pos > _size(buf) - _size(part):
+        return False
+    return memcmp(_data(buf) + pos, _data(part), _size(part)) == 0

@@ -12,7 +12,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Final
 
-__all__ = ["StructError", "first_hit", "i32_at", "is_name_at", "pack_u32", "pack_u32s", "u16_at", "u16s_at", "u32_at"]
+__all__ = ["StructError", "first_hit", "i32_at", "is_name_at", "is_part_at", "pack_u32", "pack_u32s", "u16_at", "u16s_at", "u32_at"]
 
 # They return tuples of one, as Struct does: taking the number out is free in C, and a function around it would cost 40 ns in Python.
 # They raise StructError past the end, and `pos` must not be negative.
@@ -68,3 +68,8 @@ def is_name_at(buf: bytes, pos: int, name: bytes, ignore_case: bool) -> bool:
     if ignore_case:
         return buf[pos + 4 : pos + 4 + size].lower() == name.lower()
     return buf.startswith(name, pos + 4)
+
+
+def is_part_at(buf: bytes, pos: int, part: bytes) -> bool:
+    """Tell whether the buffer has these bytes at `pos`, which may lie outside of it."""
+    return pos >= 0 and buf.startswith(part, pos)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled or not: what a process chooses, and that the declarations for C keep up with the sources."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apisix import accelerator
+
+ROOT = Path(__file__).parents[1]
+SAY_MODE = "import apisix, apisix.runner.wire.frames as f; print(f.__file__.endswith('.py'))"
+DECLARED = [ROOT.joinpath(*name.split(".")).with_suffix(".pxd") for name in accelerator.MODULES]
+
+
+def run_says(environment: dict[str, str]) -> str:
+    """Return whether a new process runs the source of a module that may be compiled."""
+    return subprocess.run(
+        [sys.executable, "-c", SAY_MODE], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_the_variable_keeps_compiled_modules_out() -> None:
+    """APISIX_RUNNER_PURE makes the sources run, wherever compiled modules are."""
+    assert "True" == run_says({accelerator.VARIABLE: "1"})
+
+
+def test_this_process_runs_what_it_says() -> None:
+    """What `--version` says is what a process runs."""
+    assert str(accelerator.why_pure() is not None) == run_says({})
+
+
+@pytest.mark.parametrize("file", [file for file in DECLARED if file.exists()], ids=lambda file: file.stem)
+def test_each_attribute_is_declared(file: Path) -> None:
+    """A class in C has the attributes that its declaration names: one that a source sets and nobody declared fails in C only."""
+    classes: dict[str, set[str]] = {}
+    for line in file.read_text().splitlines():
+        if opening := re.match(r"cdef class (\w+)", line):
+            declared = classes.setdefault(opening[1], set())
+        elif attribute := re.match(r"    cdef (?:public |readonly )?\w+ (\w+)$", line):
+            declared.add(attribute[1])
+    for node in ast.parse(file.with_suffix(".py").read_text()).body:
+        if isinstance(node, ast.ClassDef) and node.name in classes:
+            set_in_source = {
+                target.attr
+                for target in ast.walk(node)
+                if isinstance(target, ast.Attribute)
+                and isinstance(target.ctx, ast.Store)
+                and isinstance(target.value, ast.Name)
+                and target.value.id == "self"
+            }
+            inherited = {name for base in node.bases if isinstance(base, ast.Name) for name in classes.get(base.id, ())}
+            assert set() == set_in_source - classes[node.name] - inherited, f"to be declared in {file.name}, class {node.name}"
