@@ -103,6 +103,21 @@ def test_unset_variable_is_no_matter_where_a_flag_rules(tmp_path: Path) -> None:
     assert ("/run/x.sock", ()) == (settings.socket_file, settings.notes)
 
 
+def test_the_gateways_variable_rules_over_the_file_but_not_in_silence(tmp_path: Path) -> None:
+    """Where a file of release 0.2 names another path than the gateway does, the gateway finds us, and the log will say why."""
+    text = "socket:\n  file: /run/mine.sock\n"
+    settings = from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/gateway.sock"})
+
+    assert "/run/gateway.sock" == settings.socket_file
+    assert (
+        "socket.file is '/run/gateway.sock', from environment variable APISIX_LISTEN_ADDRESS, and not "
+        f"'/run/mine.sock', from {tmp_path}/config.yaml, line 2",
+    ) == settings.notes
+    assert () == from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/mine.sock"}).notes
+    assert () == from_file(tmp_path, text, environ={"APISIX_RUNNER_SOCKET_FILE": "/run/gateway.sock"}).notes
+    assert () == from_file(tmp_path, text, flags={"socket_file": "/run/x.sock"}, environ={"APISIX_LISTEN_ADDRESS": "/run/y.sock"}).notes
+
+
 def test_any_value_may_come_from_the_environment(tmp_path: Path) -> None:
     """`$env.NAME` works for each key, not only for the socket."""
     settings = from_file(tmp_path, "limits: {plugin_timeout: $env.PATIENCE}", environ={"PATIENCE": "2s"})

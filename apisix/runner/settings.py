@@ -236,7 +236,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(msgspec.Struct, frozen=True, eq=False):
-    """One row of the table. `name` is the field of `Settings`, `variables` those of the environment, the first one rules."""
+    """One row of the table. `name` is the field of `Settings`, `environment` the variable by which the gateway itself gives it."""
 
     name: str
     type: Any
@@ -246,8 +246,14 @@ class Setting(msgspec.Struct, frozen=True, eq=False):
     help: str
     flag: str
     metavar: str
-    variables: tuple[str, ...]
+    environment: str
     unset: str
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of the environment that give it, the first one rules."""
+        own = f"APISIX_RUNNER_{self.key.replace('.', '_').upper()}"
+        return (own, self.environment) if self.environment else (own,)
 
     @property
     def allowed(self) -> str:
@@ -261,10 +267,8 @@ def _rows() -> tuple[Setting, ...]:
         if get_origin(field.type) is not Annotated:
             continue
         key: Key = get_args(field.type)[-1]
-        own = f"APISIX_RUNNER_{key.key.replace('.', '_').upper()}"
-        variables = (own, key.environment) if key.environment else (own,)
         rows.append(
-            Setting(field.name, field.type, field.default, key.key, key.kind, key.help, key.flag, key.metavar, variables, key.unset)
+            Setting(field.name, field.type, field.default, key.key, key.kind, key.help, key.flag, key.metavar, key.environment, key.unset)
         )
     return tuple(rows)
 
@@ -307,7 +311,11 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
             elif given is None:
                 notes.append(f"{from_file.where}: {row.key} names {from_file.text}, which is not set; it is {_shown(row.default)} instead")
         if given is not None:
-            values[row.name] = _value(row, given)
+            overruled = values.get(row.name)
+            value = values[row.name] = _value(row, given)
+            # Who wrote the file need not know that the gateway sets a variable, and would look for the cause in vain.
+            if from_file is not None and overruled not in (None, value) and given.where == _where(row.environment):
+                notes.append(f"{row.key} is {_shown(value)}, from {given.where}, and not {_shown(overruled)}, from {from_file.where}")
     return Settings(**values, notes=tuple(notes))
 
 
@@ -345,8 +353,12 @@ def _flag(row: Setting, value: object) -> Given | None:
 def _variable(row: Setting, environ: Mapping[str, str]) -> Given | None:
     for name in row.variables:
         if text := environ.get(name):
-            return Given(text, f"environment variable {name}", str(Path.cwd()))
+            return Given(text, _where(name), str(Path.cwd()))
     return None
+
+
+def _where(variable: str) -> str:
+    return f"environment variable {variable}"
 
 
 def _resolve(given: Given, environ: Mapping[str, str]) -> Given | None:
