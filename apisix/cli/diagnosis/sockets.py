@@ -5,14 +5,15 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Final
 
 from apisix.cli.diagnosis import processes
 from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
 from apisix.cli.probe import ask
 from apisix.runner.errors import SettingsError
-from apisix.runner.server.peers import Access, access_for, peer_of, user_name
+from apisix.runner.server.peers import ANYONE, Access, access_for, peer_of, user_id, user_name
 from apisix.runner.server.sockets import MAX_PATH_BYTES
 from apisix.runner.settings import Settings
 
@@ -44,7 +45,8 @@ def look_at_socket(settings: Settings, gateway_users: Collection[int]) -> Findin
         return
     mode = stat.S_IMODE(status.st_mode)
     yield ok("socket", f"{path} has mode {mode:04o}, user {user_name(status.st_uid)}, group {status.st_gid}")
-    yield from _look_at_users(status, access, gateway_users)
+    named = {user_id(user, "socket.allow_users"): "socket.allow_users names {}" for user in settings.allow_users if user != ANYONE}
+    yield from _look_at_users(path, status, access, named | dict.fromkeys(gateway_users, "the gateway's workers run as {}"))
     yield from _look_at_listeners(path)
     answer = ask(path, PATIENCE_S)
     yield ok("health", answer.sentence) if answer.is_healthy else problem("health", *_split(answer.sentence))
@@ -75,28 +77,36 @@ def _look_at_directory(directory: str) -> Findings:
         yield ok("socket", shown)
 
 
-def _look_at_users(status: os.stat_result, access: Access, users: Collection[int]) -> Findings:
-    for uid in sorted(users):
+def _look_at_users(path: str, status: os.stat_result, access: Access, users: Mapping[int, str]) -> Findings:
+    for uid, why in sorted(users.items()):
         name = user_name(uid)
+        who = why.format(name)
         advice = f"Add {name} to socket.allow_users, or run the runner as that user"
         if access.users is not None and uid not in access.users | {status.st_uid} and access.group == -1:
-            yield problem("socket", f"the gateway's workers run as {name}, whom the runner does not let in", advice)
-        elif not _may_connect(status, uid):
-            yield problem("socket", f"the gateway's workers run as {name}, and the mode of the socket keeps them out", advice)
+            yield problem("socket", f"{who}, whom the runner does not let in", advice)
+        elif closed := next((directory for directory in _parents(path) if not _may(os.stat(directory), uid, stat.S_IXUSR)), None):
+            yield problem("socket", f"{who}, who can't enter {closed}", f"chmod o+x {closed}")
+        elif not _may(status, uid, stat.S_IWUSR):
+            yield problem("socket", f"{who}, and the mode of the socket keeps that user out", advice)
         else:
-            yield ok("socket", f"the gateway's workers run as {name}, who may connect")
+            yield ok("socket", f"{who}, who may connect")
 
 
-def _may_connect(status: os.stat_result, uid: int) -> bool:
+def _parents(path: str) -> list[str]:
+    return [str(directory) for directory in reversed(Path(path).parents)]
+
+
+def _may(status: os.stat_result, uid: int, right: int) -> bool:
+    """Tell whether a user has a right, given as the owner's bit. Source: path_resolution(7)."""
     if uid == status.st_uid:
-        return bool(status.st_mode & stat.S_IWUSR)
+        return bool(status.st_mode & right)
     try:
         user = pwd.getpwuid(uid)
     except KeyError:  # a number without a name, as in containers
         groups = []
     else:
         groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    return bool(status.st_mode & (stat.S_IWGRP if status.st_gid in groups else stat.S_IWOTH))
+    return bool(status.st_mode & (right >> 3 if status.st_gid in groups else right >> 6))
 
 
 def _look_at_listeners(path: str) -> Findings:

@@ -107,16 +107,32 @@ def test_directories_that_others_can_write(path: Path, mode: int, level: str, pa
     assert (level, True) == (levels(said(path))[0], part in said(path)[0])
 
 
-def test_users_of_the_gateway(path: Path) -> None:
-    """They have to be let in by the settings and by the mode; each is told by itself."""
+@pytest.fixture
+def _open_parents(path: Path) -> Iterator[None]:
+    """Let everybody come as far as the socket's directory, which pytest makes for its own user."""
+    modes = {directory: directory.stat().st_mode for directory in path.parent.parents}
+    for directory, mode in modes.items():
+        if not mode & 0o001:
+            directory.chmod(mode | 0o001)
+    yield
+    for directory, mode in modes.items():
+        if not mode & 0o001:
+            directory.chmod(mode)
+
+
+@pytest.mark.usefixtures("_open_parents")
+def test_users_who_have_to_get_in(path: Path) -> None:
+    """The settings, the directories and the mode have to let them; what does not is told."""
     assert "problem  socket   the gateway's workers run as nobody, whom the runner does not let in" in said(path, [NOBODY])[2]
     assert (
-        "problem  socket   the gateway's workers run as nobody, and the mode of the socket keeps them out"
-        in said(path, [NOBODY], allow_users=("nobody",))[2]
+        "problem  socket   socket.allow_users names nobody, and the mode of the socket keeps that user out"
+        in said(path, allow_users=("nobody",))[2]
     )
     path.chmod(0o666)
     assert "ok       socket   the gateway's workers run as nobody, who may connect" in said(path, [NOBODY], allow_users=("nobody",))[2]
-    assert "ok       socket   the gateway's workers run as 77777, who may connect" in said(path, [77777], allow_users=("77777",))[2]
+    assert "ok       socket   socket.allow_users names 77777, who may connect" in said(path, allow_users=("77777",))[2]
+    path.parent.chmod(0o750)
+    assert f"who can't enter {path.parent}. chmod o+x {path.parent}" in said(path, [NOBODY], allow_users=("nobody",))[2]
 
 
 def test_a_user_who_does_not_exist(path: Path) -> None:
