@@ -160,7 +160,7 @@ class ExtPlugins:
         answer: Answerer,
     ) -> Message:
         assert exchange.route is not None  # noqa: S101  # a phase belongs to a route
-        key = f"route#{exchange.route.id}#{phase}#{exchange.route.version}"
+        key = report.key = f"route#{exchange.route.id}#{phase}#{exchange.route.version}"
         for _ in range(TRIES):
             try:
                 # The call's connection is open and silent while PrepareConf travels on another.

@@ -18,7 +18,14 @@ class PluginEffect:
 
 @dataclass(slots=True)
 class PhaseReport:
-    """One call to the runner, as the gateway saw it; `effects` is filled where the runner reports them."""
+    """
+    One call to the runner, as the gateway saw it.
+
+    Attributes:
+        effects: what the single plugins did, where the runner reports that.
+        key: of the configuration, as PrepareConf names it.
+        refusal: why the runner refuses each call of this configuration, where it has said so.
+    """
 
     phase: str
     plugins: tuple[str, ...]
@@ -27,6 +34,8 @@ class PhaseReport:
     changes: tuple[str, ...] = ()
     error: str | None = None
     effects: Sequence[PluginEffect] = ()
+    key: str | None = None
+    refusal: str | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +58,9 @@ class EffectSource(Protocol):
     async def take(self, call_id: int) -> Sequence[PluginEffect]:
         """Return what each plugin of a call did, in the order of the chain; () where nothing is known."""
 
+    def refusal(self, key: str) -> str | None:
+        """Return why all calls of a configuration are refused; None where nothing is known of that."""
+
 
 class NoEffects:
     """A runner that reports nothing."""
@@ -56,3 +68,7 @@ class NoEffects:
     async def take(self, call_id: int) -> Sequence[PluginEffect]:
         """Return nothing."""
         return ()
+
+    def refusal(self, key: str) -> str | None:
+        """Return nothing."""
+        return None

@@ -2,9 +2,10 @@
 """The runner's log as it comes out of its process: lines for people, and in between what each plugin did to each call."""
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,12 +13,17 @@ from apisix.gateway.report import PluginEffect
 
 # The logger and the field of the runner's reports. Source: apisix/runner/server/effects_log.py, which this layer does not import.
 EFFECTS_LOGGER = "apisix.effects"
+# What the runner says once of a configuration that it refuses. Source: apisix/runner/call/chains.py.
+REFUSALS_LOGGER = "apisix.runner.call.chains"
+REFUSAL = re.compile(r"the plugins of (.+?) are refused, each of its calls fails: (.+)", re.DOTALL)
 
 # The runner writes its report before its answer, through another pipe: it is there at once, or there is none.
 WAIT_S = 0.2
 MAX_KEPT = 1000
 
 Record = Mapping[str, Any]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class _Effect(msgspec.Struct):
@@ -43,6 +49,7 @@ class RunnerLog:
     def __init__(self, on_record: Callable[[Record], None]) -> None:
         self._on_record = on_record
         self._effects: OrderedDict[int, tuple[PluginEffect, ...]] = OrderedDict()
+        self._refusals: OrderedDict[str, str] = OrderedDict()
         self._waiting: dict[int, asyncio.Event] = {}
 
     def line(self, line: bytes) -> None:
@@ -58,6 +65,8 @@ class RunnerLog:
         elif record.get("logger") == EFFECTS_LOGGER:
             self._keep(record)
         else:
+            if record.get("logger") == REFUSALS_LOGGER:
+                self._keep_refusal(record)
             self._on_record(record)
 
     async def take(self, call_id: int) -> Sequence[PluginEffect]:
@@ -73,17 +82,35 @@ class RunnerLog:
                 self._waiting.pop(call_id, None)
         return self._effects.pop(call_id, ())
 
+    def refusal(self, key: str) -> str | None:
+        """Return why all calls of a configuration are refused; None where the runner has not said so."""
+        return self._refusals.get(key)
+
     def _keep(self, record: Record) -> None:
         try:
             told = msgspec.convert(record, _Told)
         except msgspec.ValidationError:
             self._on_record(record)
             return
-        self._effects[told.call_id] = tuple(_effect(effect) for effect in told.effects)
-        if len(self._effects) > MAX_KEPT:
-            self._effects.popitem(last=False)
-        if told.call_id in self._waiting:
-            self._waiting[told.call_id].set()
+        self._tell(told.call_id, tuple(_effect(effect) for effect in told.effects))
+
+    def _keep_refusal(self, record: Record) -> None:
+        if match := REFUSAL.fullmatch(str(record["message"])):
+            key, reason = match.groups()
+            _keep_newest(self._refusals, key, reason)
+            if isinstance(call_id := record.get("call"), int):  # the one that found out; no report of it will come
+                self._tell(call_id, ())
+
+    def _tell(self, call_id: int, effects: tuple[PluginEffect, ...]) -> None:
+        _keep_newest(self._effects, call_id, effects)
+        if call_id in self._waiting:
+            self._waiting[call_id].set()
+
+
+def _keep_newest(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    if len(kept) > MAX_KEPT:
+        kept.popitem(last=False)
 
 
 def _effect(told: _Effect) -> PluginEffect:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateway itself: from a request to its answer, through the phases in APISIX's order."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from multidict import CIMultiDict
@@ -49,6 +50,8 @@ class Gateway:
         self._admin = admin_api
         self._on_report = on_report
         self._effects = effects or NoEffects()
+        self._told = asyncio.Event()  # about the request that was answered last
+        self._told.set()
 
     async def answer(self, exchange: Exchange) -> tuple[Answer, RequestReport]:
         """Return the answer to a request, and the report to hand to `finish` when it has been sent."""
@@ -65,11 +68,19 @@ class Gateway:
         return answer, report
 
     async def finish(self, report: RequestReport) -> None:
-        """Complete a request's report and tell it."""
-        for phase in report.phases:
-            if phase.call_id is not None:
-                phase.effects = await self._effects.take(phase.call_id)
-        self._on_report(report)
+        """Complete a request's report and tell it, after those for which this was called before: some reports are waited for in vain."""
+        before, told = self._told, asyncio.Event()
+        self._told = told
+        try:
+            for phase in report.phases:
+                if phase.call_id is not None:
+                    phase.effects = await self._effects.take(phase.call_id)
+                if phase.key is not None and not phase.effects:
+                    phase.refusal = self._effects.refusal(phase.key)
+            await before.wait()
+            self._on_report(report)
+        finally:
+            told.set()
 
     async def _proxied(self, exchange: Exchange, report: RequestReport) -> Answer:
         match = self._store.router.match(exchange.method, exchange.host, exchange.uri, exchange.remote_addr)

@@ -47,7 +47,11 @@ def _phase_lines(phase: PhaseReport) -> list[Line]:
         return [*lines, [("    ", ""), (f"{phase.phase}: {phase.error}", "red")]] if phase.error is not None else lines
     # Without the runner's own report, one line a call: what the gateway saw of it.
     names = f" ({', '.join(phase.plugins)})" if phase.plugins else ""
-    return [_line(f"{phase.phase}{names}", phase.duration_s, phase.changes, phase.error)]
+    refusal = (phase.refusal or "").splitlines()
+    return [
+        _line(f"{phase.phase}{names}", phase.duration_s, phase.changes, phase.error),
+        *([(f"        {line}", "red")] for line in refusal),
+    ]
 
 
 def _effect_lines(effect: PluginEffect) -> list[Line]:

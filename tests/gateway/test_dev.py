@@ -12,13 +12,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
+from apisix.gateway import runner_process
 from apisix.gateway.admin import DEFAULT_KEY
 from apisix.gateway.dev import run
 from tests.runner_process import running
@@ -31,6 +33,14 @@ from apisix import Plugin, Request
 class Hello(Plugin):
     def on_request(self, request: Request) -> None:
         request.headers["x-hello"] = "{value}"
+"""
+IMPATIENT = """
+from apisix.gateway import runner_process
+
+runner_process.RESPAWN_DELAY_S = 0.2
+from apisix.main import main
+
+main()
 """
 ROUTES = """\
 routes:
@@ -47,12 +57,12 @@ routes:
 class Dev:
     """A `dev --json` on free ports in a directory of its own."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, program: Sequence[str] = ("-m", "apisix")) -> None:
         self.directory = directory
         # Not pytest's directory: the path of a socket has 107 bytes.
         self._temp = tempfile.TemporaryDirectory(prefix="dev-")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "apisix", "dev", "--json", "--port", "0", "--upstream-port", "0", *arguments],
+            [sys.executable, *program, "dev", "--json", "--port", "0", "--upstream-port", "0", *arguments],
             cwd=directory,
             env={**os.environ, "TMPDIR": self._temp.name},
             stdout=subprocess.PIPE,
@@ -111,6 +121,13 @@ class Dev:
         with urlopen(f"{self.gateway}{path}", timeout=TIMEOUT_S) as response:  # noqa: S310  # the gateway of this test
             return response.status, {name.lower(): value for name, value in response.headers.items()}, response.read()
 
+    def refused(self, path: str) -> int:
+        """Send a GET that fails, and return its status."""
+        with pytest.raises(HTTPError) as caught:
+            self.get(path)
+        with caught.value as response:
+            return response.code
+
     def put_route(self, plugin: str, uri: str = "/get") -> int:
         """Send the article's first command."""
         route = {
@@ -152,6 +169,17 @@ def test_the_articles_commands(dev: Dev) -> None:
     assert ("Python", {"x": "1", "a6_runner": "Python"}) == (seen["headers"]["x-resp-a6-runner"], seen["args"])
     (phase,) = dev.event("request", target="/get?x=1")["phases"]
     assert ["header x-resp-a6-runner added", "argument a6_runner added"] == phase["effects"][0]["changes"]
+
+
+def test_a_refused_chain(dev: Dev) -> None:
+    """Each request that is refused tells why, and stands before those that came after it."""
+    dev.put_route("nonesuch")
+    assert [503, 503, 404] == [dev.refused(target) for target in ("/get?0", "/get?1", "/elsewhere")]
+    requests = [dev.event("request") for _ in range(4)][1:]
+
+    assert ["/get?0", "/get?1", "/elsewhere"] == [request["target"] for request in requests]
+    for request in requests[:2]:
+        assert "nonesuch: there is no plugin of this name" in request["phases"][0]["refusal"]
 
 
 def test_saved_files_take_effect(dev: Dev) -> None:
@@ -219,13 +247,15 @@ def test_killed(dev: Dev) -> None:
         time.sleep(0.02)
 
 
-def test_runner_that_dies_is_started_again(dev: Dev) -> None:
-    """A runner that ends by itself is respawned after 3 s, as the gateway does; calls in between are 503s."""
-    os.kill(dev.runner_pid, signal.SIGKILL)
-    assert "the runner ended with status -9" in dev.event("notice")["text"]
-    dev.put_route("rewrite")
-    dev.event("log", level="info")
-    assert "Python" == json.loads(dev.get("/get")[2])["headers"]["x-resp-a6-runner"]
+def test_runner_that_dies_is_started_again(tmp_path: Path) -> None:
+    """A runner that ends by itself is respawned, after 3 s, as the gateway does, which this test does not wait for."""
+    assert 3.0 == runner_process.RESPAWN_DELAY_S
+    with Dev(tmp_path, program=("-c", IMPATIENT)) as dev:
+        os.kill(dev.runner_pid, signal.SIGKILL)
+        assert "the runner ended with status -9; it is started again in 0.2 s" in dev.event("notice")["text"]
+        dev.put_route("rewrite")
+        dev.event("log", level="info")
+        assert "Python" == json.loads(dev.get("/get")[2])["headers"]["x-resp-a6-runner"]
 
 
 def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:

@@ -64,6 +64,20 @@ async def test_effects_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ((), 1) == (await log.take(0), len(await log.take(2)))
 
 
+async def test_a_refused_configuration() -> None:
+    """Why a configuration is refused is kept by its key, and passed on; the call that found out is not waited for."""
+    records: list[runner_log.Record] = []
+    log = RunnerLog(records.append)
+    message = "the plugins of route#1#ext-plugin-pre-req#5 are refused, each of its calls fails: no plugin a"
+    waiting = asyncio.create_task(log.take(3))
+    await asyncio.sleep(0)
+    log.line(json.dumps({"logger": runner_log.REFUSALS_LOGGER, "message": message, "call": 3}).encode())
+
+    assert () == await asyncio.wait_for(waiting, runner_log.WAIT_S / 2)
+    assert ("no plugin a", None) == (log.refusal("route#1#ext-plugin-pre-req#5"), log.refusal("route#1#ext-plugin-pre-req#6"))
+    assert [message] == [record["message"] for record in records]
+
+
 @pytest.mark.parametrize(
     ("line", "record"),
     [

@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 
 from apisix.gateway.admin import DEFAULT_KEY
+from apisix.gateway.phases import ExtPlugins
+from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.runner_pool import RunnerPool
+from apisix.gateway.server import Gateway
+from apisix.gateway.store import Store
 from tests.gateway.house import House
 
 
@@ -220,3 +225,35 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def test_reports_keep_their_order() -> None:
+    """A request whose report waits for effects is told before those that were answered after it"""
+    told: list[str] = []
+    effects = _LateEffects()
+    store = Store(lambda _: None)
+    gateway = Gateway(store, ExtPlugins(RunnerPool("nowhere")), None, lambda report: told.append(report.target), effects)
+    waiting = RequestReport("GET", "/first", phases=[PhaseReport("ext-plugin-pre-req", (), 1, key="key")])
+    first = asyncio.create_task(gateway.finish(waiting))
+    second = asyncio.create_task(gateway.finish(RequestReport("GET", "/second")))
+    await asyncio.sleep(0.01)
+    assert [] == told
+
+    effects.come.set()
+    await asyncio.gather(first, second)
+
+    assert (["/first", "/second"], "refused: key") == (told, waiting.phases[0].refusal)
+
+
+class _LateEffects:
+    """Effects that are waited for, and are none."""
+
+    def __init__(self) -> None:
+        self.come = asyncio.Event()
+
+    async def take(self, call_id: int) -> tuple[PluginEffect, ...]:
+        await self.come.wait()
+        return ()
+
+    def refusal(self, key: str) -> str:
+        return f"refused: {key}"

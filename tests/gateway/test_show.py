@@ -58,6 +58,15 @@ def test_a_runner_that_reports_nothing() -> None:
     ] == plain(report(*phases))[1:]
 
 
+def test_a_refused_configuration() -> None:
+    """Where the runner refuses a configuration, the reason stands below, each time."""
+    phase = PhaseReport("ext-plugin-pre-req", ("a",), 0, error="the runner answered with an error", refusal="there is no plugin a")
+    assert [
+        "    ext-plugin-pre-req (a)  0.0 ms  the runner answered with an error",
+        "        there is no plugin a",
+    ] == plain(report(phase, status=503))[1:]
+
+
 def test_an_error_of_the_gateway() -> None:
     """What went wrong beside the runner is told, too."""
     told = report(status=502)
