@@ -13,7 +13,7 @@ PYTHON ?=
 candidates = python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[123].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: install accelerate dev test test-all lint format bench soak docs clean
+.PHONY: install accelerate dev test test-modes test-all lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 install: $(stamp)
