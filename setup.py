@@ -27,13 +27,15 @@ def extensions() -> list[Extension]:
     except ImportError as error:
         print(f"the accelerator is left out: {error}", file=sys.stderr)
         return []
-    listed = [Extension(name, [name.replace(".", "/") + ".py"], optional=True, extra_compile_args=["-g0"]) for name in MODULES]
+    listed = [Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-g0"]) for name in MODULES]
     compiled: list[Extension] = cythonize(
         listed,
         # Annotations are for mypy: IntEnum is an `int` to it, and none to Cython.
         compiler_directives={"language_level": 3, "annotation_typing": False, "auto_pickle": False},
         build_dir="build/cython",
     )
+    for extension in compiled:
+        extension.optional = True  # set here, because cythonize drops it
     return compiled
 
 
