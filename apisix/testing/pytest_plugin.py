@@ -7,14 +7,14 @@ pytest loads this module at each start, wherever this package is installed. So n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from apisix.runner.plugin.registry import Registry
     from apisix.testing.client import Client
 
 DIRECTORY = "plugins"
@@ -54,24 +54,24 @@ def plugin_directories(config: pytest.Config) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def apisix_registry(pytestconfig: pytest.Config) -> Registry:
-    """All plugins that tests may name, loaded once."""
+def _apisix_clients(pytestconfig: pytest.Config) -> Callable[[], Client]:
+    """Makes clients. The plugins that tests may name are loaded once for all of them."""
     from apisix.runner.plugin.registry import Registry
-
-    return Registry.load(plugin_directories(pytestconfig))
-
-
-@pytest.fixture
-def apisix_client(apisix_registry: Registry, pytestconfig: pytest.Config) -> Iterator[Client]:
-    """The fixture `client` by another name, for those who have a `client` of another package."""
     from apisix.testing.client import DEFAULT_TIMEOUT_S, Client
 
     timeout_s = DEBUGGING_TIMEOUT_S if pytestconfig.getoption("usepdb", False) else DEFAULT_TIMEOUT_S
-    with Client(registry=apisix_registry, plugin_timeout_s=timeout_s) as client:
+    return partial(Client, registry=Registry.load(plugin_directories(pytestconfig)), plugin_timeout_s=timeout_s)
+
+
+@pytest.fixture
+def client(_apisix_clients: Callable[[], Client]) -> Iterator[Client]:
+    """A client that sends requests and responses through plugins, without any gateway. See apisix.testing.Client."""
+    with _apisix_clients() as client:
         yield client
 
 
 @pytest.fixture
-def client(apisix_client: Client) -> Client:
-    """A client that sends requests and responses through plugins, without any gateway. See apisix.testing.Client."""
-    return apisix_client
+def apisix_client(_apisix_clients: Callable[[], Client]) -> Iterator[Client]:
+    """The fixture `client` by another name, for those who have a `client` of another package."""
+    with _apisix_clients() as client:
+        yield client
