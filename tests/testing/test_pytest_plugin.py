@@ -128,8 +128,8 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
         {
             "test_modules.py": (
                 "import sys\n\ndef test_modules():\n"
-                "    heavy = [name for name in sys.modules if name.startswith(('apisix.runner', 'uvloop', 'greenlet', 'msgspec', 'multidict'))]\n"
-                "    assert [] == heavy\n"
+                "    heavy = ('apisix.runner', 'uvloop', 'greenlet', 'msgspec', 'multidict')\n"
+                "    assert [] == [name for name in sys.modules if name.startswith(heavy)]\n"
             )
         },
     )
