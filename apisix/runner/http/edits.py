@@ -131,12 +131,11 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
             self._check(key, value)
         return pairs
 
-    def mark(self) -> dict[str, list[str]] | None:
-        """Return the values of all names that were edited so far, to be compared with what this returns later."""
+    def mark(self) -> Mapping[str, object] | None:
+        """Return what was edited so far, to be compared with what this returns later."""
         overlay = self._overlay
-        if overlay is None:
-            return None
         md = self._all
-        if md is None:
-            return {identity: [] if edit is None else [edit[1]] for identity, edit in overlay.items()}
-        return {identity: md.getall(identity, []) for identity in overlay}
+        if overlay is None or md is None:
+            return None if overlay is None else overlay.copy()
+        # The overlay still has what was edited before everything was decoded, and None for what was edited or deleted since.
+        return {identity: edit or md.getall(identity, []) or None for identity, edit in overlay.items()}
