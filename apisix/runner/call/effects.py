@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final
 
 from multidict import MultiMapping
@@ -14,7 +14,7 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 
-_OURS: Final = str(Path(__file__).parents[1])
+_OURS: Final = "apisix.runner."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,22 @@ def changes(before: Request | Response, after: Request | Response) -> Iterable[s
 
 def describe_error(error: BaseException) -> str:
     """Return what was raised in the first line, and below it the frames that are not the runner's own, the innermost last."""
-    frames = [frame for frame in traceback.extract_tb(past_runner(error.__traceback__)) if not frame.filename.startswith(_OURS)]
+    theirs = ((frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if not _is_ours(frame))
+    frames = traceback.StackSummary.extract(theirs)
     lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
     return "\n".join(["".join(traceback.format_exception_only(error)).strip(), *lines])
 
 
 def past_runner(trace: TracebackType | None) -> TracebackType | None:
     """Leave out the runner's own frames at the beginning of a traceback, so that it begins in the plugin."""
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+    while trace is not None and trace.tb_next is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
     return trace
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Tell the runner's frames by their module: of compiled ones the file's name is relative."""
+    return str(frame.f_globals.get("__name__")).startswith(_OURS)
 
 
 def _entry_changes(kind: str, before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]]) -> Iterable[str]:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is told of a plugin that failed."""
+
+from collections.abc import Callable
+from typing import Any
+
+from apisix.runner.call.effects import describe_error, past_runner
+
+
+def runner_function(file: str) -> Callable[[Callable[[], object]], object]:
+    """Return a function that calls another, and stands in a module of the runner."""
+    namespace: dict[str, Any] = {"__name__": "apisix.runner.call.sample"}
+    exec(compile("def call(function):\n    return function()\n", file, "exec"), namespace)  # noqa: S102  # the text above
+    call: Callable[[Callable[[], object]], object] = namespace["call"]
+    return call
+
+
+def failure() -> BaseException:
+    """Fail in a plugin's function that a compiled module of the runner calls, from one that is called by it too."""
+    call = runner_function("apisix/runner/call/sample.py")  # relative, as Cython writes it
+
+    def hook() -> object:
+        return call(helper)
+
+    def helper() -> object:
+        raise ValueError("wrong")
+
+    try:
+        call(hook)
+    except ValueError as error:
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # as the runner catches it: without this frame
+        return error
+    raise AssertionError
+
+
+def test_only_the_authors_frames() -> None:
+    """Of the traceback only the plugin's own frames are told, whether the runner's modules are compiled or not."""
+    lines = describe_error(failure()).splitlines()
+
+    assert "ValueError: wrong" == lines[0]
+    assert ["hook", "helper"] == [line.split(" in ")[1].partition(":")[0] for line in lines[1:]]
+    assert lines[2].endswith(': raise ValueError("wrong")')
+
+
+def test_past_runner() -> None:
+    """A traceback is cut down to begin in the plugin; what the runner does below that stays."""
+    trace = past_runner(failure().__traceback__)
+
+    names = []
+    while trace is not None:
+        names.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    assert ["hook", "call", "helper"] == names
+    assert None is past_runner(None)
