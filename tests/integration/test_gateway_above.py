@@ -22,9 +22,10 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 GATEWAY = """
 import os, subprocess, sys, time
 # A stand-in for the gateway's master: it has workers, who may change their user late, and it spawns the runner.
-user, delay_s = int(sys.argv[2]), float(sys.argv[3])
+user, late = int(sys.argv[2]), sys.argv[3] == "late"
 if user and os.fork() == 0:
-    time.sleep(delay_s)
+    while late and not os.path.exists(f"{sys.argv[1]}/change-user"):
+        time.sleep(0.01)
     os.setuid(user)
     time.sleep(600)
 path = f"{sys.argv[1]}/apisix-{os.getpid()}.sock"
@@ -57,10 +58,10 @@ class ManagedRunner(EchoRunner):
 
 
 @contextmanager
-def managed(directory: Path, user: int = 0, delay_s: float = 0.0) -> Iterator[ManagedRunner]:
-    """Start a gateway that starts a runner."""
+def managed(directory: Path, user: int = 0, *, late: bool = False) -> Iterator[ManagedRunner]:
+    """Start a gateway that starts a runner. Where its worker is `late`, it changes its user once a file `change-user` is there."""
     gateway = subprocess.Popen(
-        [sys.executable, "-c", GATEWAY, str(directory), str(user), str(delay_s), *command("SOCKET")],
+        [sys.executable, "-c", GATEWAY, str(directory), str(user), "late" if late else "", *command("SOCKET")],
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -138,8 +139,9 @@ def test_workers_of_another_user(directory: Path) -> None:
 @needs_root
 def test_workers_that_change_their_user_late(directory: Path) -> None:
     """A gateway's worker is root for a moment after its fork: its user is found out soon all the same."""
-    with managed(directory, user=NOBODY, delay_s=0.6) as runner:
+    with managed(directory, user=NOBODY, late=True) as runner:
         assert os.lstat(runner.path).st_uid == 0
+        (directory / "change-user").touch()
         wait_until(lambda: os.lstat(runner.path).st_uid == NOBODY)
         assert ask_as(NOBODY, runner.path) == "hello"
         assert "the gateway's workers run as nobody, who may connect now" in runner.log()
