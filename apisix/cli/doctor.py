@@ -14,6 +14,7 @@ import msgspec
 from apisix.cli.diagnosis import processes
 from apisix.cli.diagnosis.finding import Finding, Findings, Level, ok, problem
 from apisix.cli.diagnosis.gateway import USUAL_PLACE, GatewayConfig, look_at_gateway, read_gateway_config
+from apisix.cli.diagnosis.metrics import look_at_metrics
 from apisix.cli.diagnosis.plugins import look_at_plugins
 from apisix.cli.diagnosis.python import look_at_python
 from apisix.cli.diagnosis.sockets import look_at_socket
@@ -48,7 +49,7 @@ def doctor(gateway_config: str | None, as_json: bool, **flags: object) -> None:
 
 
 def examine(flags: Mapping[str, object], environ: Mapping[str, str], gateway_file: Path | None) -> Findings:
-    """Look at everything: settings, Python, gateway, socket, store, plugins."""
+    """Look at everything: settings, Python, gateway, socket, store, metrics, plugins."""
     try:
         settings = gather(flags, environ)
     except SettingsError as error:
@@ -76,6 +77,7 @@ def examine(flags: Mapping[str, object], environ: Mapping[str, str], gateway_fil
             f"there is no runner of a running gateway in {gateway.path.parent if gateway else ''}",
             "Start the gateway; if it runs, the lines of its error.log that hold apisix-runner say why the runner does not",
         )
+    yield from look_at_metrics(settings)
     yield from look_at_plugins(settings)
 
 
