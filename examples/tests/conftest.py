@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The fixtures of these tests, beside `client`, which comes with the package.
+The fixtures of these tests. `client` comes with the package, and is told here where the plugins are.
 
 A project of your own, with plugins/ and tests/ side by side, needs no conftest.py to begin with.
 """
@@ -14,12 +14,20 @@ from pathlib import Path
 import pytest
 
 from apisix.runner.plugin.registry import Registry
+from apisix.testing import Client
 
 
 @pytest.fixture(scope="session")
 def apisix_registry() -> Registry:
-    """The plugins beside these tests, wherever pytest was started. Without this, those of plugins/ where it was started."""
+    """The plugins beside these tests, loaded once for all of them."""
     return Registry.load([Path(__file__).parent.parent / "plugins"])
+
+
+@pytest.fixture
+def client(apisix_registry: Registry) -> Iterator[Client]:
+    """A client for the plugins beside these tests, wherever pytest was started."""
+    with Client(registry=apisix_registry) as client:
+        yield client
 
 
 @dataclass
