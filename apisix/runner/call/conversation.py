@@ -13,7 +13,7 @@ from apisix.runner.call.call import Call, Questions
 from apisix.runner.call.context import current_call
 from apisix.runner.call.execution import execute, refuse
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.errors import CallCancelled, MessageTooLarge, RemoteProtocolError
+from apisix.runner.errors import CallCancelled, LocalProtocolError, RemoteProtocolError
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq, HTTPReqCallReq, HTTPRespCallReq
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Conversation:
 
     Args:
         runtime: what all calls of the worker share.
-        send: takes a message for the peer. May raise MessageTooLarge.
+        send: takes a message for the peer. May raise LocalProtocolError.
         send_all: takes several, which leave in one write.
         broken: called when a message turns out to be malformed while a plugin reads it; the connection must end.
     """
@@ -120,7 +120,7 @@ class Conversation:
     def _reply(self, message: HTTPReqCallReq | HTTPRespCallReq, reply: Any) -> None:
         try:
             self._send(reply)
-        except MessageTooLarge as error:
+        except LocalProtocolError as error:  # too large, or holding what the schema can't express
             logger.error("the reply is refused: %s", error)
             self._runtime.failed(message.id, error)
             self._send(refuse(message, self._runtime.on_error))
