@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 # Framing belongs to the gateway. It filters none of these from a Stop, and the article's own sample echoes the request's
-# content-length. Source: design 5.
+# content-length. Source: design, 5.
 STOP_DROPS: Final = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "te", "upgrade"})
 
 # The ten that the gateway ignores in `Rewrite.resp_headers`. Source: gateway contract, 5.4.

@@ -4,7 +4,7 @@ The requests and responses of the two older generations of plugins, over the new
 
 `BaseRequest` and `BaseResponse`, those of the article of 2021, are written here, `PluginBaseRequest` and `PluginBaseResponse`,
 those of release 0.2, in `legacy_core`. Both see the edits that earlier plugins of the chain made, and theirs go into the same
-Request. Source: design 3.
+Request. Source: design, 3.
 """
 
 from collections.abc import Callable

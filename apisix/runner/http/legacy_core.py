@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The request and response of release 0.2 (`PluginBase`), over the new Request. Source: design 3b, with its faults mended."""
+"""The request and response of release 0.2 (`PluginBase`), over the new Request. Source: design, 3b, with its faults mended."""
 
 import logging
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 Names and values as a view on the frame, with an overlay of edits: what decides by one name alone.
 
 Looking a name up scans the buffer, setting one writes the overlay, and the overlay is what gets sent. Only iterating, and what
-one name alone can't decide, decodes everything into a real multidict. Source: design 9 (decoding 12 headers into a multidict
+one name alone can't decide, decodes everything into a real multidict. Source: design, 9 (decoding 12 headers into a multidict
 costs 20 us in a running server).
 """
 
