@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The temporary directory of `dev`: made, kept while it lives, and removed afterwards whatever ended it."""
 
+import fcntl
 import os
 import tempfile
 from contextlib import suppress
@@ -22,6 +23,7 @@ def leave(directory: Path) -> None:
     """Make a directory as a `dev` that was killed a while ago has left it."""
     directory.mkdir()
     (directory / "apisix-1.sock.conf").write_text("x")
+    (directory / "lock").touch()
     os.utime(directory, (0, 0))
 
 
@@ -38,6 +40,8 @@ def test_it_goes_at_the_end(temp: Path) -> None:
 def test_what_a_killed_one_left_goes(temp: Path) -> None:
     """A directory that nobody holds is removed at the next start; one in use or just made, and whatever else is there, stays."""
     leave(temp / f"{PREFIX}dead")
+    (temp / f"{PREFIX}unlocked").mkdir()
+    os.utime(temp / f"{PREFIX}unlocked", (0, 0))
     (temp / f"{PREFIX}young").mkdir()
     (temp / "elsewhere").mkdir()
     (temp / f"{PREFIX}file").write_text("x")
@@ -47,6 +51,16 @@ def test_what_a_killed_one_left_goes(temp: Path) -> None:
         with scratch_directory() as other:
             kept = {living.name, other.name, "elsewhere", *(f"{PREFIX}{name}" for name in ("file", "link", "young"))}
             assert kept == set(os.listdir(temp))
+
+
+def test_who_uses_it_may_lock_it(temp: Path) -> None:
+    """The directory itself is not locked: the runner locks it while it binds its socket and while it unlinks it, and would wait."""
+    with scratch_directory() as directory:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
 
 
 def test_what_another_user_left_stays(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
