@@ -11,9 +11,11 @@ from pathlib import Path
 from statistics import median
 
 from apisix.runner.server.conf_store import ConfStore, choose_path
+from apisix.runner.server.write_turn import WriteTurn
 
 ROUTES = 1000
 ROUNDS = 5
+TOGETHER = 16
 VALUE = '{"header":"x-api-key","keys":["0123456789abcdef0123456789abcdef"],"realm":"example"}'
 
 
@@ -40,6 +42,8 @@ def _round() -> dict[str, list[float]]:
             "`get`": _timed(lambda n: store.get(tokens[n]), ROUTES),
             "`get`, unknown": _timed(lambda n: store.get(n + 1), ROUTES),
             "`touch`": _timed(lambda n: store.touch(tokens[n]), ROUTES),
+            f"`put_many`, {TOGETHER} new": _timed(lambda n: _put_many(store, "together", n), ROUTES // TOGETHER),
+            f"`put_many`, {TOGETHER} known": _timed(lambda n: _put_many(store, "together", n), ROUTES // TOGETHER),
         }
         store.close()
         return seen | {f"`put`, new, {workers} workers at once": _together(path, workers) for workers in (2, 4)}
@@ -51,11 +55,19 @@ def _at(durations_s: Sequence[float], share: float) -> float:
 
 
 def _open(path: Path) -> ConfStore:
-    return ConfStore(path, expire_s=3600, max_entries=100_000)
+    return ConfStore(path, expire_s=3600, max_entries=100_000, turn=_turn)
 
 
 def _put(store: ConfStore, who: str, number: int) -> int:
-    return store.put(f"route#{who}-{number}#ext-plugin-pre-req#1", [("key-auth", VALUE), ("rewrite", f'{{"n":{number}}}')])
+    return store.put(*_configuration(who, number))
+
+
+def _put_many(store: ConfStore, who: str, number: int) -> list[int]:
+    return store.put_many(_configuration(who, number * TOGETHER + n) for n in range(TOGETHER))
+
+
+def _configuration(who: str, number: int) -> tuple[str, list[tuple[str, str]]]:
+    return f"route#{who}-{number}#ext-plugin-pre-req#1", [("key-auth", VALUE), ("rewrite", f'{{"n":{number}}}')]
 
 
 def _timed(action: Callable[[int], object], count: int) -> list[float]:
@@ -69,19 +81,20 @@ def _timed(action: Callable[[int], object], count: int) -> list[float]:
 
 def _together(path: Path, workers: int) -> list[float]:
     """Share 1,000 routes among workers that all write as fast as they can, which the gateway's lock would not let them."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # as the workers are: they share the turn
     barrier = context.Barrier(workers)
-    with context.Pool(workers, initializer=_share, initargs=(barrier,)) as pool:
+    with context.Pool(workers, initializer=_share, initargs=(barrier, WriteTurn())) as pool:
         shares = pool.starmap(_one_of_many, [(path, number, ROUTES // workers) for number in range(workers)], chunksize=1)
     return [duration for share in shares for duration in share]
 
 
 _barrier: Barrier
+_turn: WriteTurn | None = None
 
 
-def _share(barrier: Barrier) -> None:
-    global _barrier
-    _barrier = barrier
+def _share(barrier: Barrier, turn: WriteTurn) -> None:
+    global _barrier, _turn
+    _barrier, _turn = barrier, turn
 
 
 def _one_of_many(path: Path, number: int, count: int) -> list[float]:

@@ -19,6 +19,7 @@ import msgspec
 
 from apisix.runner.server.conf_store_file import Damaged, StoreFile
 from apisix.runner.server.conf_store_path import choose_path, clear_stale
+from apisix.runner.server.write_turn import WriteTurn
 
 __all__ = ["MAX_TOKEN", "ConfStore", "Configuration", "choose_path", "clear_stale"]
 
@@ -28,7 +29,9 @@ MAX_TOKEN = 2**31 - 1
 SWEEP_ROWS = 50
 
 _SELECT = "SELECT seal, content, given_at, used_at FROM configuration WHERE token = ?"
-_INSERT = "INSERT INTO configuration (token, seal, content, given_at, used_at) VALUES (?, ?, ?, ?, ?)"
+_INSERT = """
+    INSERT INTO configuration (token, seal, content, given_at, used_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (token) DO NOTHING
+"""
 _RENEW = "UPDATE configuration SET content = ?, given_at = ?, used_at = ? WHERE token = ?"
 _USE = "UPDATE configuration SET used_at = ? WHERE token = ?"
 _EXPIRE_LIVING = """
@@ -73,14 +76,16 @@ class ConfStore:
         max_entries: int,
         clock: Callable[[], float] = time.time,
         token_hash: Callable[[bytes], int] | None = None,
+        turn: WriteTurn | None = None,
     ) -> None:
         """
         Open the store, creating it where it is missing.
 
         Args: path: what `choose_path` returned. expire_s: the gateway's `APISIX_CONF_EXPIRE_TIME`. max_entries: how many configurations
-            are kept, give or take one in a hundred. clock: seconds since 1970. token_hash: 1 to `MAX_TOKEN` for a content.
+            are kept, give or take one in a hundred. clock: seconds since 1970. token_hash: 1 to `MAX_TOKEN` for a content. turn: shared
+            with the other workers, so that they write one after the other.
         """
-        self._file = StoreFile(path)
+        self._file = StoreFile(path, turn)
         self._clock = clock
         self._token_hash = token_hash or _token_hash
         self._max_entries = max_entries
@@ -103,14 +108,15 @@ class ConfStore:
         """
         Return the token of this key and conf: the same one for the same content, as long as the gateway can know it.
 
-        Costs 0.04 ms for what is known, 0.25 ms for what is new. Source: `python -m bench.conf_store`.
+        Costs 0.04 ms for what is known, 0.25 ms for what is new; in `put_many`, 16 at a time, 0.02 and 0.08 ms each.
+        Source: `python -m bench.conf_store`.
         """
         return self.put_many([(key, conf)])[0]
 
     def put_many(self, configurations: Iterable[tuple[str | None, Sequence[tuple[str, str]]]]) -> list[int]:
         """Return the tokens of several keys and confs, in their order. What is new among them is written in one transaction."""
         contents = [_encode(key, conf) for key, conf in configurations]
-        tokens = self._file.attempt(lambda: self._find(contents)) or [None] * len(contents)
+        tokens = self._file.attempt(lambda: self._find_all(contents)) or [None] * len(contents)
         new = list(dict.fromkeys(content for content, token in zip(contents, tokens, strict=True) if token is None))
         if not new and not self._unwritten:
             return [token for token in tokens if token is not None]
@@ -147,6 +153,12 @@ class ConfStore:
         """Close the file. It stays, for the next start."""
         self._file.close()
 
+    def _find_all(self, contents: Sequence[bytes]) -> list[int | None]:
+        if len(contents) == 1:
+            return self._find(contents)
+        with self._file.reading():
+            return self._find(contents)
+
     def _find(self, contents: Sequence[bytes]) -> list[int | None]:
         """
         Return the tokens of what is known and was written not long ago, None for the rest.
@@ -179,10 +191,11 @@ class ConfStore:
         """Write `content` under `token` or, where that one means something else, under the next free one."""
         while True:
             seal = _seal(token, content)
+            if self._file.execute(_INSERT, (token, seal, content, now, now)).rowcount:
+                return token
             row = self._row(token)
             if row is None:
-                self._file.execute(_INSERT, (token, seal, content, now, now))
-                return token
+                raise Damaged("a row is in the index of tokens and nowhere else")
             if row[0] == seal:
                 self._file.execute(_RENEW, (content, now, now, token))
                 return token

@@ -15,12 +15,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
 from apisix.runner.server.conf_store_path import create_private
+from apisix.runner.server.write_turn import WriteTurn
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +89,10 @@ class Damaged(sqlite3.DatabaseError):
 class StoreFile:
     """One process's hold on the file. It is opened by the first `attempt`, so after the fork. Used by one thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Args: path: what `choose_path` returned."""
+    def __init__(self, path: Path, turn: WriteTurn | None = None) -> None:
+        """Args: path: what `choose_path` returned. turn: shared with the other workers."""
         self.path = path
+        self._turn = turn
         self._db: sqlite3.Connection | None = None
         self._identity = (0, 0)
         self._patience_s = LOCK_PATIENCE_S
@@ -145,17 +147,29 @@ class StoreFile:
             time.sleep(LOCK_PAUSE_S)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Hold the write lock, and commit at the end, or roll everything back when the block raises."""
-        self.execute("BEGIN IMMEDIATE")
+    def reading(self) -> Iterator[None]:
+        """Take the lock for reading once, for all statements of the block: half of what a single one costs."""
+        self.execute("BEGIN")
         try:
             yield
-            self.execute("COMMIT")
-        except BaseException:
+        finally:
             if self._db is not None and self._db.in_transaction:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
-            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the write lock, and commit at the end, or roll everything back when the block raises."""
+        with nullcontext() if self._turn is None else self._turn.taken():
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                if self._db is not None and self._db.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                raise
         self._patience_s = LOCK_PATIENCE_S
         self._warned.clear()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio  # some 30 ms that would stand before the socket
 
     from apisix.runner.server.metrics_worker import Reporter
+    from apisix.runner.server.write_turn import WriteTurn
 
 
 class Connections(Protocol):
@@ -88,6 +89,7 @@ class PluginService:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store_path = Path()
+        self._turn: WriteTurn | None = None
 
     def prepare(self, managed: bool) -> None:
         """Import the libraries, so that the workers share their memory, and choose where the store lies, which they share too."""
@@ -96,12 +98,14 @@ class PluginService:
 
         import apisix.runner.server.session  # noqa: F401
         from apisix.runner.server.conf_store import choose_path, clear_stale
+        from apisix.runner.server.write_turn import WriteTurn
 
         socket_path = Path(self._settings.socket_file)
         if managed:
             clear_stale(socket_path.parent)
         file = self._settings.conf_store_file
         self._store_path = choose_path(socket_path, None if file is None else Path(file))
+        self._turn = WriteTurn()
 
     def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """Load the plugins and open the store."""
@@ -111,7 +115,7 @@ class PluginService:
         from apisix.runner.server.session import Sessions, make_context
 
         settings = self._settings
-        store = ConfStore(self._store_path, expire_s=settings.conf_expire_s, max_entries=settings.conf_store_max_entries)
+        store = ConfStore(self._store_path, expire_s=settings.conf_expire_s, max_entries=settings.conf_store_max_entries, turn=self._turn)
         registry = Registry.load(settings.plugins, settings.plugin_modules)
         context = make_context(settings, registry, store, loop)
         context.runtime.stalls.on_mark = report_blocking

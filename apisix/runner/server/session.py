@@ -12,10 +12,11 @@ from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import ThreadPool
-from apisix.runner.errors import ErrCode, RemoteProtocolError
+from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.server.conf_store import ConfStore
 from apisix.runner.server.effects_log import log_effects
+from apisix.runner.server.preparations import Preparations
 from apisix.runner.settings import Settings
 from apisix.runner.wire.calls import HTTPReqCallReq, HTTPRespCallReq
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
@@ -33,6 +34,7 @@ class Context:
     def __init__(self, store: ConfStore, runtime: Runtime) -> None:
         self.store = store
         self.runtime = runtime
+        self.preparations = Preparations(store, runtime.loop)
         self.background: set[asyncio.Task[None]] = set()
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
@@ -122,7 +124,8 @@ class Session:
                 elif isinstance(message, ExtraInfoResp):
                     self._conversation.answer(message.result)
                 elif isinstance(message, PrepareConfReq):
-                    self._send(self._prepare(message))
+                    self._context.preparations.add(message.key, message.conf, self._prepared)
+                    break  # what follows in the same packet waits for the answer
         except RemoteProtocolError as error:
             self._send(ErrResp(error.err_code))
             self._break(error)
@@ -182,14 +185,10 @@ class Session:
         if self._transport is not None:
             self._transport.write(b"".join(frames))  # one write, so that the gateway wakes up once
 
-    def _prepare(self, message: PrepareConfReq) -> PrepareConfResp | ErrResp:
-        try:
-            return PrepareConfResp(self._context.store.put(message.key, message.conf))
-        except RemoteProtocolError:
-            raise
-        except Exception:  # whatever the disk or SQLite does, the gateway gets an answer
-            logger.exception("a configuration could not be stored: %s", message.key)
-            return ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    def _prepared(self, answer: PrepareConfResp | ErrResp) -> None:
+        if self._transport is not None:
+            self._send(answer)
+            self.data_received(b"")  # what came behind it
 
     def _break(self, error: RemoteProtocolError) -> None:
         logger.warning("the peer broke the protocol, its connection is closed: %s", error)
