@@ -86,8 +86,6 @@ def run(
     """
     display = display_for(json=json)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # What clients send that is no HTTP: aiohttp answers 400, and its tracebacks help nobody.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     try:
         options = Options(
             config=_existing(config) if config else None,

@@ -3,16 +3,19 @@
 
 import json
 
-from aiohttp import web
+from multidict import CIMultiDict
 
 from apisix.gateway import uris
+from apisix.gateway.exchange import Answer, page_answer
+from apisix.gateway.http1 import BadRequest, Request
+from apisix.gateway.http_listener import HttpListener
 
 
 class EchoUpstream:
     """Serves JSON with method, path, args, headers, body and origin, as httpbin does, for any path."""
 
     def __init__(self) -> None:
-        self._runner: web.ServerRunner | None = None
+        self._listener = HttpListener(self, "echo")
 
     async def start(self, host: str, port: int) -> int:
         """
@@ -20,47 +23,43 @@ class EchoUpstream:
 
         Raises: OSError: the port is taken.
         """
-        self._runner = web.ServerRunner(
-            web.Server(_echo, access_log=None, auto_decompress=False), handle_signals=False, shutdown_timeout=1.0
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        bound: int = self._runner.addresses[0][1]
-        return bound
+        return await self._listener.start(host, port)
 
     async def stop(self) -> None:
         """Close the listener and all connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listener.stop()
+
+    async def answer(self, request: Request) -> tuple[Answer, None]:
+        """Answer with what was seen of a request."""
+        body = _seen(request)
+        return Answer(200, CIMultiDict({"Content-Type": "application/json", "Content-Length": str(len(body))}), body), None
+
+    def refuse(self, error: BadRequest) -> tuple[Answer, None]:
+        """Answer with a page."""
+        return page_answer(None, error.status), None
 
 
-async def _echo(request: web.BaseRequest) -> web.StreamResponse:
-    path, query = uris.split_target(request.raw_path)
-    body = await request.content.read()
+def _seen(request: Request) -> bytes:
+    path, query = uris.split_target(request.target)
     headers: dict[str, list[str]] = {}
-    for name, value in request.raw_headers:
+    for name, value in request.fields:
         headers.setdefault(_shown(name), []).append(_shown(value))
     shown = {
         "method": request.method,
-        "path": _shown(uris.encode(path)),
-        "args": {
-            _shown(uris.encode(name)): _plain([_shown(uris.encode(value or "")) for value in values])
-            for name, values in uris.parse_args(query or "").items()
-        },
+        "path": _shown(path),
+        "args": {_shown(name): _plain([_shown(value or "") for value in values]) for name, values in uris.parse_args(query or "").items()},
         "headers": {name: _plain(values) for name, values in headers.items()},
-        "body": _shown(body),
-        "body_bytes": len(body),
-        "origin": request.remote,
-        "url": f"http://{request.host}{_shown(uris.encode(request.raw_path))}",
+        "body": _shown(uris.decode(request.body)),
+        "body_bytes": len(request.body),
+        "origin": request.peer[0],
+        "url": f"http://{_shown(next(iter(request.values('host')), ''))}{_shown(request.target)}",
     }
-    text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-    return web.Response(body=text.encode(), content_type="application/json")
+    return json.dumps(shown, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _shown(octets: bytes) -> str:
-    """Return bytes as text; what is no UTF-8 as `\\xff`, for JSON has no other way."""
-    return octets.decode(errors="backslashreplace")
+def _shown(text: str) -> str:
+    """Return text in which bytes that are no UTF-8 stand as `\\xff`, for JSON has no other way."""
+    return uris.encode(text).decode(errors="backslashreplace")
 
 
 def _plain(values: list[str]) -> str | list[str]:

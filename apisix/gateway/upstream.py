@@ -2,7 +2,7 @@
 """
 The HTTP client towards upstreams.
 
-Not aiohttp's: that writes headers as UTF-8 (other bytes of a value are lost), adds its own, and quotes targets anew,
+No library's: they write headers as UTF-8 (other bytes of a value are lost), add their own, and quote targets anew,
 while what reaches the upstream here has to be, byte for byte, what nginx would send.
 """
 

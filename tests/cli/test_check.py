@@ -211,12 +211,12 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command whose libraries are not installed says what to install, and does not stop the others."""
 
     def import_module(name: str) -> None:
-        raise ModuleNotFoundError("No module named 'aiohttp'", name="aiohttp")
+        raise ModuleNotFoundError("No module named 'rich'", name="rich")
 
     monkeypatch.setattr("apisix.cli.commands.import_module", import_module)
     result = invoke("dev")
 
-    assert (1, "Error: dev needs aiohttp, which comes with the extra dev: pip install 'apisix-python-plugin-runner[dev]'\n") == (
+    assert (1, "Error: dev needs rich, which comes with the extra dev: pip install 'apisix-python-plugin-runner[dev]'\n") == (
         result.exit_code,
         result.output,
     )

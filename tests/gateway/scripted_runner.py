@@ -55,6 +55,8 @@ class ScriptedRunner:
 
     async def stop(self) -> None:
         """Stop listening and close all connections."""
+        for _ in range(4):  # turns of the loop: a connection that was just accepted is no task yet, and nobody would close it
+            await asyncio.sleep(0)
         if self._server is not None:
             self._server.close()
         for task in self._tasks:

@@ -18,7 +18,9 @@ async def test_keeps_so_many(tmp_path: Path) -> None:
     async with House(tmp_path) as house:
         async with AsyncExitStack() as stack:
             for _ in range(40):
-                await stack.enter_async_context(house.pool.connection())
+                connection = await stack.enter_async_context(house.pool.connection())
+                await connection.send(PrepareConfReq([], "k"))
+                await connection.receive()
         assert (MAX_IDLE, 32) == (house.pool.idle_count, MAX_IDLE)
 
 
