@@ -1,70 +1,121 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench`: some seconds by default, the whole table with --full. See docs/performance.md."""
+"""`python -m bench`: every part in some seconds; `python -m bench all`: the figures of docs/performance.md. See there."""
 
 import argparse
+import inspect
 import os
 import platform
+import shlex
+import subprocess
 import sys
-from pathlib import Path
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
 
-from bench.cases import CASES, SMOKE, Case
+from bench import build, growth, latency, memory, report, start, table, workers
+from bench.cases import CASES
 from bench.files import CannotMeasure, compile_programs
-from bench.report import RESULTS, machine, table, write_chart, write_json
-from bench.run import run_table
+from bench.machine import in_words, machine
+from bench.modes import COMPILED, PURE
+from bench.part import FULL, SMOKE, Scale, note
 
-CONNECTIONS = 16
-ALL_CONNECTIONS = (1, 16, 64)
-FULL_ROUNDS, FULL_SECONDS = 5, 2.0
-SMOKE_ROUNDS, SMOKE_SECONDS = 1, 0.4
+PARTS: dict[str, ModuleType] = {
+    "table": table,
+    "growth": growth,
+    "workers": workers,
+    "latency": latency,
+    "memory": memory,
+    "start": start,
+    "build": build,
+}
 
 
 def main() -> int:
     """Run what the arguments say and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the runner's CPU time per call against a C epoll echo.")
-    parser.add_argument("--full", action="store_true", help="the whole table, with results file and chart (some minutes)")
-    parser.add_argument(
-        "--case", action="append", metavar="NAME", choices=[case.name for case in CASES], help="only this case; may be repeated"
-    )
-    parser.add_argument("--connections", action="append", type=int, metavar="N", help=f"default {CONNECTIONS}; may be repeated")
-    parser.add_argument("--rounds", type=int, help=f"how often floor and runner alternate (default {SMOKE_ROUNDS}, --full: {FULL_ROUNDS})")
-    parser.add_argument("--seconds", type=float, help=f"how long each is measured (default {SMOKE_SECONDS}, --full: {FULL_SECONDS:g})")
-    parser.add_argument(
-        "--out", type=Path, help=f"write the results to this file (--full: {RESULTS.name}/table.json), and a chart beside it"
-    )
+    parser = _parser()
     options = parser.parse_args()
     if platform.system() != "Linux":
         print("The benchmark needs Linux: epoll, /proc and processes pinned to cores.", file=sys.stderr)
         return 2
     if len(os.sched_getaffinity(0)) < 2:
-        print("note: with one core, server and load take it from each other; only the ratios of CPU time mean something", file=sys.stderr)
-    names = options.case or ([case.name for case in CASES] if options.full else SMOKE)
-    chosen = [(case, connections) for case in CASES if case.name in names for connections in _connections(case, options)]
-    rounds = options.rounds or (FULL_ROUNDS if options.full else SMOKE_ROUNDS)
-    seconds = options.seconds or (FULL_SECONDS if options.full else SMOKE_SECONDS)
-    out = options.out or (RESULTS / "table.json" if options.full else None)
+        note("with one core, server and load take it from each other; only the ratios of CPU time mean something")
+    everything = options.parts == ["all"]
+    smoke = options.smoke or not (options.parts or options.case)
+    names = list(PARTS) if everything or not (options.parts or options.case) else options.parts or ["table"]
+    scale = _scale(options, SMOKE if smoke else FULL)
+    write = (everything or options.write) and not smoke
     try:
         compile_programs()
-        rows = run_table(chosen, rounds=rounds, seconds=seconds)
     except CannotMeasure as problem:
         print(problem, file=sys.stderr)
         return 1
-    print(table(rows))
-    print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
-    if out is not None:
-        write_json(rows, out, rounds=rounds, seconds=seconds, command="python -m bench " + " ".join(sys.argv[1:]))
-        if not write_chart([row for row in rows if row.connections == CONNECTIONS], out.with_suffix(".svg")):
-            print("no chart: matplotlib is not installed", file=sys.stderr)
-    for row in rows:
-        if row.problem:
-            print(row.problem, file=sys.stderr)
-    return any(row.problem for row in rows)
+    failed = [name for name in names if not _run(name, scale, options, write)]
+    if write:
+        report.write_page()
+        note(f"written: {report.RESULTS}, {report.PAGE}")
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
 
 
-def _connections(case: Case, options: argparse.Namespace) -> tuple[int, ...]:
-    """Return the numbers of connections to measure `case` with: in the whole table, the no-op shows all three."""
-    if options.connections:
-        return tuple(options.connections)
-    return ALL_CONNECTIONS if options.full and case.name == "noop" else (CONNECTIONS,)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure the runner. Without arguments: every part in little time, to see that it works.",
+        epilog="parts: " + "; ".join(f"{name}: {_first_sentence(part)}" for name, part in PARTS.items()),
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=["all", *PARTS, []], help=f"all, or some of {', '.join(PARTS)}")
+    parser.add_argument("--smoke", action="store_true", help="measure little of the parts that are named")
+    parser.add_argument("--rounds", type=int, help=f"how often everything is measured, in turn (default {FULL.rounds})")
+    parser.add_argument("--seconds", type=float, help=f"how long each time (default {FULL.seconds:g})")
+    parser.add_argument("--mode", action="append", choices=[COMPILED, PURE], help="only this mode; may be repeated")
+    parser.add_argument(
+        "--case", action="append", metavar="NAME", choices=[case.name for case in CASES], help="of the table, only this case"
+    )
+    parser.add_argument("--connections", action="append", type=int, metavar="N", help="of the table; may be repeated")
+    parser.add_argument("--write", action="store_true", help="write results, charts and page, as `all` does")
+    return parser
+
+
+def _scale(options: argparse.Namespace, default: Scale) -> Scale:
+    return replace(default, rounds=options.rounds or default.rounds, seconds=options.seconds or default.seconds)
+
+
+def _run(name: str, scale: Scale, options: argparse.Namespace, write: bool) -> bool:
+    """Measure one part, print it, and write it where it is wanted. Returns: whether all of it could be measured."""
+    part = PARTS[name]
+    known = inspect.signature(part.measure).parameters
+    given = {"wanted": options.mode or (), "cases": options.case or (), "connections": options.connections or ()}
+    described, began_s = machine(), time.monotonic()
+    try:
+        result = part.measure(scale, **{key: value for key, value in given.items() if key in known and value})
+    except (CannotMeasure, OSError, subprocess.SubprocessError) as problem:  # the other parts are measured all the same
+        print(f"{name}: {problem}", file=sys.stderr)
+        return False
+    took_s = time.monotonic() - began_s
+    print(f"\n## {name}\n\n{part.markdown(result)}")
+    missed = [target for target in part.targets(result) if not target.met]
+    if missed and not scale.smoke:
+        print("\nmissed:\n" + "\n".join(f"- {target.what}: {target.measured}, target {target.limit}" for target in missed))
+    print(f"\n{in_words(described)}; {took_s:.0f} s")
+    if write:
+        described |= {"rounds": scale.rounds, "seconds": scale.seconds, "took_s": round(took_s)}
+        report.write_result(name, result, described, _command())
+    return not any(row.get("problem") for row in _rows(result))
+
+
+def _rows(result: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    return [*result.get("rows", ()), *result.get("points", ())]
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+
+
+def _first_sentence(part: ModuleType) -> str:
+    return " ".join((part.__doc__ or "").split()).partition(".")[0].partition(":")[0]
 
 
 if __name__ == "__main__":

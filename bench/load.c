@@ -3,17 +3,20 @@
 // Every reply's type and id are checked. What it saw is printed as one JSON object.
 //
 //   load --socket PATH --prepare FRAMES --call FRAME --id-at N --token-at N [--body FRAME]
-//        [--connections N] [--idle N] [--seconds S] [--warmup S] [--cpu-of PID]...
+//        [--connections N] [--idle N] [--seconds S] [--warmup S] [--warmup-calls N] [--sleep] [--cpu-of PID]...
 //
 // Several frames in the prepare file are that many routes: the calls use their tokens in turn.
+// The warm-up lasts --warmup seconds and until --warmup-calls calls are answered, so that each route can be used once before it counts.
+// --sleep waits for replies instead of looking for them all the time: for servers that need both cores.
 // --cpu-of adds up the processor time of a process's threads, read at the two ends of the measured time.
 #include "frame.h"
 
 #include <dirent.h>
 #include <getopt.h>
+#include <sys/resource.h>
 #include <time.h>
 
-enum { MAX_PIDS = 64 };
+enum { MAX_PIDS = 64, LONGEST_WARMUP_S = 60 };
 
 typedef struct {
     Connection io;
@@ -25,11 +28,11 @@ typedef struct {
 static Bytes prepare, call, body;
 static size_t id_at, token_at;
 static uint32_t *tokens, token_count, next_token, next_id = 1;
-static uint64_t asks, errors;
+static uint64_t asks, errors, answered;
 static uint32_t *latencies_ns;
 static size_t latency_count, latency_room;
 static Bytes sample;  // the first reply, for the caller to look at
-static int measuring;
+static int measuring, sleeps;
 
 static uint64_t now_ns(void) {
     struct timespec now;
@@ -104,6 +107,7 @@ static void start_call(int epoll, Caller *caller) {
 
 static void finish_call(Caller *caller, const uint8_t *frame) {
     size_t size = frame_size(frame);
+    answered++;
     if (frame[0] == ERROR) {
         errors++;
     } else {
@@ -147,9 +151,9 @@ static void run_for(int epoll, double seconds) {
     struct epoll_event events[256];
     uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
     while (now_ns() < end) {
-        // Never sleeps: in a virtual machine, waking a process on another core costs the waker 10 us and more, and whether the load
+        // Never sleeps unless told to: in a virtual machine, waking a process on another core costs the waker 10 us and more, and whether the load
         // sleeps depends on how fast the server is. So neither floor nor runner pays for that.
-        int count = epoll_wait(epoll, events, 256, 0);
+        int count = epoll_wait(epoll, events, 256, sleeps ? 10 : 0);
         if (count < 0 && errno != EINTR) die("epoll_wait");
         for (int i = 0; i < count; i++) serve(epoll, events[i].data.ptr, events[i].events);
     }
@@ -175,6 +179,13 @@ static uint64_t cpu_ns(const char *pid) {
     return total;
 }
 
+// What the load itself costs.
+static uint64_t own_cpu_ns(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000ull + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000ull;
+}
+
 static int by_size(const void *left, const void *right) {
     uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
     return (a > b) - (a < b);
@@ -190,9 +201,11 @@ int main(int argc, char **argv) {
     const char *path = NULL, *pids[MAX_PIDS];
     int connections = 16, idle = 0, pid_count = 0;
     double seconds = 2, warmup = 0.5;
+    uint64_t warmup_calls = 0;
     static const struct option options[] = {
-        {"socket", 1, 0, 's'}, {"prepare", 1, 0, 'p'},     {"call", 1, 0, 'c'},    {"body", 1, 0, 'b'},   {"id-at", 1, 0, 'i'},  {"token-at", 1, 0, 't'},
-        {"idle", 1, 0, 'q'},   {"connections", 1, 0, 'n'}, {"seconds", 1, 0, 'd'}, {"warmup", 1, 0, 'w'}, {"cpu-of", 1, 0, 'u'}, {0},
+        {"socket", 1, 0, 's'},  {"prepare", 1, 0, 'p'}, {"call", 1, 0, 'c'},         {"body", 1, 0, 'b'},   {"id-at", 1, 0, 'i'},
+        {"token-at", 1, 0, 't'}, {"idle", 1, 0, 'q'},   {"connections", 1, 0, 'n'},  {"seconds", 1, 0, 'd'}, {"warmup", 1, 0, 'w'},
+        {"cpu-of", 1, 0, 'u'},  {"sleep", 0, 0, 'z'},   {"warmup-calls", 1, 0, 'm'}, {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (option) {
         case 's': path = optarg; break;
@@ -205,6 +218,8 @@ int main(int argc, char **argv) {
         case 'q': idle = atoi(optarg); break;
         case 'd': seconds = atof(optarg); break;
         case 'w': warmup = atof(optarg); break;
+        case 'm': warmup_calls = strtoull(optarg, NULL, 10); break;
+        case 'z': sleeps = 1; break;
         case 'u':
             if (pid_count < MAX_PIDS) pids[pid_count++] = optarg;
             break;
@@ -212,7 +227,7 @@ int main(int argc, char **argv) {
         }
     if (!path || !prepare.size || connections < 1 || call.size < id_at + 4 || call.size < token_at + 4) {
         fprintf(stderr, "usage: load --socket PATH --prepare FRAMES --call FRAME --id-at N --token-at N [--body FRAME] [--connections N]\n"
-                        "            [--idle N] [--seconds S] [--warmup S] [--cpu-of PID]...\n");
+                        "            [--idle N] [--seconds S] [--warmup S] [--warmup-calls N] [--sleep] [--cpu-of PID]...\n");
         return 2;
     }
     prepare_routes(path);
@@ -227,18 +242,21 @@ int main(int argc, char **argv) {
         start_call(epoll, caller);
     }
     run_for(epoll, warmup);
+    uint64_t warm_by = now_ns() + LONGEST_WARMUP_S * 1000000000ull;
+    while (answered < warmup_calls && now_ns() < warm_by) run_for(epoll, 0.05);
     uint64_t cpu = 0, errors_before = errors;
     for (int i = 0; i < pid_count; i++) cpu -= cpu_ns(pids[i]);
     measuring = 1;
-    uint64_t begin = now_ns();
+    uint64_t begin = now_ns(), own = own_cpu_ns();
     run_for(epoll, seconds);
     uint64_t elapsed = now_ns() - begin;
     for (int i = 0; i < pid_count; i++) cpu += cpu_ns(pids[i]);
+    own = own_cpu_ns() - own;
     qsort(latencies_ns, latency_count, sizeof *latencies_ns, by_size);
-    printf("{\"calls\": %zu, \"errors\": %llu, \"asks\": %llu, \"seconds\": %.6f, \"calls_per_s\": %.1f, \"cpu_us_per_call\": %.3f, "
+    printf("{\"calls\": %zu, \"errors\": %llu, \"asks\": %llu, \"seconds\": %.6f, \"calls_per_s\": %.1f, \"cpu_us_per_call\": %.3f, \"load_us_per_call\": %.3f, "
            "\"latency_us\": {\"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f, \"max\": %.1f}, \"sample_reply\": \"",
            latency_count, (unsigned long long)(errors - errors_before), (unsigned long long)asks, elapsed / 1e9, latency_count / (elapsed / 1e9),
-           latency_count ? cpu / 1e3 / latency_count : 0.0, percentile_us(0.5), percentile_us(0.9), percentile_us(0.99), percentile_us(0.999),
+           latency_count ? cpu / 1e3 / latency_count : 0.0, latency_count ? own / 1e3 / latency_count : 0.0, percentile_us(0.5), percentile_us(0.9), percentile_us(0.99), percentile_us(0.999),
            percentile_us(1));
     for (size_t i = 0; i < sample.size && i < 65536; i++) printf("%02x", sample.data[i]);
     printf("\"}\n");

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,11 @@ from typing import Any
 
 from bench.cases import Case
 from bench.files import BUILD, HERE, CannotMeasure, Frames
+from bench.modes import AS_IT_IS, Mode
 
 START_TIMEOUT_S = 20.0
+SAMPLE_BYTES = 65536
+"""How much of a reply the load generator shows."""
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -37,51 +39,63 @@ def echo(frames: Frames, directory: Path) -> Iterator[tuple[Path, list[int]]]:
 
 @contextmanager
 def runner(
-    directory: Path, *, workers: int = 1, environment: Mapping[str, str] | None = None, on: set[int] | None = None
+    directory: Path, mode: Mode = AS_IT_IS, *, workers: int = 1, on: set[int] | None = None, plugins: bool = True
 ) -> Iterator[tuple[Path, list[int]]]:
-    """Run the runner with the plugins of the benchmark. The pids are those of all its processes."""
-    path = directory / "runner.sock"
-    command = [
-        sys.executable,
-        "-m",
-        "apisix",
-        "start",
-        "--socket",
-        str(path),
-        "--plugins",
-        str(HERE / "plugins"),
-        "--workers",
-        str(workers),
-    ]
-    with _server(command, path, environment or {}, on or cores()[0]) as process:
+    """
+    Run the runner, with the plugins of the benchmark or with none.
+
+    Yields: its socket, and the pids of all its processes, the supervisor's first.
+    """
+    path = directory / f"{mode.name.replace(' ', '-').replace(',', '')}-{workers}.sock"
+    path.unlink(missing_ok=True)
+    command = start_command(mode, path, workers=workers, plugins=plugins)
+    with _server(command, path, mode.environment, on or cores()[0], stop_with=signal.SIGINT) as process:
         deadline = time.monotonic() + START_TIMEOUT_S
         while len(pids := _family(process.pid)) < 1 + workers and time.monotonic() < deadline:
             time.sleep(0.02)
         yield path, pids
 
 
-def load(case: Case, frames: Frames, path: Path, pids: Sequence[int], *, connections: int, seconds: float, idle: int = 0) -> dict[str, Any]:
+def start_command(mode: Mode, path: Path, *, workers: int = 1, plugins: bool = True) -> list[str]:
+    """Return the command that starts the runner on the socket `path`."""
+    command = [mode.python, "-m", "apisix", "start", "--socket", str(path), "--workers", str(workers)]
+    return [*command, "--plugins", str(HERE / "plugins")] if plugins else command
+
+
+def load(
+    case: Case,
+    frames: Frames,
+    path: Path,
+    pids: Sequence[int],
+    *,
+    connections: int,
+    seconds: float,
+    idle: int = 0,
+    warmup_calls: int = 0,
+    sleeping: bool = False,
+    on: set[int] | None = None,
+) -> dict[str, Any]:
     """
     Put load on the server at `path` and return what the load generator saw.
 
+    Args: warmup_calls: at least as many calls before it counts. sleeping: let the load sleep while it waits. on: its cores.
     Raises: CannotMeasure: a reply was not what the case says, or an error.
     """
     command = [str(BUILD / "load"), "--socket", str(path), *frames.load, "--connections", str(connections), "--idle", str(idle)]
-    command += [
-        "--seconds",
-        str(seconds),
-        "--warmup",
-        str(min(1.0, seconds / 2)),
-        *(word for pid in pids for word in ("--cpu-of", str(pid))),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60 + 2 * seconds, preexec_fn=_pinned(cores()[1]))
+    command += ["--seconds", str(seconds), "--warmup", str(min(1.0, seconds / 2)), "--warmup-calls", str(warmup_calls)]
+    command += ["--sleep"] if sleeping else []
+    command += [word for pid in pids for word in ("--cpu-of", str(pid))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120 + 2 * seconds, preexec_fn=_pinned(on or cores()[1])
+    )
     if done.returncode:
         raise CannotMeasure(f"The load generator gave up in the case {case.name!r}: {done.stderr.strip()}")
     seen: dict[str, Any] = json.loads(done.stdout)
     reply = bytes.fromhex(seen.pop("sample_reply"))
     if seen["errors"] or not seen["calls"]:
         raise CannotMeasure(f"In the case {case.name!r}, {seen['errors']} of {seen['calls']} calls were answered with an error.")
-    check_reply(case, reply)
+    if len(reply) < SAMPLE_BYTES:  # a longer one is cut off there
+        check_reply(case, reply)
     return seen
 
 
@@ -102,7 +116,10 @@ def scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _server(command: Sequence[str], path: Path, environment: Mapping[str, str], on: set[int]) -> Iterator[subprocess.Popen[bytes]]:
+def _server(
+    command: Sequence[str], path: Path, environment: Mapping[str, str], on: set[int], *, stop_with: signal.Signals = signal.SIGTERM
+) -> Iterator[subprocess.Popen[bytes]]:
+    # SIGINT lets the runner stop at once, where after a SIGTERM it waits for calls that may still come.
     with (
         tempfile.TemporaryFile() as output,
         subprocess.Popen(
@@ -116,7 +133,7 @@ def _server(command: Sequence[str], path: Path, environment: Mapping[str, str], 
             output.seek(0)
             raise CannotMeasure(f"{problem}\n{output.read().decode(errors='replace')[-4000:]}") from problem
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(stop_with)
             try:
                 process.wait(timeout=5)
             except subprocess.TimeoutExpired:

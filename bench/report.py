@@ -1,120 +1,99 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures look like: a table on the terminal, a JSON file, and a chart where matplotlib is installed."""
+"""
+`python -m bench.report`: write charts, and the tables of docs/performance.md, from bench/results/*.json.
 
+On the page, what stands between `<!-- bench: NAME -->` and `<!-- end: NAME -->` is generated; all else is written by hand.
+"""
+
+import importlib
 import json
-import os
-import platform
-import subprocess
+import re
+import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+from bench.charts import write_svg
 from bench.files import HERE
-from bench.run import Row
+from bench.machine import in_words
+from bench.part import Target, note
 
 RESULTS = HERE / "results"
+PAGE = HERE.parent / "docs" / "performance.md"
+
+PARTS = ("table", "growth", "workers", "latency", "memory", "start", "build")
+_SIZES = {
+    "table": (9, 8),
+    "growth": (10, 8),
+    "workers": (5, 3),
+    "latency": (9, 4.5),
+    "memory": (9, 3.5),
+    "start": (9, 3.5),
+    "build": (5, 3),
+}
+_BLOCK = re.compile(r"(<!-- bench: ([a-z]+) -->\n).*?(<!-- end: \2 -->\n)", re.DOTALL)
 
 
-def machine() -> dict[str, Any]:
-    """Describe where the figures come from."""
-    model = next((line.split(":", 1)[1].strip() for line in _read("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "uvloop": metadata.version("uvloop"),
-        "greenlet": metadata.version("greenlet"),
-        "commit": _commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
+def main() -> int:
+    """Write what there are results for. Returns: the exit code."""
+    write_page()
+    return 0
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a table in Markdown."""
-    by_case = {row.case.name: row for row in rows}
-    lines = [
-        "| case | connections | floor | runner | ratio (min to max) | target | Go | calls/s | p50 | p99 | core |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        if row.problem:
-            lines.append(f"| {row.case.title} | {row.connections} | not measured: {row.problem.splitlines()[0]} |")
-            continue
-        seen = row.as_json()
-        floor, ours = seen["floor"], seen["runner"]
-        lines.append(
-            f"| {row.case.title} | {row.connections} | {floor['cpu_us_per_call']:.1f} us | {ours['cpu_us_per_call']:.1f} us "
-            f"| **{row.ratio:.2f}** ({seen['ratio_min']:.2f} to {seen['ratio_max']:.2f}) | {_target(row, by_case)} | {row.case.go or ''} "
-            f"| {ours['calls_per_s']:,.0f} | {ours['p50_us']:.0f} us | {ours['p99_us']:.0f} us | {ours['core_share']:.0%} |"
-        )
-    return "\n".join(lines)
+def write_result(name: str, result: dict[str, Any], described: dict[str, Any], command: str) -> None:
+    """Write the results file of a part, and its chart."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    content = {"command": command, "machine": described, "result": result}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _target(row: Row, by_case: dict[str, Row]) -> str:
-    """Return the target, for a twin as a multiple of the new-style plugin's figure in the same run."""
-    if row.case.twin is None:
-        return f"<= {row.case.target}" if row.case.target else ""
-    twin = by_case.get(row.case.twin)
-    if twin is None or not twin.ratios:
-        return "<= 1.3 x of the new style"
-    return f"{row.ratio / twin.ratio:.2f} of <= 1.3 x"
+def write_page() -> None:
+    """Draw the charts and fill the page in."""
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name in PARTS if (file := RESULTS / f"{name}.json").exists()}
+    charts = {name for name, each in found.items() if _chart(name, each["result"])}
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(_BLOCK.sub(lambda block: block[1] + _block(block[2], found, charts) + block[3], text), encoding="utf-8")
 
 
-def write_json(rows: Sequence[Row], path: Path, **more: Any) -> None:
-    """Write the results file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), **more, "rows": [row.as_json() for row in rows]}, indent=1) + "\n")
-
-
-def write_chart(rows: Sequence[Row], path: Path) -> bool:
-    """Draw the ratios as an SVG and return True, or return False where matplotlib is not installed."""
-    try:
-        import matplotlib as mpl
-
-        mpl.use("svg")
-        from matplotlib import pyplot as plt
-    except ImportError:
-        return False
-    mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same file
-    measured = [row for row in rows if row.ratios]
-    figure, axes = plt.subplots(figsize=(9, 0.42 * len(measured) + 1.4), layout="constrained")
-    places = range(len(measured))
-    spread = [
-        [row.ratio - min(row.ratios) for row in measured],
-        [max(row.ratios) - row.ratio for row in measured],
-    ]
-    axes.barh(
-        places, [row.ratio for row in measured], xerr=spread, color="#4b8bbe", ecolor="#333333", label="Python runner, median and spread"
-    )
-    for values, style, label in (
-        ([row.case.target for row in measured], {"marker": "|", "color": "#d62728", "s": 180, "linewidth": 2}, "target"),
-        ([row.case.go for row in measured], {"marker": "D", "color": "#555555", "s": 22}, "Go runner (design, 9)"),
-    ):
-        known = [(place, value) for place, value in zip(places, values, strict=True) if value]
-        if known:
-            axes.scatter([value for _, value in known], [place for place, _ in known], label=label, zorder=3, **style)
-    axes.axvline(1, color="#999999", linestyle=":", linewidth=1)
-    axes.set_yticks(places, [row.case.title for row in measured])
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
-    axes.set_xlabel("CPU time per call, as a multiple of a C epoll echo in the same run")
-    axes.legend(loc="lower right", fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+def _chart(name: str, result: dict[str, Any]) -> bool:
+    part = importlib.import_module(f"bench.{name}")
+    path = RESULTS / f"{name}.svg"
+    columns, rows = (2, 2) if name == "growth" else (1, 1)
+    if not write_svg(path, _SIZES[name], lambda axes: part.draw(result, axes), columns=columns, rows=rows):
+        note("no charts: matplotlib is not installed (pip install --group bench)")
+        return path.exists()
     return True
 
 
-def _read(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
+def _block(name: str, found: dict[str, Any], charts: set[str]) -> str:
+    if name == "targets":
+        return _targets(found)
+    if name not in found:
+        return "Not measured yet.\n"
+    each = found[name]
+    part: Any = importlib.import_module(f"bench.{name}")
+    machine = each["machine"]
+    chart = f"![{name}](../bench/results/{name}.svg)\n\n" if name in charts else ""
+    return (
+        f"`{each['command']}`: {machine['rounds']} rounds of {machine['seconds']:g} s, {machine['took_s'] / 60:.0f} minutes; "
+        f"{in_words(machine)}.\n\n{part.markdown(each['result'])}\n\n{chart}"
+    )
 
 
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE, check=False)  # noqa: S607 -- on PATH
-    return done.stdout.strip()
+def _targets(found: dict[str, Any]) -> str:
+    targets: list[Target] = []
+    for name, each in found.items():
+        targets += importlib.import_module(f"bench.{name}").targets(each["result"])
+    missed = [target for target in targets if not target.met]
+    met = [target for target in targets if target.met]
+    return f"{len(met)} of {len(targets)} are met.\n\n" + "\n".join(
+        [*_listed("missed", "**missed**", missed), "", *_listed("met", "met", met), ""]
+    )
+
+
+def _listed(head: str, word: str, targets: Sequence[Target]) -> list[str]:
+    rows = [f"| {target.what} | {target.limit} | {target.measured} | {word} |" for target in targets]
+    return [f"| {head} | target | measured | |", "|---|---:|---:|---|", *rows] if rows else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

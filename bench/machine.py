@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where figures come from: the machine, the versions, the commit."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.files import HERE
+
+
+def machine() -> dict[str, Any]:
+    """Describe where the figures come from."""
+    lines = _read("/proc/cpuinfo").splitlines()
+    return {
+        "cpu": next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "uvloop": metadata.version("uvloop"),
+        "greenlet": metadata.version("greenlet"),
+        "commit": _commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        # Other people's work on the same cores, seen before ours began: above 0.5, read the figures with care.
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def in_words(described: dict[str, Any]) -> str:
+    """Return a sentence's worth of `machine`."""
+    return (
+        f"{described['cores']} cores of an {described['cpu']}, Linux {described['kernel']}, Python {described['python']}, "
+        f"uvloop {described['uvloop']}, greenlet {described['greenlet']}, commit {described['commit']}, {described['date']}, "
+        f"load average {described['load_before']} before it began"
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _commit() -> str:
+    """Return the commit; "-dirty" says that what was measured is not what was committed, results and pages excepted."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=9"]
+    changed = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results", ":!docs"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, check=False)
+    dirty = subprocess.run(changed, capture_output=True, text=True, cwd=HERE.parent, check=False)
+    return done.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")

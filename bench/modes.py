@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways in which the runner can run: compiled or pure, and on which Python."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from apisix import accelerator
+from bench.files import HERE, CannotMeasure
+
+COMPILED, PURE = "compiled", "pure"
+_NEWER = (".venv-3.13", ".venv-3.12")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A Python to run the runner with, and what to tell it."""
+
+    name: str
+    python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+AS_IT_IS = Mode("as-it-is")
+"""This Python and this environment."""
+
+
+def modes(wanted: Sequence[str] = (COMPILED, PURE)) -> list[Mode]:
+    """
+    Return the modes that this checkout can run in.
+
+    Raises: CannotMeasure: none of those that are wanted. `make accelerate` compiles the checkout.
+    """
+    found = []
+    if COMPILED in wanted and (os.environ.get(accelerator.VARIABLE) or accelerator.why_pure() is None):
+        # Where the variable is set, the modules may be there all the same.
+        compiled = Mode(COMPILED, environment={accelerator.VARIABLE: ""})
+        if _says_compiled(compiled):
+            found.append(compiled)
+    if PURE in wanted:
+        found.append(Mode(PURE, environment={accelerator.VARIABLE: "1"}))
+    if not found:
+        raise CannotMeasure(f"The checkout can't run {' or '.join(wanted)}: {accelerator.why_pure()}")
+    return found
+
+
+def newer_python() -> Mode | None:
+    """
+    Return a mode on Python 3.12 or later, compiled where it is; None where there is none.
+
+    Such a Python starts coroutines eagerly. `make test-3.13` makes the environment, and `make accelerate VENV=.venv-3.13` compiles for it.
+    """
+    if sys.version_info >= (3, 12):
+        return None  # every mode is one
+    for directory in _NEWER:
+        python = HERE.parent / directory / "bin" / "python"
+        if python.exists():
+            mode = Mode("newer", str(python), {accelerator.VARIABLE: ""})
+            return Mode(f"{_python_version(python)}, {COMPILED if _says_compiled(mode) else PURE}", mode.python, mode.environment)
+    return None
+
+
+def _says_compiled(mode: Mode) -> bool:
+    done = subprocess.run(
+        [mode.python, "-m", "apisix", "--version"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **mode.environment},
+        cwd=HERE.parent,
+        check=False,
+    )
+    return "(compiled)" in done.stdout
+
+
+def _python_version(python: Path) -> str:
+    done = subprocess.run([str(python), "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+", done.stdout)
+    return f"Python {found[0]}" if found else str(python)
