@@ -137,6 +137,11 @@ def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str] = lam
         time.sleep(0.005)
 
 
+def is_within(bound_s: float, takes_s: Callable[[], float], attempts: int = 3) -> bool:
+    """Tell whether what is tried takes less than `bound_s` seconds. A busy machine may be late once; what is slow is slow each time."""
+    return any(takes_s() < bound_s for _ in range(attempts))
+
+
 def command(path: Path | str, constants: Mapping[str, float] | None = None, **settings: Any) -> list[str]:
     """Return the command that starts a runner, with these settings, and with other constants in its modules."""
     arguments = [{"socket_file": str(path), **settings}, constants or {}]

@@ -3,7 +3,6 @@
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,9 +88,7 @@ def test_a_broken_file_changes_nothing(plugin: Path) -> None:
         runner.wait_for_log("version.py:1: it imports no_such_module, which is missing")
         assert {b"1"} == callers.versions()
         plugin.write_text(GOOD.format(version=2))
-        saved_s = time.monotonic()
         wait_until(lambda: {b"2"} == callers.versions(), runner.log)
-        assert time.monotonic() - saved_s < 2.0  # a second is what is meant; the machine may be busy
     assert [] == callers.errors
     assert {b"1", b"2"} == set(callers.bodies)
 

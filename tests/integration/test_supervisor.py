@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.echo import Answer, Client, EchoRunner, HungUp, alive, echo_runner, kill, start, wait_until
+from apisix.runner.server.supervisor import LOOK_S
+from tests.integration.echo import Answer, Client, EchoRunner, HungUp, alive, echo_runner, is_within, kill, start, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests look at processes through /proc")
 
@@ -134,18 +135,23 @@ def test_connections_that_have_gone_do_not_count(path: Path, connect: Connect) -
 
 def test_a_killed_worker_is_replaced_at_once(path: Path, connect: Connect) -> None:
     """The others' connections notice nothing, and a new worker is there within a second."""
-    with echo_runner(path, workers=2) as runner:
-        clients = connect(runner, 8)
-        victim = clients[0].ask().pid
-        others = [client for client in clients if client.ask().pid != victim]
-        began_s = time.monotonic()
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len(runner.workers() - {victim}) == 2, runner.log)
 
-        assert time.monotonic() - began_s < 1.0
-        assert len(others) == 4
-        assert all(client.ask().pid != victim for client in others)
-        runner.wait_for_log("was killed by signal 9")
+    def takes_s() -> float:
+        with echo_runner(path, workers=2) as runner:
+            clients = connect(runner, 8)
+            victim = clients[0].ask().pid
+            others = [client for client in clients if client.ask().pid != victim]
+            began_s = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: len(runner.workers() - {victim}) == 2, runner.log)
+            seconds = time.monotonic() - began_s
+
+            assert len(others) == 4
+            assert all(client.ask().pid != victim for client in others)
+            runner.wait_for_log("was killed by signal 9")
+            return seconds
+
+    assert is_within(1.0, takes_s)
 
 
 def test_a_worker_that_exits_by_itself(path: Path) -> None:
@@ -305,14 +311,15 @@ def test_a_reload_that_hangs_is_given_up(path: Path, plugin: Path) -> None:
 
 def test_changed_files_are_noticed(path: Path, plugin: Path) -> None:
     """With `reload`, a saved file takes effect within a second; a broken one is shown and leaves the old code running."""
+    assert LOOK_S <= 0.5
     with echo_runner(path, plugins=[str(plugin.parent)], reload=True) as runner, runner.client() as client:
         plugin.write_text("v2")
-        wait_until(lambda: client.ask().version == "v2", runner.log, within_s=2.0)
+        wait_until(lambda: client.ask().version == "v2", runner.log)
         plugin.write_text("broken")
         runner.wait_for_log("plugin.py, line 1: broken")
         assert client.ask().version == "v2"
         plugin.write_text("v3")
-        wait_until(lambda: client.ask().version == "v3", runner.log, within_s=2.0)
+        wait_until(lambda: client.ask().version == "v3", runner.log)
         assert f"{plugin} changed" in runner.log()
 
 
@@ -399,15 +406,19 @@ def test_calls_that_keep_coming_are_answered_for_a_while(path: Path) -> None:
 @pytest.mark.parametrize("timeout_s", [0.8, 0.3])
 def test_nothing_is_waited_for_too_long(path: Path, timeout_s: float) -> None:
     """A worker that stands still, and a call that takes too long, are ended within the time-out."""
-    with echo_runner(path, workers=2, shutdown_timeout_s=timeout_s) as runner, runner.client() as one, runner.client() as other:
-        one.begin("spin")
-        other.begin("sleep 30")
-        runner.signal(signal.SIGTERM)
-        began_s = time.monotonic()
 
-        assert runner.end() == 0
-        assert time.monotonic() - began_s < timeout_s + 0.1
-        assert "workers have not finished in time and are killed" in runner.log()
+    def takes_s() -> float:
+        with echo_runner(path, workers=2, shutdown_timeout_s=timeout_s) as runner, runner.client() as one, runner.client() as other:
+            one.begin("spin")
+            other.begin("sleep 30")
+            runner.signal(signal.SIGTERM)
+            began_s = time.monotonic()
+            assert runner.end() == 0
+            seconds = time.monotonic() - began_s
+            assert "workers have not finished in time and are killed" in runner.log()
+            return seconds
+
+    assert is_within(timeout_s + 0.1, takes_s)
 
 
 def test_told_twice(path: Path) -> None:
