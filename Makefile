@@ -42,8 +42,11 @@ accelerate: install
 dev: install
 	$(python) -m apisix dev $(ARGS)
 
+# Several tests at a time: most wait for processes. `$(python) -m pytest` alone runs one after the other.
+# The tests start hundreds of Pythons, and without its byte code each would compile the runner anew.
+test test-modes: export PYTHONDONTWRITEBYTECODE =
 test: install
-	$(python) -m pytest $(ARGS)
+	$(python) -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 # The hot path in both modes, for where it was compiled.
 test-modes: accelerate
