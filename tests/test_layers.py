@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"setting_kinds": "settings", "settings_file": "settings", "log_repeats": "logs", "cli": "main", "__main__": "main"}
+ROOMS = {
+    "setting_kinds": "settings",
+    "settings_file": "settings",
+    "settings_plain": "settings",
+    "log_repeats": "logs",
+    "lean_structlog": "logs",
+    "cli": "main",
+    "__main__": "main",
+}
 """Modules that belong to the layer of another name."""
 UP_TO_CALL = {"errors", "wire", "http", "plugin", "call"}
 SETTINGS = {"settings", "logs"}

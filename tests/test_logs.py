@@ -357,3 +357,11 @@ def test_configuring_again_leaves_one_handler() -> None:
 
     assert [] == first.messages()
     assert ["hello"] == second.messages()
+
+
+def test_importing_the_log_leaves_rich_out() -> None:
+    """A runner does not pay for rich, which structlog imports where it is installed, and a plugin can import it all the same."""
+    code = "import sys, apisix.runner.logs; print('rich' in sys.modules); import rich; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "False\nTrue\n" == done.stdout

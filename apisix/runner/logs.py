@@ -18,14 +18,19 @@ from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from typing import Any, TextIO
 
-import structlog
-from structlog.contextvars import merge_contextvars
-from structlog.processors import TimeStamper, format_exc_info
-from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
-from structlog.typing import Processor
-
 from apisix.runner.call.context import current_call
 from apisix.runner.errors import SettingsError
+from apisix.runner.lean_structlog import (
+    ExtraAdder,
+    Processor,
+    ProcessorFormatter,
+    TimeStamper,
+    add_log_level,
+    add_logger_name,
+    format_exc_info,
+    merge_contextvars,
+    structlog,
+)
 from apisix.runner.log_repeats import RepeatLimit
 from apisix.runner.settings import Settings
 

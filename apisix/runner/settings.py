@@ -32,6 +32,7 @@ from apisix.runner.setting_kinds import (
     Given,
     Kind,
 )
+from apisix.runner.settings_plain import read_plain
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
@@ -333,9 +334,13 @@ def default_config_file() -> Path:
 
 
 def _read_file(path: Path) -> dict[str, Given]:
-    from apisix.runner.settings_file import read_file  # late: it brings PyYAML, which only a file needs
+    keys = [row.key for row in SETTINGS]
+    plain = read_plain(path, keys)
+    if plain is not None:
+        return plain
+    from apisix.runner.settings_file import read_file  # late: it brings PyYAML, which only few files need
 
-    return read_file(path, [row.key for row in SETTINGS])
+    return read_file(path, keys)
 
 
 def _flag(row: Setting, value: object) -> Given | None:
