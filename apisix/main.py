@@ -17,6 +17,18 @@ def main():  # type: () -> int
     """
     Run the command line.
 
+    Returns: the exit status; 130, as shells have it, after a Ctrl-C that comes before the command can see to it.
+    """
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run():  # type: () -> int
+    """
+    Find the command and run it.
+
     `start` does not go through click, whose import would stand between the exec and the socket, and `health` does not, which
     is started every few seconds; anything that their short reading of the arguments does not understand, does.
 

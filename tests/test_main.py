@@ -215,3 +215,11 @@ def test_file_named_by_the_environment(tmp_path: Path) -> None:
     done = run(sys.executable, "-m", "apisix", "start", environ={**os.environ, "APISIX_RUNNER_CONFIG": str(tmp_path / "config.yaml")})
 
     assert (2, True) == (done.returncode, "logging.level is 'loud'" in done.stderr)
+
+
+def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
+    """A Ctrl-C that comes early ends the command without a traceback."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    ended = run(sys.executable, "-m", "apisix", "dev", environ={"PYTHONPATH": str(tmp_path)})
+
+    assert (130, "", "") == (ended.returncode, ended.stdout, ended.stderr)

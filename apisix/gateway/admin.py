@@ -65,7 +65,7 @@ class AdminApi:
         if exchange.body:
             try:
                 body = json.loads(exchange.body)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return json_answer(400, {"error_msg": f"invalid request body: {error}", "req_body": exchange.body.decode(errors="replace")})
         try:
             return self._methods[exchange.method](kind, id, body)

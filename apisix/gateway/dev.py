@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from apisix.gateway.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.phases import ExtPlugins
 from apisix.gateway.quirks import parse_version, quirks_of
-from apisix.gateway.report import NoEffects
+from apisix.gateway.report import NoEffects, RequestReport
 from apisix.gateway.runner_log import RunnerLog
 from apisix.gateway.runner_pool import RunnerPool
 from apisix.gateway.runner_process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
@@ -33,6 +33,13 @@ DEFAULT_ROUTES = Path("apisix.yaml")
 
 # A saved file is to take effect within a second.
 LOOK_INTERVAL_S = 0.1
+
+# Where `new` and the docs say that the echo upstream is.
+ECHO_PORT = 1980
+# How many of the author's routes are shown as commands to try.
+MAX_EXAMPLES = 3
+
+logger = logging.getLogger(__name__)
 
 Stamp = tuple[int, int, int] | None
 
@@ -122,6 +129,15 @@ def _stamp(path: Path) -> Stamp:
     return (0, 0, 0) if path.is_dir() else (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
+@contextmanager
+def _told_as_taken(port: int, flag: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise DevError(f"can't listen on {HOST}:{port} ({reason}): stop what does, or take another port with {flag}") from error
+
+
 def _has_default_plugins() -> bool:
     return DEFAULT_PLUGINS.is_dir()
 
@@ -138,6 +154,7 @@ class _Desk:
         self._stop = asyncio.Event()
         self._log = RunnerLog(display.record)
         self._runner: RunnerProcess | None = None
+        self._echo_port = 0
         self._on_runner_ended: Callable[[], None] = lambda: None
         self._on_runner_replaced: Callable[[], None] = lambda: None
 
@@ -151,8 +168,20 @@ class _Desk:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, say
                 loop.add_signal_handler(number, self._stop.set)
+        work, stopping = asyncio.create_task(self._work()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not work.done():
+            with suppress(OSError):  # the terminal may be the reason why
+                self._display.notice("stopping")
+            work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+    async def _work(self) -> None:
+        """Start all parts, look after them, and stop them when cancelled, which may be at any point."""
         async with AsyncExitStack() as stack:
-            socket = await self._start_runner(stack)
+            socket = self._prepare_runner(stack)
             pool = RunnerPool(socket, read_timeout_s=self._options.read_timeout_s)
             stack.callback(pool.close)
             plugins = ExtPlugins(pool, quirks_of(self._options.apisix_version))
@@ -160,25 +189,25 @@ class _Desk:
             self._on_runner_replaced = pool.drop_idle
             effects = NoEffects() if self._runner is None else self._log
             apisix_version = ".".join(map(str, self._options.apisix_version))
-            gateway = Gateway(self._store, plugins, AdminApi(self._store), self._display.request, effects)
-            upstream_port = await self._listen(stack, EchoUpstream(), self._options.upstream_port, "--upstream-port")
-            port = await self._listen(stack, HttpServer(gateway, version=apisix_version), self._options.port, "--port")
+            gateway = Gateway(self._store, plugins, AdminApi(self._store), self._request, effects)
+            # The ports are taken before anything slow begins, and served once the runner is there to be asked.
+            servers: list[tuple[EchoUpstream | HttpServer, int, str]] = [
+                (EchoUpstream(), self._options.upstream_port, "--upstream-port"),
+                (HttpServer(gateway, version=apisix_version), self._options.port, "--port"),
+            ]
+            self._echo_port, port = [await self._bind(stack, *server) for server in servers]
             stamps = {path: _stamp(path) for path, _ in self._watched()}
+            await self._start_runner()
             if stamps[self._options.routes] is not None:
                 self._routes_file.load()
-            self._display.notice(self._welcome(port, upstream_port))
-            watcher = asyncio.create_task(self._watch(stamps))
-            stopping = asyncio.create_task(self._stop.wait())
-            await asyncio.wait((stopping, watcher), return_when=asyncio.FIRST_COMPLETED)
-            with suppress(OSError):  # the terminal may be the reason why
-                self._display.notice("stopping")
-            for task in (stopping, watcher):
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
+            for server, number, flag in servers:
+                with _told_as_taken(number, flag):
+                    await server.serve()
+            self._display.notice(self._welcome(port))
+            await self._watch(stamps)
 
-    async def _start_runner(self, stack: AsyncExitStack) -> str:
-        """Start the runner where none was named, and return the path of its socket."""
+    def _prepare_runner(self, stack: AsyncExitStack) -> str:
+        """Make what runs the runner where none was named, and return the path of its socket."""
         if self._options.runner_socket is not None:
             return self._options.runner_socket.removeprefix("unix:")
         directory = stack.enter_context(scratch_directory())
@@ -186,11 +215,14 @@ class _Desk:
         socket = (self._options.socket or f"{directory}/apisix-{os.getpid()}.sock").removeprefix("unix:")
         self._runner = RunnerProcess(socket, self._runner_arguments(), self._log.line, self._runner_ended)
         stack.push_async_callback(self._runner.stop)
-        try:
-            await self._runner.start()
-        except RunnerNotStarted as error:
-            raise DevError(f"{error}; its own words stand above") from error
         return socket
+
+    async def _start_runner(self) -> None:
+        if self._runner is not None:
+            try:
+                await self._runner.start()
+            except RunnerNotStarted as error:
+                raise DevError(f"{error}; its own words stand above") from error
 
     def _runner_arguments(self) -> list[str]:
         arguments = ["--reload"]
@@ -209,12 +241,16 @@ class _Desk:
         self._on_runner_ended()
         self._display.notice(f"the runner ended with status {status}; it is started again in {RESPAWN_DELAY_S:g} s, as the gateway does")
 
-    async def _listen(self, stack: AsyncExitStack, server: EchoUpstream | HttpServer, port: int, flag: str) -> int:
+    async def _bind(self, stack: AsyncExitStack, server: EchoUpstream | HttpServer, port: int, flag: str) -> int:
         stack.push_async_callback(server.stop)
-        try:
-            return await server.start(HOST, port)
-        except OSError as error:
-            raise DevError(f"can't listen on {HOST}:{port} ({error.strerror}): stop what does, or take another port with {flag}") from error
+        with _told_as_taken(port, flag):
+            return await server.bind(HOST, port)
+
+    def _request(self, report: RequestReport) -> None:
+        """Show a request, and why its upstream is not there where that is the echo upstream's usual port."""
+        if report.error is not None and report.status == 502 and report.upstream == f"{HOST}:{ECHO_PORT}" and self._echo_port != ECHO_PORT:
+            report.error += f"; the echo upstream of this dev is {HOST}:{self._echo_port}"
+        self._display.request(report)
 
     async def _watch(self, before: dict[Path, Stamp]) -> None:
         """
@@ -228,7 +264,10 @@ class _Desk:
             await asyncio.sleep(LOOK_INTERVAL_S)
             now = {path: _stamp(path) for path in on_change}
             for path in [path for path in on_change if now[path] != before[path]]:
-                await on_change[path]()
+                try:
+                    await on_change[path]()
+                except Exception:  # all that was running goes on
+                    logger.exception("%s: a defect of the development gateway itself", path)
             before = now
 
     def _watched(self) -> Iterator[tuple[Path, Callable[[], Awaitable[None]]]]:
@@ -250,20 +289,18 @@ class _Desk:
     async def _replace_runner(self, reason: str) -> None:
         if self._runner is None:
             return
+
+        def replaced() -> None:
+            self._on_runner_replaced()
+            self._display.notice(reason)
+
         try:
-            await self._runner.replace(self._runner_arguments())
+            await self._runner.replace(self._runner_arguments(), replaced)
         except RunnerNotStarted as error:
             self._display.notice(f"{error}; the old runner goes on")
-            return
-        self._on_runner_replaced()
-        self._display.notice(reason)
 
-    def _welcome(self, port: int, upstream_port: int) -> str:
+    def _welcome(self, port: int) -> str:
         gateway = f"http://{HOST}:{port}"
-        route = (
-            '{"uri":"/get","plugins":{"ext-plugin-pre-req":{"conf":[{"name":"stop","value":"{\\"body\\":\\"hello\\"}"}]}},'
-            f'"upstream":{{"type":"roundrobin","nodes":{{"{HOST}:{upstream_port}":1}}}}}}'
-        )
         plugins = (
             ", ".join(str(directory) for directory in self._plugin_directories())
             or f"the built-in ones, and ./{DEFAULT_PLUGINS} when it is there"
@@ -273,17 +310,26 @@ class _Desk:
             if self._options.routes.exists()
             else f"over the admin API, or in ./{self._options.routes} when it is there"
         )
+        commands = "\n\n".join(f"  {command}" for command in self._to_try(gateway))
         return f"""\
 gateway   {gateway}
-upstream  http://{HOST}:{upstream_port} echoes what it gets
+upstream  http://{HOST}:{self._echo_port} echoes what it gets
 plugins   {plugins}
 routes    {routes}
 
 Try, in a second terminal:
 
-  curl {gateway}/apisix/admin/routes/1 -H 'X-API-KEY: {DEFAULT_KEY}' -X PUT -d '{route}'
-
-  curl {gateway}/get -i
+{commands}
 
 Ctrl-C stops everything.
 """
+
+    def _to_try(self, gateway: str) -> list[str]:
+        """Return commands that show something: calls of the author's own routes, else how to make one."""
+        if paths := self._store.router.example_paths()[:MAX_EXAMPLES]:
+            return [f"curl -i {gateway}{path}" for path in paths]
+        route = (
+            '{"uri":"/get","plugins":{"ext-plugin-pre-req":{"conf":[{"name":"stop","value":"{\\"body\\":\\"hello\\"}"}]}},'
+            f'"upstream":{{"type":"roundrobin","nodes":{{"{HOST}:{self._echo_port}":1}}}}}}'
+        )
+        return [f"curl {gateway}/apisix/admin/routes/1 -H 'X-API-KEY: {DEFAULT_KEY}' -X PUT -d '{route}'", f"curl {gateway}/get -i"]

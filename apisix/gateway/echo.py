@@ -17,13 +17,17 @@ class EchoUpstream:
     def __init__(self) -> None:
         self._listener = HttpListener(self, "echo")
 
-    async def start(self, host: str, port: int) -> int:
+    async def bind(self, host: str, port: int) -> int:
         """
-        Listen, and return the port (any free one where 0 was asked for).
+        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
 
         Raises: OSError: the port is taken.
         """
-        return await self._listener.start(host, port)
+        return await self._listener.bind(host, port)
+
+    async def serve(self) -> None:
+        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        await self._listener.serve()
 
     async def stop(self) -> None:
         """Close the listener and all connections."""

@@ -58,15 +58,20 @@ class HttpListener:
         self._connections: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int) -> int:
+    async def bind(self, host: str, port: int) -> int:
         """
-        Listen, and return the port (any free one where 0 was asked for).
+        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
 
         Raises: OSError: the port is taken.
         """
-        self._server = await asyncio.start_server(self._serve, host, port, limit=_BUFFER_BYTES)
+        self._server = await asyncio.start_server(self._serve, host, port, limit=_BUFFER_BYTES, start_serving=False)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
+
+    async def serve(self) -> None:
+        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        assert self._server is not None  # noqa: S101  # bind comes first
+        await self._server.start_serving()
 
     async def stop(self) -> None:
         """Close the listener and the connections that wait, let requests under way end within a second, then cancel them."""

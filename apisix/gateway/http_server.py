@@ -30,15 +30,19 @@ class HttpServer:
         self._listener = HttpListener(self, f"APISIX/{version}.0")
         self._finishing: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int) -> int:
+    async def bind(self, host: str, port: int) -> int:
         """
-        Listen, and return the port (any free one where 0 was asked for).
+        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
 
         Raises: OSError: the port is taken.
         """
-        bound = await self._listener.start(host, port)
+        bound = await self._listener.bind(host, port)
         self._announced_port = self._announced_port or bound
         return bound
+
+    async def serve(self) -> None:
+        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        await self._listener.serve()
 
     async def stop(self) -> None:
         """Close the listener, let requests under way end within a second, then cancel them."""

@@ -129,6 +129,12 @@ class Router:
                     return Match(entry.route, params)
         return None
 
+    def example_paths(self) -> list[str]:
+        """Return a path of each route that needs no host of its own, in the order of the routes: what a person could try."""
+        entries = self._by_host.get("", [])
+        paths = {id(entry.route): entry.prefix if not entry.exact else entry.path for entry in reversed(entries) if not entry.names}
+        return sorted(path for path in paths.values() if path.startswith("/"))
+
     def _hosts_for(self, host: str) -> list[str]:
         fitting = [name for name in self._by_host if name and (name == host or (name.startswith("*") and host.endswith(name[1:])))]
         fitting.sort(key=lambda name: (name.startswith("*"), -len(name)))

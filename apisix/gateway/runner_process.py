@@ -13,8 +13,14 @@ RESPAWN_DELAY_S = 3.0
 STOP_TIMEOUT_S = 3.0
 
 LINE_BYTES = 1024 * 1024
-# The runner tells what each plugin did, in lines that can be read; what plugins print comes at once.
-REPORTING = {"APISIX_RUNNER_LOGGING_EFFECTS": "true", "APISIX_RUNNER_LOGGING_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
+# The runner tells what each plugin did, in lines that can be read, and to us, whatever the settings say of a file; what plugins print
+# comes at once.
+REPORTING = {
+    "APISIX_RUNNER_LOGGING_EFFECTS": "true",
+    "APISIX_RUNNER_LOGGING_FORMAT": "json",
+    "APISIX_RUNNER_LOGGING_FILE": "/dev/stderr",
+    "PYTHONUNBUFFERED": "1",
+}
 
 START_TIMEOUT_S = 10.0
 LOOK_INTERVAL_S = 0.02
@@ -65,10 +71,11 @@ class RunnerProcess:
         self._process = await self._spawn()
         self._watch = asyncio.create_task(self._respawn(self._process))
 
-    async def replace(self, arguments: Sequence[str]) -> None:
+    async def replace(self, arguments: Sequence[str], on_replaced: Callable[[], None]) -> None:
         """
         Start another runner on the same path, with other arguments, which takes the path over; then end the old one.
 
+        Args: on_replaced: called once the new one listens, before the old one ends, which may take a while.
         Raises: RunnerNotStarted: the new one does not start; the old one goes on.
         """
         old, before, self._arguments = self._process, self._arguments, tuple(arguments)
@@ -80,6 +87,7 @@ class RunnerProcess:
         if self._watch is not None:
             self._watch.cancel()
         self._watch = asyncio.create_task(self._respawn(self._process))
+        on_replaced()
         if old is not None:
             await _end(old)
 

@@ -47,11 +47,17 @@ class RoutesFile:
             modified = int(self.path.stat().st_mtime)
         except OSError as error:
             return self._refuse(f"can't be read: {error.strerror}")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            return self._refuse(f"line {line}: this is no UTF-8")
         if not text.rstrip().endswith("#END"):
             return self._refuse("does not end with the line #END: APISIX ignores such a file, since it may be half written")
         try:
             content = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
+        except yaml.MarkedYAMLError as error:
+            where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+            return self._refuse(f"{where}this is no YAML: {error.problem}")
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a thousand brackets
             return self._refuse(f"is no YAML: {' '.join(str(error).split())}")
         if not isinstance(content, dict):
             return self._refuse("holds no mapping at its top")

@@ -99,6 +99,8 @@ class Store:
             for number, value in enumerate(definitions.get(kind, ()), 1):
                 self._revision += 1
                 id = str(value.get("id", number))
+                if id in fresh[kind]:
+                    problems.append(Problem(f"{kind.removesuffix('s')} {id}", "stands there more than once; only the last one counts"))
                 fresh[kind][id] = Record(kind, id, {**value, "id": id}, self._revision, self._revision, version, from_file=True)
         self._file = fresh
         problems += self._rebuild()

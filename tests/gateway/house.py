@@ -66,7 +66,8 @@ class House:
         self.store = Store(self.problems.extend)
         self.plugins = ExtPlugins(self.pool, quirks_of(self.version))
         self.server = HttpServer(Gateway(self.store, self.plugins, AdminApi(self.store), self.reports.append), announced_port=9080)
-        self.port = await self.server.start("127.0.0.1", 0)
+        self.port = await self.server.bind("127.0.0.1", 0)
+        await self.server.serve()
         self._stack.push_async_callback(self.server.stop)
         return self
 

@@ -42,6 +42,14 @@ from apisix.main import main
 
 main()
 """
+OTHER_ECHO_PORT = """
+from apisix.gateway import dev
+
+dev.ECHO_PORT = 1
+from apisix.main import main
+
+main()
+"""
 ROUTES = """\
 routes:
   - id: file
@@ -72,7 +80,7 @@ class Dev:
         self.others: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        welcome = self.event("notice")["text"]
+        self.welcome = welcome = self.event("notice")["text"]
         self.gateway = re.findall(r"gateway +(\S+)", welcome)[0]
         self.upstream_port = int(re.findall(r"upstream +http://127\.0\.0\.1:(\d+)", welcome)[0])
         self.runner_pid = self._runner() if "--runner-socket" not in arguments else 0
@@ -270,7 +278,63 @@ def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
         config.write_text("logging: {level: warn}\n", encoding="utf-8")
         assert "settings.yaml: settings read again" == dev.event("notice")["text"]
         assert 201 == dev.get("/get")[0]
-        assert dev.runner_pid != dev._runner()
+        deadline = time.monotonic() + TIMEOUT_S
+        while dev.runner_pid == dev._runner():  # the new one serves before the old one has ended
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_effects_are_shown_where_the_log_goes_to_a_file(tmp_path: Path) -> None:
+    """What the settings say of the log's file does not keep the plugins' lines from the terminal."""
+    (tmp_path / "settings.yaml").write_text(f"logging: {{file: {tmp_path}/runner.log, level: error}}\n", encoding="utf-8")
+    with Dev(tmp_path, "--config", "settings.yaml") as dev:
+        dev.put_route("stop")
+        dev.get("/get")
+        (phase,) = dev.event("request", target="/get")["phases"]
+
+    assert "stop" == phase["effects"][0]["plugin"]
+
+
+def test_welcome_names_the_routes(tmp_path: Path) -> None:
+    """Who has routes already is shown how to call them; a route that leads to the usual echo port is told where that is now."""
+    routes = """routes: [{id: file, uri: /file/*, upstream: {nodes: {"127.0.0.1:1": 1}}}]\n#END"""
+    (tmp_path / "apisix.yaml").write_text(routes, encoding="utf-8")
+    with Dev(tmp_path, program=("-c", OTHER_ECHO_PORT)) as dev:
+        assert f"  curl -i {dev.gateway}/file/\n" in dev.welcome
+        assert 502 == dev.refused("/file/x")
+        error = dev.event("request", target="/file/x")["error"]
+
+    assert error.endswith(f"; the echo upstream of this dev is 127.0.0.1:{dev.upstream_port}")
+
+
+def test_stops_while_the_runner_starts(tmp_path: Path) -> None:
+    """Ctrl-C is not kept waiting by a runner that does not come up, and nothing is left behind."""
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\necho $$ > pid\nexec sleep 3600\n", encoding="utf-8")
+    slow.chmod(0o700)
+    program = f"""
+import types
+from apisix.gateway import runner_process
+runner_process.sys = types.SimpleNamespace(executable={str(slow)!r})
+runner_process.START_TIMEOUT_S = 3600.0
+from apisix.main import main
+main()
+"""
+    with tempfile.TemporaryDirectory(prefix="dev-") as temp:
+        command = [sys.executable, "-c", program, "dev", "--port", "0", "--upstream-port", "0"]
+        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "TMPDIR": temp}, stdout=subprocess.PIPE)
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text(encoding="ascii").strip():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+            process.wait()
+        assert (0, b"stopping\n", []) == (process.returncode, output, os.listdir(temp))
+    assert not _runs(int((tmp_path / "pid").read_text(encoding="ascii")))
 
 
 def test_runner_started_elsewhere(tmp_path: Path) -> None:
@@ -305,8 +369,8 @@ def test_port_in_use(dev: Dev, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "apisix", "dev", "--port", port, "--upstream-port", "0"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
-    assert 2 == ended.returncode
-    assert f"can't listen on 127.0.0.1:{port}" in ended.stderr
+    assert (2, "") == (ended.returncode, ended.stdout)
+    assert f"can't listen on 127.0.0.1:{port} (Address already in use): stop" in ended.stderr
     assert "take another port with --port" in ended.stderr
 
 

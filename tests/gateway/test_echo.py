@@ -14,7 +14,9 @@ from tests.gateway.house import Response, read_response
 async def port() -> AsyncIterator[int]:
     """Start an echo upstream."""
     echo = EchoUpstream()
-    yield await echo.start("127.0.0.1", 0)
+    bound = await echo.bind("127.0.0.1", 0)
+    await echo.serve()
+    yield bound
     await echo.stop()
 
 

@@ -58,6 +58,33 @@ def test_routes_and_upstreams(tmp_path: Path) -> None:
     assert ([], ["2", "r1"], 1980, 1980) == (desk.said, desk.ids(), desk.upstream_port("/get"), desk.upstream_port("/second"))
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"routes:\n  - \xff\n#END", "line 2: this is no UTF-8", id="no-utf-8"),
+        pytest.param(b"routes:\n  - id: x\n   uri: [\n#END", "line 3: this is no YAML: expected <block end>", id="no-yaml"),
+        pytest.param(b"[" * 100_000 + b"\n#END", "is no YAML: maximum recursion depth", id="endless"),
+        pytest.param(b"a: 2026-13-41\n#END", "is no YAML: month must be in", id="no-date"),
+        pytest.param(b"a: \0\n#END", "is no YAML: unacceptable character", id="nul"),
+    ],
+)
+def test_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
+    """Whatever the file holds, the routes stay, and the reason names the line."""
+    desk = Desk(tmp_path)
+    desk.path.write_bytes(content)
+
+    assert not desk.file.load()
+    assert ["2", "r1"] == desk.ids()
+    assert reason in str(desk.said[0])
+
+
+def test_same_id_twice(tmp_path: Path) -> None:
+    """Of two routes with one id the last one counts, and that is said."""
+    desk = Desk(tmp_path, "routes:\n  - {id: a, uri: /a}\n  - {id: a, uri: /b}\n#END")
+
+    assert ["route a: stands there more than once; only the last one counts"] == [str(problem) for problem in desk.said]
+
+
 def test_without_end(tmp_path: Path) -> None:
     """A file without #END changes nothing, and that is said."""
     desk = Desk(tmp_path)
