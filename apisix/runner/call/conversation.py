@@ -96,7 +96,7 @@ class Conversation:
         try:
             reply = execute(call, self._runtime, message)
         except CallCancelled as error:
-            logger.info("a call was cancelled: %s", error)
+            logger.debug("a call was cancelled: %s", error)
             reply = None
         except RemoteProtocolError as error:
             malformed = error
