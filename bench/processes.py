@@ -33,7 +33,7 @@ def echo(frames: Frames, directory: Path) -> Iterator[tuple[Path, list[int]]]:
     """Run the echo with the canned frames of a case."""
     path = directory / "echo.sock"
     path.unlink(missing_ok=True)
-    with _server([str(BUILD / "echo"), "--socket", str(path), *frames.echo], path, {}, cores()[0]) as process:
+    with _server([str(BUILD / "echo"), "--socket", str(path), *frames.echo], path, dict(os.environ), cores()[0]) as process:
         yield path, [process.pid]
 
 
@@ -49,7 +49,7 @@ def runner(
     path = directory / f"{mode.name.replace(' ', '-').replace(',', '')}-{workers}.sock"
     path.unlink(missing_ok=True)
     command = start_command(mode, path, workers=workers, plugins=plugins)
-    with _server(command, path, mode.environment, on or cores()[0], stop_with=signal.SIGINT) as process:
+    with _server(command, path, mode.variables(), on or cores()[0], stop_with=signal.SIGINT) as process:
         deadline = time.monotonic() + START_TIMEOUT_S
         while len(pids := _family(process.pid)) < 1 + workers and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -123,7 +123,7 @@ def _server(
     with (
         tempfile.TemporaryFile() as output,
         subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}, cwd=HERE.parent, preexec_fn=_pinned(on)
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=HERE.parent, preexec_fn=_pinned(on)
         ) as process,
     ):
         try:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long it takes from exec until the socket accepts, until a first call is answered, and what `import apisix` costs a test."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -58,9 +57,8 @@ def _start(mode: Mode) -> dict[str, float]:
     with scratch() as directory:
         path = directory / "start.sock"
         command = start_command(mode, path)
-        environment = {**os.environ, **mode.environment}
         begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=HERE.parent)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=mode.variables(), cwd=HERE.parent)
         try:
             _wait_until_it_accepts(path, process)
             accepted = time.perf_counter()
@@ -86,7 +84,7 @@ def _wait_until_it_accepts(path: Path, process: "subprocess.Popen[bytes]") -> No
 
 def _run(mode: Mode, statement: str) -> float:
     begin = time.perf_counter()
-    subprocess.run([mode.python, "-c", statement], check=True, env={**os.environ, **mode.environment}, cwd=HERE.parent)
+    subprocess.run([mode.python, "-c", statement], check=True, env=mode.variables(), cwd=HERE.parent)
     return (time.perf_counter() - begin) * 1e3
 
 
