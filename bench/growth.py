@@ -25,6 +25,8 @@ HEADERS = (0, 2, 12, 25, 50, 75, 100)
 BODIES = (1, KIB, 8 * KIB, 64 * KIB, 512 * KIB, MIB, 4 * MIB, 8 * MIB)
 ROUTES = (1, 10, 100, 1000, 10_000)
 IDLE = (0, 250, 500, 1000, 2000)
+LONGEST = Scale(3, 1.0)
+"""Less than the table gets: there are 38 points."""
 FLAT = 1.15
 """Growth with what must not cost anything is told from noise above this."""
 
@@ -79,6 +81,7 @@ def points(smoke: bool) -> Iterator[Point]:
 
 def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
     """Measure the curves in every mode. Each round goes over all points, so that a bad moment does not bend one curve."""
+    rounds, seconds = min(scale.rounds, LONGEST.rounds), min(scale.seconds, LONGEST.seconds)
     ways = modes(wanted or (COMPILED, PURE))
     chosen = list(points(scale.smoke))
     figures: dict[tuple[Point, str], list[float]] = {}
@@ -86,12 +89,12 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
     with scratch() as directory, ExitStack() as stack:
         running = {mode.name: stack.enter_context(runner(directory, mode)) for mode in ways}
         frames = {point: write_frames(point.case, directory) for point in chosen}
-        for number in range(scale.rounds):
-            note(f"growth, round {number + 1} of {scale.rounds}")
+        for number in range(rounds):
+            note(f"growth, round {number + 1} of {rounds}")
             for point in chosen:
                 if point not in problems:
                     try:
-                        for name, cpu_us in _at(point, frames[point], scale.seconds, directory, running):
+                        for name, cpu_us in _at(point, frames[point], seconds, directory, running):
                             figures.setdefault((point, name), []).append(cpu_us)
                     except CannotMeasure as problem:
                         problems[point] = str(problem)
