@@ -40,7 +40,11 @@ class PhaseReport:
 
 @dataclass(slots=True)
 class RequestReport:
-    """One request, from the first byte to the last."""
+    """
+    One request, from the first byte to the last.
+
+    Attributes: asked_twice: whether the upstream was asked a second time, after ext-plugin-post-resp had nothing to print.
+    """
 
     method: str
     target: str
@@ -50,6 +54,7 @@ class RequestReport:
     upstream: str | None = None
     phases: list[PhaseReport] = field(default_factory=list)
     error: str | None = None
+    asked_twice: bool = False
 
 
 class EffectSource(Protocol):

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from apisix.runner.errors import ErrCode, MessageTooLarge, RemoteProtocolError
-from apisix.runner.wire.connection import NEED_DATA, Connection, Role
+from apisix.runner.wire.connection import MOVES, NEED_DATA, Connection, Role, State
+from apisix.runner.wire.frames import HEADER_BYTES
 from apisix.runner.wire.messages import ErrResp, Message
 
 CONNECT_TIMEOUT_S = 1.0
@@ -32,6 +33,35 @@ class RunnerGarbage(Exception):
     """The runner sent what is no answer at all. APISIX's Lua throws on it, and the client gets a 500."""
 
 
+class _FrameTypes:
+    """
+    The types of the frames of a stream, whether or not they may stand there.
+
+    APISIX looks at the type first: a frame that is not due is a failure, one that is due and malformed makes its Lua throw.
+    """
+
+    def __init__(self) -> None:
+        self.unread: deque[int] = deque()
+        self._header = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take any piece of the stream."""
+        position = 0
+        while position < len(data):
+            if self._left:
+                step = min(self._left, len(data) - position)
+                self._left -= step
+            else:
+                step = HEADER_BYTES - len(self._header)
+                self._header += data[position : position + step]
+            position += step
+            if len(self._header) == HEADER_BYTES:
+                self.unread.append(self._header[0])
+                self._left = int.from_bytes(self._header[1:])
+                self._header = b""
+
+
 class RunnerConnection:
     """One connection; one call at a time."""
 
@@ -40,6 +70,7 @@ class RunnerConnection:
         self._writer = writer
         self._read_timeout_s = read_timeout_s
         self._wire = Connection(Role.GATEWAY)
+        self._types = _FrameTypes()
         self.idle_since = 0.0
 
     @property
@@ -69,9 +100,10 @@ class RunnerConnection:
         Return the runner's next message.
 
         Raises:
-            RunnerFailed: it closed the connection, fell silent, or answered with an error.
-            RunnerGarbage: it sent what no runner may send here.
+            RunnerFailed: it closed the connection, fell silent, answered with an error, or with a message that is not due.
+            RunnerGarbage: it sent a message that is due, but malformed.
         """
+        state = self._wire.state
         try:
             while (message := self._wire.next_event()) is NEED_DATA:
                 async with asyncio.timeout(self._read_timeout_s):
@@ -79,12 +111,16 @@ class RunnerConnection:
                 if not data:
                     raise RunnerFailed("the runner closed the connection")
                 self._wire.receive_data(data)
+                self._types.feed(data)
         except TimeoutError as error:
             raise RunnerFailed(f"the runner was silent for {self._read_timeout_s:g} s") from error
         except ConnectionError as error:
             raise RunnerFailed(f"the connection to the runner broke: {error}") from error
         except RemoteProtocolError as error:
+            if (sent := self._types.unread[0]) not in _due(state):
+                raise RunnerFailed(f"the runner answered with a frame of type {sent}, which is not due") from error
             raise RunnerGarbage(str(error)) from error
+        self._types.unread.popleft()
         if isinstance(message, ErrResp):
             if message.code is ErrCode.CONF_TOKEN_NOT_FOUND:
                 raise TokenNotFound("the runner does not know the token")
@@ -94,6 +130,11 @@ class RunnerConnection:
     def close(self) -> None:
         """Close the connection at once."""
         self._writer.close()
+
+
+def _due(state: State) -> set[int]:
+    """Return the types of the frames that a runner may send in a state."""
+    return {kind.TYPE for kind in MOVES[Role.RUNNER][state]}
 
 
 class RunnerPool:

@@ -119,6 +119,7 @@ class Gateway:
             if shown is not None:
                 return shown
             # Nothing to print: nginx goes on to proxy the request, a second time (observed for 204, 304 and HEAD).
+            report.asked_twice = True
         response = await self._send(exchange, route.upstream, report, _headers_by_nginx(exchange))
         return _pass_on(exchange, response)
 

@@ -38,6 +38,9 @@ def request_lines(report: RequestReport) -> list[Line]:
         lines.append([("    ", ""), (report.error, "red")])
     for phase in report.phases:
         lines += _phase_lines(phase)
+    if report.asked_twice:
+        text = "the upstream was asked a second time, for there was no body to send: APISIX does so after ext-plugin-post-resp"
+        lines.append([("    ", ""), (text, "yellow")])
     return lines
 
 

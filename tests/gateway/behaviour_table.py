@@ -85,6 +85,11 @@ FURTHER = [
     ("Connecting to a runner that is not there: 503.", "test_phases.py::test_no_runner"),
     ("A silent runner: 503 after the read time-out (60 s, `--read-timeout`).", "test_phases.py::test_silent_runner"),
     ("A zero-length or garbage reply: 500.", "test_phases.py::test_garbage"),
+    (
+        "A reply of another type than the call's: 503, or the request goes on with `allow_degradation`.",
+        "test_phases.py::test_a_frame_that_is_not_due",
+    ),
+    ("What is no HTTP: nginx's 400, 405, 414, 501 or 505, with its page.", "test_http1.py::test_page_and_report"),
     ("A method that the schema does not name: 500 in the request phases.", "test_phases.py::test_method_without_a_name"),
     ("A body of more than 16 MiB - 1 can't be asked for: 503.", "test_phases.py::test_body_over_the_limit"),
     ("At most 100 header entries reach the runner.", "test_recorded_frames.py::test_same_frames"),
@@ -97,7 +102,7 @@ FURTHER = [
     ("Admin API for routes and upstreams.", "test_admin.py"),
     ("Plugins of APISIX other than ext-plugin-* and proxy-rewrite (`uri`, `host`, `headers`).", None),
     ("Services, consumers, plugin configs, global rules and the other resources of APISIX.", None),
-    ("TLS, HTTP/2, WebSocket and gRPC, on either side.", None),
+    ("TLS, HTTP/2, WebSocket and gRPC, on either side. A request to upgrade goes on as a plain one.", None),
     ("Health checks, retries after a response, and load balancing other than round-robin.", None),
 ]
 

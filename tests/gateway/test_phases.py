@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from apisix.runner.wire.frames import encode_frame
+from apisix.runner.wire.messages import PrepareConfResp
 from tests.gateway.house import House
 
 PRE_REQ = "ext-plugin-pre-req"
@@ -91,15 +93,33 @@ async def test_silent_runner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", [PRE_REQ, POST_RESP])
-@pytest.mark.parametrize("frame", ["02000000", "0200000400000000", "0900000400000000"], ids=["empty", "garbage", "unknown type"])
-async def test_garbage(tmp_path: Path, frame: str, phase: str) -> None:
+@pytest.mark.parametrize("payload", ["000000", "00000400000000"], ids=["empty", "garbage"])
+async def test_garbage(tmp_path: Path, payload: str, phase: str) -> None:
     """A reply that is no message makes APISIX's Lua throw: 500, also where the route degrades."""
+    kind = "02" if phase == PRE_REQ else "04"
     async with House(tmp_path) as house:
-        house.route(plugins=scripted({"raw": frame}, phase, allow_degradation=True))
+        house.route(plugins=scripted({"raw": kind + payload}, phase, allow_degradation=True))
         response = await house.request("GET", "/a")
 
     assert 500 == response.status
     assert b"500 Internal Server Error" in response.body
+
+
+@pytest.mark.parametrize("phase", [PRE_REQ, POST_RESP])
+@pytest.mark.parametrize(
+    "frame",
+    [encode_frame(1, b"\0" * 8), PrepareConfResp(1).encode_frame(), encode_frame(9, b"abcd"), encode_frame(1, b"")],
+    ids=["malformed", "well-formed", "unknown type", "empty"],
+)
+async def test_a_frame_that_is_not_due(tmp_path: Path, frame: bytes, phase: str) -> None:
+    """A reply of another type than the call's is a failure like others, whatever is in it: 503, or the route degrades."""
+    async with House(tmp_path) as house:
+        house.route("1", "/strict", scripted({"raw": frame.hex()}, phase))
+        house.route("2", "/lax", scripted({"raw": frame.hex()}, phase, allow_degradation=True))
+        statuses = [(await house.request("GET", path)).status for path in ("/strict", "/lax")]
+
+    assert [503, 200] == statuses
+    assert f"the runner answered with a frame of type {frame[0]}, which is not due" == house.reports[0].phases[0].error
 
 
 async def test_method_without_a_name(tmp_path: Path) -> None:

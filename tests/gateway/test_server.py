@@ -257,3 +257,13 @@ class _LateEffects:
 
     def refusal(self, key: str) -> str:
         return f"refused: {key}"
+
+
+@pytest.mark.parametrize(("status", "twice"), [(204, True), (200, False)])
+async def test_second_request_is_reported(tmp_path: Path, status: int, twice: bool) -> None:
+    """The report tells that the upstream was asked again after ext-plugin-post-resp."""
+    async with House(tmp_path) as house:
+        house.route(plugins={"ext-plugin-post-resp": {}})
+        await house.request("GET", "/a", [f"X-Up: up_status={status}"])
+
+    assert (twice, 1 + twice) == (house.reports[0].asked_twice, len(house.upstream.seen))

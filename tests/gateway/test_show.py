@@ -46,6 +46,14 @@ def test_an_exception() -> None:
     ] == plain(report(PhaseReport("ext-plugin-pre-req", ("a",), error="refused", effects=[effect]), status=503))[1:]
 
 
+def test_a_second_request() -> None:
+    """That APISIX asked the upstream twice is told: nothing else in the terminal shows it."""
+    told = report(PhaseReport("ext-plugin-post-resp", ("a",), 0, 0.002), status=204)
+    told.asked_twice = True
+
+    assert "    the upstream was asked a second time, for there was no body to send" in plain(told)[-1]
+
+
 def test_a_runner_that_reports_nothing() -> None:
     """Without the plugins' own reports there is one line a call, with what the gateway saw."""
     phases = [
