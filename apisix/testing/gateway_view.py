@@ -17,13 +17,19 @@ from apisix.testing.sent import SentRequest, SentResponse
 
 UNAVAILABLE = 503
 
+# nginx does not pass these on to a client. Source: nginx, proxy_hide_header.
+_HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server", "x-pad"})
+# nginx sends these once, whoever else has set them.
+_ONCE = frozenset({"content-type", "content-length"})
+
 
 def result_of(sent: SentRequest | SentResponse, phase: Phase, outcome: Outcome, *, allow_degradation: bool) -> Result:
     """Return what client and upstream see of a call."""
     reply: Any = outcome.reply
     result = Result(asked=outcome.asked, effects=outcome.effects, error=outcome.error)
     if isinstance(sent, SentResponse):
-        return replace(result, response=response_of(sent, reply, allow_degradation=allow_degradation))
+        response = response_of(sent, reply, allow_degradation=allow_degradation)
+        return replace(result, response=response, upstream_asked_twice=_is_asked_twice(sent, reply))
     stopped = stopped_by(reply, allow_degradation=allow_degradation)
     if stopped is not None:
         return replace(result, reply=stopped)
@@ -77,7 +83,22 @@ def response_of(sent: SentResponse, reply: HTTPRespCallResp | ErrResp, *, allow_
         headers = _headers(reply.headers)
     else:
         headers = CIMultiDict((name, value) for name, value in sent.headers if name.lower() not in REWRITE_IGNORES)
+    if _is_asked_twice(sent, reply):
+        return ClientResponse(sent.status, _headers_after_second_request(sent, headers))
     return ClientResponse(reply.status or sent.status, headers, reply.body or sent.body)
+
+
+def _is_asked_twice(sent: SentResponse, reply: HTTPRespCallResp | ErrResp) -> bool:
+    """Tell whether nothing is there to print, upon which the gateway sends the request to the upstream again."""
+    return sent.never_has_body and isinstance(reply, HTTPRespCallResp) and not reply.body
+
+
+def _headers_after_second_request(sent: SentResponse, headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    """Return what the plugins set, and after it what the upstream says, if it says the same again. Source: gateway contract, 7."""
+    plain: CIMultiDict[str] = CIMultiDict((name, value) for name, value in sent.headers if name.lower() in _ONCE)
+    plain.extend([(name, value) for name, value in headers.items() if name.lower() not in _ONCE])
+    plain.extend([(name, value) for name, value in sent.headers if name.lower() not in _ONCE | _HIDDEN])
+    return plain
 
 
 def _edited_args(args: Iterable[Pair], edits: Iterable[Pair]) -> list[Pair]:

@@ -70,6 +70,8 @@ class Result:
         upstream: the request as the upstream gets it; None where it was stopped, and in the response phase.
         client_headers: what plugins set on the client's response while the request went on.
         response: in the response phase, what the client gets; else None.
+        upstream_asked_twice: whether the gateway sends the request to the upstream a second time, as it does in the response phase
+            where there is no body (204, 304, HEAD) and no plugin gives one. The client then gets headers twice.
         asked: what was fetched from the gateway, in order: "body", or a variable's name.
         effects: what each plugin did, in order. The one that ended the chain is the last.
         error: why the call failed, where it did and the test asked for the gateway's view; else None.
@@ -79,6 +81,7 @@ class Result:
     upstream: UpstreamRequest | None = None
     client_headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
     response: ClientResponse | None = None
+    upstream_asked_twice: bool = False
     asked: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
     error: BaseException | None = None

@@ -69,6 +69,11 @@ class SentResponse:
     body: bytes
     _is_unread: bool = field(default=True, init=False)
 
+    @property
+    def never_has_body(self) -> bool:
+        """Whether HTTP allows it none."""
+        return self.status in (204, 304) or self.request.method == "HEAD"
+
     def message(self, call_id: int, token: int) -> HTTPRespCallReq:
         """Return the call that the gateway would make."""
         return HTTPRespCallReq(call_id, self.status, self.headers, token)

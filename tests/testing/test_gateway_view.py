@@ -7,6 +7,7 @@ That one was held against recordings of a real gateway; the kit is a second, sma
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -18,9 +19,11 @@ from apisix.runner.errors import ErrCode
 from apisix.runner.http.fields import REWRITE_IGNORES
 from apisix.runner.http.phase import Phase
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop
-from apisix.testing.gateway_view import client_headers_of, response_of, stopped_by, upstream_of
+from apisix.testing.engine import Outcome
+from apisix.testing.gateway_view import client_headers_of, response_of, result_of, stopped_by, upstream_of
 from apisix.testing.result import ClientResponse
 from apisix.testing.sent import SentRequest, make_request, make_response
+from tests.gateway.scenarios import SCENARIOS
 
 NAMES = st.sampled_from(["a", "b", "x-c", "Content-Type", "host"])
 ARG_NAMES = st.sampled_from(["a", "b", "c d", "ü"])
@@ -83,6 +86,33 @@ def test_error_frames() -> None:
     assert None is stopped_by(error, allow_degradation=True)
     assert ClientResponse(503, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=False)
     assert ClientResponse(200, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=True)
+
+
+@pytest.mark.parametrize("name", ["resp-204", "resp-304", "resp-head"])
+def test_second_request(name: str) -> None:
+    """Without a body the upstream is asked twice, and what the client gets is what was recorded on a real gateway."""
+    (scenario,) = [scenario for scenario in SCENARIOS if name == scenario["scenario"]]
+    shown = next(call for call in scenario["runner_sees"] if "resp_call" == call["rpc"])
+    sent = make_response(make_request(scenario["request"]["method"], "/"), shown["status"], shown["headers"])
+    result = result_of(sent, Phase.POST_RESP, Outcome(HTTPRespCallResp(0), (), (), None), allow_degradation=False)
+
+    assert result.upstream_asked_twice
+    assert result.response is not None
+    assert scenario["client_sees"]["status"] == result.response.status
+    expected = sorted((header.lower(), value) for header, value in scenario["client_sees"]["headers"])
+    assert expected == sorted((header.lower(), value) for header, value in result.response.headers.items())
+
+
+def test_no_second_request() -> None:
+    """A body of the plugin's own, an error, and an empty 200 don't lead to one."""
+    request = make_request("GET", "/")
+    for sent, reply in (
+        (make_response(request, 204), HTTPRespCallResp(0, body=b"x")),
+        (make_response(request, 204), ErrResp(ErrCode.SERVICE_UNAVAILABLE)),
+        (make_response(request, 200), HTTPRespCallResp(0)),
+    ):
+        result = result_of(sent, Phase.POST_RESP, Outcome(reply, (), (), None), allow_degradation=False)
+        assert not result.upstream_asked_twice
 
 
 def test_reply_without_headers() -> None:
