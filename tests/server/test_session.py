@@ -103,3 +103,50 @@ def test_close_cuts_all(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> 
     with connect(loop, sessions) as gateway:
         loop.run_until_complete(sessions.close(BOUND_S))
         assert b"" == loop.run_until_complete(turn(loop, gateway))
+
+
+def until_end(end: socket.socket) -> bytes:
+    """Return all that has come until the connection ended."""
+    received = b""
+    while data := end.recv(1 << 16):
+        received += data
+    return received
+
+
+REFUSAL = b"\x00"  # the type of an error frame: nobody knows the token of these calls
+
+
+def test_close_answers_what_has_arrived(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A call that was sent before the end is answered, although nobody had read it when the end began."""
+    with connect(loop, sessions) as gateway:
+        gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        loop.run_until_complete(sessions.close(BOUND_S))
+        assert REFUSAL == until_end(gateway)[:1]
+
+
+def test_close_answers_what_comes_at_the_last_moment(
+    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is one that comes between the last look at the connection and its end; a later one can't be sent."""
+    with connect(loop, sessions) as gateway:
+
+        def has_unread(sock: socket.socket) -> bool:
+            gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+            return False
+
+        monkeypatch.setattr("apisix.runner.server.session.has_unread", has_unread)
+        loop.run_until_complete(sessions.close(BOUND_S))
+        assert REFUSAL == until_end(gateway)[:1]
+        with pytest.raises(BrokenPipeError):
+            gateway.sendall(b"too late")
+
+
+def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A connection in the middle of a frame gets the time that there is, and the others do not wait for it."""
+    with connect(loop, sessions) as slow, connect(loop, sessions) as idle:
+        slow.sendall(Connection(Role.GATEWAY).send(PrepareConfReq())[:7])
+        closing = loop.create_task(sessions.close(0.2))
+        loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, until_end, idle), BOUND_S))
+        assert not closing.done()
+        loop.run_until_complete(closing)
+        assert b"" == until_end(slow)

@@ -18,6 +18,7 @@ from apisix.runner.server.channel import AnyMessage
 from apisix.runner.server.forking import Body, fork_worker
 from apisix.runner.server.metrics import Totals
 from apisix.runner.server.reactor import Reactor
+from apisix.runner.server.refusal import refuse
 from apisix.runner.server.spread import emptiest, excesses
 from apisix.runner.server.worker_process import Stage, WorkerProcess, fate
 from apisix.runner.settings import Settings
@@ -129,13 +130,13 @@ class Crew:
             self._change("start", 1, [])
 
     def place(self, connection: socket.socket) -> None:
-        """Pass a connection to the worker that has fewest. Where there is none, keep it for the next one."""
+        """Pass a connection to the worker that has fewest. Where there is none, keep it for the next one; while stopping, refuse it."""
         if serving := self.serving:
             worker = emptiest(serving, time.monotonic())
             worker.pass_connection(connection)
             self._after_send(worker)
         elif self._stopping:
-            connection.close()
+            refuse(connection)
         else:
             self._waiting.append(connection)
 
@@ -177,7 +178,7 @@ class Crew:
         for change in list(self._changes):
             self._drop(change)
         while self._waiting:
-            self._waiting.popleft().close()
+            refuse(self._waiting.popleft())
         for worker in self.workers.values():
             if worker.stage in (Stage.SERVING, Stage.LEAVING):
                 self.send(worker, messages.Stop(timeout_s, quiet_s))

@@ -17,6 +17,7 @@ from apisix.runner.plugin.registry import Registry
 from apisix.runner.server.conf_store import ConfStore
 from apisix.runner.server.effects_log import log_effects
 from apisix.runner.server.preparations import Preparations
+from apisix.runner.server.sockets import borrowed, has_unread
 from apisix.runner.settings import Settings
 from apisix.runner.wire.calls import HTTPReqCallReq, HTTPRespCallReq
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 RENEWALS = 10
 """How many times within a configuration's lifetime its use is noted in the store. Source: design, 6."""
+
+LOOK_AGAIN_S = 0.01
+"""How often, while the connections are closed, to look at those on which something has just arrived, in seconds."""
 
 
 class Context:
@@ -166,6 +170,22 @@ class Session:
         self._conversation.close("the connection goes to another worker")
         return handed_over
 
+    def finish(self) -> bool:
+        """
+        Close the connection if it is idle and nothing waits to be read.
+
+        Who has sent a call by now is answered first; who sends one later is told by the system that nobody reads it.
+
+        Returns: whether it closes now.
+        """
+        if not self.idle or self._transport is None:
+            return False
+        with borrowed(self._transport.get_extra_info("socket").fileno()) as sock:
+            if has_unread(sock):
+                return False
+            sock.shutdown(socket.SHUT_RD)  # what came since is still read and, where it need not wait, answered; then comes the end
+        return True
+
     def cut(self) -> None:
         """Close the connection whatever it is doing."""
         if self._transport is not None:
@@ -245,10 +265,12 @@ class Sessions:
     async def close(self, timeout_s: float) -> None:
         """Let running calls end, for up to `timeout_s` seconds, then cut all connections and close the plugins."""
         deadline_s = self._loop.time() + timeout_s
-        while any(not session.idle for session in self._open) and (left_s := deadline_s - self._loop.time()) > 0:
+        closing: set[Session] = set()
+        while self._open and (left_s := deadline_s - self._loop.time()) > 0:
+            closing.update(session for session in self._open - closing if session.finish())
             settled = self._loop.create_future()
             self.on_idle = lambda settled=settled: None if settled.done() else settled.set_result(None)
-            await asyncio.wait([settled], timeout=left_s)
+            await asyncio.wait([settled], timeout=min(left_s, LOOK_AGAIN_S))
         self.on_idle = None
         for session in list(self._open):
             session.cut()

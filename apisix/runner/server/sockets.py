@@ -133,6 +133,27 @@ class Listener:
 
 
 @contextmanager
+def borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """Yield a socket for a descriptor that stays its owner's."""
+    sock = socket.socket(fileno=descriptor)
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
+def has_unread(sock: socket.socket) -> bool:
+    """Tell whether something has arrived that nobody has read, the end of the connection included."""
+    try:
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
 def _locked(directory: str) -> Iterator[None]:
     # Two runners must not look and act at the same time: one that leaves would unlink its successor's file. The lock is
     # on the directory, so nothing is left behind. Who can't have it goes on without: it only closes a very small window.

@@ -22,6 +22,8 @@ HEARTBEAT_S: Final = 1.0
 """How often a worker says that its loop turns, in seconds."""
 COUNT_S: Final = 0.1
 """How often it looks whether its connections have changed, in seconds: the supervisor spreads new ones by that."""
+CLOSING_SHARE: Final = 0.25
+"""How much of the time to stop is left for closing the connections one by one, where calls keep coming until then."""
 CLOSE_S: Final = 5.0
 """How long plugins may take to close when a drained worker leaves, in seconds."""
 
@@ -93,6 +95,8 @@ class Worker:
         self._beat()
         close_s: float = await self._leaving
         self._draining = False
+        if self._adopting:  # passed just before: what waits on them is to be seen
+            await asyncio.wait(self._adopting)
         await opened.connections.close(close_s)
         if opened.reporter is not None:
             opened.reporter.finish()
@@ -156,17 +160,19 @@ class Worker:
         self._tell()
 
     def _stop(self, message: messages.Stop, connection: socket.socket | None) -> None:
-        self._await_quiet(self._loop.time() + message.timeout_s, message.quiet_s)
+        now_s = self._loop.time()
+        deadline_s = now_s + message.timeout_s
+        self._await_quiet(deadline_s - min(1.0, CLOSING_SHARE * message.timeout_s), deadline_s, message.quiet_s)
 
-    def _await_quiet(self, deadline_s: float, quiet_s: float) -> None:
+    def _await_quiet(self, until_s: float, deadline_s: float, quiet_s: float) -> None:
         # A gateway that is being stopped with us still calls: closing its connections would fail calls that we could answer.
         self._look_at_calls()
         now_s = self._loop.time()
         quiet = self._serving.connections.in_flight == 0 and now_s - self._called[1] >= quiet_s
-        if quiet_s == 0 or quiet or self._connections == 0 or now_s >= deadline_s:
+        if quiet_s == 0 or quiet or self._connections == 0 or now_s >= until_s:
             self._leave(max(0.0, deadline_s - now_s))
         else:
-            self._loop.call_later(COUNT_S / 2, self._await_quiet, deadline_s, quiet_s)
+            self._loop.call_later(COUNT_S / 2, self._await_quiet, until_s, deadline_s, quiet_s)
 
     def _look_at_calls(self) -> None:
         calls = self._serving.connections.calls

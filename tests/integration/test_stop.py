@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A runner that is told to stop answers what was sent to it by then, or says that it won't."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.errors import ErrCode
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp
+from tests.peer import Peer
+from tests.runner_process import STARTS_WITHIN_S, STOPS_WITHIN_S, running
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_what_waits_in_the_backlog_is_answered(signum: int) -> None:
+    """Calls on connections that nobody has accepted when the runner is told to stop are answered by its workers."""
+    with running("--workers", "2") as runner:
+        with runner.peer() as peer:
+            token = peer.prepare()
+        os.kill(runner.process.pid, signal.SIGSTOP)
+        waiting = [runner.peer() for _ in range(16)]
+        for peer in waiting:
+            peer.send(HTTPReqCallReq(id=7, conf_token=token))
+        os.kill(runner.process.pid, signum)
+        os.kill(runner.process.pid, signal.SIGCONT)
+        try:
+            assert [HTTPReqCallResp(7, None)] * 16 == [peer.reply() for peer in waiting]
+        finally:
+            for peer in waiting:
+                peer.close()
+        assert 0 == runner.process.wait(STOPS_WITHIN_S)
+
+
+def test_what_waits_for_the_first_worker_is_not_forgotten(tmp_path: Path) -> None:
+    """Told to stop before it has a worker, the runner says no to those who have asked; where the worker was quicker, they are answered."""
+    path = tmp_path / "runner.sock"
+    command = [sys.executable, "-m", "apisix", "start", "--socket", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline_s = time.monotonic() + STARTS_WITHIN_S
+        while not path.exists():
+            assert time.monotonic() < deadline_s
+        with Peer(path) as peer:
+            peer.send(PrepareConfReq())
+            process.send_signal(signal.SIGINT)
+            answer = peer.receive()
+        assert answer == ErrResp(ErrCode.SERVICE_UNAVAILABLE) or isinstance(answer, PrepareConfResp)
+        assert 0 == process.wait(STOPS_WITHIN_S)
