@@ -192,16 +192,28 @@ def test_connections_that_a_dead_worker_never_took_are_served(path: Path) -> Non
 
 
 def test_a_stuck_worker_gets_no_new_connections(path: Path, connect: Connect) -> None:
-    """While one worker stands still, those that connect after some heartbeats are answered by the other, however many it has by then."""
-    constants = {"worker.HEARTBEAT_S": 0.2, "worker_process.SILENT_S": 1.0}
-    with echo_runner(path, workers=2, constants=constants) as runner, runner.client() as stuck:
+    """While one worker stands still, those that connect a quarter of a second later are answered by the other, however many it has."""
+    with echo_runner(path, workers=2) as runner, runner.client() as stuck:
+        crowd = connect(runner, 7)
+        assert 2 == len(spread([stuck, *crowd]))
         stuck.begin("block 19")
-        time.sleep(1.2)  # silence is nothing that could be waited for
+        time.sleep(0.4)  # silence is nothing that could be waited for
         began_s = time.monotonic()
-        others = connect(runner, 4)
+        others = connect(runner, 8)
 
         assert 1 == len(spread(others))
         assert time.monotonic() - began_s < 5
+
+
+def test_a_supervisor_that_is_late_blames_nobody(path: Path, connect: Connect) -> None:
+    """After a pause of the supervisor, those who connected meanwhile are spread over all workers: its own silence is not theirs."""
+    with echo_runner(path, workers=4) as runner:
+        connect(runner, 4)
+        runner.signal(signal.SIGSTOP)
+        time.sleep(0.4)  # heartbeats wait to be read
+        clients = connect(runner, 60)
+        runner.signal(signal.SIGCONT)
+        assert even(clients, 4)
 
 
 def test_a_blocking_worker_is_left_in_peace(path: Path) -> None:

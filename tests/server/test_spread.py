@@ -8,7 +8,7 @@ import pytest
 from apisix.runner.server.channel import Channel
 from apisix.runner.server.spread import emptiest, excesses
 from apisix.runner.server.stack_dump import StackDump
-from apisix.runner.server.worker_process import SILENT_S, WorkerProcess
+from apisix.runner.server.worker_process import LATE_S, WorkerProcess
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def test_the_emptiest_gets_the_next(workers: list[WorkerProcess]) -> None:
     having(workers, 3, 2, 2, 5)
     workers[1].in_flight = 1
 
-    assert workers[2] is emptiest(workers, 1000.5)
+    assert workers[2] is emptiest(workers, 1000.1)
 
 
-def test_one_that_stands_still_is_passed_over(workers: list[WorkerProcess]) -> None:
-    """A silent worker gets nothing while another one speaks, however empty it is, but all when all are silent."""
+def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
+    """A worker that has missed its heartbeats gets nothing while another speaks, however empty it is; where all have, the emptiest does."""
     having(workers, 3, 0, 2, 5)
-    now_s = 1000.0 + SILENT_S + 1
+    now_s = 1000.0 + 2 * LATE_S
     for speaking in (0, 2, 3):
         workers[speaking].heard_s = now_s
 
@@ -68,7 +68,7 @@ def test_who_has_too_many(workers: list[WorkerProcess], connections: tuple[int, 
     """Above 1.25 times the mean, what exceeds the mean is to be handed back; up to there, nobody is disturbed."""
     having(workers, *connections)
 
-    assert expected == {worker.number: count for worker, count in excesses(workers, 1000.5)}
+    assert expected == {worker.number: count for worker, count in excesses(workers, 1000.1)}
 
 
 def test_what_stands_still_is_out_of_the_count(workers: list[WorkerProcess]) -> None:

@@ -17,12 +17,12 @@ UNEVEN: Final = 1.25
 
 def emptiest(serving: Sequence[WorkerProcess], now_s: float) -> WorkerProcess:
     """Return the worker that should get the next connection: the one with fewest, but one that stands still only where all do."""
-    return min(serving, key=lambda worker: (worker.silent(now_s), worker.load, worker.in_flight))
+    return min(serving, key=lambda worker: (worker.late(now_s), worker.load, worker.in_flight))
 
 
 def excesses(serving: Sequence[WorkerProcess], now_s: float) -> list[tuple[WorkerProcess, int]]:
     """Return who should hand back how many connections, so that nobody has too many. Workers that stand still are left alone."""
-    turning = [worker for worker in serving if not worker.silent(now_s)]
+    turning = [worker for worker in serving if not worker.late(now_s)]
     if len(turning) < 2:
         return []
     mean = sum(worker.load for worker in turning) / len(turning)

@@ -18,10 +18,8 @@ from apisix.runner.server.stack_dump import StackDump
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_S: Final = 1.0
-"""How often a worker says that its loop turns, in seconds."""
-COUNT_S: Final = 0.1
-"""How often it looks whether its connections have changed, in seconds: the supervisor spreads new ones by that."""
+HEARTBEAT_S: Final = 0.1
+"""How often a worker says that its loop turns, and what it has to do, in seconds: the supervisor spreads new connections by that."""
 CLOSING_SHARE: Final = 0.25
 """How much of the time to stop is left for closing the connections one by one, where calls keep coming until then."""
 CLOSE_S: Final = 5.0
@@ -70,7 +68,6 @@ class Worker:
         self._leaving = loop.create_future()
         self._adopting: set[asyncio.Task[None]] = set()
         self._draining = False
-        self._told = (-1, 0.0)  # the connections last told, and when
         self._called = (0, 0.0)  # the calls last seen, and when that number was new
         self._actions: dict[type[AnyMessage], Callable[[Any, socket.socket | None], None]] = {
             messages.Pass: self._pass,
@@ -172,7 +169,7 @@ class Worker:
         if quiet_s == 0 or quiet or self._connections == 0 or now_s >= until_s:
             self._leave(max(0.0, deadline_s - now_s))
         else:
-            self._loop.call_later(COUNT_S / 2, self._await_quiet, until_s, deadline_s, quiet_s)
+            self._loop.call_later(HEARTBEAT_S / 2, self._await_quiet, until_s, deadline_s, quiet_s)
 
     def _look_at_calls(self) -> None:
         calls = self._serving.connections.calls
@@ -188,15 +185,11 @@ class Worker:
 
     def _beat(self) -> None:
         self._look_at_calls()
-        now_s = self._loop.time()
-        connections, told_s = self._told
-        if connections != self._connections or now_s - told_s >= HEARTBEAT_S:
-            self._tell()
-        self._loop.call_later(COUNT_S, self._beat)
+        self._tell()
+        self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _tell(self) -> None:
         serving = self._serving.connections
-        self._told = (self._connections, self._loop.time())
         self._send(Stats(self._connections, serving.in_flight, serving.calls))
 
     def _send(self, message: AnyMessage, connection: socket.socket | None = None) -> None:

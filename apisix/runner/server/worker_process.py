@@ -13,8 +13,10 @@ from typing import Final
 from apisix.runner.server.channel import Channel, Pass, Problem, Stats
 from apisix.runner.server.stack_dump import StackDump
 
+LATE_S: Final = 0.25
+"""A worker that has missed two heartbeats, in seconds, gets no new connections while another one speaks."""
 SILENT_S: Final = 3.0
-"""A worker that was silent for this long, three heartbeats, gets no new connections while another one speaks."""
+"""One that was silent for this long, in seconds, counts as standing still for whoever asks how the runner is."""
 
 
 class Stage(Enum):
@@ -66,8 +68,12 @@ class WorkerProcess:
         """Whether it has answered as many calls as it may."""
         return 0 < self.calls_limit <= self.calls
 
+    def late(self, now_s: float) -> bool:
+        """Tell whether it has missed its last heartbeats, so that others should get what can be given to anyone."""
+        return now_s - self.heard_s > LATE_S
+
     def silent(self, now_s: float) -> bool:
-        """Tell whether it has missed its heartbeats."""
+        """Tell whether it stands still."""
         return now_s - self.heard_s > SILENT_S
 
     def pass_connection(self, connection: socket.socket) -> None:
