@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.integration.stranger import NOBODY, ask_as, needs_root
 from tests.peer import HungUp, Peer
 from tests.runner_process import RunnerProcess, running
 
@@ -190,7 +191,20 @@ def test_no_counter_goes_backwards(tmp_path: Path) -> None:
     assert 0 == values["workers{leaving}"]
 
 
-def test_peers_that_are_refused(tmp_path: Path) -> None:
+@needs_root
+def test_users_who_are_refused(tmp_path: Path) -> None:
+    """Each connection of a user who may not speak to the runner is counted, and none of them as a connection."""
+    with metered(tmp_path, environ={"APISIX_RUNNER_SOCKET_MODE": "0666"}) as (runner, port):
+        wait_for_values(port, {"connections{}": 0})
+        runner.path.parent.chmod(0o755)
+        for _ in range(3):
+            assert "b''" == ask_as(NOBODY, runner.path)
+        values = wait_for_values(port, {"peers_refused_total{}": 3, "connections{}": 0})
+
+    assert 0 == values["connections_refused_total{}"]
+
+
+def test_connections_that_are_refused(tmp_path: Path) -> None:
     """A connection beyond the limit is closed, and counted."""
     with metered(tmp_path, environ={"APISIX_RUNNER_LIMITS_MAX_CONNECTIONS": "1"}) as (runner, port):
         wait_for_values(port, {"connections{}": 0})  # the one with which the test saw that the runner is up is gone

@@ -12,36 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.stranger import NOBODY, ask_as, needs_root
 from tests.runner_process import RunnerProcess, running, wait_until_accepting
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "apisix").rglob("*.py"))
-NOBODY = 65534
-
-# It becomes somebody else once Python has started: where Python lies, others may not be allowed to read.
-STRANGER = """
-import os, socket, sys
-os.setgroups([])
-os.setgid(int(sys.argv[1]))
-os.setuid(int(sys.argv[1]))
-with socket.socket(socket.AF_UNIX) as stranger:
-    stranger.settimeout(10)
-    stranger.connect(sys.argv[2])
-    try:
-        stranger.sendall(bytes([1, 0, 0, 4, 0, 0, 0, 0]))
-        print(stranger.recv(100))
-    except (BrokenPipeError, ConnectionResetError):
-        print(b"")
-"""
 
 
-def ask_as(uid: int, path: Path) -> str:
-    """Connect as another user and return what came back, or how it failed."""
-    process = subprocess.run([sys.executable, "-c", STRANGER, str(uid), str(path)], capture_output=True, text=True, check=False)
-    return process.stdout.strip() or process.stderr.strip().splitlines()[-1]
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 def test_a_stranger_whom_the_mode_lets_in() -> None:
     """With a mode that lets everybody knock, a user who is not allowed gets a closed connection and nothing else; the log says who."""
     with running(environ={"APISIX_RUNNER_SOCKET_MODE": "0666"}) as runner:
@@ -52,7 +30,7 @@ def test_a_stranger_whom_the_mode_lets_in() -> None:
             assert ours.prepare() > 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 def test_a_stranger_by_default() -> None:
     """By default the file's mode keeps others out before they can knock."""
     with running() as runner:
