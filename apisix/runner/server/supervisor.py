@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.server import managed
+from apisix.runner.server.allocator import keep_freed_memory
 from apisix.runner.server.channel import Channel
 from apisix.runner.server.checkup import Checkup
 from apisix.runner.server.crew import Crew
@@ -113,6 +114,7 @@ class Supervisor:
 
         logs.configure(self._settings)
         _raise_descriptor_limit()
+        keep_freed_memory()  # the workers inherit it
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
         self._crew.on_fork = self._forget
