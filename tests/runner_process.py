@@ -34,11 +34,11 @@ class RunnerProcess:
         """Return all that it has logged so far."""
         return self._log.read_text()
 
-    def wait_for_log(self, text: str, within_s: float = 10.0) -> None:
-        """Return once `text` was logged. Raises: AssertionError: it was not, within `within_s` seconds."""
+    def wait_for_log(self, *texts: str, within_s: float = 10.0) -> None:
+        """Return once a line with all of `texts` was logged. Raises: AssertionError: it was not, within `within_s` seconds."""
         deadline_s = time.monotonic() + within_s
-        while text not in self.log():
-            assert time.monotonic() < deadline_s, f"{text!r} was not logged:\n{self.log()}"
+        while not any(all(text in line for text in texts) for line in self.log().splitlines()):
+            assert time.monotonic() < deadline_s, f"{texts} was not logged:\n{self.log()}"
             time.sleep(0.01)
 
     def stop(self) -> int:

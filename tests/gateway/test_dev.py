@@ -7,6 +7,7 @@ import pty
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -363,11 +364,12 @@ def test_wrong_flags(flags: dict[str, Any], said: str, capsys: pytest.CaptureFix
     assert said in capsys.readouterr().err
 
 
-def test_port_in_use(dev: Dev, tmp_path: Path) -> None:
+def test_port_in_use(tmp_path: Path) -> None:
     """A port that is taken ends the start, and the sentence names the flag."""
-    port = dev.gateway.rpartition(":")[2]
-    command = [sys.executable, "-m", "apisix", "dev", "--port", port, "--upstream-port", "0"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [sys.executable, "-m", "apisix", "dev", "--port", str(port), "--upstream-port", "0"]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
     assert (2, "") == (ended.returncode, ended.stdout)
     assert f"can't listen on 127.0.0.1:{port} (Address already in use): stop" in ended.stderr

@@ -63,7 +63,7 @@ def test_routes_and_upstreams(tmp_path: Path) -> None:
     [
         pytest.param(b"routes:\n  - \xff\n#END", "line 2: this is no UTF-8", id="no-utf-8"),
         pytest.param(b"routes:\n  - id: x\n   uri: [\n#END", "line 3: this is no YAML: expected <block end>", id="no-yaml"),
-        pytest.param(b"[" * 100_000 + b"\n#END", "is no YAML: maximum recursion depth", id="endless"),
+        pytest.param(b"[" * 10_000 + b"\n#END", "is no YAML: maximum recursion depth", id="endless"),
         pytest.param(b"a: 2026-13-41\n#END", "is no YAML: month must be in", id="no-date"),
         pytest.param(b"a: \0\n#END", "is no YAML: unacceptable character", id="nul"),
     ],

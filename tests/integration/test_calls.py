@@ -3,6 +3,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -276,13 +277,18 @@ def test_response_is_replaced_by_a_reply(peer: Peer) -> None:
 
 # Deadlines and limits.
 
-SHORT_TIMEOUT = {"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.2"}
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[RunnerProcess]:
+    """A runner whose calls must not take long."""
+    with running(plugins=[PLUGINS], environ={"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.2"}) as runner:
+        yield runner
 
 
 @pytest.mark.parametrize("plugin", [("linger", '{"seconds": 30}'), ("block-forever", "{}"), ("ask-forever", "{}")])
-def test_deadline(plugin: tuple[str, str]) -> None:
+def test_deadline(impatient: RunnerProcess, plugin: tuple[str, str]) -> None:
     """A call that takes too long is refused: a coroutine is cancelled, a read raises, a thread is abandoned."""
-    with running(plugins=[PLUGINS], environ=SHORT_TIMEOUT) as runner, runner.peer() as peer:
+    with impatient.peer() as peer:
         token = peer.prepare(plugin)
         if plugin[0] == "ask-forever":
             peer.send(_request(token))
@@ -290,13 +296,13 @@ def test_deadline(plugin: tuple[str, str]) -> None:
             assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.receive()
         else:
             assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
-        runner.wait_for_log("plugin_timeout")
+        impatient.wait_for_log("plugin_timeout", f'"{plugin[0]}"')
 
 
 @pytest.mark.parametrize("plugin", ["response-linger", "response-block"])
-def test_deadline_in_the_response_phase(plugin: str) -> None:
+def test_deadline_in_the_response_phase(impatient: RunnerProcess, plugin: str) -> None:
     """So it is in the response phase, where the response is replaced."""
-    with running(plugins=[PLUGINS], environ=SHORT_TIMEOUT) as runner, runner.peer() as peer:
+    with impatient.peer() as peer:
         assert UNAVAILABLE == peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP))
 
 

@@ -52,7 +52,8 @@ def test_page(tmp_path: Path) -> None:
         (tmp_path / f"test_{number}.py").write_text(block)
     (tmp_path / "script.py").write_text("\n".join(block for block in blocks if block not in tests))
 
-    options = ["-W", "error", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
+    options = ["-W", "error", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
+    options += [argument for name in ("cacheprovider", "hypothesispytest", "xdist") for argument in ("-p", f"no:{name}")]
     ran = subprocess.run([sys.executable, "-m", "pytest", *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert 0 == ran.returncode, ran.stdout + ran.stderr
     assert f"{sum(block.count('def test_') for block in tests)} passed" in ran.stdout

@@ -22,7 +22,8 @@ def test_hello(client):
 
 def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run pytest as an author does, with warnings as errors, and without plugins that do not matter here."""
-    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:asyncio", "-p", "no:anyio", "-p", "no:cacheprovider", *arguments]
+    others = [argument for name in ("asyncio", "anyio", "cacheprovider", "hypothesispytest", "xdist") for argument in ("-p", f"no:{name}")]
+    command = [sys.executable, "-m", "pytest", "-W", "error", *others, *arguments]
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60)
 
 
