@@ -3,7 +3,6 @@
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from apisix.gateway.runner_pool import RunnerPool
 from apisix.gateway.server import Gateway
 from apisix.gateway.store import Store
 from tests.gateway.house import House
+from tests.ports import reserved_port
 
 
 async def test_no_route(tmp_path: Path) -> None:
@@ -61,8 +61,9 @@ async def test_changed_args_normalise_the_path(tmp_path: Path) -> None:
 async def test_upstream_down(tmp_path: Path) -> None:
     """An upstream that refuses: 502 with nginx's page."""
     async with House(tmp_path) as house:
-        house.route(upstream={"nodes": {f"127.0.0.1:{_free_port()}": 1}})
-        response = await house.request("GET", "/a")
+        with reserved_port() as port:
+            house.route(upstream={"nodes": {f"127.0.0.1:{port}": 1}})
+            response = await house.request("GET", "/a")
 
     assert 502 == response.status
     assert b"<h1>502 Bad Gateway</h1>" in response.body
@@ -72,8 +73,9 @@ async def test_upstream_down(tmp_path: Path) -> None:
 async def test_next_node(tmp_path: Path) -> None:
     """A node that can't be reached is replaced by the next."""
     async with House(tmp_path) as house:
-        house.route(upstream={"nodes": {f"127.0.0.1:{_free_port()}": 9, f"127.0.0.1:{house.upstream.port}": 1}})
-        responses = [await house.request("GET", "/a") for _ in range(4)]
+        with reserved_port() as port:
+            house.route(upstream={"nodes": {f"127.0.0.1:{port}": 9, f"127.0.0.1:{house.upstream.port}": 1}})
+            responses = [await house.request("GET", "/a") for _ in range(4)]
 
     assert [200] * 4 == [response.status for response in responses]
 
@@ -218,13 +220,6 @@ async def test_upstream_breaks_off(tmp_path: Path) -> None:
         response = await house.request("GET", "/a")
 
     assert (200, b"half") == (response.status, response.body)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def test_reports_keep_their_order() -> None:

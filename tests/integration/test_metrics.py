@@ -4,7 +4,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.stranger import NOBODY, ask_as, needs_root
 from tests.peer import HungUp, Peer
+from tests.ports import reserved_port
 from tests.runner_process import RunnerProcess, running
 
 PLUGIN = '''
@@ -56,20 +56,16 @@ class Do(Plugin[str]):
 WITHIN_S = 15.0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
-
-
 @contextmanager
 def metered(tmp_path: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[tuple[RunnerProcess, int]]:
     """A runner with metrics, and the port where they are."""
     (tmp_path / "do.py").write_text(PLUGIN)
-    port = free_port()
-    with running(
-        *arguments, plugins=[tmp_path], environ={"APISIX_RUNNER_METRICS_ADDRESS": f"127.0.0.1:{port}", **(environ or {})}
-    ) as runner:
+    with (
+        reserved_port() as port,
+        running(
+            *arguments, plugins=[tmp_path], environ={"APISIX_RUNNER_METRICS_ADDRESS": f"127.0.0.1:{port}", **(environ or {})}
+        ) as runner,
+    ):
         wait_for(lambda: fetch(port, "/health")[0] == 200)
         yield runner, port
 
