@@ -19,6 +19,7 @@ import msgspec
 
 from apisix.runner.server.conf_store_file import Damaged, StoreFile
 from apisix.runner.server.conf_store_path import choose_path, clear_stale
+from apisix.runner.server.conf_store_spare import SpareFile
 from apisix.runner.server.write_turn import WriteTurn
 
 __all__ = ["MAX_TOKEN", "ConfStore", "Configuration", "choose_path", "clear_stale"]
@@ -64,8 +65,8 @@ class ConfStore:
     """
     Give tokens for configurations and find them again. One object per worker, opened after the fork, used by one thread.
 
-    Nothing that happens to the file raises. What can't be written is kept in memory, for this worker alone; a damaged file is moved
-    aside for a fresh one. Each is logged once, until it works again.
+    Nothing that happens to the file raises. What can't be written is kept in memory, where the other workers find it if there is a
+    spare file; a damaged file is moved aside for a fresh one. Each is logged once, until it works again.
     """
 
     def __init__(
@@ -77,15 +78,17 @@ class ConfStore:
         clock: Callable[[], float] = time.time,
         token_hash: Callable[[bytes], int] | None = None,
         turn: WriteTurn | None = None,
+        spare: SpareFile | None = None,
     ) -> None:
         """
         Open the store, creating it where it is missing.
 
         Args: path: what `choose_path` returned. expire_s: the gateway's `APISIX_CONF_EXPIRE_TIME`. max_entries: how many configurations
             are kept, give or take one in a hundred. clock: seconds since 1970. token_hash: 1 to `MAX_TOKEN` for a content. turn: shared
-            with the other workers, so that they write one after the other.
+            with the other workers, so that they write one after the other. spare: likewise, for what can't be written.
         """
         self._file = StoreFile(path, turn)
+        self._spare = spare
         self._clock = clock
         self._token_hash = token_hash or _token_hash
         self._max_entries = max_entries
@@ -132,7 +135,10 @@ class ConfStore:
         if not 0 < token <= MAX_TOKEN:
             return None
         # The second look only for a miss: another worker may have put a fresh file there.
-        return self._file.attempt(lambda: self._read(token), follow=False) or self._file.attempt(lambda: self._read(token))
+        found = self._file.attempt(lambda: self._read(token), follow=False) or self._file.attempt(lambda: self._read(token))
+        if found is None and self._spare is not None and (content := self._spare.get(token)) is not None:
+            return _configuration(token, content)
+        return found
 
     def touch(self, token: int) -> None:
         """
@@ -262,12 +268,16 @@ class ConfStore:
     def _remember(self, content: bytes) -> int:
         """Keep what can't be written in memory, and return its token."""
         token = self._token_hash(content)
-        while not self._is_free(token, content):
+        while not self._is_free(token, content) or not self._publish(token, content):
             token = token % MAX_TOKEN + 1
         while token not in self._unwritten and len(self._unwritten) >= self._max_entries:
             del self._unwritten[next(iter(self._unwritten))]
         self._unwritten[token] = content
         return token
+
+    def _publish(self, token: int, content: bytes) -> bool:
+        """Tell the other workers what `token` means. Returns: False where it means something else to them by now."""
+        return self._spare is None or self._spare.put(token, content) or self._spare.get(token) in (None, content)
 
     def _is_free(self, token: int, content: bytes) -> bool:
         """Tell whether `token` means nothing else, as far as can be seen: what can't be written can often still be read."""

@@ -233,7 +233,7 @@ class StoreFile:
         if fault not in self._warned:
             self._warned.add(fault)
             logger.warning(
-                "conf store: %s %s (%s); what it can't take is kept in this worker's memory, where the others do not find it",
+                "conf store: %s %s (%s); what it can't take is kept in memory, and is gone with this runner",
                 self.path,
                 fault.value,
                 error,

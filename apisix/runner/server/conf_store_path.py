@@ -42,7 +42,8 @@ def choose_path(socket_path: Path, file: Path | None = None) -> Path:
         elsewhere = _elsewhere(socket_path)
         if elsewhere is None:
             logger.warning(
-                "conf store: %s, and no other place can be written; tokens are kept in each worker's memory only", _reason(error)
+                "conf store: %s, and no other place can be written; tokens are kept in memory, and are gone with this runner",
+                _reason(error),
             )
             return beside
         logger.warning("conf store: %s; using %s instead", _reason(error), elsewhere)

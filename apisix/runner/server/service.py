@@ -13,6 +13,7 @@ from apisix.runner.settings import Settings
 if TYPE_CHECKING:
     import asyncio  # some 30 ms that would stand before the socket
 
+    from apisix.runner.server.conf_store_spare import SpareFile
     from apisix.runner.server.metrics_worker import Reporter
     from apisix.runner.server.write_turn import WriteTurn
 
@@ -90,6 +91,7 @@ class PluginService:
         self._settings = settings
         self._store_path = Path()
         self._turn: WriteTurn | None = None
+        self._spare: SpareFile | None = None
 
     def prepare(self, managed: bool) -> None:
         """Import the libraries, so that the workers share their memory, and choose where the store lies, which they share too."""
@@ -98,6 +100,7 @@ class PluginService:
 
         import apisix.runner.server.session  # noqa: F401
         from apisix.runner.server.conf_store import choose_path, clear_stale
+        from apisix.runner.server.conf_store_spare import SpareFile
         from apisix.runner.server.write_turn import WriteTurn
 
         socket_path = Path(self._settings.socket_file)
@@ -106,6 +109,7 @@ class PluginService:
         file = self._settings.conf_store_file
         self._store_path = choose_path(socket_path, None if file is None else Path(file))
         self._turn = WriteTurn()
+        self._spare = SpareFile()
 
     def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """Load the plugins and open the store."""
