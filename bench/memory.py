@@ -27,7 +27,7 @@ ROUTES, SMOKE_ROUTES = 10_000, 200
 CONNECTIONS, SMOKE_CONNECTIONS = 2000, 100
 BODY, SMOKE_BODY = 8 * MIB, MIB
 WORKER_MIB, ROUTES_MIB, CONNECTION_KIB, COPIES = 45.0, 60.0, 20.0, 2.0
-SETTLE_S = 1.2
+SETTLE_S, SMOKE_SETTLE_S = 1.2, 0.2
 """Longer than a heartbeat, so that what that needs is there."""
 COPIES_MARGIN = 0.25
 """Read buffers and the allocator's rounding, as a part of a body of 8 MiB: 2 MiB."""
@@ -40,7 +40,12 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
     rounds: dict[str, list[dict[str, float]]] = {}
     for _ in range(1 if scale.smoke else min(scale.rounds, 3)):
         for mode in modes(wanted or (COMPILED, PURE))[: 1 if scale.smoke else None]:
-            seen = _without_plugins(mode) | _routes(mode, scale.smoke) | _connections(mode, scale.smoke) | _bodies(mode, scale.smoke)
+            seen = (
+                _without_plugins(mode, scale.smoke)
+                | _routes(mode, scale.smoke)
+                | _connections(mode, scale.smoke)
+                | _bodies(mode, scale.smoke)
+            )
             rounds.setdefault(mode.name, []).append(seen)
             note(f"memory, {mode.name}: " + ", ".join(f"{name} {value:.1f}" for name, value in seen.items()))
     return {
@@ -51,7 +56,7 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def _without_plugins(mode: Mode) -> dict[str, float]:
+def _without_plugins(mode: Mode, smoke: bool) -> dict[str, float]:
     """A worker that has served a call of a built-in plugin, alone and beside three others."""
     found = {}
     for workers in (1, 4):
@@ -59,7 +64,7 @@ def _without_plugins(mode: Mode) -> dict[str, float]:
             peer = Peer(path)
             stop = replace(_case("noop"), plugins=[("stop", "{}")])
             peer.call(stop.call(1, peer.prepare(stop.prepare())))
-            time.sleep(SETTLE_S)
+            _settle(smoke)
             found[f"worker_of_{workers}_mib"] = max(_pss(pid) for pid in pids[1:]) / MIB
             if workers == 1:
                 found["supervisor_mib"] = _pss(pids[0]) / MIB
@@ -73,7 +78,7 @@ def _routes(mode: Mode, smoke: bool) -> dict[str, float]:
     with _running(mode) as (path, pids):
         peer = Peer(path)
         peer.call(noop.call(1, peer.prepare(noop.prepare())))
-        time.sleep(SETTLE_S)
+        _settle(smoke)
         before = _grown(pids)
         for number in range(count):
             conf = [("bench-noop", ""), ("bench-set-header", f'{{"name":"x-route-{number}","realm":"{_KEY}"}}')]
@@ -92,15 +97,15 @@ def _connections(mode: Mode, smoke: bool) -> dict[str, float]:
             first = Peer(path)
             token = first.prepare(noop.prepare())
             first.call(noop.call(1, token))
-            time.sleep(SETTLE_S)
+            _settle(smoke)
             before = _grown(pids)
             peers = [Peer(path) for _ in range(count)]
             if calls:
                 for peer in peers:
                     peer.call(noop.call(1, token))
             else:
-                time.sleep(SETTLE_S)  # until all are passed on
-            time.sleep(SETTLE_S)
+                _settle(smoke)  # until all are passed on
+            _settle(smoke)
             found[name] = (_grown(pids) - before) / KIB / count
             for peer in peers:
                 peer.close()
@@ -118,13 +123,17 @@ def _bodies(mode: Mode, smoke: bool) -> dict[str, float]:
             peer, other = Peer(path, case.body()), Peer(path, b"x")
             token = peer.prepare(case.prepare())
             other.call(case.call(1, token))  # builds the chain; the plugin makes the body that it will send, which is none of our copies
-            time.sleep(SETTLE_S)
+            _settle(smoke)
             worker = pids[1]
             before = _field(worker, "status", "VmRSS")
             Path(f"/proc/{worker}/clear_refs").write_text("5")  # the peak is that of now. Source: proc(5)
             peer.call(case.call(2, token))
             found[name] = (_field(worker, "status", "VmHWM") - before) / size
     return found
+
+
+def _settle(smoke: bool) -> None:
+    time.sleep(SMOKE_SETTLE_S if smoke else SETTLE_S)
 
 
 @contextmanager
