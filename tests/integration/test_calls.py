@@ -2,8 +2,11 @@
 """Calls through a real socket to a real process: what plugins may do, and what the gateway is told."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -336,6 +339,23 @@ def test_gateway_hangs_up(level: str, told: bool) -> None:
         while second.request(quick) == ErrResp(ErrCode.SERVICE_UNAVAILABLE):
             pass  # it is not cancelled yet
         assert told is ("a call was cancelled: the gateway hung up" in runner.log())
+
+
+def test_tokens_without_a_disk(tmp_path: Path) -> None:
+    """Where the store can't be written any more, a token that one worker gives is known to the others at once."""
+    directory = tmp_path / "store"
+    directory.mkdir(mode=0o700)
+    environ = {"APISIX_RUNNER_CONF_STORE_FILE": str(directory / "tokens.sqlite")}
+    with running("--workers", "4", environ=environ, plugins=[PLUGINS]) as runner, ExitStack() as stack:
+        peers = [stack.enter_context(runner.peer()) for _ in range(16)]
+        for peer in peers:
+            peer.prepare()
+        shutil.rmtree(directory)
+        directory.write_bytes(b"in the way")
+        for number, peer in enumerate(peers):
+            token = peer.prepare(("tag", f'{{"tag": "{number}"}}'))
+            assert {"x-tags": str(number)} == headers(rewrite(peers[number - 1].request(token)))
+        runner.wait_for_log("is kept in memory, and is gone with this runner")
 
 
 # After proxy-rewrite.

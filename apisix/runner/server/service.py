@@ -119,7 +119,13 @@ class PluginService:
         from apisix.runner.server.session import Sessions, make_context
 
         settings = self._settings
-        store = ConfStore(self._store_path, expire_s=settings.conf_expire_s, max_entries=settings.conf_store_max_entries, turn=self._turn)
+        store = ConfStore(
+            self._store_path,
+            expire_s=settings.conf_expire_s,
+            max_entries=settings.conf_store_max_entries,
+            turn=self._turn,
+            spare=self._spare,
+        )
         registry = Registry.load(settings.plugins, settings.plugin_modules)
         context = make_context(settings, registry, store, loop)
         context.runtime.stalls.on_mark = report_blocking
