@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from apisix.runner.wire.messages import HTTPReqCallResp
+from apisix.runner.wire.messages import HTTPReqCallResp, PrepareConfReq, PrepareConfResp
 from tests.peer import HungUp, Peer
 from tests.soak.stage import Stage, stage
 
@@ -68,8 +68,16 @@ class Connecting:
             self._attempts += 1
             try:
                 with Peer(self._path) as peer:
-                    peer.request(peer.prepare())
+                    self._call(peer)
             except (FileNotFoundError, ConnectionRefusedError):
                 self._failures["found nobody"] += 1
             except (OSError, HungUp):
                 self._failures["got no reply"] += 1
+
+    def _call(self, peer: Peer) -> None:
+        peer.send(PrepareConfReq())
+        reply = peer.receive()
+        if isinstance(reply, PrepareConfResp):
+            reply = peer.request(reply.conf_token)
+        if not isinstance(reply, HTTPReqCallResp):
+            self._failures["were refused (503)"] += 1
