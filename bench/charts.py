@@ -68,7 +68,7 @@ def bars(
     axes.set_yticks(range(len(titles)), titles)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
 
 
 def lines(axes: Any, series: Mapping[str, Sequence[tuple[float, dict[str, float]]]], *, styles: Mapping[str, Mapping[str, Any]]) -> None:
@@ -80,6 +80,7 @@ def lines(axes: Any, series: Mapping[str, Sequence[tuple[float, dict[str, float]
         axes.fill_between(
             across, [y["least"] for _, y in points], [y["greatest"] for _, y in points], alpha=0.15, color=style.get("color"), linewidth=0
         )
-    axes.set_ylim(bottom=0)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small")
