@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from apisix.testing.client import Client
 
+_CLIENTS: pytest.StashKey[Callable[[], Client]] = pytest.StashKey()
+
 DIRECTORY = "plugins"
 DEBUGGING_TIMEOUT_S = 3600.0
 """How long a call may wait when the test is run with --pdb, in seconds: a person looks at it."""
@@ -54,24 +56,38 @@ def plugin_directories(config: pytest.Config) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def _apisix_clients(pytestconfig: pytest.Config) -> Callable[[], Client]:
-    """Makes clients. The plugins that tests may name are loaded once for all of them."""
+def _apisix_clients(pytestconfig: pytest.Config) -> Iterator[Callable[[], Client]]:
+    """Makes clients. The plugins that tests may name are loaded once for all of them, and all plain tests share a loop."""
+    import asyncio
+
     from apisix.runner.plugin.registry import Registry
     from apisix.testing.client import DEFAULT_TIMEOUT_S, Client
 
     timeout_s = DEBUGGING_TIMEOUT_S if pytestconfig.getoption("usepdb", False) else DEFAULT_TIMEOUT_S
-    return partial(Client, registry=Registry.load(plugin_directories(pytestconfig)), plugin_timeout_s=timeout_s)
+    registry = Registry.load(plugin_directories(pytestconfig))
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        make: Callable[[], Client] = partial(Client, registry=registry, plugin_timeout_s=timeout_s, _runner=runner)
+        pytestconfig.stash[_CLIENTS] = make
+        yield make
+    del pytestconfig.stash[_CLIENTS]
+
+
+def _make_client(request: pytest.FixtureRequest) -> Client:
+    # Not a fixture that asks for another: resolving one costs as much as half a call.
+    make = request.config.stash.get(_CLIENTS, None) or request.getfixturevalue("_apisix_clients")
+    made: Client = make()
+    return made
 
 
 @pytest.fixture
-def client(_apisix_clients: Callable[[], Client]) -> Iterator[Client]:
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client that sends requests and responses through plugins, without any gateway. See apisix.testing.Client."""
-    with _apisix_clients() as client:
+    with _make_client(request) as client:
         yield client
 
 
 @pytest.fixture
-def apisix_client(_apisix_clients: Callable[[], Client]) -> Iterator[Client]:
+def apisix_client(request: pytest.FixtureRequest) -> Iterator[Client]:
     """The fixture `client` by another name, for those who have a `client` of another package."""
-    with _apisix_clients() as client:
+    with _make_client(request) as client:
         yield client

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode
@@ -49,7 +50,7 @@ class SentRequest:
 
     def message(self, call_id: int, token: int) -> HTTPReqCallReq:
         """Return the call that the gateway would make."""
-        address = ip_address(self.remote_addr).packed
+        address = _packed(self.remote_addr)
         return HTTPReqCallReq(call_id, address, self.method, self.path, self.args, self.headers[:MAX_HEADERS], token)
 
     def answer(self, info: Info) -> bytes | None:
@@ -128,7 +129,7 @@ def make_request(
         tuple(grouped(given)),
         tuple((name, value or "") for name, value in lower),
         content,
-        str(ip_address(remote_addr)),
+        _normal_address(remote_addr),
         {} if vars is None else vars,
     )
 
@@ -171,6 +172,16 @@ def _pairs_of(params: Params | None) -> list[Pair]:
         values: Iterable[Any] = value if isinstance(value, list | tuple | set | frozenset) else (value,)
         pairs += [(name, None if each is None else _text(each)) for each in values]
     return pairs
+
+
+@lru_cache
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
+
+
+@lru_cache
+def _normal_address(address: str) -> str:
+    return str(ip_address(address))
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The test client in plain tests."""
 
+import asyncio
 import gzip
 import traceback
 from pathlib import Path
@@ -379,3 +380,22 @@ async def test_plain_call_in_an_async_test(client: Client) -> None:
     """In an async test a plain call says which one to write."""
     with pytest.raises(RuntimeError, match=r"client\.aget"):
         client.get("/", plugins=[])
+
+
+def test_a_shared_loop_is_left_clean() -> None:
+    """Clients that share a loop, as those of the fixture do, close their plugins, and nothing that these began goes on."""
+    began: list[asyncio.Task[None]] = []
+
+    class Restless(Plugin):
+        async def on_request(self, request: Request) -> None:
+            began.append(asyncio.create_task(asyncio.sleep(3600)))
+
+    with asyncio.Runner() as runner:
+        for _ in range(2):
+            with Client(_runner=runner) as client:
+                client.get("/", plugins=[Restless])
+            assert began[-1].cancelled()
+        with Client(_runner=runner) as client, pytest.raises(ConnectionError, match="any more"):
+            client.get("/", plugins=[samples.NoClose])
+            client.close()
+        assert not runner.get_loop().is_closed()
