@@ -43,15 +43,17 @@ dev: install
 	$(python) -m apisix dev $(ARGS)
 
 # Several tests at a time: most wait for processes. `$(python) -m pytest` alone runs one after the other.
+pytest = $(python) -m pytest --numprocesses auto --dist worksteal
 # The tests start hundreds of Pythons, and without its byte code each would compile the runner anew.
 test test-modes: export PYTHONDONTWRITEBYTECODE =
+
 test: install
-	$(python) -m pytest --numprocesses auto --dist worksteal $(ARGS)
+	$(pytest) $(ARGS)
 
 # The hot path in both modes, for where it was compiled.
 test-modes: accelerate
-	$(python) -m pytest $(HOT_PATH_TESTS)
-	APISIX_RUNNER_PURE=1 $(python) -m pytest $(HOT_PATH_TESTS)
+	$(pytest) $(HOT_PATH_TESTS)
+	APISIX_RUNNER_PURE=1 $(pytest) $(HOT_PATH_TESTS)
 
 # `make test-3.12` tests on that Python, in a virtual environment of its own.
 test-3.%:
