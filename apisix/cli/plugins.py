@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -15,10 +16,13 @@ from apisix.runner.errors import SettingsError
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
 
+# Where `new` writes plugins and `dev` looks for them.
+DEFAULT_PLUGINS = Path("plugins")
+
 
 def load_registry(flags: Mapping[str, object]) -> Registry:
     """
-    Load the plugins that `start` would load with these flags.
+    Load the plugins that `start` would load with these flags, and note on standard error what may not be meant.
 
     Raises: UsageFailure: a setting is wrong.
     """
@@ -27,9 +31,22 @@ def load_registry(flags: Mapping[str, object]) -> Registry:
     except SettingsError as error:
         raise UsageFailure(str(error)) from error
     # The problems are shown by the command; its log would only say them twice.
-    logging.getLogger("apisix").addHandler(logging.NullHandler())
-    logging.getLogger("apisix").propagate = False
+    log = logging.getLogger("apisix")
+    if not any(isinstance(handler, _Notes) for handler in log.handlers):
+        log.addHandler(_Notes())
+    log.propagate = False
+    if not settings.plugins and DEFAULT_PLUGINS.is_dir():
+        click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is not loaded; --plugins {DEFAULT_PLUGINS} does that", err=True)
     return Registry.load(settings.plugins, settings.plugin_modules)
+
+
+class _Notes(logging.Handler):
+    """Shows the warnings of the log as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one."""
+        if record.levelno == logging.WARNING:
+            click.echo(f"note: {record.getMessage()}", err=True)
 
 
 @click.command()

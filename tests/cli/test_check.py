@@ -221,3 +221,15 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         result.output,
     )
     assert 0 == invoke("--help").exit_code
+
+
+def test_what_may_not_be_meant_is_noted(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes go to standard error and change no status: plugins beside that are not loaded, a file that stands before a library."""
+    monkeypatch.chdir(plugins.parent)
+    assert "note: plugins/ of this directory is not loaded; --plugins plugins does that\n" == invoke("check").stderr
+
+    (plugins / "click.py").write_text("")
+    (plugins / "other.py").write_text("import click\n")
+    result = invoke("check", "--plugins", "plugins")
+    assert (0, 1) == (result.exit_code, result.stderr.count("note: "))
+    assert f"note: {plugins}/other.py:1: this imports click, and gets the file of that name beside it" in result.stderr

@@ -4,6 +4,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -101,3 +102,25 @@ def test_the_name_of_a_directory_is_its_own(tmp_path: Path) -> None:
     assert package_of(first).startswith("apisix_plugins_my_plugins_")
     assert package_of(first) == package_of(tmp_path / "b" / ".." / "a" / "my plugins")
     assert package_of(first) != package_of(second)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("import click", True),
+        ("\nfrom click.core import x", True),
+        ("from .click import VALUE", False),
+        ("import mylib", False),
+        ("import json", False),
+    ],
+)
+def test_a_neighbour_called_like_a_library(tmp_path: Path, text: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Who imports a neighbour that has the name of an installed library is warned, with the line: the library may be meant."""
+    write(tmp_path, click="VALUE = 1", mylib="VALUE = 1", json="VALUE = 1", importer=f"try:\n    pass\nfinally: pass\n{text}")
+    with suppress(ImportError):
+        load(tmp_path, "importer")
+
+    said = [record.getMessage() for record in caplog.records]
+    line = 4 + text.count("\n")
+    reason = "this imports click, and gets the file of that name beside it, not the library. Rename the file if the library is meant"
+    assert ([f"{tmp_path}/importer.py:{line}: {reason}"] if warned else []) == said

@@ -395,7 +395,8 @@ def test_a_shared_loop_is_left_clean() -> None:
             with Client(_runner=runner) as client:
                 client.get("/", plugins=[Restless])
             assert began[-1].cancelled()
-        with Client(_runner=runner) as client, pytest.raises(ConnectionError, match="any more"):
-            client.get("/", plugins=[samples.NoClose])
+        client = Client(_runner=runner)
+        client.get("/", plugins=[samples.NoClose])
+        with pytest.raises(ConnectionError, match="any more"):
             client.close()
         assert not runner.get_loop().is_closed()

@@ -14,11 +14,15 @@ import ast
 import hashlib
 import importlib
 import importlib.machinery
+import importlib.util
+import logging
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "apisix_plugins_"
 
@@ -86,24 +90,51 @@ class NeighbourLoader(importlib.machinery.SourceFileLoader):
         names = importable_names(Path(sys.modules[package].__path__[0])) - sys.stdlib_module_names
         if not self.is_package(fullname):
             names.discard(fullname.removeprefix(package + "."))  # DIR/redis.py, which imports redis, means the library
-        tree = ast.fix_missing_locations(_ImportRewriter(package, names).visit(tree))
+        rewriter = _ImportRewriter(package, names)
+        tree = ast.fix_missing_locations(rewriter.visit(tree))
+        for name, line in rewriter.used.items():
+            _tell_of_library(path, line, name)
         code: CodeType = compile(tree, path, "exec", dont_inherit=True)
         return code
 
 
+def _tell_of_library(path: str, line: int, name: str) -> None:
+    """Warn where a neighbour has the name of a library that is installed, which may have been meant."""
+    try:
+        library = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a module of that name that is broken, or was put there by a test
+        return
+    if library is not None:
+        logger.warning(
+            "%s:%d: this imports %s, and gets the file of that name beside it, not the library. Rename the file if the library is meant",
+            path,
+            line,
+            name,
+        )
+
+
 class _ImportRewriter(ast.NodeTransformer):
-    """Puts the package before the names of neighbours in import statements."""
+    """
+    Puts the package before the names of neighbours in import statements.
+
+    Attributes: used: the neighbours that are imported, with the first line that does.
+    """
 
     def __init__(self, package: str, names: set[str]) -> None:
         self._package = package
         self._names = names
+        self.used: dict[str, int] = {}
 
-    def _is_neighbour(self, module: str | None) -> bool:
-        return module is not None and module.partition(".")[0] in self._names
+    def _is_neighbour(self, module: str | None, line: int) -> bool:
+        name = (module or "").partition(".")[0]
+        if name not in self._names:
+            return False
+        self.used.setdefault(name, line)
+        return True
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         """Rewrite `from mylib import x` to `from <package>.mylib import x`."""
-        if node.level == 0 and self._is_neighbour(node.module):
+        if node.level == 0 and self._is_neighbour(node.module, node.lineno):
             node.module = f"{self._package}.{node.module}"
         return node
 
@@ -111,7 +142,7 @@ class _ImportRewriter(ast.NodeTransformer):
         """Rewrite `import mylib` to `from <package> import mylib`, and the dotted and renamed forms alike."""
         statements: list[ast.stmt] = []
         for alias in node.names:
-            if not self._is_neighbour(alias.name):
+            if not self._is_neighbour(alias.name, node.lineno):
                 statements.append(ast.Import([alias]))
                 continue
             parent, _, last = alias.name.rpartition(".")
