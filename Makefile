@@ -80,6 +80,7 @@ bench: install
 soak: install
 	$(python) -m tests.soak faults
 	$(python) -m tests.soak take-over
+	$(python) -m tests.soak overload
 	$(python) -m tests.fuzz wire
 	$(python) -m tests.fuzz socket
 	$(python) -m tests.soak endurance
@@ -88,6 +89,7 @@ soak: install
 docs: install
 	$(python) -m apisix.cli.settings_docs
 	$(python) -m tests.gateway.behaviour_table
+	$(python) -m bench.report
 
 clean:
 	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,9 @@ from bench.part import Target, note
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "performance.md"
 
+BUSY = 0.7
+"""A load average, before a part begins, from which on others disturb it."""
+
 PARTS = ("table", "growth", "workers", "latency", "memory", "start", "build")
 _SIZES = {
     "table": (9, 8),
@@ -48,23 +51,29 @@ def write_result(name: str, result: dict[str, Any], described: dict[str, Any], c
 
 def write_page() -> None:
     """Draw the charts and fill the page in."""
-    found = {name: json.loads(file.read_text(encoding="utf-8")) for name in PARTS if (file := RESULTS / f"{name}.json").exists()}
-    charts = {name for name, each in found.items() if _chart(name, each["result"])}
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(_BLOCK.sub(lambda block: block[1] + _block(block[2], found, charts) + block[3], text), encoding="utf-8")
-
-
-def _chart(name: str, result: dict[str, Any]) -> bool:
-    part = importlib.import_module(f"bench.{name}")
-    path = RESULTS / f"{name}.svg"
-    columns, rows = (2, 2) if name == "growth" else (1, 1)
-    if not write_svg(path, _SIZES[name], lambda axes: part.draw(result, axes), columns=columns, rows=rows):
+    drawn = [_draw(name, each["result"]) for name, each in results().items()]
+    if not all(drawn):
         note("no charts: matplotlib is not installed (pip install --group bench)")
-        return path.exists()
-    return True
+    PAGE.write_text(filled_in(PAGE.read_text(encoding="utf-8"), results()), encoding="utf-8")
 
 
-def _block(name: str, found: dict[str, Any], charts: set[str]) -> str:
+def results() -> dict[str, Any]:
+    """Return what the results files hold, by part."""
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name in PARTS if (file := RESULTS / f"{name}.json").exists()}
+
+
+def filled_in(page: str, found: dict[str, Any]) -> str:
+    """Return the page with what is generated from these results."""
+    return _BLOCK.sub(lambda block: block[1] + _block(block[2], found) + block[3], page)
+
+
+def _draw(name: str, result: dict[str, Any]) -> bool:
+    part = importlib.import_module(f"bench.{name}")
+    columns, rows = (2, 2) if name == "growth" else (1, 1)
+    return write_svg(RESULTS / f"{name}.svg", _SIZES[name], lambda axes: part.draw(result, axes), columns=columns, rows=rows)
+
+
+def _block(name: str, found: dict[str, Any]) -> str:
     if name == "targets":
         return _targets(found)
     if name not in found:
@@ -72,7 +81,7 @@ def _block(name: str, found: dict[str, Any], charts: set[str]) -> str:
     each = found[name]
     part: Any = importlib.import_module(f"bench.{name}")
     machine = each["machine"]
-    chart = f"![{name}](../bench/results/{name}.svg)\n\n" if name in charts else ""
+    chart = f"![{name}](../bench/results/{name}.svg)\n\n" if (RESULTS / f"{name}.svg").exists() else ""
     return (
         f"`{each['command']}`: {machine['rounds']} rounds of {machine['seconds']:g} s, {machine['took_s'] / 60:.0f} minutes; "
         f"{in_words(machine)}.\n\n{part.markdown(each['result'])}\n\n{chart}"
@@ -85,7 +94,14 @@ def _targets(found: dict[str, Any]) -> str:
         targets += importlib.import_module(f"bench.{name}").targets(each["result"])
     missed = [target for target in targets if not target.met]
     met = [target for target in targets if target.met]
-    return f"{len(met)} of {len(targets)} are met.\n\n" + "\n".join(
+    loads = [each["machine"]["load_before"] for each in found.values()]
+    busy = ""
+    if max(loads, default=0) >= BUSY:
+        busy = (
+            f"**Other work shared the machine** (load average {min(loads)} to {max(loads)} when the parts began), so these figures are too "
+            "high, latency and throughput most of all. "
+        )
+    return f"{busy}{len(met)} of {len(targets)} are met.\n\n" + "\n".join(
         [*_listed("missed", "**missed**", missed), "", *_listed("met", "met", met), ""]
     )
 
