@@ -93,6 +93,16 @@ def test_a_broken_file_changes_nothing(plugin: Path) -> None:
     assert {b"1", b"2"} == set(callers.bodies)
 
 
+def test_a_file_that_hangs_can_be_mended(plugin: Path) -> None:
+    """A module that never ends its import is given up once it is mended, long before the worker would be killed for it."""
+    with running("--reload", plugins=[plugin.parent]) as runner, calling(runner, 1) as callers:
+        plugin.write_text("while True: pass\n")
+        runner.wait_for_log("reloading: ")
+        plugin.write_text(GOOD.format(version=2))
+        wait_until(lambda: {b"2"} == callers.versions(), runner.log)
+    assert [] == callers.errors
+
+
 def test_a_token_is_good_in_every_worker(plugin: Path) -> None:
     """A token that one worker gave is known to another one, and to those of after a reload, at once."""
     with running("--workers", "2", plugins=[plugin.parent]) as runner, runner.peer() as one, runner.peer() as other:

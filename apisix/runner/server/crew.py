@@ -154,6 +154,9 @@ class Crew:
             return
         running = next((change for change in self._changes if change.of_all), None)
         if running is not None and time.monotonic() - running.began_s < STALE_S:
+            if self._reload_again is None:
+                # A module that hangs while it is imported would hold up its own mending.
+                self._reactor.call_later(running.began_s + STALE_S - time.monotonic(), partial(self._reload_if_stale, running))
             self._reload_again = reason
             return
         # Whoever is starting just now may have read the old code.
@@ -269,6 +272,11 @@ class Crew:
 
     def _reload_once_more(self) -> None:
         if self._reload_again is not None and not any(change.of_all for change in self._changes):
+            reason, self._reload_again = self._reload_again, None
+            self.reload(reason)
+
+    def _reload_if_stale(self, change: Changeover) -> None:
+        if change in self._changes and self._reload_again is not None:
             reason, self._reload_again = self._reload_again, None
             self.reload(reason)
 
