@@ -6,6 +6,7 @@ What APISIX refuses is refused in its words; what it knows and this gateway does
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -62,6 +63,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "id": (str, int),
     "nodes": (dict, list),
 }
+_ID = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"})
 _PHASES = frozenset(phase.value for phase in Phase)
 
@@ -115,6 +117,7 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
         problems.append(Problem(where, f"upstream scheme {raw['scheme']} is not supported by the development gateway: it talks plain http"))
     if "nodes" not in raw and "service_name" not in raw:
         raise InvalidDefinition("invalid configuration: value should match only one schema, but matches none")
+    _check_id(raw)
     timeout = _convert("timeout", raw.get("timeout", {}), _Timeout)
     return Upstream(
         _nodes(raw.get("nodes", {})),
@@ -135,6 +138,9 @@ def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str
     """
     where = f"route {raw.get('id', '?')}"
     _check_fields(raw, ROUTE_FIELDS)
+    _check_id(raw)
+    if raw.get("status", 1) not in (0, 1):
+        raise InvalidDefinition('invalid configuration: property "status" validation failed: matches none of the enum values')
     if ("uri" in raw) == ("uris" in raw):
         raise InvalidDefinition(
             "invalid configuration: value should match only one schema, but matches " + ("both" if "uri" in raw else "none")
@@ -143,6 +149,11 @@ def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str
     lists = {name: _convert(name, raw[name], list[Text]) for name in ("uris", "hosts", "methods", "remote_addrs") if name in raw}
     if not _METHODS.issuperset(lists.get("methods", ())):
         raise InvalidDefinition('invalid configuration: property "methods" validation failed: matches none of the enum values')
+    problems.extend(
+        Problem(where, f"{uri!r} does not begin with a slash, so no request matches it")
+        for uri in lists.get("uris", [raw.get("uri", "/")])
+        if not uri.startswith("/")
+    )
     plugins = raw.get("plugins", {})
     _check_plugins(plugins, where, problems)
     return Route(
@@ -157,6 +168,11 @@ def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str
         upstream=_upstream_of(raw, upstreams, where, problems),
         version=version,
     )
+
+
+def _check_id(raw: Definition) -> None:
+    if "id" in raw and not _ID.fullmatch(str(raw["id"])):
+        raise InvalidDefinition('invalid configuration: property "id" validation failed: object matches none of the required')
 
 
 def _unsupported(where: str, names: list[str]) -> list[Problem]:
@@ -202,6 +218,8 @@ def _check_plugins(plugins: Definition, where: str, problems: list[Problem]) -> 
         elif name == proxy_rewrite.NAME:
             extra = sorted(set(conf) - proxy_rewrite.SUPPORTED - {"_meta"})
             problems.extend(_unsupported(where, [f"{field} of proxy-rewrite" for field in extra]))
+            if reason := proxy_rewrite.reason_against(conf):
+                raise InvalidDefinition(f"failed to check the configuration of plugin {name} err: {reason}")
         else:
             problems.append(Problem(where, f"plugin {name} does not run in the development gateway: requests pass as if it were not there"))
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from apisix.gateway import uris, variables
 from apisix.gateway.exchange import Exchange
 from apisix.gateway.headers import replace
@@ -13,6 +15,26 @@ NAME = "proxy-rewrite"
 SUPPORTED = frozenset({"uri", "headers", "host"})
 
 _VARIABLE = re.compile(r"(?<!\\)\$(?:\{(\w+)\}|(\w+))")
+
+
+class _Operations(msgspec.Struct):
+    add: dict[str, str | float] = {}
+    set: dict[str, str | float] = {}
+    remove: list[str] = []
+
+
+def reason_against(conf: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with a configuration, None for nothing."""
+    headers = conf.get("headers", {})
+    is_old_form = isinstance(headers, dict) and not any(isinstance(value, dict | list) for value in headers.values())
+    kinds: dict[str, Any] = {"uri": str, "host": str, "headers": dict[str, str | float] if is_old_form else _Operations}
+    for name, kind in kinds.items():
+        if name in conf:
+            try:
+                msgspec.convert(conf[name], kind)
+            except msgspec.ValidationError as error:
+                return f'property "{name}" validation failed: {error}'
+    return None
 
 
 def apply(exchange: Exchange, conf: Mapping[str, Any]) -> None:

@@ -45,6 +45,11 @@ def problems_of(**route: Any) -> list[str]:
         ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"conf": 1}}}, "expected array, got number"),
         ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"conf": [1]}}}, "expected object, got number"),
         ({"uri": "/a", "remote_addr": "x"}, 'property "remote_addrs" validation failed'),
+        ({"uri": "/a", "status": 7}, 'property "status" validation failed: matches none of the enum values'),
+        ({"uri": "/a", "id": "a b"}, 'property "id" validation failed'),
+        ({"uri": "/a", "plugins": {"proxy-rewrite": {"uri": 5}}}, 'proxy-rewrite err: property "uri" validation failed: Expected `str`'),
+        ({"uri": "/a", "plugins": {"proxy-rewrite": {"headers": 5}}}, 'property "headers" validation failed: Expected `object`'),
+        ({"uri": "/a", "plugins": {"proxy-rewrite": {"headers": {"set": {}, "add": 5}}}}, r"Expected `object`, got `int` - at `\$.add`"),
     ],
 )
 def test_refused(route: dict[str, Any], reason: str) -> None:
@@ -107,3 +112,8 @@ def test_timeouts() -> None:
     upstream = build_upstream({**UPSTREAM, "timeout": {"connect": 1, "read": 0.5}}, "upstream 1", [])
 
     assert (1.0, 60.0, 0.5) == (upstream.connect_timeout_s, upstream.send_timeout_s, upstream.read_timeout_s)
+
+
+def test_a_uri_that_nothing_matches() -> None:
+    """APISIX takes a uri without its slash, and no request ever matches it: that is said."""
+    assert ["route 1: 'get' does not begin with a slash, so no request matches it"] == problems_of(uri="get")
