@@ -82,7 +82,7 @@ def load(
     Raises: CannotMeasure: a reply was not what the case says, or an error.
     """
     command = [str(BUILD / "load"), "--socket", str(path), *frames.load, "--connections", str(connections), "--idle", str(idle)]
-    command += ["--seconds", str(seconds), "--warmup", str(min(1.0, seconds / 2)), "--warmup-calls", str(warmup_calls)]
+    command += ["--seconds", str(seconds), "--warmup", str(min(1.0, seconds / 2)), "--warmup-calls", str(max(warmup_calls, connections))]
     command += ["--sleep"] if sleeping else []
     command += [word for pid in pids for word in ("--cpu-of", str(pid))]
     done = subprocess.run(
@@ -92,7 +92,11 @@ def load(
         raise CannotMeasure(f"The load generator gave up in the case {case.name!r}: {done.stderr.strip()}")
     seen: dict[str, Any] = json.loads(done.stdout)
     reply = bytes.fromhex(seen.pop("sample_reply"))
-    if seen["errors"] or not seen["calls"]:
+    if not seen["calls"]:
+        raise CannotMeasure(
+            f"In the case {case.name!r}, no call was answered within {seconds:g} s: the machine does other work, or the runner hangs."
+        )
+    if seen["errors"]:
         raise CannotMeasure(f"In the case {case.name!r}, {seen['errors']} of {seen['calls']} calls were answered with an error.")
     if len(reply) < SAMPLE_BYTES:  # a longer one is cut off there
         check_reply(case, reply)

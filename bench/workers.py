@@ -14,7 +14,7 @@ from typing import Any
 from bench.cases import Case
 from bench.charts import COLOURS
 from bench.files import write_frames
-from bench.modes import COMPILED, modes
+from bench.modes import COMPILED, PURE, modes
 from bench.part import Scale, Target, note, shown, spread
 from bench.processes import load, runner, scratch
 
@@ -28,7 +28,7 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
     """Measure one worker and two, in turn."""
     everywhere = set(os.sched_getaffinity(0))
     found: dict[str, dict[str, Any]] = {}
-    for mode in modes(wanted or (COMPILED,)):
+    for mode in modes(wanted or (COMPILED, PURE))[: None if wanted else 1]:
         seen: dict[int, list[dict[str, Any]]] = {count: [] for count in WORKERS}
         with scratch() as directory, ExitStack() as stack:
             running = {count: stack.enter_context(runner(directory, mode, workers=count, on=everywhere)) for count in WORKERS}
