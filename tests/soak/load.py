@@ -92,8 +92,9 @@ class Gateway:
         token = self._tokens.get(kind_index)
         if token is None:
             kind = KINDS[kind_index]
-            prepared = await line.prepare(f"route#{route}#{kind.phase}#1", kind.plugin, f'{{"route": "{route}"}}')
-            token = self._tokens[kind_index] = prepared
+            token = await line.prepare(f"route#{route}#{kind.phase}#1", kind.plugin, f'{{"route": "{route}"}}')
+            if self._confs.get(kind_index) == route:  # not of a route that was changed meanwhile
+                self._tokens[kind_index] = token
             self.counts["prepared"] += 1
             return token, route
         return token, route
