@@ -73,7 +73,7 @@ def find_confs(path: Path) -> Iterator[FoundConf]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UnreadableRoutes(f"{path}{line}: this is no YAML: {error.problem}") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UnreadableRoutes(f"{path}: this is neither YAML nor JSON: {error}") from error
     yield from _search(document, "", set())
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """plugins/call_out.py."""
 
+import asyncio
 import json
 
 import httpx
 import pytest
 
+from apisix.runner.plugin.registry import Registry
 from apisix.testing import Client
 from examples.tests.conftest import Service
 
@@ -69,3 +71,21 @@ def test_connections_are_kept(client: Client, service: Service) -> None:
         client.get("/", plugins=[("call-out", {"url": service.url})])
 
     assert (3, 1) == (len(service.asked), service.connections)
+
+
+async def test_calls_do_not_wait_for_each_other(apisix_registry: Registry) -> None:
+    """While the service thinks about one call, others go on. An async test: the service is a few lines on the test's own loop."""
+    both_have_come = asyncio.Barrier(2)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await both_have_come.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nX-User: ali\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, Client(registry=apisix_registry) as client:
+        host, port = server.sockets[0].getsockname()
+        plugins = [("call-out", {"url": f"http://{host}:{port}/"})]
+        results = await asyncio.gather(*(client.aget("/", plugins=plugins) for _ in range(2)))
+
+    assert ["ali", "ali"] == [result.upstream.headers["x-user"] for result in results if result.upstream]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """plugins/limit_count.py, with a Redis server of the test's own."""
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -61,6 +62,14 @@ def test_gateways_count_together(client: Client, apisix_registry: Registry, redi
         replies = [each.get("/", plugins=[config(redis_url, "together")]).reply for each in (client, other, client, other)]
 
     assert [True, True, False, False] == [reply is None for reply in replies]
+
+
+async def test_calls_at_the_same_time(apisix_registry: Registry, redis_url: str) -> None:
+    """Of ten calls at once two pass, and no more: Redis counts and compares in one step. An async test makes them overlap."""
+    async with Client(registry=apisix_registry) as client:
+        results = await asyncio.gather(*(client.aget("/", plugins=[config(redis_url, "race")]) for _ in range(10)))
+
+    assert 2 == sum(result.reply is None for result in results)
 
 
 def test_each_consumer_for_itself(client: Client, redis_url: str) -> None:
