@@ -4,6 +4,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from apisix.cli.settings_docs import config_file, page
 from apisix.runner.plugin.chain import build_chain
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.settings import SETTINGS, Settings, load
+from apisix.testing import Client
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -41,10 +43,14 @@ def test_shipped_config_file_is_up_to_date() -> None:
 
 
 def test_plugin_of_the_readme(tmp_path: Path) -> None:
-    """The plugin that the README shows loads, and takes a configuration."""
-    (block,) = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "key_auth.py").write_text(block, encoding="utf-8")
+    """The plugin that the README shows loads, takes a configuration, and passes the test that stands there."""
+    plugin, test = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "key_auth.py").write_text(plugin, encoding="utf-8")
     registry = Registry.load([tmp_path])
+    names: dict[str, Any] = {}
+    exec(test, names)  # noqa: S102  # our own page
+    with Client(registry=registry) as client:
+        names["test_unknown_key"](client)
 
     assert [] == registry.problems
     assert None is build_chain(registry, [("key-auth", json.dumps({"keys": ["a"]}))], None, response=False).refusal
