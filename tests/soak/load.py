@@ -68,6 +68,10 @@ class _NoReply(Exception):
     """The connection ended, or the time did, before there was a reply."""
 
 
+class _Refused(Exception):
+    """The runner says that it can't."""
+
+
 class Gateway:
     """What all connections share: the tokens, as in the gateway's shared dict, and the counts."""
 
@@ -163,8 +167,10 @@ class Line:
         self._close()
 
     async def prepare(self, key: str, plugin: str, value: str) -> int:
-        """Return a token. Raises: _NoReply, Wrong."""
+        """Return a token. Raises: _NoReply, _Refused, Wrong."""
         prepared = await self._exchange(PrepareConfReq([(plugin, value)], key), None)
+        if prepared == ErrResp(ErrCode.SERVICE_UNAVAILABLE):
+            raise _Refused("SERVICE_UNAVAILABLE to a PrepareConf")
         if not isinstance(prepared, PrepareConfResp):
             raise Wrong(f"expected PrepareConfResp, got {prepared!r}")
         return prepared.conf_token
@@ -196,6 +202,8 @@ class Line:
         except (_NoReply, OSError) as error:
             gateway.failed("lost", self.pid, error)
             self._close()
+        except _Refused as error:
+            gateway.failed("refused", self.pid, error)
         except (Wrong, RemoteProtocolError, ValueError, KeyError) as error:
             gateway.failed("wrong", self.pid, error)
             self._close()
