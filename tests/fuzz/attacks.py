@@ -24,10 +24,10 @@ class Attacks:
     def __init__(self, request_token: int, response_token: int, seed: int) -> None:
         self.broken = 0
         self._random = random.Random(seed)  # noqa: S311  # no secret
-        self._call = HTTPReqCallReq(1, b"\x7f\0\0\1", "POST", "/f\udcffuzz", ARGS, HEADERS, request_token).encode_frame()
-        self._response = HTTPRespCallReq(2, 200, HEADERS, response_token).encode_frame()
-        self._answer = ExtraInfoResp(b"an answer" * 10).encode_frame()
-        prepare = PrepareConfReq([("reads-all", "{}"), ("no-such", '{"a": 1}')], "route#1#ext-plugin-pre-req#1").encode_frame()
+        self._call = bytes(HTTPReqCallReq(1, b"\x7f\0\0\1", "POST", "/f\udcffuzz", ARGS, HEADERS, request_token).encode_frame())
+        self._response = bytes(HTTPRespCallReq(2, 200, HEADERS, response_token).encode_frame())
+        self._answer = bytes(ExtraInfoResp(b"an answer" * 10).encode_frame())
+        prepare = bytes(PrepareConfReq([("reads-all", "{}"), ("no-such", '{"a": 1}')], "route#1#ext-plugin-pre-req#1").encode_frame())
         self._mutator = Mutator((self._call, self._call, self._response, self._answer, prepare), seed)
         self._answers = Mutator((self._answer,), seed)
         self._scripts: Sequence[tuple[float, Callable[[], bytes]]] = (

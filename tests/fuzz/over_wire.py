@@ -18,7 +18,7 @@ from tests.wire.subjects import EXAMPLES, SENT_BY, content, golden_frames
 def seeds(sender: Role) -> list[bytes]:
     """Return what a real gateway or runner sent, and one message of each kind."""
     recorded = [encode_frame(frame.frame_type, frame.payload) for frame in golden_frames() if frame.sender is sender]
-    return recorded + [message.encode_frame() for message in EXAMPLES if type(message) in SENT_BY[sender]]
+    return recorded + [bytes(message.encode_frame()) for message in EXAMPLES if type(message) in SENT_BY[sender]]
 
 
 def prepared(receiver: Role, way: Sequence[Message]) -> Connection:

@@ -93,7 +93,7 @@ def test_frames_in_pieces(runner: RunnerProcess, send: Callable[[socket.socket, 
     """A frame may arrive in any pieces."""
     with runner.peer() as peer:
         token = peer.prepare(("mirror", "{}"))
-        send(peer.socket, peer.connection.send(HTTPReqCallReq(id=3, path="/pieces", conf_token=token)))
+        send(peer.socket, bytes(peer.connection.send(HTTPReqCallReq(id=3, path="/pieces", conf_token=token))))
         assert 3 == peer.receive().id
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.wire.entries import MAX_ENTRIES, EntriesInBuffer, Pair, TextEntries
+from apisix.runner.wire.entries import MAX_ENTRIES, EntriesInBuffer, Pair, TextEntries, entries_at
 from apisix.runner.wire.messages import HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from tests.oracle import oracle
 from tests.wire.subjects import texts
@@ -178,7 +178,7 @@ def test_long_names(size: int) -> None:
 
 def test_an_entry_without_a_name() -> None:
     """An entry whose name is absent has an empty one, and is found by it; even in a buffer in which no four zeros say so."""
-    entries = EntriesInBuffer(pack("<IIIiHH", 4, 1, 4, -4, 4, 4), 0)
+    entries = entries_at(pack("<IIIiHH", 4, 1, 4, -4, 4, 4), 0)
     assert 0 == entries.find(b"")
     assert -1 == entries.find(b"a")
     assert entries.value(0) is None

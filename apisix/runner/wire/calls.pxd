@@ -4,13 +4,19 @@
 cimport cython
 
 from apisix.runner.wire cimport flatbuf, scalars, tables
-from apisix.runner.wire.entries cimport EntriesInBuffer, TextEntries
+from apisix.runner.wire.entries cimport TextEntries, entries_at, entries_of
+from apisix.runner.wire.frames cimport put_header
 from apisix.runner.wire.tables cimport Message, Table
 
-cdef class HTTPReqCallReq(Message):
-    cdef public object id
+cdef long _HTTP_REQ_CALL
+cdef Py_ssize_t _ID_AT
+
+cdef class CallReq(Message):
+    cdef public Py_ssize_t id
+    cdef public Py_ssize_t conf_token
+
+cdef class HTTPReqCallReq(CallReq):
     cdef public object method
-    cdef public object conf_token
     cdef bytes _buf
     cdef Py_ssize_t _table
     cdef tuple _fields
@@ -20,7 +26,13 @@ cdef class HTTPReqCallReq(Message):
     cdef TextEntries _headers
     @cython.locals(table=Py_ssize_t, fields=tuple, id=Py_ssize_t, method=Py_ssize_t, conf_token=Py_ssize_t, number=Py_ssize_t)
     cpdef _read(self, bytes payload)
+    cpdef TextEntries came_args(self)
+    cpdef TextEntries came_headers(self)
     cpdef tuple _values(self)
+
+cdef TextEntries NO_ENTRIES
+
+cdef TextEntries _given(TextEntries entries)
 
 cdef class Stop(Table):
     cdef public object status
@@ -38,21 +50,20 @@ cdef class Rewrite(Table):
 
 cdef class HTTPReqCallResp(Message):
     cdef public object id
-    cdef public object action
-    @cython.locals(parts=list, header=bytes)
-    cpdef bytes encode_frame(self)
+    cdef public Table action
+    @cython.locals(out=bytearray)
+    cpdef bytearray encode_frame(self)
     cpdef tuple _values(self)
 
-cdef class HTTPRespCallReq(Message):
-    cdef public object id
+cdef class HTTPRespCallReq(CallReq):
     cdef public object status
-    cdef public object conf_token
     cdef bytes _buf
     cdef Py_ssize_t _table
     cdef Py_ssize_t _headers_at
     cdef TextEntries _headers
     @cython.locals(table=Py_ssize_t, id=Py_ssize_t, status=Py_ssize_t, conf_token=Py_ssize_t)
     cpdef _read(self, bytes payload)
+    cpdef TextEntries came_headers(self)
     cpdef tuple _values(self)
 
 cdef class HTTPRespCallResp(Message):
@@ -61,3 +72,8 @@ cdef class HTTPRespCallResp(Message):
     cdef public TextEntries headers
     cdef public object body
     cpdef tuple _values(self)
+
+@cython.locals(self=HTTPReqCallReq)
+cdef HTTPReqCallReq _read_req_call(bytes payload)
+@cython.locals(self=HTTPRespCallReq)
+cdef HTTPRespCallReq _read_resp_call(bytes payload)

@@ -5,6 +5,7 @@ The conversation of a gateway and a runner over one connection, as a state machi
 One call at a time: a request, any number of questions and answers, one reply. Source: gateway contract, 1 and 6.
 """
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -78,17 +79,42 @@ MOVES: Final[dict[Role, dict[State, dict[type[Message], State]]]] = {
     },
 }
 
-# The same, as the receiver needs it: by the type of the frame.
-_RECEIVING: Final[dict[Role, dict[State, dict[int, tuple[type[Message], State]]]]] = {
-    receiver: {state: {kind.TYPE: (kind, then) for kind, then in moves.items()} for state, moves in MOVES[sender].items()}
-    for sender, receiver in ((Role.GATEWAY, Role.RUNNER), (Role.RUNNER, Role.GATEWAY))
-}
-
 # How a message changes the number of unanswered questions.
 _ASKING: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
 
 # New business waits until the old questions are answered: the gateway answers them all before it reads the reply.
 _NEW_BUSINESS: Final = frozenset((PrepareConfReq, HTTPReqCallReq, HTTPRespCallReq))
+
+
+class Place:
+    """
+    A state as one end of the connection has it, with the ways that lead out of it: so a message costs one look into a dict.
+
+    Attributes:
+        state: which one.
+        receiving: by the type of a frame, what decodes it, its class, what it adds to the unanswered questions, and where it leads.
+        sending: by the class of a message, what it adds to the unanswered questions, and where it leads.
+    """
+
+    __slots__ = ("receiving", "sending", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.receiving: dict[int, tuple[Callable[[bytes], Message], type[Message], int, Place]] = {}
+        self.sending: dict[type[Message], tuple[int, Place]] = {}
+
+
+def _places(role: Role, peer: Role) -> dict[State, Place]:
+    places = {state: Place(state) for state in State}
+    for state, place in places.items():
+        for kind, then in MOVES[role][state].items():
+            place.sending[kind] = _ASKING.get(kind, 0), places[then]
+        for kind, then in MOVES[peer][state].items():
+            place.receiving[int(kind.TYPE)] = kind.decode, kind, _ASKING.get(kind, 0), places[then]
+    return places
+
+
+_PLACES: Final = {Role.RUNNER: _places(Role.RUNNER, Role.GATEWAY), Role.GATEWAY: _places(Role.GATEWAY, Role.RUNNER)}
 
 
 class Connection:
@@ -99,23 +125,26 @@ class Connection:
     NEED_DATA; write to the socket what `send` returns, whole and in order.
     """
 
-    __slots__ = ("_decoder", "_error", "_receiving", "_sending", "role", "state", "unanswered")
+    __slots__ = ("_decoder", "_error", "_place", "role", "unanswered")
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.state = State.IDLE
         self.unanswered = 0  # questions asked and not yet answered
         self._decoder = FrameDecoder()
         self._error: str | None = None  # how the peer broke the protocol
-        self._receiving = _RECEIVING[role]
-        self._sending = MOVES[role]
+        self._place = _PLACES[role][State.IDLE]
+
+    @property
+    def state(self) -> State:
+        """Where the conversation stands."""
+        return self._place.state
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way: no call, no open question, no half frame. Then another process can go on with the socket."""
-        return self.state is State.IDLE and not self.unanswered and not self._decoder.buffered_bytes
+        return self._place.state is State.IDLE and not self.unanswered and not self._decoder.buffered_bytes
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes | bytearray) -> None:
         """
         Take bytes off the socket, in any pieces.
 
@@ -123,7 +152,7 @@ class Connection:
         """
         if self._error is not None:
             raise RemoteProtocolError(self._error)
-        self._decoder.feed(data)
+        self._decoder.feed(data if type(data) is bytes else bytes(data))
 
     def next_event(self) -> Message | NeedData:
         """
@@ -138,21 +167,21 @@ class Connection:
             if frame is None:
                 return NEED_DATA
             frame_type, payload = frame
-            move = self._receiving[self.state].get(frame_type)
+            move = self._place.receiving.get(frame_type)
             if move is None:
                 raise RemoteProtocolError(f"a frame of type {frame_type} is not allowed in state {self.state.name}")
-            kind, state = move
-            message = kind.decode(payload)
-            if self.unanswered or kind in _ASKING:
-                self.unanswered = self._count(kind, RemoteProtocolError)
+            decode, kind, asking, then = move
+            message = decode(payload)
+            if self.unanswered or asking:
+                self.unanswered = self._count(kind, asking, RemoteProtocolError)
         except RemoteProtocolError as error:
-            self.state = State.ERROR
+            self._place = _PLACES[self.role][State.ERROR]
             self._error = str(error)
             raise
-        self.state = state
+        self._place = then
         return message
 
-    def send(self, message: Message) -> bytes:
+    def send(self, message: Message) -> bytearray:
         """
         Return the frame that carries a message.
 
@@ -161,18 +190,19 @@ class Connection:
             MessageTooLarge: it does not fit a frame. The state stays as it was, so that an ErrResp can be sent instead.
         """
         kind = type(message)
-        state = self._sending[self.state].get(kind)
-        if state is None:
+        move = self._place.sending.get(kind)
+        if move is None:
             raise LocalProtocolError(f"{kind.__name__} can't be sent by the {self.role.value} in state {self.state.name}")
-        unanswered = self._count(kind, LocalProtocolError) if self.unanswered or kind in _ASKING else 0
+        asking, then = move
+        unanswered = self._count(kind, asking, LocalProtocolError) if self.unanswered or asking else 0
         frame = message.encode_frame()
-        self.state = state
+        self._place = then
         self.unanswered = unanswered
         return frame
 
-    def _count(self, kind: type[Message], error: type[RunnerError]) -> int:
+    def _count(self, kind: type[Message], asking: int, error: type[RunnerError]) -> int:
         """Return how many questions are unanswered after a message of this kind."""
-        unanswered = self.unanswered + _ASKING.get(kind, 0)
+        unanswered = self.unanswered + asking
         if unanswered < 0:
             raise error(f"{kind.__name__} answers no question")
         if unanswered and kind in _NEW_BUSINESS:

@@ -5,6 +5,10 @@ cimport cython
 
 from apisix.runner.wire cimport flatbuf, scalars
 
+@cython.locals(first=Py_ssize_t, count=Py_ssize_t, self=EntriesInBuffer)
+cpdef EntriesInBuffer entries_at(bytes buf, Py_ssize_t pos)
+@cython.locals(self=TextEntries)
+cpdef TextEntries entries_of(pairs)
 cdef bytes _seen(bytes buf, Py_ssize_t vtable)
 
 cdef class TextEntries:
@@ -12,15 +16,14 @@ cdef class TextEntries:
     cpdef list decoded(self)
     cpdef value(self, Py_ssize_t index)
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
-    @cython.locals(
-        pairs=list, vector_at=Py_ssize_t, words=list, end=Py_ssize_t, entry=bytes, data=bytes, size=Py_ssize_t
-    )
-    cpdef Py_ssize_t put(self, list parts) except -1
+    @cython.locals(pairs=list, pos=Py_ssize_t)
+    cpdef put(self, bytearray out)
 
 cdef class EntriesInBuffer(TextEntries):
     cdef bytes _buf
     cdef Py_ssize_t _first
     cdef Py_ssize_t _count
+    cdef _begin(self, bytes buf, Py_ssize_t first, Py_ssize_t count)
     cpdef list decoded(self)
     @cython.locals(
         buf=bytes, end=Py_ssize_t, pos=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, value_at=Py_ssize_t,

@@ -2,12 +2,10 @@
 """Vectors of `TextEntry`: headers, arguments, configurations. Found in a buffer without decoding it, or built from pairs."""
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any, Final
 
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.wire import flatbuf, scalars
-from apisix.runner.wire.flatbuf import STRING_END
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 from apisix.runner.wire.scalars import StructError
 
@@ -17,35 +15,22 @@ Pair = tuple[str, str | None]
 # a few megabytes could unfold to millions of objects.
 MAX_ENTRIES: Final = 2**16
 
-# A table with name and value is the distance to the vtable behind it, two offsets, the vtable, and then the strings.
-_DISTANCE: Final = 2**32 - 12
-_ENTRY_VTABLE: Final = (2**16 * 12 + 8, 2**16 * 8 + 4)
-_VTABLE_NAME_ONLY: Final = (2**16 * 12 + 8, 4)
-
-# Names are few and come again. Long ones are not kept: a client could choose them.
-_CACHED_NAMES: Final = 1024
-_CACHED_NAME_CHARS: Final = 64
-
-
-def _encode_name(name: str, has_value: bool) -> bytes:
-    """Return an entry up to its value."""
-    data = flatbuf.encode_text(name)
-    size = len(data) + 8 & ~3
-    vtable = _ENTRY_VTABLE if has_value else _VTABLE_NAME_ONLY
-    head = scalars.pack_u32s([_DISTANCE, 16, 12 + size if has_value else 0, *vtable, len(data)])
-    return head + data + STRING_END[len(data) & 3]
-
-
-_encode_short_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_encode_name)
-
-
 # What vtables are compared with before one was read: the one of an entry with neither name nor value.
 _NONE_SEEN: Final = b"\x08\0\0\0\0\0\0\0"
 
 
 def _seen(buf: bytes, vtable: int) -> bytes:
     """Return a vtable that was found to be good, to compare the next ones with. One of another size is never equal."""
-    return buf[vtable : vtable + 8] if buf[vtable : vtable + 2] == b"\x08\0" else _NONE_SEEN
+    return scalars.part_at(buf, vtable, vtable + 8) if scalars.is_part_at(buf, vtable, b"\x08\0") and vtable + 8 <= len(buf) else _NONE_SEEN
+
+
+def entries_of(pairs: "Iterable[Pair]") -> "TextEntries":
+    """Return pairs as entries, themselves where they are entries."""
+    if isinstance(pairs, TextEntries):
+        return pairs
+    self = TextEntries.__new__(TextEntries)  # half of what the constructor costs
+    self._pairs = list(pairs)
+    return self
 
 
 class TextEntries:
@@ -78,34 +63,23 @@ class TextEntries:
         wanted = name.lower() if ignore_case else name
         pairs = self.decoded()
         for index in range(start, len(pairs)):
-            found = flatbuf.encode_text(pairs[index][0])
+            found = scalars.encode_text(pairs[index][0])
             if wanted == (found.lower() if ignore_case else found):
                 return index
         return -1
 
-    def put(self, parts: list[bytes]) -> int:
-        """Append the vector to a message that is being written, and return its size in bytes. Without entries, append nothing."""
+    def put(self, out: bytearray) -> None:
+        """Append the vector to a message that is being written. Without entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
         if not pairs:
-            return 0
-        vector_at = len(parts)
-        parts.append(b"")
-        words = [len(pairs)]
-        end = 4 * len(pairs)  # where the entries begin, counted from the offset that is next
+            return
+        pos = len(out)
+        scalars.append_u32(out, len(pairs))
+        scalars.append_zeros(out, 4 * len(pairs))
         for name, value in pairs:
-            words.append(end)
-            encode_name = _encode_short_name if len(name) <= _CACHED_NAME_CHARS else _encode_name
-            entry = encode_name(name, value is not None)
-            if value is None:
-                parts.append(entry)
-                end += len(entry) - 4
-            else:
-                data = flatbuf.encode_text(value)
-                size = len(data)
-                parts += (entry, scalars.pack_u32(size), data, STRING_END[size & 3])
-                end += len(entry) + (size + 8 & ~3) - 4
-        parts[vector_at] = scalars.pack_u32s(words)
-        return end + 4 + 4 * len(pairs)
+            pos += 4
+            scalars.set_offset(out, pos, len(out) - pos)
+            scalars.append_entry(out, name, value)
 
     def __len__(self) -> int:
         return len(self.decoded())
@@ -126,20 +100,26 @@ class TextEntries:
         return f"{self.decoded()!r}"
 
 
+def entries_at(buf: bytes, pos: int) -> "EntriesInBuffer":
+    """
+    Find the vector that the offset at `pos` refers to.
+
+    Raises: RemoteProtocolError: it does not lie within the buffer, or holds more entries than any gateway sends.
+    """
+    first, count = flatbuf.read_vector(buf, pos)
+    if count > MAX_ENTRIES:
+        raise RemoteProtocolError(f"a vector of {count} entries, more than {MAX_ENTRIES} are not read")
+    self = EntriesInBuffer.__new__(EntriesInBuffer)
+    self._begin(buf, first, count)
+    return self
+
+
 class EntriesInBuffer(TextEntries):
     """Entries that stay in the message they came in, until somebody looks at them."""
 
     __slots__ = ("_buf", "_count", "_first")
 
-    def __init__(self, buf: bytes, pos: int) -> None:
-        """
-        Find the vector that the offset at `pos` refers to.
-
-        Raises: RemoteProtocolError: it does not lie within the buffer, or holds more entries than any gateway sends.
-        """
-        first, count = flatbuf.read_vector(buf, pos)
-        if count > MAX_ENTRIES:
-            raise RemoteProtocolError(f"a vector of {count} entries, more than {MAX_ENTRIES} are not read")
+    def _begin(self, buf: bytes, first: int, count: int) -> None:
         self._pairs = None
         self._buf = buf
         self._first = first
@@ -179,7 +159,7 @@ class EntriesInBuffer(TextEntries):
                     stop = at + scalars.u32_at(buf, at - 4)[0]
                     if stop > end:
                         raise flatbuf.out_of_bounds("the end of a name", stop, buf)
-                    name = buf[at:stop].decode("utf-8", "surrogateescape")
+                    name = scalars.text_at(buf, at, stop)
                     unfolded += stop - at
                 if value_at:
                     at = table + value_at
@@ -187,7 +167,7 @@ class EntriesInBuffer(TextEntries):
                     stop = at + scalars.u32_at(buf, at - 4)[0]
                     if stop > end:
                         raise flatbuf.out_of_bounds("the end of a value", stop, buf)
-                    value = buf[at:stop].decode("utf-8", "surrogateescape")
+                    value = scalars.text_at(buf, at, stop)
                     unfolded += stop - at
                 if unfolded > MAX_PAYLOAD_BYTES:
                     # Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.

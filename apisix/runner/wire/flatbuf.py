@@ -7,14 +7,11 @@ each read is checked against its end, and each function raises RemoteProtocolErr
 The reads of `struct` check the end themselves (StructError); a position below zero would count from the end, and is
 checked where one can come up, which is only at a vtable: all other offsets are unsigned.
 
-The writer goes forward: a table, its vtable, then what the table refers to. Such a piece does not depend on where it
-stands, so that pieces are joined once, straight into the frame.
+The writer goes forward: a table, its vtable, then what the table refers to.
 
 Source: https://flatbuffers.dev/internals/ (FlatBuffers binary format).
 """
 
-from collections.abc import Sequence
-from functools import cache
 from struct import Struct
 from typing import Final, Protocol
 
@@ -23,15 +20,11 @@ from apisix.runner.wire import scalars
 from apisix.runner.wire.scalars import StructError
 
 __all__ = [
-    "PADDING",
-    "STRING_END",
     "Field",
     "Piece",
-    "encode_text",
     "out_of_bounds",
     "put_bytes",
     "put_table",
-    "put_text",
     "read_bytes",
     "read_fields",
     "read_root",
@@ -59,6 +52,10 @@ def read_root(buf: bytes) -> int:
         raise out_of_bounds("the root", 0, buf) from None
 
 
+# The last vtable that was read, and what it says, for each number of slots. At first one that announces a size of 1, which none has.
+_SEEN: Final[list[tuple[bytes, tuple[int, ...]]]] = [(b"\1\0", ())] * 16
+
+
 def read_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
     """
     Return size and extent of a table, then the offsets of its first `slots` fields from the table, 0 for an absent one.
@@ -68,8 +65,12 @@ def read_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
     try:
         vtable = table - scalars.i32_at(buf, table)[0]
         if vtable >= 0:
+            seen, fields = _SEEN[slots]
+            if scalars.is_part_at(buf, vtable, seen):  # as in the last such table: a peer writes all alike
+                return fields
             fields = scalars.u16s_at(buf, vtable, 2 + slots)
             if fields[0] == 4 + 2 * slots:  # as every known peer writes it: one read for the whole vtable
+                _SEEN[slots] = scalars.part_at(buf, vtable, vtable + 4 + 2 * slots), fields
                 return fields
     except StructError:
         pass
@@ -130,7 +131,7 @@ def read_bytes(buf: bytes, pos: int) -> bytes:
         raise out_of_bounds("a string or vector", pos, buf) from None
     if end > len(buf):
         raise out_of_bounds(f"the end of a string or vector, {end},", start - 4, buf)
-    return buf[start:end]
+    return scalars.part_at(buf, start, end)
 
 
 def read_text(buf: bytes, pos: int) -> str:
@@ -157,52 +158,34 @@ def read_vector(buf: bytes, pos: int) -> tuple[int, int]:
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
-# What follows data in a piece whose size is a multiple of four, by the data's length modulo four.
-PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
-STRING_END: Final = (b"\0\0\0\0", b"\0\0\0", b"\0\0", b"\0")  # a string ends in at least one NUL
-
 
 class Piece(Protocol):
     """What can stand behind a table that refers to it: a vector of tables, or another table."""
 
-    def put(self, parts: list[bytes]) -> int:
-        """Append yourself and return your size in bytes, a multiple of four. What refers to you refers to your first byte."""
+    def put(self, out: bytearray) -> None:
+        """Append yourself. What refers to you refers to your first byte; nothing refers to you if you append nothing."""
 
 
 Field = int | str | bytes | Piece | None
 
-
-def encode_text(text: str) -> bytes:
-    """
-    Return the bytes of a text, the escaped ones as they came.
-
-    Raises: LocalProtocolError: it holds a surrogate that stands for no byte.
-    """
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise LocalProtocolError(f"a text can't be sent, its character {error.start} is a lone surrogate") from None
+_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")  # by the length of a vector of ubytes modulo four
 
 
-def put_bytes(parts: list[bytes], data: bytes) -> int:
-    """Append a vector of ubytes and return its size in bytes. The data itself is not copied before the final join."""
+def put_bytes(out: bytearray, data: bytes) -> None:
+    """Append a vector of ubytes."""
     size = len(data)
-    parts += (scalars.pack_u32(size), data, PADDING[size & 3])
-    return size + 7 & ~3
+    scalars.append_u32(out, size)
+    scalars.append_part(out, data)
+    scalars.append_part(out, _PADDING[size & 3])
 
 
-def put_text(parts: list[bytes], text: str) -> int:
-    """Append a string and return its size in bytes."""
-    data = encode_text(text)
-    size = len(data)
-    parts += (scalars.pack_u32(size), data, STRING_END[size & 3])
-    return size + 8 & ~3
+_MAX_SLOTS: Final = 15
+_VTABLES: Final[list[list[bytes]]] = [[] for _ in range(_MAX_SLOTS + 1)]  # made when first needed
 
 
-@cache
-def _vtables(slots: int) -> list[bytes]:
+def _vtables_of(slots: int) -> list[bytes]:
     """
-    Return the vtable of a table for each set of fields that may be present.
+    Make the vtable of a table for each set of fields that may be present.
 
     Each field has its place, four bytes, whether it is present or not: that costs a few bytes and saves a second pass.
     An offset stands there, or a scalar that is zero-extended (little-endian: its low bytes come first). The vtable stands behind
@@ -215,47 +198,44 @@ def _vtables(slots: int) -> list[bytes]:
     for present in range(1 << slots):
         offsets = [4 + 4 * slot if present >> slot & 1 else 0 for slot in range(slots)]
         vtables.append(Struct(f"<{slots + 2}H").pack(4 + 2 * slots, size, *offsets) + bytes(2 * (slots % 2)))
+    _VTABLES[slots] = vtables
     return vtables
 
 
-def put_table(parts: list[bytes], fields: Sequence[Field]) -> int:
+def put_table(out: bytearray, fields: tuple[Field, ...]) -> None:
     """
-    Append a table and what it refers to, and return the size of both in bytes.
+    Append a table and what it refers to.
 
     Args: fields: one for each slot of the schema. None, and a piece that appends nothing, is absent.
     Raises: LocalProtocolError: a value can't be expressed.
     """
     slots = len(fields)
-    vtables: list[bytes] = _vtables(slots)
-    table_at = len(parts)
-    parts.append(b"")  # its place; the offsets in it are known last
-    words = [2**32 - 4 - 4 * slots]  # the distance to the vtable, negative: it stands behind
-    end = 4 * slots + len(vtables[0])  # of the table, counted from the field that is next
-    present = size = 0
+    pos = len(out)
+    vtables = _VTABLES[slots] or _vtables_of(slots)
+    vtable_at = pos + 4 + 4 * slots
+    scalars.append_u32(out, 2**32 - 4 - 4 * slots)  # the distance to the vtable, negative: it stands behind
+    scalars.append_zeros(out, 4 * slots)  # the places of the fields
+    scalars.append_part(out, vtables[0])
+    present = 0
     bit = 1
     for field in fields:
-        if field is None:
-            word = 0
-        elif isinstance(field, int):
+        pos += 4
+        start = len(out)
+        if isinstance(field, int):
+            try:
+                scalars.set_u32(out, pos, field)
+            except (StructError, OverflowError):
+                raise LocalProtocolError(f"a number does not fit its field: {field}") from None
             present |= bit
-            word = field
-        else:
+        elif field is not None:
             if isinstance(field, bytes):
-                added = put_bytes(parts, field)
+                put_bytes(out, field)
             elif isinstance(field, str):
-                added = put_text(parts, field)
+                scalars.append_text(out, field)
             else:
-                added = field.put(parts)
-            word = 0
-            if added:
+                field.put(out)
+            if len(out) > start:
+                scalars.set_offset(out, pos, start - pos)
                 present |= bit
-                word = end + size
-                size += added
-        words.append(word)
-        end -= 4
         bit += bit
-    try:
-        parts[table_at] = scalars.pack_u32s(words) + vtables[present]
-    except StructError:
-        raise LocalProtocolError(f"a number does not fit its field: {words[1:]}") from None
-    return end + 4 + 4 * slots + size
+    scalars.set_part(out, vtable_at, vtables[present])

@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # The classes and types of `frames.py` in C. Only the accelerator reads this file.
 
+cimport cython
+
+from apisix.runner.wire cimport scalars
+
+cdef Py_ssize_t _HEADER_BYTES
+cdef Py_ssize_t _MAX_PAYLOAD_BYTES
+cdef Py_ssize_t _FIRST_UNKNOWN_HEADER
+
 cpdef bytes frame_header(long frame_type, Py_ssize_t size_bytes)
+@cython.locals(size_bytes=Py_ssize_t)
+cpdef put_header(bytearray out, long frame_type)
 
 cdef class FrameDecoder:
     cdef bytes _chunk
@@ -12,6 +22,7 @@ cdef class FrameDecoder:
     cdef Py_ssize_t _gathered
     cdef Py_ssize_t _missing
     cpdef feed(self, bytes data)
+    @cython.locals(chunk=bytes, header=Py_ssize_t, length=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t)
     cpdef tuple next_frame(self)
     cdef tuple _gather(self)
     cdef _keep(self, piece)

@@ -3,17 +3,13 @@
 
 from collections import deque
 from enum import IntEnum
-from struct import Struct
+from typing import Final
 
 from apisix.runner.errors import MessageTooLarge, RemoteProtocolError
+from apisix.runner.wire import scalars
 
 HEADER_BYTES = 4
 MAX_PAYLOAD_BYTES = 2**24 - 1
-
-# The header read as one big-endian number: the type stands in the upper byte, the length in the lower three.
-_HEADER = Struct(">I")
-_read_header = _HEADER.unpack_from
-_pack_header = _HEADER.pack
 
 # Pieces smaller than this are gathered in one growing buffer: a peer that sends byte by byte would otherwise cost
 # a list entry a byte. Larger ones are kept as they came, and copied only once, into the payload.
@@ -30,6 +26,11 @@ class FrameType(IntEnum):
     HTTP_RESP_CALL = 4
 
 
+# Compiled, these are numbers in C, which Python does not see.
+_HEADER_BYTES: Final = HEADER_BYTES
+_MAX_PAYLOAD_BYTES: Final = MAX_PAYLOAD_BYTES
+
+# The header read as one big-endian number: the type stands in the upper byte, the length in the lower three.
 _FIRST_UNKNOWN_HEADER = (max(FrameType) + 1) << 24
 
 
@@ -41,7 +42,19 @@ def frame_header(frame_type: int, size_bytes: int) -> bytes:
     """
     if size_bytes > MAX_PAYLOAD_BYTES:
         raise MessageTooLarge(size_bytes, MAX_PAYLOAD_BYTES)
-    return _pack_header(frame_type << 24 | size_bytes)
+    return scalars.pack_network_u32(frame_type << 24 | size_bytes)
+
+
+def put_header(out: bytearray, frame_type: int) -> None:
+    """
+    Write the header over the first four bytes of what is to become a frame.
+
+    Raises: MessageTooLarge: the payload is longer than `MAX_PAYLOAD_BYTES`.
+    """
+    size_bytes = len(out) - _HEADER_BYTES
+    if size_bytes > _MAX_PAYLOAD_BYTES:
+        raise MessageTooLarge(size_bytes, MAX_PAYLOAD_BYTES)
+    scalars.set_network_u32(out, 0, frame_type << 24 | size_bytes)
 
 
 def encode_frame(frame_type: int, payload: bytes) -> bytes:
@@ -95,22 +108,22 @@ class FrameDecoder:
         """
         if self._missing:
             return self._gather()
-        while len(self._chunk) < self._pos + HEADER_BYTES:
+        while len(self._chunk) < self._pos + _HEADER_BYTES:
             if not self._queue:
                 return None
             # A split header: at most three bytes are left over, so no byte is copied more than four times.
             self._chunk = self._chunk[self._pos :] + self._queue.popleft()
             self._pos = 0
         chunk = self._chunk
-        (header,) = _read_header(chunk, self._pos)
-        length = header & MAX_PAYLOAD_BYTES
+        header = scalars.network_u32_at(chunk, self._pos)[0]
+        length = header & _MAX_PAYLOAD_BYTES
         if header >= _FIRST_UNKNOWN_HEADER or not length:
             raise RemoteProtocolError(f"a frame announces type {header >> 24} and {length} bytes: no such type, or nothing in it")
-        start = self._pos + HEADER_BYTES
+        start = self._pos + _HEADER_BYTES
         end = start + length
         if end <= len(chunk):  # by far the most frequent case: the whole frame in one read
             self._pos = end
-            return header >> 24, chunk[start:end]
+            return header >> 24, scalars.part_at(chunk, start, end)
         self._type = header >> 24
         self._missing = length
         self._pos = start

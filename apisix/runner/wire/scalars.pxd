@@ -4,12 +4,20 @@
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "Python.h":
     const uint8_t* _data "(const unsigned char *) PyBytes_AS_STRING" (bytes)
     Py_ssize_t _size "PyBytes_GET_SIZE" (bytes)
     bytes PyBytes_FromStringAndSize(const char*, Py_ssize_t)
+    str PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    bint PyUnicode_IS_ASCII(object)
+    bytes PyUnicode_AsEncodedString(object, const char*, const char*)
+    bytearray PyByteArray_FromStringAndSize(const char*, Py_ssize_t)
+    int PyByteArray_Resize(bytearray, Py_ssize_t) except -1
+    uint8_t* _bytes_of "(unsigned char *) PyByteArray_AS_STRING" (bytearray)
+    Py_ssize_t _length "PyByteArray_GET_SIZE" (bytearray)
 
 
 cdef inline const uint8_t* _at(bytes buf, Py_ssize_t pos, Py_ssize_t size) except NULL:
@@ -30,6 +38,11 @@ cdef inline (Py_ssize_t,) u16_at(bytes buf, Py_ssize_t pos) except *:
 
 cdef inline (Py_ssize_t,) u32_at(bytes buf, Py_ssize_t pos) except *:
     return (_get_u32(_at(buf, pos, 4)),)
+
+
+cdef inline (Py_ssize_t,) network_u32_at(bytes buf, Py_ssize_t pos) except *:
+    cdef const uint8_t* p = _at(buf, pos, 4)
+    return (<uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | <uint32_t>p[3],)
 
 
 cdef inline (Py_ssize_t,) i32_at(bytes buf, Py_ssize_t pos) except *:
@@ -55,6 +68,17 @@ cdef inline bytes pack_u32(Py_ssize_t number):
     return PyBytes_FromStringAndSize(<const char*>packed, 4)
 
 
+cdef inline bytes pack_network_u32(Py_ssize_t number):
+    cdef char[4] packed
+    if not 0 <= number <= 0xFFFFFFFF:
+        _raise_struct_error(-1)
+    packed[0] = number >> 24
+    packed[1] = number >> 16 & 255
+    packed[2] = number >> 8 & 255
+    packed[3] = number & 255
+    return PyBytes_FromStringAndSize(packed, 4)
+
+
 cdef inline tuple u16s_at(bytes buf, Py_ssize_t pos, Py_ssize_t count):
     cdef const uint8_t* p = _at(buf, pos, 2 * count)
     cdef tuple numbers = PyTuple_New(count)
@@ -67,15 +91,16 @@ cdef inline tuple u16s_at(bytes buf, Py_ssize_t pos, Py_ssize_t count):
     return numbers
 
 
-cdef inline bytes pack_u32s(list numbers):
-    cdef bytes packed = PyBytes_FromStringAndSize(NULL, 4 * len(numbers))
-    cdef uint8_t* p = <uint8_t*>_data(packed)
-    for number in numbers:
-        if not 0 <= number <= 0xFFFFFFFF:
-            _raise_struct_error(-1)
-        _put_u32(p, number)
-        p += 4
-    return packed
+cdef inline bytes part_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
+    if start < 0 or end < start or end > _size(buf):
+        _raise_struct_error(start)
+    return PyBytes_FromStringAndSize(<const char*>_data(buf) + start, end - start)
+
+
+cdef inline str text_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
+    if start < 0 or end < start or end > _size(buf):
+        _raise_struct_error(start)
+    return PyUnicode_DecodeUTF8(<const char*>_data(buf) + start, end - start, "surrogateescape")
 
 
 cdef inline Py_ssize_t first_hit(bytes buf, bytes name, bint ignore_case) noexcept:
@@ -104,3 +129,117 @@ cdef inline bint is_part_at(bytes buf, Py_ssize_t pos, bytes part) noexcept:
     if pos < 0 or pos > _size(buf) - _size(part):
         return False
     return memcmp(_data(buf) + pos, _data(part), _size(part)) == 0
+
+
+cdef inline bytearray new_message(bytes start):
+    return PyByteArray_FromStringAndSize(<const char*>_data(start), _size(start))
+
+
+cdef inline bytes encode_text(text):
+    cdef Py_ssize_t size
+    cdef const char* data
+    if isinstance(text, str) and PyUnicode_IS_ASCII(text):
+        data = PyUnicode_AsUTF8AndSize(text, &size)
+        return PyBytes_FromStringAndSize(data, size)
+    return _encode_other_text(text)
+
+
+cdef inline bytes _encode_other_text(text):
+    try:
+        return PyUnicode_AsEncodedString(text, "utf-8", "surrogateescape")
+    except (TypeError, UnicodeEncodeError):
+        from apisix.runner.wire.scalars import encode_text as encode
+        return encode(text)  # which says what is wrong
+
+
+cdef inline uint8_t* _grown(bytearray out, Py_ssize_t added) except NULL:
+    cdef Py_ssize_t size = _length(out)
+    PyByteArray_Resize(out, size + added)
+    return _bytes_of(out) + size
+
+
+cdef inline int set_u32(bytearray out, Py_ssize_t pos, number) except -1:
+    cdef Py_ssize_t word = number
+    if pos < 0 or pos > _length(out) - 4 or not 0 <= word <= 0xFFFFFFFF:
+        _raise_struct_error(pos)
+    _put_u32(_bytes_of(out) + pos, <uint32_t>word)
+    return 0
+
+
+cdef inline int set_offset(bytearray out, Py_ssize_t pos, Py_ssize_t offset) except -1:
+    if pos < 0 or pos > _length(out) - 4 or not 0 <= offset <= 0xFFFFFFFF:
+        _raise_struct_error(pos)
+    _put_u32(_bytes_of(out) + pos, <uint32_t>offset)
+    return 0
+
+
+cdef inline int set_network_u32(bytearray out, Py_ssize_t pos, Py_ssize_t number) except -1:
+    if pos < 0 or pos > _length(out) - 4 or not 0 <= number <= 0xFFFFFFFF:
+        _raise_struct_error(pos)
+    cdef uint8_t* p = _bytes_of(out) + pos
+    p[0] = number >> 24
+    p[1] = number >> 16 & 255
+    p[2] = number >> 8 & 255
+    p[3] = number & 255
+    return 0
+
+
+cdef inline int set_part(bytearray out, Py_ssize_t pos, bytes part) except -1:
+    if pos < 0 or pos > _length(out) - _size(part):
+        _raise_struct_error(pos)
+    memcpy(_bytes_of(out) + pos, _data(part), _size(part))
+    return 0
+
+
+cdef inline int append_u32(bytearray out, Py_ssize_t number) except -1:
+    if not 0 <= number <= 0xFFFFFFFF:
+        _raise_struct_error(-1)
+    _put_u32(_grown(out, 4), <uint32_t>number)
+    return 0
+
+
+cdef inline int append_part(bytearray out, part) except -1:
+    if not isinstance(part, bytes):
+        raise TypeError(f"bytes were expected, not {type(part).__name__}")
+    memcpy(_grown(out, _size(<bytes>part)), _data(<bytes>part), _size(<bytes>part))  # a subclass of bytes too
+    return 0
+
+
+cdef inline int append_zeros(bytearray out, Py_ssize_t count) except -1:
+    memset(_grown(out, count), 0, count)
+    return 0
+
+
+cdef inline int append_text(bytearray out, text) except -1:
+    cdef Py_ssize_t size
+    cdef const char* data
+    if isinstance(text, str) and PyUnicode_IS_ASCII(text):
+        data = PyUnicode_AsUTF8AndSize(text, &size)
+        return _append_string(out, data, size)
+    cdef bytes encoded = _encode_other_text(text)
+    return _append_string(out, <const char*>_data(encoded), _size(encoded))
+
+
+cdef inline int _append_string(bytearray out, const char* data, Py_ssize_t size) except -1:
+    cdef Py_ssize_t padded = (size + 4) & ~3
+    cdef uint8_t* p = _grown(out, 4 + padded)
+    _put_u32(p, <uint32_t>size)
+    memset(p + padded, 0, 4)
+    memcpy(p + 4, data, size)
+    return 0
+
+
+cdef inline int append_entry(bytearray out, name, value) except -1:
+    cdef Py_ssize_t at = _length(out)
+    cdef bint has_value = value is not None
+    cdef uint8_t* p = _grown(out, 20)
+    _put_u32(p, <uint32_t>-12)
+    _put_u32(p + 4, 16)
+    _put_u32(p + 12, 8 | 12 << 16)
+    _put_u32(p + 16, 4 | (8 << 16 if has_value else 0))
+    append_text(out, name)
+    # The offset counts from its own place, 8 bytes into the entry.
+    _put_u32(_bytes_of(out) + at + 8, <uint32_t>(_length(out) - at - 8) if has_value else 0)
+    if has_value:
+        append_text(out, value)
+    return 0

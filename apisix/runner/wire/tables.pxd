@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # The classes and types of `tables.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.wire cimport flatbuf
-from apisix.runner.wire.entries cimport EntriesInBuffer, TextEntries
+from apisix.runner.wire cimport flatbuf, scalars
+from apisix.runner.wire.frames cimport put_header
+from apisix.runner.wire.entries cimport TextEntries, entries_at
 
 cdef class Table:
-    cpdef Py_ssize_t put(self, list parts) except -1
+    cpdef put(self, bytearray out)
     cpdef tuple _values(self)
 
 cdef class Message(Table):
     cpdef bytes encode(self)
-    cpdef bytes encode_frame(self)
+    cpdef bytearray encode_frame(self)
 
-cpdef TextEntries given_entries(pairs)
+cdef bytes _FRAME_START
+
 cpdef Py_ssize_t optional_u32(bytes buf, Py_ssize_t table, Py_ssize_t at) except -1
 cpdef TextEntries optional_entries(bytes buf, Py_ssize_t table, Py_ssize_t at)
 cpdef str optional_text(bytes buf, Py_ssize_t table, Py_ssize_t at)

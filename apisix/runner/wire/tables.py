@@ -2,15 +2,15 @@
 """What the messages have in common: how their fields are read, how they are written, compared and shown."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from typing import Final, Self, cast
 
-from apisix.runner.wire import flatbuf
-from apisix.runner.wire.entries import EntriesInBuffer, Pair, TextEntries
+from apisix.runner.wire import flatbuf, scalars
+from apisix.runner.wire.entries import TextEntries, entries_at
 from apisix.runner.wire.flatbuf import Field
-from apisix.runner.wire.frames import FrameType, frame_header
+from apisix.runner.wire.frames import HEADER_BYTES, FrameType, put_header
 
 ROOT: Final = b"\x04\0\0\0"  # a message begins with the offset of its root table, which follows at once
+_FRAME_START: Final = bytes(HEADER_BYTES) + ROOT
 NO_ENTRIES: Final = TextEntries()
 
 
@@ -24,9 +24,9 @@ class Table:
     def _values(self) -> tuple[Field, ...]:
         """Return what is written, one for each slot of the schema."""
 
-    def put(self, parts: list[bytes]) -> int:
-        """Append the table to a message that is being written, and return its size in bytes."""
-        return flatbuf.put_table(parts, self._values())
+    def put(self, out: bytearray) -> None:
+        """Append the table to a message that is being written."""
+        flatbuf.put_table(out, self._values())
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -61,24 +61,20 @@ class Message(Table):
 
         Raises: LocalProtocolError: a value can't be expressed.
         """
-        parts = [ROOT]
-        self.put(parts)
-        return b"".join(parts)
+        out = bytearray(ROOT)
+        self.put(out)
+        return bytes(out)
 
-    def encode_frame(self) -> bytes:
+    def encode_frame(self) -> bytearray:
         """
-        Return header and payload, in which a body is copied only once.
+        Return header and payload as one object, so that they leave in one write. A body is copied only once.
 
         Raises: LocalProtocolError: a value can't be expressed. MessageTooLarge: the payload does not fit a frame.
         """
-        parts = [b"", ROOT]
-        parts[0] = frame_header(self.TYPE, len(ROOT) + self.put(parts))
-        return b"".join(parts)
-
-
-def given_entries(pairs: Iterable[Pair]) -> TextEntries:
-    """Return pairs that a constructor was given as entries."""
-    return pairs if isinstance(pairs, TextEntries) else TextEntries(pairs)
+        out = scalars.new_message(_FRAME_START)
+        self.put(out)
+        put_header(out, self.TYPE)
+        return out
 
 
 # Fields that may be absent: `at` is an offset from the table, and 0 then.
@@ -91,7 +87,7 @@ def optional_u32(buf: bytes, table: int, at: int) -> int:
 
 def optional_entries(buf: bytes, table: int, at: int) -> TextEntries:
     """Return entries, which stay in the buffer; none where the vector is absent."""
-    return EntriesInBuffer(buf, table + at) if at else NO_ENTRIES
+    return entries_at(buf, table + at) if at else NO_ENTRIES
 
 
 def optional_text(buf: bytes, table: int, at: int) -> str | None:

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# The classes of `questions.py` in C. Only the accelerator reads this file.
+
+from apisix.runner.wire.tables cimport Message
+
+cdef class Var:
+    cdef readonly object name
+
+cdef class ReqBody:
+    pass
+
+cdef class RespBody:
+    pass
+
+cdef class ExtraInfoReq(Message):
+    cdef readonly object info
+    cpdef bytearray encode_frame(self)
+    cpdef tuple _values(self)
+
+cdef class ExtraInfoResp(Message):
+    cdef readonly object result
+    cpdef tuple _values(self)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runner asks the gateway during a call, and the answers. Source: gateway contract, 6."""
+
+from functools import lru_cache
+from typing import Final, Self
+
+from apisix.runner.errors import RemoteProtocolError
+from apisix.runner.wire.flatbuf import Field, put_table, read_fields, read_root, read_table, read_u8
+from apisix.runner.wire.frames import FrameType
+from apisix.runner.wire.tables import Message, optional_bytes, optional_text
+
+
+class Var:
+    """Ask for a variable of nginx or APISIX. Source: gateway contract, 6."""
+
+    # No dataclass, as the two below: answers are kept by their question, and what a dataclass hashes with costs 0.4 us each time.
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return self.name == other.name if isinstance(other, Var) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"Var(name={self.name!r})"
+
+    def put(self, out: bytearray) -> None:
+        """Append the table to a message that is being written."""
+        put_table(out, (self.name,))
+
+
+class ReqBody:
+    """Ask for the request's body."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReqBody)
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return "ReqBody()"
+
+    def put(self, out: bytearray) -> None:
+        """Append the table to a message that is being written."""
+        put_table(out, ())
+
+
+class RespBody:
+    """Ask for the response's body, which the gateway gives only once."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RespBody)
+
+    def __hash__(self) -> int:
+        return 2
+
+    def __repr__(self) -> str:
+        return "RespBody()"
+
+    def put(self, out: bytearray) -> None:
+        """Append the table to a message that is being written."""
+        put_table(out, ())
+
+
+Info = Var | ReqBody | RespBody
+_INFOS: Final[dict[int, type[Info]]] = {1: Var, 2: ReqBody, 3: RespBody}
+_INFO_NUMBERS: Final = {info: number for number, info in _INFOS.items()}
+
+
+class ExtraInfoReq(Message):
+    """A question of the runner during a call. Hashable, so that answers can be kept by their question."""
+
+    __slots__ = ("info",)
+    TYPE = FrameType.EXTRA_INFO
+    FIELDS = ("info",)
+
+    def __init__(self, info: Info) -> None:
+        self.info = info
+
+    def __eq__(self, other: object) -> bool:
+        return self.info == other.info if isinstance(other, ExtraInfoReq) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.info)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        root = read_root(payload)
+        _, _, kind, info = read_fields(payload, root, 2)
+        number = read_u8(payload, root + kind) if kind else 0
+        if number not in _INFOS or not info:
+            raise RemoteProtocolError(f"ExtraInfo.Req asks for {number}; 1 (Var), 2 (ReqBody) or 3 (RespBody) with a table was expected")
+        table = read_table(payload, root + info)
+        _, _, name = read_fields(payload, table, 1)
+        if number == _INFO_NUMBERS[Var]:
+            return cls(Var(optional_text(payload, table, name) or ""))
+        return cls(ReqBody() if number == _INFO_NUMBERS[ReqBody] else RespBody())
+
+    def encode_frame(self) -> bytearray:
+        return bytearray(_question(self.info))
+
+    def _values(self) -> tuple[Field, ...]:
+        return _INFO_NUMBERS[type(self.info)], self.info
+
+
+@lru_cache(maxsize=256)
+def _question(info: Info) -> bytes:
+    """Return the frame that asks. Plugins ask for the same few things again and again."""
+    return bytes(super(ExtraInfoReq, ExtraInfoReq(info)).encode_frame())
+
+
+class ExtraInfoResp(Message):
+    """The gateway's answer to a question, None where there is no such thing. Source: gateway contract, 6."""
+
+    __slots__ = ("result",)
+    TYPE = FrameType.EXTRA_INFO
+    FIELDS = ("result",)
+
+    def __init__(self, result: bytes | None = None) -> None:
+        self.result = result
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        table = read_root(payload)
+        _, _, result = read_fields(payload, table, 1)
+        return cls(optional_bytes(payload, table, result))
+
+    def _values(self) -> tuple[Field, ...]:
+        return (self.result,)
