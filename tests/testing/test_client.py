@@ -209,7 +209,7 @@ def test_unsupported_edit(client: Client) -> None:
 
     class Method(Plugin):
         def on_request(self, request: Request) -> None:
-            request.method = "PUT"  # type: ignore[misc]
+            request.method = "PUT"  # type: ignore[assignment]
 
     with pytest.raises(UnsupportedEdit, match="the protocol can't change a request's method"):
         client.get("/", plugins=[Method])

@@ -2,7 +2,7 @@
 """Questions to the gateway in the middle of a call: how they are sent (injected) and the answers that are already there."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from apisix.runner.errors import BodyError, WrongContext
 from apisix.runner.wire.messages import ExtraInfoReq, ReqBody, RespBody, Var
@@ -37,7 +37,7 @@ class Answers:
     __slots__ = ("_asking", "_known", "_pending", "_spent")
 
     def __init__(self, asking: Asking) -> None:
-        self._asking: Final = asking
+        self._asking = asking
         self._known: dict[Info, bytes | None] = {}
         self._pending: dict[Info, asyncio.Future[None]] | None = None
         self._spent = False

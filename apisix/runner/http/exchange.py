@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What requests and responses have in common: the accessors for what has to be fetched from the gateway."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, Never, cast
 
 from multidict import MultiDict
 
@@ -10,7 +10,8 @@ from apisix.runner.errors import BodyError, UnsupportedEdit
 from apisix.runner.http.asking import Answers, Asking, Info
 from apisix.runner.http.bodies import body_form, body_json, body_text, refuse_too_long
 from apisix.runner.http.headers import Headers
-from apisix.runner.wire.messages import ReqBody, RespBody, Var
+from apisix.runner.http.reply import Reply
+from apisix.runner.wire.messages import Message, ReqBody, RespBody, Var
 
 
 class Exchange:
@@ -22,16 +23,18 @@ class Exchange:
     names in `needs` is there before its hook runs, and then both forms answer at once.
     """
 
-    __slots__ = ("_answers", "_asking", "_body", "_context", "_headers")
+    __slots__ = ("_answers", "_asking", "_body", "_context")
 
-    _kind: ClassVar[str]
-    _body_info: ClassVar[ReqBody | RespBody]
+    # What a subclass says of itself.
+    _kind = ""
+    _body_info = cast("ReqBody | RespBody", None)  # an annotation would make it an attribute in C
 
-    _asking: Asking
-    # Made when first needed: most calls ask nothing, share nothing and look at few headers.
-    _answers: Answers | None
-    _context: dict[str, Any] | None
-    _body: bytes | None
+    def _begin(self, asking: Asking) -> None:
+        self._asking = asking
+        # Made when first needed: most calls ask nothing, share nothing and look at few headers.
+        self._answers: Answers | None = None
+        self._context: dict[str, Any] | None = None
+        self._body: bytes | None = None
 
     @property
     def headers(self) -> Headers:
@@ -44,6 +47,18 @@ class Exchange:
 
         What its own value was assigned to counts as edited: to know better would take a look into the frame.
         """
+        raise NotImplementedError
+
+    def copy(self) -> "Exchange":
+        """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
+        raise NotImplementedError
+
+    def reply_might_ask(self) -> bool:
+        """Tell whether `to_message` might have to ask the gateway for something."""
+        return False
+
+    def to_message(self, reply: Reply | None = None) -> Message:
+        """Return what the gateway is told: the reply, or the edits."""
         raise NotImplementedError
 
     def _content_length(self) -> str | None:
@@ -61,6 +76,10 @@ class Exchange:
         if context is None:
             context = self._context = {}
         return context
+
+    @context.setter
+    def context(self, value: Never) -> None:
+        raise unsupported(f"{self._kind}.context", "the plugins of one chain share it; edit it in place")
 
     # The body.
 
@@ -208,18 +227,6 @@ def _text(answer: bytes | None) -> str | None:
     return None if answer is None else answer.decode("utf-8", "surrogateescape")
 
 
-def forbid_assignment(cls: type, reasons: dict[str, str]) -> None:
-    """
-    Give read-only properties a setter that raises UnsupportedEdit with a reason.
-
-    Done to the finished class, so that type checkers still see properties without a setter and mark the line.
-    """
-
-    def setter(name: str, reason: str) -> Callable[[object, object], None]:
-        def refuse(self: object, value: object) -> None:
-            raise UnsupportedEdit(f"{cls.__name__.lower()}.{name} can't be assigned: {reason}")
-
-        return refuse
-
-    for name, reason in reasons.items():
-        setattr(cls, name, getattr(cls, name).setter(setter(name, reason)))
+def unsupported(what: str, reason: str) -> UnsupportedEdit:
+    """Return the error for an assignment that the protocol can't carry out. Args: what: as the author wrote it."""
+    return UnsupportedEdit(f"{what} can't be assigned: {reason}")

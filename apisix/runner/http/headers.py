@@ -26,10 +26,6 @@ class Headers(EditableEntries):
     _ignore_case = True
     _multidict = CIMultiDict
 
-    @staticmethod
-    def _check(key: str, value: str) -> None:
-        check_header(key, value)
-
 
 class RequestHeaders(Headers):
     """
@@ -58,9 +54,8 @@ class ClientHeaders(Headers):
 
     __slots__ = ()
 
-    @staticmethod
-    def _check(key: str, value: str) -> None:
-        Headers._check(key, value)
+    def _check(self, key: str, value: str) -> None:
+        check_header(key, value)
         if key.lower() in REWRITE_IGNORES:
             raise UnsupportedEdit(
                 f"the gateway ignores {key!r} among a request's response_headers: set it in ext-plugin-post-resp, or answer with a Reply"
@@ -80,8 +75,7 @@ class Args(EditableEntries):
 
     __slots__ = ()
 
-    @staticmethod
-    def _check(key: str, value: str) -> None:
+    def _check(self, key: str, value: str) -> None:
         if not (isinstance(key, str) and isinstance(value, str) and key.isascii() and value.isascii()):
             check_text("an argument's name", key)
             check_text(f"the value of argument {key!r}", value)

@@ -3,13 +3,20 @@
 
 cimport cython
 
+from apisix.runner.http.fields cimport check_header
+from apisix.runner.wire cimport scalars
 from apisix.runner.wire.entries cimport TextEntries
+
+cdef dict _folded
+
+cdef list _as_text(TextEntries entries)
 
 cdef class Overlay:
     cdef public bint _folds
     cdef public TextEntries _entries
     cdef public dict _overlay
     cdef public object _all
+    cpdef _check(self, key, value)
     cpdef _identity(self, key)
     cpdef Py_ssize_t _find(self, identity, Py_ssize_t start=*) except -2
     cpdef _original(self, Py_ssize_t index)

@@ -29,10 +29,6 @@ class Reply(Exception):
         TypeError: something is of the wrong type, or both body and json are given.
     """
 
-    status: int
-    body: bytes
-    headers: CIMultiDict[str]
-
     def __init__(
         self,
         status: int = 200,
@@ -41,26 +37,29 @@ class Reply(Exception):
         *,
         json: object = None,
     ) -> None:
-        super().__init__(status)
+        Exception.__init__(self, status)
         self.status = checked_status(status)
         # By items(): a multidict that is made of a mapping looks each key up, and loses repeated values.
         # A dict is known without asking the abstract class, which costs 0.3 us.
-        self.headers = given = CIMultiDict(
+        given: CIMultiDict[str] = CIMultiDict(
             headers if type(headers) is dict else headers.items() if isinstance(headers, Mapping) else headers or ()
         )
+        self.headers = given
         for name, value in given.items():
             check_header(name, value)
         content_type = None
         if json is not None:
             if body:
                 raise TypeError("a Reply has either a body or json, not both")
-            self.body = msgspec.json.encode(json, enc_hook=_model_fields)
+            self.body: bytes = msgspec.json.encode(json, enc_hook=_model_fields)
             content_type = JSON_TYPE
+        elif type(body) is bytes:
+            self.body = body
         elif isinstance(body, str):
             # surrogateescape: text that came off the wire goes back byte for byte.
             self.body = body.encode("utf-8", "surrogateescape")
             content_type = TEXT_TYPE if body else None
-        elif isinstance(body, bytes | bytearray | memoryview):
+        elif isinstance(body, (bytes, bytearray, memoryview)):  # a union would be made anew for each reply
             self.body = bytes(body)
         else:
             raise TypeError(f"a Reply's body must be bytes or str, got {type(body).__name__}; for data, write Reply(json=...)")

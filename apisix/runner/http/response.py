@@ -2,17 +2,18 @@
 """An upstream's response, as plugins see and edit it."""
 
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import Any, Final, Never
 
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, decode_body
-from apisix.runner.http.exchange import Exchange, forbid_assignment
+from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.fields import sendable_headers
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status
-from apisix.runner.wire.messages import HTTPRespCallReq, HTTPRespCallResp, RespBody
+from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.messages import RespBody
 
 # Source: gateway contract, 7.
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding"})
@@ -36,44 +37,53 @@ class Response(Exchange):
         max_decompressed_bytes: how long a body may become when its content-encoding is undone.
     """
 
-    __slots__ = ("_max_decompressed_bytes", "_message", "_phase", "_route_key", "_status")
+    __slots__ = ("_headers", "_max_decompressed_bytes", "_message", "_phase", "_route_key", "_status")
 
-    _kind: ClassVar[str] = "response"
-    _body_info: ClassVar[RespBody] = RespBody()
-
-    _headers: Headers | None
+    _kind = "response"
+    _body_info = RespBody()
 
     def __init__(
         self,
         message: HTTPRespCallReq,
         asking: Asking,
-        *,
         route_key: str | None = None,
         phase: Phase = Phase.POST_RESP,
         max_decompressed_bytes: int = DEFAULT_MAX_DECOMPRESSED_BYTES,
     ) -> None:
+        self._begin(asking)
         self._message = message
-        self._asking = asking
         self._phase = phase
         self._route_key = route_key
         self._max_decompressed_bytes = max_decompressed_bytes
+        self._headers: Headers | None = None  # made when first touched
         self._status = 0
-        self._answers = self._headers = self._body = self._context = None
 
     @property
     def id(self) -> int:
         """The gateway's number of the call."""
         return self._message.id
 
+    @id.setter
+    def id(self, value: Never) -> None:
+        raise unsupported("response.id", "it is the gateway's number of the call")
+
     @property
     def phase(self) -> Phase:
         """When this happens."""
         return self._phase
 
+    @phase.setter
+    def phase(self, value: Never) -> None:
+        raise unsupported("response.phase", "it says when this happens")
+
     @property
     def route_key(self) -> str | None:
         """The key of the route's configuration; None where there is none."""
         return self._route_key
+
+    @route_key.setter
+    def route_key(self, value: Never) -> None:
+        raise unsupported("response.route_key", "it says which configuration runs")
 
     @property
     def status(self) -> int:
@@ -93,8 +103,12 @@ class Response(Exchange):
         """The headers, a CIMultiDict; names may repeat."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers(self._message.headers)
+            headers = self._headers = Headers(self._message.came_headers())
         return headers
+
+    @headers.setter
+    def headers(self, value: Never) -> None:
+        raise unsupported("response.headers", 'edit them in place, as in response.headers["x-a"] = "1" or response.headers.update(...)')
 
     @property
     def body(self) -> bytes:
@@ -204,15 +218,3 @@ def _replacement(call_id: int, reply: Reply) -> HTTPRespCallResp:
     elif "content-type" not in reply.headers:
         headers.append(("content-type", "application/octet-stream"))
     return HTTPRespCallResp(call_id, reply.status, headers, body)
-
-
-forbid_assignment(
-    Response,
-    {
-        "id": "it is the gateway's number of the call",
-        "phase": "it says when this happens",
-        "route_key": "it says which configuration runs",
-        "headers": 'edit them in place, as in response.headers["x-a"] = "1" or response.headers.update(...)',
-        "context": "the plugins of one chain share it; edit it in place",
-    },
-)

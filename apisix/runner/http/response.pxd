@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# The class of `response.py` in C. Only the accelerator reads this file.
+
+cimport cython
+
+from apisix.runner.http.exchange cimport Exchange
+from apisix.runner.http.fields cimport sendable_headers
+from apisix.runner.http.reply cimport Reply
+from apisix.runner.http.overlay cimport Overlay
+from apisix.runner.wire.calls cimport HTTPRespCallReq, HTTPRespCallResp
+
+cdef class Response(Exchange):
+    cdef HTTPRespCallReq _message
+    cdef object _phase
+    cdef object _route_key
+    cdef Overlay _headers
+    cdef Py_ssize_t _max_decompressed_bytes
+    cdef long _status
+    cpdef tuple mark(self)
+    cpdef to_message(self, Reply reply=*)
+    @cython.locals(twin=Response)
+    cpdef copy(self)
