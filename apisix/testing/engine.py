@@ -126,7 +126,6 @@ class Engine:
             capacity=CHAINS,
             renew_s=float("inf"),
             setup_timeout_s=limits.plugin_timeout_s,
-            clock=loop.time,
             spawn=self._spawn,
             close_failed=lambda _, error: self._close_errors.append(error),
         )
@@ -231,7 +230,7 @@ class Engine:
 
     def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
         """Say why the plugins behind a token can't run, None where they can."""
-        prepared = self._chains.acquire(token, response=response)
+        prepared = self._chains.acquire(token, response, self.loop.time())
         self._chains.release(prepared)
         refusal = prepared.chain.refusal
         configuration = self._tokens.get(token)

@@ -28,7 +28,7 @@ def runtime() -> Iterator[Runtime]:
     """What the calls of a worker without configurations share."""
     loop = asyncio.new_event_loop()
     registry = Registry.load(builtins=False, entry_points=False)
-    chains = Chains(registry, Nothing(), capacity=1, renew_s=1, setup_timeout_s=1, clock=loop.time, spawn=loop.create_task)
+    chains = Chains(registry, Nothing(), capacity=1, renew_s=1, setup_timeout_s=1, spawn=loop.create_task)
     yield Runtime(loop, chains, ThreadPool(1), plugin_timeout_s=1, max_in_flight=1, on_error="refuse", max_decompressed_bytes=1)
     loop.close()
 

@@ -1,21 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # The classes of `call.py` in C. Only the accelerator reads this file.
 
+from apisix.runner.call.chains cimport PreparedChain
+from apisix.runner.call.runtime cimport Runtime
+from apisix.runner.http.exchange cimport Exchange
+from apisix.runner.wire.calls cimport CallReq
+
 cdef class Questions:
     cdef public Py_ssize_t missing
     cdef public object done
     cdef public list answers
 
 cdef class Call:
-    cdef public object id
+    cdef public Py_ssize_t id
+    cdef readonly CallReq message
+    cdef readonly object context
+    cdef public PreparedChain prepared
+    cdef public Exchange exchange
+    cdef public Py_ssize_t position
+    cdef public object pending
     cdef public object route_key
     cdef public object plugin
     cdef public object request_id
+    cdef readonly double began_s
     cdef public double suspended_s
     cdef public bint gave_up
     cdef object _conversation
-    cdef object _runtime
-    cdef double _began_s
+    cdef Runtime _runtime
     cdef object _deadline
     cdef bint _counted
     cdef object _failure

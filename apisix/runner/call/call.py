@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import greenlet
 
+from apisix.runner.call.chains import PreparedChain
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded, RunnerError, WrongContext
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+from apisix.runner.wire.calls import CallReq
 from apisix.runner.wire.messages import ExtraInfoReq
 
 if TYPE_CHECKING:
@@ -35,20 +39,27 @@ class Call:
     """
     One request or response on its way through the plugins.
 
-    It runs in the greenlet of its conversation. `ask`, `wait_for` and `run_in_thread` suspend that greenlet and let
-    the loop run; whatever else happens meanwhile, exactly one of them resumes it. Once the call has failed (its
-    deadline passed, the gateway hung up, there was no room), each attempt to wait again raises the same error.
+    It runs in the greenlet of its conversation, or without one up to the first plugin that might have to wait. `ask`,
+    `wait_for` and `run_in_thread` suspend that greenlet and let the loop run; whatever else happens meanwhile, exactly one of
+    them resumes it. Once the call has failed (its deadline passed, the gateway hung up, there was no room), each attempt to
+    wait again raises the same error.
 
     Attributes:
         id: the gateway's number of the call.
+        message: what the gateway sent.
+        context: the context variables that the plugins of this call see, None once it is over.
+        prepared: its chain, once that is known.
+        exchange: its request or response, while plugins run.
+        position: which plugin of the chain is next.
+        pending: what that plugin has returned, where it is still to be awaited.
         route_key: the key of its configuration, None where the gateway is old.
         plugin: the name of the plugin that runs.
+        began_s: when it began, a time of `perf_counter`.
         suspended_s: for how long it has been suspended, in seconds.
         gave_up: whether a wait was refused. Cleared by who wants to know.
     """
 
     __slots__ = (
-        "_began_s",
         "_conversation",
         "_counted",
         "_deadline",
@@ -58,24 +69,37 @@ class Call:
         "_runtime",
         "_thread_wakeup",
         "_waits_for",
+        "began_s",
+        "context",
+        "exchange",
         "gave_up",
         "id",
+        "message",
+        "pending",
         "plugin",
+        "position",
+        "prepared",
         "request_id",
         "route_key",
         "suspended_s",
     )
 
-    def __init__(self, conversation: "Conversation", runtime: Runtime, call_id: int) -> None:
+    def __init__(self, conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> None:
         self._conversation = conversation
         self._runtime = runtime
-        self.id = call_id
+        self.id = message.id
+        self.message = message
+        self.context: contextvars.Context | None = context
+        self.prepared: PreparedChain | None = None
+        self.exchange: Request | Response | None = None
+        self.position = 0
+        self.pending: Awaitable[object] | None = None
         self.route_key: str | None = None
         self.plugin: str | None = None
         self.request_id: str | None = None
         self.suspended_s = 0.0
         self.gave_up = False
-        self._began_s = perf_counter()
+        self.began_s = perf_counter()
         self._deadline: asyncio.TimerHandle | None = None
         self._counted = False
         self._failure: RunnerError | None = None
@@ -148,7 +172,7 @@ class Call:
 
     # How the executor waits.
 
-    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+    def wait_for(self, awaitable: Any) -> Any:
         """
         Run `awaitable` as a task, started at once where Python can, and return its result or raise what it raised.
 
@@ -237,6 +261,9 @@ class Call:
     def finish(self) -> None:
         """Say that the reply is decided. From here on the call's accessors raise."""
         self._over = True
+        self.exchange = self.context = None  # they refer to the call
+        if self.prepared is not None:
+            self._runtime.chains.release(self.prepared)
         if self._counted:
             self._runtime.in_flight -= 1
         if self._deadline is not None:
@@ -247,7 +274,7 @@ class Call:
             self._counted = True
             self._runtime.in_flight += 1
             # Most calls never wait, and need no timer: uvloop's costs about 1 us.
-            left_s = self._runtime.plugin_timeout_s - (perf_counter() - self._began_s)
+            left_s = self._runtime.plugin_timeout_s - (perf_counter() - self.began_s)
             self._deadline = self._runtime.loop.call_later(max(0.0, left_s), self._expire)
         self._runtime.stalls.running = None  # others run now
         self._waits_for = waits_for

@@ -1,11 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 # The classes of `chains.py` in C, but for Setup. Only the accelerator reads this file.
 
+cimport cython
+
+cdef class Step:
+    cdef readonly object name
+    cdef readonly object hook
+    cdef readonly bint is_coroutine
+    cdef readonly tuple needs
+    cdef readonly object on_error
+    cdef readonly object plugin_type
+    cdef readonly object setup
+    cdef public bint straight
+
 cdef class PreparedChain:
     cdef readonly object chain
+    cdef readonly object key
+    cdef readonly object phase
+    cdef readonly bint refused
     cdef readonly tuple steps
     cdef public double renew_at_s
     cdef public Py_ssize_t users
+    cdef public bint used
     cdef public bint evicted
     cdef public bint warned
 
@@ -15,10 +31,13 @@ cdef class Chains:
     cdef Py_ssize_t _capacity
     cdef double _renew_s
     cdef double _setup_timeout_s
-    cdef object _clock
     cdef object _spawn
     cdef object _close_failed
-    cdef object _chains
-    cpdef PreparedChain acquire(self, token, bint response)
+    cdef dict _chains
+    @cython.locals(prepared=PreparedChain)
+    cpdef PreparedChain acquire(self, Py_ssize_t token, bint response, double now_s)
     cpdef release(self, PreparedChain prepared)
-    cdef PreparedChain _build(self, tuple key)
+    @cython.locals(prepared=PreparedChain)
+    cdef PreparedChain _build(self, Py_ssize_t token, bint response)
+    @cython.locals(oldest=PreparedChain)
+    cdef _evict_oldest(self)

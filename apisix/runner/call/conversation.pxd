@@ -2,18 +2,23 @@
 # The class of `conversation.py` in C. Only the accelerator reads this file.
 
 from apisix.runner.call.call cimport Call
+from apisix.runner.call.execution cimport execute
+from apisix.runner.call.runtime cimport Runtime
+from apisix.runner.wire.tables cimport Message
+from apisix.runner.wire.calls cimport CallReq
 
 cdef class Conversation:
     cdef readonly object hub
     cdef readonly object greenlet
     cdef readonly Call call
-    cdef object _runtime
+    cdef Runtime _runtime
     cdef object _send
     cdef object _send_all
     cdef object _broken
     cdef object _asked
     cdef bint _closed
     cdef object _context
-    cpdef start(self, message)
+    cpdef start(self, CallReq message)
     cpdef answer(self, result)
-    cdef _reply(self, message, reply)
+    cpdef bint _run(self, Call call, bint can_wait) except -1
+    cdef _reply(self, Call call, Message reply)

@@ -5,7 +5,7 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import greenlet
 
@@ -14,7 +14,9 @@ from apisix.runner.call.context import current_call
 from apisix.runner.call.execution import execute, refuse
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import CallCancelled, LocalProtocolError, RemoteProtocolError
-from apisix.runner.wire.messages import ErrResp, ExtraInfoReq, HTTPReqCallReq, HTTPRespCallReq
+from apisix.runner.wire.calls import CallReq
+from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
+from apisix.runner.wire.tables import Message
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ class Conversation:
     Run the calls of one connection.
 
     Each connection has one greenlet, in which its calls run as straight-line code. Starting one costs 11 us, switching
-    into a living one 0.4 us (design, 9): so it begins with the first call and is kept. `start`, `answer` and `close`
-    must be called from the hub, the greenlet in which the loop runs.
+    into a living one some 3 us (design, 9): so it begins with the first call that might have to wait, and is kept. `start`,
+    `answer` and `close` must be called from the hub, the greenlet in which the loop runs.
 
     Args:
         runtime: what all calls of the worker share.
@@ -54,9 +56,13 @@ class Conversation:
         self.greenlet = greenlet.greenlet(self._serve, self.hub)
         self.call: Call | None = None
 
-    def start(self, message: HTTPReqCallReq | HTTPRespCallReq) -> None:
+    def start(self, message: CallReq) -> None:
         """Run a call. Returns when it is answered, or when it has to wait."""
-        self.greenlet.switch(message)
+        # Each call has a context of its own, so that what a plugin sets in one is not seen in the next.
+        context = self._context.copy()
+        call = self.call = Call(self, self._runtime, message, context)
+        if not context.run(self._run, call, False):
+            self.greenlet.switch(call)
 
     def answer(self, result: bytes | None) -> None:
         """Take the answer to the oldest open question. One that came too late for its call is dropped."""
@@ -80,21 +86,28 @@ class Conversation:
         elif self.greenlet:  # it has begun and not ended: it waits for a call
             self.greenlet.switch(None)
 
-    def _serve(self, message: HTTPReqCallReq | HTTPRespCallReq | None) -> None:
-        while message is not None:
-            # Each call has a context of its own, so that what a plugin sets in one is not seen in the next. Set from in here: once
-            # compiled, the greenlet has no Python frame while it waits, and then gr_context takes it for a running one.
-            self._context.copy().run(self._run, message)
+    def _serve(self, call: Call | None) -> None:
+        while call is not None:
+            # Set from in here: once compiled, the greenlet has no Python frame while it waits, and then gr_context takes it for a
+            # running one.
+            cast("contextvars.Context", call.context).run(self._run, call, True)
             # An exception that left this greenlet would land in the hub, and a closed one must not wait for more.
-            message = None if self._closed else self.hub.switch()
+            call = None if self._closed else self.hub.switch()
 
-    def _run(self, message: HTTPReqCallReq | HTTPRespCallReq) -> None:
-        call = self.call = Call(self, self._runtime, message.id)
-        current_call.set(call)
+    def _run(self, call: Call, can_wait: bool) -> bool:
+        """
+        Run a call to its reply, and send that. Return False, to be called again in the greenlet, if it might have to wait first.
+
+        Args: can_wait: whether this is that greenlet.
+        """
         malformed: RemoteProtocolError | None = None
         reply: Any
         try:
-            reply = execute(call, self._runtime, message)
+            if not can_wait:
+                current_call.set(call)
+            reply = execute(call, self._runtime, can_wait)
+            if reply is None:
+                return False
         except CallCancelled as error:
             logger.debug("a call was cancelled: %s", error)
             reply = None
@@ -103,24 +116,25 @@ class Conversation:
             reply = ErrResp(error.err_code)
         except BaseException as error:  # nothing may leave the greenlet, and each call is answered
             logger.exception("a call failed in the runner itself")
-            self._runtime.failed(message.id, error)
-            reply = refuse(message, self._runtime.on_error)
+            self._runtime.failed(call.id, error)
+            reply = refuse(call.message, self._runtime.on_error)
         call.finish()
         self.call = None
         self._runtime.calls += 1
         if reply is None or self._closed:
-            return
+            return True
         try:
-            self._reply(message, reply)
+            self._reply(call, reply)
         except BaseException:  # as above
             logger.exception("a reply could not be sent")
         if malformed is not None:
             self._broken(malformed)
+        return True
 
-    def _reply(self, message: HTTPReqCallReq | HTTPRespCallReq, reply: Any) -> None:
+    def _reply(self, call: Call, reply: Message) -> None:
         try:
             self._send(reply)
         except LocalProtocolError as error:  # too large, or holding what the schema can't express
             logger.error("the reply is refused: %s", error)
-            self._runtime.failed(message.id, error)
-            self._send(refuse(message, self._runtime.on_error))
+            self._runtime.failed(call.id, error)
+            self._send(refuse(call.message, self._runtime.on_error))

@@ -4,15 +4,24 @@
 cimport cython
 
 from apisix.runner.call.call cimport Call
-from apisix.runner.call.chains cimport Chains, PreparedChain
-from apisix.runner.wire.calls cimport HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.call.chains cimport Chains, PreparedChain, Step
+from apisix.runner.call.runtime cimport Runtime
+from apisix.runner.call.stalls cimport StallWatch
+from apisix.runner.http.exchange cimport Exchange
+from apisix.runner.http.reply cimport Reply
+from apisix.runner.http.request cimport Request
+from apisix.runner.http.response cimport Response
+from apisix.runner.wire.calls cimport CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.tables cimport Message
 
-@cython.locals(prepared=PreparedChain, chains=Chains)
-cpdef execute(Call call, runtime, message)
-@cython.locals(observed=bint, began_s=double)
-cdef _run_chain(Call call, runtime, PreparedChain prepared, message)
-cdef _run_link(Call call, runtime, link, setup, exchange)
+cdef double STALL_S
+
+@cython.locals(prepared=PreparedChain, message=CallReq, effects=list)
+cpdef execute(Call call, Runtime runtime, bint can_wait)
+@cython.locals(began_s=double, exchange=Exchange, before=Exchange, step=Step, steps=tuple)
+cdef _run_chain(Call call, Runtime runtime, bint can_wait, list effects)
+cdef _run_step(Call call, Runtime runtime, Step step, Exchange exchange, bint can_wait)
 @cython.locals(began_s=double, took_s=double)
-cdef _run_measured(meter, Call call, runtime, link, setup, exchange)
-@cython.locals(suspended_s=double, began_s=double, now_s=double, held_s=double)
-cdef _run_inline(Call call, runtime, link, exchange)
+cdef _run_measured(meter, Call call, Runtime runtime, Step step, Exchange exchange, bint can_wait)
+@cython.locals(stalls=StallWatch, suspended_s=double, began_s=double, now_s=double, held_s=double)
+cdef _run_inline(Call call, Runtime runtime, Step step, Exchange exchange)

@@ -3,7 +3,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.effects import Effect
@@ -20,7 +19,6 @@ FailureObserver = Callable[[int, BaseException], None]
 """Takes the id of a call, and the exception because of which it is refused."""
 
 
-@dataclass(slots=True)
 class Runtime:
     """
     The worker's state and limits, as its calls see them.
@@ -45,22 +43,50 @@ class Runtime:
         refusals: how many calls were refused because of their configuration.
     """
 
-    loop: asyncio.AbstractEventLoop
-    chains: Chains
-    threads: ThreadPool
-    plugin_timeout_s: float
-    max_in_flight: int
-    on_error: str
-    max_decompressed_bytes: int
-    stalls: StallWatch = field(default_factory=StallWatch)
-    observer: Observer | None = None
-    failure_observer: FailureObserver | None = None
-    meter: Meter | None = None
-    in_flight: int = 0
-    calls: int = 0
-    asks: int = 0
-    unknown_tokens: int = 0
-    refusals: int = 0
+    __slots__ = (
+        "asks",
+        "calls",
+        "chains",
+        "failure_observer",
+        "in_flight",
+        "loop",
+        "max_decompressed_bytes",
+        "max_in_flight",
+        "meter",
+        "observer",
+        "on_error",
+        "plugin_timeout_s",
+        "refusals",
+        "stalls",
+        "threads",
+        "unknown_tokens",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        chains: Chains,
+        threads: ThreadPool,
+        plugin_timeout_s: float,
+        max_in_flight: int,
+        on_error: str,
+        max_decompressed_bytes: int,
+        stalls: StallWatch | None = None,
+        observer: Observer | None = None,
+        failure_observer: FailureObserver | None = None,
+    ) -> None:
+        self.loop = loop
+        self.chains = chains
+        self.threads = threads
+        self.plugin_timeout_s = plugin_timeout_s
+        self.max_in_flight = max_in_flight
+        self.on_error = on_error
+        self.max_decompressed_bytes = max_decompressed_bytes
+        self.stalls = stalls or StallWatch()
+        self.observer = observer
+        self.failure_observer = failure_observer
+        self.meter: Meter | None = None
+        self.in_flight = self.calls = self.asks = self.unknown_tokens = self.refusals = 0
 
     def failed(self, call_id: int, error: BaseException) -> None:
         """Tell who wants to know why a call is refused."""

@@ -17,6 +17,7 @@ from apisix.runner.plugin.faults import without_values
 from apisix.runner.plugin.plugin import OnError
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.straight import CORE_ATTRIBUTES, asks_nothing
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ class Link:
     One plugin in a chain, configured: what a call runs at this place.
 
     `hook` takes the request or the response and returns None, a Reply, or an awaitable of these where `is_coroutine`.
-    The older generations are wrapped so that their hooks keep the same contract.
+    The older generations are wrapped so that their hooks keep the same contract. `asks_nothing`: provably.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Link:
     instance: object
     setup: Callable[[], Coroutine[object, object, None]] | None = None
     close: Callable[[], Coroutine[object, object, None]] | None = None
+    asks_nothing: bool = False
 
 
 @dataclass(slots=True)
@@ -132,14 +134,17 @@ def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, 
     if found.generation == "PluginBase":
         instance = cls()
         hook = PluginBase._hook_of(instance, instance.config(config), configs)
-        return Link(found.name, hook, False, (), None, found, instance)
+        asking_nothing = asks_nothing(instance.filter, 2, CORE_ATTRIBUTES)
+        return Link(found.name, hook, False, (), None, found, instance, asks_nothing=asking_nothing)
     if found.generation == "Base":
         instance = cls()
         instance.config = config
-        return Link(found.name, Base._hook_of(instance), False, (), None, found, instance)
+        # The request that `filter` gets can't ask.
+        return Link(found.name, Base._hook_of(instance), False, (), None, found, instance, asks_nothing=True)
     instance = cls.__new__(cls)
     instance.config = config
     cls.__init__(instance)
     hook = getattr(instance, hook_name)
     setup, close = getattr(instance, "setup", None), getattr(instance, "close", None)
-    return Link(found.name, hook, is_coroutine_function(hook), found.needs, found.on_error, found, instance, setup, close)
+    is_coroutine = is_coroutine_function(hook)
+    return Link(found.name, hook, is_coroutine, found.needs, found.on_error, found, instance, setup, close, asks_nothing(hook))

@@ -63,7 +63,6 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         capacity=settings.chain_cache_entries,
         renew_s=settings.conf_expire_s / RENEWALS,
         setup_timeout_s=settings.plugin_timeout_s,
-        clock=loop.time,
         spawn=lambda coroutine: context.spawn(coroutine),
     )
     runtime = Runtime(

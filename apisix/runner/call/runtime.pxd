@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+# The class of `runtime.py` in C. Only the accelerator reads this file.
+
+from apisix.runner.call.chains cimport Chains
+from apisix.runner.call.stalls cimport StallWatch
+
+cdef class Runtime:
+    cdef readonly object loop
+    cdef readonly Chains chains
+    cdef readonly object threads
+    cdef readonly double plugin_timeout_s
+    cdef readonly Py_ssize_t max_in_flight
+    cdef readonly object on_error
+    cdef readonly Py_ssize_t max_decompressed_bytes
+    cdef public StallWatch stalls
+    cdef public object observer
+    cdef public object failure_observer
+    cdef public object meter
+    cdef public Py_ssize_t in_flight
+    cdef public long calls
+    cdef public long asks
+    cdef public long unknown_tokens
+    cdef public long refusals

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+# The class of `stalls.py` in C. Only the accelerator reads this file.
+
+cdef class StallWatch:
+    cdef public object on_mark
+    cdef public object running
+    cdef public object starvation
+    cdef dict _stalls
+    cdef object _marking
+    cdef object _closed
