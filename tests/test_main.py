@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from apisix import __version__
-from apisix.cli.commands import mode
 from apisix.cli.start import read_arguments
 from apisix.runner.settings import SETTINGS
 
@@ -69,7 +68,8 @@ def test_goes_on_where_it_is_without_a_venv(checkout: Path) -> None:
     shutil.copytree(CHECKOUT / "apisix", checkout / "apisix", dirs_exist_ok=True)
     done = run(sys.executable, checkout / "apisix" / "main.py", "--version")
 
-    assert f"apisix-runner, version {__version__} ({mode()})\n" == done.stdout
+    # Compiled or not: the copy can't tell whether a source was edited since.
+    assert done.stdout.startswith(f"apisix-runner, version {__version__} ("), done.stderr
 
 
 def test_says_what_is_missing(checkout: Path) -> None:
