@@ -37,12 +37,16 @@ def test_a_thread_that_others_keep_from_running() -> None:
 
 
 def test_a_thread_that_sleeps() -> None:
-    """Sleep is no waiting for a processor: nearly all of it is the sleeper's own."""
+    """Sleep is no waiting for a processor. On a busy machine a sleeper waits for one too, once it has woken: the least of five counts."""
     starvation = Starvation()
-    began_s = time.perf_counter()
-    starvation.note(began_s)
-    threading.Event().wait(0.2)
-    assert starvation.since_s(began_s) < 0.1
+
+    def starved_s() -> float:
+        began_s = time.perf_counter()
+        starvation.note(began_s)
+        threading.Event().wait(0.1)
+        return starvation.since_s(began_s)
+
+    assert min(starved_s() for _ in range(5)) < 0.05
 
 
 def test_only_what_came_after(monkeypatch: pytest.MonkeyPatch) -> None:
