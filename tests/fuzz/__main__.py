@@ -16,7 +16,7 @@ def main() -> int:
         ("socket", over_socket.run, 100_000),
         ("coverage", guided.run, 1_000_000),
     ):
-        word = words.add_parser(name, help=run.__doc__)
+        word = words.add_parser(name, help=(run.__doc__ or "").replace("%", "%%"))
         word.add_argument("--frames", type=int, default=frames)
         word.add_argument("--seed", type=int, default=1)
         word.set_defaults(run=run)
