@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings: where they come from, what rules over what, and what is said when one is wrong."""
 
+import os
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,15 @@ def test_a_file_mistake_counts_even_where_a_flag_rules(tmp_path: Path) -> None:
     """A wrong value is found when it is written, not on the day when the flag is left out."""
     with pytest.raises(SettingsError, match="loud"):
         from_file(tmp_path, "logging: {level: loud}", flags={"log_level": "info"})
+
+
+def test_a_file_that_is_a_pipe(tmp_path: Path) -> None:
+    """What can be read once only would be empty at the next reload: it is refused before anything is read of it."""
+    pipe = tmp_path / "config.yaml"
+    os.mkfifo(pipe)
+
+    with pytest.raises(SettingsError, match="is a pipe or a device"):
+        load(pipe, {}, {})
 
 
 @pytest.mark.parametrize(

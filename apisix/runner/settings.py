@@ -334,6 +334,8 @@ def default_config_file() -> Path:
 
 
 def _read_file(path: Path) -> dict[str, Given]:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SettingsError(f"the configuration file {path} is a pipe or a device: it is read at each reload again, so it has to be a file")
     keys = [row.key for row in SETTINGS]
     plain = read_plain(path, keys)
     if plain is not None:

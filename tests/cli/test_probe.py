@@ -114,6 +114,11 @@ def unwell(path: Path | str) -> str:
     return answer.sentence
 
 
+def test_a_path_too_long_for_a_socket() -> None:
+    """No runner can listen there, which is another thing than one that does not run."""
+    assert "is too long: the path of a socket has at most" in unwell("/tmp/" + 120 * "x")  # noqa: S108  # nothing is made there
+
+
 def test_no_listener(tmp_path: Path) -> None:
     """Nothing there, something else there, and a socket without a listener are told apart."""
     stale = tmp_path / "stale.sock"
