@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
+from apisix.cli.diagnosis.finding import Finding, Findings, ok, problem, warning
 from apisix.runner.server.conf_store_file import APPLICATION_ID
 from apisix.runner.server.conf_store_path import DIRECTORY_SUFFIX, FILE_NAME
 from apisix.runner.server.peers import user_name
@@ -16,34 +16,95 @@ from apisix.runner.settings import Settings
 
 LEAST_FREE_BYTES: Final = 16 << 20
 
+MEANWHILE: Final = (
+    "The runner's log says where it keeps its tokens meanwhile: among the temporary files or, where that can't be either, in memory "
+    "shared by its workers, where tokens do not survive a restart"
+)
+_REMOVE: Final = f"{MEANWHILE}. Remove it, and start the runner anew"
+_CLOSE: Final = f"{MEANWHILE}. Close it to others (chmod go-w), and start the runner anew"
+_LET_WRITE: Final = f"{MEANWHILE}. Let the runner's user write there, and start the runner anew"
+
 
 def look_at_store(settings: Settings) -> Findings:
     """Look at the file without changing it: its writers go on."""
     beside = Path(settings.socket_file + DIRECTORY_SUFFIX) / FILE_NAME
     path = beside if settings.conf_store_file is None else Path(settings.conf_store_file)
+    own_directory = settings.conf_store_file is None
     try:
-        status = path.lstat()
+        refusals = list(_refusals_of_directory(path.parent, own_directory=own_directory))
+        status = None if refusals and not path.parent.is_dir() else _status(path)
     except PermissionError:
         yield warning("store", f"{path} can't be looked at by user {user_name(os.geteuid())}", "Run this as the user of the runner")
         return
-    except OSError:
-        yield ok("store", f"there is no {path} yet: the runner makes it when it starts")
+    except OSError as error:
+        yield warning("store", f"{path.parent} can't be used: {error.strerror}", _LET_WRITE)
         return
-    yield from _look_at_file(path, status, own_directory=settings.conf_store_file is None)
-    yield from _look_at_room(path.parent)
-    if stat.S_ISREG(status.st_mode):
+    if status is not None:
+        refusals = [*_refusals_of_file(path, status, own_directory=own_directory), *refusals]
+    if refusals:  # the runner does not use what is there, so nothing is said of its content
+        yield from refusals
+    elif status is None:
+        yield ok("store", f"there is no {path} yet: the runner makes it when it starts")
+    else:
+        yield ok("store", f"{path}: {status.st_size >> 10} KiB, user {user_name(status.st_uid)}, mode {_mode(status)}")
+        yield from _look_at_room(path.parent)
         yield from _look_inside(path, settings.conf_store_max_entries)
 
 
-def _look_at_file(path: Path, status: os.stat_result, *, own_directory: bool) -> Findings:
-    elsewhere = "The runner keeps its store elsewhere meanwhile, and says so in its log. Remove it, and start the runner anew"
-    if not stat.S_ISREG(status.st_mode):
-        yield problem("store", f"{path} is not a regular file", elsewhere)
-    for place, forbidden in ((path, 0o077), (path.parent, 0o077 if own_directory else 0o022)):
-        found = place.lstat()
-        if found.st_mode & forbidden:
-            yield warning("store", f"{place} has mode {stat.S_IMODE(found.st_mode):04o}, which lets others in", elsewhere)
-    yield ok("store", f"{path}: {status.st_size >> 10} KiB, user {user_name(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}")
+def _refusals_of_directory(directory: Path, *, own_directory: bool) -> Findings:
+    """Say why the runner would not keep its store in `directory`. Source: `conf_store_path.create_private`."""
+    status = _status(directory, follow=not own_directory)
+    if status is None:
+        above = _status(directory.parent, follow=True)
+        if above is not None and not os.access(directory.parent, os.W_OK | os.X_OK):
+            yield _unwritable(directory.parent, above)
+        elif above is None and not own_directory:  # the socket's directory is looked at with the socket
+            yield warning("store", f"{directory} can't be made: there is no {directory.parent}", _LET_WRITE)
+    elif not stat.S_ISDIR(status.st_mode):
+        yield warning("store", f"{directory} is not a directory", _REMOVE)
+    elif status.st_mode & (0o077 if own_directory else 0o022):
+        yield _open_to_others(directory, status, _REMOVE if own_directory else _CLOSE)
+    elif not _may(directory, status, os.W_OK | os.X_OK):
+        yield _unwritable(directory, status)
+
+
+def _refusals_of_file(path: Path, status: os.stat_result, *, own_directory: bool) -> Findings:
+    """Say why the runner would not take the file that is there. The runner's user is not known; who owns the file should be it."""
+    directory_owner = path.parent.stat().st_uid
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        yield problem("store", f"{path} is not a regular file of its own", _REMOVE)
+    elif status.st_mode & 0o077:
+        yield _open_to_others(path, status, _REMOVE)
+    elif directory_owner != status.st_uid and (own_directory or directory_owner != 0):
+        yield warning(
+            "store", f"{path.parent} belongs to user {user_name(directory_owner)}, {path} to user {user_name(status.st_uid)}", _REMOVE
+        )
+    elif not _may(path, status, os.R_OK | os.W_OK):
+        yield _unwritable(path, status)
+
+
+def _status(path: Path, *, follow: bool = False) -> os.stat_result | None:
+    try:
+        return path.stat(follow_symlinks=follow)
+    except FileNotFoundError:
+        return None
+
+
+def _may(place: Path, status: os.stat_result, wanted: int) -> bool:
+    """Tell whether whoever runs this may, and the owner: root may everything, and the runner is not root then."""
+    return os.access(place, wanted) and (status.st_uid == 0 or (status.st_mode >> 6) & wanted == wanted)
+
+
+def _unwritable(place: Path, status: os.stat_result) -> Finding:
+    return warning("store", f"{place} can't be written (mode {_mode(status)}, user {user_name(status.st_uid)})", _LET_WRITE)
+
+
+def _open_to_others(place: Path, status: os.stat_result, advice: str) -> Finding:
+    return warning("store", f"{place} has mode {_mode(status)}, which lets others in", advice)
+
+
+def _mode(status: os.stat_result) -> str:
+    return f"{stat.S_IMODE(status.st_mode):04o}"
 
 
 def _look_at_room(directory: Path) -> Findings:
@@ -51,7 +112,9 @@ def _look_at_room(directory: Path) -> Findings:
     free_bytes = room.f_bavail * room.f_frsize
     if free_bytes < LEAST_FREE_BYTES:
         yield problem(
-            "store", f"{directory} has {free_bytes >> 10} KiB left on its disk", "Make room, or tokens are lost with their worker"
+            "store",
+            f"{directory} has {free_bytes >> 10} KiB left on its disk",
+            "Make room: new tokens are in memory shared by the workers meanwhile, and are lost when the runner ends",
         )
 
 
