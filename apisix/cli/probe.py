@@ -75,16 +75,10 @@ def _converse(path: str, deadline_s: float, timeout_s: float) -> None:
 
 def _connect(sock: socket.socket, path: str) -> None:
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
+        if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
             raise Unwell(f"{path} is not a socket, so no runner listens there. Is it the path of the runner's setting socket.file?")
         sock.connect(path)
     except FileNotFoundError:
-        from apisix.runner.server.sockets import MAX_PATH_BYTES  # late: this is started again and again, and mostly finds its socket
-
-        if len(os.fsencode(path)) > MAX_PATH_BYTES:
-            raise Unwell(
-                f"{path} is too long: the path of a socket has at most {MAX_PATH_BYTES} bytes, so no runner listens there"
-            ) from None
         raise Unwell(f"there is no socket {path}: the runner is not running, or listens elsewhere") from None
     except PermissionError:
         raise Unwell(f"{path} may not be used by user {os.geteuid()}: permission denied. Ask as the user of the runner") from None
@@ -92,7 +86,7 @@ def _connect(sock: socket.socket, path: str) -> None:
         raise Unwell(f"nobody listens on {path}: a runner that was killed has left it behind. Start the runner") from None
     except (BlockingIOError, TimeoutError):
         raise Unwell(f"{path} has a listener that accepts nothing, and its backlog is full") from None
-    except OSError as error:
+    except OSError as error:  # a path too long for a socket, for example
         raise Unwell(f"{path} can't be asked: {error.strerror or error}") from None
 
 

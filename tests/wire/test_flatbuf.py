@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading is checked against the buffer's end at each step, and pieces are written so that they stand anywhere."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from struct import pack
 from typing import Any
@@ -37,6 +39,15 @@ def test_a_vtable_of_impossible_size(size: int) -> None:
     """A vtable has an even size of at least four bytes, and lies within the buffer."""
     with pytest.raises(RemoteProtocolError, match=f"a vtable of {size} bytes"):
         PrepareConfResp.decode(pack("<IHHHHiI", 12, size, 8, 4, 0, 8, 101))
+
+
+@pytest.mark.parametrize("slots", [0, 1, 7])
+def test_a_vtable_of_impossible_size_is_the_first(slots: int) -> None:
+    """What is remembered of earlier vtables does not let one through that none of that many slots came before."""
+    read = "from apisix.runner.wire import flatbuf; flatbuf.read_fields(bytes.fromhex('fcffffff01000400') + bytes(64), 0, int(sys.argv[1]))"
+    command = [sys.executable, "-c", f"import sys; {read}", str(slots)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "RemoteProtocolError: a vtable of 1 bytes" in done.stderr
 
 
 @pytest.mark.parametrize("distance", [13, 12 - 4 + len(FOREIGN), 100, 2**31 - 1])

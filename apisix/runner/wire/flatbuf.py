@@ -52,8 +52,10 @@ def read_root(buf: bytes) -> int:
         raise out_of_bounds("the root", 0, buf) from None
 
 
-# The last vtable that was read, and what it says, for each number of slots. At first one that announces a size of 1, which none has.
-_SEEN: Final[list[tuple[bytes, tuple[int, ...]]]] = [(b"\1\0", ())] * 16
+# The last vtable that was read, and what it says, for each number of slots; at first that of a table without fields.
+_SEEN: Final[list[tuple[bytes, tuple[int, ...]]]] = [
+    (Struct("<2H").pack(4 + 2 * slots, 4) + bytes(2 * slots), (4 + 2 * slots, 4) + (0,) * slots) for slots in range(16)
+]
 
 
 def read_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
