@@ -6,9 +6,15 @@ cimport cython
 from apisix.runner.wire.frames cimport FrameDecoder
 from apisix.runner.wire.tables cimport Message
 
+cdef class Move:
+    cdef readonly object kind
+    cdef readonly object decode
+    cdef readonly Py_ssize_t asking
+    cdef readonly Place then
+
 cdef class Place:
     cdef readonly object state
-    cdef readonly dict receiving
+    cdef readonly list receiving
     cdef readonly dict sending
 
 cdef class Connection:
@@ -18,8 +24,10 @@ cdef class Connection:
     cdef object _error
     cdef Place _place
     cpdef receive_data(self, data)
-    @cython.locals(frame=tuple, payload=bytes, move=tuple, asking=Py_ssize_t, then=Place)
+    cpdef receive_buffer(self, bytearray buffer, Py_ssize_t size)
+    cpdef Py_ssize_t missing_bytes(self) except -1
+    @cython.locals(payload=bytes, move=Move)
     cpdef next_event(self)
-    @cython.locals(move=tuple, asking=Py_ssize_t, unanswered=Py_ssize_t, then=Place)
+    @cython.locals(move=Move, unanswered=Py_ssize_t)
     cpdef bytearray send(self, Message message)
-    cdef Py_ssize_t _count(self, kind, Py_ssize_t asking, error) except -1
+    cdef Py_ssize_t _count(self, Move move, error) except -1

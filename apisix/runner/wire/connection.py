@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError, RunnerError
-from apisix.runner.wire.frames import FrameDecoder
+from apisix.runner.wire.frames import FrameDecoder, FrameType
 from apisix.runner.wire.messages import (
     ErrResp,
     ExtraInfoReq,
@@ -86,31 +86,51 @@ _ASKING: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
 _NEW_BUSINESS: Final = frozenset((PrepareConfReq, HTTPReqCallReq, HTTPRespCallReq))
 
 
+class Move:
+    """
+    What a message does to the conversation.
+
+    Attributes:
+        kind: the message's class.
+        decode: reads it off a payload.
+        asking: what it adds to the unanswered questions.
+        then: where it leads.
+    """
+
+    __slots__ = ("asking", "decode", "kind", "then")
+
+    def __init__(self, kind: type[Message], then: "Place") -> None:
+        self.kind = kind
+        self.decode: Callable[[bytes], Message] = kind.decode
+        self.asking = _ASKING.get(kind, 0)
+        self.then = then
+
+
 class Place:
     """
-    A state as one end of the connection has it, with the ways that lead out of it: so a message costs one look into a dict.
+    A state as one end of the connection has it, with the ways that lead out of it: so a message costs one look-up.
 
     Attributes:
         state: which one.
-        receiving: by the type of a frame, what decodes it, its class, what it adds to the unanswered questions, and where it leads.
-        sending: by the class of a message, what it adds to the unanswered questions, and where it leads.
+        receiving: the moves of the peer, by the type of the frame; None where it may send none.
+        sending: our moves, by the class of the message.
     """
 
     __slots__ = ("receiving", "sending", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.receiving: dict[int, tuple[Callable[[bytes], Message], type[Message], int, Place]] = {}
-        self.sending: dict[type[Message], tuple[int, Place]] = {}
+        self.receiving: list[Move | None] = [None] * len(FrameType)
+        self.sending: dict[type[Message], Move] = {}
 
 
 def _places(role: Role, peer: Role) -> dict[State, Place]:
     places = {state: Place(state) for state in State}
     for state, place in places.items():
         for kind, then in MOVES[role][state].items():
-            place.sending[kind] = _ASKING.get(kind, 0), places[then]
+            place.sending[kind] = Move(kind, places[then])
         for kind, then in MOVES[peer][state].items():
-            place.receiving[int(kind.TYPE)] = kind.decode, kind, _ASKING.get(kind, 0), places[then]
+            place.receiving[kind.TYPE] = Move(kind, places[then])
     return places
 
 
@@ -154,6 +174,20 @@ class Connection:
             raise RemoteProtocolError(self._error)
         self._decoder.feed(data if type(data) is bytes else bytes(data))
 
+    def receive_buffer(self, buffer: bytearray, size: int) -> None:
+        """
+        Do the same with the first `size` bytes of a buffer that will be used again.
+
+        Raises: as `receive_data`.
+        """
+        if self._error is not None:
+            raise RemoteProtocolError(self._error)
+        self._decoder.feed_buffer(buffer, size)
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes the frame that has begun still lacks, as far as that is known."""
+        return self._decoder.missing_bytes()
+
     def next_event(self) -> Message | NeedData:
         """
         Return the next message, or NEED_DATA until more bytes have been received.
@@ -163,22 +197,20 @@ class Connection:
         if self._error is not None:
             raise RemoteProtocolError(self._error)
         try:
-            frame = self._decoder.next_frame()
-            if frame is None:
+            payload = self._decoder.next_payload()
+            if payload is None:
                 return NEED_DATA
-            frame_type, payload = frame
-            move = self._place.receiving.get(frame_type)
+            move = self._place.receiving[self._decoder.frame_type]
             if move is None:
-                raise RemoteProtocolError(f"a frame of type {frame_type} is not allowed in state {self.state.name}")
-            decode, kind, asking, then = move
-            message = decode(payload)
-            if self.unanswered or asking:
-                self.unanswered = self._count(kind, asking, RemoteProtocolError)
+                raise RemoteProtocolError(f"a frame of type {self._decoder.frame_type} is not allowed in state {self.state.name}")
+            message = move.decode(payload)
+            if self.unanswered or move.asking:
+                self.unanswered = self._count(move, RemoteProtocolError)
         except RemoteProtocolError as error:
             self._place = _PLACES[self.role][State.ERROR]
             self._error = str(error)
             raise
-        self._place = then
+        self._place = move.then
         return message
 
     def send(self, message: Message) -> bytearray:
@@ -193,18 +225,17 @@ class Connection:
         move = self._place.sending.get(kind)
         if move is None:
             raise LocalProtocolError(f"{kind.__name__} can't be sent by the {self.role.value} in state {self.state.name}")
-        asking, then = move
-        unanswered = self._count(kind, asking, LocalProtocolError) if self.unanswered or asking else 0
+        unanswered = self._count(move, LocalProtocolError) if self.unanswered or move.asking else 0
         frame = message.encode_frame()
-        self._place = then
+        self._place = move.then
         self.unanswered = unanswered
         return frame
 
-    def _count(self, kind: type[Message], asking: int, error: type[RunnerError]) -> int:
-        """Return how many questions are unanswered after a message of this kind."""
-        unanswered = self.unanswered + asking
+    def _count(self, move: Move, error: type[RunnerError]) -> int:
+        """Return how many questions are unanswered after a move."""
+        unanswered = self.unanswered + move.asking
         if unanswered < 0:
-            raise error(f"{kind.__name__} answers no question")
-        if unanswered and kind in _NEW_BUSINESS:
-            raise error(f"{kind.__name__} has to wait until {unanswered} questions are answered")
+            raise error(f"{move.kind.__name__} answers no question")
+        if unanswered and move.kind in _NEW_BUSINESS:
+            raise error(f"{move.kind.__name__} has to wait until {unanswered} questions are answered")
         return unanswered

@@ -14,6 +14,8 @@ cpdef bytes frame_header(long frame_type, Py_ssize_t size_bytes)
 cpdef put_header(bytearray out, long frame_type)
 
 cdef class FrameDecoder:
+    cdef readonly long frame_type
+    cdef bytes _whole
     cdef bytes _chunk
     cdef Py_ssize_t _pos
     cdef object _queue
@@ -22,7 +24,10 @@ cdef class FrameDecoder:
     cdef Py_ssize_t _gathered
     cdef Py_ssize_t _missing
     cpdef feed(self, bytes data)
-    @cython.locals(chunk=bytes, header=Py_ssize_t, length=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t)
-    cpdef tuple next_frame(self)
-    cdef tuple _gather(self)
+    @cython.locals(header=Py_ssize_t)
+    cpdef feed_buffer(self, bytearray buffer, Py_ssize_t size)
+    cpdef Py_ssize_t missing_bytes(self) except -1
+    @cython.locals(whole=bytes, chunk=bytes, header=Py_ssize_t, length=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t)
+    cpdef bytes next_payload(self)
+    cdef bytes _gather(self)
     cdef _keep(self, piece)

@@ -71,12 +71,16 @@ class FrameDecoder:
     Cut a stream of bytes, arriving in any pieces, into frames.
 
     Nothing is ever allocated by the length that a header announces: memory grows with the bytes that came.
-    After a RemoteProtocolError the stream has no further frames, and each call of `next_frame` raises again.
+    After a RemoteProtocolError the stream has no further frames, and each call of `next_payload` raises again.
+
+    Attributes: frame_type: of the payload that was returned last.
     """
 
-    __slots__ = ("_chunk", "_gathered", "_missing", "_pieces", "_pos", "_queue", "_type")
+    __slots__ = ("_chunk", "_gathered", "_missing", "_pieces", "_pos", "_queue", "_type", "_whole", "frame_type")
 
     def __init__(self) -> None:
+        self.frame_type = 0
+        self._whole: bytes | None = None  # the payload of a frame that came by itself, of type _type
         self._chunk = b""  # the piece being read, from _pos on
         self._pos = 0
         self._queue: deque[bytes] = deque()  # pieces fed while there was still something to read
@@ -89,6 +93,8 @@ class FrameDecoder:
     def buffered_bytes(self) -> int:
         """How many bytes have been fed that no returned frame has used up."""
         unfinished = HEADER_BYTES + self._gathered if self._missing else 0
+        if self._whole is not None:
+            unfinished += HEADER_BYTES + len(self._whole)
         return unfinished + len(self._chunk) - self._pos + sum(map(len, self._queue))
 
     def feed(self, data: bytes) -> None:
@@ -99,13 +105,33 @@ class FrameDecoder:
         else:
             self._queue.append(data)
 
-    def next_frame(self) -> tuple[int, bytes] | None:
+    def feed_buffer(self, buffer: bytearray, size: int) -> None:
+        """Take the first `size` bytes of a buffer that will be used again. What is needed of them is copied, once."""
+        if size > _HEADER_BYTES and self._whole is None and not self._missing and self._pos == len(self._chunk):
+            header = scalars.network_u32_of(buffer, 0)[0]
+            if header & _MAX_PAYLOAD_BYTES == size - _HEADER_BYTES and header < _FIRST_UNKNOWN_HEADER:
+                # By far the most frequent case: one frame, and nothing else.
+                self._type = header >> 24
+                self._whole = scalars.part_of(buffer, _HEADER_BYTES, size)
+                return
+        self.feed(scalars.part_of(buffer, 0, size))
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes the frame that has begun still lacks, as far as that is known."""
+        return self._missing
+
+    def next_payload(self) -> bytes | None:
         """
-        Return type and payload of the next frame, or None until more bytes have been fed.
+        Return the payload of the next frame, whose type is in `frame_type`, or None until more bytes have been fed.
 
         Raises: RemoteProtocolError: a header announces an unknown type, or no payload.
         Source: gateway contract, 1.
         """
+        whole = self._whole
+        if whole is not None:
+            self.frame_type = self._type
+            self._whole = None
+            return whole
         if self._missing:
             return self._gather()
         while len(self._chunk) < self._pos + _HEADER_BYTES:
@@ -121,15 +147,16 @@ class FrameDecoder:
             raise RemoteProtocolError(f"a frame announces type {header >> 24} and {length} bytes: no such type, or nothing in it")
         start = self._pos + _HEADER_BYTES
         end = start + length
-        if end <= len(chunk):  # by far the most frequent case: the whole frame in one read
+        if end <= len(chunk):
             self._pos = end
-            return header >> 24, scalars.part_at(chunk, start, end)
+            self.frame_type = header >> 24
+            return scalars.part_at(chunk, start, end)
         self._type = header >> 24
         self._missing = length
         self._pos = start
         return self._gather()
 
-    def _gather(self) -> tuple[int, bytes] | None:
+    def _gather(self) -> bytes | None:
         """Collect the payload of a frame that comes in several pieces, and copy it once, when it is whole."""
         while True:
             left = len(self._chunk) - self._pos
@@ -140,7 +167,8 @@ class FrameDecoder:
                 self._pieces.clear()
                 self._gathered = self._missing = 0
                 self._pos = end
-                return self._type, payload
+                self.frame_type = self._type
+                return payload
             if left:
                 self._keep(memoryview(self._chunk)[self._pos :])
             if not self._queue:

@@ -45,6 +45,19 @@ cdef inline (Py_ssize_t,) network_u32_at(bytes buf, Py_ssize_t pos) except *:
     return (<uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | <uint32_t>p[3],)
 
 
+cdef inline (Py_ssize_t,) network_u32_of(bytearray buf, Py_ssize_t pos) except *:
+    if pos < 0 or pos > _length(buf) - 4:
+        _raise_struct_error(pos)
+    cdef const uint8_t* p = _bytes_of(buf) + pos
+    return (<uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | <uint32_t>p[3],)
+
+
+cdef inline bytes part_of(bytearray buf, Py_ssize_t start, Py_ssize_t end):
+    if start < 0 or end < start or end > _length(buf):
+        _raise_struct_error(start)
+    return PyBytes_FromStringAndSize(<const char*>_bytes_of(buf) + start, end - start)
+
+
 cdef inline (Py_ssize_t,) i32_at(bytes buf, Py_ssize_t pos) except *:
     return (<int32_t>_get_u32(_at(buf, pos, 4)),)
 

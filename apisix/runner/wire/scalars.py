@@ -26,10 +26,12 @@ __all__ = [
     "is_name_at",
     "is_part_at",
     "network_u32_at",
+    "network_u32_of",
     "new_message",
     "pack_network_u32",
     "pack_u32",
     "part_at",
+    "part_of",
     "set_network_u32",
     "set_offset",
     "set_part",
@@ -57,6 +59,15 @@ _u16s_at: Final = [Struct(f"<{count}H").unpack_from for count in range(_FEW)]
 def u16s_at(buf: bytes, pos: int, count: int) -> tuple[int, ...]:
     """Return some numbers, up to 15, that stand one behind the other. Raises: StructError: they do not lie within the buffer."""
     return _u16s_at[count](buf, pos)
+
+
+# Of a buffer that is used again, a bytearray.
+network_u32_of: Final = network_u32_at
+
+
+def part_of(buf: bytearray, start: int, end: int) -> bytes:
+    """Return a copy of a part of a buffer in which it must lie."""
+    return bytes(buf[start:end])
 
 
 def part_at(buf: bytes, start: int, end: int) -> bytes:
