@@ -41,12 +41,14 @@ MODULES = (
     "apisix.runner.http.exchange",
     "apisix.runner.http.request",
     "apisix.runner.http.response",
+    "apisix.runner.call.peer",
     "apisix.runner.call.call",
     "apisix.runner.call.conversation",
     "apisix.runner.call.chains",
     "apisix.runner.call.runtime",
     "apisix.runner.call.stalls",
     "apisix.runner.call.execution",
+    "apisix.runner.server.poller",
     "apisix.runner.server.session",
 )
 """What each call runs through."""

@@ -126,6 +126,7 @@ class Engine:
             capacity=CHAINS,
             renew_s=float("inf"),
             setup_timeout_s=limits.plugin_timeout_s,
+            on_error=limits.on_error,
             spawn=self._spawn,
             close_failed=lambda _, error: self._close_errors.append(error),
         )

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from apisix.runner.call.conversation import Conversation
+from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import MessageTooLarge
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq, ExtraInfoResp, Info, PrepareConfReq, PrepareConfResp, Var
 
 
-class Line:
+class Line(Peer):
     """
     Carry one call from a gateway to the runner's engine and back, as frames, without a socket.
 
@@ -30,7 +31,7 @@ class Line:
         self._answer = answer
         self._gateway = Connection(Role.GATEWAY)
         self._runner = Connection(Role.RUNNER)
-        self._conversation = Conversation(runtime, self._send, self._send_all, self._fail)
+        self._conversation = Conversation(runtime, self)
         self.asked: list[str] = []
         self.failure: MessageTooLarge | None = None
         self.reply: asyncio.Future[Any] = self._loop.create_future()
@@ -54,10 +55,12 @@ class Line:
         self._runner.receive_data(self._gateway.send(message))
         return self._runner.next_event()
 
-    def _send(self, message: Any) -> None:
-        self._send_all((message,))
+    def send(self, message: Any) -> None:
+        """Carry a message of the runner's to the gateway."""
+        self.send_all((message,))
 
-    def _send_all(self, messages: Sequence[Any]) -> None:
+    def send_all(self, messages: Sequence[Any]) -> None:
+        """Carry several."""
         frames = b"".join([self._runner.send(message) for message in messages])
         # Not at once: this is the call's own greenlet, or a task.
         self._loop.call_soon(self._at_gateway, frames)
@@ -76,12 +79,13 @@ class Line:
             self.failure = error
             self._settle(ErrResp(error.err_code))
         except Exception as error:  # a variable that is no text: the test's own fault
-            self._fail(error)
+            self.broken(error)
 
     def _settle(self, reply: Any) -> None:
         if not self.reply.done():  # the test may wait no longer
             self.reply.set_result(reply)
 
-    def _fail(self, error: Exception) -> None:
+    def broken(self, error: Exception) -> None:
+        """End the call with an error, the gateway's or the test's own."""
         if not self.reply.done():
             self.reply.set_exception(error)

@@ -64,7 +64,7 @@ def test_a_busy_machine_is_not_the_plugins_fault(plugin_type: PluginType) -> Non
     watch.starvation = _Starved()
     for _ in range(STALLS):
         watch.record(plugin_type, 0.09 + STALL_S / 2, 1.0)
-    watch.running = (plugin_type, 1.0)
+    watch.running, watch.since_s = plugin_type, 1.0
     watch.look(1.0 + LONG_STALL_S)
     assert [] == marked
     watch.look(1.0 + LONG_STALL_S + 0.09)
@@ -82,7 +82,7 @@ def test_a_stall_is_found_while_it_lasts(plugin_type: PluginType) -> None:
     """A hook that has held the loop for long is marked before it ends, and one that has not is left alone."""
     marked: list[str] = []
     watch = StallWatch(marked.append)
-    watch.running = (plugin_type, 1.0)
+    watch.running, watch.since_s = plugin_type, 1.0
     watch.look(1.0 + LONG_STALL_S / 2)
     assert [] == marked
     watch.look(1.0 + LONG_STALL_S)
@@ -95,6 +95,6 @@ def test_the_thread_looks_by_itself(plugin_type: PluginType) -> None:
     found = threading.Event()
     watch = StallWatch(lambda name: found.set())
     watch.watch()
-    watch.running = (plugin_type, 0.0)
+    watch.running, watch.since_s = plugin_type, 0.0
     assert found.wait(10)
     watch.close()

@@ -2,8 +2,7 @@
 """Connections of a worker, handed over and closed. What is said on them is tested through a real process, in tests/integration."""
 
 import asyncio
-import errno
-import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,14 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from apisix.runner.errors import ErrCode
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.server.conf_store import ConfStore, choose_path
-from apisix.runner.server.session import Sessions, make_context
+from apisix.runner.server.session import Session, Sessions, make_context
 from apisix.runner.settings import load
 from apisix.runner.wire.connection import Connection, Role
-from apisix.runner.wire.messages import HTTPReqCallReq, PrepareConfReq
+from apisix.runner.wire.frames import FrameType
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, PrepareConfReq
 
 BOUND_S = 10.0
 
@@ -29,9 +30,13 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-@pytest.fixture
-def sessions(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Iterator[Sessions]:
-    """The connections of a worker without plugins."""
+@pytest.fixture(params=["epoll", "one by one"])
+def sessions(
+    request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sessions]:
+    """The connections of a worker without plugins, also as they are watched where the system has no epoll."""
+    if request.param == "one by one":
+        monkeypatch.delattr(select, "epoll", raising=False)
     store = ConfStore(choose_path(tmp_path / "runner.sock", None), expire_s=60, max_entries=10)
     sessions = Sessions(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
     yield sessions
@@ -82,20 +87,6 @@ def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, sess
         assert loop.run_until_complete(turn(loop, gateway))
         (released,) = sessions.release_idle()
         released.close()
-
-
-def test_no_descriptor_left(loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no descriptor is left for the hand-over, the connection stays and is served."""
-
-    def dup(descriptor: int) -> int:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with connect(loop, sessions) as gateway:
-        monkeypatch.setattr(os, "dup", dup)
-        assert [] == sessions.release_idle()
-        assert 1 == sessions.connections
-        gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
-        assert loop.run_until_complete(turn(loop, gateway))
 
 
 def test_close_cuts_all(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
@@ -150,3 +141,56 @@ def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, s
         assert not closing.done()
         loop.run_until_complete(closing)
         assert b"" == until_end(slow)
+
+
+def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """What the socket has no room for is sent as soon as there is some, in order, and only then the connection is idle."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        body = bytes(range(256)) * 8192
+        connection = Connection(Role.GATEWAY)
+        gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)))
+        loop.run_until_complete(turn(loop, gateway))  # the call is over, so what follows is only about bytes
+        session._write(bytearray(body))
+        session._write(bytearray(b"the end"))
+        assert not session.idle
+        received = loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, len(body) + 7), BOUND_S))
+        assert body + b"the end" == received
+        loop.run_until_complete(asyncio.wait_for(until_idle(session), BOUND_S))
+
+
+def test_an_error_leaves_before_the_end(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A peer that breaks the protocol is told so, also when it has left no room, and then the connection ends."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        body = bytes(1 << 21)
+        session._write(bytearray(body))
+        gateway.sendall(b"rubbish")
+        received = loop.run_until_complete(loop.run_in_executor(None, until_end, gateway))
+        assert body + ErrResp(ErrCode.BAD_REQUEST).encode_frame() == received
+        assert 0 == sessions.connections
+
+
+def test_a_long_frame(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A frame of many pieces is read like one that comes at once."""
+    with connect(loop, sessions) as gateway:
+        conf = [("stop", "x" * 3_000_000)]
+        frame = Connection(Role.GATEWAY).send(PrepareConfReq(conf, "route#1#ext-plugin-pre-req#1"))
+        loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, gateway.sendall, frame), BOUND_S))
+        answer = loop.run_until_complete(turn(loop, gateway))
+        assert FrameType.PREPARE_CONF == answer[0]
+
+
+async def receive_exactly(loop: asyncio.AbstractEventLoop, end: socket.socket, size: int) -> bytes:
+    """Return so many bytes."""
+    end.setblocking(False)
+    received = b""
+    while len(received) < size:
+        received += await loop.sock_recv(end, 1 << 16)
+    return received
+
+
+async def until_idle(session: Session) -> None:
+    """Let the loop turn until a connection is between calls."""
+    while not session.idle:  # noqa: ASYNC110  # a session tells nobody
+        await asyncio.sleep(0)

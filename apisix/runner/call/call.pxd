@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The classes of `call.py` in C. Only the accelerator reads this file.
 
+cimport cython
+
+from apisix.runner.call cimport clock
 from apisix.runner.call.chains cimport PreparedChain
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.http.exchange cimport Exchange
@@ -27,13 +30,16 @@ cdef class Call:
     cdef public bint gave_up
     cdef object _conversation
     cdef Runtime _runtime
-    cdef object _deadline
     cdef bint _counted
     cdef object _failure
     cdef object _job
     cdef object _thread_wakeup
     cdef object _waits_for
     cdef bint _over
+    cdef _begin(self, conversation, Runtime runtime, CallReq message, context)
     cpdef check(self)
     cpdef check_swallowed(self)
     cpdef finish(self)
+
+@cython.locals(self=Call)
+cpdef Call new_call(conversation, Runtime runtime, CallReq message, context)

@@ -6,11 +6,11 @@ import contextvars
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import greenlet
 
+from apisix.runner.call import clock
 from apisix.runner.call.chains import PreparedChain
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job
@@ -51,10 +51,10 @@ class Call:
         prepared: its chain, once that is known.
         exchange: its request or response, while plugins run.
         position: which plugin of the chain is next.
-        pending: what that plugin has returned, where it is still to be awaited.
+        pending: the task of that plugin's hook, where it has begun and is still to be waited for.
         route_key: the key of its configuration, None where the gateway is old.
         plugin: the name of the plugin that runs.
-        began_s: when it began, a time of `perf_counter`.
+        began_s: when it began, a time of the clock.
         suspended_s: for how long it has been suspended, in seconds.
         gave_up: whether a wait was refused. Cleared by who wants to know.
     """
@@ -62,7 +62,6 @@ class Call:
     __slots__ = (
         "_conversation",
         "_counted",
-        "_deadline",
         "_failure",
         "_job",
         "_over",
@@ -84,7 +83,7 @@ class Call:
         "suspended_s",
     )
 
-    def __init__(self, conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> None:
+    def _begin(self, conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> None:
         self._conversation = conversation
         self._runtime = runtime
         self.id = message.id
@@ -93,14 +92,13 @@ class Call:
         self.prepared: PreparedChain | None = None
         self.exchange: Request | Response | None = None
         self.position = 0
-        self.pending: Awaitable[object] | None = None
+        self.pending: asyncio.Task[Any] | None = None
         self.route_key: str | None = None
         self.plugin: str | None = None
         self.request_id: str | None = None
         self.suspended_s = 0.0
         self.gave_up = False
-        self.began_s = perf_counter()
-        self._deadline: asyncio.TimerHandle | None = None
+        self.began_s = clock.now_s()
         self._counted = False
         self._failure: RunnerError | None = None
         self._job: Job | None = None
@@ -118,10 +116,10 @@ class Call:
             WrongContext: this is not the greenlet or the thread in which the call's plugin runs.
             DeadlineExceeded, CallCancelled, Overloaded: the call can't wait (any longer).
         """
-        # An eagerly started task runs on the stack of our greenlet, so being in it is not enough. Switching to the
+        # An eagerly started task may run on the stack of our greenlet, so being in it is not enough. Switching to the
         # hub from inside a task would wedge the loop.
         if greenlet.getcurrent() is self._conversation.greenlet:
-            if asyncio.current_task() is None:
+            if not EAGER or asyncio.current_task() is None:
                 self.check()
                 asked = self._send(questions, self._wake)
                 self._suspend(asked)
@@ -173,16 +171,24 @@ class Call:
     # How the executor waits.
 
     def wait_for(self, awaitable: Any) -> Any:
+        """Run `awaitable` as a task and return its result or raise what it raised."""
+        return self.result_of(self.begin(awaitable))
+
+    def begin(self, awaitable: Any) -> "asyncio.Task[Any]":
+        """Run `awaitable` as a task for `result_of`, up to its first wait where Python can do that (3.12 and later)."""
+        self.check()
+        return start_task(outcome_of(awaitable), self._runtime.loop)
+
+    def result_of(self, task: "asyncio.Task[Any]") -> Any:
         """
-        Run `awaitable` as a task, started at once where Python can, and return its result or raise what it raised.
+        Return the result of a task, once it has one, or raise what it raised.
 
         A call that fails meanwhile cancels the task and does not wait for it.
         """
-        self.check()
-        task = start_task(outcome_of(awaitable), self._runtime.loop)
         if not task.done():
-            task.add_done_callback(self._wake)
             try:
+                self.check()
+                task.add_done_callback(self._wake)
                 self._suspend(task)
             except RunnerError:
                 task.cancel()
@@ -266,21 +272,18 @@ class Call:
             self._runtime.chains.release(self.prepared)
         if self._counted:
             self._runtime.in_flight -= 1
-        if self._deadline is not None:
-            self._deadline.cancel()
+            self._runtime.deadlines.discard(self)
 
     def _suspend(self, waits_for: object) -> None:
         if not self._counted:
             self._counted = True
             self._runtime.in_flight += 1
-            # Most calls never wait, and need no timer: uvloop's costs about 1 us.
-            left_s = self._runtime.plugin_timeout_s - (perf_counter() - self.began_s)
-            self._deadline = self._runtime.loop.call_later(max(0.0, left_s), self._expire)
+            self._runtime.deadlines.add(self, self.began_s + self._runtime.plugin_timeout_s)
         self._runtime.stalls.running = None  # others run now
         self._waits_for = waits_for
-        suspended_at_s = perf_counter()
+        suspended_at_s = clock.now_s()
         self._conversation.hub.switch()
-        self.suspended_s += perf_counter() - suspended_at_s
+        self.suspended_s += clock.now_s() - suspended_at_s
         if self._failure is not None:
             self.gave_up = True
             raise self._failure
@@ -291,8 +294,16 @@ class Call:
             self._waits_for = None
             self._conversation.greenlet.switch()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Fail, because the deadline has passed."""
         self.fail(DeadlineExceeded(f"the call took longer than plugin_timeout, {self._runtime.plugin_timeout_s:g} s"))
+
+
+def new_call(conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> Call:
+    """Begin a call. A function, because in C a constructor costs twice as much."""
+    self = Call.__new__(Call)
+    self._begin(conversation, runtime, message, context)
+    return self
 
 
 async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
@@ -302,6 +313,9 @@ async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | No
     except BaseException as error:  # the plugin's: it is raised in the greenlet
         return None, error
 
+
+EAGER: Final = sys.version_info >= (3, 12)
+"""Whether a task can begin at once, on the stack of whoever makes it."""
 
 if sys.version_info >= (3, 12):
 

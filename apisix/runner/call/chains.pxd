@@ -9,9 +9,10 @@ cdef class Step:
     cdef readonly bint is_coroutine
     cdef readonly tuple needs
     cdef readonly object on_error
+    cdef readonly bint passes
     cdef readonly object plugin_type
     cdef readonly object setup
-    cdef public bint straight
+    cdef readonly bint straight
 
 cdef class PreparedChain:
     cdef readonly object chain
@@ -31,6 +32,7 @@ cdef class Chains:
     cdef Py_ssize_t _capacity
     cdef double _renew_s
     cdef double _setup_timeout_s
+    cdef object _on_error
     cdef object _spawn
     cdef object _close_failed
     cdef dict _chains

@@ -98,21 +98,25 @@ class Step:
     One plugin of a chain, with what each call needs of it at hand.
 
     Attributes:
-        straight: whether its hook needs no greenlet, since it neither asks nor waits.
+        straight: whether a call may begin its hook without a greenlet: it waits for nothing, or in a task of its own.
+        on_error: what a failure does, by the plugin's word or else by the settings.
+        passes: whether that is to go on without its edits.
         setup: None where the plugin has none.
     """
 
-    __slots__ = ("hook", "is_coroutine", "name", "needs", "on_error", "plugin_type", "setup", "straight")
+    __slots__ = ("hook", "is_coroutine", "name", "needs", "on_error", "passes", "plugin_type", "setup", "straight")
 
-    def __init__(self, link: Link, setup: Setup | None) -> None:
+    def __init__(self, link: Link, setup: Setup | None, on_error: str) -> None:
         self.name = link.name
         self.hook = link.hook
         self.is_coroutine = link.is_coroutine
         self.needs = link.needs
-        self.on_error = link.on_error
+        self.on_error = link.on_error or on_error
         self.plugin_type = link.plugin_type
         self.setup = setup
-        self.straight = link.asks_nothing and not link.is_coroutine and setup is None and not link.needs
+        self.passes = self.on_error == "pass"
+        waits_for_nothing = link.asks_nothing or link.is_coroutine
+        self.straight = waits_for_nothing and setup is None and not link.needs and not self.passes
 
 
 class PreparedChain:
@@ -129,12 +133,12 @@ class PreparedChain:
 
     __slots__ = ("chain", "evicted", "key", "phase", "refused", "renew_at_s", "steps", "used", "users", "warned")
 
-    def __init__(self, chain: Chain, setup_timeout_s: float) -> None:
+    def __init__(self, chain: Chain, setup_timeout_s: float, on_error: str) -> None:
         self.chain = chain
         self.key = chain.key
         self.phase = chain.phase
         self.refused = chain.refusal is not None
-        self.steps = tuple(Step(link, None if link.setup is None else Setup(link.setup, setup_timeout_s)) for link in chain.links)
+        self.steps = tuple(Step(link, None if link.setup is None else Setup(link.setup, setup_timeout_s), on_error) for link in chain.links)
         self.renew_at_s = 0.0
         self.users = 0
         self.used = False
@@ -152,6 +156,7 @@ class Chains:
         capacity: how many chains are kept.
         renew_s: after how many seconds of use `lookup` is told again that a token is used.
         setup_timeout_s: how long a plugin's `setup` may take, in seconds.
+        on_error: "refuse", "pass" or "degrade", for plugins that do not say it themselves.
         spawn: starts a coroutine in the background: the `close` of plugins that are no longer used.
         close_failed: told the name of a plugin whose `close` raises, and what.
     """
@@ -164,6 +169,7 @@ class Chains:
         capacity: int,
         renew_s: float,
         setup_timeout_s: float,
+        on_error: str,
         spawn: Callable[[Coroutine[object, object, None]], object],
         close_failed: Callable[[str, BaseException], None] = log_close_failure,
     ) -> None:
@@ -172,6 +178,7 @@ class Chains:
         self._capacity = capacity
         self._renew_s = renew_s
         self._setup_timeout_s = setup_timeout_s
+        self._on_error = on_error
         self._spawn = spawn
         self._close_failed = close_failed
         # By the token, twice, and one more for the chain of the response phase. In the order of their age.
@@ -227,7 +234,7 @@ class Chains:
             named = configuration.key or f"token {token}"
             # Once for each configuration, so it is no repetition that the log should limit.
             logger.error("the plugins of %s are refused, each of its calls fails: %s", named, chain.refusal, extra={"limited": False})
-        prepared = self._chains[2 * token + response] = PreparedChain(chain, self._setup_timeout_s)
+        prepared = self._chains[2 * token + response] = PreparedChain(chain, self._setup_timeout_s, self._on_error)
         prepared.used = True
         while len(self._chains) > self._capacity:
             self._evict_oldest()

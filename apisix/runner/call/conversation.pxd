@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `conversation.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.call.call cimport Call
+from apisix.runner.call.call cimport Call, new_call
 from apisix.runner.call.execution cimport execute
+from apisix.runner.call.peer cimport Peer
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.wire.tables cimport Message
 from apisix.runner.wire.calls cimport CallReq
@@ -12,9 +13,7 @@ cdef class Conversation:
     cdef readonly object greenlet
     cdef readonly Call call
     cdef Runtime _runtime
-    cdef object _send
-    cdef object _send_all
-    cdef object _broken
+    cdef Peer _peer
     cdef object _asked
     cdef bint _closed
     cdef object _context

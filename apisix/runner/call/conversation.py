@@ -4,14 +4,15 @@
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import greenlet
 
-from apisix.runner.call.call import Call, Questions
+from apisix.runner.call.call import Call, Questions, new_call
 from apisix.runner.call.context import current_call
 from apisix.runner.call.execution import execute, refuse
+from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import CallCancelled, LocalProtocolError, RemoteProtocolError
 from apisix.runner.wire.calls import CallReq
@@ -31,24 +32,14 @@ class Conversation:
 
     Args:
         runtime: what all calls of the worker share.
-        send: takes a message for the peer. May raise LocalProtocolError.
-        send_all: takes several, which leave in one write.
-        broken: called when a message turns out to be malformed while a plugin reads it; the connection must end.
+        peer: the gateway.
     """
 
-    __slots__ = ("_asked", "_broken", "_closed", "_context", "_runtime", "_send", "_send_all", "call", "greenlet", "hub")
+    __slots__ = ("_asked", "_closed", "_context", "_peer", "_runtime", "call", "greenlet", "hub")
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        send: Callable[[Any], None],
-        send_all: Callable[[Sequence[Any]], None],
-        broken: Callable[[RemoteProtocolError], None],
-    ) -> None:
+    def __init__(self, runtime: Runtime, peer: Peer) -> None:
         self._runtime = runtime
-        self._send = send
-        self._send_all = send_all
-        self._broken = broken
+        self._peer = peer
         self._asked: deque[Questions] = deque()
         self._closed = False
         self._context = contextvars.copy_context()
@@ -60,7 +51,7 @@ class Conversation:
         """Run a call. Returns when it is answered, or when it has to wait."""
         # Each call has a context of its own, so that what a plugin sets in one is not seen in the next.
         context = self._context.copy()
-        call = self.call = Call(self, self._runtime, message, context)
+        call = self.call = new_call(self, self._runtime, message, context)
         if not context.run(self._run, call, False):
             self.greenlet.switch(call)
 
@@ -75,7 +66,7 @@ class Conversation:
 
     def ask(self, asked: Questions, questions: Sequence[ExtraInfoReq]) -> None:
         """Send questions, back to back. `answer` brings what comes of them to `asked`."""
-        self._send_all(questions)
+        self._peer.send_all(questions)
         self._asked.append(asked)
 
     def close(self, reason: str) -> None:
@@ -128,13 +119,13 @@ class Conversation:
         except BaseException:  # as above
             logger.exception("a reply could not be sent")
         if malformed is not None:
-            self._broken(malformed)
+            self._peer.broken(malformed)
         return True
 
     def _reply(self, call: Call, reply: Message) -> None:
         try:
-            self._send(reply)
+            self._peer.send(reply)
         except LocalProtocolError as error:  # too large, or holding what the schema can't express
             logger.error("the reply is refused: %s", error)
             self._runtime.failed(call.id, error)
-            self._send(refuse(call.message, self._runtime.on_error))
+            self._peer.send(refuse(call.message, self._runtime.on_error))

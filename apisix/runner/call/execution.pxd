@@ -3,6 +3,7 @@
 
 cimport cython
 
+from apisix.runner.call cimport clock
 from apisix.runner.call.call cimport Call
 from apisix.runner.call.chains cimport Chains, PreparedChain, Step
 from apisix.runner.call.runtime cimport Runtime
@@ -20,6 +21,7 @@ cdef double STALL_S
 cpdef execute(Call call, Runtime runtime, bint can_wait)
 @cython.locals(began_s=double, exchange=Exchange, before=Exchange, step=Step, steps=tuple)
 cdef _run_chain(Call call, Runtime runtime, bint can_wait, list effects)
+cdef _reply_of(Call call, Step step, result, bint can_wait)
 cdef _run_step(Call call, Runtime runtime, Step step, Exchange exchange, bint can_wait)
 @cython.locals(began_s=double, took_s=double)
 cdef _run_measured(meter, Call call, Runtime runtime, Step step, Exchange exchange, bint can_wait)

@@ -3,9 +3,9 @@
 
 import logging
 from collections.abc import Awaitable
-from time import perf_counter
 from typing import Any, Final, cast
 
+from apisix.runner.call import clock
 from apisix.runner.call.call import Call
 from apisix.runner.call.chains import PreparedChain, Step
 from apisix.runner.call.effects import Effect, effect_of
@@ -84,7 +84,7 @@ def refuse(message: CallReq, on_error: str) -> Outcome:
 
 
 _WAITS: Final = object()
-"""What stands for the result of a hook that is to be awaited in the greenlet."""
+"""What stands for the result of a hook that the greenlet has to wait for."""
 
 
 def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effect] | None) -> Outcome | None:
@@ -92,22 +92,22 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
     assert exchange is not None  # noqa: S101  for the type checker, as the next one
     assert call.prepared is not None  # noqa: S101
     steps = call.prepared.steps
-    meter = runtime.meter
     reply: Any = None
     while call.position < len(steps):
         step = steps[call.position]
         call.plugin = step.name
-        on_error = step.on_error or runtime.on_error
-        if not can_wait and (not step.straight or step.plugin_type.blocking or on_error == "pass"):
+        if not can_wait and (not step.straight or step.plugin_type.blocking or (step.is_coroutine and runtime.meter is not None)):
             return None
-        before = exchange.copy() if effects is not None or on_error == "pass" else None
-        began_s = 0.0 if effects is None else perf_counter()
+        before = exchange.copy() if effects is not None or step.passes else None
+        began_s = 0.0 if effects is None else clock.now_s()
         failure: BaseException | None = None
         try:
-            if meter is None:
+            if runtime.meter is not None:
+                reply = _run_measured(runtime.meter, call, runtime, step, exchange, can_wait)
+            elif can_wait or step.is_coroutine:
                 reply = _run_step(call, runtime, step, exchange, can_wait)
             else:
-                reply = _run_measured(meter, call, runtime, step, exchange, can_wait)
+                reply = _reply_of(call, step, _run_inline(call, runtime, step, exchange), can_wait)
             if reply is _WAITS:
                 return None
         except (CallCancelled, RemoteProtocolError):
@@ -115,13 +115,13 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         except BaseException as error:  # a plugin may raise anything, SystemExit included, and costs only its own call
             failure = error
         if effects is not None and before is not None:
-            effects.append(effect_of(step.name, perf_counter() - began_s, before, exchange, reply, failure))
+            effects.append(effect_of(step.name, clock.now_s() - began_s, before, exchange, reply, failure))
         if failure is not None:
-            passes = on_error == "pass" and not isinstance(failure, Overloaded)
+            passes = step.passes and not isinstance(failure, Overloaded)
             _log_failure(step, failure, passes=passes)
             if not passes or before is None:
                 runtime.failed(call.id, failure)
-                return refuse(call.message, on_error)
+                return refuse(call.message, step.on_error)
             # The copy, not the original: a thread that was abandoned may still edit that.
             exchange = call.exchange = before
         if reply is not None:
@@ -142,23 +142,35 @@ def _run_step(call: Call, runtime: Runtime, step: Step, exchange: Request | Resp
     result: object
     try:
         if call.pending is not None:
-            awaitable, call.pending = call.pending, None
-            result = call.wait_for(awaitable)
+            task, call.pending = call.pending, None
+            result = call.result_of(task)
         elif step.is_coroutine:
-            result = call.wait_for(step.hook(exchange))
+            result = step.hook(exchange)
         elif step.plugin_type.blocking:
             result = call.run_in_thread(step.hook, exchange)
         else:
             result = _run_inline(call, runtime, step, exchange)
-        if result is not None and type(result) is not Reply and isinstance(result, Awaitable):  # a decorator hid the `async`
-            if not can_wait:
-                call.pending = result
-                step.straight = False
-                return _WAITS
-            result = call.wait_for(result)
+        result = _reply_of(call, step, result, can_wait)
     except Reply as reply:
         result = reply
     call.check_swallowed()
+    return result
+
+
+def _reply_of(call: Call, step: Step, result: Any, can_wait: bool) -> Any:
+    """
+    Return the Reply that a hook has given, or None; `_WAITS` where the greenlet has to wait for it.
+
+    What is to be awaited comes from a hook that is a coroutine, or where a decorator hid the `async`.
+    """
+    if result is None or type(result) is Reply:
+        return result
+    if isinstance(result, Awaitable):
+        task = call.begin(result)
+        if not can_wait and not task.done():
+            call.pending = task
+            return _WAITS
+        result = call.result_of(task)
     if result is not None and not isinstance(result, Reply):
         raise TypeError(f"a hook returns None or a Reply, but {step.name} returned {type(result).__name__}")
     return result
@@ -166,14 +178,14 @@ def _run_step(call: Call, runtime: Runtime, step: Step, exchange: Request | Resp
 
 def _run_measured(meter: Meter, call: Call, runtime: Runtime, step: Step, exchange: Request | Response, can_wait: bool) -> Any:
     mark = exchange.mark()
-    began_s = perf_counter()
+    began_s = clock.now_s()
     try:
         reply = _run_step(call, runtime, step, exchange, can_wait)
     except BaseException as error:  # it goes on to whom it concerns
-        meter.count(step.name, exchange.phase, outcome_of(error), perf_counter() - began_s)
+        meter.count(step.name, exchange.phase, outcome_of(error), clock.now_s() - began_s)
         raise
     if reply is not _WAITS:
-        took_s = perf_counter() - began_s
+        took_s = clock.now_s() - began_s
         outcome = "stop" if reply is not None else "continue" if exchange.mark() == mark else "rewrite"
         meter.count(step.name, exchange.phase, outcome, took_s)
     return reply
@@ -181,17 +193,20 @@ def _run_measured(meter: Meter, call: Call, runtime: Runtime, step: Step, exchan
 
 def _run_inline(call: Call, runtime: Runtime, step: Step, exchange: Request | Response) -> object:
     stalls = runtime.stalls
+    plugin_type = step.plugin_type
     suspended_s = call.suspended_s
-    began_s = perf_counter()
-    stalls.running = (step.plugin_type, began_s)
+    began_s = stalls.since_s = clock.now_s()
+    stalls.running = plugin_type
     try:
         return step.hook(exchange)
+    except Reply as reply:
+        return reply
     finally:
         stalls.running = None
-        now_s = perf_counter()
+        now_s = clock.now_s()
         held_s = now_s - began_s - (call.suspended_s - suspended_s)
         if held_s >= STALL_S:
-            stalls.record(step.plugin_type, held_s, now_s)
+            stalls.record(plugin_type, held_s, now_s)
 
 
 def _log_failure(step: Step, error: BaseException, *, passes: bool) -> None:

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from apisix.runner.call.chains import Chains
+from apisix.runner.call.deadlines import Deadlines
 from apisix.runner.call.effects import Effect
 from apisix.runner.call.meter import Meter
 from apisix.runner.call.stalls import StallWatch
@@ -27,9 +28,10 @@ class Runtime:
         loop: the loop of the worker, in whose thread all calls run.
         chains: tokens to plugins.
         threads: for plugins that block.
+        deadlines: of the calls that wait.
         plugin_timeout_s: a call's deadline, in seconds.
         max_in_flight: how many calls may wait (suspended, in a coroutine or a thread) at once.
-        on_error: "refuse", "pass" or "degrade", for plugins that do not say it themselves.
+        on_error: "refuse", "pass" or "degrade", for failures that are no plugin's.
         max_decompressed_bytes: how large a compressed response may become, in bytes.
         stalls: the judge of which plugins block.
         observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know.
@@ -47,6 +49,7 @@ class Runtime:
         "asks",
         "calls",
         "chains",
+        "deadlines",
         "failure_observer",
         "in_flight",
         "loop",
@@ -78,6 +81,7 @@ class Runtime:
         self.loop = loop
         self.chains = chains
         self.threads = threads
+        self.deadlines = Deadlines(loop)
         self.plugin_timeout_s = plugin_timeout_s
         self.max_in_flight = max_in_flight
         self.on_error = on_error

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `stalls.py` in C. Only the accelerator reads this file.
 
+from apisix.runner.call cimport clock
+
 cdef class StallWatch:
     cdef public object on_mark
     cdef public object running
+    cdef public double since_s
     cdef public object starvation
     cdef dict _stalls
     cdef object _marking

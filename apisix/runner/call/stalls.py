@@ -5,9 +5,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
 from typing import Final
 
+from apisix.runner.call import clock
 from apisix.runner.call.starvation import Starvation
 from apisix.runner.plugin.plugin_type import PluginType
 
@@ -31,13 +31,15 @@ class StallWatch:
 
     Attributes:
         on_mark: told the name of a plugin once it is marked, so that other workers can learn of it. From any thread.
-        running: the plugin whose hook holds the loop now and since when, a time of `perf_counter`.
+        running: the plugin whose hook holds the loop now, None where none does.
+        since_s: since when, a time of the clock.
         starvation: of the loop's thread, once it is watched.
     """
 
     def __init__(self, on_mark: Callable[[str], None] | None = None) -> None:
         self.on_mark = on_mark
-        self.running: tuple[PluginType, float] | None = None
+        self.running: PluginType | None = None
+        self.since_s = 0.0
         self.starvation: Starvation | None = None
         self._stalls: dict[str, deque[float]] = {}
         self._marking = threading.Lock()
@@ -67,20 +69,18 @@ class StallWatch:
 
     def look(self, now_s: float) -> None:
         """Mark the plugin that holds the loop, if it has held it for long enough."""
-        running = self.running
-        if running is not None:
-            plugin_type, since_s = running
-            if plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
-                held_s = now_s - since_s - self._starved_s(since_s)
-                if held_s >= LONG_STALL_S:
-                    self._mark(plugin_type, held_s)
+        plugin_type, since_s = self.running, self.since_s  # in this order: who begins to run sets them in the other
+        if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
+            held_s = now_s - since_s - self._starved_s(since_s)
+            if held_s >= LONG_STALL_S:
+                self._mark(plugin_type, held_s)
 
     def _starved_s(self, since_s: float) -> float:
         return 0.0 if self.starvation is None else self.starvation.since_s(since_s)
 
     def _watch(self) -> None:
         while not self._closed.wait(LONG_STALL_S):
-            now_s = perf_counter()
+            now_s = clock.now_s()
             self.look(now_s)
             if self.starvation is not None:
                 self.starvation.note(now_s)

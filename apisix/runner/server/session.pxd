@@ -1,19 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 # The classes of `session.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.call.conversation cimport Conversation
-from apisix.runner.wire.calls cimport HTTPReqCallReq, HTTPRespCallReq
-from apisix.runner.wire.connection cimport Connection
+cimport cython
 
-cdef class Session:
+from apisix.runner.call.conversation cimport Conversation
+from apisix.runner.call.peer cimport Peer
+from apisix.runner.server cimport descriptors
+from apisix.runner.wire.calls cimport CallReq
+from apisix.runner.wire.connection cimport Connection
+from apisix.runner.wire.questions cimport ExtraInfoResp
+from apisix.runner.wire.tables cimport Message
+
+cdef bytearray _BUFFER
+
+cdef class Session(Peer):
     cdef Sessions _sessions
-    cdef object _context
     cdef Connection _connection
     cdef Conversation _conversation
-    cdef object _transport
+    cdef object _socket
+    cdef int _descriptor
+    cdef bytearray _unsent
+    cdef bint _ending
+    @cython.locals(connection=Connection, buffer=bytearray, size=Py_ssize_t, data=bytes)
+    cpdef readable(self)
+    @cython.locals(connection=Connection)
+    cdef _handle(self)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef _write(self, bytearray data)
 
 cdef class Sessions:
     cdef object _loop
     cdef readonly set _open
     cdef readonly object context
+    cdef readonly object poller
     cdef public object on_idle

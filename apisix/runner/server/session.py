@@ -3,30 +3,41 @@
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, cast
+from contextlib import suppress
+from typing import Final
 
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
+from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import ThreadPool
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.server import descriptors
 from apisix.runner.server.conf_store import ConfStore
 from apisix.runner.server.effects_log import log_effects
+from apisix.runner.server.poller import Poller
 from apisix.runner.server.preparations import Preparations
-from apisix.runner.server.sockets import borrowed, has_unread
+from apisix.runner.server.sockets import has_unread
 from apisix.runner.settings import Settings
-from apisix.runner.wire.calls import HTTPReqCallReq, HTTPRespCallReq
+from apisix.runner.wire.calls import CallReq
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
-from apisix.runner.wire.messages import ErrResp, ExtraInfoResp, PrepareConfReq, PrepareConfResp
+from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
+from apisix.runner.wire.questions import ExtraInfoResp
+from apisix.runner.wire.tables import Message
 
 logger = logging.getLogger(__name__)
 
 RENEWALS = 10
 """How many times within a configuration's lifetime its use is noted in the store. Source: design, 6."""
+
+BUFFER_BYTES: Final = 65536
+"""How much is read at once, into a buffer that all connections share: most frames are much shorter, and are copied out of it."""
+_BUFFER: Final = bytearray(BUFFER_BYTES)
+PIECE_BYTES: Final = 262144
+"""How much of a longer frame is read at once. The system's socket buffers hold some 200 KB."""
 
 LOOK_AGAIN_S = 0.01
 """How often, while the connections are closed, to look at those on which something has just arrived, in seconds."""
@@ -63,6 +74,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         capacity=settings.chain_cache_entries,
         renew_s=settings.conf_expire_s / RENEWALS,
         setup_timeout_s=settings.plugin_timeout_s,
+        on_error=settings.on_error,
         spawn=lambda coroutine: context.spawn(coroutine),
     )
     runtime = Runtime(
@@ -80,94 +92,102 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
     return context
 
 
-class Session:
-    """
-    One connection of the gateway, an asyncio.Protocol.
+class Session(Peer):
+    """One connection of the gateway."""
 
-    It does not derive from that class, so that it can be compiled to one in C.
-    """
+    __slots__ = ("_connection", "_conversation", "_descriptor", "_ending", "_sessions", "_socket", "_unsent")
 
-    __slots__ = ("_connection", "_context", "_conversation", "_sessions", "_transport")
-
-    def __init__(self, sessions: "Sessions") -> None:
+    def __init__(self, sessions: "Sessions", sock: socket.socket) -> None:
         self._sessions = sessions
-        self._context = sessions.context
         self._connection = Connection(Role.RUNNER)
-        self._conversation = Conversation(self._context.runtime, self._send, self._send_all, self._break)
-        self._transport: asyncio.Transport | None = None
+        self._conversation = Conversation(sessions.context.runtime, self)
+        self._socket: socket.socket | None = sock
+        self._descriptor = sock.fileno()
+        self._unsent = bytearray()  # what the socket had no room for
+        self._ending = False  # whether the connection ends once that is sent
 
     @property
     def idle(self) -> bool:
         """Whether the connection is between calls, with nothing half read, half written or unanswered."""
-        transport = self._transport
         return (
-            self._conversation.call is None
-            and self._connection.idle
-            and transport is not None
-            and not transport.is_closing()
-            and transport.get_write_buffer_size() == 0
+            self._conversation.call is None and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
         )
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin. Source: asyncio.Protocol."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._sessions.opened(self)
+    # What the poller tells.
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes off the socket and handle each message that is now whole. Source: asyncio.Protocol."""
+    def readable(self) -> None:
+        """Take bytes off the socket and handle each message that is now whole."""
+        sock = self._socket
+        if sock is None or self._ending:
+            return
         connection = self._connection
+        buffer = _BUFFER
+        data: bytes | None = None
         try:
-            connection.receive_data(data)
-            while self._transport is not None:
-                message = connection.next_event()
-                if message is NEED_DATA:
-                    break
-                if isinstance(message, (HTTPReqCallReq, HTTPRespCallReq)):
-                    self._conversation.start(message)
-                elif isinstance(message, ExtraInfoResp):
-                    self._conversation.answer(message.result)
-                elif isinstance(message, PrepareConfReq):
-                    self._context.preparations.add(message.key, message.conf, self._prepared)
-                    break  # what follows in the same packet waits for the answer
-        except RemoteProtocolError as error:
-            self._send(ErrResp(error.err_code))
-            self._break(error)
+            if connection.missing_bytes() < BUFFER_BYTES:
+                size = descriptors.receive_into(sock, self._descriptor, buffer)
+            else:
+                data = descriptors.receive(sock, self._descriptor, PIECE_BYTES)
+                size = -1 if data is None else len(data)
+        except OSError:
+            size = 0
+        if size == 0:
+            self._end("the gateway hung up")
+        elif size > 0:
+            try:
+                if data is None:
+                    connection.receive_buffer(buffer, size)
+                else:
+                    connection.receive_data(data)
+                self._handle()
+            except RemoteProtocolError as error:
+                self._refuse(error)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End. A call that still runs is cancelled: nobody waits for it. Source: asyncio.Protocol."""
-        self._transport = None
-        self._conversation.close("the gateway hung up")
-        self._sessions.closed(self)
+    def writable(self) -> None:
+        """Go on sending what the socket had no room for."""
+        sock = self._socket
+        if sock is None:
+            return
+        try:
+            del self._unsent[: descriptors.send(sock, self._descriptor, self._unsent)]
+        except OSError:
+            self._unsent.clear()  # nobody reads it; that is seen when it is read on
+        if not self._unsent:
+            if self._ending:
+                self._forget()
+                return
+            self._sessions.poller.want(self._descriptor, reading=True, writing=False)
+            if self._sessions.on_idle is not None:
+                self._sessions.wrote(self)
 
-    def eof_received(self) -> None:
-        """Let the transport close: a gateway that has ended its half takes no reply. Source: asyncio.Protocol."""
+    # What the conversation wants.
 
-    def pause_writing(self) -> None:
-        """Go on: a gateway that does not read its reply sends no further call. Source: asyncio.Protocol."""
+    def send(self, message: Message) -> None:
+        """Send a message. Raises: LocalProtocolError: it can't be expressed; nothing was sent."""
+        self._write(self._connection.send(message))
+        if self._sessions.on_idle is not None:
+            self._sessions.wrote(self)
 
-    def resume_writing(self) -> None:
-        """Do nothing, as in `pause_writing`. Source: asyncio.Protocol."""
+    def send_all(self, messages: Sequence[Message]) -> None:
+        """Send several messages in one write, so that the gateway wakes up once."""
+        frames = bytearray()
+        for message in messages:
+            frames += self._connection.send(message)
+        self._write(frames)
+
+    def broken(self, error: RemoteProtocolError) -> None:
+        """End the connection, once what was sent has left: the peer broke the protocol."""
+        logger.warning("the peer broke the protocol, its connection is closed: %s", error)
+        self._end("the peer broke the protocol")
+
+    # The end.
 
     def release(self) -> socket.socket | None:
-        """
-        Stop serving this connection, which must be idle, and return its socket for another process to go on.
-
-        Returns: None where there is no descriptor left for that: the connection stays here.
-        """
-        transport = self._transport
-        if transport is None:
-            return None
-        try:
-            # The transport owns its descriptor and closes it; closing one of two does not end the connection.
-            handed_over = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        except OSError as error:
-            logger.error("a connection can't go to another worker yet: %s", error.strerror)
-            return None
-        transport.pause_reading()
-        self._transport = None
-        transport.abort()
-        self._conversation.close("the connection goes to another worker")
-        return handed_over
+        """Stop serving this connection, which must be idle, and return its socket for another process to go on; None where it has ended."""
+        sock = self._socket
+        if sock is not None:
+            self._leave("the connection goes to another worker")
+        return sock
 
     def finish(self) -> bool:
         """
@@ -177,44 +197,78 @@ class Session:
 
         Returns: whether it closes now.
         """
-        if not self.idle or self._transport is None:
+        if not self.idle or self._socket is None or has_unread(self._socket):
             return False
-        with borrowed(self._transport.get_extra_info("socket").fileno()) as sock:
-            if has_unread(sock):
-                return False
-            sock.shutdown(socket.SHUT_RD)  # what came since is still read and, where it need not wait, answered; then comes the end
+        with suppress(OSError):  # it is gone already, which is seen when it is read
+            self._socket.shutdown(socket.SHUT_RD)  # what came since is still read and, where it need not wait, answered; then comes the end
         return True
 
     def cut(self) -> None:
         """Close the connection whatever it is doing."""
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-        self._conversation.close("the runner is stopping")
+        self._forget("the runner is stopping")
 
-    def _send(self, message: Any) -> None:
-        frame = self._connection.send(message)
-        if self._transport is not None:
-            self._transport.write(frame)
-            if self._sessions.on_idle is not None:
-                self._sessions.wrote(self)
-
-    def _send_all(self, messages: Sequence[Any]) -> None:
-        frames = [self._connection.send(message) for message in messages]
-        if self._transport is not None:
-            self._transport.write(b"".join(frames))  # one write, so that the gateway wakes up once
+    def _handle(self) -> None:
+        connection = self._connection
+        while self._socket is not None:
+            message = connection.next_event()
+            if message is NEED_DATA:
+                break
+            if isinstance(message, CallReq):
+                self._conversation.start(message)
+            elif isinstance(message, ExtraInfoResp):
+                self._conversation.answer(message.result)
+            elif isinstance(message, PrepareConfReq):
+                self._sessions.context.preparations.add(message.key, message.conf, self._prepared)
+                break  # what follows in the same packet waits for the answer
 
     def _prepared(self, answer: PrepareConfResp | ErrResp) -> None:
-        if self._transport is not None:
-            self._send(answer)
-            self.data_received(b"")  # what came behind it
+        if self._socket is not None:
+            self.send(answer)
+            try:
+                self._handle()  # what came behind it
+            except RemoteProtocolError as error:
+                self._refuse(error)
 
-    def _break(self, error: RemoteProtocolError) -> None:
-        logger.warning("the peer broke the protocol, its connection is closed: %s", error)
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-        self._conversation.close("the peer broke the protocol")
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        self.send(ErrResp(error.err_code))
+        self.broken(error)
+
+    def _write(self, data: bytearray) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        sent = 0
+        if not self._unsent:
+            try:
+                sent = descriptors.send(sock, self._descriptor, data)
+            except OSError:
+                return  # nobody reads it; that is seen when it is read on
+        if sent < len(data):
+            if not self._unsent:
+                self._sessions.poller.want(self._descriptor, reading=not self._ending, writing=True)
+            self._unsent += memoryview(data)[sent:]
+
+    def _end(self, reason: str) -> None:
+        """End the connection once what was sent has left, and what runs on it at once."""
+        self._ending = True
+        self._conversation.close(reason)
+        if not self._unsent:
+            self._forget(reason)
+        elif self._socket is not None:  # the end of the stream could be read again and again
+            self._sessions.poller.want(self._descriptor, reading=False, writing=True)
+
+    def _forget(self, reason: str = "") -> None:
+        sock = self._socket
+        if sock is not None:
+            self._leave(reason)
+            sock.close()
+            self._sessions.closed(self)
+
+    def _leave(self, reason: str) -> None:
+        """Have nothing to do with the socket any more."""
+        self._sessions.poller.unwatch(self._descriptor)
+        self._socket = None
+        self._conversation.close(reason)
 
 
 class Sessions:
@@ -223,6 +277,7 @@ class Sessions:
 
     Attributes:
         context: what their calls share.
+        poller: watches their sockets.
         on_idle: called, while draining, when a connection has become idle, so that `release_idle` finds it.
     """
 
@@ -230,6 +285,7 @@ class Sessions:
         self._loop = loop
         self._open: set[Session] = set()
         self.context = context
+        self.poller = Poller(loop)
         self.on_idle: Callable[[], None] | None = None
 
     @property
@@ -248,8 +304,10 @@ class Sessions:
         return self.context.runtime.calls
 
     async def adopt(self, sock: socket.socket) -> None:
-        """Serve an accepted connection. `sock` must be non-blocking and belongs to the loop from now on."""
-        await self._loop.connect_accepted_socket(lambda: cast("asyncio.Protocol", Session(self)), sock)
+        """Serve an accepted connection. `sock` must be non-blocking and belongs to its session from now on."""
+        session = Session(self, sock)
+        self.poller.watch(sock.fileno(), session)
+        self._open.add(session)
 
     def release_idle(self, limit: int | None = None) -> list[socket.socket]:
         """Stop serving (up to `limit`) connections that are between calls, and return their sockets. To be called again for the rest."""
@@ -273,11 +331,8 @@ class Sessions:
         self.on_idle = None
         for session in list(self._open):
             session.cut()
+        self.poller.close()
         await self.context.close()
-
-    def opened(self, session: Session) -> None:
-        """Take note of a new connection."""
-        self._open.add(session)
 
     def wrote(self, session: Session) -> None:
         """Take note that a session has sent something, perhaps its reply."""

@@ -132,16 +132,6 @@ class Listener:
         self.sock.close()
 
 
-@contextmanager
-def borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Yield a socket for a descriptor that stays its owner's."""
-    sock = socket.socket(fileno=descriptor)
-    try:
-        yield sock
-    finally:
-        sock.detach()
-
-
 def has_unread(sock: socket.socket) -> bool:
     """Tell whether something has arrived that nobody has read, the end of the connection included."""
     try:

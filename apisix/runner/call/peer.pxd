@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+# The class of `peer.py` in C. Only the accelerator reads this file.
+
+from apisix.runner.wire.tables cimport Message
+
+cdef class Peer:
+    cpdef send(self, Message message)
+    cpdef send_all(self, messages)
+    cpdef broken(self, error)

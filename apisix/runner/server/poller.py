@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The descriptors of a worker's connections, watched together.
+
+They are in an epoll of their own, which the loop watches as one descriptor: one callback of the loop serves all that is ready. What
+uvloop's transports do for each message costs a quarter of what a bare echo takes.
+"""
+
+import asyncio
+import logging
+import select
+from typing import Any, Final, Protocol
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE: Final = 64
+"""How many connections are served in one turn of the loop, so that timers and tasks get theirs too."""
+
+
+class Watched(Protocol):
+    """What the poller tells."""
+
+    def readable(self) -> None:
+        """Take note that there is something to read, be it the end."""
+
+    def writable(self) -> None:
+        """Take note that there is room to write."""
+
+    def cut(self) -> None:
+        """End, because of a defect of the runner."""
+
+
+class Poller:
+    """
+    Tell sessions when their descriptors are ready.
+
+    Where the system has no epoll, the loop watches each of them by itself.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._watched: dict[int, Watched] = {}
+        self._epoll: Any = select.epoll() if hasattr(select, "epoll") else None
+        if self._epoll is not None:
+            loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def watch(self, descriptor: int, watched: Watched) -> None:
+        """Tell `watched` when there is something to read."""
+        self._watched[descriptor] = watched
+        if self._epoll is not None:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        else:
+            self.want(descriptor, reading=True, writing=False)
+
+    def want(self, descriptor: int, *, reading: bool, writing: bool) -> None:
+        """Tell only when there is something to read, or room to write, as is wanted from now on."""
+        if self._epoll is not None:
+            self._epoll.modify(descriptor, (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if writing else 0))
+            return
+        if reading:
+            self._loop.add_reader(descriptor, self._tell, descriptor, True, False)
+        else:
+            self._loop.remove_reader(descriptor)
+        if writing:
+            self._loop.add_writer(descriptor, self._tell, descriptor, False, True)
+        else:
+            self._loop.remove_writer(descriptor)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Tell no more. To be called before the descriptor is closed."""
+        del self._watched[descriptor]
+        if self._epoll is not None:
+            self._epoll.unregister(descriptor)
+        else:
+            self._loop.remove_reader(descriptor)
+            self._loop.remove_writer(descriptor)
+
+    def close(self) -> None:
+        """Watch nothing any more. May be called again."""
+        if self._epoll is not None and not self._epoll.closed:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+
+    def _turn(self) -> None:
+        for descriptor, events in self._epoll.poll(0, MOST_AT_ONCE):
+            self._tell(descriptor, events & ~select.EPOLLOUT != 0, events & select.EPOLLOUT != 0)
+
+    def _tell(self, descriptor: int, readable: bool, writable: bool) -> None:
+        watched = self._watched.get(descriptor)
+        if watched is None:  # ended by another one of this turn
+            return
+        try:
+            if writable:
+                watched.writable()
+            if readable:
+                watched.readable()
+        except Exception:
+            logger.exception("a defect of the runner ends a connection")
+            watched.cut()
