@@ -232,7 +232,7 @@ class Engine:
     def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
         """Say why the plugins behind a token can't run, None where they can."""
         prepared = self._chains.acquire(token, response, self.loop.time())
-        self._chains.release(prepared)
+        prepared.users -= 1
         refusal = prepared.chain.refusal
         configuration = self._tokens.get(token)
         if refusal is not None and configuration is not None and any(self._registry.get(name) is None for name, _ in configuration.conf):

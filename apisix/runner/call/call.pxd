@@ -14,6 +14,7 @@ cdef class Questions:
     cdef public object done
     cdef public list answers
 
+@cython.freelist(8)
 cdef class Call:
     cdef public Py_ssize_t id
     cdef readonly CallReq message
@@ -36,9 +37,9 @@ cdef class Call:
     cdef object _thread_wakeup
     cdef object _waits_for
     cdef bint _over
-    cdef _begin(self, conversation, Runtime runtime, CallReq message, context)
     cpdef check(self)
     cpdef check_swallowed(self)
+    @cython.locals(prepared=PreparedChain)
     cpdef finish(self)
 
 @cython.locals(self=Call)

@@ -83,28 +83,27 @@ class Call:
         "suspended_s",
     )
 
-    def _begin(self, conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> None:
-        self._conversation = conversation
-        self._runtime = runtime
-        self.id = message.id
-        self.message = message
-        self.context: contextvars.Context | None = context
-        self.prepared: PreparedChain | None = None
-        self.exchange: Request | Response | None = None
-        self.position = 0
-        self.pending: asyncio.Task[Any] | None = None
-        self.route_key: str | None = None
-        self.plugin: str | None = None
-        self.request_id: str | None = None
-        self.suspended_s = 0.0
-        self.gave_up = False
-        self.began_s = clock.now_s()
-        self._counted = False
-        self._failure: RunnerError | None = None
-        self._job: Job | None = None
-        self._thread_wakeup: threading.Event | None = None
-        self._waits_for: object = None
-        self._over = False
+    id: int
+    message: CallReq
+    context: contextvars.Context | None
+    prepared: PreparedChain | None
+    exchange: Request | Response | None
+    position: int
+    pending: "asyncio.Task[Any] | None"
+    route_key: str | None
+    plugin: str | None
+    request_id: str | None
+    began_s: float
+    suspended_s: float
+    gave_up: bool
+    _conversation: "Conversation"
+    _runtime: Runtime
+    _counted: bool
+    _failure: RunnerError | None
+    _job: Job | None
+    _thread_wakeup: threading.Event | None
+    _waits_for: object
+    _over: bool
 
     # What plugins reach through their request or response.
 
@@ -268,8 +267,11 @@ class Call:
         """Say that the reply is decided. From here on the call's accessors raise."""
         self._over = True
         self.exchange = self.context = None  # they refer to the call
-        if self.prepared is not None:
-            self._runtime.chains.release(self.prepared)
+        prepared = self.prepared
+        if prepared is not None:
+            prepared.users -= 1
+            if prepared.evicted:
+                self._runtime.chains.close_unused(prepared)
         if self._counted:
             self._runtime.in_flight -= 1
             self._runtime.deadlines.discard(self)
@@ -302,7 +304,27 @@ class Call:
 def new_call(conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> Call:
     """Begin a call. A function, because in C a constructor costs twice as much."""
     self = Call.__new__(Call)
-    self._begin(conversation, runtime, message, context)
+    self._conversation = conversation
+    self._runtime = runtime
+    self.id = message.id
+    self.message = message
+    self.context = context
+    self.prepared = None
+    self.exchange = None
+    self.position = 0
+    self.pending = None
+    self.route_key = None
+    self.plugin = None
+    self.request_id = None
+    self.suspended_s = 0.0
+    self.gave_up = False
+    self.began_s = clock.now_s()
+    self._counted = False
+    self._failure = None
+    self._job = None
+    self._thread_wakeup = None
+    self._waits_for = None
+    self._over = False
     return self
 
 

@@ -38,7 +38,7 @@ cdef class Chains:
     cdef dict _chains
     @cython.locals(prepared=PreparedChain)
     cpdef PreparedChain acquire(self, Py_ssize_t token, bint response, double now_s)
-    cpdef release(self, PreparedChain prepared)
+    cpdef close_unused(self, PreparedChain prepared)
     @cython.locals(prepared=PreparedChain)
     cdef PreparedChain _build(self, Py_ssize_t token, bint response)
     @cython.locals(oldest=PreparedChain)

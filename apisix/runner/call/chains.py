@@ -189,7 +189,8 @@ class Chains:
 
     def acquire(self, token: int, response: bool, now_s: float) -> PreparedChain:
         """
-        Return the chain behind `token`, which the caller must give back to `release`.
+        Return the chain behind `token`, of which the caller is a user now. Once it no longer is, it must lower `users` by one, and
+        call `close_unused` where the chain was evicted meanwhile.
 
         Args:
             token: as the gateway sent it.
@@ -209,10 +210,9 @@ class Chains:
         prepared.users += 1
         return prepared
 
-    def release(self, prepared: PreparedChain) -> None:
-        """Say that a call is over."""
-        prepared.users -= 1
-        if prepared.evicted and not prepared.users:
+    def close_unused(self, prepared: PreparedChain) -> None:
+        """Close the plugins of an evicted chain, unless a call still runs them."""
+        if not prepared.users:
             self._close(prepared)
 
     def closable(self) -> list[str]:
@@ -249,8 +249,7 @@ class Chains:
             self._chains[key] = oldest
             return
         oldest.evicted = True
-        if not oldest.users:
-            self._close(oldest)
+        self.close_unused(oldest)
 
     def _close(self, prepared: PreparedChain) -> None:
         if any(link.close is not None for link in prepared.chain.links):

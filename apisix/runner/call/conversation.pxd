@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `conversation.py` in C. Only the accelerator reads this file.
 
+from apisix.runner.call cimport contexts
 from apisix.runner.call.call cimport Call, new_call
 from apisix.runner.call.execution cimport execute
 from apisix.runner.call.peer cimport Peer
 from apisix.runner.call.runtime cimport Runtime
-from apisix.runner.wire.tables cimport Message
 from apisix.runner.wire.calls cimport CallReq
 
 cdef class Conversation:
@@ -20,4 +20,4 @@ cdef class Conversation:
     cpdef start(self, CallReq message)
     cpdef answer(self, result)
     cpdef bint _run(self, Call call, bint can_wait) except -1
-    cdef _reply(self, Call call, Message reply)
+    cdef _refuse_reply(self, Call call, error)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import greenlet
 
+from apisix.runner.call import contexts
 from apisix.runner.call.call import Call, Questions, new_call
 from apisix.runner.call.context import current_call
 from apisix.runner.call.execution import execute, refuse
@@ -17,7 +18,6 @@ from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import CallCancelled, LocalProtocolError, RemoteProtocolError
 from apisix.runner.wire.calls import CallReq
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
-from apisix.runner.wire.tables import Message
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,15 @@ class Conversation:
         # Each call has a context of its own, so that what a plugin sets in one is not seen in the next.
         context = self._context.copy()
         call = self.call = new_call(self, self._runtime, message, context)
-        if not context.run(self._run, call, False):
+        if contexts.CAN_ENTER:
+            contexts.enter(context)
+            try:
+                answered = self._run(call, False)
+            finally:
+                contexts.leave(context)
+        else:
+            answered = context.run(self._run, call, False)
+        if not answered:
             self.greenlet.switch(call)
 
     def answer(self, result: bytes | None) -> None:
@@ -95,7 +103,7 @@ class Conversation:
         reply: Any
         try:
             if not can_wait:
-                current_call.set(call)
+                contexts.assign(current_call, call)
             reply = execute(call, self._runtime, can_wait)
             if reply is None:
                 return False
@@ -115,17 +123,19 @@ class Conversation:
         if reply is None or self._closed:
             return True
         try:
-            self._reply(call, reply)
-        except BaseException:  # as above
-            logger.exception("a reply could not be sent")
+            self._peer.send(reply)
+        except BaseException as error:  # as above
+            self._refuse_reply(call, error)
         if malformed is not None:
             self._peer.broken(malformed)
         return True
 
-    def _reply(self, call: Call, reply: Message) -> None:
+    def _refuse_reply(self, call: Call, error: BaseException) -> None:
         try:
-            self._peer.send(reply)
-        except LocalProtocolError as error:  # too large, or holding what the schema can't express
-            logger.error("the reply is refused: %s", error)
+            if not isinstance(error, LocalProtocolError):
+                raise error
+            logger.error("the reply is refused: %s", error)  # too large, or holding what the schema can't express
             self._runtime.failed(call.id, error)
             self._peer.send(refuse(call.message, self._runtime.on_error))
+        except BaseException:  # nothing may leave the greenlet
+            logger.exception("a reply could not be sent")

@@ -107,7 +107,9 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
             elif can_wait or step.is_coroutine:
                 reply = _run_step(call, runtime, step, exchange, can_wait)
             else:
-                reply = _reply_of(call, step, _run_inline(call, runtime, step, exchange), can_wait)
+                reply = _run_inline(call, runtime, step, exchange)
+                if reply is not None:
+                    reply = _reply_of(call, step, reply, can_wait)
             if reply is _WAITS:
                 return None
         except (CallCancelled, RemoteProtocolError):

@@ -9,12 +9,17 @@ uvloop's transports do for each message costs a quarter of what a bare echo take
 import asyncio
 import logging
 import select
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 64
 """How many connections are served in one turn of the loop, so that timers and tasks get theirs too."""
+
+
+_READABLE: Final = 1  # EPOLLIN
+_WRITABLE: Final = 4  # EPOLLOUT
 
 
 class Watched(Protocol):
@@ -48,21 +53,21 @@ class Poller:
         """Tell `watched` when there is something to read."""
         self._watched[descriptor] = watched
         if self._epoll is not None:
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self._epoll.register(descriptor, _READABLE)
         else:
             self.want(descriptor, reading=True, writing=False)
 
     def want(self, descriptor: int, *, reading: bool, writing: bool) -> None:
         """Tell only when there is something to read, or room to write, as is wanted from now on."""
         if self._epoll is not None:
-            self._epoll.modify(descriptor, (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if writing else 0))
+            self._epoll.modify(descriptor, (_READABLE if reading else 0) | (_WRITABLE if writing else 0))
             return
         if reading:
-            self._loop.add_reader(descriptor, self._tell, descriptor, True, False)
+            self._loop.add_reader(descriptor, self._serve, [(descriptor, _READABLE)])
         else:
             self._loop.remove_reader(descriptor)
         if writing:
-            self._loop.add_writer(descriptor, self._tell, descriptor, False, True)
+            self._loop.add_writer(descriptor, self._serve, [(descriptor, _WRITABLE)])
         else:
             self._loop.remove_writer(descriptor)
 
@@ -82,18 +87,18 @@ class Poller:
             self._epoll.close()
 
     def _turn(self) -> None:
-        for descriptor, events in self._epoll.poll(0, MOST_AT_ONCE):
-            self._tell(descriptor, events & ~select.EPOLLOUT != 0, events & select.EPOLLOUT != 0)
+        self._serve(self._epoll.poll(0, MOST_AT_ONCE))
 
-    def _tell(self, descriptor: int, readable: bool, writable: bool) -> None:
-        watched = self._watched.get(descriptor)
-        if watched is None:  # ended by another one of this turn
-            return
-        try:
-            if writable:
-                watched.writable()
-            if readable:
-                watched.readable()
-        except Exception:
-            logger.exception("a defect of the runner ends a connection")
-            watched.cut()
+    def _serve(self, ready: Iterable[tuple[int, int]]) -> None:
+        for descriptor, events in ready:
+            watched = self._watched.get(descriptor)
+            if watched is None:  # ended by another one of this turn
+                continue
+            try:
+                if events & _WRITABLE:
+                    watched.writable()
+                if events & ~_WRITABLE:  # the end and errors are seen by reading
+                    watched.readable()
+            except Exception:
+                logger.exception("a defect of the runner ends a connection")
+                watched.cut()

@@ -8,6 +8,7 @@ from apisix.runner.call.peer cimport Peer
 from apisix.runner.server cimport descriptors
 from apisix.runner.wire.calls cimport CallReq
 from apisix.runner.wire.connection cimport Connection
+from apisix.runner.wire.frames cimport FrameDecoder
 from apisix.runner.wire.questions cimport ExtraInfoResp
 from apisix.runner.wire.tables cimport Message
 
@@ -23,7 +24,7 @@ cdef class Session(Peer):
     cdef bint _ending
     @cython.locals(connection=Connection, buffer=bytearray, size=Py_ssize_t, data=bytes)
     cpdef readable(self)
-    @cython.locals(connection=Connection)
+    @cython.locals(connection=Connection, decoder=FrameDecoder)
     cdef _handle(self)
     @cython.locals(sent=Py_ssize_t)
     cpdef _write(self, bytearray data)

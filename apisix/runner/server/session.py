@@ -23,7 +23,7 @@ from apisix.runner.server.preparations import Preparations
 from apisix.runner.server.sockets import has_unread
 from apisix.runner.settings import Settings
 from apisix.runner.wire.calls import CallReq
-from apisix.runner.wire.connection import NEED_DATA, Connection, Role
+from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
 from apisix.runner.wire.questions import ExtraInfoResp
 from apisix.runner.wire.tables import Message
@@ -124,7 +124,7 @@ class Session(Peer):
         buffer = _BUFFER
         data: bytes | None = None
         try:
-            if connection.missing_bytes() < BUFFER_BYTES:
+            if connection.decoder.missing_bytes < BUFFER_BYTES:
                 size = descriptors.receive_into(sock, self._descriptor, buffer)
             else:
                 data = descriptors.receive(sock, self._descriptor, PIECE_BYTES)
@@ -136,9 +136,9 @@ class Session(Peer):
         elif size > 0:
             try:
                 if data is None:
-                    connection.receive_buffer(buffer, size)
+                    connection.decoder.feed_buffer(buffer, size)
                 else:
-                    connection.receive_data(data)
+                    connection.decoder.feed(data)
                 self._handle()
             except RemoteProtocolError as error:
                 self._refuse(error)
@@ -209,10 +209,9 @@ class Session(Peer):
 
     def _handle(self) -> None:
         connection = self._connection
-        while self._socket is not None:
+        decoder = connection.decoder
+        while decoder.may_have_more and self._socket is not None:
             message = connection.next_event()
-            if message is NEED_DATA:
-                break
             if isinstance(message, CallReq):
                 self._conversation.start(message)
             elif isinstance(message, ExtraInfoResp):

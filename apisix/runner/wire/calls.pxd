@@ -15,6 +15,8 @@ cdef class CallReq(Message):
     cdef public Py_ssize_t id
     cdef public Py_ssize_t conf_token
 
+@cython.no_gc  # it refers to bytes and texts only
+@cython.freelist(8)
 cdef class HTTPReqCallReq(CallReq):
     cdef public object method
     cdef bytes _buf
@@ -48,6 +50,8 @@ cdef class Rewrite(Table):
     cdef public object body
     cpdef tuple _values(self)
 
+@cython.no_gc
+@cython.freelist(8)
 cdef class HTTPReqCallResp(Message):
     cdef public object id
     cdef public Table action
@@ -74,6 +78,6 @@ cdef class HTTPRespCallResp(Message):
     cpdef tuple _values(self)
 
 @cython.locals(self=HTTPReqCallReq)
-cdef HTTPReqCallReq _read_req_call(bytes payload)
+cpdef HTTPReqCallReq read_req_call(bytes payload)
 @cython.locals(self=HTTPRespCallReq)
-cdef HTTPRespCallReq _read_resp_call(bytes payload)
+cpdef HTTPRespCallReq read_resp_call(bytes payload)

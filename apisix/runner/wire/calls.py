@@ -87,19 +87,19 @@ class HTTPReqCallReq(CallReq):
 
     @classmethod
     def decode(cls, payload: bytes) -> "HTTPReqCallReq":
-        return _read_req_call(payload)
+        return read_req_call(payload)
 
     def _read(self, payload: bytes) -> None:
-        table = self._table = flatbuf.read_root(payload)
-        # The offset of slot k is number k + 2.
-        fields = self._fields = flatbuf.read_fields(payload, table, 7)
-        _, _, id, _, method, _, _, _, conf_token = fields
         try:
+            table = self._table = scalars.u32_at(payload, 0)[0]
+            # The offset of slot k is number k + 2.
+            fields = self._fields = flatbuf.read_fields(payload, table, 7)
+            _, _, id, _, method, _, _, _, conf_token = fields
             self.id = scalars.u32_at(payload, table + id)[0] if id else 0
             self.conf_token = scalars.u32_at(payload, table + conf_token)[0] if conf_token else 0
             number = payload[table + method] if method else 0
         except (StructError, IndexError):
-            raise flatbuf.out_of_bounds("a number", table, payload) from None
+            raise flatbuf.out_of_bounds("a number", 0, payload) from None
         if number >= len(_METHODS):
             raise RemoteProtocolError(f"HTTPReqCall.Req has method {number}, the schema ends at {len(_METHODS) - 1}")
         self.method = _METHODS[number]
@@ -301,7 +301,7 @@ class HTTPRespCallReq(CallReq):
 
     @classmethod
     def decode(cls, payload: bytes) -> "HTTPRespCallReq":
-        return _read_resp_call(payload)
+        return read_resp_call(payload)
 
     def _read(self, payload: bytes) -> None:
         table = self._table = flatbuf.read_root(payload)
@@ -363,13 +363,15 @@ class HTTPRespCallResp(Message):
 # Functions, because in C a class method does not know what it makes.
 
 
-def _read_req_call(payload: bytes) -> HTTPReqCallReq:
+def read_req_call(payload: bytes) -> HTTPReqCallReq:
+    """Read a message, as `HTTPReqCallReq.decode` does."""
     self = HTTPReqCallReq.__new__(HTTPReqCallReq)
     self._read(payload)
     return self
 
 
-def _read_resp_call(payload: bytes) -> HTTPRespCallReq:
+def read_resp_call(payload: bytes) -> HTTPRespCallReq:
+    """Read a message, as `HTTPRespCallReq.decode` does."""
     self = HTTPRespCallReq.__new__(HTTPRespCallReq)
     self._read(payload)
     return self

@@ -20,12 +20,10 @@ cdef class Place:
 cdef class Connection:
     cdef readonly object role
     cdef readonly Py_ssize_t unanswered
-    cdef FrameDecoder _decoder
+    cdef readonly FrameDecoder decoder
     cdef object _error
     cdef Place _place
     cpdef receive_data(self, data)
-    cpdef receive_buffer(self, bytearray buffer, Py_ssize_t size)
-    cpdef Py_ssize_t missing_bytes(self) except -1
     @cython.locals(payload=bytes, move=Move)
     cpdef next_event(self)
     @cython.locals(move=Move, unanswered=Py_ssize_t)

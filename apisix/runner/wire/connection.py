@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Final
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError, RunnerError
+from apisix.runner.wire.calls import read_req_call, read_resp_call
 from apisix.runner.wire.frames import FrameDecoder, FrameType
 from apisix.runner.wire.messages import (
     ErrResp,
@@ -82,6 +83,12 @@ MOVES: Final[dict[Role, dict[State, dict[type[Message], State]]]] = {
 # How a message changes the number of unanswered questions.
 _ASKING: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
 
+# The functions behind `decode`, which cost a call less.
+_READ_AT_ONCE: Final[dict[type[Message], Callable[[bytes], Message]]] = {
+    HTTPReqCallReq: read_req_call,
+    HTTPRespCallReq: read_resp_call,
+}
+
 # New business waits until the old questions are answered: the gateway answers them all before it reads the reply.
 _NEW_BUSINESS: Final = frozenset((PrepareConfReq, HTTPReqCallReq, HTTPRespCallReq))
 
@@ -101,7 +108,7 @@ class Move:
 
     def __init__(self, kind: type[Message], then: "Place") -> None:
         self.kind = kind
-        self.decode: Callable[[bytes], Message] = kind.decode
+        self.decode: Callable[[bytes], Message] = _READ_AT_ONCE.get(kind, kind.decode)
         self.asking = _ASKING.get(kind, 0)
         self.then = then
 
@@ -143,14 +150,19 @@ class Connection:
 
     Give it what the socket brought with `receive_data`, then take events off with `next_event` until that returns
     NEED_DATA; write to the socket what `send` returns, whole and in order.
+
+    Attributes:
+        role: which end it is.
+        unanswered: how many questions were asked and are not answered yet.
+        decoder: what cuts the stream into frames. Who wants to save copies gives it the bytes itself.
     """
 
-    __slots__ = ("_decoder", "_error", "_place", "role", "unanswered")
+    __slots__ = ("_error", "_place", "decoder", "role", "unanswered")
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.unanswered = 0  # questions asked and not yet answered
-        self._decoder = FrameDecoder()
+        self.unanswered = 0
+        self.decoder = FrameDecoder()
         self._error: str | None = None  # how the peer broke the protocol
         self._place = _PLACES[role][State.IDLE]
 
@@ -162,7 +174,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way: no call, no open question, no half frame. Then another process can go on with the socket."""
-        return self._place.state is State.IDLE and not self.unanswered and not self._decoder.buffered_bytes
+        return self._place.state is State.IDLE and not self.unanswered and not self.decoder.buffered_bytes
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """
@@ -172,21 +184,7 @@ class Connection:
         """
         if self._error is not None:
             raise RemoteProtocolError(self._error)
-        self._decoder.feed(data if type(data) is bytes else bytes(data))
-
-    def receive_buffer(self, buffer: bytearray, size: int) -> None:
-        """
-        Do the same with the first `size` bytes of a buffer that will be used again.
-
-        Raises: as `receive_data`.
-        """
-        if self._error is not None:
-            raise RemoteProtocolError(self._error)
-        self._decoder.feed_buffer(buffer, size)
-
-    def missing_bytes(self) -> int:
-        """Return how many bytes the frame that has begun still lacks, as far as that is known."""
-        return self._decoder.missing_bytes()
+        self.decoder.feed(data if type(data) is bytes else bytes(data))
 
     def next_event(self) -> Message | NeedData:
         """
@@ -197,12 +195,12 @@ class Connection:
         if self._error is not None:
             raise RemoteProtocolError(self._error)
         try:
-            payload = self._decoder.next_payload()
+            payload = self.decoder.next_payload()
             if payload is None:
                 return NEED_DATA
-            move = self._place.receiving[self._decoder.frame_type]
+            move = self._place.receiving[self.decoder.frame_type]
             if move is None:
-                raise RemoteProtocolError(f"a frame of type {self._decoder.frame_type} is not allowed in state {self.state.name}")
+                raise RemoteProtocolError(f"a frame of type {self.decoder.frame_type} is not allowed in state {self.state.name}")
             message = move.decode(payload)
             if self.unanswered or move.asking:
                 self.unanswered = self._count(move, RemoteProtocolError)

@@ -15,6 +15,8 @@ cpdef put_header(bytearray out, long frame_type)
 
 cdef class FrameDecoder:
     cdef readonly long frame_type
+    cdef readonly Py_ssize_t missing_bytes
+    cdef readonly bint may_have_more
     cdef bytes _whole
     cdef bytes _chunk
     cdef Py_ssize_t _pos
@@ -22,11 +24,9 @@ cdef class FrameDecoder:
     cdef long _type
     cdef list _pieces
     cdef Py_ssize_t _gathered
-    cdef Py_ssize_t _missing
     cpdef feed(self, bytes data)
     @cython.locals(header=Py_ssize_t)
     cpdef feed_buffer(self, bytearray buffer, Py_ssize_t size)
-    cpdef Py_ssize_t missing_bytes(self) except -1
     @cython.locals(whole=bytes, chunk=bytes, header=Py_ssize_t, length=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t)
     cpdef bytes next_payload(self)
     cdef bytes _gather(self)

@@ -73,13 +73,18 @@ class FrameDecoder:
     Nothing is ever allocated by the length that a header announces: memory grows with the bytes that came.
     After a RemoteProtocolError the stream has no further frames, and each call of `next_payload` raises again.
 
-    Attributes: frame_type: of the payload that was returned last.
+    Attributes:
+        frame_type: of the payload that was returned last.
+        missing_bytes: how many bytes the payload that has begun still lacks, as far as that is known. 0: a header comes next.
+        may_have_more: whether `next_payload` is worth a call: something has come since it last had nothing.
     """
 
-    __slots__ = ("_chunk", "_gathered", "_missing", "_pieces", "_pos", "_queue", "_type", "_whole", "frame_type")
+    __slots__ = ("_chunk", "_gathered", "_pieces", "_pos", "_queue", "_type", "_whole", "frame_type", "may_have_more", "missing_bytes")
 
     def __init__(self) -> None:
         self.frame_type = 0
+        self.missing_bytes = 0
+        self.may_have_more = False
         self._whole: bytes | None = None  # the payload of a frame that came by itself, of type _type
         self._chunk = b""  # the piece being read, from _pos on
         self._pos = 0
@@ -87,18 +92,18 @@ class FrameDecoder:
         self._type = 0
         self._pieces: list[bytearray | memoryview] = []  # the payload so far, where it comes in pieces
         self._gathered = 0  # bytes in them
-        self._missing = 0  # bytes that the payload still lacks; 0 = a header comes next
 
     @property
     def buffered_bytes(self) -> int:
         """How many bytes have been fed that no returned frame has used up."""
-        unfinished = HEADER_BYTES + self._gathered if self._missing else 0
+        unfinished = HEADER_BYTES + self._gathered if self.missing_bytes else 0
         if self._whole is not None:
             unfinished += HEADER_BYTES + len(self._whole)
         return unfinished + len(self._chunk) - self._pos + sum(map(len, self._queue))
 
     def feed(self, data: bytes) -> None:
         """Take bytes off the socket: any piece of the stream, one byte or many frames."""
+        self.may_have_more = True
         if self._pos == len(self._chunk):
             self._chunk = data
             self._pos = 0
@@ -107,18 +112,15 @@ class FrameDecoder:
 
     def feed_buffer(self, buffer: bytearray, size: int) -> None:
         """Take the first `size` bytes of a buffer that will be used again. What is needed of them is copied, once."""
-        if size > _HEADER_BYTES and self._whole is None and not self._missing and self._pos == len(self._chunk):
+        if size > _HEADER_BYTES and not self.may_have_more and not self.missing_bytes and self._pos == len(self._chunk):
             header = scalars.network_u32_of(buffer, 0)[0]
             if header & _MAX_PAYLOAD_BYTES == size - _HEADER_BYTES and header < _FIRST_UNKNOWN_HEADER:
                 # By far the most frequent case: one frame, and nothing else.
+                self.may_have_more = True
                 self._type = header >> 24
                 self._whole = scalars.part_of(buffer, _HEADER_BYTES, size)
                 return
         self.feed(scalars.part_of(buffer, 0, size))
-
-    def missing_bytes(self) -> int:
-        """Return how many bytes the frame that has begun still lacks, as far as that is known."""
-        return self._missing
 
     def next_payload(self) -> bytes | None:
         """
@@ -131,11 +133,13 @@ class FrameDecoder:
         if whole is not None:
             self.frame_type = self._type
             self._whole = None
+            self.may_have_more = self._pos < len(self._chunk)
             return whole
-        if self._missing:
+        if self.missing_bytes:
             return self._gather()
         while len(self._chunk) < self._pos + _HEADER_BYTES:
             if not self._queue:
+                self.may_have_more = False
                 return None
             # A split header: at most three bytes are left over, so no byte is copied more than four times.
             self._chunk = self._chunk[self._pos :] + self._queue.popleft()
@@ -152,7 +156,7 @@ class FrameDecoder:
             self.frame_type = header >> 24
             return scalars.part_at(chunk, start, end)
         self._type = header >> 24
-        self._missing = length
+        self.missing_bytes = length
         self._pos = start
         return self._gather()
 
@@ -160,12 +164,12 @@ class FrameDecoder:
         """Collect the payload of a frame that comes in several pieces, and copy it once, when it is whole."""
         while True:
             left = len(self._chunk) - self._pos
-            if left >= self._missing:
-                end = self._pos + self._missing
+            if left >= self.missing_bytes:
+                end = self._pos + self.missing_bytes
                 self._pieces.append(memoryview(self._chunk)[self._pos : end])
                 payload = b"".join(self._pieces)
                 self._pieces.clear()
-                self._gathered = self._missing = 0
+                self._gathered = self.missing_bytes = 0
                 self._pos = end
                 self.frame_type = self._type
                 return payload
@@ -174,6 +178,7 @@ class FrameDecoder:
             if not self._queue:
                 self._chunk = b""
                 self._pos = 0
+                self.may_have_more = False
                 return None
             self._chunk = self._queue.popleft()
             self._pos = 0
@@ -188,4 +193,4 @@ class FrameDecoder:
         else:
             pieces.append(bytearray(piece))
         self._gathered += len(piece)
-        self._missing -= len(piece)
+        self.missing_bytes -= len(piece)
