@@ -233,6 +233,7 @@ class Session(Peer):
         self.broken(error)
 
     def _write(self, data: bytearray) -> None:
+        """Send what there is room for, and keep the rest; `data` is ours from now on."""
         sock = self._socket
         if sock is None:
             return
@@ -243,9 +244,12 @@ class Session(Peer):
             except OSError:
                 return  # nobody reads it; that is seen when it is read on
         if sent < len(data):
-            if not self._unsent:
+            del data[:sent]  # which moves nothing
+            if self._unsent:
+                self._unsent += data
+            else:
+                self._unsent = data  # not a copy: it may be as large as a body
                 self._sessions.poller.want(self._descriptor, reading=not self._ending, writing=True)
-            self._unsent += memoryview(data)[sent:]
 
     def _end(self, reason: str) -> None:
         """End the connection once what was sent has left, and what runs on it at once."""
