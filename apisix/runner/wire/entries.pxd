@@ -9,6 +9,8 @@ from apisix.runner.wire cimport flatbuf, scalars
 cpdef EntriesInBuffer entries_at(bytes buf, Py_ssize_t pos)
 @cython.locals(self=TextEntries)
 cpdef TextEntries entries_of(pairs)
+@cython.locals(self=TextEntries)
+cpdef TextEntries owned_entries(list pairs)
 cdef bytes _seen(bytes buf, Py_ssize_t vtable)
 
 cdef class TextEntries:

@@ -33,6 +33,13 @@ def entries_of(pairs: "Iterable[Pair]") -> "TextEntries":
     return self
 
 
+def owned_entries(pairs: "list[Any]") -> "TextEntries":
+    """Return a list of pairs as entries, without a copy: the list must not be changed any more."""
+    self = TextEntries.__new__(TextEntries)
+    self._pairs = pairs
+    return self
+
+
 class TextEntries:
     """
     Pairs of a name and a value, in order and with repeats; a value is None where there is none (`?flag`).

@@ -13,6 +13,8 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
     bint PyUnicode_IS_ASCII(object)
+    const uint8_t* _ascii_of "PyUnicode_1BYTE_DATA" (object)
+    Py_ssize_t _characters "PyUnicode_GET_LENGTH" (object)
     bytes PyUnicode_AsEncodedString(object, const char*, const char*)
     bytearray PyByteArray_FromStringAndSize(const char*, Py_ssize_t)
     int PyByteArray_Resize(bytearray, Py_ssize_t) except -1
@@ -129,6 +131,24 @@ cdef inline bint is_part_at(bytes buf, Py_ssize_t pos, bytes part) noexcept:
     if pos < 0 or pos > _size(buf) - _size(part):
         return False
     return memcmp(_data(buf) + pos, _data(part), _size(part)) == 0
+
+
+cdef inline bint is_ascii(text) noexcept:
+    return PyUnicode_IS_ASCII(text)
+
+
+cdef inline bint is_plain(text) noexcept:
+    # ASCII only: others are looked at more closely. Without an exit from the loop, the compiler makes 16 comparisons at once.
+    cdef Py_ssize_t size, index
+    cdef const uint8_t* data
+    cdef uint8_t found = 0
+    if not isinstance(text, str) or not PyUnicode_IS_ASCII(text):
+        return False
+    data = _ascii_of(text)
+    size = _characters(text)
+    for index in range(size):
+        found |= data[index] < 32
+    return not found
 
 
 cdef inline bytearray new_message(bytes start):

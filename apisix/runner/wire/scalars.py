@@ -23,8 +23,10 @@ __all__ = [
     "encode_text",
     "first_hit",
     "i32_at",
+    "is_ascii",
     "is_name_at",
     "is_part_at",
+    "is_plain",
     "network_u32_at",
     "new_message",
     "pack_network_u32",
@@ -99,6 +101,15 @@ def is_name_at(buf: bytes, pos: int, name: bytes, ignore_case: bool) -> bool:
 def is_part_at(buf: bytes, pos: int, part: bytes) -> bool:
     """Tell whether the buffer has these bytes at `pos`, which may lie outside of it."""
     return pos >= 0 and buf.startswith(part, pos)
+
+
+is_ascii: Final = str.isascii
+"""Tell whether a text has ASCII characters only."""
+
+
+def is_plain(text: object) -> bool:
+    """Tell whether this is certainly a text of printable characters: no control characters, no surrogates. True needs no closer look."""
+    return isinstance(text, str) and text.isprintable()
 
 
 # Writing: a message grows in one bytearray, and offsets are set once what they refer to has its place.
