@@ -158,9 +158,7 @@ class Overlay(Interface):
                 edit = left.pop(identity, None)
                 if edit is not None:
                     merged.append(edit)
-        for edit in left.values():
-            if edit is not None:
-                merged.append(edit)
+        merged += [edit for edit in left.values() if edit is not None]
         return merged
 
     def _real(self) -> MultiDict[str]:

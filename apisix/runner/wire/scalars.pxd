@@ -105,10 +105,6 @@ cdef inline str text_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
     return PyUnicode_DecodeUTF8(<const char*>_data(buf) + start, end - start, "surrogateescape")
 
 
-cdef inline Py_ssize_t first_hit(bytes buf, bytes name, bint ignore_case) noexcept:
-    return 0
-
-
 cdef inline uint8_t _folded(uint8_t c) noexcept:
     return c + 32 if c"A" <= c <= c"Z" else c
 
@@ -131,6 +127,66 @@ cdef inline bint is_part_at(bytes buf, Py_ssize_t pos, bytes part) noexcept:
     if pos < 0 or pos > _size(buf) - _size(part):
         return False
     return memcmp(_data(buf) + pos, _data(part), _size(part)) == 0
+
+
+# Entries: no vtable is remembered here, since reading one costs 2 ns.
+
+cdef inline Py_ssize_t _table_at(bytes buf, Py_ssize_t pos) except -1:
+    return pos + <Py_ssize_t>_get_u32(_at(buf, pos, 4))
+
+
+cdef inline Py_ssize_t _field_at(bytes buf, Py_ssize_t table, Py_ssize_t slot) except -1:
+    """Return where a field of a table stands, or 0."""
+    cdef Py_ssize_t vtable = table - <int32_t>_get_u32(_at(buf, table, 4))
+    cdef const uint8_t* p = _at(buf, vtable, 4)
+    cdef Py_ssize_t size = p[0] | p[1] << 8
+    if size < 4 or size & 1 or vtable > _size(buf) - size:
+        _raise_struct_error(vtable)
+    if size < 6 + 2 * slot:
+        return 0
+    cdef Py_ssize_t at = p[4 + 2 * slot] | p[5 + 2 * slot] << 8
+    return table + at if at else 0
+
+
+cdef inline str _string_at(bytes buf, Py_ssize_t pos, Py_ssize_t* unfolded):
+    """Return the string that the offset at `pos` refers to, and add up its bytes."""
+    cdef Py_ssize_t at = _table_at(buf, pos)
+    cdef Py_ssize_t size = _get_u32(_at(buf, at, 4))
+    unfolded[0] += size
+    return PyUnicode_DecodeUTF8(<const char*>_at(buf, at + 4, size), size, "surrogateescape")
+
+
+cdef inline Py_ssize_t entry_index(bytes buf, Py_ssize_t first, Py_ssize_t start, Py_ssize_t count, bytes name, bint ignore_case) except -2:
+    cdef Py_ssize_t index, at
+    for index in range(start, count):
+        at = _field_at(buf, _table_at(buf, first + 4 * index), 0)
+        if at:
+            if is_name_at(buf, _table_at(buf, at), name, ignore_case):
+                return index
+        elif not _size(name):
+            return index
+    return -1
+
+
+cdef inline entry_value(bytes buf, Py_ssize_t pos):
+    cdef Py_ssize_t at = _field_at(buf, _table_at(buf, pos), 1), unfolded = 0
+    return _string_at(buf, at, &unfolded) if at else None
+
+
+cdef inline list entries_in(bytes buf, Py_ssize_t first, Py_ssize_t count, Py_ssize_t limit):
+    cdef Py_ssize_t index, table, name_at, value_at, unfolded = 0
+    cdef list pairs = []
+    cdef object value
+    for index in range(count):
+        table = _table_at(buf, first + 4 * index)
+        name_at = _field_at(buf, table, 0)
+        value_at = _field_at(buf, table, 1)
+        name = _string_at(buf, name_at, &unfolded) if name_at else ""
+        value = _string_at(buf, value_at, &unfolded) if value_at else None
+        if unfolded > limit:
+            return None
+        pairs.append((name, value))
+    return pairs
 
 
 cdef inline bint is_ascii(text) noexcept:
