@@ -105,7 +105,10 @@ class Overlay(Interface):
             if edit is not _MISSING:
                 return None if edit is None else edit[1]
         index = self._index(identity)
-        return None if index < 0 else self._original(index)
+        if index < 0:
+            return None
+        value = self._entries.value(index)
+        return "" if value is None else value
 
     def __getitem__(self, key: str) -> str:
         value = self._first(key)

@@ -12,8 +12,6 @@ from apisix.runner.wire.entries cimport TextEntries, owned_entries
 
 cdef TextEntries NO_ENTRIES
 
-cdef TextEntries _sent(list pairs)
-
 cdef class Request(Exchange):
     cdef HTTPReqCallReq _message
     cdef object _phase
@@ -24,7 +22,7 @@ cdef class Request(Exchange):
     cdef object _path
     cpdef tuple mark(self)
     cpdef bint reply_might_ask(self) except -1
-    @cython.locals(headers=list, args=list, client_headers=list)
+    @cython.locals(headers=list, args=list, client_headers=list, rewrite=Rewrite)
     cpdef to_message(self, Reply reply=*)
     @cython.locals(twin=Request)
     cpdef copy(self)

@@ -13,7 +13,7 @@ from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders, args
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite, Stop
-from apisix.runner.wire.entries import Pair, TextEntries, owned_entries
+from apisix.runner.wire.entries import TextEntries, owned_entries
 from apisix.runner.wire.messages import ReqBody
 from apisix.runner.wire.tables import NO_ENTRIES
 
@@ -258,7 +258,14 @@ class Request(Exchange):
         body = self._body
         if path is None and body is None and not headers and not args and not client_headers:
             return HTTPReqCallResp(call_id)
-        return HTTPReqCallResp(call_id, Rewrite(path, _sent(headers), _sent(args), _sent(client_headers), body or b""))
+        # Half of what the constructor costs.
+        rewrite = Rewrite.__new__(Rewrite)
+        rewrite.path = path
+        rewrite.headers = owned_entries(headers) if headers else NO_ENTRIES
+        rewrite.args = owned_entries(args) if args else NO_ENTRIES
+        rewrite.resp_headers = owned_entries(client_headers) if client_headers else NO_ENTRIES
+        rewrite.body = body or b""
+        return HTTPReqCallResp(call_id, rewrite)
 
     def _path_and_args(self, path: str | None, args: Any) -> tuple[str | None, Any]:
         if self._phase is not _PRE_REQ and self.var("upstream_uri"):
@@ -268,10 +275,6 @@ class Request(Exchange):
         if path is not None and not args:
             args = _one_argument(self._message.args)
         return path, args
-
-
-def _sent(pairs: list[Pair] | list[tuple[str, str]] | None) -> TextEntries:
-    return owned_entries(pairs) if pairs else NO_ENTRIES
 
 
 def _percent_decoded(path: str) -> str:

@@ -113,10 +113,13 @@ def _read_entry(buf: bytes, vtable: int) -> tuple[bytes, int, int]:
     return _seen_entry
 
 
+# Lengths of 65 to 90 look like capitals and are changed too, in the buffer and in the needle: only a look at the place itself tells.
+_CAPITALS: Final = 65
+
+
 @lru_cache(maxsize=256)
 def _needle(name: bytes, ignore_case: bool) -> bytes:
     needle = pack_u32(len(name)) + name
-    # Lengths of 65 to 90 look like capitals and are changed too, here and there: only a look at the place itself tells.
     return needle.lower() if ignore_case else needle
 
 
@@ -148,6 +151,7 @@ def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ign
         hit = (lowered if seen_buf is buf else _lower(buf)).find(_needle(name, True))
     if hit < 0 and name:
         return -1
+    found_at = hit if len(name) < _CAPITALS else -1
     seen, name_at, _ = _seen_entry
     seen_vtable = -1
     pos = first + 4 * start
@@ -162,7 +166,7 @@ def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ign
         if name_at:
             at = table + name_at
             at += u32_at(buf, at)[0]
-            if at >= hit and is_name_at(buf, at, name, ignore_case):
+            if at == found_at or (at >= hit and is_name_at(buf, at, name, ignore_case)):
                 return index
         elif not name:
             return index
