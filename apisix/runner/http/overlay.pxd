@@ -10,6 +10,7 @@ from apisix.runner.wire.entries cimport TextEntries
 
 cdef TextEntries NO_ENTRIES
 cdef dict _folded
+cdef dict _encoded
 cdef object _MISSING
 
 cdef str _fold(key)
@@ -24,8 +25,9 @@ cdef class Overlay(Interface):
     cdef _identity(self, key)
     cdef _came_identity(self, name)
     cdef _check(self, key, value)
-    @cython.locals(entries=TextEntries)
+    @cython.locals(name=bytes)
     cdef Py_ssize_t _index(self, identity, Py_ssize_t start=*) except -2
+    cdef Py_ssize_t _other_index(self, identity, Py_ssize_t start) except -2
     cdef _original(self, Py_ssize_t index)
     @cython.locals(index=Py_ssize_t)
     cdef list _originals(self, identity)
@@ -35,7 +37,7 @@ cdef class Overlay(Interface):
     cdef list _values(self, key)
     cpdef list pairs(self)
     cpdef list names(self)
-    @cython.locals(merged=list, left=dict, pair=tuple)
+    @cython.locals(merged=list, gaps=bint, index=Py_ssize_t)
     cdef list _merged(self, list pairs, dict overlay)
     cpdef _real(self)
     cpdef _materialise(self)

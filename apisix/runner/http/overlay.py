@@ -68,17 +68,22 @@ class Overlay(Interface):
 
     def _index(self, identity: str, start: int = 0) -> int:
         """Return where the message has the name, from the given entry on, or -1."""
-        entries = self._entries
-        folds = self._folds
-        if folds and not scalars.is_ascii(identity):
+        name = _encoded.get(identity)
+        if name is not None:
+            return self._entries.find(name, start, self._folds)
+        return self._other_index(identity, start)
+
+    def _other_index(self, identity: str, start: int) -> int:
+        """Do the same with a name that was not encoded yet."""
+        if self._folds and not scalars.is_ascii(identity):
             # The buffer is compared byte by byte, which knows no case beyond ASCII.
-            names = [name.lower() for name, _ in entries.decoded()]
+            names = [name.lower() for name, _ in self._entries.decoded()]
             return names.index(identity, start) if identity in names[start:] else -1
         try:
             name = scalars.encode_text(identity)
         except LocalProtocolError:
             return -1  # no bytes decode to it
-        return entries.find(name, start, folds)
+        return self._entries.find(name, start, self._folds)
 
     def _original(self, index: int) -> str:
         value = self._entries.value(index)
@@ -151,18 +156,23 @@ class Overlay(Interface):
 
     def _merged(self, pairs: list[tuple[str, str]], overlay: dict[str, tuple[str, str] | None]) -> list[tuple[str, str]]:
         """Lay the edits over what came, as a multidict does: the first of a name keeps its place, and new names come at the end."""
-        merged = []
-        left = overlay.copy()
-        for pair in pairs:
-            identity = self._came_identity(pair[0])
-            if identity not in overlay:
-                merged.append(pair)
-            else:
-                edit = left.pop(identity, None)
+        merged: list[tuple[str, str] | None] = list(pairs)
+        gaps = False
+        for identity, edit in overlay.items():
+            # Edits are few: to look for each of them is cheaper than to fold the names of all pairs.
+            index = self._index(identity)
+            if index < 0:
                 if edit is not None:
                     merged.append(edit)
-        merged += [edit for edit in left.values() if edit is not None]
-        return merged
+                continue
+            merged[index] = edit
+            gaps = gaps or edit is None
+            index = self._index(identity, index + 1)
+            while index >= 0:
+                merged[index] = None
+                gaps = True
+                index = self._index(identity, index + 1)
+        return [pair for pair in merged if pair is not None] if gaps else merged  # type: ignore[return-value]  # as was just seen
 
     def _real(self) -> MultiDict[str]:
         """Return a real multidict of what is there now, to be read."""
@@ -249,6 +259,8 @@ _MISSING: Final[Any] = object()
 _FOLDED_NAMES = 1024
 _FOLDED_CHARS = 64
 _folded: dict[str, str] = {}
+# What they are in a message; only those of ASCII characters, which a message can be searched for.
+_encoded: dict[str, bytes] = {}
 
 
 def _fold(key: str) -> str:
@@ -256,6 +268,8 @@ def _fold(key: str) -> str:
     folded = str.lower(key)
     if len(key) <= _FOLDED_CHARS and len(_folded) < _FOLDED_NAMES:
         _folded[str(key)] = folded
+        if folded.isascii():
+            _encoded[folded] = folded.encode()
     return folded
 
 

@@ -17,7 +17,7 @@ cdef class TextEntries:
     cpdef list decoded(self)
     cpdef value(self, Py_ssize_t index)
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
-    @cython.locals(pairs=list, pos=Py_ssize_t)
+    @cython.locals(pairs=list)
     cpdef put(self, bytearray out)
 
 cdef class EntriesInBuffer(TextEntries):

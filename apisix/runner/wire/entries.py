@@ -70,15 +70,8 @@ class TextEntries:
     def put(self, out: bytearray) -> None:
         """Append the vector to a message that is being written. Without entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
-        if not pairs:
-            return
-        pos = len(out)
-        scalars.append_u32(out, len(pairs))
-        scalars.append_zeros(out, 4 * len(pairs))
-        for name, value in pairs:
-            pos += 4
-            scalars.set_offset(out, pos, len(out) - pos)
-            scalars.append_entry(out, name, value)
+        if pairs:
+            scalars.append_entries(out, pairs)
 
     def __len__(self) -> int:
         return len(self.decoded())

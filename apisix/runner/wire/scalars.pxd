@@ -305,17 +305,77 @@ cdef inline int _append_string(bytearray out, const char* data, Py_ssize_t size)
     return 0
 
 
-cdef inline int append_entry(bytearray out, name, value) except -1:
-    cdef Py_ssize_t at = _length(out)
-    cdef bint has_value = value is not None
-    cdef uint8_t* p = _grown(out, 20)
+cdef inline Py_ssize_t _padded(Py_ssize_t size) noexcept:
+    """Return how many bytes a string takes: its length, itself, and NULs."""
+    return 4 + ((size + 4) & ~3)
+
+
+cdef inline uint8_t* _put_string(uint8_t* p, const uint8_t* data, Py_ssize_t size) noexcept:
+    """Write a string, return where it ends."""
+    cdef uint8_t* end = p + _padded(size)
+    _put_u32(end - 4, 0)
+    _put_u32(p, <uint32_t>size)
+    memcpy(p + 4, data, size)
+    return end
+
+
+cdef inline uint8_t* _put_entry_start(uint8_t* p, bint has_value, Py_ssize_t value_at) noexcept:
+    """Write the table of an entry and its vtable, return where its name begins. `value_at`: where the value is, from the table."""
     _put_u32(p, <uint32_t>-12)
     _put_u32(p + 4, 16)
+    _put_u32(p + 8, <uint32_t>(value_at - 8) if has_value else 0)  # an offset counts from its own place
     _put_u32(p + 12, 8 | 12 << 16)
     _put_u32(p + 16, 4 | (8 << 16 if has_value else 0))
-    append_text(out, name)
-    # The offset counts from its own place, 8 bytes into the entry.
-    _put_u32(_bytes_of(out) + at + 8, <uint32_t>(_length(out) - at - 8) if has_value else 0)
-    if has_value:
-        append_text(out, value)
+    return p + 20
+
+
+cdef inline Py_ssize_t _ascii_size(list pairs) except -2:
+    """Return how many bytes the entries take, -1 where one is not of ASCII texts alone."""
+    cdef Py_ssize_t total = 0
+    for pair in pairs:
+        if type(pair) is not tuple or len(<tuple>pair) != 2:
+            return -1
+        name, value = <tuple>pair
+        if not (isinstance(name, str) and PyUnicode_IS_ASCII(name)):
+            return -1
+        total += 20 + _padded(_characters(name))
+        if value is not None:
+            if not (isinstance(value, str) and PyUnicode_IS_ASCII(value)):
+                return -1
+            total += _padded(_characters(value))
+    return total
+
+
+cdef inline int append_entries(bytearray out, list pairs) except -1:
+    # All entries are measured first, so that the message grows once.
+    cdef Py_ssize_t count = len(pairs), size = _ascii_size(pairs)
+    if size < 0:
+        return _append_other_entries(out, pairs)
+    cdef uint8_t* offset = _grown(out, 4 + 4 * count + size)
+    cdef uint8_t* p = offset + 4 + 4 * count
+    _put_u32(offset, <uint32_t>count)
+    for pair in pairs:
+        name, value = <tuple>pair
+        offset += 4
+        _put_u32(offset, <uint32_t>(p - offset))
+        p = _put_entry_start(p, value is not None, 20 + _padded(_characters(name)))
+        p = _put_string(p, _ascii_of(name), _characters(name))
+        if value is not None:
+            p = _put_string(p, _ascii_of(value), _characters(value))
+    return 0
+
+
+cdef inline int _append_other_entries(bytearray out, list pairs) except -1:
+    cdef Py_ssize_t pos = _length(out), at
+    append_u32(out, len(pairs))
+    append_zeros(out, 4 * len(pairs))
+    for name, value in pairs:
+        pos += 4
+        at = _length(out)
+        set_offset(out, pos, at - pos)
+        _grown(out, 20)
+        append_text(out, name)
+        _put_entry_start(_bytes_of(out) + at, value is not None, _length(out) - at)
+        if value is not None:
+            append_text(out, value)
     return 0

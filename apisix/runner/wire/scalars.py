@@ -15,7 +15,7 @@ from apisix.runner.errors import LocalProtocolError
 
 __all__ = [
     "StructError",
-    "append_entry",
+    "append_entries",
     "append_part",
     "append_text",
     "append_u32",
@@ -314,11 +314,24 @@ _CACHED_NAMES: Final = 1024
 _CACHED_NAME_CHARS: Final = 64
 
 
-def append_entry(out: bytearray, name: str, value: str | None) -> None:
-    """Append a `TextEntry`: a table with a name and perhaps a value. Raises: LocalProtocolError: as `encode_text`."""
-    out += (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
-    if value is not None:
-        append_text(out, value)
+def append_entries(out: bytearray, pairs: "list[tuple[str, str | None]]") -> None:
+    """
+    Append a vector of entries: tables with a name and perhaps a value.
+
+    Raises: LocalProtocolError: as `encode_text`.
+    """
+    pos = len(out)
+    out += pack_u32(len(pairs)) + bytes(4 * len(pairs))
+    for name, value in pairs:
+        pos += 4
+        _set_u32(out, pos, len(out) - pos)
+        head = (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
+        if value is None:
+            out += head
+            continue
+        data = value.encode() if value.isascii() else encode_text(value)
+        size = len(data)
+        out += head + pack_u32(size) + data + _STRING_END[size & 3]
 
 
 def _name(name: str, has_value: bool) -> bytes:
