@@ -77,9 +77,9 @@ def test_names_must_be_text(kind: type[EditableEntries]) -> None:
     ways: Iterator[Callable[[], object]] = iter(
         (
             lambda: view[1],  # type: ignore[index]
-            lambda: view.get(1),  # type: ignore[call-overload]
-            lambda: view.getall(1),  # type: ignore[call-overload]
-            lambda: view.pop(1, None),  # type: ignore[call-overload]
+            lambda: view.get(1),  # type: ignore[arg-type]
+            lambda: view.getall(1),  # type: ignore[arg-type]
+            lambda: view.pop(1, None),  # type: ignore[arg-type]
             lambda: view.add(1, "x"),  # type: ignore[arg-type]
             lambda: view.update([(1, "x")]),  # type: ignore[list-item]
         )

@@ -34,6 +34,9 @@ def test_one_name_decodes_nothing_else() -> None:
     headers.update({"r": "7"}, b="8")
     del headers["b"]
     assert "3" == headers.pop("a")
+    everything = [("r", "7"), ("New", "4"), ("other", "5"), ("more", "6")]
+    assert (everything, 4) == (list(headers.items()), len(headers))
+    assert ["r", "New", "other", "more"] == list(headers) == list(headers.keys())
     twin = headers.copy()
     expected = [("a", None), ("new", "4"), ("other", "5"), ("more", "6"), ("r", "7"), ("b", None)]
     assert expected == headers.changes()

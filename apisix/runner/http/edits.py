@@ -2,11 +2,9 @@
 """Names and values as a view on the frame, with an overlay of edits: how they are changed."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from multidict import MutableMultiMapping
-
-from apisix.runner.http.views import MISSING, EntriesView
+from apisix.runner.http.views import MISSING, EntriesView, default_of
 
 if TYPE_CHECKING:
     from multidict._abc import MDArg
@@ -14,11 +12,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class EditableEntries(EntriesView, MutableMultiMapping[str]):
+class EditableEntries(EntriesView):
     """
     The entries of a message as a mutable multidict that knows what was changed.
 
-    Whatever decides by one name alone stays in the overlay. Every method is overridden, as in EntriesView.
+    Whatever decides by one name alone stays in the overlay.
     """
 
     __slots__ = ()
@@ -38,27 +36,18 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
         self._materialise().add(key, value)
         self._touch(self._identity(key))
 
-    @overload
-    def setdefault(self, key: str, default: str) -> str: ...
-    @overload
-    def setdefault(self, key: str, default: None = None) -> str: ...
     def setdefault(self, key: str, default: str | None = None) -> str:
         """Return the first value of a name, after setting it to the default where there is none."""
         value = self._first(key)
         if value is None:
-            value = cast("str", default)  # None is refused by the check
-            self[key] = value
-        return value
+            self[key] = value = default  # type: ignore[assignment]  # None is refused
+        return value  # type: ignore[return-value]
 
-    @overload
-    def popone(self, key: str) -> str: ...
-    @overload
-    def popone(self, key: str, default: _T) -> str | _T: ...
-    def popone(self, key: str, default: object = MISSING) -> object:
+    def popone(self, key: str, default: _T = MISSING) -> str | _T:
         """Remove the first value of a name and return it. Raises: KeyError: there is none, and no default."""
         values = self._values(key)
         if not values:
-            return self._or_default(None, key, default)
+            return default_of(key, default)
         if len(values) == 1:
             self._delete(key)
         else:
@@ -67,19 +56,17 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
             self._touch(self._identity(key))
         return values[0]
 
-    if not TYPE_CHECKING:  # the inherited signature is the right one
-        pop = popone
+    def pop(self, key: str, default: _T = MISSING) -> str | _T:
+        """Do the same as `popone`."""
+        return self.popone(key, default)
 
-    @overload
-    def popall(self, key: str) -> list[str]: ...
-    @overload
-    def popall(self, key: str, default: _T) -> list[str] | _T: ...
-    def popall(self, key: str, default: object = MISSING) -> object:
+    def popall(self, key: str, default: _T = MISSING) -> list[str] | _T:
         """Remove all values of a name and return them. Raises: KeyError: there are none, and no default."""
         values = self._values(key)
-        if values:
-            self._delete(key)
-        return self._or_default(values or None, key, default)
+        if not values:
+            return default_of(key, default)
+        self._delete(key)
+        return values
 
     def popitem(self) -> tuple[str, str]:
         """Remove the last name and value and return them. Raises: KeyError: nothing is there."""
@@ -135,7 +122,9 @@ class EditableEntries(EntriesView, MutableMultiMapping[str]):
         """Return what was edited so far, to be compared with what this returns later."""
         overlay = self._overlay
         md = self._all
-        if overlay is None or md is None:
-            return None if overlay is None else overlay.copy()
+        if not overlay:
+            return None
+        if md is None:
+            return overlay.copy()
         # The overlay still has what was edited before everything was decoded, and None for what was edited or deleted since.
         return {identity: edit or md.getall(identity, []) or None for identity, edit in overlay.items()}

@@ -4,6 +4,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from apisix.runner.wire import scalars
+
 # Framing belongs to the gateway. It filters none of these from a Stop, and the article's own sample echoes the request's
 # content-length. Source: design, 5.
 STOP_DROPS: Final = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "te", "upgrade"})
@@ -48,8 +50,7 @@ def check_header(name: object, value: object) -> None:
 
     Raises: TypeError: name or value is no str. ValueError: the name is empty, or one holds CR, LF or NUL.
     """
-    # What is printable needs no closer look: no control characters, no surrogates. One pass in C, 40 ns each.
-    if isinstance(name, str) and isinstance(value, str) and name and name.isprintable() and value.isprintable():
+    if name and scalars.is_plain(name) and scalars.is_plain(value):
         return
     check_text("a header's name", name)
     check_text(f"the value of header {name!r}", value)

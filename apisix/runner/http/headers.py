@@ -8,6 +8,9 @@ from multidict import CIMultiDict
 from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http.edits import EditableEntries
 from apisix.runner.http.fields import REWRITE_IGNORES, check_header, check_text
+from apisix.runner.wire import scalars
+from apisix.runner.wire.entries import TextEntries
+from apisix.runner.wire.tables import NO_ENTRIES
 
 
 class Headers(EditableEntries):
@@ -76,6 +79,37 @@ class Args(EditableEntries):
     __slots__ = ()
 
     def _check(self, key: str, value: str) -> None:
-        if not (isinstance(key, str) and isinstance(value, str) and key.isascii() and value.isascii()):
+        if not (isinstance(key, str) and isinstance(value, str) and scalars.is_ascii(key) and scalars.is_ascii(value)):
             check_text("an argument's name", key)
             check_text(f"the value of argument {key!r}", value)
+
+
+# What a call makes its views with: half of what the constructors cost.
+
+
+def headers_of(entries: TextEntries) -> Headers:
+    """Return the headers of a response that came."""
+    self = Headers.__new__(Headers)
+    self._begin(entries, True)
+    return self
+
+
+def request_headers_of(entries: TextEntries) -> RequestHeaders:
+    """Return the headers of a request that came."""
+    self = RequestHeaders.__new__(RequestHeaders)
+    self._begin(entries, True)
+    return self
+
+
+def client_headers() -> ClientHeaders:
+    """Return headers for the client's response, none yet."""
+    self = ClientHeaders.__new__(ClientHeaders)
+    self._begin(NO_ENTRIES, True)
+    return self
+
+
+def args_of(entries: TextEntries) -> Args:
+    """Return the arguments of a query that came."""
+    self = Args.__new__(Args)
+    self._begin(entries, False)
+    return self

@@ -4,29 +4,45 @@
 cimport cython
 
 from apisix.runner.http.fields cimport check_header
+from apisix.runner.http.interface cimport Interface
 from apisix.runner.wire cimport scalars
 from apisix.runner.wire.entries cimport TextEntries
 
+cdef TextEntries NO_ENTRIES
 cdef dict _folded
+cdef dict _encoded
+cdef object _MISSING
 
+cdef str _fold(key)
 cdef list _as_text(TextEntries entries)
 
-cdef class Overlay:
-    cdef public bint _folds
-    cdef public TextEntries _entries
-    cdef public dict _overlay
-    cdef public object _all
-    cpdef _check(self, key, value)
-    cpdef _identity(self, key)
-    cpdef Py_ssize_t _find(self, identity, Py_ssize_t start=*) except -2
-    cpdef _original(self, Py_ssize_t index)
+cdef class Overlay(Interface):
+    cdef bint _folds
+    cdef TextEntries _entries
+    cdef dict _overlay
+    cdef object _all
+    cdef _begin(self, TextEntries entries, bint folds)
+    cdef _identity(self, key)
+    cdef _came_identity(self, name)
+    cdef _check(self, key, value)
+    @cython.locals(name=bytes)
+    cdef Py_ssize_t _index(self, identity, Py_ssize_t start=*) except -2
+    cdef Py_ssize_t _other_index(self, identity, Py_ssize_t start) except -2
+    cdef _original(self, Py_ssize_t index)
     @cython.locals(index=Py_ssize_t)
-    cpdef _first(self, key)
-    cpdef list _values(self, key)
-    @cython.locals(index=Py_ssize_t)
-    cpdef list _originals(self, identity)
-    cpdef _materialise(self)
+    cdef list _originals(self, identity)
+    @cython.locals(index=Py_ssize_t, overlay=dict)
+    cdef _first(self, key)
+    @cython.locals(overlay=dict)
+    cdef list _values(self, key)
     cpdef list pairs(self)
-    cpdef _delete(self, key)
-    cpdef _touch(self, identity)
+    cpdef list names(self)
+    @cython.locals(merged=list, gaps=bint, index=Py_ssize_t)
+    cdef list _merged(self, list pairs, dict overlay)
+    cpdef _real(self)
+    cpdef _materialise(self)
+    cdef _delete(self, key)
+    cdef _touch(self, identity)
+    @cython.locals(overlay=dict, changed=list, index=Py_ssize_t, edit=tuple)
     cpdef list changes(self)
+    cpdef bint changed(self, key) except -1

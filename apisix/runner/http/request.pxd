@@ -5,20 +5,24 @@ cimport cython
 
 from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.http.fields cimport sendable_headers
+from apisix.runner.http.headers cimport Args, ClientHeaders, RequestHeaders, args_of, client_headers, request_headers_of
 from apisix.runner.http.reply cimport Reply
-from apisix.runner.http.overlay cimport Overlay
 from apisix.runner.wire.calls cimport HTTPReqCallReq, HTTPReqCallResp, Rewrite, Stop
+from apisix.runner.wire.entries cimport TextEntries, owned_entries
+
+cdef TextEntries NO_ENTRIES
 
 cdef class Request(Exchange):
     cdef HTTPReqCallReq _message
     cdef object _phase
     cdef object _route_key
-    cdef Overlay _headers
-    cdef Overlay _args
-    cdef object _response_headers
+    cdef RequestHeaders _headers
+    cdef Args _args
+    cdef ClientHeaders _response_headers
     cdef object _path
     cpdef tuple mark(self)
     cpdef bint reply_might_ask(self) except -1
+    @cython.locals(headers=list, args=list, client_headers=list, rewrite=Rewrite)
     cpdef to_message(self, Reply reply=*)
     @cython.locals(twin=Request)
     cpdef copy(self)

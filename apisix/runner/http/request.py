@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client's request, as plugins see and edit it."""
 
-from collections.abc import Iterable
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any, Final, Never
 from urllib.parse import unquote_to_bytes
@@ -10,11 +9,11 @@ from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
 from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.fields import check_text, sendable_headers
-from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders
+from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders, args_of, client_headers, request_headers_of
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite, Stop
-from apisix.runner.wire.entries import Pair, TextEntries
+from apisix.runner.wire.entries import TextEntries, owned_entries
 from apisix.runner.wire.messages import ReqBody
 from apisix.runner.wire.tables import NO_ENTRIES
 
@@ -136,7 +135,7 @@ class Request(Exchange):
         """The headers, a CIMultiDict; their names come in lower case. `host` also sets the host that the upstream sees."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = RequestHeaders(self._message.came_headers())
+            headers = self._headers = request_headers_of(self._message.came_headers())
         return headers
 
     @headers.setter
@@ -148,7 +147,7 @@ class Request(Exchange):
         """The query's arguments, decoded, a MultiDict. An argument without value (`?flag`) reads as ""."""
         args = self._args
         if args is None:
-            args = self._args = Args(self._message.came_args())
+            args = self._args = args_of(self._message.came_args())
         return args
 
     @args.setter
@@ -160,7 +159,7 @@ class Request(Exchange):
         """Headers to set on the client's response, where the request goes on. A Reply has headers of its own."""
         headers = self._response_headers
         if headers is None:
-            headers = self._response_headers = ClientHeaders()
+            headers = self._response_headers = client_headers()
         return headers
 
     @response_headers.setter
@@ -244,18 +243,29 @@ class Request(Exchange):
         call_id = self._message.id
         if reply is not None:
             return HTTPReqCallResp(call_id, Stop(reply.status, sendable_headers(reply.headers.items()), reply.body))
-        headers: Iterable[Pair] = NO_ENTRIES if self._headers is None else self._headers.changes()
-        args: Iterable[Pair] = NO_ENTRIES if self._args is None else self._args.changes()
+        headers = args = client_headers = None
+        if self._headers is not None:
+            headers = self._headers.changes()
+        if self._args is not None:
+            args = self._args.changes()
+        if self._response_headers is not None:
+            client_headers = self._response_headers.pairs()
         path = self._path
         if path is not None and path == self._message.path:
             path = None
         if path is not None or args:
             path, args = self._path_and_args(path, args)
-        client_headers: Iterable[Pair] = NO_ENTRIES if self._response_headers is None else list(self._response_headers.items())
-        body = self._body or b""
-        if path is None and not (headers or args or client_headers or body):
+        body = self._body
+        if path is None and body is None and not headers and not args and not client_headers:
             return HTTPReqCallResp(call_id)
-        return HTTPReqCallResp(call_id, Rewrite(path, headers, args, client_headers, body))
+        # Half of what the constructor costs.
+        rewrite = Rewrite.__new__(Rewrite)
+        rewrite.path = path
+        rewrite.headers = owned_entries(headers) if headers else NO_ENTRIES
+        rewrite.args = owned_entries(args) if args else NO_ENTRIES
+        rewrite.resp_headers = owned_entries(client_headers) if client_headers else NO_ENTRIES
+        rewrite.body = body or b""
+        return HTTPReqCallResp(call_id, rewrite)
 
     def _path_and_args(self, path: str | None, args: Any) -> tuple[str | None, Any]:
         if self._phase is not _PRE_REQ and self.var("upstream_uri"):

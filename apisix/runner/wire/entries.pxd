@@ -9,14 +9,15 @@ from apisix.runner.wire cimport flatbuf, scalars
 cpdef EntriesInBuffer entries_at(bytes buf, Py_ssize_t pos)
 @cython.locals(self=TextEntries)
 cpdef TextEntries entries_of(pairs)
-cdef bytes _seen(bytes buf, Py_ssize_t vtable)
+@cython.locals(self=TextEntries)
+cpdef TextEntries owned_entries(list pairs)
 
 cdef class TextEntries:
     cdef list _pairs
     cpdef list decoded(self)
     cpdef value(self, Py_ssize_t index)
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
-    @cython.locals(pairs=list, pos=Py_ssize_t)
+    @cython.locals(pairs=list)
     cpdef put(self, bytearray out)
 
 cdef class EntriesInBuffer(TextEntries):
@@ -25,15 +26,6 @@ cdef class EntriesInBuffer(TextEntries):
     cdef Py_ssize_t _count
     cdef _begin(self, bytes buf, Py_ssize_t first, Py_ssize_t count)
     cpdef list decoded(self)
-    @cython.locals(
-        buf=bytes, end=Py_ssize_t, pos=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, value_at=Py_ssize_t,
-        unfolded=Py_ssize_t, pairs=list, table=Py_ssize_t, vtable=Py_ssize_t, seen=bytes, at=Py_ssize_t, stop=Py_ssize_t,
-    )
     cdef list _decode(self)
-    @cython.locals(buf=bytes, table=Py_ssize_t, value_at=Py_ssize_t)
     cpdef value(self, Py_ssize_t index)
-    @cython.locals(
-        buf=bytes, hit=Py_ssize_t, first=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, index=Py_ssize_t,
-        table=Py_ssize_t, vtable=Py_ssize_t, seen=bytes, at=Py_ssize_t,
-    )
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2

@@ -15,14 +15,6 @@ Pair = tuple[str, str | None]
 # a few megabytes could unfold to millions of objects.
 MAX_ENTRIES: Final = 2**16
 
-# What vtables are compared with before one was read: the one of an entry with neither name nor value.
-_NONE_SEEN: Final = b"\x08\0\0\0\0\0\0\0"
-
-
-def _seen(buf: bytes, vtable: int) -> bytes:
-    """Return a vtable that was found to be good, to compare the next ones with. One of another size is never equal."""
-    return scalars.part_at(buf, vtable, vtable + 8) if scalars.is_part_at(buf, vtable, b"\x08\0") and vtable + 8 <= len(buf) else _NONE_SEEN
-
 
 def entries_of(pairs: "Iterable[Pair]") -> "TextEntries":
     """Return pairs as entries, themselves where they are entries."""
@@ -30,6 +22,13 @@ def entries_of(pairs: "Iterable[Pair]") -> "TextEntries":
         return pairs
     self = TextEntries.__new__(TextEntries)  # half of what the constructor costs
     self._pairs = list(pairs)
+    return self
+
+
+def owned_entries(pairs: "list[Any]") -> "TextEntries":
+    """Return a list of pairs as entries, without a copy: the list must not be changed any more."""
+    self = TextEntries.__new__(TextEntries)
+    self._pairs = pairs
     return self
 
 
@@ -71,15 +70,8 @@ class TextEntries:
     def put(self, out: bytearray) -> None:
         """Append the vector to a message that is being written. Without entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
-        if not pairs:
-            return
-        pos = len(out)
-        scalars.append_u32(out, len(pairs))
-        scalars.append_zeros(out, 4 * len(pairs))
-        for name, value in pairs:
-            pos += 4
-            scalars.set_offset(out, pos, len(out) - pos)
-            scalars.append_entry(out, name, value)
+        if pairs:
+            scalars.append_entries(out, pairs)
 
     def __len__(self) -> int:
         return len(self.decoded())
@@ -131,50 +123,13 @@ class EntriesInBuffer(TextEntries):
         return self._pairs
 
     def _decode(self) -> list[Pair]:
-        # The body of the loop is `read_fields` and two `read_text`, written out: 12 entries cost 40 us with calls.
-        buf = self._buf
-        end = len(buf)
-        pos = self._first
-        seen_vtable = -(2**40)  # none can stand there
-        seen = _NONE_SEEN
-        name_at = value_at = 0
-        unfolded = 0
-        pairs: list[Pair] = []
         try:
-            for _ in range(self._count):
-                table = pos + scalars.u32_at(buf, pos)[0]
-                pos += 4
-                vtable = table - scalars.i32_at(buf, table)[0]
-                # Entries share their vtables, or have equal ones: reading another one costs ten times as much as comparing it.
-                if vtable != seen_vtable:
-                    if not scalars.is_part_at(buf, vtable, seen):
-                        _, _, name_at, value_at = flatbuf.read_fields(buf, table, 2)
-                        seen = _seen(buf, vtable)
-                    seen_vtable = vtable
-                name = ""
-                value = None
-                if name_at:
-                    at = table + name_at
-                    at += scalars.u32_at(buf, at)[0] + 4
-                    stop = at + scalars.u32_at(buf, at - 4)[0]
-                    if stop > end:
-                        raise flatbuf.out_of_bounds("the end of a name", stop, buf)
-                    name = scalars.text_at(buf, at, stop)
-                    unfolded += stop - at
-                if value_at:
-                    at = table + value_at
-                    at += scalars.u32_at(buf, at)[0] + 4
-                    stop = at + scalars.u32_at(buf, at - 4)[0]
-                    if stop > end:
-                        raise flatbuf.out_of_bounds("the end of a value", stop, buf)
-                    value = scalars.text_at(buf, at, stop)
-                    unfolded += stop - at
-                if unfolded > MAX_PAYLOAD_BYTES:
-                    # Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
-                    raise RemoteProtocolError("the entries of a message unfold to more than a message can hold")
-                pairs.append((name, value))
+            pairs = scalars.entries_in(self._buf, self._first, self._count, MAX_PAYLOAD_BYTES)
         except StructError:
-            raise flatbuf.out_of_bounds("a part of an entry", pos - 4, buf) from None
+            raise self._out_of_bounds() from None
+        if pairs is None:
+            # Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
+            raise RemoteProtocolError("the entries of a message unfold to more than a message can hold")
         return pairs
 
     def value(self, index: int) -> str | None:
@@ -184,40 +139,19 @@ class EntriesInBuffer(TextEntries):
             index += self._count
         if not 0 <= index < self._count:
             raise IndexError(index)
-        buf = self._buf
-        table = flatbuf.read_table(buf, self._first + 4 * index)
-        value_at = flatbuf.read_fields(buf, table, 2)[3]
-        return flatbuf.read_text(buf, table + value_at) if value_at else None
+        try:
+            return scalars.entry_value(self._buf, self._first + 4 * index)
+        except StructError:
+            raise self._out_of_bounds() from None
 
     def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
-        buf = self._buf
-        hit = scalars.first_hit(buf, name, ignore_case)
-        if hit < 0 and name:
-            return -1
-        first = self._first
-        seen_vtable = -(2**40)  # none can stand there
-        seen = _NONE_SEEN
-        name_at = 0
         try:
-            for index in range(start, self._count):
-                table = first + 4 * index
-                table += scalars.u32_at(buf, table)[0]
-                vtable = table - scalars.i32_at(buf, table)[0]
-                if vtable != seen_vtable:
-                    if not scalars.is_part_at(buf, vtable, seen):
-                        name_at = flatbuf.read_fields(buf, table, 2)[2]
-                        seen = _seen(buf, vtable)
-                    seen_vtable = vtable
-                at = table + name_at
-                if name_at:
-                    at += scalars.u32_at(buf, at)[0]
-                    if at >= hit and scalars.is_name_at(buf, at, name, ignore_case):
-                        return index
-                elif not name:
-                    return index
+            return scalars.entry_index(self._buf, self._first, start, self._count, name, ignore_case)
         except StructError:
-            raise flatbuf.out_of_bounds("a part of an entry", first, buf) from None
-        return -1
+            raise self._out_of_bounds() from None
+
+    def _out_of_bounds(self) -> RemoteProtocolError:
+        return flatbuf.out_of_bounds("a part of an entry", self._first, self._buf)
 
     def __len__(self) -> int:
         return self._count

@@ -13,6 +13,8 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
     bint PyUnicode_IS_ASCII(object)
+    const uint8_t* _ascii_of "PyUnicode_1BYTE_DATA" (object)
+    Py_ssize_t _characters "PyUnicode_GET_LENGTH" (object)
     bytes PyUnicode_AsEncodedString(object, const char*, const char*)
     bytearray PyByteArray_FromStringAndSize(const char*, Py_ssize_t)
     int PyByteArray_Resize(bytearray, Py_ssize_t) except -1
@@ -116,10 +118,6 @@ cdef inline str text_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
     return PyUnicode_DecodeUTF8(<const char*>_data(buf) + start, end - start, "surrogateescape")
 
 
-cdef inline Py_ssize_t first_hit(bytes buf, bytes name, bint ignore_case) noexcept:
-    return 0
-
-
 cdef inline uint8_t _folded(uint8_t c) noexcept:
     return c + 32 if c"A" <= c <= c"Z" else c
 
@@ -142,6 +140,84 @@ cdef inline bint is_part_at(bytes buf, Py_ssize_t pos, bytes part) noexcept:
     if pos < 0 or pos > _size(buf) - _size(part):
         return False
     return memcmp(_data(buf) + pos, _data(part), _size(part)) == 0
+
+
+# Entries: no vtable is remembered here, since reading one costs 2 ns.
+
+cdef inline Py_ssize_t _table_at(bytes buf, Py_ssize_t pos) except -1:
+    return pos + <Py_ssize_t>_get_u32(_at(buf, pos, 4))
+
+
+cdef inline Py_ssize_t _field_at(bytes buf, Py_ssize_t table, Py_ssize_t slot) except -1:
+    """Return where a field of a table stands, or 0."""
+    cdef Py_ssize_t vtable = table - <int32_t>_get_u32(_at(buf, table, 4))
+    cdef const uint8_t* p = _at(buf, vtable, 4)
+    cdef Py_ssize_t size = p[0] | p[1] << 8
+    if size < 4 or size & 1 or vtable > _size(buf) - size:
+        _raise_struct_error(vtable)
+    if size < 6 + 2 * slot:
+        return 0
+    cdef Py_ssize_t at = p[4 + 2 * slot] | p[5 + 2 * slot] << 8
+    return table + at if at else 0
+
+
+cdef inline str _string_at(bytes buf, Py_ssize_t pos, Py_ssize_t* unfolded):
+    """Return the string that the offset at `pos` refers to, and add up its bytes."""
+    cdef Py_ssize_t at = _table_at(buf, pos)
+    cdef Py_ssize_t size = _get_u32(_at(buf, at, 4))
+    unfolded[0] += size
+    return PyUnicode_DecodeUTF8(<const char*>_at(buf, at + 4, size), size, "surrogateescape")
+
+
+cdef inline Py_ssize_t entry_index(bytes buf, Py_ssize_t first, Py_ssize_t start, Py_ssize_t count, bytes name, bint ignore_case) except -2:
+    cdef Py_ssize_t index, at
+    for index in range(start, count):
+        at = _field_at(buf, _table_at(buf, first + 4 * index), 0)
+        if at:
+            if is_name_at(buf, _table_at(buf, at), name, ignore_case):
+                return index
+        elif not _size(name):
+            return index
+    return -1
+
+
+cdef inline entry_value(bytes buf, Py_ssize_t pos):
+    cdef Py_ssize_t at = _field_at(buf, _table_at(buf, pos), 1), unfolded = 0
+    return _string_at(buf, at, &unfolded) if at else None
+
+
+cdef inline list entries_in(bytes buf, Py_ssize_t first, Py_ssize_t count, Py_ssize_t limit):
+    cdef Py_ssize_t index, table, name_at, value_at, unfolded = 0
+    cdef list pairs = []
+    cdef object value
+    for index in range(count):
+        table = _table_at(buf, first + 4 * index)
+        name_at = _field_at(buf, table, 0)
+        value_at = _field_at(buf, table, 1)
+        name = _string_at(buf, name_at, &unfolded) if name_at else ""
+        value = _string_at(buf, value_at, &unfolded) if value_at else None
+        if unfolded > limit:
+            return None
+        pairs.append((name, value))
+    return pairs
+
+
+cdef inline bint is_ascii(text) noexcept:
+    return PyUnicode_IS_ASCII(text)
+
+
+cdef inline bint is_plain(text) noexcept:
+    # ASCII only: others are looked at more closely. Without an exit from the loop, the compiler makes 16 comparisons at once.
+    cdef Py_ssize_t size, index
+    cdef const uint8_t* data
+    cdef uint8_t found = 0
+    if not isinstance(text, str) or not PyUnicode_IS_ASCII(text):
+        return False
+    data = _ascii_of(text)
+    size = _characters(text)
+    for index in range(size):
+        found |= data[index] < 32
+    return not found
 
 
 cdef inline bytearray new_message(bytes start):
@@ -242,17 +318,77 @@ cdef inline int _append_string(bytearray out, const char* data, Py_ssize_t size)
     return 0
 
 
-cdef inline int append_entry(bytearray out, name, value) except -1:
-    cdef Py_ssize_t at = _length(out)
-    cdef bint has_value = value is not None
-    cdef uint8_t* p = _grown(out, 20)
+cdef inline Py_ssize_t _padded(Py_ssize_t size) noexcept:
+    """Return how many bytes a string takes: its length, itself, and NULs."""
+    return 4 + ((size + 4) & ~3)
+
+
+cdef inline uint8_t* _put_string(uint8_t* p, const uint8_t* data, Py_ssize_t size) noexcept:
+    """Write a string, return where it ends."""
+    cdef uint8_t* end = p + _padded(size)
+    _put_u32(end - 4, 0)
+    _put_u32(p, <uint32_t>size)
+    memcpy(p + 4, data, size)
+    return end
+
+
+cdef inline uint8_t* _put_entry_start(uint8_t* p, bint has_value, Py_ssize_t value_at) noexcept:
+    """Write the table of an entry and its vtable, return where its name begins. `value_at`: where the value is, from the table."""
     _put_u32(p, <uint32_t>-12)
     _put_u32(p + 4, 16)
+    _put_u32(p + 8, <uint32_t>(value_at - 8) if has_value else 0)  # an offset counts from its own place
     _put_u32(p + 12, 8 | 12 << 16)
     _put_u32(p + 16, 4 | (8 << 16 if has_value else 0))
-    append_text(out, name)
-    # The offset counts from its own place, 8 bytes into the entry.
-    _put_u32(_bytes_of(out) + at + 8, <uint32_t>(_length(out) - at - 8) if has_value else 0)
-    if has_value:
-        append_text(out, value)
+    return p + 20
+
+
+cdef inline Py_ssize_t _ascii_size(list pairs) except -2:
+    """Return how many bytes the entries take, -1 where one is not of ASCII texts alone."""
+    cdef Py_ssize_t total = 0
+    for pair in pairs:
+        if type(pair) is not tuple or len(<tuple>pair) != 2:
+            return -1
+        name, value = <tuple>pair
+        if not (isinstance(name, str) and PyUnicode_IS_ASCII(name)):
+            return -1
+        total += 20 + _padded(_characters(name))
+        if value is not None:
+            if not (isinstance(value, str) and PyUnicode_IS_ASCII(value)):
+                return -1
+            total += _padded(_characters(value))
+    return total
+
+
+cdef inline int append_entries(bytearray out, list pairs) except -1:
+    # All entries are measured first, so that the message grows once.
+    cdef Py_ssize_t count = len(pairs), size = _ascii_size(pairs)
+    if size < 0:
+        return _append_other_entries(out, pairs)
+    cdef uint8_t* offset = _grown(out, 4 + 4 * count + size)
+    cdef uint8_t* p = offset + 4 + 4 * count
+    _put_u32(offset, <uint32_t>count)
+    for pair in pairs:
+        name, value = <tuple>pair
+        offset += 4
+        _put_u32(offset, <uint32_t>(p - offset))
+        p = _put_entry_start(p, value is not None, 20 + _padded(_characters(name)))
+        p = _put_string(p, _ascii_of(name), _characters(name))
+        if value is not None:
+            p = _put_string(p, _ascii_of(value), _characters(value))
+    return 0
+
+
+cdef inline int _append_other_entries(bytearray out, list pairs) except -1:
+    cdef Py_ssize_t pos = _length(out), at
+    append_u32(out, len(pairs))
+    append_zeros(out, 4 * len(pairs))
+    for name, value in pairs:
+        pos += 4
+        at = _length(out)
+        set_offset(out, pos, at - pos)
+        _grown(out, 20)
+        append_text(out, name)
+        _put_entry_start(_bytes_of(out) + at, value is not None, _length(out) - at)
+        if value is not None:
+            append_text(out, value)
     return 0

@@ -15,16 +15,20 @@ from apisix.runner.errors import LocalProtocolError
 
 __all__ = [
     "StructError",
-    "append_entry",
+    "append_entries",
     "append_part",
     "append_text",
     "append_u32",
     "append_zeros",
     "encode_text",
-    "first_hit",
+    "entries_in",
+    "entry_index",
+    "entry_value",
     "i32_at",
+    "is_ascii",
     "is_name_at",
     "is_part_at",
+    "is_plain",
     "network_u32_at",
     "network_u32_of",
     "new_message",
@@ -80,19 +84,6 @@ def text_at(buf: bytes, start: int, end: int) -> str:
     return buf[start:end].decode("utf-8", "surrogateescape")
 
 
-def first_hit(buf: bytes, name: bytes, ignore_case: bool) -> int:
-    """
-    Return the first position at which a string of that content might stand, or -1 where there is certainly none.
-
-    Most names that are asked for are not there, and in Python one search of all bytes tells: 1 us instead of 8. In C it is
-    the other way round: `is_name_at` costs 2 ns, so there each position might hold it.
-    """
-    if ignore_case:
-        # Lengths of 65 to 90 look like capitals and are changed too, here and there: only a look at the place itself tells.
-        return buf.lower().find((pack_u32(len(name)) + name).lower())
-    return buf.find(pack_u32(len(name)) + name)
-
-
 def is_name_at(buf: bytes, pos: int, name: bytes, ignore_case: bool) -> bool:
     """
     Tell whether the string whose length stands at `pos` is that name. False where it would end outside of the buffer.
@@ -110,6 +101,155 @@ def is_name_at(buf: bytes, pos: int, name: bytes, ignore_case: bool) -> bool:
 def is_part_at(buf: bytes, pos: int, part: bytes) -> bool:
     """Tell whether the buffer has these bytes at `pos`, which may lie outside of it."""
     return pos >= 0 and buf.startswith(part, pos)
+
+
+# Entries: tables with a name and perhaps a value, which a vector of offsets refers to. Each loop is written out for Python, where a call
+# costs as much as what it does, and for C, where a read costs next to nothing.
+
+# The last vtable of an entry that was read, and where it says that name and value stand: a peer writes all alike.
+_seen_entry: tuple[bytes, int, int] = (b"\x08\0\0\0\0\0\0\0", 0, 0)
+
+
+def _read_entry(buf: bytes, vtable: int) -> tuple[bytes, int, int]:
+    """Read the vtable of an entry: return its bytes, and the offsets of name and value from the table, 0 for an absent one."""
+    global _seen_entry
+    if vtable < 0:
+        raise StructError(f"nothing can be read at byte {vtable}")
+    size: int = u16_at(buf, vtable)[0]
+    if size < 4 or size & 1 or vtable + size > len(buf):
+        raise StructError(f"a vtable of {size} bytes at byte {vtable}")
+    name_at: int = u16_at(buf, vtable + 4)[0] if size >= 6 else 0
+    value_at: int = u16_at(buf, vtable + 6)[0] if size >= 8 else 0
+    _seen_entry = buf[vtable : vtable + size], name_at, value_at
+    return _seen_entry
+
+
+# Lengths of 65 to 90 look like capitals and are changed too, in the buffer and in the needle: only a look at the place itself tells.
+_CAPITALS: Final = 65
+
+
+@lru_cache(maxsize=256)
+def _needle(name: bytes, ignore_case: bool) -> bytes:
+    needle = pack_u32(len(name)) + name
+    return needle.lower() if ignore_case else needle
+
+
+# The last message, and the same in lower case: several names are looked up in each. A large one is not kept.
+_lowered: tuple[bytes, bytes] = (b"", b"")
+_LOWERED_BYTES: Final = 2**16
+
+
+def _lower(buf: bytes) -> bytes:
+    global _lowered
+    lowered = buf.lower()
+    if len(buf) <= _LOWERED_BYTES:
+        _lowered = buf, lowered
+    return lowered
+
+
+def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ignore_case: bool) -> int:
+    """
+    Return the index of the first entry of that name, or -1.
+
+    Args: first: where the vector's offsets begin. start: the index of the first entry that counts. count: of all entries.
+    Raises: StructError: a part of an entry does not lie within the buffer.
+    """
+    # Most names that are asked for are not there, and one search of all bytes tells: 0.3 us instead of 5. It also says where to begin.
+    if not ignore_case:
+        hit = buf.find(_needle(name, False))
+    else:
+        seen_buf, lowered = _lowered
+        hit = (lowered if seen_buf is buf else _lower(buf)).find(_needle(name, True))
+    if hit < 0 and name:
+        return -1
+    found_at = hit if len(name) < _CAPITALS else -1
+    seen, name_at, _ = _seen_entry
+    seen_vtable = -1
+    pos = first + 4 * start
+    for index in range(start, count):
+        table = pos + u32_at(buf, pos)[0]
+        pos += 4
+        vtable = table - i32_at(buf, table)[0]
+        if vtable != seen_vtable:
+            if vtable < 0 or not buf.startswith(seen, vtable):
+                seen, name_at, _ = _read_entry(buf, vtable)
+            seen_vtable = vtable
+        if name_at:
+            at = table + name_at
+            at += u32_at(buf, at)[0]
+            if at == found_at or (at >= hit and is_name_at(buf, at, name, ignore_case)):
+                return index
+        elif not name:
+            return index
+    return -1
+
+
+def entry_value(buf: bytes, pos: int) -> str | None:
+    """Return the value of the entry whose offset stands at `pos`, None where it has none. Raises: StructError: as `entry_index`."""
+    table = pos + u32_at(buf, pos)[0]
+    vtable = table - i32_at(buf, table)[0]
+    seen, _, value_at = _seen_entry
+    if vtable < 0 or not buf.startswith(seen, vtable):
+        _, _, value_at = _read_entry(buf, vtable)
+    if not value_at:
+        return None
+    at = table + value_at
+    at += u32_at(buf, at)[0] + 4
+    stop = at + u32_at(buf, at - 4)[0]
+    if stop > len(buf):
+        raise StructError(f"a value ends at byte {stop}")
+    return str(buf[at:stop], "utf-8", "surrogateescape")
+
+
+def entries_in(buf: bytes, first: int, count: int, limit: int) -> list[tuple[str, str | None]] | None:
+    """
+    Return names and values of all entries, an absent name as "", or None where they have more bytes than the limit.
+
+    Raises: StructError: as `entry_index`.
+    """
+    end = len(buf)
+    seen, name_at, value_at = _seen_entry
+    seen_vtable = -1
+    unfolded = 0
+    pairs: list[tuple[str, str | None]] = []
+    for pos in range(first, first + 4 * count, 4):
+        table = pos + u32_at(buf, pos)[0]
+        vtable = table - i32_at(buf, table)[0]
+        if vtable != seen_vtable:
+            if vtable < 0 or not buf.startswith(seen, vtable):
+                seen, name_at, value_at = _read_entry(buf, vtable)
+            seen_vtable = vtable
+        name = ""
+        value = None
+        if name_at:
+            at = table + name_at
+            at += u32_at(buf, at)[0] + 4
+            stop = at + u32_at(buf, at - 4)[0]
+            if stop > end:
+                raise StructError(f"a name ends at byte {stop}")
+            name = str(buf[at:stop], "utf-8", "surrogateescape")
+            unfolded += stop - at
+        if value_at:
+            at = table + value_at
+            at += u32_at(buf, at)[0] + 4
+            stop = at + u32_at(buf, at - 4)[0]
+            if stop > end:
+                raise StructError(f"a value ends at byte {stop}")
+            value = str(buf[at:stop], "utf-8", "surrogateescape")
+            unfolded += stop - at
+        if unfolded > limit:
+            return None
+        pairs.append((name, value))
+    return pairs
+
+
+is_ascii: Final = str.isascii
+"""Tell whether a text has ASCII characters only."""
+
+
+def is_plain(text: object) -> bool:
+    """Tell whether this is certainly a text of printable characters: no control characters, no surrogates. True needs no closer look."""
+    return isinstance(text, str) and text.isprintable()
 
 
 # Writing: a message grows in one bytearray, and offsets are set once what they refer to has its place.
@@ -185,11 +325,24 @@ _CACHED_NAMES: Final = 1024
 _CACHED_NAME_CHARS: Final = 64
 
 
-def append_entry(out: bytearray, name: str, value: str | None) -> None:
-    """Append a `TextEntry`: a table with a name and perhaps a value. Raises: LocalProtocolError: as `encode_text`."""
-    out += (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
-    if value is not None:
-        append_text(out, value)
+def append_entries(out: bytearray, pairs: "list[tuple[str, str | None]]") -> None:
+    """
+    Append a vector of entries: tables with a name and perhaps a value.
+
+    Raises: LocalProtocolError: as `encode_text`.
+    """
+    pos = len(out)
+    out += pack_u32(len(pairs)) + bytes(4 * len(pairs))
+    for name, value in pairs:
+        pos += 4
+        _set_u32(out, pos, len(out) - pos)
+        head = (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
+        if value is None:
+            out += head
+            continue
+        data = value.encode() if value.isascii() else encode_text(value)
+        size = len(data)
+        out += head + pack_u32(size) + data + _STRING_END[size & 3]
 
 
 def _name(name: str, has_value: bool) -> bytes:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# The classes of `headers.py` in C. Only the accelerator reads this file.
+
+cimport cython
+
+from apisix.runner.http.edits cimport EditableEntries
+from apisix.runner.http.fields cimport check_header, check_text
+from apisix.runner.wire cimport scalars
+from apisix.runner.wire.entries cimport TextEntries
+
+cdef TextEntries NO_ENTRIES
+
+cdef class Headers(EditableEntries):
+    pass
+
+cdef class RequestHeaders(Headers):
+    pass
+
+cdef class ClientHeaders(Headers):
+    cdef _check(self, key, value)
+
+cdef class Args(EditableEntries):
+    cdef _check(self, key, value)
+
+@cython.locals(self=Headers)
+cpdef Headers headers_of(TextEntries entries)
+@cython.locals(self=RequestHeaders)
+cpdef RequestHeaders request_headers_of(TextEntries entries)
+@cython.locals(self=ClientHeaders)
+cpdef ClientHeaders client_headers()
+@cython.locals(self=Args)
+cpdef Args args_of(TextEntries entries)
