@@ -200,5 +200,6 @@ def test_texts_of_all_small_sizes(other: str) -> None:
     """A character that is not ASCII is found wherever it stands, and names and values of any length are written and read alike."""
     texts = ["a" * size for size in range(20)]
     texts += [text[:at] + other + text[at + 1 :] for text in texts for at in range(len(text))]
-    for pairs in ([(text, text) for text in texts], [(text, None) for text in texts]):
-        assert pairs == _in_buffer(pairs).decoded()
+    pairs: list[tuple[str, str | None]] = [(text, text) for text in texts]
+    pairs += [(text, None) for text in texts]
+    assert pairs == _in_buffer(pairs).decoded()
