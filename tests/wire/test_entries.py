@@ -193,3 +193,13 @@ def test_a_vtable_at_the_very_start() -> None:
     assert 0 == headers.find(b"n")
     assert "v" == headers.value(0)
     assert [("n", "v")] == headers.decoded()
+
+
+@pytest.mark.parametrize("other", ["ü", "\udcff", "\x7f", "\0"])
+def test_texts_of_all_small_sizes(other: str) -> None:
+    """A character that is not ASCII is found wherever it stands, and names and values of any length are written and read alike."""
+    texts = ["a" * size for size in range(20)]
+    texts += [text[:at] + other + text[at + 1 :] for text in texts for at in range(len(text))]
+    pairs: list[tuple[str, str | None]] = [(text, text) for text in texts]
+    pairs += [(text, None) for text in texts]
+    assert pairs == _in_buffer(pairs).decoded()

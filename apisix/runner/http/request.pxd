@@ -12,6 +12,9 @@ from apisix.runner.wire.entries cimport TextEntries, owned_entries
 
 cdef TextEntries NO_ENTRIES
 
+@cython.locals(self=HTTPReqCallResp)
+cdef HTTPReqCallResp _answer(call_id, Rewrite action)
+
 cdef class Request(Exchange):
     cdef HTTPReqCallReq _message
     cdef object _phase

@@ -257,15 +257,14 @@ class Request(Exchange):
             path, args = self._path_and_args(path, args)
         body = self._body
         if path is None and body is None and not headers and not args and not client_headers:
-            return HTTPReqCallResp(call_id)
-        # Half of what the constructor costs.
-        rewrite = Rewrite.__new__(Rewrite)
+            return _answer(call_id, None)
+        rewrite = Rewrite.__new__(Rewrite)  # as in `_answer`
         rewrite.path = path
         rewrite.headers = owned_entries(headers) if headers else NO_ENTRIES
         rewrite.args = owned_entries(args) if args else NO_ENTRIES
         rewrite.resp_headers = owned_entries(client_headers) if client_headers else NO_ENTRIES
         rewrite.body = body or b""
-        return HTTPReqCallResp(call_id, rewrite)
+        return _answer(call_id, rewrite)
 
     def _path_and_args(self, path: str | None, args: Any) -> tuple[str | None, Any]:
         if self._phase is not _PRE_REQ and self.var("upstream_uri"):
@@ -275,6 +274,14 @@ class Request(Exchange):
         if path is not None and not args:
             args = _one_argument(self._message.args)
         return path, args
+
+
+def _answer(call_id: int, action: Rewrite | None) -> HTTPReqCallResp:
+    """Return the message that its constructor makes, in C at half the cost."""
+    self = HTTPReqCallResp.__new__(HTTPReqCallResp)
+    self.id = call_id
+    self.action = action
+    return self
 
 
 def _percent_decoded(path: str) -> str:

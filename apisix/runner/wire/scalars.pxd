@@ -3,7 +3,7 @@
 
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "Python.h":
@@ -12,6 +12,7 @@ cdef extern from "Python.h":
     bytes PyBytes_FromStringAndSize(const char*, Py_ssize_t)
     str PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyUnicode_New(Py_ssize_t, uint32_t)
     bint PyUnicode_IS_ASCII(object)
     const uint8_t* _ascii_of "PyUnicode_1BYTE_DATA" (object)
     Py_ssize_t _characters "PyUnicode_GET_LENGTH" (object)
@@ -115,7 +116,7 @@ cdef inline bytes part_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
 cdef inline str text_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
     if start < 0 or end < start or end > _size(buf):
         _raise_struct_error(start)
-    return PyUnicode_DecodeUTF8(<const char*>_data(buf) + start, end - start, "surrogateescape")
+    return _decoded(_data(buf) + start, end - start)
 
 
 cdef inline uint8_t _folded(uint8_t c) noexcept:
@@ -142,58 +143,87 @@ cdef inline bint is_part_at(bytes buf, Py_ssize_t pos, bytes part) noexcept:
     return memcmp(_data(buf) + pos, _data(part), _size(part)) == 0
 
 
-# Entries: no vtable is remembered here, since reading one costs 2 ns.
+# Entries: no vtable is remembered here, since reading one costs 2 ns. Whether a position lies within the buffer is compared there and then:
+# with the functions above, a name of an entry costs 100 instructions instead of 30.
 
-cdef inline Py_ssize_t _table_at(bytes buf, Py_ssize_t pos) except -1:
-    return pos + <Py_ssize_t>_get_u32(_at(buf, pos, 4))
-
-
-cdef inline Py_ssize_t _field_at(bytes buf, Py_ssize_t table, Py_ssize_t slot) except -1:
-    """Return where a field of a table stands, or 0."""
-    cdef Py_ssize_t vtable = table - <int32_t>_get_u32(_at(buf, table, 4))
-    cdef const uint8_t* p = _at(buf, vtable, 4)
-    cdef Py_ssize_t size = p[0] | p[1] << 8
-    if size < 4 or size & 1 or vtable > _size(buf) - size:
-        _raise_struct_error(vtable)
-    if size < 6 + 2 * slot:
-        return 0
-    cdef Py_ssize_t at = p[4 + 2 * slot] | p[5 + 2 * slot] << 8
-    return table + at if at else 0
-
-
-cdef inline str _string_at(bytes buf, Py_ssize_t pos, Py_ssize_t* unfolded):
-    """Return the string that the offset at `pos` refers to, and add up its bytes."""
-    cdef Py_ssize_t at = _table_at(buf, pos)
-    cdef Py_ssize_t size = _get_u32(_at(buf, at, 4))
-    unfolded[0] += size
-    return PyUnicode_DecodeUTF8(<const char*>_at(buf, at + 4, size), size, "surrogateescape")
+cdef inline bint _find_fields(const uint8_t* data, Py_ssize_t size, Py_ssize_t pos, Py_ssize_t* name_at, Py_ssize_t* value_at) noexcept:
+    """Find the fields of the entry whose offset stands at `pos`: where their offsets stand, or 0. Return whether it lies within the buffer."""
+    cdef Py_ssize_t last = size - 4, table, vtable, extent
+    if not 0 <= pos <= last:
+        return False
+    table = pos + <Py_ssize_t>_get_u32(data + pos)
+    if table > last:
+        return False
+    vtable = table - <int32_t>_get_u32(data + table)
+    if not 0 <= vtable <= last:
+        return False
+    extent = data[vtable] | data[vtable + 1] << 8
+    if extent < 4 or extent & 1 or vtable > size - extent:
+        return False
+    name_at[0] = data[vtable + 4] | data[vtable + 5] << 8 if extent >= 6 else 0
+    value_at[0] = data[vtable + 6] | data[vtable + 7] << 8 if extent >= 8 else 0
+    if name_at[0]:
+        name_at[0] += table
+    if value_at[0]:
+        value_at[0] += table
+    return True
 
 
 cdef inline Py_ssize_t entry_index(bytes buf, Py_ssize_t first, Py_ssize_t start, Py_ssize_t count, bytes name, bint ignore_case) except -2:
-    cdef Py_ssize_t index, at
+    cdef const uint8_t* data = _data(buf)
+    cdef Py_ssize_t size = _size(buf), index, at = 0, value_at = 0
     for index in range(start, count):
-        at = _field_at(buf, _table_at(buf, first + 4 * index), 0)
+        if not _find_fields(data, size, first + 4 * index, &at, &value_at) or at > size - 4:
+            _raise_struct_error(first + 4 * index)
         if at:
-            if is_name_at(buf, _table_at(buf, at), name, ignore_case):
+            at += _get_u32(data + at)
+            if at <= size - 4 and _get_u32(data + at) == <uint32_t>_size(name) and is_name_at(buf, at, name, ignore_case):
                 return index
         elif not _size(name):
             return index
     return -1
 
 
+cdef inline str _decoded(const uint8_t* data, Py_ssize_t size):
+    """Return UTF-8 as text. For ASCII in half the time of the general function."""
+    cdef uint64_t seen = 0, word
+    cdef Py_ssize_t index = 0
+    while index <= size - 8:
+        memcpy(&word, data + index, 8)
+        seen |= word
+        index += 8
+    while index < size:
+        seen |= data[index]
+        index += 1
+    if seen & <uint64_t>0x8080808080808080 or size < 2:
+        return PyUnicode_DecodeUTF8(<const char*>data, size, "surrogateescape")
+    cdef object text = PyUnicode_New(size, 127)
+    memcpy(<uint8_t*>_ascii_of(text), data, size)
+    return <str>text
+
+
+cdef inline str _string_at(bytes buf, Py_ssize_t pos, Py_ssize_t* unfolded):
+    """Return the string that the offset at `pos` refers to, and add up its bytes."""
+    cdef Py_ssize_t at = pos + <Py_ssize_t>_get_u32(_at(buf, pos, 4))
+    cdef Py_ssize_t size = _get_u32(_at(buf, at, 4))
+    unfolded[0] += size
+    return _decoded(_at(buf, at + 4, size), size)
+
+
 cdef inline entry_value(bytes buf, Py_ssize_t pos):
-    cdef Py_ssize_t at = _field_at(buf, _table_at(buf, pos), 1), unfolded = 0
-    return _string_at(buf, at, &unfolded) if at else None
+    cdef Py_ssize_t name_at = 0, value_at = 0, unfolded = 0
+    if not _find_fields(_data(buf), _size(buf), pos, &name_at, &value_at):
+        _raise_struct_error(pos)
+    return _string_at(buf, value_at, &unfolded) if value_at else None
 
 
 cdef inline list entries_in(bytes buf, Py_ssize_t first, Py_ssize_t count, Py_ssize_t limit):
-    cdef Py_ssize_t index, table, name_at, value_at, unfolded = 0
+    cdef Py_ssize_t index, name_at = 0, value_at = 0, unfolded = 0
     cdef list pairs = []
-    cdef object value
+    cdef object name, value
     for index in range(count):
-        table = _table_at(buf, first + 4 * index)
-        name_at = _field_at(buf, table, 0)
-        value_at = _field_at(buf, table, 1)
+        if not _find_fields(_data(buf), _size(buf), first + 4 * index, &name_at, &value_at):
+            _raise_struct_error(first + 4 * index)
         name = _string_at(buf, name_at, &unfolded) if name_at else ""
         value = _string_at(buf, value_at, &unfolded) if value_at else None
         if unfolded > limit:
