@@ -5,7 +5,7 @@ cimport cython
 
 from apisix.runner.http.fields cimport check_header
 from apisix.runner.wire cimport scalars
-from apisix.runner.wire.entries cimport TextEntries
+from apisix.runner.wire.entries cimport TextEntries, entries_of
 
 cdef dict _folded
 
@@ -30,3 +30,4 @@ cdef class Overlay:
     cpdef _delete(self, key)
     cpdef _touch(self, identity)
     cpdef list changes(self)
+    cpdef TextEntries complete(self, dict drop)

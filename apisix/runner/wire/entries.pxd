@@ -2,6 +2,7 @@
 # The classes and types of `entries.py` in C. Only the accelerator reads this file.
 
 cimport cython
+from libc.stdint cimport uint64_t
 
 from apisix.runner.wire cimport flatbuf, scalars
 
@@ -9,13 +10,21 @@ from apisix.runner.wire cimport flatbuf, scalars
 cpdef EntriesInBuffer entries_at(bytes buf, Py_ssize_t pos)
 @cython.locals(self=TextEntries)
 cpdef TextEntries entries_of(pairs)
+cdef Py_ssize_t _MAX_UNFOLDED_BYTES
+cdef bytes _NONE_SEEN
 cdef bytes _seen(bytes buf, Py_ssize_t vtable)
+@cython.locals(touched=dict)
+cdef dict _touched(dict edits, dict drop)
+@cython.locals(self=WrittenEntries)
+cdef WrittenEntries _written(bytearray out, Py_ssize_t count)
 
 cdef class TextEntries:
     cdef list _pairs
     cpdef list decoded(self)
     cpdef value(self, Py_ssize_t index)
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
+    @cython.locals(touched=dict, pairs=list)
+    cpdef TextEntries edited(self, dict edits, dict drop)
     @cython.locals(pairs=list, pos=Py_ssize_t)
     cpdef put(self, bytearray out)
 
@@ -26,10 +35,16 @@ cdef class EntriesInBuffer(TextEntries):
     cdef _begin(self, bytes buf, Py_ssize_t first, Py_ssize_t count)
     cpdef list decoded(self)
     @cython.locals(
-        buf=bytes, end=Py_ssize_t, pos=Py_ssize_t, seen_vtable=Py_ssize_t, name_at=Py_ssize_t, value_at=Py_ssize_t,
-        unfolded=Py_ssize_t, pairs=list, table=Py_ssize_t, vtable=Py_ssize_t, seen=bytes, at=Py_ssize_t, stop=Py_ssize_t,
+        buf=bytes, pos=Py_ssize_t, seen_vtable=Py_ssize_t, seen=bytes, name_at=Py_ssize_t, value_at=Py_ssize_t, unfolded=Py_ssize_t,
+        pairs=list, table=Py_ssize_t, vtable=Py_ssize_t, name=Py_ssize_t, name_end=Py_ssize_t, value=Py_ssize_t, value_end=Py_ssize_t,
     )
     cdef list _decode(self)
+    @cython.locals(
+        touched=dict, lengths=uint64_t, key=bytes, buf=bytes, pos=Py_ssize_t, seen_vtable=Py_ssize_t, seen=bytes, name_at=Py_ssize_t,
+        value_at=Py_ssize_t, unfolded=Py_ssize_t, out=bytearray, place=Py_ssize_t, table=Py_ssize_t, vtable=Py_ssize_t, name=Py_ssize_t,
+        name_end=Py_ssize_t, value=Py_ssize_t, value_end=Py_ssize_t, found=bytes, edit=tuple,
+    )
+    cpdef TextEntries edited(self, dict edits, dict drop)
     @cython.locals(buf=bytes, table=Py_ssize_t, value_at=Py_ssize_t)
     cpdef value(self, Py_ssize_t index)
     @cython.locals(
@@ -37,3 +52,6 @@ cdef class EntriesInBuffer(TextEntries):
         table=Py_ssize_t, vtable=Py_ssize_t, seen=bytes, at=Py_ssize_t,
     )
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
+
+cdef class WrittenEntries(EntriesInBuffer):
+    cpdef put(self, bytearray out)

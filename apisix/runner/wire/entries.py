@@ -10,10 +10,15 @@ from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 from apisix.runner.wire.scalars import StructError
 
 Pair = tuple[str, str | None]
+Edits = dict[str, tuple[str, str] | None]
+"""Names in lower case, and what they become: a name in its new spelling with its only value, or None for a deleted one."""
 
 # The gateway sends 100 headers at most, and 100 arguments. Entries can share all their bytes, so that without a bound
 # a few megabytes could unfold to millions of objects.
 MAX_ENTRIES: Final = 2**16
+
+# Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
+_MAX_UNFOLDED_BYTES: Final = MAX_PAYLOAD_BYTES
 
 # What vtables are compared with before one was read: the one of an entry with neither name nor value.
 _NONE_SEEN: Final = b"\x08\0\0\0\0\0\0\0"
@@ -31,6 +36,21 @@ def entries_of(pairs: "Iterable[Pair]") -> "TextEntries":
     self = TextEntries.__new__(TextEntries)  # half of what the constructor costs
     self._pairs = list(pairs)
     return self
+
+
+def names(*wanted: str) -> dict[bytes, None]:
+    """Return names, in lower case, as `TextEntries.edited` takes those to leave out."""
+    return {scalars.encode_text(name): None for name in wanted}
+
+
+def _touched(edits: Edits, drop: dict[bytes, None]) -> dict[bytes, tuple[str, str] | None]:
+    """Return what the names become that are not to stay as they are. What is dropped is dropped, whatever it was set to."""
+    if not edits:
+        return drop  # type: ignore[return-value]  # it is not written to: that happens at an edit only
+    touched: dict[bytes, tuple[str, str] | None] = drop.copy()  # type: ignore[assignment]
+    for name, edit in edits.items():
+        touched.setdefault(scalars.encode_text(name), edit)
+    return touched
 
 
 class TextEntries:
@@ -68,6 +88,24 @@ class TextEntries:
                 return index
         return -1
 
+    def edited(self, edits: Edits, drop: dict[bytes, None]) -> "TextEntries":
+        """
+        Return the entries of headers with edits applied, as a multidict would: a name that is set takes the place of its first entry.
+
+        Each has a value then. Args: drop: the names to leave out, see `names`. Raises: RemoteProtocolError: the message is malformed.
+        """
+        touched = _touched(edits, drop)
+        pairs: list[Pair] = []
+        for name, value in self.decoded():
+            key = scalars.encode_text(name.lower())
+            if key not in touched:
+                pairs.append((name, value or ""))
+            elif (edit := touched[key]) is not None:
+                pairs.append(edit)
+                touched[key] = None
+        pairs += [edit for edit in touched.values() if edit is not None]
+        return entries_of(pairs)
+
     def put(self, out: bytearray) -> None:
         """Append the vector to a message that is being written. Without entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
@@ -78,8 +116,7 @@ class TextEntries:
         scalars.append_zeros(out, 4 * len(pairs))
         for name, value in pairs:
             pos += 4
-            scalars.set_offset(out, pos, len(out) - pos)
-            scalars.append_entry(out, name, value)
+            scalars.append_entry(out, pos, name, value)
 
     def __len__(self) -> int:
         return len(self.decoded())
@@ -114,6 +151,10 @@ def entries_at(buf: bytes, pos: int) -> "EntriesInBuffer":
     return self
 
 
+def _too_large() -> RemoteProtocolError:
+    return RemoteProtocolError("the entries of a message unfold to more than a message can hold")
+
+
 class EntriesInBuffer(TextEntries):
     """Entries that stay in the message they came in, until somebody looks at them."""
 
@@ -131,9 +172,8 @@ class EntriesInBuffer(TextEntries):
         return self._pairs
 
     def _decode(self) -> list[Pair]:
-        # The body of the loop is `read_fields` and two `read_text`, written out: 12 entries cost 40 us with calls.
+        # The body of the loop is `read_fields` and more, written out: 12 entries cost 40 us with calls.
         buf = self._buf
-        end = len(buf)
         pos = self._first
         seen_vtable = -(2**40)  # none can stand there
         seen = _NONE_SEEN
@@ -151,31 +191,60 @@ class EntriesInBuffer(TextEntries):
                         _, _, name_at, value_at = flatbuf.read_fields(buf, table, 2)
                         seen = _seen(buf, vtable)
                     seen_vtable = vtable
-                name = ""
-                value = None
-                if name_at:
-                    at = table + name_at
-                    at += scalars.u32_at(buf, at)[0] + 4
-                    stop = at + scalars.u32_at(buf, at - 4)[0]
-                    if stop > end:
-                        raise flatbuf.out_of_bounds("the end of a name", stop, buf)
-                    name = scalars.text_at(buf, at, stop)
-                    unfolded += stop - at
-                if value_at:
-                    at = table + value_at
-                    at += scalars.u32_at(buf, at)[0] + 4
-                    stop = at + scalars.u32_at(buf, at - 4)[0]
-                    if stop > end:
-                        raise flatbuf.out_of_bounds("the end of a value", stop, buf)
-                    value = scalars.text_at(buf, at, stop)
-                    unfolded += stop - at
-                if unfolded > MAX_PAYLOAD_BYTES:
-                    # Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
-                    raise RemoteProtocolError("the entries of a message unfold to more than a message can hold")
-                pairs.append((name, value))
+                name, name_end, value, value_end = scalars.entry_at(buf, table, name_at, value_at)
+                unfolded += name_end - name + value_end - value
+                if unfolded > _MAX_UNFOLDED_BYTES:
+                    raise _too_large()
+                pairs.append((scalars.text_at(buf, name, name_end), scalars.text_at(buf, value, value_end) if value else None))
         except StructError:
             raise flatbuf.out_of_bounds("a part of an entry", pos - 4, buf) from None
         return pairs
+
+    def edited(self, edits: Edits, drop: dict[bytes, None]) -> TextEntries:
+        # Bytes that nobody touched are copied: a response's 12 headers cost 1 us instead of 3.
+        touched = _touched(edits, drop)
+        lengths = 0
+        for key in touched:
+            lengths |= scalars.length_bit(len(key))
+        buf = self._buf
+        pos = self._first
+        seen_vtable = -(2**40)  # none can stand there
+        seen = _NONE_SEEN
+        name_at = value_at = 0
+        unfolded = 0
+        out = scalars.new_message(b"")
+        scalars.append_zeros(out, 4 * (1 + self._count + len(edits)))  # the count, and the offset of each entry there may be
+        place = 0
+        try:
+            for _ in range(self._count):
+                table = pos + scalars.u32_at(buf, pos)[0]
+                pos += 4
+                vtable = table - scalars.i32_at(buf, table)[0]
+                if vtable != seen_vtable:
+                    if not scalars.is_part_at(buf, vtable, seen):
+                        _, _, name_at, value_at = flatbuf.read_fields(buf, table, 2)
+                        seen = _seen(buf, vtable)
+                    seen_vtable = vtable
+                name, name_end, value, value_end = scalars.entry_at(buf, table, name_at, value_at)
+                unfolded += name_end - name + value_end - value
+                if unfolded > _MAX_UNFOLDED_BYTES:
+                    raise _too_large()
+                found = scalars.key_at(buf, name, name_end, lengths)
+                if found is None or found not in touched:
+                    place += 4
+                    scalars.append_found(out, place, buf, name, name_end, value, value_end)
+                elif (edit := touched[found]) is not None:
+                    place += 4
+                    scalars.append_entry(out, place, edit[0], edit[1])
+                    touched[found] = None
+        except StructError:
+            raise flatbuf.out_of_bounds("a part of an entry", pos - 4, buf) from None
+        for edit in touched.values():
+            if edit is not None:
+                place += 4
+                scalars.append_entry(out, place, edit[0], edit[1])
+        scalars.set_offset(out, 0, place // 4)
+        return _written(out, place // 4)
 
     def value(self, index: int) -> str | None:
         if self._pairs is not None:
@@ -221,3 +290,19 @@ class EntriesInBuffer(TextEntries):
 
     def __len__(self) -> int:
         return self._count
+
+
+def _written(out: bytearray, count: int) -> "WrittenEntries":
+    self = WrittenEntries.__new__(WrittenEntries)
+    self._begin(bytes(out), 4, count)
+    return self
+
+
+class WrittenEntries(EntriesInBuffer):
+    """A vector as it will be sent, in a buffer of its own."""
+
+    __slots__ = ()
+
+    def put(self, out: bytearray) -> None:
+        if self._count:
+            scalars.append_part(out, self._buf)

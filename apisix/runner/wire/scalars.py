@@ -16,15 +16,19 @@ from apisix.runner.errors import LocalProtocolError
 __all__ = [
     "StructError",
     "append_entry",
+    "append_found",
     "append_part",
     "append_text",
     "append_u32",
     "append_zeros",
     "encode_text",
+    "entry_at",
     "first_hit",
     "i32_at",
     "is_name_at",
     "is_part_at",
+    "key_at",
+    "length_bit",
     "network_u32_at",
     "new_message",
     "pack_network_u32",
@@ -101,6 +105,42 @@ def is_part_at(buf: bytes, pos: int, part: bytes) -> bool:
     return pos >= 0 and buf.startswith(part, pos)
 
 
+def entry_at(buf: bytes, table: int, name_at: int, value_at: int) -> tuple[int, int, int, int]:
+    """
+    Return where the name of an entry begins and ends, and where its value does: 0 and 0 for what is absent.
+
+    Args: name_at, value_at: the offsets of the fields from the table, 0 for an absent one.
+    Raises: StructError: one does not lie within the buffer.
+    """
+    name = name_end = value = value_end = 0
+    if name_at:
+        name = table + name_at
+        name += u32_at(buf, name)[0] + 4
+        name_end = name + u32_at(buf, name - 4)[0]
+    if value_at:
+        value = table + value_at
+        value += u32_at(buf, value)[0] + 4
+        value_end = value + u32_at(buf, value - 4)[0]
+    if name_end > len(buf) or value_end > len(buf):
+        raise StructError("the end of a name or a value does not lie within the message")
+    return name, name_end, value, value_end
+
+
+def length_bit(size: int) -> int:
+    """Return what stands for the length of a name in the `lengths` of `key_at`."""
+    return 1 << (size & 63)
+
+
+def key_at(buf: bytes, start: int, end: int, lengths: int) -> bytes | None:
+    """
+    Return a name, which must lie in the buffer, as headers are compared: in lower case; None may be returned for one of another length.
+
+    Args: lengths: the `length_bit` of each name that it will be compared with, or-ed. Only C looks: there an object is what costs.
+    """
+    name = buf[start:end]
+    return name.lower() if name.isascii() else encode_text(name.decode("utf-8", "surrogateescape").lower())
+
+
 # Writing: a message grows in one bytearray, and offsets are set once what they refer to has its place.
 
 _STRING_END: Final = (b"\0\0\0\0", b"\0\0\0", b"\0\0", b"\0")  # a string ends in at least one NUL, by its length modulo four
@@ -174,8 +214,14 @@ _CACHED_NAMES: Final = 1024
 _CACHED_NAME_CHARS: Final = 64
 
 
-def append_entry(out: bytearray, name: str, value: str | None) -> None:
-    """Append a `TextEntry`: a table with a name and perhaps a value. Raises: LocalProtocolError: as `encode_text`."""
+def append_entry(out: bytearray, place: int, name: str, value: str | None) -> None:
+    """
+    Append a `TextEntry`: a table with a name and perhaps a value.
+
+    Args: place: where its offset is to stand.
+    Raises: LocalProtocolError: as `encode_text`.
+    """
+    _set_u32(out, place, len(out) - place)
     out += (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
     if value is not None:
         append_text(out, value)
@@ -183,11 +229,30 @@ def append_entry(out: bytearray, name: str, value: str | None) -> None:
 
 def _name(name: str, has_value: bool) -> bytes:
     """Return an entry up to its value."""
-    data = encode_text(name)
-    size = len(data)
-    padded = size + 8 & ~3
-    value_at = 12 + padded if has_value else 0
-    return _ENTRY_HEAD.pack(_DISTANCE, 16, value_at, 8, 12, 4, 8 if has_value else 0) + pack_u32(size) + data + _STRING_END[size & 3]
+    return _encoded_name(encode_text(name), has_value)
+
+
+def _encoded_name(name: bytes, has_value: bool = True) -> bytes:
+    size = len(name)
+    value_at = 12 + (size + 8 & ~3) if has_value else 0
+    return _ENTRY_HEAD.pack(_DISTANCE, 16, value_at, 8, 12, 4, 8 if has_value else 0) + pack_u32(size) + name + _STRING_END[size & 3]
 
 
 _short_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_name)
+_short_encoded_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_encoded_name)
+
+
+def append_found(out: bytearray, place: int, buf: bytes, name: int, name_end: int, value: int, value_end: int) -> None:
+    """
+    Append the `TextEntry` that `entry_at` has found, with name and value, without decoding it.
+
+    Args: place: where its offset is to stand.
+    """
+    _set_u32(out, place, len(out) - place)
+    size = value_end - value
+    out += (
+        (_short_encoded_name if name_end - name <= _CACHED_NAME_CHARS else _encoded_name)(buf[name:name_end])
+        + pack_u32(size)
+        + buf[value:value_end]
+        + _STRING_END[size & 3]
+    )
