@@ -7,7 +7,7 @@ from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.http.fields cimport sendable_headers
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.overlay cimport Overlay
-from apisix.runner.wire.calls cimport HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.calls cimport HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
 from apisix.runner.wire.entries cimport TextEntries, entries_of
 
 cdef dict _HOP_BY_HOP

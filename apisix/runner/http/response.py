@@ -12,7 +12,7 @@ from apisix.runner.http.fields import sendable_headers
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status
-from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
 from apisix.runner.wire.entries import TextEntries, entries_of, names
 from apisix.runner.wire.messages import RespBody
 
@@ -193,7 +193,7 @@ class Response(Exchange):
         if reply is not None:
             return _replacement(message.id, reply)
         status = 0 if self._status == message.status else self._status
-        return HTTPRespCallResp(message.id, status, self._complete_headers(), self._body or b"")
+        return resp_call_resp(message.id, status, self._complete_headers(), self._body or b"")
 
     def _complete_headers(self) -> TextEntries:
         came = self._message.came_headers()
@@ -205,7 +205,7 @@ class Response(Exchange):
             complete = headers.complete(_HOP_BY_HOP_AND_LENGTH)
         else:
             complete = headers.complete(_HOP_BY_HOP)
-        if not len(complete) and len(came):
+        if not complete.size() and came.size():
             # An empty list would bring back all of the upstream's. This one is nginx's default anyway.
             return entries_of([("content-type", TEXT_TYPE)])
         return complete

@@ -21,6 +21,7 @@ cdef WrittenEntries _written(bytearray out, Py_ssize_t count)
 cdef class TextEntries:
     cdef list _pairs
     cpdef list decoded(self)
+    cpdef Py_ssize_t size(self) except -1
     cpdef value(self, Py_ssize_t index)
     cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
     @cython.locals(touched=dict, pairs=list)
@@ -34,15 +35,17 @@ cdef class EntriesInBuffer(TextEntries):
     cdef Py_ssize_t _count
     cdef _begin(self, bytes buf, Py_ssize_t first, Py_ssize_t count)
     cpdef list decoded(self)
+    cpdef Py_ssize_t size(self) except -1
     @cython.locals(
         buf=bytes, pos=Py_ssize_t, seen_vtable=Py_ssize_t, seen=bytes, name_at=Py_ssize_t, value_at=Py_ssize_t, unfolded=Py_ssize_t,
-        pairs=list, table=Py_ssize_t, vtable=Py_ssize_t, name=Py_ssize_t, name_end=Py_ssize_t, value=Py_ssize_t, value_end=Py_ssize_t,
+        pairs=list, _index=Py_ssize_t, table=Py_ssize_t, vtable=Py_ssize_t, name=Py_ssize_t, name_end=Py_ssize_t, value=Py_ssize_t,
+        value_end=Py_ssize_t,
     )
     cdef list _decode(self)
     @cython.locals(
         touched=dict, lengths=uint64_t, key=bytes, buf=bytes, pos=Py_ssize_t, seen_vtable=Py_ssize_t, seen=bytes, name_at=Py_ssize_t,
-        value_at=Py_ssize_t, unfolded=Py_ssize_t, out=bytearray, place=Py_ssize_t, table=Py_ssize_t, vtable=Py_ssize_t, name=Py_ssize_t,
-        name_end=Py_ssize_t, value=Py_ssize_t, value_end=Py_ssize_t, found=bytes, edit=tuple,
+        value_at=Py_ssize_t, unfolded=Py_ssize_t, out=bytearray, place=Py_ssize_t, _index=Py_ssize_t, table=Py_ssize_t, vtable=Py_ssize_t,
+        name=Py_ssize_t, name_end=Py_ssize_t, value=Py_ssize_t, value_end=Py_ssize_t, found=bytes, edit=tuple,
     )
     cpdef TextEntries edited(self, dict edits, dict drop)
     @cython.locals(buf=bytes, table=Py_ssize_t, value_at=Py_ssize_t)

@@ -112,14 +112,17 @@ class TextEntries:
         if not pairs:
             return
         pos = len(out)
-        scalars.append_u32(out, len(pairs))
-        scalars.append_zeros(out, 4 * len(pairs))
+        scalars.append_places(out, len(pairs))
         for name, value in pairs:
             pos += 4
             scalars.append_entry(out, pos, name, value)
 
-    def __len__(self) -> int:
+    def size(self) -> int:
+        """Return how many there are; a method, which compiles to a call in C."""
         return len(self.decoded())
+
+    def __len__(self) -> int:
+        return self.size()
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.decoded())
@@ -181,7 +184,7 @@ class EntriesInBuffer(TextEntries):
         unfolded = 0
         pairs: list[Pair] = []
         try:
-            for _ in range(self._count):
+            for _index in range(self._count):  # a name, which has a type in C
                 table = pos + scalars.u32_at(buf, pos)[0]
                 pos += 4
                 vtable = table - scalars.i32_at(buf, table)[0]
@@ -213,10 +216,10 @@ class EntriesInBuffer(TextEntries):
         name_at = value_at = 0
         unfolded = 0
         out = scalars.new_message(b"")
-        scalars.append_zeros(out, 4 * (1 + self._count + len(edits)))  # the count, and the offset of each entry there may be
+        scalars.append_places(out, self._count + len(edits))  # as many as there can be: what is left over does no harm
         place = 0
         try:
-            for _ in range(self._count):
+            for _index in range(self._count):  # a name, which has a type in C
                 table = pos + scalars.u32_at(buf, pos)[0]
                 pos += 4
                 vtable = table - scalars.i32_at(buf, table)[0]
@@ -288,13 +291,13 @@ class EntriesInBuffer(TextEntries):
             raise flatbuf.out_of_bounds("a part of an entry", first, buf) from None
         return -1
 
-    def __len__(self) -> int:
+    def size(self) -> int:
         return self._count
 
 
 def _written(out: bytearray, count: int) -> "WrittenEntries":
     self = WrittenEntries.__new__(WrittenEntries)
-    self._begin(bytes(out), 4, count)
+    self._begin(scalars.frozen(out), 4, count)
     return self
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "read_u16",
     "read_u32",
     "read_vector",
+    "table_starts",
 ]
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -202,6 +203,16 @@ def _vtables_of(slots: int) -> list[bytes]:
         vtables.append(Struct(f"<{slots + 2}H").pack(4 + 2 * slots, size, *offsets) + bytes(2 * (slots % 2)))
     _VTABLES[slots] = vtables
     return vtables
+
+
+def table_starts(slots: int) -> list[bytes]:
+    """
+    Return how a table begins, up to what it refers to, for each set of fields that may be present: bit k stands for slot k.
+
+    For tables whose class writes them itself, as `put_table` would: field k has its place 4 + 4 * k bytes into the table.
+    """
+    distance = scalars.pack_u32(2**32 - 4 - 4 * slots)
+    return [distance + bytes(4 * slots) + vtable for vtable in _VTABLES[slots] or _vtables_of(slots)]
 
 
 def put_table(out: bytearray, fields: tuple[Field, ...]) -> None:

@@ -141,6 +141,10 @@ cdef inline bytearray new_message(bytes start):
     return PyByteArray_FromStringAndSize(<const char*>_data(start), _size(start))
 
 
+cdef inline bytes frozen(bytearray out):
+    return PyBytes_FromStringAndSize(<const char*>_bytes_of(out), _length(out))
+
+
 cdef inline bytes encode_text(text):
     cdef Py_ssize_t size
     cdef const char* data
@@ -215,6 +219,15 @@ cdef inline int append_part(bytearray out, part) except -1:
 
 cdef inline int append_zeros(bytearray out, Py_ssize_t count) except -1:
     memset(_grown(out, count), 0, count)
+    return 0
+
+
+cdef inline int append_places(bytearray out, Py_ssize_t count) except -1:
+    if not _fits(count):
+        _raise_struct_error(-1)
+    cdef uint8_t* p = _grown(out, 4 + 4 * count)
+    _put_u32(p, <uint32_t>count)
+    memset(p + 4, 0, 4 * count)
     return 0
 
 

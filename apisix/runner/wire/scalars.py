@@ -18,12 +18,14 @@ __all__ = [
     "append_entry",
     "append_found",
     "append_part",
+    "append_places",
     "append_text",
     "append_u32",
     "append_zeros",
     "encode_text",
     "entry_at",
     "first_hit",
+    "frozen",
     "i32_at",
     "is_name_at",
     "is_part_at",
@@ -165,6 +167,11 @@ def new_message(start: bytes) -> bytearray:
     return bytearray(start)
 
 
+def frozen(out: bytearray) -> bytes:
+    """Return what was written."""
+    return bytes(out)
+
+
 def set_u32(out: bytearray, pos: int, number: int) -> None:
     """Write a number over what stands there. Raises: StructError: it is negative or too large, or there is no room."""
     _set_u32(out, pos, number)
@@ -197,6 +204,11 @@ def append_part(out: bytearray, part: bytes) -> None:
 def append_zeros(out: bytearray, count: int) -> None:
     """Append bytes that are 0."""
     out += bytes(count)
+
+
+def append_places(out: bytearray, count: int) -> None:
+    """Append a vector of tables as far as it goes without them: their number, and a place for the offset of each."""
+    out += pack_u32(count) + bytes(4 * count)
 
 
 def append_text(out: bytearray, text: str) -> None:
