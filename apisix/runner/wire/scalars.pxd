@@ -10,6 +10,8 @@ cdef extern from "Python.h":
     const uint8_t* _data "(const unsigned char *) PyBytes_AS_STRING" (bytes)
     Py_ssize_t _size "PyBytes_GET_SIZE" (bytes)
     bytes PyBytes_FromStringAndSize(const char*, Py_ssize_t)
+    str PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void* PyUnicode_1BYTE_DATA(str)
     str PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
     bint PyUnicode_IS_ASCII(object)
@@ -106,7 +108,25 @@ cdef inline bytes part_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
 cdef inline str text_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
     if start < 0 or end < start or end > _size(buf):
         _raise_struct_error(start)
-    return PyUnicode_DecodeUTF8(<const char*>_data(buf) + start, end - start, "surrogateescape")
+    cdef const uint8_t* p = _data(buf) + start
+    if not _is_ascii(p, end - start):
+        return PyUnicode_DecodeUTF8(<const char*>p, end - start, "surrogateescape")
+    cdef str text = PyUnicode_New(end - start, 127)
+    memcpy(PyUnicode_1BYTE_DATA(text), p, end - start)
+    return text
+
+
+cdef inline bint _is_ascii(const uint8_t* p, Py_ssize_t size) noexcept:
+    cdef uint64_t word, bits = 0
+    while size >= 8:
+        memcpy(&word, p, 8)
+        bits |= word
+        p += 8
+        size -= 8
+    while size:
+        size -= 1
+        bits |= <uint64_t>p[size] << 56
+    return not bits & <uint64_t>0x8080808080808080ULL
 
 
 cdef inline Py_ssize_t first_hit(bytes buf, bytes name, bint ignore_case) noexcept:
@@ -320,33 +340,19 @@ cdef inline uint64_t length_bit(Py_ssize_t size) noexcept:
     return <uint64_t>1 << (size & 63)
 
 
-cdef inline bint _is_ascii(const uint8_t* p, Py_ssize_t size) noexcept:
-    cdef uint64_t word
-    cdef uint8_t bits = 0
-    while size >= 8:
-        memcpy(&word, p, 8)
-        if word & <uint64_t>0x8080808080808080ULL:
-            return False
-        p += 8
-        size -= 8
-    while size:
-        size -= 1
-        bits |= p[size]
-    return bits < 128
-
-
 cdef inline bytes key_at(bytes buf, Py_ssize_t start, Py_ssize_t end, uint64_t lengths):
     if start < 0 or end < start or end > _size(buf):
         _raise_struct_error(start)
-    if not _is_ascii(_data(buf) + start, end - start):
+    cdef const uint8_t* name = _data(buf) + start
+    if not _is_ascii(name, end - start):
         return _encode_other_text(text_at(buf, start, end).lower())
     if not lengths & length_bit(end - start):
         return None
     cdef bytes key = PyBytes_FromStringAndSize(NULL, end - start)  # NULL: else one of a single byte is everybody's
-    cdef uint8_t* p = <uint8_t*>_data(key)
+    cdef uint8_t* folded = <uint8_t*>_data(key)
     cdef Py_ssize_t index
     for index in range(end - start):
-        p[index] = _folded(_data(buf)[start + index])
+        folded[index] = _folded(name[index])
     return key
 
 
