@@ -119,7 +119,7 @@ class TextEntries:
 
     def size(self) -> int:
         """Return how many there are; a method, which compiles to a call in C."""
-        return len(self.decoded())
+        return len(self._pairs or ())
 
     def __len__(self) -> int:
         return self.size()

@@ -171,15 +171,10 @@ class Piece(Protocol):
 
 Field = int | str | bytes | Piece | None
 
-_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")  # by the length of a vector of ubytes modulo four
-
 
 def put_bytes(out: bytearray, data: bytes) -> None:
     """Append a vector of ubytes."""
-    size = len(data)
-    scalars.append_u32(out, size)
-    scalars.append_part(out, data)
-    scalars.append_part(out, _PADDING[size & 3])
+    scalars.append_bytes(out, data)
 
 
 _MAX_SLOTS: Final = 15

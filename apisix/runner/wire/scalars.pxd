@@ -118,14 +118,17 @@ cdef inline str text_at(bytes buf, Py_ssize_t start, Py_ssize_t end):
 
 cdef inline bint _is_ascii(const uint8_t* p, Py_ssize_t size) noexcept:
     cdef uint64_t word, bits = 0
-    while size >= 8:
-        memcpy(&word, p, 8)
+    cdef Py_ssize_t at = 0
+    if size < 8:
+        for at in range(size):
+            bits |= p[at]
+        return bits < 128
+    while at < size - 8:
+        memcpy(&word, p + at, 8)
         bits |= word
-        p += 8
-        size -= 8
-    while size:
-        size -= 1
-        bits |= <uint64_t>p[size] << 56
+        at += 8
+    memcpy(&word, p + size - 8, 8)  # the rest, with some bytes that were looked at before
+    bits |= word
     return not bits & <uint64_t>0x8080808080808080ULL
 
 
@@ -234,6 +237,20 @@ cdef inline int append_part(bytearray out, part) except -1:
     if not isinstance(part, bytes):
         raise TypeError(f"bytes were expected, not {type(part).__name__}")
     memcpy(_grown(out, _size(<bytes>part)), _data(<bytes>part), _size(<bytes>part))  # a subclass of bytes too
+    return 0
+
+
+cdef inline int append_bytes(bytearray out, data) except -1:
+    if not isinstance(data, bytes):
+        raise TypeError(f"bytes were expected, not {type(data).__name__}")
+    cdef Py_ssize_t size = _size(<bytes>data)
+    cdef Py_ssize_t padded = (size + 3) & ~3
+    if not _fits(size):
+        _raise_struct_error(-1)
+    cdef uint8_t* p = _grown(out, 4 + padded)
+    _put_u32(p, <uint32_t>size)
+    memset(p + 4 + size, 0, padded - size)
+    memcpy(p + 4, _data(<bytes>data), size)
     return 0
 
 

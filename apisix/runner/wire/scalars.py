@@ -15,6 +15,7 @@ from apisix.runner.errors import LocalProtocolError
 
 __all__ = [
     "StructError",
+    "append_bytes",
     "append_entry",
     "append_found",
     "append_part",
@@ -199,6 +200,17 @@ def append_u32(out: bytearray, number: int) -> None:
 def append_part(out: bytearray, part: bytes) -> None:
     """Append bytes."""
     out += part
+
+
+_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")  # by the length of a vector of ubytes modulo four
+
+
+def append_bytes(out: bytearray, data: bytes) -> None:
+    """Append a vector of ubytes: their number, and NULs behind them up to a multiple of four."""
+    size = len(data)
+    out += pack_u32(size)
+    out += data  # which can be large: `+` would copy it once more
+    out += _PADDING[size & 3]
 
 
 def append_zeros(out: bytearray, count: int) -> None:
