@@ -167,7 +167,7 @@ def _status(status: int) -> int:
     return status
 
 
-# Stop, Rewrite and HTTPRespCallResp write themselves, as `put_table` would: that looks at each field, a third of what a Stop costs.
+# Stop, Rewrite and HTTPRespCallResp write themselves, as `put_table` would: that looks at each field, and took twice as long.
 _STOP_STARTS: Final = flatbuf.table_starts(3)
 _REWRITE_STARTS: Final = flatbuf.table_starts(5)
 _RESP_CALL_STARTS: Final = flatbuf.table_starts(4)

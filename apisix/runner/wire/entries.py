@@ -204,7 +204,7 @@ class EntriesInBuffer(TextEntries):
         return pairs
 
     def edited(self, edits: Edits, drop: dict[bytes, None]) -> TextEntries:
-        # Bytes that nobody touched are copied: a response's 12 headers cost 1 us instead of 3.
+        # Bytes that nobody touched are copied: 12 headers of a response cost 1 us, and 4 by way of texts and a multidict.
         touched = _touched(edits, drop)
         lengths = 0
         for key in touched:
