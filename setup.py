@@ -15,6 +15,7 @@ from runpy import run_path
 from setuptools import Extension, setup
 
 # By its path: importing the package would take whatever is installed.
+BUILD = Path("build/cython")
 MODULES = run_path(str(Path(__file__).parent / "apisix" / "accelerator.py"))["MODULES"]
 
 
@@ -27,12 +28,19 @@ def extensions() -> list[Extension]:
     except ImportError as error:
         print(f"the accelerator is left out: {error}", file=sys.stderr)
         return []
+    sources = [Path(name.replace(".", "/") + ".py") for name in MODULES]
+    declarations = Path("apisix").rglob("*.pxd")
+    generated = [BUILD / source.with_suffix(".c") for source in sources]
+    # Cython sees by itself what a module needs of its own declarations, but not of those that it takes as a module (`scalars`).
+    changed_s = max(path.stat().st_mtime for path in declarations)
+    stale = any(not path.exists() or path.stat().st_mtime < changed_s for path in generated)
     listed = [Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-g0"]) for name in MODULES]
     compiled: list[Extension] = cythonize(
         listed,
         # Annotations are for mypy: IntEnum is an `int` to it, and none to Cython.
         compiler_directives={"language_level": 3, "annotation_typing": False, "auto_pickle": False},
-        build_dir="build/cython",
+        build_dir=str(BUILD),
+        force=stale,
     )
     for extension in compiled:
         extension.optional = True  # set here, because cythonize drops it

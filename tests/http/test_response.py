@@ -3,14 +3,20 @@
 
 import asyncio
 import gzip
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
+from apisix.runner.wire.entries import WrittenEntries
 from apisix.runner.wire.messages import RespBody
 from tests.http.calls import FakeGateway, a_response, answered
+from tests.http.multidicts import NAMES, VALUES, Operation, operations_on_a_multidict
 
 CAME: list[tuple[str, str | None]] = [
     ("Content-Type", "text/html"),
@@ -21,6 +27,10 @@ CAME: list[tuple[str, str | None]] = [
     ("Keep-Alive", "timeout=5"),
     ("Transfer-Encoding", "chunked"),
 ]
+# Mostly these, which decode nothing.
+_assignments = st.tuples(NAMES, VALUES).map(lambda pair: lambda headers: headers.__setitem__(*pair)) | NAMES.map(
+    lambda name: lambda headers: headers.__delitem__(name)
+)
 KEPT = [("Content-Type", "text/html"), ("Content-Length", "5"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
 WITHOUT_LENGTH = [pair for pair in KEPT if pair[0] != "Content-Length"]
 
@@ -48,6 +58,23 @@ class TestHeaders:
         expected = [("content-type", "text/plain"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-New", "1"), ("set-cookie", "c=3")]
         assert expected == list(answered(response).headers)
 
+    def test_what_nobody_looks_at_is_not_decoded(self) -> None:
+        """Entries go back as the bytes they came in, whether another one was set or none was touched."""
+        response = a_response([*CAME, ("raw", "\udcff")])
+        untouched = response.to_message().headers
+        response.headers["x-new"] = "1"
+        for entries in (untouched, response.to_message().headers):
+            assert isinstance(entries, WrittenEntries)
+        assert [*KEPT, ("raw", "\udcff")] == list(untouched)
+
+    def test_what_is_edited_later_is_not_in_an_earlier_message(self) -> None:
+        """A message holds the headers as they were when it was made."""
+        response = a_response(CAME)
+        response.headers["a"] = "1"
+        message = response.to_message()
+        response.headers["a"] = "2"
+        assert [*KEPT, ("a", "1")] == list(message.headers)
+
     def test_all_deleted(self) -> None:
         """An empty list would bring the upstream's headers back, so a content-type goes alone."""
         response = a_response(CAME)
@@ -70,6 +97,26 @@ class TestHeaders:
         """CR, LF and NUL raise at the line that tries."""
         with pytest.raises(ValueError, match="CR, LF or NUL"):
             a_response().headers["x"] = "a\r\nset-cookie: b"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    came=st.lists(st.tuples(NAMES | st.sampled_from(["Connection", "keep-alive", "Transfer-Encoding"]), VALUES | st.none()), max_size=6),
+    operations=st.lists(operations_on_a_multidict() | _assignments, max_size=4),
+)
+def test_headers_as_the_real_multidict(came: list[tuple[str, str | None]], operations: list[Operation]) -> None:
+    """What is sent is what a real multidict holds after the same edits, without those of the connection; whether it was decoded or not."""
+    response = a_response(came)
+    expected = CIMultiDict([(name, value or "") for name, value in came])
+    for operation in operations:
+        for headers in (expected, response.headers):
+            with suppress(KeyError):
+                operation(headers)
+    sent = list(answered(response).headers)
+    kept = [pair for pair in expected.items() if pair[0].lower() not in ("connection", "keep-alive", "transfer-encoding")]
+    assert (kept or ([("content-type", "text/plain; charset=utf-8")] if came else [])) == sent
+    assert list(expected.items()) == list(response.headers.items())
+    assert sent == list(answered(response).headers)
 
 
 class TestBody:

@@ -2,10 +2,15 @@
 """The messages of a call: what is read at once, what later, and what a reply can say."""
 
 from struct import pack
+from typing import Any
 
 import pytest
+from hypothesis import given
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire import flatbuf
+from apisix.runner.wire.entries import TextEntries
+from apisix.runner.wire.flatbuf import Field
 from apisix.runner.wire.messages import (
     HTTPReqCallReq,
     HTTPReqCallResp,
@@ -14,6 +19,7 @@ from apisix.runner.wire.messages import (
     Method,
     Stop,
 )
+from tests.wire.subjects import CONTENTS, VARIANTS, message
 
 
 @pytest.mark.parametrize("number", [3, 255])
@@ -55,3 +61,36 @@ def test_an_action_without_its_table() -> None:
     assert pack("<5H", 10, 16, 4, 8, 12) == payload[20:30]
     with pytest.raises(RemoteProtocolError, match="has action 1"):
         HTTPReqCallResp.decode(payload[:28] + b"\0\0" + payload[30:])
+
+
+def _put(fields: tuple[Field, ...]) -> bytes:
+    out = bytearray()
+    flatbuf.put_table(out, fields)
+    return bytes(out)
+
+
+@given(CONTENTS[HTTPReqCallResp])
+def test_actions_that_write_themselves(content: dict[str, Any]) -> None:
+    """A Stop and a Rewrite are, byte for byte, what the general writer makes of their fields."""
+    if content["action"] is not None:
+        name, fields = content["action"]
+        kind = VARIANTS[name]
+        out = bytearray()
+        message(kind, fields).put(out)
+        values = [TextEntries(fields[field]) if isinstance(fields[field], list) else fields[field] for field in kind.FIELDS]
+        assert _put((*values[:-1], values[-1] or None)) == out
+
+
+@given(CONTENTS[HTTPRespCallResp])
+def test_answers_that_write_themselves(content: dict[str, Any]) -> None:
+    """So is the answer to a response."""
+    resp = HTTPRespCallResp(**content)
+    payload = b"\4\0\0\0" + _put((resp.id, resp.status, resp.headers, resp.body or None))
+    assert (payload, payload) == (resp.encode(), bytes(resp.encode_frame()[4:]))
+
+
+@pytest.mark.parametrize("number", [-1, 2**32, 2**64])
+def test_an_id_has_thirty_two_bits(number: int) -> None:
+    """A larger id, or one below zero, is refused, not cut."""
+    with pytest.raises(LocalProtocolError, match="id"):
+        HTTPRespCallResp(number).encode()

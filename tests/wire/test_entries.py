@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.wire.entries import MAX_ENTRIES, EntriesInBuffer, Pair, TextEntries, entries_at
+from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
+from apisix.runner.wire.entries import MAX_ENTRIES, EntriesInBuffer, Pair, TextEntries, entries_at, entries_of, names
 from apisix.runner.wire.messages import HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from tests.oracle import oracle
 from tests.wire.subjects import texts
@@ -203,3 +203,61 @@ def test_texts_of_all_small_sizes(other: str) -> None:
     pairs: list[tuple[str, str | None]] = [(text, text) for text in texts]
     pairs += [(text, None) for text in texts]
     assert pairs == _in_buffer(pairs).decoded()
+
+
+_HEADERS = st.sampled_from(
+    ["a", "A", "bb", "Bb", "Keep-Alive", "\u212aeep-alive", "\u00c4", "\u00e4", "host", "", "k\udcff", "K\udcff", "x" * 70]
+)
+_edits = st.dictionaries(_HEADERS.map(str.lower), st.none() | st.tuples(_HEADERS, texts), max_size=5)
+DROP = names("keep-alive", "bb")
+
+
+def _edited(pairs: list[Pair], edits: dict[str, tuple[str, str] | None]) -> list[Pair]:
+    """Edit headers as a multidict does it, which replaces the first entry of a name and removes the others."""
+    kept: list[Pair] = []
+    edits = {name: edit for name, edit in edits.items() if _bytes(name) not in DROP}
+    for name, value in pairs:
+        key = name.lower()
+        if key in edits:
+            if edit := edits[key]:
+                kept.append(edit)
+            edits[key] = None
+        elif _bytes(key) not in DROP:
+            kept.append((name, value or ""))
+    return kept + [edit for edit in edits.values() if edit]
+
+
+@given(st.lists(st.tuples(_HEADERS, st.none() | texts), max_size=8), _edits)
+def test_edited(pairs: list[Pair], edits: dict[str, tuple[str, str] | None]) -> None:
+    """Edits take effect alike on what lies in a buffer and on a list; what was given is not changed, and the official reader agrees."""
+    expected = _edited(pairs, edits)
+    before = edits.copy()
+    for entries in (_in_buffer(pairs), TextEntries(pairs)):
+        edited = entries.edited(edits, DROP)
+        assert (expected, len(expected)) == (list(edited), len(edited))
+        payload = HTTPReqCallResp(0, Rewrite(headers=edited)).encode()
+        read = oracle.read("HTTPReqCall.Resp", payload)["action"]
+        assert expected == (read[1].get("headers") or [])
+        assert pairs == list(entries)
+    assert (before, names("keep-alive", "bb")) == (edits, DROP)
+
+
+def test_edited_decodes_nothing_and_keeps_nothing_back() -> None:
+    """Bytes of a header that nobody asked for are copied as they are, padding apart; those of one that is dropped do not travel."""
+    payload = oracle.write("HTTPReqCall.Req", {"headers": [("a", "\udcff\udc80"), ("secret", "s3cret"), ("b", "3")]})
+    out = bytearray()
+    HTTPReqCallReq.decode(payload).headers.edited({"secret": None}, {}).put(out)
+    assert (1, 0) == (out.count(b"\xff\x80"), out.count(b"s3cret"))
+
+
+def test_edited_without_bound() -> None:
+    """What would not fit a message unshared is refused here too, before it is written."""
+    with pytest.raises(RemoteProtocolError, match="unfold"):
+        HTTPReqCallReq.decode(_sharing(60_000, 2**20)).headers.edited({}, DROP)
+
+
+def test_a_text_in_an_edit_that_cannot_be_sent() -> None:
+    """A lone surrogate is refused, wherever the entries are."""
+    for entries in (_in_buffer([("a", "1")]), entries_of([("a", "1")])):
+        with pytest.raises(LocalProtocolError):
+            entries.edited({"a": ("a", "\ud800")}, {}).put(bytearray())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.wire.connection import Connection, NeedData, Role
+from apisix.runner.wire.entries import TextEntries
 from apisix.runner.wire.messages import HTTPReqCallReq, Message
 from apisix.runner.wire.tables import Table
 from tests.wire import reference
@@ -109,6 +110,27 @@ def test_lookup_in_malformed_entries(subject: tuple[type[Message], bytes]) -> No
                         assert -1 <= entries.find(name, ignore_case=ignore_case) < len(entries)
     except RemoteProtocolError:
         pass
+
+
+@given(_mutated())
+def test_edits_to_malformed_entries(subject: tuple[type[Message], bytes]) -> None:
+    """Copying entries without decoding them refuses what decoding refuses, and copies what that reads."""
+    kind, payload = subject
+    try:
+        decoded = kind.decode(payload)
+        found = [getattr(decoded, name, None) for name in ("headers", "args")]
+    except RemoteProtocolError:
+        return
+    for entries in found:
+        if isinstance(entries, TextEntries):
+            edits = {"host": None, "x": ("X", "1")}
+            try:
+                pairs = list(entries)
+            except RemoteProtocolError:
+                with pytest.raises(RemoteProtocolError):
+                    entries.edited(edits, {})
+            else:
+                assert list(TextEntries(pairs).edited(edits, {})) == list(entries.edited(edits, {}))
 
 
 @given(_mutated())

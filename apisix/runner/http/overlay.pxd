@@ -6,7 +6,7 @@ cimport cython
 from apisix.runner.http.fields cimport check_header
 from apisix.runner.http.interface cimport Interface
 from apisix.runner.wire cimport scalars
-from apisix.runner.wire.entries cimport TextEntries
+from apisix.runner.wire.entries cimport TextEntries, entries_of
 
 cdef TextEntries NO_ENTRIES
 cdef dict _folded
@@ -46,3 +46,4 @@ cdef class Overlay(Interface):
     @cython.locals(overlay=dict, changed=list, index=Py_ssize_t, edit=tuple)
     cpdef list changes(self)
     cpdef bint changed(self, key) except -1
+    cpdef TextEntries complete(self, dict drop)

@@ -15,7 +15,7 @@ from apisix.runner.errors import LocalProtocolError
 from apisix.runner.http.fields import check_header
 from apisix.runner.http.interface import Interface
 from apisix.runner.wire import scalars
-from apisix.runner.wire.entries import TextEntries
+from apisix.runner.wire.entries import TextEntries, entries_of
 from apisix.runner.wire.tables import NO_ENTRIES
 
 
@@ -251,6 +251,16 @@ class Overlay(Interface):
         identity = self._identity(key)
         overlay = self._overlay
         return overlay is not None and identity in overlay and self._values(key) != self._originals(identity)
+
+    def complete(self, drop: dict[bytes, None]) -> TextEntries:
+        """
+        Return all entries as they are now, less some names. Where nothing was decoded, nothing is.
+
+        Args: drop: the names to leave out, see `wire.entries.names`.
+        """
+        if self._all is None and self._entries is not None:
+            return self._entries.edited(self._overlay or {}, drop)
+        return entries_of(self.pairs()).edited({}, drop)
 
 
 _MISSING: Final[Any] = object()

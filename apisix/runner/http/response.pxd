@@ -7,7 +7,11 @@ from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.http.fields cimport sendable_headers
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.overlay cimport Overlay
-from apisix.runner.wire.calls cimport HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.calls cimport HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
+from apisix.runner.wire.entries cimport TextEntries, entries_of
+
+cdef dict _HOP_BY_HOP
+cdef dict _HOP_BY_HOP_AND_LENGTH
 
 cdef class Response(Exchange):
     cdef HTTPRespCallReq _message
@@ -20,3 +24,5 @@ cdef class Response(Exchange):
     cpdef to_message(self, Reply reply=*)
     @cython.locals(twin=Response)
     cpdef copy(self)
+    @cython.locals(came=TextEntries, complete=TextEntries)
+    cdef TextEntries _complete_headers(self)

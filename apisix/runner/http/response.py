@@ -12,12 +12,13 @@ from apisix.runner.http.fields import sendable_headers
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status
-from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
+from apisix.runner.wire.entries import TextEntries, entries_of, names
 from apisix.runner.wire.messages import RespBody
 
 # Source: gateway contract, 7.
-_HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding"})
-_HOP_BY_HOP_AND_LENGTH: Final = _HOP_BY_HOP | {"content-length"}
+_HOP_BY_HOP: Final = names("connection", "keep-alive", "transfer-encoding")
+_HOP_BY_HOP_AND_LENGTH: Final = names("connection", "keep-alive", "transfer-encoding", "content-length")
 _PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
 
 
@@ -192,19 +193,22 @@ class Response(Exchange):
         if reply is not None:
             return _replacement(message.id, reply)
         status = 0 if self._status == message.status else self._status
-        return HTTPRespCallResp(message.id, status, self._complete_headers(), self._body or b"")
+        return resp_call_resp(message.id, status, self._complete_headers(), self._body or b"")
 
-    def _complete_headers(self) -> list[tuple[str, str]]:
-        drop = _HOP_BY_HOP
-        headers = self.headers
+    def _complete_headers(self) -> TextEntries:
+        came = self._message.came_headers()
+        headers = self._headers
+        if headers is None:
+            complete = came.edited({}, _HOP_BY_HOP)
         # A length that an author made up would cut the body short or leave the client waiting.
-        if self._body is not None or headers.changed("content-length"):
-            drop = _HOP_BY_HOP_AND_LENGTH
-        kept = [pair for pair in headers.pairs() if pair[0].lower() not in drop]
-        if not kept and len(self._message.headers):
+        elif self._body is not None or headers.changed("content-length"):
+            complete = headers.complete(_HOP_BY_HOP_AND_LENGTH)
+        else:
+            complete = headers.complete(_HOP_BY_HOP)
+        if not complete.size() and came.size():
             # An empty list would bring back all of the upstream's. This one is nginx's default anyway.
-            kept.append(("content-type", TEXT_TYPE))
-        return kept
+            return entries_of([("content-type", TEXT_TYPE)])
+        return complete
 
 
 def _replacement(call_id: int, reply: Reply) -> HTTPRespCallResp:

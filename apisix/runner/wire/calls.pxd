@@ -9,6 +9,7 @@ from apisix.runner.wire.frames cimport put_header
 from apisix.runner.wire.tables cimport Message, Table
 
 cdef long _HTTP_REQ_CALL
+cdef long _HTTP_RESP_CALL
 cdef Py_ssize_t _ID_AT
 
 cdef class CallReq(Message):
@@ -34,13 +35,20 @@ cdef class HTTPReqCallReq(CallReq):
 
 cdef TextEntries NO_ENTRIES
 
-cdef TextEntries _given(TextEntries entries)
+cdef list _STOP_STARTS
+cdef list _REWRITE_STARTS
+cdef list _RESP_CALL_STARTS
+cdef bytes _FRAME_START
+cdef _status(status)
+cdef _put_entries(bytearray out, Py_ssize_t place, TextEntries entries)
+cdef _put_body(bytearray out, Py_ssize_t place, body)
 
 cdef class Stop(Table):
     cdef public object status
     cdef public TextEntries headers
     cdef public object body
-    cpdef tuple _values(self)
+    @cython.locals(at=Py_ssize_t, has_headers=bint)
+    cpdef put(self, bytearray out)
 
 cdef class Rewrite(Table):
     cdef public object path
@@ -48,7 +56,8 @@ cdef class Rewrite(Table):
     cdef public TextEntries args
     cdef public TextEntries resp_headers
     cdef public object body
-    cpdef tuple _values(self)
+    @cython.locals(at=Py_ssize_t, has_headers=bint, has_args=bint, has_resp_headers=bint, present=Py_ssize_t)
+    cpdef put(self, bytearray out)
 
 @cython.no_gc
 @cython.freelist(8)
@@ -75,8 +84,13 @@ cdef class HTTPRespCallResp(Message):
     cdef public object status
     cdef public TextEntries headers
     cdef public object body
-    cpdef tuple _values(self)
+    @cython.locals(out=bytearray)
+    cpdef bytearray encode_frame(self)
+    @cython.locals(at=Py_ssize_t, has_headers=bint)
+    cpdef put(self, bytearray out)
 
+@cython.locals(self=HTTPRespCallResp)
+cpdef HTTPRespCallResp resp_call_resp(id, status, TextEntries headers, body)
 @cython.locals(self=HTTPReqCallReq)
 cpdef HTTPReqCallReq read_req_call(bytes payload)
 @cython.locals(self=HTTPRespCallReq)

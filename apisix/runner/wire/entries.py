@@ -10,10 +10,15 @@ from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 from apisix.runner.wire.scalars import StructError
 
 Pair = tuple[str, str | None]
+Edits = dict[str, tuple[str, str] | None]
+"""Names in lower case, and what they become: a name in its new spelling with its only value, or None for a deleted one."""
 
 # The gateway sends 100 headers at most, and 100 arguments. Entries can share all their bytes, so that without a bound
 # a few megabytes could unfold to millions of objects.
 MAX_ENTRIES: Final = 2**16
+
+# Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
+_MAX_UNFOLDED_BYTES: Final = MAX_PAYLOAD_BYTES
 
 
 def entries_of(pairs: "Iterable[Pair]") -> "TextEntries":
@@ -30,6 +35,21 @@ def owned_entries(pairs: "list[Any]") -> "TextEntries":
     self = TextEntries.__new__(TextEntries)
     self._pairs = pairs
     return self
+
+
+def names(*wanted: str) -> dict[bytes, None]:
+    """Return names, in lower case, as `TextEntries.edited` takes those to leave out."""
+    return {scalars.encode_text(name): None for name in wanted}
+
+
+def _touched(edits: Edits, drop: dict[bytes, None]) -> dict[bytes, tuple[str, str] | None]:
+    """Return what the names become that are not to stay as they are. What is dropped is dropped, whatever it was set to."""
+    if not edits:
+        return drop  # type: ignore[return-value]  # it is not written to: that happens at an edit only
+    touched: dict[bytes, tuple[str, str] | None] = drop.copy()  # type: ignore[assignment]
+    for name, edit in edits.items():
+        touched.setdefault(scalars.encode_text(name), edit)
+    return touched
 
 
 class TextEntries:
@@ -67,14 +87,36 @@ class TextEntries:
                 return index
         return -1
 
+    def edited(self, edits: Edits, drop: dict[bytes, None]) -> "TextEntries":
+        """
+        Return the entries of headers with edits applied, as a multidict would: a name that is set takes the place of its first entry.
+
+        Each has a value then. Args: drop: the names to leave out, see `names`. Raises: RemoteProtocolError: the message is malformed.
+        """
+        touched = _touched(edits, drop)
+        pairs: list[Pair] = []
+        for name, value in self.decoded():
+            key = scalars.encode_text(name.lower())
+            if key not in touched:
+                pairs.append((name, value or ""))
+            elif (edit := touched[key]) is not None:
+                pairs.append(edit)
+                touched[key] = None
+        pairs += [edit for edit in touched.values() if edit is not None]
+        return entries_of(pairs)
+
     def put(self, out: bytearray) -> None:
         """Append the vector to a message that is being written. Without entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
         if pairs:
             scalars.append_entries(out, pairs)
 
+    def size(self) -> int:
+        """Return how many there are; a method, which compiles to a call in C."""
+        return len(self._pairs or ())
+
     def __len__(self) -> int:
-        return len(self.decoded())
+        return self.size()
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.decoded())
@@ -106,6 +148,10 @@ def entries_at(buf: bytes, pos: int) -> "EntriesInBuffer":
     return self
 
 
+def _too_large() -> RemoteProtocolError:
+    return RemoteProtocolError("the entries of a message unfold to more than a message can hold")
+
+
 class EntriesInBuffer(TextEntries):
     """Entries that stay in the message they came in, until somebody looks at them."""
 
@@ -124,13 +170,46 @@ class EntriesInBuffer(TextEntries):
 
     def _decode(self) -> list[Pair]:
         try:
-            pairs = scalars.entries_in(self._buf, self._first, self._count, MAX_PAYLOAD_BYTES)
+            pairs = scalars.entries_in(self._buf, self._first, self._count, _MAX_UNFOLDED_BYTES)
         except StructError:
             raise self._out_of_bounds() from None
         if pairs is None:
-            # Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
-            raise RemoteProtocolError("the entries of a message unfold to more than a message can hold")
+            raise _too_large()
         return pairs
+
+    def edited(self, edits: Edits, drop: dict[bytes, None]) -> TextEntries:
+        # Bytes that nobody touched are copied: 12 headers of a response cost 1 us, and 4 by way of texts and a multidict.
+        touched = _touched(edits, drop)
+        lengths = 0
+        for key in touched:
+            lengths |= scalars.length_bit(len(key))
+        buf = self._buf
+        unfolded = 0
+        out = scalars.new_message(b"")
+        scalars.append_places(out, self._count + len(edits))  # as many as there can be: what is left over does no harm
+        place = 0
+        try:
+            for index in range(self._count):
+                name, name_end, value, value_end = scalars.entry_at(buf, self._first + 4 * index)
+                unfolded += name_end - name + value_end - value
+                if unfolded > _MAX_UNFOLDED_BYTES:
+                    raise _too_large()
+                found = scalars.key_at(buf, name, name_end, lengths)
+                if found is None or found not in touched:
+                    place += 4
+                    scalars.append_found(out, place, buf, name, name_end, value, value_end)
+                elif (edit := touched[found]) is not None:
+                    place += 4
+                    scalars.append_entry(out, place, edit[0], edit[1])
+                    touched[found] = None
+        except StructError:
+            raise self._out_of_bounds() from None
+        for edit in touched.values():
+            if edit is not None:
+                place += 4
+                scalars.append_entry(out, place, edit[0], edit[1])
+        scalars.set_offset(out, 0, place // 4)
+        return _written(out, place // 4)
 
     def value(self, index: int) -> str | None:
         if self._pairs is not None:
@@ -153,5 +232,21 @@ class EntriesInBuffer(TextEntries):
     def _out_of_bounds(self) -> RemoteProtocolError:
         return flatbuf.out_of_bounds("a part of an entry", self._first, self._buf)
 
-    def __len__(self) -> int:
+    def size(self) -> int:
         return self._count
+
+
+def _written(out: bytearray, count: int) -> "WrittenEntries":
+    self = WrittenEntries.__new__(WrittenEntries)
+    self._begin(scalars.frozen(out), 4, count)
+    return self
+
+
+class WrittenEntries(EntriesInBuffer):
+    """A vector as it will be sent, in a buffer of its own."""
+
+    __slots__ = ()
+
+    def put(self, out: bytearray) -> None:
+        if self._count:
+            scalars.append_part(out, self._buf)

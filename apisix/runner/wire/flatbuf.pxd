@@ -19,12 +19,10 @@ cpdef Py_ssize_t read_table(bytes buf, Py_ssize_t pos) except -1
 cpdef bytes read_bytes(bytes buf, Py_ssize_t pos)
 cpdef str read_text(bytes buf, Py_ssize_t pos)
 @cython.locals(start=Py_ssize_t, count=Py_ssize_t)
-cpdef tuple read_vector(bytes buf, Py_ssize_t pos)
+cpdef (Py_ssize_t, Py_ssize_t) read_vector(bytes buf, Py_ssize_t pos) except *
 
 cdef list _VTABLES
-cdef tuple _PADDING
 
-@cython.locals(size=Py_ssize_t)
 cpdef put_bytes(bytearray out, data)
 @cython.locals(slots=Py_ssize_t, vtables=list, vtable_at=Py_ssize_t, pos=Py_ssize_t, present=Py_ssize_t, bit=Py_ssize_t, start=Py_ssize_t)
 cpdef put_table(bytearray out, tuple fields)

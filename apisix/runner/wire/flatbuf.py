@@ -34,6 +34,7 @@ __all__ = [
     "read_u16",
     "read_u32",
     "read_vector",
+    "table_starts",
 ]
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -170,15 +171,10 @@ class Piece(Protocol):
 
 Field = int | str | bytes | Piece | None
 
-_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")  # by the length of a vector of ubytes modulo four
-
 
 def put_bytes(out: bytearray, data: bytes) -> None:
     """Append a vector of ubytes."""
-    size = len(data)
-    scalars.append_u32(out, size)
-    scalars.append_part(out, data)
-    scalars.append_part(out, _PADDING[size & 3])
+    scalars.append_bytes(out, data)
 
 
 _MAX_SLOTS: Final = 15
@@ -202,6 +198,16 @@ def _vtables_of(slots: int) -> list[bytes]:
         vtables.append(Struct(f"<{slots + 2}H").pack(4 + 2 * slots, size, *offsets) + bytes(2 * (slots % 2)))
     _VTABLES[slots] = vtables
     return vtables
+
+
+def table_starts(slots: int) -> list[bytes]:
+    """
+    Return how a table begins, up to what it refers to, for each set of fields that may be present: bit k stands for slot k.
+
+    For tables whose class writes them itself, as `put_table` would: field k has its place 4 + 4 * k bytes into the table.
+    """
+    distance = scalars.pack_u32(2**32 - 4 - 4 * slots)
+    return [distance + bytes(4 * slots) + vtable for vtable in _VTABLES[slots] or _vtables_of(slots)]
 
 
 def put_table(out: bytearray, fields: tuple[Field, ...]) -> None:

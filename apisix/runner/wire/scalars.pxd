@@ -10,6 +10,8 @@ cdef extern from "Python.h":
     const uint8_t* _data "(const unsigned char *) PyBytes_AS_STRING" (bytes)
     Py_ssize_t _size "PyBytes_GET_SIZE" (bytes)
     bytes PyBytes_FromStringAndSize(const char*, Py_ssize_t)
+    str PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void* PyUnicode_1BYTE_DATA(str)
     str PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
     object PyUnicode_New(Py_ssize_t, uint32_t)
@@ -17,6 +19,8 @@ cdef extern from "Python.h":
     const uint8_t* _ascii_of "PyUnicode_1BYTE_DATA" (object)
     Py_ssize_t _characters "PyUnicode_GET_LENGTH" (object)
     bytes PyUnicode_AsEncodedString(object, const char*, const char*)
+    ctypedef struct PyByteArrayObject:
+        Py_ssize_t ob_alloc
     bytearray PyByteArray_FromStringAndSize(const char*, Py_ssize_t)
     int PyByteArray_Resize(bytearray, Py_ssize_t) except -1
     uint8_t* _bytes_of "(unsigned char *) PyByteArray_AS_STRING" (bytearray)
@@ -76,9 +80,13 @@ cdef inline void _put_u32(uint8_t* p, uint32_t number) noexcept:
     p[3] = number >> 24
 
 
+cdef inline bint _fits(Py_ssize_t number) noexcept:
+    return <uint64_t>number >> 32 == 0  # compared with 0xFFFFFFFF, which is a Python object, it costs 80 instructions
+
+
 cdef inline bytes pack_u32(Py_ssize_t number):
     cdef uint8_t[4] packed
-    if not 0 <= number <= 0xFFFFFFFF:
+    if not _fits(number):
         _raise_struct_error(-1)
     _put_u32(packed, number)
     return PyBytes_FromStringAndSize(<const char*>packed, 4)
@@ -86,7 +94,7 @@ cdef inline bytes pack_u32(Py_ssize_t number):
 
 cdef inline bytes pack_network_u32(Py_ssize_t number):
     cdef char[4] packed
-    if not 0 <= number <= 0xFFFFFFFF:
+    if not _fits(number):
         _raise_struct_error(-1)
     packed[0] = number >> 24
     packed[1] = number >> 16 & 255
@@ -184,18 +192,25 @@ cdef inline Py_ssize_t entry_index(bytes buf, Py_ssize_t first, Py_ssize_t start
     return -1
 
 
+cdef inline bint _is_ascii(const uint8_t* p, Py_ssize_t size) noexcept:
+    cdef uint64_t word, bits = 0
+    cdef Py_ssize_t at = 0
+    if size < 8:
+        for at in range(size):
+            bits |= p[at]
+        return bits < 128
+    while at < size - 8:
+        memcpy(&word, p + at, 8)
+        bits |= word
+        at += 8
+    memcpy(&word, p + size - 8, 8)  # the rest, with some bytes that were looked at before
+    bits |= word
+    return not bits & <uint64_t>0x8080808080808080ULL
+
+
 cdef inline str _decoded(const uint8_t* data, Py_ssize_t size):
     """Return UTF-8 as text. For ASCII in half the time of the general function."""
-    cdef uint64_t seen = 0, word
-    cdef Py_ssize_t index = 0
-    while index <= size - 8:
-        memcpy(&word, data + index, 8)
-        seen |= word
-        index += 8
-    while index < size:
-        seen |= data[index]
-        index += 1
-    if seen & <uint64_t>0x8080808080808080 or size < 2:
+    if size < 2 or not _is_ascii(data, size):
         return PyUnicode_DecodeUTF8(<const char*>data, size, "surrogateescape")
     cdef object text = PyUnicode_New(size, 127)
     memcpy(<uint8_t*>_ascii_of(text), data, size)
@@ -254,6 +269,10 @@ cdef inline bytearray new_message(bytes start):
     return PyByteArray_FromStringAndSize(<const char*>_data(start), _size(start))
 
 
+cdef inline bytes frozen(bytearray out):
+    return PyBytes_FromStringAndSize(<const char*>_bytes_of(out), _length(out))
+
+
 cdef inline bytes encode_text(text):
     cdef Py_ssize_t size
     cdef const char* data
@@ -273,27 +292,29 @@ cdef inline bytes _encode_other_text(text):
 
 cdef inline uint8_t* _grown(bytearray out, Py_ssize_t added) except NULL:
     cdef Py_ssize_t size = _length(out)
+    if (<PyByteArrayObject*>out).ob_alloc <= size + added < 4096:
+        PyByteArray_Resize(out, 2 * (size + added))  # room for what follows: by itself it grows by an eighth, at each entry
     PyByteArray_Resize(out, size + added)
     return _bytes_of(out) + size
 
 
 cdef inline int set_u32(bytearray out, Py_ssize_t pos, number) except -1:
     cdef Py_ssize_t word = number
-    if pos < 0 or pos > _length(out) - 4 or not 0 <= word <= 0xFFFFFFFF:
+    if pos < 0 or pos > _length(out) - 4 or not _fits(word):
         _raise_struct_error(pos)
     _put_u32(_bytes_of(out) + pos, <uint32_t>word)
     return 0
 
 
 cdef inline int set_offset(bytearray out, Py_ssize_t pos, Py_ssize_t offset) except -1:
-    if pos < 0 or pos > _length(out) - 4 or not 0 <= offset <= 0xFFFFFFFF:
+    if pos < 0 or pos > _length(out) - 4 or not _fits(offset):
         _raise_struct_error(pos)
     _put_u32(_bytes_of(out) + pos, <uint32_t>offset)
     return 0
 
 
 cdef inline int set_network_u32(bytearray out, Py_ssize_t pos, Py_ssize_t number) except -1:
-    if pos < 0 or pos > _length(out) - 4 or not 0 <= number <= 0xFFFFFFFF:
+    if pos < 0 or pos > _length(out) - 4 or not _fits(number):
         _raise_struct_error(pos)
     cdef uint8_t* p = _bytes_of(out) + pos
     p[0] = number >> 24
@@ -311,7 +332,7 @@ cdef inline int set_part(bytearray out, Py_ssize_t pos, bytes part) except -1:
 
 
 cdef inline int append_u32(bytearray out, Py_ssize_t number) except -1:
-    if not 0 <= number <= 0xFFFFFFFF:
+    if not _fits(number):
         _raise_struct_error(-1)
     _put_u32(_grown(out, 4), <uint32_t>number)
     return 0
@@ -324,8 +345,31 @@ cdef inline int append_part(bytearray out, part) except -1:
     return 0
 
 
+cdef inline int append_bytes(bytearray out, data) except -1:
+    if not isinstance(data, bytes):
+        raise TypeError(f"bytes were expected, not {type(data).__name__}")
+    cdef Py_ssize_t size = _size(<bytes>data)
+    cdef Py_ssize_t padded = (size + 3) & ~3
+    if not _fits(size):
+        _raise_struct_error(-1)
+    cdef uint8_t* p = _grown(out, 4 + padded)
+    _put_u32(p, <uint32_t>size)
+    memset(p + 4 + size, 0, padded - size)
+    memcpy(p + 4, _data(<bytes>data), size)
+    return 0
+
+
 cdef inline int append_zeros(bytearray out, Py_ssize_t count) except -1:
     memset(_grown(out, count), 0, count)
+    return 0
+
+
+cdef inline int append_places(bytearray out, Py_ssize_t count) except -1:
+    if not _fits(count):
+        _raise_struct_error(-1)
+    cdef uint8_t* p = _grown(out, 4 + 4 * count)
+    _put_u32(p, <uint32_t>count)
+    memset(p + 4, 0, 4 * count)
     return 0
 
 
@@ -340,11 +384,7 @@ cdef inline int append_text(bytearray out, text) except -1:
 
 
 cdef inline int _append_string(bytearray out, const char* data, Py_ssize_t size) except -1:
-    cdef Py_ssize_t padded = (size + 4) & ~3
-    cdef uint8_t* p = _grown(out, 4 + padded)
-    _put_u32(p, <uint32_t>size)
-    memset(p + padded, 0, 4)
-    memcpy(p + 4, data, size)
+    _put_string(_grown(out, 4 + ((size + 4) & ~3)), <const uint8_t*>data, size)
     return 0
 
 
@@ -370,6 +410,35 @@ cdef inline uint8_t* _put_entry_start(uint8_t* p, bint has_value, Py_ssize_t val
     _put_u32(p + 12, 8 | 12 << 16)
     _put_u32(p + 16, 4 | (8 << 16 if has_value else 0))
     return p + 20
+
+
+cdef inline int _put_entry(bytearray out, const uint8_t* name, Py_ssize_t name_size, const uint8_t* value, Py_ssize_t value_size) except -1:
+    """Append an entry; without a value where `value` is NULL."""
+    cdef Py_ssize_t value_at = 20 + _padded(name_size)
+    cdef uint8_t* p = _grown(out, value_at + (_padded(value_size) if value else 0))
+    p = _put_string(_put_entry_start(p, value != NULL, value_at), name, name_size)
+    if value:
+        _put_string(p, value, value_size)
+    return 0
+
+
+cdef inline int append_entry(bytearray out, Py_ssize_t place, name, value) except -1:
+    set_offset(out, place, _length(out) - place)
+    cdef Py_ssize_t name_size = 0, value_size = 0
+    cdef const uint8_t* value_data = NULL
+    if not (isinstance(name, str) and PyUnicode_IS_ASCII(name)):
+        return _append_encoded_entry(out, _encode_other_text(name), None if value is None else encode_text(value))
+    if value is not None:
+        if not (isinstance(value, str) and PyUnicode_IS_ASCII(value)):
+            return _append_encoded_entry(out, encode_text(name), _encode_other_text(value))
+        value_data = <const uint8_t*>PyUnicode_AsUTF8AndSize(value, &value_size)
+    return _put_entry(out, <const uint8_t*>PyUnicode_AsUTF8AndSize(name, &name_size), name_size, value_data, value_size)
+
+
+cdef inline int _append_encoded_entry(bytearray out, bytes name, bytes value) except -1:
+    if value is None:
+        return _put_entry(out, _data(name), _size(name), NULL, 0)
+    return _put_entry(out, _data(name), _size(name), _data(value), _size(value))
 
 
 cdef inline Py_ssize_t _ascii_size(list pairs) except -2:
@@ -409,16 +478,60 @@ cdef inline int append_entries(bytearray out, list pairs) except -1:
 
 
 cdef inline int _append_other_entries(bytearray out, list pairs) except -1:
-    cdef Py_ssize_t pos = _length(out), at
-    append_u32(out, len(pairs))
-    append_zeros(out, 4 * len(pairs))
+    cdef Py_ssize_t place = _length(out)
+    append_places(out, len(pairs))
     for name, value in pairs:
-        pos += 4
-        at = _length(out)
-        set_offset(out, pos, at - pos)
-        _grown(out, 20)
-        append_text(out, name)
-        _put_entry_start(_bytes_of(out) + at, value is not None, _length(out) - at)
-        if value is not None:
-            append_text(out, value)
+        place += 4
+        append_entry(out, place, name, value)
+    return 0
+
+
+# Entries that are found in one message and written to another.
+
+cdef inline (Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) entry_at(bytes buf, Py_ssize_t pos) except *:
+    cdef Py_ssize_t name_at = 0, value_at = 0, name = 0, name_end = 0, value = 0, value_end = 0
+    if not _find_fields(_data(buf), _size(buf), pos, &name_at, &value_at):
+        _raise_struct_error(pos)
+    if name_at:
+        _find_string(buf, name_at, &name, &name_end)
+    if value_at:
+        _find_string(buf, value_at, &value, &value_end)
+    return (name, name_end, value, value_end)
+
+
+cdef inline int _find_string(bytes buf, Py_ssize_t pos, Py_ssize_t* start, Py_ssize_t* end) except -1:
+    cdef Py_ssize_t at = pos + <Py_ssize_t>_get_u32(_at(buf, pos, 4))
+    start[0] = at + 4
+    end[0] = at + 4 + <Py_ssize_t>_get_u32(_at(buf, at, 4))
+    if end[0] > _size(buf):
+        _raise_struct_error(at)
+    return 0
+
+
+cdef inline uint64_t length_bit(Py_ssize_t size) noexcept:
+    return <uint64_t>1 << (size & 63)
+
+
+cdef inline bytes key_at(bytes buf, Py_ssize_t start, Py_ssize_t end, uint64_t lengths):
+    if start < 0 or end < start or end > _size(buf):
+        _raise_struct_error(start)
+    cdef const uint8_t* name = _data(buf) + start
+    if not _is_ascii(name, end - start):
+        return _encode_other_text(text_at(buf, start, end).lower())
+    if not lengths & length_bit(end - start):
+        return None
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, end - start)  # NULL: else one of a single byte is everybody's
+    cdef uint8_t* folded = <uint8_t*>_data(key)
+    cdef Py_ssize_t index
+    for index in range(end - start):
+        folded[index] = _folded(name[index])
+    return key
+
+
+cdef inline int append_found(bytearray out, Py_ssize_t place, bytes buf, Py_ssize_t name, Py_ssize_t name_end, Py_ssize_t value, Py_ssize_t value_end) except -1:
+    cdef Py_ssize_t size = _size(buf)
+    if not 0 <= name <= name_end <= size or not 0 <= value <= value_end <= size:
+        _raise_struct_error(name)
+    set_offset(out, place, _length(out) - place)
+    _put_entry(out, _data(buf) + name, name_end - name, _data(buf) + value, value_end - value)
     return 0

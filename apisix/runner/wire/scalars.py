@@ -15,20 +15,28 @@ from apisix.runner.errors import LocalProtocolError
 
 __all__ = [
     "StructError",
+    "append_bytes",
     "append_entries",
+    "append_entry",
+    "append_found",
     "append_part",
+    "append_places",
     "append_text",
     "append_u32",
     "append_zeros",
     "encode_text",
     "entries_in",
+    "entry_at",
     "entry_index",
     "entry_value",
+    "frozen",
     "i32_at",
     "is_ascii",
     "is_name_at",
     "is_part_at",
     "is_plain",
+    "key_at",
+    "length_bit",
     "network_u32_at",
     "network_u32_of",
     "new_message",
@@ -243,6 +251,46 @@ def entries_in(buf: bytes, first: int, count: int, limit: int) -> list[tuple[str
     return pairs
 
 
+def entry_at(buf: bytes, pos: int) -> tuple[int, int, int, int]:
+    """
+    Return where the name of the entry whose offset stands at `pos` begins and ends, and where its value does: 0 and 0 for what is absent.
+
+    Raises: StructError: as `entry_index`.
+    """
+    table = pos + u32_at(buf, pos)[0]
+    vtable = table - i32_at(buf, table)[0]
+    seen, name_at, value_at = _seen_entry
+    if vtable < 0 or not buf.startswith(seen, vtable):
+        _, name_at, value_at = _read_entry(buf, vtable)
+    name = name_end = value = value_end = 0
+    if name_at:
+        name = table + name_at
+        name += u32_at(buf, name)[0] + 4
+        name_end = name + u32_at(buf, name - 4)[0]
+    if value_at:
+        value = table + value_at
+        value += u32_at(buf, value)[0] + 4
+        value_end = value + u32_at(buf, value - 4)[0]
+    if name_end > len(buf) or value_end > len(buf):
+        raise StructError("the end of a name or a value does not lie within the message")
+    return name, name_end, value, value_end
+
+
+def length_bit(size: int) -> int:
+    """Return what stands for the length of a name in the `lengths` of `key_at`."""
+    return 1 << (size & 63)
+
+
+def key_at(buf: bytes, start: int, end: int, lengths: int) -> bytes | None:
+    """
+    Return a name, which must lie in the buffer, as headers are compared: in lower case; None may be returned for one of another length.
+
+    Args: lengths: the `length_bit` of each name that it will be compared with, or-ed. Only C looks: there an object is what costs.
+    """
+    name = buf[start:end]
+    return name.lower() if name.isascii() else encode_text(name.decode("utf-8", "surrogateescape").lower())
+
+
 is_ascii: Final = str.isascii
 """Tell whether a text has ASCII characters only."""
 
@@ -276,6 +324,11 @@ def new_message(start: bytes) -> bytearray:
     return bytearray(start)
 
 
+def frozen(out: bytearray) -> bytes:
+    """Return what was written."""
+    return bytes(out)
+
+
 def set_u32(out: bytearray, pos: int, number: int) -> None:
     """Write a number over what stands there. Raises: StructError: it is negative or too large, or there is no room."""
     _set_u32(out, pos, number)
@@ -305,9 +358,25 @@ def append_part(out: bytearray, part: bytes) -> None:
     out += part
 
 
+_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")  # by the length of a vector of ubytes modulo four
+
+
+def append_bytes(out: bytearray, data: bytes) -> None:
+    """Append a vector of ubytes: their number, and NULs behind them up to a multiple of four."""
+    size = len(data)
+    out += pack_u32(size)
+    out += data  # which can be large: `+` would copy it once more
+    out += _PADDING[size & 3]
+
+
 def append_zeros(out: bytearray, count: int) -> None:
     """Append bytes that are 0."""
     out += bytes(count)
+
+
+def append_places(out: bytearray, count: int) -> None:
+    """Append a vector of tables as far as it goes without them: their number, and a place for the offset of each."""
+    out += pack_u32(count) + bytes(4 * count)
 
 
 def append_text(out: bytearray, text: str) -> None:
@@ -323,6 +392,19 @@ _DISTANCE: Final = 2**32 - 12
 # Names are few and come again. Long ones are not kept: a client could choose them.
 _CACHED_NAMES: Final = 1024
 _CACHED_NAME_CHARS: Final = 64
+
+
+def append_entry(out: bytearray, place: int, name: str, value: str | None) -> None:
+    """
+    Append a `TextEntry`: a table with a name and perhaps a value.
+
+    Args: place: where its offset is to stand.
+    Raises: LocalProtocolError: as `encode_text`.
+    """
+    _set_u32(out, place, len(out) - place)
+    out += (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
+    if value is not None:
+        append_text(out, value)
 
 
 def append_entries(out: bytearray, pairs: "list[tuple[str, str | None]]") -> None:
@@ -347,11 +429,30 @@ def append_entries(out: bytearray, pairs: "list[tuple[str, str | None]]") -> Non
 
 def _name(name: str, has_value: bool) -> bytes:
     """Return an entry up to its value."""
-    data = encode_text(name)
-    size = len(data)
-    padded = size + 8 & ~3
-    value_at = 12 + padded if has_value else 0
-    return _ENTRY_HEAD.pack(_DISTANCE, 16, value_at, 8, 12, 4, 8 if has_value else 0) + pack_u32(size) + data + _STRING_END[size & 3]
+    return _encoded_name(encode_text(name), has_value)
+
+
+def _encoded_name(name: bytes, has_value: bool = True) -> bytes:
+    size = len(name)
+    value_at = 12 + (size + 8 & ~3) if has_value else 0
+    return _ENTRY_HEAD.pack(_DISTANCE, 16, value_at, 8, 12, 4, 8 if has_value else 0) + pack_u32(size) + name + _STRING_END[size & 3]
 
 
 _short_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_name)
+_short_encoded_name: Final = lru_cache(maxsize=_CACHED_NAMES)(_encoded_name)
+
+
+def append_found(out: bytearray, place: int, buf: bytes, name: int, name_end: int, value: int, value_end: int) -> None:
+    """
+    Append the `TextEntry` that `entry_at` has found, with name and value, without decoding it.
+
+    Args: place: where its offset is to stand.
+    """
+    _set_u32(out, place, len(out) - place)
+    size = value_end - value
+    out += (
+        (_short_encoded_name if name_end - name <= _CACHED_NAME_CHARS else _encoded_name)(buf[name:name_end])
+        + pack_u32(size)
+        + buf[value:value_end]
+        + _STRING_END[size & 3]
+    )

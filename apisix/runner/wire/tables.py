@@ -20,9 +20,9 @@ class Table:
     __slots__ = ()
     FIELDS = cast("tuple[str, ...]", ())  # an annotation would make it an attribute in C
 
-    @abstractmethod
     def _values(self) -> tuple[Field, ...]:
-        """Return what is written, one for each slot of the schema."""
+        """Return what is written, one for each slot of the schema. Not asked of a table that writes itself, with a `put` of its own."""
+        raise NotImplementedError
 
     def put(self, out: bytearray) -> None:
         """Append the table to a message that is being written."""
