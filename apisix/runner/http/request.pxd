@@ -4,10 +4,9 @@
 cimport cython
 
 from apisix.runner.http.exchange cimport Exchange
-from apisix.runner.http.fields cimport sendable_headers
-from apisix.runner.http.reply cimport Reply
+from apisix.runner.http.reply cimport Reply, stop_message
 from apisix.runner.http.overlay cimport Overlay
-from apisix.runner.wire.calls cimport HTTPReqCallReq, HTTPReqCallResp, Rewrite, Stop
+from apisix.runner.wire.calls cimport HTTPReqCallReq, HTTPReqCallResp, Rewrite
 
 cdef class Request(Exchange):
     cdef HTTPReqCallReq _message

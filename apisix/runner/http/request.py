@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
 from apisix.runner.http.exchange import Exchange, unsupported
-from apisix.runner.http.fields import check_text, sendable_headers
+from apisix.runner.http.fields import check_text
 from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders
 from apisix.runner.http.phase import Phase
-from apisix.runner.http.reply import Reply
-from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite, Stop
+from apisix.runner.http.reply import Reply, stop_message
+from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from apisix.runner.wire.entries import Pair, TextEntries
 from apisix.runner.wire.messages import ReqBody
 from apisix.runner.wire.tables import NO_ENTRIES
@@ -243,7 +243,7 @@ class Request(Exchange):
         """
         call_id = self._message.id
         if reply is not None:
-            return HTTPReqCallResp(call_id, Stop(reply.status, sendable_headers(reply.headers.items()), reply.body))
+            return stop_message(call_id, reply)
         headers: Iterable[Pair] = NO_ENTRIES if self._headers is None else self._headers.changes()
         args: Iterable[Pair] = NO_ENTRIES if self._args is None else self._args.changes()
         path = self._path
