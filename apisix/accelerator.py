@@ -41,6 +41,7 @@ MODULES = (
     "apisix.runner.http.exchange",
     "apisix.runner.http.request",
     "apisix.runner.http.response",
+    "apisix.runner.plugin.hooks",
     "apisix.runner.call.call",
     "apisix.runner.call.conversation",
     "apisix.runner.call.chains",

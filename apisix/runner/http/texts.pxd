@@ -82,7 +82,7 @@ cdef inline list items_of(headers):
     return PyDict_Items(headers)
 
 
-cdef inline bint is_lower(str text) except -1:
+cdef inline bint is_lower(text) except -1:
     cdef const uint8_t* data
     cdef Py_ssize_t index
     cdef bint lower = True
