@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 from multidict import CIMultiDict
 
+from apisix.runner.http.fields import check_header
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.reply import Reply, replacement_message, stop_message
 
@@ -194,3 +195,19 @@ def test_replacing_a_response_without_a_body(body: bytes, headers: dict[str, str
     assert (3, 404, b"404 Not Found\n") == (message.id, message.status, message.body)
     assert "text/plain; charset=utf-8" == dict(message.headers)["content-type"]
     assert "content-encoding" not in dict(message.headers)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 19])
+def test_every_character_at_every_place(size: int) -> None:
+    """What may stand in a header does not depend on where it stands, though eight characters are looked at together."""
+    for code in [*range(161), 0x20AC, 0xD7FF, 0xD800, 0xDC7F, 0xDC80, 0xDCFF, 0xDD00, 0x1F600]:
+        for place in range(size):
+            text = "a" * place + chr(code) + "~ " * ((size - place) // 2)
+            for name, value in (("x-a", text), (text, "1")):
+                try:
+                    check_header(name, value)
+                except ValueError:
+                    with pytest.raises(ValueError, match=r"CR, LF or NUL|can't be sent"):
+                        Reply(headers={name: value})
+                else:
+                    assert [(name, value)] == Reply(headers={name: value}).sendable()

@@ -157,6 +157,8 @@ def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tu
     """
     # Most dicts are what was given out, with few changes: those are found without looking a name up.
     changed = raw_dict.unlike(given, shown) if isinstance(given, dict) else None
+    # Where a dict that knows no case is alike otherwise, the entries can't have these names in another spelling.
+    are_spelled_so = changed is not None and type(given) is HeaderDict
     if changed is None:
         before = dict(shown)
         for name in before if deletes else ():
@@ -166,7 +168,7 @@ def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tu
     for name, value in changed:
         if value is None:
             entries.popall(name, None)
-        elif entries.getall(name, _NOTHING)[-1] != value:  # it may be there in another spelling
+        elif are_spelled_so or entries.getall(name, _NOTHING)[-1] != value:
             entries[name] = value
 
 

@@ -11,9 +11,11 @@ cdef object _UNTOUCHED
 
 cdef class BaseRequest:
     cdef Request _request
+    cdef list _pairs
     cdef object _headers
     cdef object _args
     cdef dict _assigned
+    cpdef list came_headers(self)
     cdef _unless_assigned(self, name, came)
     cdef _assign(self, name, value)
 
@@ -23,7 +25,7 @@ cdef class BaseResponse:
     cdef public object status_code
     cdef object _headers
     cdef object _args
-    cpdef rewrite(self, Request request)
+    cpdef rewrite(self, Request request, BaseRequest seen)
     cpdef Reply reply(self)
 
 @cython.locals(seen=BaseRequest)

@@ -28,10 +28,11 @@ class BaseRequest:
     Nothing that is done to it is an edit; what is assigned to the response is.
     """
 
-    __slots__ = ("_args", "_assigned", "_headers", "_request")
+    __slots__ = ("_args", "_assigned", "_headers", "_pairs", "_request")
 
     def __init__(self, request: Request) -> None:
         self._request = request
+        self._pairs: list[tuple[str, str]] | None = None  # what `headers` were made of
         self._headers: dict[str, Any] = _UNTOUCHED
         self._args: dict[str, Any] = _UNTOUCHED
         self._assigned: dict[str, Any] | None = None  # the other attributes, of which few plugins assign one
@@ -44,12 +45,18 @@ class BaseRequest:
     def headers(self) -> dict[str, Any]:
         """The headers, a detached dict that knows no case."""
         if self._headers is _UNTOUCHED:
-            self._headers = header_dict(self._request.headers.pairs())
+            self._headers = header_dict(self.came_headers())
         return self._headers
 
     @headers.setter
     def headers(self, headers: dict[str, Any]) -> None:
         self._headers = headers
+
+    def came_headers(self) -> list[tuple[str, str]]:
+        """Return the headers that the request has, and keeps until `filter` has returned."""
+        if self._pairs is None:
+            self._pairs = self._request.headers.pairs()
+        return self._pairs
 
     @property
     def args(self) -> dict[str, Any]:
@@ -155,16 +162,17 @@ class BaseResponse:
     def args(self, args: dict[str, Any] | None) -> None:
         self._args = args
 
-    def rewrite(self, request: Request) -> None:
+    def rewrite(self, request: Request, seen: BaseRequest) -> None:
         """
         Make edits of the request of what the plugin set here. Must be called after `filter`, unless it stopped.
 
         An entry that is as in the request is no edit, None deletes, and a name that is missing is left alone.
 
+        Args: seen: what `filter` got for the request.
         Raises: TypeError, ValueError: a header, an argument or the path can't be sent.
         """
         if self._headers:
-            read_back(request.headers, self._headers, request.headers.pairs())
+            read_back(request.headers, self._headers, seen.came_headers())
         if self._args:
             read_back(request.args, self._args, request.args.pairs())
         if self.path and self.path != request.path:
@@ -185,7 +193,7 @@ def base_request(request: Request) -> BaseRequest:
     seen = BaseRequest.__new__(BaseRequest)
     seen._request = request
     seen._headers = seen._args = _UNTOUCHED
-    seen._assigned = None
+    seen._pairs = seen._assigned = None
     return seen
 
 

@@ -26,13 +26,13 @@ def base_hook(configured: Any) -> Hook:
 
     def hook(request: Request) -> Reply | None:
         plugin: Any = copy.copy(configured) if is_special else twins.twin_of(cls, state)
-        response = base_response()
-        result = plugin.filter(base_request(request), response)
+        seen, response = base_request(request), base_response()
+        result = plugin.filter(seen, response)
         if result is not None:
             refuse_awaitable(result)
         if plugin._Base__stops:
             return response.reply()
-        response.rewrite(request)
+        response.rewrite(request, seen)
         return None
 
     return hook
