@@ -43,6 +43,7 @@ MODULES = (
     "apisix.runner.http.exchange",
     "apisix.runner.http.request",
     "apisix.runner.http.response",
+    "apisix.runner.plugin.hooks",
     "apisix.runner.call.peer",
     "apisix.runner.call.call",
     "apisix.runner.call.conversation",

@@ -46,6 +46,7 @@ RESPONSE_HEADERS = [
     ("Strict-Transport-Security", "max-age=63072000"),
     ("X-Content-Type-Options", "nosniff"),
 ]
+_ITEM = '{"id":1042,"name":"red shoes","price":49.9,"in_stock":true,"tags":["sale","leather"]}'
 PASSES = None
 REPLIES = Stop(403, [("content-type", "text/plain"), ("x-bench", "stop")], b"refused by the bench")
 
@@ -93,8 +94,9 @@ class Case:
         return HTTPReqCallResp(call_id, self.reply)
 
     def body(self) -> bytes:
-        """Return what the gateway answers when it is asked for the body."""
-        return bytes(n % 251 for n in range(251)) * (self.body_bytes // 251) + bytes(self.body_bytes % 251)
+        """Return what the gateway answers when it is asked for the body: JSON text, as most bodies are, of exactly that size."""
+        items = ",".join([_ITEM] * ((self.body_bytes - 1) // (len(_ITEM) + 1)))
+        return f"[{items}]".ljust(self.body_bytes)[: self.body_bytes].encode()
 
 
 def _sets(*headers: tuple[str, str]) -> Rewrite:

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import istr
 
-from apisix.runner.http.dicts import HeaderDict
+from apisix.runner.http.dicts import HeaderDict, header_dict, read_back
+from apisix.runner.http.headers import Headers
+from apisix.runner.wire.entries import entries_of
 
 NAMES = st.sampled_from(["a", "A", "x-b", "X-B", "X-b", "c"])
 PAIRS = st.lists(st.tuples(NAMES, st.integers(0, 3)), max_size=4)
@@ -91,3 +94,58 @@ def test_names_of_other_types() -> None:
     assert "x" == headers.pop(5)
     with pytest.raises(KeyError):
         headers.pop(5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 19])
+def test_capitals_at_every_place(size: int) -> None:
+    """A name that is not in lower case is found in any case, wherever its capitals stand and whatever else is in it."""
+    for other in "az-_@[`{09~ü\x7f\x80ÜİßΣ€":
+        for place in range(size):
+            for capital in "AMZ":
+                name = other * place + capital + other * (size - place - 1)
+                for headers in (header_dict([("b", "0"), (name, "1")]), HeaderDict([(name, "1")])):
+                    assert "1" == headers[name.lower()] == headers.get(name)
+                    headers[name.lower()] = "2"
+                    assert "2" == headers[name]
+                    assert 1 == len(headers) - ("b" in headers)
+
+
+def test_names_of_a_subclass() -> None:
+    """A multidict may give names out as its own kind of str."""
+    headers = header_dict([(istr("X-A"), "1"), (istr("b"), "2")])
+    assert ("1", "2") == (headers["x-a"], headers["B"])
+
+
+ENTRIES = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(["1", "2", "long value"])), max_size=5)
+DONE = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["a", "A", "b", "C", "e", "E"]), st.sampled_from(["1", "2", "long value", "", None])),
+        st.tuples(st.sampled_from(["a", "B", "c", "e"])),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(came=ENTRIES, done=DONE, deletes=st.booleans(), plain=st.booleans())
+def test_reading_back(came: list[tuple[str, str]], done: list[tuple[Any, ...]], deletes: bool, plain: bool) -> None:
+    """Whatever was done to a dict, the entries end as the dict says; what it says nothing of, or nothing new, stays as it came."""
+    entries = Headers(entries_of(came))
+    shown = entries.pairs()
+    given_out: dict[str, Any] = dict(shown) if plain else header_dict(shown)
+    for name, *value in done:
+        if value:
+            given_out[name] = value[0]
+        else:
+            given_out.pop(name, None)
+    read_back(entries, given_out, shown, deletes)
+    expected = Headers(entries_of(came))
+    for name in {name for name, _ in came} if deletes else ():
+        if name not in given_out:
+            expected.popall(name, None)
+    for name, value in given_out.items():
+        if value is None:
+            expected.popall(name, None)
+        elif expected.getall(name, [None])[-1] != value:
+            expected[name] = value
+    assert sorted(expected.changes()) == sorted(entries.changes())

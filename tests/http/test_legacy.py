@@ -19,9 +19,9 @@ Filter = Callable[[Any, Any], None]
 
 def rewritten(request: Request, plugin: Filter) -> Request:
     """Run a filter that lets the request go on."""
-    response = BaseResponse()
-    plugin(BaseRequest(request), response)
-    response.rewrite(request)
+    seen, response = BaseRequest(request), BaseResponse()
+    plugin(seen, response)
+    response.rewrite(request, seen)
     return request
 
 

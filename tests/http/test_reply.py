@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 from multidict import CIMultiDict
 
+from apisix.runner.http.fields import check_header
 from apisix.runner.http.headers import Headers
-from apisix.runner.http.reply import Reply
+from apisix.runner.http.reply import Reply, replacement_message, stop_message
 
 
 def test_defaults() -> None:
@@ -117,3 +118,96 @@ def test_body_of_another_type(body: bytes) -> None:
     """Data as a body raises, and the error names the way."""
     with pytest.raises(TypeError, match=r"must be bytes or str, got .*Reply\(json=\.\.\.\)"):
         Reply(200, body)
+
+
+class TestSending:
+    """What becomes of a reply's headers."""
+
+    @pytest.mark.parametrize("name", ["content-length", "Transfer-Encoding", "Connection", "keep-alive", "TE", "upgrade"])
+    def test_framing_is_dropped(self, name: str) -> None:
+        """Framing is the gateway's: in any spelling it is shown, and not sent."""
+        reply = Reply(headers={"a": "1", name: "x"})
+        assert [("a", "1")] == reply.sendable()
+        assert "x" == reply.headers[name]
+        assert [("a", "1")] == reply.sendable()
+
+    def test_edited_until_it_is_sent(self) -> None:
+        """What is done to `headers`, or assigned, is what is sent."""
+        reply = Reply(200, "x", {"a": "1"})
+        reply.headers["A"] = "2"
+        reply.headers.add("upgrade", "x")
+        assert [("A", "2"), ("content-type", "text/plain; charset=utf-8")] == list(stop_message(1, reply).action.headers)  # type: ignore[union-attr]
+        reply.headers = CIMultiDict({"b": "3"})
+        assert [("b", "3")] == reply.sendable()
+
+    def test_checked_again_where_it_was_edited(self) -> None:
+        """A plain multidict lets everything in, so what was edited is checked when it is sent."""
+        reply = Reply()
+        reply.headers["x"] = "a\nb: c"
+        for message in (stop_message, replacement_message):
+            with pytest.raises(ValueError, match="CR, LF or NUL"):
+                message(1, reply)
+
+    def test_sending_leaves_the_reply_alone(self) -> None:
+        """A reply that is kept and returned again is sent as before."""
+        reply = Reply(200, b"x", {"a": "1"})
+        for _ in range(2):
+            assert [("a", "1"), ("content-type", "application/octet-stream")] == list(replacement_message(1, reply).headers)
+        assert [("a", "1")] == list(reply.headers.items())
+
+    @pytest.mark.parametrize("name", ["x" * 80, "caf\xe9", "CONTENT-type", "te\xdf"])
+    def test_unusual_names(self, name: str) -> None:
+        """Long names and those beyond ASCII go on, once and again."""
+        for _ in range(2):
+            assert [(name, "1")] == Reply(headers=[(name, "1")]).sendable()
+            assert [(name, "\x7f")] == Reply(headers={name: "\x7f"}).sendable()
+
+
+def test_subclasses() -> None:
+    """Authors derive from it, with an `__init__` of their own, and edit what it made."""
+
+    class Forbidden(Reply):
+        def __init__(self, why: str) -> None:
+            super().__init__(403, json={"why": why})
+            self.why = why
+            self.headers["x-why"] = why
+
+    with pytest.raises(Reply) as caught:
+        raise Forbidden("tired")
+    assert [("content-type", "application/json"), ("x-why", "tired")] == caught.value.sendable()
+    assert (403, b'{"why":"tired"}') == (caught.value.status, caught.value.body)
+
+
+def test_headers_of_other_shapes() -> None:
+    """Pairs may be of any kind; what is none raises where the reply is made."""
+    assert [("a", "1")] == Reply(headers=[["a", "1"]]).sendable()  # type: ignore[list-item]
+    assert [("a", "1")] == Reply(headers=(("a", "1"),)).sendable()
+    assert [] == Reply(headers=()).sendable()
+    for wrong in (5, [5], [("a",)], [("a", "1", "2")], [(["a"], "1")]):
+        with pytest.raises((TypeError, ValueError)):
+            Reply(headers=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("body", "headers"), [(b"", {}), (b"", {"content-type": "x", "content-encoding": "gzip", "a": "1"})])
+def test_replacing_a_response_without_a_body(body: bytes, headers: dict[str, str]) -> None:
+    """The phrase of the status stands in, as text: an empty body would bring the upstream's back."""
+    message = replacement_message(3, Reply(404, body, headers))
+    assert (3, 404, b"404 Not Found\n") == (message.id, message.status, message.body)
+    assert "text/plain; charset=utf-8" == dict(message.headers)["content-type"]
+    assert "content-encoding" not in dict(message.headers)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 19])
+def test_every_character_at_every_place(size: int) -> None:
+    """What may stand in a header does not depend on where it stands, though eight characters are looked at together."""
+    for code in [*range(161), 0x20AC, 0xD7FF, 0xD800, 0xDC7F, 0xDC80, 0xDCFF, 0xDD00, 0x1F600]:
+        for place in range(size):
+            text = "a" * place + chr(code) + "~ " * ((size - place) // 2)
+            for name, value in (("x-a", text), (text, "1")):
+                try:
+                    check_header(name, value)
+                except ValueError:
+                    with pytest.raises(ValueError, match=r"CR, LF or NUL|can't be sent"):
+                        Reply(headers={name: value})
+                else:
+                    assert [(name, value)] == Reply(headers={name: value}).sendable()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the older generations of plugins get where they expect a dict."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+from apisix.runner.http import raw_dict, texts
 from apisix.runner.http.edits import EditableEntries
 
 _MISSING: Any = object()
@@ -24,57 +25,63 @@ class HeaderDict(dict[str, Any]):
     ('1', ['user-agent', 'X-A'])
     """
 
-    # From a name in lower case to the spelling that is the key, where that is another: the gateway's names are in lower case.
-    _spellings: dict[str, str]
-
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
-        """Make the index first: unpickling and copying set items before anything else."""
-        self = super().__new__(cls)
-        self._spellings = {}
-        return self
+    __slots__ = ("_spellings",)
 
     def __init__(self, arg: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **kwargs: Any) -> None:
-        pairs = [*(arg.items() if isinstance(arg, Mapping) else arg), *kwargs.items()]
-        super().__init__(pairs)
-        # The gateway's names are in lower case, and then this was all.
-        names = "".join(map(str, self))
-        if names != names.lower():
-            self.clear()
-            for name, value in pairs:
-                self[name] = value
+        # From a name in lower case to the spelling that is the key, where that is another. None as long as all names are in
+        # lower case, as the gateway's are.
+        self._spellings: dict[str, str] | None = None
+        for name, value in [*(arg.items() if isinstance(arg, Mapping) else arg), *kwargs.items()]:
+            self[name] = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle by the constructor, which makes the index first."""
+        return type(self), (list(self.items()),)
 
     def _key(self, name: Any) -> Any:
         """Return the key under which a name is stored, the name itself where it is not."""
-        if super().__contains__(name):
+        if raw_dict.has_item(self, name):
             return name
         lower = _lower(name)
-        return lower if super().__contains__(lower) else self._spellings.get(lower, name)
+        if raw_dict.has_item(self, lower):
+            return lower
+        return name if self._spellings is None else self._spellings.get(lower, name)
 
     def __missing__(self, name: str) -> Any:
-        key = self._key(name)
-        if not super().__contains__(key):
+        value = raw_dict.get_item(self, self._key(name), _MISSING)
+        if value is _MISSING:
             raise KeyError(name)
-        return super().__getitem__(key)
+        return value
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(self._key(name))
+        if raw_dict.has_item(self, name):
+            return True
+        lower = _lower(name)
+        return raw_dict.has_item(self, lower) or (self._spellings is not None and lower in self._spellings)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a name, or the default."""
-        return super().get(self._key(name), default)
+        value = raw_dict.get_item(self, name, _MISSING)
+        return raw_dict.get_item(self, self._key(name), default) if value is _MISSING else value
 
     def __setitem__(self, name: str, value: Any) -> None:
+        if self._spellings is None:
+            if type(name) is str and texts.is_lower(name):
+                raw_dict.set_item(self, name, value)
+                return
+            self._spellings = {}
         key = self._key(name)
         if key != name:
             del self[key]
         lower = _lower(name)
         if lower != name:
             self._spellings[lower] = name
-        super().__setitem__(name, value)
+        raw_dict.set_item(self, name, value)
 
     def __delitem__(self, name: str) -> None:
-        super().__delitem__(self._key(name))
-        self._spellings.pop(_lower(name), None)
+        raw_dict.delete_item(self, self._key(name))
+        if self._spellings is not None:
+            self._spellings.pop(_lower(name), None)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
         """Return the value of a name, after setting it to the default where there is none."""
@@ -94,14 +101,15 @@ class HeaderDict(dict[str, Any]):
 
     def popitem(self) -> tuple[str, Any]:
         """Remove the last name and value and return them. Raises: KeyError: nothing is there."""
-        name, value = super().popitem()
-        self._spellings.pop(_lower(name), None)
+        name, value = dict.popitem(self)
+        if self._spellings is not None:
+            self._spellings.pop(_lower(name), None)
         return name, value
 
     def clear(self) -> None:
         """Remove everything."""
-        super().clear()
-        self._spellings.clear()
+        dict.clear(self)
+        self._spellings = None
 
     def update(self, arg: Any = (), /, **kwargs: Any) -> None:
         """Set all names and values, in the place of those that have the same names."""
@@ -127,81 +135,105 @@ class HeaderDict(dict[str, Any]):
         return self
 
 
-def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: Mapping[str, Any]) -> None:
-    """
-    Make edits of what a plugin did to a dict: an entry that differs is set, None deletes, a name that is missing stays.
+def header_dict(pairs: list[tuple[str, str]]) -> HeaderDict:
+    """Make a HeaderDict of what came, half as long as the constructor takes."""
+    headers = HeaderDict.__new__(HeaderDict)
+    headers._spellings = None
+    if not raw_dict.fill(headers, pairs):
+        headers.clear()
+        for name, value in pairs:
+            headers[name] = value
+    return headers
 
-    Args: shown: what the entries were as a dict. Where a name repeats, that is its last value, as in both old releases.
+
+def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tuple[str, str]], deletes: bool = False) -> None:
+    """
+    Make edits of what a plugin did to a dict: an entry that differs is set, None deletes.
+
+    Args:
+        shown: what the entries were. Where a name repeats, the dict shows its last value, as in both old releases.
+        deletes: whether a name that is missing is deleted. If not, it stays.
     Raises: TypeError, ValueError: an entry can't be sent.
     """
-    for name, value in given.items():
+    # Most dicts are what was given out, with few changes: those are found without looking a name up.
+    changed = raw_dict.unlike(given, shown) if isinstance(given, dict) else None
+    # Where a dict that knows no case is alike otherwise, the entries can't have these names in another spelling.
+    are_spelled_so = changed is not None and type(given) is HeaderDict
+    if changed is None:
+        before = dict(shown)
+        for name in before if deletes else ():
+            if name not in given:
+                entries.popall(name, None)
+        changed = [(name, value) for name, value in given.items() if value is None or before.get(name, _MISSING) != value]
+    for name, value in changed:
         if value is None:
             entries.popall(name, None)
-        elif shown.get(name, _MISSING) != value and entries.getall(name, _NOTHING)[-1] != value:
-            # The second look is for headers in another spelling; the first is cheap, and most entries are unchanged.
+        elif are_spelled_so or entries.getall(name, _NOTHING)[-1] != value:
             entries[name] = value
 
 
-class EntriesAsDict:
-    """
-    Headers or arguments as release 0.2 has them: one by one, or as a dict. Once the dict was given out, it is what counts.
-
-    Args: dict_type: makes the dict of pairs.
-    """
-
-    __slots__ = ("_dict", "_entries", "_given", "_shown")
-
-    def __init__(self, entries: EditableEntries, dict_type: Callable[[Any], dict[str, Any]]) -> None:
-        self._entries = entries
-        self._dict = dict_type
-        self._given: dict[str, Any] | None = None
-        self._shown: dict[str, Any] = {}
-
-    def get(self, name: str) -> str | None:
-        """Return the value of a name, the last one where it repeats, or None."""
-        if self._given is not None:
-            return self._given.get(name)
-        values = self._entries.getall(name, None)
-        return values[-1] if values else None
-
-    def set(self, name: str, value: str | None) -> bool:
-        """Set a name, None deletes it. Return whether both were text."""
-        if not isinstance(name, str) or not (value is None or isinstance(value, str)):
-            return False
+def with_values(headers: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the headers of an answer without those of None, which deletes."""
+    pairs = texts.items_of(headers) if isinstance(headers, dict) else list(headers.items())
+    for _, value in pairs:
         if value is None:
-            self._entries.popall(name, None)
+            return [(name, value) for name, value in pairs if value is not None]
+    return pairs
+
+
+def last_value(entries: EditableEntries, name: str) -> str | None:
+    """Return the value of a name, the last one where it repeats, or None."""
+    values = entries.getall(name, None)
+    return values[-1] if values else None
+
+
+def set_entry(entries: EditableEntries, given: "GivenDict | None", name: str, value: str | None) -> bool:
+    """Set a name in the entries, and in the dict that was given out of them. None deletes it. Return whether both were text."""
+    if not isinstance(name, str) or not (value is None or isinstance(value, str)):
+        return False
+    if value is None:
+        entries.popall(name, None)
+    else:
+        entries[name] = value
+    if given is not None:
+        given.set(name, value)
+    return True
+
+
+def set_entries(entries: EditableEntries, given: "GivenDict | None", values: Mapping[str, str | None] | None) -> bool:
+    """Set several names, the others stay; None deletes all. Return whether all were text."""
+    if values is None:
+        values = dict.fromkeys([name for name, _ in entries.pairs()] if given is None else given.shown)
+    if not isinstance(values, Mapping):
+        return False
+    taken = [set_entry(entries, given, name, value) for name, value in values.items()]
+    return all(taken)
+
+
+class GivenDict:
+    """
+    Headers or arguments that release 0.2 was given as a dict: from then on, it is the dict that counts.
+
+    Args: is_headers: whether names are looked up without case.
+    """
+
+    __slots__ = ("_entries", "_pairs", "shown")
+
+    def __init__(self, entries: EditableEntries, is_headers: bool) -> None:
+        self._entries = entries
+        self._pairs = entries.pairs()
+        self.shown: dict[str, Any] = header_dict(self._pairs) if is_headers else dict(self._pairs)
+
+    def set(self, name: str, value: str | None) -> None:
+        """Set a name, None deletes it."""
+        if value is None:
+            self.shown.pop(name, None)
         else:
-            self._entries[name] = value
-        if self._given is not None:
-            if value is None:
-                self._given.pop(name, None)
-            else:
-                self._given[name] = value
-        return True
-
-    def everything(self) -> dict[str, Any]:
-        """Give the dict out."""
-        if self._given is None:
-            self._given = self._dict(self._entries.pairs())
-            self._shown = dict(self._given)
-        return self._given
-
-    def set_all(self, values: Mapping[str, str | None] | None) -> bool:
-        """Set several names, the others stay; None deletes all. Return whether all were text."""
-        if values is None:
-            values = dict.fromkeys(self.everything())
-        if not isinstance(values, Mapping):
-            return False
-        taken = [self.set(name, value) for name, value in values.items()]
-        return all(taken)
+            self.shown[name] = value
 
     def read_back(self) -> None:
         """Make edits of what was done to the dict, deletions included. Raises: TypeError, ValueError: an entry can't be sent."""
-        if self._given is not None:
-            for name in self._shown:
-                if name not in self._given:
-                    self._entries.popall(name, None)
-            read_back(self._entries, self._given, self._shown)
+        read_back(self._entries, self.shown, self._pairs, True)
 
 
 def _lower(name: Any) -> Any:

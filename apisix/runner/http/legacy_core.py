@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from apisix.runner.http.dicts import EntriesAsDict, HeaderDict
+from apisix.runner.http.dicts import GivenDict, HeaderDict, header_dict, last_value, set_entries, set_entry, with_values
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 
@@ -27,14 +27,15 @@ class PluginBaseRequest:
         configs: the route's plugins and their values.
     """
 
-    __slots__ = ("_args_seen", "_configs", "_headers_seen", "_local", "_request")
+    __slots__ = ("_args", "_configs", "_headers", "_local", "_request")
 
     def __init__(self, request: Request, configs: Mapping[str, str] | None = None) -> None:
         self._request = request
         self._configs: Mapping[str, Any] = configs or {}
-        self._headers_seen: EntriesAsDict | None = None
-        self._args_seen: EntriesAsDict | None = None
-        self._local: dict[str, Any] = {}
+        # Made when first touched.
+        self._headers: GivenDict | None = None
+        self._args: GivenDict | None = None
+        self._local: dict[str, Any] | None = None
 
     def apply(self) -> None:
         """
@@ -42,57 +43,50 @@ class PluginBaseRequest:
 
         Raises: TypeError, ValueError: a header or an argument can't be sent.
         """
-        for seen in (self._headers_seen, self._args_seen):
-            if seen is not None:
-                seen.read_back()
-
-    @property
-    def _headers(self) -> EntriesAsDict:
-        seen = self._headers_seen
-        if seen is None:
-            seen = self._headers_seen = EntriesAsDict(self._request.headers, HeaderDict)
-        return seen
-
-    @property
-    def _args(self) -> EntriesAsDict:
-        seen = self._args_seen
-        if seen is None:
-            seen = self._args_seen = EntriesAsDict(self._request.args, dict)
-        return seen
+        if self._headers is not None:
+            self._headers.read_back()
+        if self._args is not None:
+            self._args.read_back()
 
     # What becomes an edit.
 
     def get_header(self, name: str) -> str | None:
         """Return a header's value, the last one where it repeats, or None."""
-        return self._headers.get(name)
+        given = self._headers
+        return last_value(self._request.headers, name) if given is None else given.shown.get(name)
 
     def set_header(self, name: str, value: str | None) -> bool:
         """Set a header. None deletes it."""
-        return self._headers.set(name, value)
+        return set_entry(self._request.headers, self._headers, name, value)
 
     def get_headers(self) -> dict[str, Any]:
         """Return all headers as a dict, whose changes count."""
-        return self._headers.everything()
+        if self._headers is None:
+            self._headers = GivenDict(self._request.headers, True)
+        return self._headers.shown
 
     def set_headers(self, headers: Mapping[str, str | None] | None) -> bool:
         """Set several headers, the others stay. None deletes all."""
-        return self._headers.set_all(headers)
+        return set_entries(self._request.headers, self._headers, headers)
 
     def get_arg(self, name: str) -> str | None:
         """Return an argument's value, the last one where it repeats, or None."""
-        return self._args.get(name)
+        given = self._args
+        return last_value(self._request.args, name) if given is None else given.shown.get(name)
 
     def set_arg(self, name: str, value: str | None) -> bool:
         """Set an argument. None deletes it."""
-        return self._args.set(name, value)
+        return set_entry(self._request.args, self._args, name, value)
 
     def get_args(self) -> dict[str, Any]:
         """Return all arguments as a dict, whose changes count."""
-        return self._args.everything()
+        if self._args is None:
+            self._args = GivenDict(self._request.args, False)
+        return self._args.shown
 
     def set_args(self, args: Mapping[str, str | None] | None) -> bool:
         """Set several arguments, the others stay. None deletes all."""
-        return self._args.set_all(args)
+        return set_entries(self._request.args, self._args, args)
 
     def get_uri(self) -> str:
         """Return the path, without the query."""
@@ -110,38 +104,39 @@ class PluginBaseRequest:
 
     def get_body(self) -> str:
         """Return the body, fetched where it was not set."""
-        body: str | None = self._local.get("body")
+        body: str | None = self._kept("body", None)
         return self._request.body.decode("utf-8", "surrogateescape") if body is None else body
 
     def set_body(self, body: str | bytes | None) -> bool:
         """Set the body that the upstream gets. None undoes what was set."""
-        self._local.pop("body", None)
+        if self._local is not None:
+            self._local.pop("body", None)
         if body is None:
             self._request.undo_body()
             return True
-        if not isinstance(body, str | bytes):
+        if not isinstance(body, (str, bytes)):
             return False
         if body:
             self._request.body = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
             return True
         self._request.undo_body()
-        return self._keep("body", "")
+        return self._keep_and_warn("body", "")
 
     # What has no place in the protocol, or does not belong to it.
 
     def get_var(self, name: str) -> str:
         """Return a variable of nginx or APISIX, asked of the gateway; "" where it is not set."""
-        variables = self._local.get("var", {})
+        variables: dict[str, str] = self._kept("var", {})
         return variables[name] if name in variables else self._request.var(name) or ""
 
     def set_var(self, name: str, value: str | None) -> bool:
         """Keep a variable for `get_var`. None forgets it."""
-        variables = dict(self._local.get("var", {}))
+        variables: dict[str, str] = dict(self._kept("var", {}))
         if value is None:
             variables.pop(name, None)
         else:
             variables[name] = value
-        return self._keep("var", variables)
+        return self._keep_and_warn("var", variables)
 
     def get_id(self) -> int:
         """Return the gateway's number of the call."""
@@ -149,7 +144,7 @@ class PluginBaseRequest:
 
     def set_id(self, id: int | None) -> bool:
         """Keep an id for `get_id`."""
-        return self._keep("id", id)
+        return self._keep_and_warn("id", id)
 
     def get_conf_token(self) -> int:
         """Return the token of the configuration."""
@@ -157,7 +152,7 @@ class PluginBaseRequest:
 
     def set_conf_token(self, conf_token: int | None) -> bool:
         """Keep a token for `get_conf_token`."""
-        return self._keep("conf_token", conf_token)
+        return self._keep_and_warn("conf_token", conf_token)
 
     def get_method(self) -> str:
         """Return the method, in capitals."""
@@ -165,7 +160,7 @@ class PluginBaseRequest:
 
     def set_method(self, method: str | None) -> bool:
         """Keep a method for `get_method`."""
-        return self._keep("method", method)
+        return self._keep_and_warn("method", method)
 
     def get_remote_addr(self) -> str:
         """Return the client's address."""
@@ -173,11 +168,12 @@ class PluginBaseRequest:
 
     def set_remote_addr(self, remote_addr: str | None) -> bool:
         """Keep an address for `get_remote_addr`."""
-        return self._keep("remote_addr", remote_addr)
+        return self._keep_and_warn("remote_addr", remote_addr)
 
     def get_config(self, name: str) -> Any:
         """Return the value of one of the route's plugins, or None."""
-        return self._local.get("configs", self._configs).get(name)
+        configs: Mapping[str, Any] = self._kept("configs", self._configs)
+        return configs.get(name)
 
     def set_config(self, name: str, value: Any) -> bool:
         """Keep a value for `get_config`. None forgets it."""
@@ -191,23 +187,28 @@ class PluginBaseRequest:
     def get_configs(self) -> dict[str, Any]:
         """Return the route's plugins and their values."""
         # A copy of this call's own: what was given is shared by all calls of the route.
-        configs = self._local.get("configs")
+        configs: dict[str, Any] | None = self._kept("configs", None)
         if configs is None:
-            configs = self._local["configs"] = dict(self._configs)
-        found: dict[str, Any] = configs
-        return found
+            configs = dict(self._configs)
+            self._keep("configs", configs)
+        return configs
 
     def set_configs(self, configs: Mapping[str, Any] | None) -> bool:
         """Keep values for `get_configs`. None forgets all."""
-        self._local["configs"] = dict(configs or {})
+        self._keep("configs", dict(configs or {}))
         return True
 
     def _kept(self, name: str, came: _T) -> _T:
-        kept: _T | None = self._local.get(name)
+        kept: _T | None = None if self._local is None else self._local.get(name)
         return came if kept is None else kept
 
-    def _keep(self, name: str, value: Any) -> bool:
+    def _keep(self, name: str, value: Any) -> None:
+        if self._local is None:
+            self._local = {}
         self._local[name] = value
+
+    def _keep_and_warn(self, name: str, value: Any) -> bool:
+        self._keep(name, value)
         if name not in _warned:
             _warned.add(name)
             what = "empty a request's body" if name == "body" else f"change a request's {name}"
@@ -224,17 +225,18 @@ class PluginBaseResponse:
     Args: request_id: what `get_req_id` returns, the id of the call.
     """
 
-    __slots__ = ("_body", "_headers", "_req_id", "_status_code")
+    __slots__ = ("_body", "_headers", "_req_id", "_request", "_status_code")
 
     def __init__(self, request_id: int = 0) -> None:
         self._req_id: int | None = request_id
+        self._request: Request | None = None  # whose id is returned, as long as no other was set
         self._headers: HeaderDict | None = None
         self._body: str | bytes | None = None
         self._status_code: int | None = None
 
     def changed(self) -> bool:
         """Tell whether anything was set that ends the chain. Empty values count."""
-        return self._status_code is not None or self._body is not None or bool(self._headers)
+        return self._status_code is not None or self._body is not None or (self._headers is not None and len(self._headers) > 0)
 
     def reply(self) -> Reply | None:
         """
@@ -244,7 +246,7 @@ class PluginBaseResponse:
         """
         if not self.changed():
             return None
-        headers = [(name, value) for name, value in (self._headers or {}).items() if value is not None]
+        headers = None if self._headers is None else with_values(self._headers)
         return Reply(self._status_code or 200, "" if self._body is None else self._body, headers)
 
     def get_header(self, name: str) -> str | None:
@@ -255,8 +257,11 @@ class PluginBaseResponse:
         """Set a header. None deletes it."""
         if not isinstance(name, str) or not (value is None or isinstance(value, str)):
             return False
-        headers = self.get_headers()
-        headers.pop(name, None)
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = header_dict([])
+        elif name in headers:
+            del headers[name]
         if value is not None:
             headers[name] = value
         return True
@@ -264,7 +269,7 @@ class PluginBaseResponse:
     def get_headers(self) -> dict[str, Any]:
         """Return the headers that were set as a dict, whose changes count."""
         if self._headers is None:
-            self._headers = HeaderDict()
+            self._headers = header_dict([])
         return self._headers
 
     def set_headers(self, headers: Mapping[str, str | None] | None) -> bool:
@@ -281,7 +286,7 @@ class PluginBaseResponse:
 
     def set_body(self, body: str | bytes | None) -> bool:
         """Set the body. None deletes it."""
-        if body is not None and not isinstance(body, str | bytes):
+        if body is not None and not isinstance(body, (str, bytes)):  # a union would be made anew each time
             return False
         self._body = body
         return True
@@ -299,9 +304,28 @@ class PluginBaseResponse:
 
     def get_req_id(self) -> int | None:
         """Return the id of the call that this answers."""
-        return self._req_id
+        return self._req_id if self._request is None else self._request.id
 
     def set_req_id(self, req_id: int | None) -> bool:
         """Keep an id for `get_req_id`. The gateway gets that of the call in any case."""
+        self._request = None
         self._req_id = req_id
         return True
+
+
+def core_request(request: Request, configs: Mapping[str, str]) -> PluginBaseRequest:
+    """Make a PluginBaseRequest, in a third of the time that the constructor takes."""
+    seen = PluginBaseRequest.__new__(PluginBaseRequest)
+    seen._request = request
+    seen._configs = configs
+    seen._headers = seen._args = None
+    seen._local = None
+    return seen
+
+
+def core_response(request: Request) -> PluginBaseResponse:
+    """Do the same for the PluginBaseResponse to a request."""
+    response = PluginBaseResponse.__new__(PluginBaseResponse)
+    response._request = request
+    response._req_id = response._headers = response._body = response._status_code = None
+    return response

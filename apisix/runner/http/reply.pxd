@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `reply.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.http.fields cimport check_header
+cimport cython
+
+from apisix.runner.http cimport texts
+from apisix.runner.http.fields cimport sendable_headers
+from apisix.runner.wire.calls cimport HTTPReqCallResp, HTTPRespCallResp, Stop
+from apisix.runner.wire.entries cimport entries_of
 
 cdef class Reply(Exception):
     cdef public object status
     cdef public object body
-    cdef public object headers
+    cdef object _headers
+    cdef list _pairs
+    cdef bint _has_framing
+    cpdef list sendable(self)
 
 cpdef checked_status(status)
+@cython.locals(stop=Stop, message=HTTPReqCallResp)
+cpdef HTTPReqCallResp stop_message(call_id, Reply reply)
+cpdef HTTPRespCallResp replacement_message(call_id, Reply reply)
+cdef list _pairs_of(headers)

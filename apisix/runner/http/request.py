@@ -8,11 +8,11 @@ from urllib.parse import unquote_to_bytes
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
 from apisix.runner.http.exchange import Exchange, unsupported
-from apisix.runner.http.fields import check_text, sendable_headers
+from apisix.runner.http.fields import check_text
 from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders, args_of, client_headers, request_headers_of
 from apisix.runner.http.phase import Phase
-from apisix.runner.http.reply import Reply
-from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite, Stop
+from apisix.runner.http.reply import Reply, stop_message
+from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from apisix.runner.wire.entries import TextEntries, owned_entries
 from apisix.runner.wire.messages import ReqBody
 from apisix.runner.wire.tables import NO_ENTRIES
@@ -242,7 +242,7 @@ class Request(Exchange):
         """
         call_id = self._message.id
         if reply is not None:
-            return HTTPReqCallResp(call_id, Stop(reply.status, sendable_headers(reply.headers.items()), reply.body))
+            return stop_message(call_id, reply)
         headers = args = client_headers = None
         if self._headers is not None:
             headers = self._headers.changes()

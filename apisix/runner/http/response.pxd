@@ -4,8 +4,7 @@
 cimport cython
 
 from apisix.runner.http.exchange cimport Exchange
-from apisix.runner.http.fields cimport sendable_headers
-from apisix.runner.http.reply cimport Reply
+from apisix.runner.http.reply cimport Reply, replacement_message
 from apisix.runner.http.overlay cimport Overlay
 from apisix.runner.wire.calls cimport HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
 from apisix.runner.wire.entries cimport TextEntries, entries_of

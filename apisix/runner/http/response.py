@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """An upstream's response, as plugins see and edit it."""
 
-from http import HTTPStatus
 from typing import Any, Final, Never
 
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, decode_body
 from apisix.runner.http.exchange import Exchange, unsupported
-from apisix.runner.http.fields import sendable_headers
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.phase import Phase
-from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status
+from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status, replacement_message
 from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
 from apisix.runner.wire.entries import TextEntries, entries_of, names
 from apisix.runner.wire.messages import RespBody
@@ -19,7 +17,6 @@ from apisix.runner.wire.messages import RespBody
 # Source: gateway contract, 7.
 _HOP_BY_HOP: Final = names("connection", "keep-alive", "transfer-encoding")
 _HOP_BY_HOP_AND_LENGTH: Final = names("connection", "keep-alive", "transfer-encoding", "content-length")
-_PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
 
 
 class Response(Exchange):
@@ -191,7 +188,7 @@ class Response(Exchange):
         """
         message = self._message
         if reply is not None:
-            return _replacement(message.id, reply)
+            return replacement_message(message.id, reply)
         status = 0 if self._status == message.status else self._status
         return resp_call_resp(message.id, status, self._complete_headers(), self._body or b"")
 
@@ -209,16 +206,3 @@ class Response(Exchange):
             # An empty list would bring back all of the upstream's. This one is nginx's default anyway.
             return entries_of([("content-type", TEXT_TYPE)])
         return complete
-
-
-def _replacement(call_id: int, reply: Reply) -> HTTPRespCallResp:
-    """Return a reply that leaves nothing of the upstream's response: an empty body or list of headers would bring it back."""
-    body = reply.body
-    headers = sendable_headers(reply.headers.items())
-    if not body:
-        body = f"{reply.status} {_PHRASES.get(reply.status, 'status')}\n".encode()
-        headers = [pair for pair in headers if pair[0].lower() not in ("content-type", "content-encoding")]
-        headers.append(("content-type", TEXT_TYPE))
-    elif "content-type" not in reply.headers:
-        headers.append(("content-type", "application/octet-stream"))
-    return HTTPRespCallResp(call_id, reply.status, headers, body)

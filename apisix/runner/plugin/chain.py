@@ -10,10 +10,9 @@ from typing import Any
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.check import is_coroutine_function
-from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.faults import without_values
+from apisix.runner.plugin.hooks import base_hook, core_hook
 from apisix.runner.plugin.plugin import OnError
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
@@ -133,14 +132,14 @@ def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, 
     cls: Any = found.cls
     if found.generation == "PluginBase":
         instance = cls()
-        hook = PluginBase._hook_of(instance, instance.config(config), configs)
+        hook = core_hook(instance, instance.config(config), configs)
         asking_nothing = asks_nothing(instance.filter, 2, CORE_ATTRIBUTES)
         return Link(found.name, hook, False, (), None, found, instance, asks_nothing=asking_nothing)
     if found.generation == "Base":
         instance = cls()
         instance.config = config
         # The request that `filter` gets can't ask.
-        return Link(found.name, Base._hook_of(instance), False, (), None, found, instance, asks_nothing=True)
+        return Link(found.name, base_hook(instance), False, (), None, found, instance, asks_nothing=True)
     instance = cls.__new__(cls)
     instance.config = config
     cls.__init__(instance)

@@ -3,13 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
-
-from apisix.runner.http.legacy import PluginBaseRequest, PluginBaseResponse
-from apisix.runner.http.reply import Reply
-from apisix.runner.http.request import Request
-from apisix.runner.plugin.base import refuse_awaitable
 
 
 class PluginBase:
@@ -28,24 +22,3 @@ class PluginBase:
     def config(self, conf: Any) -> Any:
         """Turn the route's value into what `filter` gets. By default that is the string itself."""
         return conf
-
-    @staticmethod
-    def _hook_of(instance: Any, conf: Any, configs: Mapping[str, str]) -> Callable[[Request], Reply | None]:
-        """
-        Make the hook that the chain calls: it gives `filter` what it was written for, and reads back what it did.
-
-        Args:
-            instance: the plugin.
-            conf: what its `config` returned.
-            configs: the route's plugins and their values, which `request.get_configs` shows.
-        """
-
-        def hook(request: Request) -> Reply | None:
-            seen, response = PluginBaseRequest(request, configs), PluginBaseResponse(request.id)
-            refuse_awaitable(instance.filter(conf, seen, response))
-            reply = response.reply()
-            if reply is None:
-                seen.apply()
-            return reply
-
-        return hook

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+# The classes of `dicts.py` in C. Only the accelerator reads this file.
+
+cimport cython
+
+from apisix.runner.http cimport raw_dict, texts
+
+cdef class HeaderDict(dict):
+    cdef dict _spellings
+    cdef _key(self, name)
+
+@cython.locals(headers=HeaderDict)
+cpdef HeaderDict header_dict(list pairs)
+
+cpdef read_back(entries, given, list shown, bint deletes=*)
+cpdef list with_values(headers)
+cpdef last_value(entries, name)
+cpdef bint set_entry(entries, GivenDict given, name, value) except -1
+cpdef bint set_entries(entries, GivenDict given, values) except -1
+
+cdef class GivenDict:
+    cdef object _entries
+    cdef list _pairs
+    cdef readonly object shown
+    cpdef set(self, name, value)
+    cpdef read_back(self)
+
+cdef _lower(name)
