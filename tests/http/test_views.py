@@ -3,6 +3,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import assert_type
 
 import pytest
 from multidict import MultiDict, MutableMultiMapping
@@ -66,3 +67,27 @@ def test_it_is_a_mutable_multimapping() -> None:
     assert headers != 5
     with pytest.raises(TypeError):
         hash(headers)
+
+
+def test_what_a_type_checker_sees() -> None:
+    """The types are as precise as those of multidict, though each method has one signature only."""
+    headers = a_view(Headers, [("a", "1")])
+    mapping: Mapping[str, str] = headers
+    assert "1" == mapping["a"]
+    assert "1" == assert_type(headers.get("a"), str | None)
+    assert "1" == assert_type(headers.get("a", ""), str)
+    assert "1" == assert_type(headers.getone("a"), str)
+    assert assert_type(headers.getone("b", None), str | None) is None
+    assert ["1"] == assert_type(headers.getall("a"), list[str])
+    assert 5 == assert_type(headers.getall("b", 5), list[str] | int)
+    assert ["1"] == assert_type(headers.popall("a"), list[str])
+    assert assert_type(headers.pop("a", None), str | None) is None
+
+
+def test_a_mapping_in_a_match_statement() -> None:
+    """They are mappings to `match` too."""
+    match a_view(Headers, [("a", "1")]):
+        case {"A": value}:
+            assert "1" == value
+        case _:
+            raise AssertionError("no mapping")
