@@ -303,8 +303,6 @@ def is_plain(text: object) -> bool:
 # Writing: a message grows in one bytearray, and offsets are set once what they refer to has its place.
 
 _STRING_END: Final = (b"\0\0\0\0", b"\0\0\0", b"\0\0", b"\0")  # a string ends in at least one NUL, by its length modulo four
-_set_u32: Final = Struct("<I").pack_into
-_set_network_u32: Final = Struct(">I").pack_into
 
 
 def encode_text(text: str) -> bytes:
@@ -319,9 +317,9 @@ def encode_text(text: str) -> bytes:
         raise LocalProtocolError(f"a text can't be sent, its character {error.start} is a lone surrogate") from None
 
 
-def new_message(start: bytes) -> bytearray:
-    """Begin a message."""
-    return bytearray(start)
+# What Python's own functions do as they are, without a call around it.
+new_message: Final = bytearray
+"""Begin a message with some bytes."""
 
 
 def frozen(out: bytearray) -> bytes:
@@ -329,18 +327,16 @@ def frozen(out: bytearray) -> bytes:
     return bytes(out)
 
 
-def set_u32(out: bytearray, pos: int, number: int) -> None:
-    """Write a number over what stands there. Raises: StructError: it is negative or too large, or there is no room."""
-    _set_u32(out, pos, number)
+set_u32: Final = Struct("<I").pack_into
+"""Write a number, the third argument, at a position. Raises: StructError: it is negative or too large, or there is no room."""
 
 
 set_offset: Final = set_u32
 """The same, for what is known to be a small number: in C that needs no object."""
 
 
-def set_network_u32(out: bytearray, pos: int, number: int) -> None:
-    """Do the same with a big-endian number."""
-    _set_network_u32(out, pos, number)
+set_network_u32: Final = Struct(">I").pack_into
+"""Do the same with a big-endian number."""
 
 
 def set_part(out: bytearray, pos: int, part: bytes) -> None:
@@ -401,7 +397,7 @@ def append_entry(out: bytearray, place: int, name: str, value: str | None) -> No
     Args: place: where its offset is to stand.
     Raises: LocalProtocolError: as `encode_text`.
     """
-    _set_u32(out, place, len(out) - place)
+    set_u32(out, place, len(out) - place)
     out += (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
     if value is not None:
         append_text(out, value)
@@ -417,7 +413,7 @@ def append_entries(out: bytearray, pairs: "list[tuple[str, str | None]]") -> Non
     out += pack_u32(len(pairs)) + bytes(4 * len(pairs))
     for name, value in pairs:
         pos += 4
-        _set_u32(out, pos, len(out) - pos)
+        set_u32(out, pos, len(out) - pos)
         head = (_short_name if len(name) <= _CACHED_NAME_CHARS else _name)(name, value is not None)
         if value is None:
             out += head
@@ -448,7 +444,7 @@ def append_found(out: bytearray, place: int, buf: bytes, name: int, name_end: in
 
     Args: place: where its offset is to stand.
     """
-    _set_u32(out, place, len(out) - place)
+    set_u32(out, place, len(out) - place)
     size = value_end - value
     out += (
         (_short_encoded_name if name_end - name <= _CACHED_NAME_CHARS else _encoded_name)(buf[name:name_end])
