@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.wire import flatbuf, scalars
+from apisix.runner.wire import entry_vector, flatbuf, scalars
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 from apisix.runner.wire.scalars import StructError
 
@@ -109,7 +109,7 @@ class TextEntries:
         """Append the vector to a message that is being written. Without entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
         if pairs:
-            scalars.append_entries(out, pairs)
+            entry_vector.append_entries(out, pairs)
 
     def size(self) -> int:
         """Return how many there are; a method, which compiles to a call in C."""
@@ -170,7 +170,7 @@ class EntriesInBuffer(TextEntries):
 
     def _decode(self) -> list[Pair]:
         try:
-            pairs = scalars.entries_in(self._buf, self._first, self._count, _MAX_UNFOLDED_BYTES)
+            pairs = entry_vector.entries_in(self._buf, self._first, self._count, _MAX_UNFOLDED_BYTES)
         except StructError:
             raise self._out_of_bounds() from None
         if pairs is None:
@@ -182,7 +182,7 @@ class EntriesInBuffer(TextEntries):
         touched = _touched(edits, drop)
         lengths = 0
         for key in touched:
-            lengths |= scalars.length_bit(len(key))
+            lengths |= entry_vector.length_bit(len(key))
         buf = self._buf
         unfolded = 0
         out = scalars.new_message(b"")
@@ -190,24 +190,24 @@ class EntriesInBuffer(TextEntries):
         place = 0
         try:
             for index in range(self._count):
-                name, name_end, value, value_end = scalars.entry_at(buf, self._first + 4 * index)
+                name, name_end, value, value_end = entry_vector.entry_at(buf, self._first + 4 * index)
                 unfolded += name_end - name + value_end - value
                 if unfolded > _MAX_UNFOLDED_BYTES:
                     raise _too_large()
-                found = scalars.key_at(buf, name, name_end, lengths)
+                found = entry_vector.key_at(buf, name, name_end, lengths)
                 if found is None or found not in touched:
                     place += 4
-                    scalars.append_found(out, place, buf, name, name_end, value, value_end)
+                    entry_vector.append_found(out, place, buf, name, name_end, value, value_end)
                 elif (edit := touched[found]) is not None:
                     place += 4
-                    scalars.append_entry(out, place, edit[0], edit[1])
+                    entry_vector.append_entry(out, place, edit[0], edit[1])
                     touched[found] = None
         except StructError:
             raise self._out_of_bounds() from None
         for edit in touched.values():
             if edit is not None:
                 place += 4
-                scalars.append_entry(out, place, edit[0], edit[1])
+                entry_vector.append_entry(out, place, edit[0], edit[1])
         scalars.set_offset(out, 0, place // 4)
         return _written(out, place // 4)
 
@@ -219,13 +219,13 @@ class EntriesInBuffer(TextEntries):
         if not 0 <= index < self._count:
             raise IndexError(index)
         try:
-            return scalars.entry_value(self._buf, self._first + 4 * index)
+            return entry_vector.entry_value(self._buf, self._first + 4 * index)
         except StructError:
             raise self._out_of_bounds() from None
 
     def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
         try:
-            return scalars.entry_index(self._buf, self._first, start, self._count, name, ignore_case)
+            return entry_vector.entry_index(self._buf, self._first, start, self._count, name, ignore_case)
         except StructError:
             raise self._out_of_bounds() from None
 
