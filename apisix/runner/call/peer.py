@@ -23,7 +23,7 @@ class Peer:
 
     @abstractmethod
     def send_all(self, messages: Sequence[Message]) -> None:
-        """Send several messages, which leave in one write."""
+        """Send messages, at least one, which leave in one write."""
 
     @abstractmethod
     def broken(self, error: RemoteProtocolError) -> None:

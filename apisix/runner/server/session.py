@@ -169,9 +169,9 @@ class Session(Peer):
             self._sessions.wrote(self)
 
     def send_all(self, messages: Sequence[Message]) -> None:
-        """Send several messages in one write, so that the gateway wakes up once."""
-        frames = bytearray()
-        for message in messages:
+        """Send messages, at least one, in one write, so that the gateway wakes up once."""
+        frames = self._connection.send(messages[0])
+        for message in messages[1:]:
             frames += self._connection.send(message)
         self._write(frames)
 

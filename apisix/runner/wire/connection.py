@@ -23,6 +23,7 @@ from apisix.runner.wire.messages import (
     PrepareConfReq,
     PrepareConfResp,
 )
+from apisix.runner.wire.questions import read_extra_info_resp
 from apisix.runner.wire.tables import Message
 
 
@@ -87,6 +88,7 @@ _ASKING: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
 _READ_AT_ONCE: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     HTTPReqCallReq: read_req_call,
     HTTPRespCallReq: read_resp_call,
+    ExtraInfoResp: read_extra_info_resp,
 }
 
 # New business waits until the old questions are answered: the gateway answers them all before it reads the reply.

@@ -129,10 +129,16 @@ class ExtraInfoResp(Message):
         self.result = result
 
     @classmethod
-    def decode(cls, payload: bytes) -> Self:
-        table = read_root(payload)
-        _, _, result = read_fields(payload, table, 1)
-        return cls(optional_bytes(payload, table, result))
+    def decode(cls, payload: bytes) -> "ExtraInfoResp":
+        return read_extra_info_resp(payload)
 
     def _values(self) -> tuple[Field, ...]:
         return (self.result,)
+
+
+def read_extra_info_resp(payload: bytes) -> ExtraInfoResp:
+    """Read a message, as `ExtraInfoResp.decode` does. A function, because in C a class method does not know what it makes."""
+    self = ExtraInfoResp.__new__(ExtraInfoResp)
+    table = read_root(payload)
+    self.result = optional_bytes(payload, table, read_fields(payload, table, 1)[2])
+    return self
