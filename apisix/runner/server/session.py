@@ -210,7 +210,7 @@ class Session(Peer):
     def _handle(self) -> None:
         connection = self._connection
         decoder = connection.decoder
-        while decoder.may_have_more and self._socket is not None:
+        while decoder.may_have_more and self._socket is not None and not self._ending:
             message = connection.next_event()
             if isinstance(message, CallReq):
                 self._conversation.start(message)
