@@ -135,7 +135,7 @@ def test_attributes(cls: type[Request] | type[Response], heading: str) -> None:
 def test_links() -> None:
     """What the page leads to is there, on the page itself and beside it."""
     targets = re.findall(r"\]\(([^)]+)\)", TEXT)
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.+)$", TEXT, re.MULTILINE)}
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^###? (.+)$", TEXT, re.MULTILINE)}
 
     assert [] == [target for target in targets if target.startswith("#") and target[1:] not in anchors]
     assert [] == [target for target in targets if not target.startswith(("#", "https://")) and not (PAGE.parent / target).exists()]

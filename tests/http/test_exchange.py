@@ -56,7 +56,7 @@ class TestBody:
             request.read()
         with pytest.raises(BodyError):
             asyncio.run(request.aread())
-        request.headers["content-length"] = "1"
+        del request.headers["content-length"]  # what came counts
         with pytest.raises(BodyError):
             request.text()
         assert [] == gateway.asked

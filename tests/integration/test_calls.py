@@ -42,6 +42,27 @@ def headers(message: Any) -> dict[str, str | None]:
     return dict(message.headers)
 
 
+FRAMED = (("host", "example.com"), ("content-length", "60"), ("transfer-encoding", "chunked"), ("cookie", "a=1"), ("accept", "*/*"))
+
+
+def test_length_is_never_set(peer: Peer) -> None:
+    """Whichever API sets a request's content-length, none reaches the gateway, which would run the rest of the body as a request."""
+    refused = peer.request(peer.prepare(("sets-length", "{}")), method="POST", headers=FRAMED)
+    base = peer.request(peer.prepare(("LegacyLength", "{}")), method="POST", headers=FRAMED)
+    plugin_base = peer.request(peer.prepare(("release-02-length", "{}")), method="POST", headers=FRAMED)
+
+    assert refused == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert headers(rewrite(base)) == {"x-a": "1"}
+    assert headers(rewrite(plugin_base)) == {"x-a": "1"}
+    assert bytes(rewrite(plugin_base).body) == b"hello"
+
+
+def test_headers_that_frame_a_request_survive_an_allow_list(peer: Peer) -> None:
+    """Deleting all headers but a few deletes neither the length nor the host."""
+    reply = peer.request(peer.prepare(("keeps-few", "{}")), method="POST", headers=FRAMED)
+    assert headers(rewrite(reply)) == {"transfer-encoding": None, "cookie": None}
+
+
 # What comes in.
 
 

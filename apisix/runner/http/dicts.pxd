@@ -14,6 +14,7 @@ cpdef HeaderDict header_dict(list pairs)
 
 cpdef read_back(entries, given, list shown, bint deletes=*)
 cpdef list with_values(headers)
+cdef _set(entries, name, value)
 cpdef last_value(entries, name)
 cpdef bint set_entry(entries, GivenDict given, name, value) except -1
 cpdef bint set_entries(entries, GivenDict given, values) except -1

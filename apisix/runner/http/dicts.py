@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the older generations of plugins get where they expect a dict."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http import raw_dict, texts
 from apisix.runner.http.edits import EditableEntries
 
+logger = logging.getLogger(__name__)
+
 _MISSING: Any = object()
 _NOTHING = (None,)
+_warned: set[str] = set()
 
 
 class HeaderDict(dict[str, Any]):
@@ -169,7 +174,7 @@ def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tu
         if value is None:
             entries.popall(name, None)
         elif are_spelled_so or entries.getall(name, _NOTHING)[-1] != value:
-            entries[name] = value
+            _set(entries, name, value)
 
 
 def with_values(headers: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -179,6 +184,19 @@ def with_values(headers: Mapping[str, Any]) -> list[tuple[str, Any]]:
         if value is None:
             return [(name, value) for name, value in pairs if value is not None]
     return pairs
+
+
+def _set(entries: EditableEntries, name: str, value: str) -> None:
+    """
+    Set a name. An edit that can't be sent is left out, with one warning for each name: in releases 0.1 and 0.2 it was accepted, and
+    plugins written for them set `content-length` beside a body.
+    """
+    try:
+        entries[name] = value
+    except UnsupportedEdit as error:
+        if name not in _warned:
+            _warned.add(name)
+            logger.warning("an edit by a plugin of an earlier API is not sent: %s", error)
 
 
 def last_value(entries: EditableEntries, name: str) -> str | None:
@@ -194,7 +212,7 @@ def set_entry(entries: EditableEntries, given: "GivenDict | None", name: str, va
     if value is None:
         entries.popall(name, None)
     else:
-        entries[name] = value
+        _set(entries, name, value)
     if given is not None:
         given.set(name, value)
     return True

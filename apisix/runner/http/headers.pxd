@@ -9,12 +9,17 @@ from apisix.runner.wire cimport scalars
 from apisix.runner.wire.entries cimport TextEntries
 
 cdef TextEntries NO_ENTRIES
+cdef dict REQUEST_FRAMING
 
 cdef class Headers(EditableEntries):
     pass
 
 cdef class RequestHeaders(Headers):
-    pass
+    cdef _check(self, key, value)
+    cdef _check_framing(self, identity, value)
+    cpdef list changes(self)
+
+cdef list _allowed(list changed)
 
 cdef class ClientHeaders(Headers):
     cdef _check(self, key, value)

@@ -8,6 +8,7 @@ from multidict import CIMultiDict
 from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http.edits import EditableEntries
 from apisix.runner.http.fields import REWRITE_IGNORES, check_header, check_text
+from apisix.runner.http.framing import REQUEST_FRAMING
 from apisix.runner.wire import scalars
 from apisix.runner.wire.entries import TextEntries
 from apisix.runner.wire.tables import NO_ENTRIES
@@ -35,10 +36,34 @@ class RequestHeaders(Headers):
     The headers of a request: one value a name, because the protocol can't repeat one.
 
     A name that came with several values keeps them until it is edited. Setting a header to "" reads back as "", and reaches
-    no upstream: the gateway takes it for a deletion. Source: gateway contract, 5.2.
+    no upstream: the gateway takes it for a deletion. Source: gateway contract, 5.2. What `framing.REQUEST_FRAMING` names can't be set,
+    and of some a deletion is not sent: `changes` never returns more than that table allows.
     """
 
     __slots__ = ()
+
+    def _check(self, key: str, value: str) -> None:
+        check_header(key, value)
+        identity = self._identity(key)
+        if identity in REQUEST_FRAMING:
+            self._check_framing(identity, value)
+
+    def _check_framing(self, identity: str, value: str) -> None:
+        rule = REQUEST_FRAMING[identity]
+        if [value] == self._originals(identity):
+            return  # all headers can be echoed
+        if not rule.can_be_set:
+            raise UnsupportedEdit(f"request header {identity!r} can't be set: {rule.reason}")
+        if not value:
+            raise UnsupportedEdit(f"request header {identity!r} can't be emptied: {rule.reason}")
+
+    def changes(self) -> list[tuple[str, str | None]]:
+        """Return the edits that may be sent, as `Overlay.changes` does. Nothing in the table of framing headers gets past this."""
+        changed = Headers.changes(self)
+        for name, _ in changed:
+            if name in REQUEST_FRAMING:
+                return _allowed(changed)
+        return changed
 
     def _check_repeats(self, pairs: Iterable[tuple[str, str]], *, onto_present: bool) -> None:
         seen: set[str] = set()
@@ -50,6 +75,15 @@ class RequestHeaders(Headers):
                     f"join the values, or assign the one that shall reach the upstream"
                 )
             seen.add(identity)
+
+
+def _allowed(changed: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    allowed = []
+    for name, value in changed:
+        rule = REQUEST_FRAMING.get(name)
+        if rule is None or (rule.sends_deletion if value is None else rule.can_be_set):
+            allowed.append((name, value))
+    return allowed
 
 
 class ClientHeaders(Headers):

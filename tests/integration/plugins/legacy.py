@@ -56,3 +56,32 @@ class Release02Quit(PluginBase):
 
     def filter(self, conf: Any, request: Request, response: Response) -> Any:
         raise SystemExit(3)
+
+
+class LegacyLength(Base):
+    """Echo all headers, one of them a length that is too short, as a plugin of 2021."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__class__.__name__)
+
+    def filter(self, request: Any, response: Any) -> None:
+        headers = request.headers
+        headers["content-length"] = "5"
+        headers["x-a"] = "1"
+        response.headers = headers
+        self.rewrite()
+
+
+class Release02Length(PluginBase):
+    """Set a body, and a length that is shorter than what the client sends, as a plugin of release 0.2."""
+
+    def name(self) -> str:
+        return "release-02-length"
+
+    def config(self, conf: Any) -> Any:
+        return conf
+
+    def filter(self, conf: Any, request: Request, response: Response) -> Any:
+        request.set_body("hello")  # type: ignore[attr-defined]  # as above
+        request.set_header("Content-Length", "5")  # type: ignore[attr-defined]
+        request.set_header("x-a", "1")  # type: ignore[attr-defined]

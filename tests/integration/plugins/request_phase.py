@@ -48,6 +48,23 @@ class ReplaceBody(Plugin):
         request.body = request.read()[::-1]
 
 
+class SetsLength(Plugin):
+    """Set a body, and a length that is shorter than what the client sends."""
+
+    def on_request(self, request: Request) -> None:
+        request.body = b"hello"
+        request.headers["content-length"] = "5"
+
+
+class KeepsFew(Plugin):
+    """Delete all headers but one."""
+
+    def on_request(self, request: Request) -> None:
+        for name in list(request.headers):
+            if name != "accept":
+                del request.headers[name]
+
+
 class AsyncBody(Plugin):
     """Answer with the body, read in a coroutine, and a variable that is asked for twice."""
 

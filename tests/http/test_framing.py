@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No plugin can change where the gateway sees the end of a request, nor what belongs to the client's connection."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.errors import UnsupportedEdit
+from apisix.runner.http import dicts
+from apisix.runner.http.framing import REQUEST_FRAMING
+from apisix.runner.http.legacy import BaseRequest, BaseResponse, PluginBaseRequest
+from apisix.runner.http.request import Request
+from tests.http.calls import Pairs, a_request, rewrite, sent
+
+CAME: Pairs = [(name, "came") for name in REQUEST_FRAMING]
+NOT_SETTABLE = [name for name, rule in REQUEST_FRAMING.items() if not rule.can_be_set]
+DOCS = Path(__file__).parent.parent.parent / "docs" / "writing-plugins.md"
+
+Edit = Callable[[Request], object]
+
+
+@pytest.fixture(autouse=True)
+def nothing_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each warning comes once in a process."""
+    monkeypatch.setattr(dicts, "_warned", set())
+
+
+def test_length_beside_a_new_body() -> None:
+    """The attack: a body of five bytes with its length, while the client's body, which has not been read, is longer."""
+    request = a_request(headers=[("content-length", "60")], method="POST")
+    request.body = b"hello"
+    with pytest.raises(UnsupportedEdit, match="run the rest as a second request"):
+        request.headers["content-length"] = "5"
+
+    assert list(rewrite(request).headers) == []
+    assert rewrite(request).body == b"hello"
+
+
+@pytest.mark.parametrize("came", [True, False])
+@pytest.mark.parametrize("name", NOT_SETTABLE)
+def test_set(name: str, came: bool) -> None:
+    """Each way to set a header that can't be set raises at the line, in any spelling, and nothing is sent."""
+    ways: list[Edit] = [
+        lambda request: request.headers.__setitem__(name, "other"),
+        lambda request: request.headers.__setitem__(name.upper(), "other"),
+        lambda request: request.headers.update({"x-a": "1", name.title(): "other"}),
+        lambda request: request.headers.update([(name, "other")]),
+        lambda request: request.headers.__setitem__(name, ""),
+    ]
+    if not came:
+        ways += [
+            lambda request: request.headers.add(name, "other"),
+            lambda request: request.headers.setdefault(name, "other"),
+            lambda request: request.headers.extend({name: "other"}),
+            lambda request: request.headers.merge({name: "other"}),
+        ]
+    for way in ways:
+        for iterated in (False, True):
+            request = a_request(headers=CAME if came else [])
+            if iterated:
+                request.headers._materialise()
+            before = sent(request).action
+            with pytest.raises(UnsupportedEdit, match=f"'{name}' can't be set"):
+                way(request)
+            assert sent(request).action == before
+
+
+@pytest.mark.parametrize("name", REQUEST_FRAMING)
+def test_set_to_what_came(name: str) -> None:
+    """A value that does not change is no edit, so that all headers can be echoed."""
+    request = a_request(headers=CAME)
+    request.headers[name] = "came"
+    request.headers.update(request.headers)
+    request.headers.update(dict(request.headers))
+    assert sent(request).action is None
+
+
+@pytest.mark.parametrize(("name", "is_sent"), [(name, rule.sends_deletion) for name, rule in REQUEST_FRAMING.items()])
+def test_delete(name: str, is_sent: bool) -> None:
+    """A deletion is accepted, and sent if the gateway can do it without harm."""
+    expected = [(name, None)] if is_sent else []
+    ways: list[Edit] = [
+        lambda request: request.headers.__delitem__(name),
+        lambda request: request.headers.pop(name.upper()),
+        lambda request: request.headers.popall(name),
+    ]
+    for way in ways:
+        request = a_request(headers=[("x", "1"), (name, "came")])
+        way(request)
+        request.headers["x"] = "2"
+        assert name not in request.headers
+        assert sorted(rewrite(request).headers, key=lambda pair: pair[0]) == sorted([*expected, ("x", "2")], key=lambda pair: pair[0])
+
+
+def test_allow_list() -> None:
+    """A loop that deletes all headers that are not in a list leaves the request whole."""
+    request = a_request(headers=[("host", "h"), ("content-length", "3"), ("cookie", "a=1"), ("accept", "*/*")])
+    for name in list(request.headers):
+        if name != "accept":
+            del request.headers[name]
+
+    assert list(rewrite(request).headers) == [("cookie", None)]
+
+
+def test_clear() -> None:
+    """Clearing all headers deletes only what may be deleted."""
+    request = a_request(headers=CAME)
+    request.headers.clear()
+    assert sorted(rewrite(request).headers) == sorted((name, None) for name, rule in REQUEST_FRAMING.items() if rule.sends_deletion)
+
+
+def test_one_of_two_values() -> None:
+    """A header that came twice and is reduced to one value is not sent: nothing but a deletion ever is."""
+    request = a_request(headers=[("connection", "close"), ("connection", "te")])
+    request.headers.popone("connection")
+    assert sent(request).action is None
+
+
+def test_deleted_and_set_again() -> None:
+    """Set to what came after a deletion, nothing changes; set to another value it raises still."""
+    request = a_request(headers=CAME)
+    del request.headers["content-length"]
+    request.headers["content-length"] = "came"
+    with pytest.raises(UnsupportedEdit):
+        request.headers["content-length"] = "5"
+    assert sent(request).action is None
+
+
+def test_host() -> None:
+    """`host` can be set, for the upstream; it can't be emptied, since the upstream would get a request without one."""
+    request = a_request(headers=[("host", "h")])
+    request.headers["Host"] = "other"
+    assert list(rewrite(request).headers) == [("host", "other")]
+    with pytest.raises(UnsupportedEdit, match="'host' can't be emptied"):
+        request.headers["host"] = ""
+
+
+class TestLegacyPlugins:
+    """Plugins of earlier releases set a length beside a body: that goes on to work, and the length is not sent."""
+
+    def test_plugin_base(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Release 0.2: the setter says True, the log says once that nothing is sent."""
+        request = a_request(headers=CAME, method="POST")
+        seen = PluginBaseRequest(request)
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                assert seen.set_body("hello") is True
+                assert seen.set_header("Content-Length", "5") is True
+                assert seen.set_headers({"transfer-encoding": "chunked", "x-a": "1"}) is True
+            seen.apply()
+
+        assert list(rewrite(request).headers) == [("x-a", "1")]
+        assert rewrite(request).body == b"hello"
+        assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+            "an edit by a plugin of an earlier API is not sent",
+            "an edit by a plugin of an earlier API is not sent",
+        ]
+        assert "content-length" in caplog.text.lower()
+
+    def test_plugin_base_dict(self) -> None:
+        """Release 0.2: the dict of headers, changed and deleted from."""
+        request = a_request(headers=CAME)
+        seen = PluginBaseRequest(request)
+        headers = seen.get_headers()
+        headers["content-length"] = "5"
+        headers["upgrade"] = "h2c"
+        headers["x-a"] = "1"
+        del headers["host"]
+        del headers["expect"]
+        seen.apply()
+        assert list(rewrite(request).headers) == [("expect", None), ("x-a", "1")]
+
+    def test_plugin_base_deletes_all(self) -> None:
+        """Release 0.2: None deletes all headers."""
+        request = a_request(headers=[("content-length", "3"), ("host", "h"), ("x", "1")])
+        seen = PluginBaseRequest(request)
+        seen.set_headers(None)
+        seen.set_header("content-length", None)
+        seen.apply()
+        assert list(rewrite(request).headers) == [("x", None)]
+
+    def test_base(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Release 0.1: all headers are echoed, some changed."""
+        request = a_request(headers=CAME)
+        seen, response = BaseRequest(request), BaseResponse()
+        headers = seen.headers
+        headers["Content-Length"] = "5"
+        headers["x-a"] = "1"
+        response.headers = headers
+        with caplog.at_level(logging.WARNING):
+            response.rewrite(request, seen)
+
+        assert list(rewrite(request).headers) == [("x-a", "1")]
+        assert len(caplog.records) == 1
+
+
+def test_table_in_the_docs() -> None:
+    """The page for authors has the same table."""
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]*\|[^|]*) \|", DOCS.read_text().partition("### Framing headers")[2], re.MULTILINE))
+    said = {name: (cells.startswith("sent"), cells.partition("|")[2].strip().startswith("sent")) for name, cells in rows.items()}
+    assert said == {name: (rule.can_be_set, rule.sends_deletion) for name, rule in REQUEST_FRAMING.items()}
