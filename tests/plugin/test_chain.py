@@ -187,6 +187,13 @@ def test_a_plugin_for_responses_only(load: Load) -> None:
         ("route#1#ext-plugin-pre-req#42", Phase.PRE_REQ),
         ("route#1#ext-plugin-post-req#42", Phase.POST_REQ),
         ("plugin_config&route#a#b#c#ext-plugin-post-resp#1&2", Phase.POST_RESP),
+        ("route#pc#ext-plugin-post-resp#1795858440#1795858440", Phase.POST_RESP),
+        ("route&service#a&b#ext-plugin-post-req#1&2", Phase.POST_REQ),
+        ("service#a#ext-plugin-pre-req#1", Phase.PRE_REQ),
+        ("route&consumer#a&jack#ext-plugin-pre-req#1&2", Phase.PRE_REQ),
+        ("route&service&consumer#a&b&jack#ext-plugin-post-resp#1&2#3&4", Phase.POST_RESP),
+        ("global_rule#1#ext-plugin-post-resp#1", Phase.POST_RESP),
+        ("route#ext-plugin-pre-req#ext-plugin-post-req#1#2", Phase.POST_REQ),
         ("route#1#something#42", None),
         ("1", None),
         ("", None),
@@ -194,7 +201,7 @@ def test_a_plugin_for_responses_only(load: Load) -> None:
     ],
 )
 def test_phase_of(key: str | None, phase: Phase | None) -> None:
-    """The phase is the last part of the key but one, since ids may hold anything."""
+    """The phase is the last part that names one: ids before it may hold anything, and versions behind it have any number of parts."""
     assert phase == phase_of(key)
 
 

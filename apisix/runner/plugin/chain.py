@@ -6,7 +6,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
@@ -17,6 +17,8 @@ from apisix.runner.plugin.plugin import OnError
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.plugin.straight import CORE_ATTRIBUTES, asks_nothing
+
+_PHASES: Final = {phase.value: phase for phase in Phase}
 
 
 @dataclass(slots=True)
@@ -81,12 +83,18 @@ def build_chain(registry: Registry, conf: Sequence[tuple[str, str]], key: str | 
 
 def phase_of(key: str | None) -> Phase | None:
     """
-    Read the phase out of a configuration's key; None where it has none.
+    Return the phase that a configuration's key names; None if it names none.
 
-    Source: gateway contract, 3: `conf_type#conf_id#plugin-name#conf_version`.
+    What stands before and after the name has any number of parts: ids come before it, versions after it. An id may look like a phase, a
+    version can't, so the last name counts. Source: gateway contract, 3.
+
+    >>> phase_of("route&service#a&b#ext-plugin-post-req#1&2").value
+    'ext-plugin-post-req'
     """
-    parts = (key or "").rsplit("#", 2)
-    return Phase(parts[1]) if len(parts) == 3 and parts[1] in list(Phase) else None
+    for part in reversed((key or "").split("#")):
+        if part in _PHASES:
+            return _PHASES[part]
+    return None
 
 
 def _build_link(registry: Registry, name: str, value: str, configs: Mapping[str, str], phase: Phase | None, response: bool) -> Link:
@@ -124,7 +132,8 @@ def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str
         return (
             "it has no on_response, so it can't stand under ext-plugin-post-resp; name it under ext-plugin-pre-req or ext-plugin-post-req"
         )
-    return f"it has no on_request, so it can't stand under {phase or 'a request phase'}; name it under ext-plugin-post-resp"
+    advice = "name it under ext-plugin-post-resp, which APISIX has since 2.14"
+    return f"it has no on_request, so it can't stand under {phase or 'a request phase'}; {advice}"
 
 
 def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, str]) -> Link:
