@@ -81,6 +81,10 @@ class WrongContext(RunnerError, RuntimeError):
     """An accessor was used where it can't work: the plain one in a coroutine, or one call's in a foreign thread."""
 
 
+class InfoUnavailable(RunnerError, RuntimeError):
+    """A plugin needs an info request, and the gateway is of a release that ends the call instead of answering it."""
+
+
 class SettingsError(RunnerError):
     """A setting is unknown or its value is not allowed. Ends the start-up."""
 

@@ -149,6 +149,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "the plugin's edits, or degrade, which in the response phase leaves it to the gateway.",
         ),
     ] = "refuse"
+    pre_req_first: Annotated[
+        bool,
+        Key(
+            "plugins.pre_req_first",
+            SWITCH,
+            "Skip the info request in ext-plugin-pre-req that finds out whether something has rewritten the path before. "
+            "Set it only if nothing does: no global rule has proxy-rewrite or an ext-plugin, "
+            "and _meta.priority moves no plugin before ext-plugin-pre-req.",
+        ),
+    ] = False
 
     workers: Annotated[
         AtLeastOne | Literal["auto"],

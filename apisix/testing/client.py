@@ -33,7 +33,6 @@ class _Call:
     """A call that is ready to run, and what the test wants to have of it."""
 
     sent: SentRequest | SentResponse
-    phase: Phase
     key: str
     conf: tuple[tuple[str, str], ...]
     offered: dict[str, PluginType]
@@ -235,7 +234,6 @@ class Client(Verbs):
         conf, offered = self._offers.conf_of(plugins)
         return _Call(
             sent,
-            phase,
             f"route#1#{phase}#1" if route_key is None else route_key,
             conf,
             offered,
@@ -276,7 +274,7 @@ def _finished(call: _Call, outcome: Outcome) -> Result:
     error = outcome.error
     if error is not None and call.raise_errors:
         raise error.with_traceback(past_runner(error.__traceback__))
-    return result_of(call.sent, call.phase, outcome, allow_degradation=call.allow_degradation)
+    return result_of(call.sent, outcome, allow_degradation=call.allow_degradation)
 
 
 def _cancel_tasks(runner: asyncio.Runner) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from multidict import CIMultiDict, MultiDict
 
 from apisix.runner.http.fields import REWRITE_IGNORES
-from apisix.runner.http.phase import Phase
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Pair, Rewrite, Stop
 from apisix.testing.engine import Outcome
 from apisix.testing.query import decoded, written_query
@@ -23,7 +22,7 @@ _HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "s
 _ONCE = frozenset({"content-type", "content-length"})
 
 
-def result_of(sent: SentRequest | SentResponse, phase: Phase, outcome: Outcome, *, allow_degradation: bool) -> Result:
+def result_of(sent: SentRequest | SentResponse, outcome: Outcome, *, allow_degradation: bool) -> Result:
     """Return what client and upstream see of a call."""
     reply: Any = outcome.reply
     result = Result(asked=outcome.asked, effects=outcome.effects, error=outcome.error)
@@ -34,7 +33,7 @@ def result_of(sent: SentRequest | SentResponse, phase: Phase, outcome: Outcome, 
     if stopped is not None:
         return replace(result, reply=stopped)
     rewrite = None if outcome.is_error else reply.action
-    return replace(result, upstream=upstream_of(sent, rewrite, phase), client_headers=client_headers_of(rewrite))
+    return replace(result, upstream=upstream_of(sent, rewrite), client_headers=client_headers_of(rewrite))
 
 
 def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse | None:
@@ -46,11 +45,11 @@ def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> 
     return ClientResponse(reply.action.status or 200, _headers(reply.action.headers), reply.action.body)
 
 
-def upstream_of(sent: SentRequest, rewrite: Rewrite | None, phase: Phase) -> UpstreamRequest:
+def upstream_of(sent: SentRequest, rewrite: Rewrite | None) -> UpstreamRequest:
     """Return the request as the upstream gets it."""
     rewrite = rewrite or Rewrite()
-    # After proxy-rewrite the path came percent-encoded, and arguments alone change nothing (gateway contract, 5.1).
-    was_rewritten = phase is Phase.POST_REQ and bool(sent.variables.get("upstream_uri"))
+    # If something has rewritten the path, it came percent-encoded, and arguments alone change nothing (gateway contract, 5.1).
+    was_rewritten = bool(sent.variables.get("upstream_uri"))
     path = rewrite.path
     args = list(sent.args) if was_rewritten and path is None else _edited_args(sent.args, rewrite.args)
     if path is None:

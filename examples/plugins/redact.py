@@ -2,6 +2,8 @@
 """
 Mask fields in JSON responses, at any depth.
 
+Needs APISIX 3.0. On 2.14 and 2.15 a plugin can't read a response's body, and the gateway sends it to the client unredacted.
+
 When to use it: an upstream says more than clients may know, and can't be changed. Stands under ext-plugin-post-resp.
 
 What calls itself JSON and does not parse is not sent: the error ends the call with a 503 of the runner's own. That is

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway is told about a request: each sentence of gateway contract, 5, is a test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from apisix.runner.errors import UnsupportedEdit
+from apisix.runner.errors import InfoUnavailable, UnsupportedEdit
 from apisix.runner.http.fields import REWRITE_IGNORES, STOP_DROPS
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
-from apisix.runner.wire.messages import Var
+from apisix.runner.http.request import Request
+from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq, Var
 from tests.http.calls import FakeGateway, a_request, rewrite, sent, stop
 
-NEXT_TO_POST_REQ = [Phase.POST_REQ, None]
-"""An old gateway sends no key, so the phase is not known: that is treated as the one where more can go wrong."""
+REQUEST_PHASES = [Phase.PRE_REQ, Phase.POST_REQ, None]
+"""The phases of requests; an old gateway sends no key, so there the phase is not known."""
 
 
 class TestNoAction:
@@ -122,9 +123,9 @@ class TestPath:
 
 
 class TestPathAfterProxyRewrite:
-    """The end of rule 5.1: in post-req a path can be percent-encoded, and only a variable tells."""
+    """The end of rule 5.1: in each phase a path can be percent-encoded, and only a variable tells."""
 
-    @pytest.mark.parametrize("phase", NEXT_TO_POST_REQ)
+    @pytest.mark.parametrize("phase", REQUEST_PHASES)
     def test_encoded_path_is_decoded(self, phase: Phase | None) -> None:
         """Where `upstream_uri` is not empty, whatever path is sent is decoded first, byte for byte."""
         gateway = FakeGateway({Var("upstream_uri"): b"/pr/a%20b"})
@@ -133,7 +134,7 @@ class TestPathAfterProxyRewrite:
         assert "/pr/a b/\udcffü/\udcfe" == rewrite(request).path
         assert [[Var("upstream_uri")]] == gateway.asked
 
-    @pytest.mark.parametrize("phase", NEXT_TO_POST_REQ)
+    @pytest.mark.parametrize("phase", REQUEST_PHASES)
     def test_args_alone_take_the_path_along(self, phase: Phase | None) -> None:
         """Where only arguments changed, the decoded path is sent too: without it they are lost."""
         gateway = FakeGateway({Var("upstream_uri"): b"/pr/a%2520b?from=pr"})
@@ -142,13 +143,14 @@ class TestPathAfterProxyRewrite:
         action = rewrite(request)
         assert ("/pr/a%20b", [("a", "1")]) == (action.path, list(action.args))
 
+    @pytest.mark.parametrize("phase", REQUEST_PHASES)
     @pytest.mark.parametrize("answer", [None, b""])
-    def test_without_proxy_rewrite(self, answer: bytes | None) -> None:
+    def test_without_proxy_rewrite(self, answer: bytes | None, phase: Phase | None) -> None:
         """Where the variable is empty the path is as the author wrote it, and arguments travel alone."""
-        request = a_request("/a", phase=Phase.POST_REQ, gateway=FakeGateway({Var("upstream_uri"): answer}))
+        request = a_request("/a", phase=phase, gateway=FakeGateway({Var("upstream_uri"): answer}))
         request.path = "/100%25"
         assert "/100%25" == rewrite(request).path
-        request = a_request("/a", phase=Phase.POST_REQ, gateway=FakeGateway({Var("upstream_uri"): answer}))
+        request = a_request("/a", phase=phase, gateway=FakeGateway({Var("upstream_uri"): answer}))
         request.args["a"] = "1"
         assert rewrite(request).path is None
 
@@ -159,20 +161,49 @@ class TestPathAfterProxyRewrite:
         action = rewrite(request)
         assert ("/b c", [("x", "1")]) == (action.path, list(action.args))
 
-    def test_not_asked_without_need(self) -> None:
-        """In pre-req nothing is asked, nor in post-req where neither path nor arguments changed."""
+    @pytest.mark.parametrize("phase", REQUEST_PHASES)
+    def test_not_asked_without_need(self, phase: Phase | None) -> None:
+        """Nothing is asked if neither path nor arguments changed, or if the new path is the same decoded and encoded."""
         gateway = FakeGateway()
-        request = a_request("/a", phase=Phase.PRE_REQ, gateway=gateway)
-        request.path = "/b"
+        request = a_request("/a%41", phase=phase, gateway=gateway)
+        request.path = "/b c"
         request.args["x"] = "1"
-        assert "/b" == rewrite(request).path
-        request = a_request("/a", [("x", "1")], phase=Phase.POST_REQ, gateway=gateway)
+        assert not request.reply_might_ask()
+        assert "/b c" == rewrite(request).path
+        request = a_request("/a", [("x", "1")], phase=phase, gateway=gateway)
         request.path = "/a"
         request.args["x"] = "1"
         request.headers["x"] = "1"
+        assert not request.reply_might_ask()
         assert [("x", "1")] == list(rewrite(request).headers)
         assert sent(request, Reply(401)).action is not None
         assert [] == gateway.asked
+
+    @pytest.mark.parametrize("edit", [lambda request: request.args.add("x", "1"), lambda request: setattr(request, "path", "/%41")])
+    def test_not_asked_where_pre_req_is_first(self, edit: Callable[[Request], None]) -> None:
+        """If nothing rewrites a path before ext-plugin-pre-req, the gateway is asked in ext-plugin-post-req only."""
+        gateway = FakeGateway({Var("upstream_uri"): b"/x"})
+        message = HTTPReqCallReq.decode(HTTPReqCallReq(0, b"", "GET", "/a", [], []).encode())
+        for phase, asked in ((Phase.PRE_REQ, []), (Phase.POST_REQ, [[Var("upstream_uri")]])):
+            request = Request(message, gateway, phase, None, True).copy()
+            edit(request)
+            assert bool(asked) == request.reply_might_ask()
+            rewrite(request)
+            assert asked == gateway.asked
+
+    def test_a_gateway_that_can_not_be_asked(self) -> None:
+        """Before 2.9 a path is sent as it was assigned, and arguments travel alone."""
+
+        class Old(FakeGateway):
+            def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+                raise InfoUnavailable
+
+        request = a_request("/a", gateway=Old())
+        request.path = "/%41"
+        assert "/%41" == rewrite(request).path
+        request = a_request("/a", gateway=Old())
+        request.args["x"] = "1"
+        assert (None, [("x", "1")]) == (rewrite(request).path, list(rewrite(request).args))
 
     def test_not_asked_twice(self) -> None:
         """A variable that a plugin has asked for is not asked for again."""

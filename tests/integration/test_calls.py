@@ -14,7 +14,7 @@ import pytest
 from apisix.runner.errors import ErrCode
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, PrepareConfReq, ReqBody, Rewrite, Stop, Var
 from tests.integration.conftest import PLUGINS
-from tests.peer import POST_REQ, POST_RESP, Peer
+from tests.peer import POST_REQ, POST_RESP, PRE_REQ, Peer
 from tests.runner_process import RunnerProcess, running
 
 
@@ -142,9 +142,16 @@ def test_prepare_on_a_second_connection(runner: RunnerProcess) -> None:
 
 
 def test_key_may_be_absent(peer: Peer) -> None:
-    """An old gateway sends no key; its plugins run in both phases."""
+    """A gateway before 2.9 sends no key, and answers no info request: none is sent to it."""
     assert {"x-tags": "one"} == headers(rewrite(peer.request(peer.prepare(("tag", '{"tag": "one"}'), key=None))))
-    assert "19" == headers(peer.respond(peer.prepare(("size", "{}"), key=None)))["x-body-size"]
+    assert 503 == peer.respond(peer.prepare(("size", "{}"), key=None)).status
+    assert [] == peer.asked
+
+
+@pytest.mark.parametrize("key", ["route#pc#ext-plugin-post-req#1795858440#1795858440", "route&consumer#1&jack#ext-plugin-post-req#1&2"])
+def test_phase_of_a_key_with_more_parts(peer: Peer, key: str) -> None:
+    """The phase is known on routes with a plugin config or a consumer too."""
+    assert b"ext-plugin-post-req" == body(peer.request(peer.prepare(("tell-phase", "{}"), key=key)))
 
 
 # How plugins run.
@@ -382,9 +389,10 @@ def test_tokens_without_a_disk(tmp_path: Path) -> None:
 # After proxy-rewrite.
 
 
-def test_path_after_proxy_rewrite(peer: Peer) -> None:
-    """In post-req, where proxy-rewrite ran, a path came encoded and is decoded before it goes back."""
-    token = peer.prepare(("rewrite-path", '{"path": "/a%20b/%2541"}'), key=POST_REQ)
+@pytest.mark.parametrize("key", [PRE_REQ, POST_REQ, "route#pc#ext-plugin-pre-req#1#2"])
+def test_path_after_proxy_rewrite(peer: Peer, key: str) -> None:
+    """If proxy-rewrite ran before, a path came encoded and is decoded before it goes back, in each phase."""
+    token = peer.prepare(("rewrite-path", '{"path": "/a%20b/%2541"}'), key=key)
     assert "/a b/%41" == rewrite(peer.request(token, answers={"upstream_uri": b"/pr/a%20b"})).path
     assert "/a%20b/%2541" == rewrite(peer.request(token, answers={"upstream_uri": b""})).path
 

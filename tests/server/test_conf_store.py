@@ -108,6 +108,15 @@ def test_key_and_conf_both_count(open_store: Opener, key: str | None, conf: tupl
     assert Configuration(key, conf, second) == store.get(second)
 
 
+def test_plugins_without_key_get_a_token_each(open_store: Opener) -> None:
+    """Without a key, equal plugins may belong to two routes, which must not share instances. An empty conf has none to share."""
+    store = open_store()
+    tokens = [*store.put_many([(None, CONF), (None, CONF)]), store.put(None, CONF)]
+    assert [Configuration(None, CONF, token) for token in tokens] == [store.get(token) for token in tokens]
+    assert 3 == len(set(tokens))
+    assert store.put(None, ()) == store.put(None, ())
+
+
 def test_tokens_have_31_bits_and_are_never_0(open_store: Opener) -> None:
     """0 means no token in the schema, and Lua is given no number that it could take for a negative one."""
     store = open_store()

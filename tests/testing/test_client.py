@@ -228,15 +228,16 @@ def test_body_that_cannot_cross(client: Client) -> None:
     assert isinstance(result.error, MessageTooLarge)
 
 
-def test_post_req_after_proxy_rewrite(client: Client) -> None:
-    """In ext-plugin-post-req the variable upstream_uri says that the path came encoded; what is shown is decoded."""
+@pytest.mark.parametrize("phase", ["ext-plugin-pre-req", "ext-plugin-post-req"])
+def test_after_proxy_rewrite(client: Client, phase: str) -> None:
+    """The variable upstream_uri says that the path came encoded; what is shown is decoded."""
 
     class Add(Plugin):
         def on_request(self, request: Request) -> None:
             request.args["x"] = "1"
             request.context["phase"] = request.phase
 
-    result = client.get("/a%2520b", phase="ext-plugin-post-req", vars={"upstream_uri": "/a%20b"}, plugins=[Add])
+    result = client.get("/a%2520b", phase=phase, vars={"upstream_uri": "/a%20b"}, plugins=[Add])
 
     assert result.upstream is not None
     assert ("/a b", "x=1") == (result.upstream.path, result.upstream.query)

@@ -17,7 +17,6 @@ from apisix.gateway.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, appl
 from apisix.gateway.exchange import Exchange
 from apisix.runner.errors import ErrCode
 from apisix.runner.http.fields import REWRITE_IGNORES
-from apisix.runner.http.phase import Phase
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop
 from apisix.testing.engine import Outcome
 from apisix.testing.gateway_view import client_headers_of, response_of, result_of, stopped_by, upstream_of
@@ -50,7 +49,7 @@ def test_rewrite(url: str, headers: dict[str, str], rewrite: Rewrite) -> None:
     exchange = exchange_of(sent)
     apply_rewrite(exchange, rewrite, frozenset(), uris.parse_args(exchange.args or ""))
 
-    upstream = upstream_of(sent, rewrite, Phase.PRE_REQ)
+    upstream = upstream_of(sent, rewrite)
     raw_path, _, query = exchange.upstream_target().partition("?")
     assert (uris.normalise_path(raw_path), uris.parse_args(query)) == (upstream.path, uris.parse_args(upstream.query))
     assert exchange.headers == upstream.headers
@@ -94,7 +93,7 @@ def test_second_request(name: str) -> None:
     (scenario,) = [scenario for scenario in SCENARIOS if name == scenario["scenario"]]
     shown = next(call for call in scenario["runner_sees"] if "resp_call" == call["rpc"])
     sent = make_response(make_request(scenario["request"]["method"], "/"), shown["status"], shown["headers"])
-    result = result_of(sent, Phase.POST_RESP, Outcome(HTTPRespCallResp(0), (), (), None), allow_degradation=False)
+    result = result_of(sent, Outcome(HTTPRespCallResp(0), (), (), None), allow_degradation=False)
 
     assert result.upstream_asked_twice
     assert result.response is not None
@@ -111,7 +110,7 @@ def test_no_second_request() -> None:
         (make_response(request, 204), ErrResp(ErrCode.SERVICE_UNAVAILABLE)),
         (make_response(request, 200), HTTPRespCallResp(0)),
     ):
-        result = result_of(sent, Phase.POST_RESP, Outcome(reply, (), (), None), allow_degradation=False)
+        result = result_of(sent, Outcome(reply, (), (), None), allow_degradation=False)
         assert not result.upstream_asked_twice
 
 

@@ -13,6 +13,7 @@ cdef class Questions:
     cdef public Py_ssize_t missing
     cdef public object done
     cdef public list answers
+    cdef public object sent
 
 @cython.freelist(8)
 cdef class Call:

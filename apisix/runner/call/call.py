@@ -14,10 +14,11 @@ from apisix.runner.call import clock
 from apisix.runner.call.chains import PreparedChain
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job
-from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded, RunnerError, WrongContext
+from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
+from apisix.runner.http.releases import unavailable
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
-from apisix.runner.wire.calls import CallReq
+from apisix.runner.wire.calls import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ExtraInfoReq
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 class Questions:
     """Questions that were sent together. `answers` grows as they come, in order; `done` is called with the last."""
 
-    __slots__ = ("answers", "done", "missing")
+    __slots__ = ("answers", "done", "missing", "sent")
 
-    def __init__(self, missing: int, done: "Callable[[Questions], None]") -> None:
-        self.missing = missing
+    def __init__(self, sent: Sequence[ExtraInfoReq], done: "Callable[[Questions], None]") -> None:
+        self.sent = sent
+        self.missing = len(sent)
         self.done = done
         self.answers: list[bytes | None] = []
 
@@ -113,8 +115,10 @@ class Call:
 
         Raises:
             WrongContext: this is not the greenlet or the thread in which the call's plugin runs.
+            InfoUnavailable: the gateway is too old to answer.
             DeadlineExceeded, CallCancelled, Overloaded: the call can't wait (any longer).
         """
+        self._refuse_old_gateway(questions)
         # An eagerly started task may run on the stack of our greenlet, so being in it is not enough. Switching to the
         # hub from inside a task would wedge the loop.
         if greenlet.getcurrent() is self._conversation.greenlet:
@@ -136,6 +140,7 @@ class Call:
         loop = asyncio.get_running_loop()
         if loop is not self._runtime.loop:
             raise WrongContext("the gateway can be asked on the worker's own loop only")
+        self._refuse_old_gateway(questions)
         self.check()
         answered: asyncio.Future[None] = loop.create_future()
         asked = self._send(questions, lambda _: None if answered.done() else answered.set_result(None))
@@ -161,8 +166,13 @@ class Call:
             raise asked[0]
         return asked[0].answers
 
+    def _refuse_old_gateway(self, questions: Sequence[ExtraInfoReq]) -> None:
+        # A gateway that sends no key answers no info requests: it would end the call. Source: gateway contract, 10.
+        if self.route_key is None and not self._over:
+            raise InfoUnavailable(unavailable(questions[0].info, in_response=type(self.message) is HTTPRespCallReq))
+
     def _send(self, questions: Sequence[ExtraInfoReq], done: Callable[[Questions], None]) -> Questions:
-        asked = Questions(len(questions), done)
+        asked = Questions(questions, done)
         self._runtime.asks += len(questions)
         self._conversation.ask(asked, questions)
         return asked

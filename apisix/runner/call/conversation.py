@@ -16,7 +16,8 @@ from apisix.runner.call.execution import execute, refuse
 from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import CallCancelled, LocalProtocolError, RemoteProtocolError
-from apisix.runner.wire.calls import CallReq
+from apisix.runner.http.releases import described, hang_up
+from apisix.runner.wire.calls import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,18 @@ class Conversation:
         """Send questions, back to back. `answer` brings what comes of them to `asked`."""
         self._peer.send_all(questions)
         self._asked.append(asked)
+
+    def hung_up(self) -> None:
+        """Log it if the gateway hung up on an info request, most likely because it is too old. `close` has to follow."""
+        call = self.call
+        if call is None or not self._asked:
+            return
+        asked = self._asked[0]
+        info = asked.sent[len(asked.answers)].info
+        meaning = hang_up(info, in_response=type(call.message) is HTTPRespCallReq)
+        # In a copy of the call's context, so that the line names its route and plugin. The call itself may be inside the original.
+        context = cast("contextvars.Context", call.context).copy()
+        context.run(logger.warning, "the gateway hung up instead of answering an info request, for %s. %s", described(info), meaning)
 
     def close(self, reason: str) -> None:
         """End the conversation: a call that runs is cancelled, and nothing more is sent."""

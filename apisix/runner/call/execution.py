@@ -54,7 +54,7 @@ def execute(call: Call, runtime: Runtime, can_wait: bool) -> Outcome | None:
             runtime.refusals += 1
             return refuse(message, runtime.on_error)
         if isinstance(message, HTTPReqCallReq):
-            call.exchange = Request(message, call, prepared.phase, prepared.key)
+            call.exchange = Request(message, call, prepared.phase, prepared.key, runtime.pre_req_first)
         elif isinstance(message, HTTPRespCallReq):
             if message.status in WITHOUT_BODY:
                 _warn_of_second_request(prepared, message.status)

@@ -17,6 +17,7 @@ cdef class Runtime:
     cdef public object observer
     cdef public object failure_observer
     cdef public object meter
+    cdef readonly bint pre_req_first
     cdef public Py_ssize_t in_flight
     cdef public long calls
     cdef public long asks

@@ -37,6 +37,7 @@ class Runtime:
         observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know.
         failure_observer: told why a call is refused, before it is answered: a plugin's exception, or what went wrong in the runner.
             The test kit raises it in the test.
+        pre_req_first: whether nothing rewrites a path before ext-plugin-pre-req.
         meter: counts what plugins do; None where nobody wants to know.
         in_flight: how many calls wait now.
         calls: how many calls were answered.
@@ -59,6 +60,7 @@ class Runtime:
         "observer",
         "on_error",
         "plugin_timeout_s",
+        "pre_req_first",
         "refusals",
         "stalls",
         "threads",
@@ -77,6 +79,7 @@ class Runtime:
         stalls: StallWatch | None = None,
         observer: Observer | None = None,
         failure_observer: FailureObserver | None = None,
+        pre_req_first: bool = False,
     ) -> None:
         self.loop = loop
         self.chains = chains
@@ -89,6 +92,7 @@ class Runtime:
         self.stalls = stalls or StallWatch()
         self.observer = observer
         self.failure_observer = failure_observer
+        self.pre_req_first = pre_req_first
         self.meter: Meter | None = None
         self.in_flight = self.calls = self.asks = self.unknown_tokens = self.refusals = 0
 

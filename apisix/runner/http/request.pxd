@@ -22,6 +22,7 @@ cdef class Request(Exchange):
     cdef Args _args
     cdef ClientHeaders _response_headers
     cdef object _path
+    cdef bint _first
     cpdef tuple mark(self)
     cpdef bint reply_might_ask(self) except -1
     @cython.locals(headers=list, args=list, client_headers=list, rewrite=Rewrite)

@@ -5,6 +5,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any, Final, Never
 from urllib.parse import unquote_to_bytes
 
+from apisix.runner.errors import InfoUnavailable
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
 from apisix.runner.http.exchange import Exchange, unsupported
@@ -17,7 +18,8 @@ from apisix.runner.wire.entries import TextEntries, owned_entries
 from apisix.runner.wire.messages import ReqBody
 from apisix.runner.wire.tables import NO_ENTRIES
 
-_PRE_REQ: Final = Phase.PRE_REQ  # to look into an enum costs 0.2 us
+_PRE_REQ: Final = Phase.PRE_REQ  # looking into an enum is expensive
+_UPSTREAM_URI: Final = "upstream_uri"
 _FAMILIES = {4: AF_INET, 16: AF_INET6}
 
 
@@ -34,15 +36,19 @@ class Request(Exchange):
         asking: the I/O for what has to be fetched.
         phase: when this happens; None where the gateway does not say.
         route_key: the key of the route's configuration; None where the gateway does not send one.
+        first: whether nothing rewrites the path before ext-plugin-pre-req, so that the gateway need not be asked there.
     """
 
-    __slots__ = ("_args", "_headers", "_message", "_path", "_phase", "_response_headers", "_route_key")
+    __slots__ = ("_args", "_first", "_headers", "_message", "_path", "_phase", "_response_headers", "_route_key")
 
     _kind = "request"
     _body_info = ReqBody()
 
-    def __init__(self, message: HTTPReqCallReq, asking: Asking, phase: Phase | None = None, route_key: str | None = None) -> None:
+    def __init__(
+        self, message: HTTPReqCallReq, asking: Asking, phase: Phase | None = None, route_key: str | None = None, first: bool = False
+    ) -> None:
         self._begin(asking)
+        self._first = first
         self._message = message
         self._phase = phase
         self._route_key = route_key
@@ -117,7 +123,8 @@ class Request(Exchange):
     @property
     def path(self) -> str:
         """
-        The path, without the query: decoded, but in ext-plugin-post-req after a proxy-rewrite, where it is percent-encoded.
+        The path, without the query. It is decoded, unless something has rewritten it before this call (proxy-rewrite on the route or in a
+        global rule, or an earlier ext-plugin): then it is percent-encoded. Assign it in the form in which it is read.
 
         Raises: on assignment, TypeError: it is no str. ValueError: it does not begin with "/".
         """
@@ -218,6 +225,7 @@ class Request(Exchange):
         twin._asking = self._asking
         twin._phase = self._phase
         twin._route_key = self._route_key
+        twin._first = self._first
         twin._path = self._path
         twin._body = self._body
         twin._answers = self._cache()
@@ -229,13 +237,18 @@ class Request(Exchange):
 
     def reply_might_ask(self) -> bool:
         """Tell whether `to_message` might have to ask the gateway for something."""
-        return self._phase is not _PRE_REQ and (self._path is not None or self._args is not None)
+        if self._first and self._phase is _PRE_REQ:
+            return False
+        path = self._path
+        if path is not None and path != self._message.path:
+            return "%" in path
+        return self._args is not None and bool(self._args.changes())
 
     def to_message(self, reply: Reply | None = None) -> HTTPReqCallResp:
         """
         Return what the gateway is told: the reply, or the edits, or to let the request pass.
 
-        May ask for a variable, where path or arguments changed after the gateway's own plugins ran.
+        May ask for a variable, if arguments or a path that contains a percent sign changed.
         Source: gateway contract, 5.
 
         Raises: TypeError, ValueError: a header of the reply can't be sent.
@@ -267,13 +280,22 @@ class Request(Exchange):
         return _answer(call_id, rewrite)
 
     def _path_and_args(self, path: str | None, args: Any) -> tuple[str | None, Any]:
-        if self._phase is not _PRE_REQ and self.var("upstream_uri"):
-            # proxy-rewrite ran: the path is percent-encoded, and the gateway encodes what it is sent. Where only
-            # arguments changed, they are lost unless the path is sent too.
+        # If something has rewritten the path, it is percent-encoded, and the gateway encodes what it is sent: so it has to be decoded.
+        # And if only arguments changed, they are lost unless the path is sent too. A path without "%" is the same either way.
+        if (path is None or "%" in path) and self._was_rewritten():
             path = _percent_decoded(self._message.path if path is None else path)
         if path is not None and not args:
             args = _one_argument(self._message.args)
         return path, args
+
+    def _was_rewritten(self) -> bool:
+        """Return whether something has rewritten the path before this call. Source: gateway contract, 5.1."""
+        if self._first and self._phase is _PRE_REQ:
+            return False
+        try:
+            return bool(self.var(_UPSTREAM_URI))
+        except InfoUnavailable:  # before 2.9 there is no way to know, so this assumes the common case
+            return False
 
 
 def _answer(call_id: int, action: Rewrite | None) -> HTTPReqCallResp:

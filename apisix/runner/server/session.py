@@ -86,6 +86,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         on_error=settings.on_error,
         max_decompressed_bytes=settings.max_decompressed_bytes,
         observer=log_effects if settings.log_effects else None,
+        pre_req_first=settings.pre_req_first,
     )
     runtime.stalls.watch()
     context = Context(store, runtime)
@@ -132,6 +133,7 @@ class Session(Peer):
         except OSError:
             size = 0
         if size == 0:
+            self._conversation.hung_up()
             self._end("the gateway hung up")
         elif size > 0:
             try:

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gateways from 2.7 on, through a real socket to a real process. Source: gateway contract, 10."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.wire.messages import ReqBody, RespBody, Var
+from tests.integration.conftest import PLUGINS
+from tests.integration.old_gateway import OldGateway, Release
+from tests.runner_process import RunnerProcess, running, wait_until_accepting
+
+CHECKOUT = Path(__file__).parents[2]
+STOP = ("stop", '{"body":"hello"}')
+ASKING = ("ask-variable", "ask-in-coroutine", "ask-in-thread", "ask-by-needs", "ask-as-of-release-02")
+
+
+@pytest.fixture
+def gateway(runner: RunnerProcess) -> Iterator[OldGateway]:
+    """A gateway of release 2.7 on the shared runner."""
+    gateway = OldGateway(runner.path)
+    yield gateway
+    gateway.close()
+
+
+def test_the_walk_through_of_2021(tmp_path: Path) -> None:
+    """Started as the article of 2021 says, the runner serves APISIX 2.7: both sample plugins, on two routes."""
+    path = tmp_path / "runner.sock"
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "apisix/main.py", "start"],
+            cwd=CHECKOUT,
+            env={**os.environ, "APISIX_LISTEN_ADDRESS": f"unix:{path}"},
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+    runner = RunnerProcess(path, process, log)
+    try:
+        wait_until_accepting(runner)
+        gateway = OldGateway(path)
+        answer = gateway.get("1", [STOP], "/get", {"accept": "*/*", "user-agent": "curl/7.64.1"})
+        assert (201, b"Hello, Python Runner of APISIX") == (answer.status, answer.body)
+        shown = {"x-resp-a6-runner": "Python", "accept": "*/*", "user-agent": "curl/7.64.1", "host": "gw.example.com"}
+        shown["content-type"] = "text/plain; charset=utf-8"
+        assert shown == {name.lower(): value for name, value in answer.headers.items()}
+
+        answer = gateway.get("2", [("rewrite", "{}")], "/get?a=1")
+        assert answer.upstream is not None
+        target, headers = answer.upstream
+        assert ("/get?a=1&a6_runner=Python", "Python") == (target, headers["x-resp-a6-runner"])
+        assert [] == gateway.asked
+        gateway.close()
+        assert runner.stop() == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_path_and_arguments_can_be_edited_on_2_7(gateway: OldGateway) -> None:
+    """Without a way to ask whether the path was rewritten, edits are sent as the author wrote them."""
+    path = gateway.get("p", [("rewrite-path", '{"path": "/new %41"}')], "/get?a=1")
+    argument = gateway.get("a", [("edit-argument", '{"n": "1"}')], "/get?a=1")
+    assert path.upstream is not None
+    assert argument.upstream is not None
+    assert ["/new%20%2541?a=1", "/get?a=1&n=1"] == [path.upstream[0], argument.upstream[0]]
+    assert [] == gateway.asked
+
+
+@pytest.mark.parametrize("plugin", ASKING)
+def test_an_info_request_is_refused_on_2_7(runner: RunnerProcess, gateway: OldGateway, plugin: str) -> None:
+    """It never leaves the runner: the call is refused, and the log says which release has it."""
+    since = "2.9" if plugin in ("ask-variable", "ask-by-needs") else "2.12"
+    assert 503 == gateway.get("1", [(plugin, "{}")], "/get").status
+    assert [] == gateway.asked
+    assert 201 == gateway.get("2", [STOP], "/get").status  # on the same connection
+    runner.wait_for_log(f"plugin {plugin} failed", f"It needs APISIX {since}: upgrade the gateway")
+
+
+def test_a_plugin_may_do_without(gateway: OldGateway) -> None:
+    """The refusal is an exception that a plugin can handle."""
+    assert b"can't be asked" == gateway.get("1", [("ask-or-go-on", "{}")], "/get").body
+    assert [] == gateway.asked
+
+
+def test_routes_without_key_share_no_instance(gateway: OldGateway) -> None:
+    """Two routes with the same configuration have each their own instance, although nothing tells them apart."""
+    count = [("count-calls", "{}")]
+    assert [b"1", b"2", b"1", b"3", b"2"] == [gateway.get(route, count, "/get").body for route in ("a", "a", "b", "a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("release", "plugin", "info", "since"),
+    [
+        ((2, 9), "ask-in-coroutine", ReqBody(), "2.12"),
+        ((2, 9), "ask-in-thread", ReqBody(), "2.12"),
+        ((2, 15), "hide-body", RespBody(), "3.0"),
+    ],
+)
+def test_a_gateway_that_hangs_up(tmp_path: Path, release: Release, plugin: str, info: object, since: str) -> None:
+    """One line says which info request the gateway hung up on, and since which release it is answered."""
+    with running(plugins=[PLUGINS], environ={"APISIX_RUNNER_LOGGING_REPEATS": "2"}) as runner:
+        gateway = OldGateway(runner.path, release)
+        for _ in range(5):
+            if plugin == "hide-body":
+                answer = gateway.respond("1", [(plugin, "{}")], b"a secret")
+                assert (503, b"a secret") == (answer.status, answer.body)
+            else:
+                assert 503 == gateway.get("1", [(plugin, "{}")], "/get").status
+        runner.wait_for_log(f'"plugin": "{plugin}"', "hung up instead of answering an info request", f"since {since}")
+        runner.stop()
+        log = runner.log()
+    assert [info] * 5 == gateway.asked
+    assert 2 == log.count("instead of answering an info request, for the re")
+    assert (plugin == "hide-body") == ("the client gets the upstream's body unchanged" in log)
+
+
+def test_a_release_that_answers(runner: RunnerProcess) -> None:
+    """From 2.12 on the same plugins work."""
+    gateway = OldGateway(runner.path, (2, 12))
+    gateway.variables["consumer_name"] = b"jack"
+    assert [200] * len(ASKING) == [gateway.get(plugin, [(plugin, "{}")], "/get").status for plugin in ASKING]
+    assert Var("consumer_name") in gateway.asked
+    gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("conf", "rewritten", "target"),
+    [
+        (("edit-argument", '{"n": "1"}'), "/pr/a%2520b?from=pr", "/pr/a%2520b?from=pr&n=1"),
+        (("edit-argument", '{"n": "1"}'), "", "/get?n=1"),
+        (("rewrite-path", '{"path": "/pr/a%20b"}'), "/pr/x", "/pr/a%20b"),
+        (("rewrite-path", '{"path": "/pr/a%20b"}'), "", "/pr/a%2520b"),
+        (("rewrite-path", '{"path": "/pr/a b"}'), "/pr/x", "/pr/a%20b"),
+    ],
+)
+def test_pre_req_after_a_global_rule(runner: RunnerProcess, conf: tuple[str, str], rewritten: str, target: str) -> None:
+    """What a global rule has rewritten is neither lost nor encoded twice by an edit in ext-plugin-pre-req."""
+    gateway = OldGateway(runner.path, (3, 15))
+    answer = gateway.get(target + rewritten, [conf], "/get", rewritten=rewritten)
+    gateway.close()
+    assert answer.upstream is not None
+    assert target == answer.upstream[0]
+
+
+def test_nothing_is_asked_where_pre_req_is_first() -> None:
+    """With `plugins.pre_req_first` the runner asks nothing in ext-plugin-pre-req."""
+    with running(plugins=[PLUGINS], environ={"APISIX_RUNNER_PLUGINS_PRE_REQ_FIRST": "true"}) as runner:
+        gateway = OldGateway(runner.path, (3, 15))
+        path = gateway.get("p", [("rewrite-path", '{"path": "/a%20b"}')], "/get")
+        argument = gateway.get("a", [("edit-argument", '{"n": "1"}')], "/get")
+        gateway.close()
+    assert path.upstream is not None
+    assert argument.upstream is not None
+    assert (["/a%2520b", "/get?n=1"], []) == ([path.upstream[0], argument.upstream[0]], gateway.asked)
