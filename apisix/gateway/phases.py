@@ -108,10 +108,12 @@ class ExtPlugins:
 
         reply = await self._call(exchange, Phase.POST_RESP, conf, report, build, answer)
         if not isinstance(reply, HTTPRespCallResp):
-            # The original body without its headers, also where it was to be hidden (observed).
-            status = reply if isinstance(reply, int) else 200
-            if status == 500:
-                return page_answer(exchange, status)
+            if reply == 500:
+                return page_answer(exchange, 500)
+            if not response.has_body:
+                return None
+            # The original body without its headers, also if it was to be hidden (observed).
+            status = reply if isinstance(reply, int) else response.status
             finish_content_type(exchange, status)
             return Answer(status, exchange.response_headers, body)
         report.changes = describe.response_changes(response, body, reply)

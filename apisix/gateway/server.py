@@ -24,6 +24,12 @@ _HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "s
 # Source: gateway contract, 7; the upstream's view in `resp-*` of tests/golden/behaviour.jsonl.
 _FETCHER = "lua-resty-http/0.16.1 (Lua) ngx_lua/10031"
 
+# Source: gateway contract, 7 (observed).
+_CHUNKED_UPLOAD = (
+    "on APISIX this call hangs for 60 s and ends with 502: ext-plugin-post-resp announces chunks to the upstream and sends none. "
+    "To avoid it, call request.headers.popall('transfer-encoding', None) in ext-plugin-pre-req or ext-plugin-post-req"
+)
+
 
 class Gateway:
     """
@@ -109,6 +115,9 @@ class Gateway:
         _set_upstream_host(exchange, route.upstream, node)
 
         if Phase.POST_RESP in route.plugins:
+            if exchange.body and "transfer-encoding" in exchange.headers:
+                # The gateway and the upstream wait for each other until the gateway's time-out: there is nothing to see in that.
+                raise UpstreamFailed(502, _CHUNKED_UPLOAD)
             try:
                 response = await self._send(exchange, route.upstream, report, _headers_by_fetcher(exchange))
             except UpstreamFailed as error:

@@ -75,9 +75,15 @@ def client_headers_of(rewrite: Rewrite | None) -> CIMultiDict[str]:
 
 
 def response_of(sent: SentResponse, reply: HTTPRespCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse:
-    """Return the response as the client gets it. After an error that is the upstream's body, with none of its headers."""
+    """
+    Return the response as the client gets it.
+
+    After an error that is the upstream's body with none of its headers, or the whole of a second answer if the first had no body.
+    """
     if isinstance(reply, ErrResp):
-        return ClientResponse(200 if allow_degradation else UNAVAILABLE, CIMultiDict(), sent.body)
+        if _is_asked_twice(sent, reply):
+            return ClientResponse(sent.status, _headers_after_second_request(sent, CIMultiDict()))
+        return ClientResponse(sent.status if allow_degradation else UNAVAILABLE, CIMultiDict(), sent.body)
     if len(reply.headers):
         headers = _headers(reply.headers)
     else:
@@ -89,7 +95,7 @@ def response_of(sent: SentResponse, reply: HTTPRespCallResp | ErrResp, *, allow_
 
 def _is_asked_twice(sent: SentResponse, reply: HTTPRespCallResp | ErrResp) -> bool:
     """Tell whether nothing is there to print, upon which the gateway sends the request to the upstream again."""
-    return sent.never_has_body and isinstance(reply, HTTPRespCallResp) and not reply.body
+    return sent.never_has_body and (isinstance(reply, ErrResp) or not reply.body)
 
 
 def _headers_after_second_request(sent: SentResponse, headers: CIMultiDict[str]) -> CIMultiDict[str]:

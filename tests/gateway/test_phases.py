@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from apisix.runner.http.bodies import MAX_BODY_BYTES
 from apisix.runner.wire.frames import encode_frame
 from apisix.runner.wire.messages import PrepareConfResp
 from tests.gateway.house import House
@@ -153,12 +154,13 @@ async def test_request_body_is_answered(tmp_path: Path) -> None:
 
 
 async def test_body_over_the_limit(tmp_path: Path) -> None:
-    """A body that fits no frame fails the call that asks for it."""
+    """A body that fits no frame, its other fields included, fails the call that asks for it."""
     async with House(tmp_path) as house:
         house.route(plugins=scripted({"ask": [["reqbody", None]]}))
-        response = await house.request("POST", "/a", body=bytes(2**24))
+        response = await house.request("POST", "/a", body=bytes(MAX_BODY_BYTES + 1))
+        longest = await house.request("POST", "/a", body=bytes(MAX_BODY_BYTES))
 
-    assert 503 == response.status
+    assert (503, 200) == (response.status, longest.status)
     assert "can't send ExtraInfoResp" in str(house.reports[0].phases[0].error)
 
 
@@ -202,3 +204,50 @@ async def test_report_names_what_changed(tmp_path: Path) -> None:
     assert ("status 200 -> 418", "response header x-upstream changed") == post_resp.changes[:2]
     assert "response header content-type removed" in post_resp.changes
     assert "body 19 B -> 1 B" == post_resp.changes[-1]
+
+
+@pytest.mark.parametrize(("degrades", "status"), [(False, 503), (True, 404)])
+async def test_error_in_the_response_phase(tmp_path: Path, degrades: bool, status: int) -> None:
+    """The client gets the upstream's body without its headers, with 503, or with the upstream's status where the route degrades."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
+        response = await house.request("GET", "/a", ["X-Up: up_status=404"])
+
+    assert (status, b"upstream says hello") == (response.status, response.body)
+    assert ([], ["text/plain; charset=utf-8"]) == (response.values("x-upstream"), response.values("content-type"))
+
+
+@pytest.mark.parametrize("degrades", [False, True])
+@pytest.mark.parametrize(("method", "wish", "status"), [("GET", "up_status=204", 204), ("HEAD", "up_status=404", 404)])
+async def test_error_in_the_response_phase_without_a_body(tmp_path: Path, method: str, wish: str, status: int, degrades: bool) -> None:
+    """After an error on a 204 or a HEAD the upstream is asked again, and its second answer goes out whole."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
+        response = await house.request(method, "/a", [f"X-Up: {wish}"])
+
+    assert (status, ["echo"], ["u1=1", "u2=2"]) == (response.status, response.values("x-upstream"), response.values("set-cookie"))
+    assert (2, True) == (len(house.upstream.seen), house.reports[0].asked_twice)
+
+
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+
+
+async def test_chunked_upload_in_the_response_phase(tmp_path: Path) -> None:
+    """It hangs on APISIX; here it ends at once with the status that it has there in the end, and the report says why and what to do."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"resp": {}}, POST_RESP))
+        response = await house.send(CHUNKED)
+
+    assert (502, []) == (response.status, house.upstream.seen)
+    assert "on APISIX this call hangs for 60 s" in str(house.reports[0].error)
+    assert "request.headers.popall('transfer-encoding', None)" in str(house.reports[0].error)
+
+
+@pytest.mark.parametrize("rewrite", [{"headers": [["transfer-encoding", None]]}, {"body": "new"}])
+async def test_the_way_round_a_chunked_upload(tmp_path: Path, rewrite: dict[str, Any]) -> None:
+    """Deleting transfer-encoding in a request phase, or replacing the body, lets the upload through."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"rewrite": rewrite}) | scripted({"resp": {}}, POST_RESP))
+        response = await house.send(CHUNKED)
+
+    assert (200, rewrite.get("body", "abc")) == (response.status, house.upstream.seen[0]["body"])

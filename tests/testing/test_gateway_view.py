@@ -77,14 +77,23 @@ def test_ignored_names() -> None:
 
 
 def test_error_frames() -> None:
-    """After an error the client gets 503 or, where the route degrades, the request goes on; a response keeps its body, without headers."""
+    """After an error the client gets 503 or, if the route degrades, the request goes on; a response keeps its body, without headers."""
     error = ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     response = make_response(make_request("GET", "/"), 201, {"x-up": "1"}, "body")
 
     assert ClientResponse(503) == stopped_by(error, allow_degradation=False)
     assert None is stopped_by(error, allow_degradation=True)
     assert ClientResponse(503, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=False)
-    assert ClientResponse(200, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=True)
+    assert ClientResponse(201, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=True)
+
+
+@pytest.mark.parametrize("allow_degradation", [False, True])
+def test_error_without_a_body(allow_degradation: bool) -> None:
+    """After an error on a response that never has a body, the upstream is asked again, and its answer reaches the client whole."""
+    sent = make_response(make_request("GET", "/"), 204, {"x-up": "1"})
+    result = result_of(sent, Outcome(ErrResp(ErrCode.SERVICE_UNAVAILABLE), (), (), None), allow_degradation=allow_degradation)
+    assert result.upstream_asked_twice
+    assert ClientResponse(204, CIMultiDict({"x-up": "1"})) == result.response
 
 
 @pytest.mark.parametrize("name", ["resp-204", "resp-304", "resp-head"])
@@ -103,11 +112,11 @@ def test_second_request(name: str) -> None:
 
 
 def test_no_second_request() -> None:
-    """A body of the plugin's own, an error, and an empty 200 don't lead to one."""
+    """A body of the plugin's own and an empty 200 don't lead to one, nor does an error on a 200."""
     request = make_request("GET", "/")
     for sent, reply in (
         (make_response(request, 204), HTTPRespCallResp(0, body=b"x")),
-        (make_response(request, 204), ErrResp(ErrCode.SERVICE_UNAVAILABLE)),
+        (make_response(request, 200), ErrResp(ErrCode.SERVICE_UNAVAILABLE)),
         (make_response(request, 200), HTTPRespCallResp(0)),
     ):
         result = result_of(sent, Outcome(reply, (), (), None), allow_degradation=False)

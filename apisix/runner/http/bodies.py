@@ -10,6 +10,13 @@ from multidict import MultiDict
 from apisix.runner.errors import BodyError, UnsupportedEdit
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 
+MAX_BODY_BYTES: Final = MAX_PAYLOAD_BYTES - 27
+"""
+The longest body that an info reply can carry: its other fields take 24 bytes, and the body is padded to a multiple of 4.
+
+A frame with a new body has at least as many bytes besides it. Source: gateway contract, 6.
+"""
+
 MAX_FORM_FIELDS: Final = 10_000
 """A body of 16 MiB can hold 8 million fields, which would take gigabytes as objects."""
 
@@ -82,8 +89,10 @@ def checked_body(owner: str, body: object) -> bytes:
             else 'assign a body that means nothing, such as b"{}", or answer with a Reply'
         )
         raise UnsupportedEdit(f"{owner}.body can't be emptied, the gateway takes an empty body for no change: {instead}")
-    if len(body) > MAX_PAYLOAD_BYTES:
-        raise UnsupportedEdit(f"{owner}.body of {len(body)} bytes does not fit a frame, which holds {MAX_PAYLOAD_BYTES} bytes at most")
+    if len(body) > MAX_BODY_BYTES:
+        raise UnsupportedEdit(
+            f"{owner}.body of {len(body)} bytes does not fit a frame, which has room for {MAX_BODY_BYTES} bytes of a body"
+        )
     return body
 
 
@@ -94,10 +103,10 @@ def refuse_too_long(owner: str, content_length: str | None) -> None:
     Raises: BodyError: the content-length says more than a frame holds.
     """
     # Only ASCII digits: str.isdigit knows others, and nginx has checked the header anyway.
-    if content_length and content_length.isascii() and content_length.isdigit() and int(content_length[:20]) > MAX_PAYLOAD_BYTES:
+    if content_length and content_length.isascii() and content_length.isdigit() and int(content_length[:20]) > MAX_BODY_BYTES:
         raise BodyError(
             f"the {owner}'s body has {content_length} bytes and can't be read: "
-            f"the gateway hands over {MAX_PAYLOAD_BYTES} bytes at most (look at content-length first)"
+            f"the gateway hands over {MAX_BODY_BYTES} bytes at most (look at content-length first)"
         )
 
 
