@@ -62,6 +62,8 @@ class Kind:
 def answer_to(facts: Facts, info: object) -> bytes | None:
     """Return what the gateway answers when it is asked."""
     if isinstance(info, Var):
+        if info.name == "upstream_uri":
+            return b""  # nothing has rewritten the path
         return f"{info.name} of {facts.nonce}".encode()
     if isinstance(info, (ReqBody, RespBody)):
         return facts.body
