@@ -85,6 +85,10 @@ class Line(Peer):
         if not self.reply.done():  # the test may wait no longer
             self.reply.set_result(reply)
 
+    def give_up(self, reason: str) -> None:
+        """End the call with an error: the runner could not answer it."""
+        self.broken(RuntimeError(reason))
+
     def broken(self, error: Exception) -> None:
         """End the call with an error, the gateway's or the test's own."""
         if not self.reply.done():

@@ -25,20 +25,25 @@ class Nothing:
 
 
 class Strict(Peer):
-    """A peer that can't be sent the first reply."""
+    """A peer that can't be sent the first replies, for a reason each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
         self.sent: list[Any] = []
 
     def send(self, message: Any) -> None:
-        """Refuse the first message, and take the others."""
+        """Refuse the first messages, and take the others."""
         self.sent.append(message)
-        if len(self.sent) == 1:
-            raise LocalProtocolError("this can't be expressed")
+        if self.errors:
+            raise self.errors.pop(0)
 
     def send_all(self, messages: Sequence[Any]) -> None:
         """Take questions."""
         self.sent.extend(messages)
+
+    def give_up(self, reason: str) -> None:
+        """Take note that the connection ends."""
+        self.sent.append(reason)
 
     def broken(self, error: RemoteProtocolError) -> None:
         """Take note that we broke the protocol."""
@@ -55,8 +60,16 @@ def runtime() -> Iterator[Runtime]:
     loop.close()
 
 
-def test_reply_that_cannot_be_expressed(runtime: Runtime) -> None:
-    """A reply that the schema can't express is replaced by SERVICE_UNAVAILABLE: the gateway must not wait for a minute."""
-    peer = Strict()
+@pytest.mark.parametrize("error", [LocalProtocolError("this can't be expressed"), TypeError("no str"), MemoryError(), SystemExit(1)])
+def test_reply_that_cannot_be_expressed(runtime: Runtime, error: BaseException) -> None:
+    """A reply that can't be sent, for whatever reason, is replaced by SERVICE_UNAVAILABLE: the gateway must not wait for a minute."""
+    peer = Strict(error)
     Conversation(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
-    assert [ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND), ErrResp(ErrCode.SERVICE_UNAVAILABLE)] == peer.sent
+    assert peer.sent == [ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND), ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
+
+
+def test_call_that_cannot_be_answered(runtime: Runtime) -> None:
+    """If even the refusal can't be sent, the connection ends."""
+    peer = Strict(MemoryError(), MemoryError())
+    Conversation(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
+    assert peer.sent[2:] == ["a call could not be answered"]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Reply holds what can be sent, or raises where it is made."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import pytest
 from multidict import CIMultiDict
@@ -9,6 +11,7 @@ from multidict import CIMultiDict
 from apisix.runner.http.fields import check_header
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.reply import Reply, replacement_message, stop_message
+from apisix.runner.wire.messages import HTTPReqCallResp, Stop
 
 
 def test_defaults() -> None:
@@ -120,6 +123,62 @@ def test_body_of_another_type(body: bytes) -> None:
         Reply(200, body)
 
 
+class TestAssigning:
+    """What is assigned later is checked and converted as in the constructor."""
+
+    @pytest.mark.parametrize(
+        ("body", "expected", "content_type"),
+        [
+            ("\xfc", b"\xc3\xbc", "text/plain; charset=utf-8"),
+            ("", b"", None),
+            (b"x", b"x", None),
+            (bytearray(b"x"), b"x", None),
+            (memoryview(b"xyz")[::2], b"xz", None),
+            (type("Bytes", (bytes,), {"__len__": lambda self: 99})(b"x"), b"x", None),
+        ],
+    )
+    def test_body(self, body: bytes | str, expected: bytes, content_type: str | None) -> None:
+        """Text becomes UTF-8 and says so, any kind of bytes becomes bytes."""
+        reply = Reply(500, b"before")
+        reply.body = body
+        for message in (stop_message(1, reply), stop_message(1, Reply(500, body))):
+            action = HTTPReqCallResp.decode(message.encode()).action
+            assert isinstance(action, Stop)
+            assert (action.body, dict(action.headers).get("content-type")) == (expected, content_type)
+        assert type(reply.body) is bytes
+
+    def test_text_beside_a_content_type(self) -> None:
+        """A content-type that is there stays."""
+        reply = Reply(headers={"Content-Type": "text/html"})
+        reply.body = "<p>"
+        assert reply.headers.getall("content-type") == ["text/html"]
+
+    @pytest.mark.parametrize(
+        ("status", "error"), [("404", TypeError), (None, TypeError), (404.0, TypeError), (True, TypeError), (99, ValueError)]
+    )
+    def test_status(self, status: int, error: type[Exception]) -> None:
+        """A status that can't be sent raises, and the one before stays."""
+        reply = Reply(401)
+        with pytest.raises(error, match="a status must be"):
+            reply.status = status
+        assert reply.status == 401
+        reply.status = HTTPStatus.NOT_FOUND
+        assert (type(reply.status), reply.status) == (int, 404)
+
+    @pytest.mark.parametrize("body", [None, 5, {"a": 1}, ["x"]])
+    def test_body_of_another_type(self, body: bytes) -> None:
+        """Data as a body raises, and the body before stays."""
+        reply = Reply(200, "x")
+        with pytest.raises(TypeError, match="must be bytes or str"):
+            reply.body = body
+        assert reply.body == b"x"
+
+    def test_without_the_constructor(self) -> None:
+        """A reply whose constructor did not run can't be sent: it raises, and is not half of a message."""
+        with pytest.raises((AttributeError, TypeError)):
+            stop_message(1, Reply.__new__(Reply)).encode()
+
+
 class TestSending:
     """What becomes of a reply's headers."""
 
@@ -140,13 +199,20 @@ class TestSending:
         reply.headers = CIMultiDict({"b": "3"})
         assert [("b", "3")] == reply.sendable()
 
-    def test_checked_again_where_it_was_edited(self) -> None:
-        """A plain multidict lets everything in, so what was edited is checked when it is sent."""
-        reply = Reply()
-        reply.headers["x"] = "a\nb: c"
-        for message in (stop_message, replacement_message):
-            with pytest.raises(ValueError, match="CR, LF or NUL"):
-                message(1, reply)
+    def test_edits_are_checked(self) -> None:
+        """What is put into the headers later is checked at the line that does it, as in the constructor."""
+        reply = Reply(headers={"a": "1"})
+        edits: list[tuple[type[Exception], Callable[[], object]]] = [
+            (ValueError, lambda: reply.headers.add("x", "a\nb: c")),
+            (ValueError, lambda: setattr(reply, "headers", {"x": "a\nb: c"})),
+            (TypeError, lambda: setattr(reply, "headers", {"x": 1})),
+            (TypeError, lambda: setattr(reply, "headers", None)),
+            (TypeError, lambda: setattr(reply, "headers", 5)),
+        ]
+        for error, edit in edits:
+            with pytest.raises(error):
+                edit()
+        assert list(reply.headers.items()) == [("a", "1")]
 
     def test_sending_leaves_the_reply_alone(self) -> None:
         """A reply that is kept and returned again is sent as before."""

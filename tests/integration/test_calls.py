@@ -63,6 +63,22 @@ def test_headers_that_frame_a_request_survive_an_allow_list(peer: Peer) -> None:
     assert headers(rewrite(reply)) == {"transfer-encoding": None, "cookie": None}
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("text", b"text"), ("bytearray", b"bytes"), ("unprepared", None), ("status", None), ("dict", None)]
+)
+def test_reply_that_is_hard_to_encode(peer: Peer, kind: str, expected: bytes | None) -> None:
+    """What is assigned to a reply is converted, or the call is refused at once: in the response phase the upstream's body stays hidden."""
+    requested = peer.request(peer.prepare(("odd-reply", kind)))
+    responded = peer.respond(peer.prepare(("odd-reply", kind), key=POST_RESP))
+
+    if expected is None:
+        assert requested == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+        assert (responded.status, responded.body) == (503, b"503 Service Unavailable\n")
+    else:
+        assert (stop(requested).status, body(requested)) == (403, expected)
+        assert (responded.status, responded.body) == (403, expected)
+
+
 # What comes in.
 
 

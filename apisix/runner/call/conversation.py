@@ -144,11 +144,18 @@ class Conversation:
         return True
 
     def _refuse_reply(self, call: Call, error: BaseException) -> None:
+        """
+        Answer a call whose reply could not be sent, whatever the reason: the gateway would wait for a minute.
+
+        Nothing of it was sent: a reply is a frame before any of it leaves.
+        """
+        if isinstance(error, LocalProtocolError):
+            logger.error("the reply is refused: %s", error)  # too large, or with a value that the schema can't express
+        else:
+            logger.error("the reply is refused, it can't be encoded", exc_info=error)
         try:
-            if not isinstance(error, LocalProtocolError):
-                raise error
-            logger.error("the reply is refused: %s", error)  # too large, or holding what the schema can't express
             self._runtime.failed(call.id, error)
             self._peer.send(refuse(call.message, self._runtime.on_error))
         except BaseException:  # nothing may leave the greenlet
-            logger.exception("a reply could not be sent")
+            logger.exception("a call could not be answered, its connection is closed")
+            self._peer.give_up("a call could not be answered")

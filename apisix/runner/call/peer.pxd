@@ -6,4 +6,5 @@ from apisix.runner.wire.tables cimport Message
 cdef class Peer:
     cpdef send(self, Message message)
     cpdef send_all(self, messages)
+    cpdef give_up(self, reason)
     cpdef broken(self, error)

@@ -18,12 +18,16 @@ class Peer:
         """
         Send a message.
 
-        Raises: LocalProtocolError: it can't be expressed; nothing was sent.
+        Raises: LocalProtocolError, or anything else that encoding it raises: it can't be expressed, and nothing of it was sent.
         """
 
     @abstractmethod
     def send_all(self, messages: Sequence[Message]) -> None:
         """Send messages, at least one, which leave in one write."""
+
+    @abstractmethod
+    def give_up(self, reason: str) -> None:
+        """End the connection: a call on it can't be answered, and the gateway must not wait for the answer."""
 
     @abstractmethod
     def broken(self, error: RemoteProtocolError) -> None:

@@ -5,13 +5,14 @@ cimport cython
 
 from apisix.runner.http cimport texts
 from apisix.runner.http.fields cimport sendable_headers
+from apisix.runner.http.headers cimport Headers, headers_of
 from apisix.runner.wire.calls cimport HTTPReqCallResp, HTTPRespCallResp, Stop
 from apisix.runner.wire.entries cimport entries_of
 
 cdef class Reply(Exception):
-    cdef public object status
-    cdef public object body
-    cdef object _headers
+    cdef object _status
+    cdef bytes _body
+    cdef Headers _headers
     cdef list _pairs
     cdef bint _has_framing
     cpdef list sendable(self)
@@ -20,4 +21,5 @@ cpdef checked_status(status)
 @cython.locals(stop=Stop, message=HTTPReqCallResp)
 cpdef HTTPReqCallResp stop_message(call_id, Reply reply)
 cpdef HTTPRespCallResp replacement_message(call_id, Reply reply)
+cdef bytes _bytes_of(body)
 cdef list _pairs_of(headers)

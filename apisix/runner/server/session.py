@@ -182,6 +182,10 @@ class Session(Peer):
         logger.warning("the peer broke the protocol, its connection is closed: %s", error)
         self._end("the peer broke the protocol")
 
+    def give_up(self, reason: str) -> None:
+        """End the connection, once what was sent has left: a call on it can't be answered."""
+        self._end(reason)
+
     # The end.
 
     def release(self) -> socket.socket | None:

@@ -65,6 +65,33 @@ class KeepsFew(Plugin):
                 del request.headers[name]
 
 
+class Unprepared(Reply):
+    """A reply whose constructor forgets the one above."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class OddReply(Plugin[str]):
+    """Answer with what is hard to encode, in either phase. The configuration says what."""
+
+    def on_request(self, request: Request) -> Reply:
+        if self.config == "unprepared":
+            return Unprepared()
+        reply: Any = Reply(403)
+        if self.config == "text":
+            reply.body = "text"
+        elif self.config == "bytearray":
+            reply.body = bytearray(b"bytes")
+        elif self.config == "status":
+            reply.status = "404"
+        else:
+            reply.body = {"a": 1}
+        return reply  # type: ignore[no-any-return]
+
+    on_response = on_request
+
+
 class AsyncBody(Plugin):
     """Answer with the body, read in a coroutine, and a variable that is asked for twice."""
 
