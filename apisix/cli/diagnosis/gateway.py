@@ -14,8 +14,10 @@ import yaml
 
 from apisix.cli.diagnosis import processes
 from apisix.cli.diagnosis.finding import Finding, Findings, ok, problem, warning
+from apisix.cli.diagnosis.release import ANSWERS_EVERYTHING, INFO_IN_RESPONSES, USUAL_PLACE, found_release
 
-USUAL_PLACE: Final = Path("/usr/local/apisix/conf/config.yaml")
+__all__ = ["USUAL_PLACE", "GatewayConfig", "look_at_gateway", "read_gateway_config"]
+
 PHASES: Final = ("ext-plugin-pre-req", "ext-plugin-post-req", "ext-plugin-post-resp")
 _OURS: Final = ("apisix-runner", "py-runner", "main.py", "apisix")
 _MANAGED_NAME: Final = re.compile(r"apisix-([1-9][0-9]{0,9})\.sock")
@@ -77,6 +79,7 @@ def read_gateway_config(path: Path) -> GatewayConfig | Finding:
 
 def look_at_gateway(config: GatewayConfig, socket_path: str) -> Findings:
     """Compare the gateway's configuration with what a runner on `socket_path` needs."""
+    yield from _look_at_release(config)
     yield from _look_at_list(config)
     cmd = config.ext_plugin.get("cmd")
     given = config.ext_plugin.get("path_for_test")
@@ -96,6 +99,18 @@ def look_at_gateway(config: GatewayConfig, socket_path: str) -> Findings:
         yield from _look_at_cmd(cmd)
     if given:
         yield from _look_at_path(given, socket_path)
+
+
+def _look_at_release(config: GatewayConfig) -> Findings:
+    release = found_release(config.path)
+    if release is None:
+        return
+    if release.number >= ANSWERS_EVERYTHING:
+        yield ok("gateway", f"{release} has all that plugins can use")
+    if release.number < INFO_IN_RESPONSES:
+        yield warning("gateway", release.warning_of_responses(), "Keep plugins that read a response off this gateway, or upgrade it")
+    for sentence in release.lacks():
+        yield warning("gateway", sentence, "Keep plugins that need it off this gateway, or upgrade it")
 
 
 def _look_at_list(config: GatewayConfig) -> Findings:

@@ -92,3 +92,30 @@ def test_the_runner_that_a_gateway_has_started(tmp_path: Path) -> None:
 def test_users_of_the_workers(tmp_path: Path, content: dict[str, object], users: set[int]) -> None:
     """The user of nginx_config is known where that user exists here."""
     assert users == GatewayConfig(tmp_path, content).users()
+
+
+@pytest.mark.parametrize(
+    ("version", "warnings"),
+    [
+        (
+            "2.7",
+            ["has no info requests in ext-plugin-post-resp", "neither variables nor bodies", "can't read a request's", "can't replace"],
+        ),
+        ("2.15.3", ["has no info requests in ext-plugin-post-resp", "can't replace a request's body"]),
+        ("3.2.2", ["can't replace a request's body: it stays as it was. This needs APISIX 3.6"]),
+        ("3.18.0", []),
+    ],
+)
+@pytest.mark.parametrize("place", ["apisix/core", "deps/share/lua/5.1/apisix/core"])
+def test_the_release_of_the_gateway(tmp_path: Path, version: str, warnings: list[str], place: str) -> None:
+    """If the gateway's program is beside its configuration, what its release can't do is said."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "version.lua").write_text(f'return {{VERSION = "{version}"}}')
+    said = found(tmp_path / "conf", CMD)
+
+    for part in warnings:
+        assert ["warning"] == [level for level, text in said if part in text], said
+    about = [text for _, text in said if f"APISIX {version}" in text]
+    assert max(len(warnings), 1) == len(about)
+    assert (not warnings) == any("has all that plugins can use" in text for text in about)

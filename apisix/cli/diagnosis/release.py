@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which release of APISIX is installed beside a config.yaml, and what it can't do. Source: gateway contract, 10."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+USUAL_PLACE: Final = Path("/usr/local/apisix/conf/config.yaml")
+INFO_IN_RESPONSES: Final = (3, 0)
+"""The first release that answers info requests in ext-plugin-post-resp."""
+ANSWERS_EVERYTHING: Final = (3, 6)
+"""The first release that can do all that plugins use."""
+
+_VERSION: Final = re.compile(r"""VERSION\s*=\s*["'](\d+)\.(\d+)(?:\.(\d+))?""")
+_LUA: Final = "share/lua/5.1"
+
+_LACKS: Final = (
+    ((2, 9), "plugins can read neither variables nor bodies: a call that tries is refused"),
+    ((2, 12), "plugins can't read a request's body: a call that tries is refused"),
+    ((3, 6), "plugins can't replace a request's body: it stays as it was"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release of APISIX, and the file that says so."""
+
+    number: tuple[int, int]
+    text: str
+    file: Path
+
+    def __str__(self) -> str:
+        return f"APISIX {self.text} ({self.file})"
+
+    def warning_of_responses(self) -> str:
+        """Return what happens to a plugin that reads a response's body before 3.0."""
+        return (
+            f"{self} has no info requests in ext-plugin-post-resp: if a plugin reads the body of a response, "
+            "the client gets that body unchanged, even if the plugin was to hide it. This needs APISIX 3.0"
+        )
+
+    def lacks(self) -> list[str]:
+        """Return what plugins can't do on this release, a sentence each."""
+        return [f"on {self} {text}. This needs APISIX {'.'.join(map(str, since))}" for since, text in _LACKS if self.number < since]
+
+
+def found_release(config: Path | None = None) -> Release | None:
+    """
+    Find the release of the gateway to which a config.yaml belongs; None if its program is not there.
+
+    Args: config: the gateway's config.yaml; None for the usual place.
+    """
+    prefix = (config or USUAL_PLACE).parent.parent
+    places = [prefix, prefix / "deps" / _LUA, *([Path("/usr/local") / _LUA] if prefix == USUAL_PLACE.parent.parent else [])]
+    for file in [place / "apisix" / "core" / "version.lua" for place in places]:
+        try:
+            match = _VERSION.search(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            continue
+        if match is not None:
+            return Release((int(match[1]), int(match[2])), ".".join(filter(None, match.groups())), file)
+    return None
