@@ -20,10 +20,11 @@ from apisix.runner.plugin.registry import Registry
 DEFAULT_PLUGINS = Path("plugins")
 
 
-def load_registry(flags: Mapping[str, object]) -> Registry:
+def load_registry(flags: Mapping[str, object], *, default: bool = False) -> Registry:
     """
     Load the plugins that `start` would load with these flags, and note on standard error what may not be meant.
 
+    Args: default: load `plugins/` of this directory if no directory is named, as `dev` does.
     Raises: UsageFailure: a setting is wrong.
     """
     try:
@@ -35,9 +36,14 @@ def load_registry(flags: Mapping[str, object]) -> Registry:
     if not any(isinstance(handler, _Notes) for handler in log.handlers):
         log.addHandler(_Notes())
     log.propagate = False
-    if not settings.plugins and DEFAULT_PLUGINS.is_dir():
-        click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is not loaded; --plugins {DEFAULT_PLUGINS} does that", err=True)
-    return Registry.load(settings.plugins, settings.plugin_modules)
+    directories = settings.plugins
+    if not directories and DEFAULT_PLUGINS.is_dir():
+        if default:
+            directories = (str(DEFAULT_PLUGINS),)
+            click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is loaded; start needs --plugins {DEFAULT_PLUGINS} for that", err=True)
+        else:
+            click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is not loaded; --plugins {DEFAULT_PLUGINS} does that", err=True)
+    return Registry.load(directories, settings.plugin_modules)
 
 
 class _Notes(logging.Handler):

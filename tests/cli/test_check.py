@@ -98,6 +98,7 @@ global_rules:
   - id: 7
     plugins:
       ext-plugin-pre-req: [say]
+#END
 """
     status, lines = check(plugins, "apisix.yaml", text)
 
@@ -226,10 +227,229 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_may_not_be_meant_is_noted(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes go to standard error and change no status: plugins beside that are not loaded, a file that stands before a library."""
     monkeypatch.chdir(plugins.parent)
-    assert "note: plugins/ of this directory is not loaded; --plugins plugins does that\n" == invoke("check").stderr
+    assert "note: plugins/ of this directory is not loaded; --plugins plugins does that\n" == invoke("plugins").stderr
 
     (plugins / "click.py").write_text("")
     (plugins / "other.py").write_text("import click\n")
     result = invoke("check", "--plugins", "plugins")
     assert (0, 1) == (result.exit_code, result.stderr.count("note: "))
     assert f"note: {plugins}/other.py:1: this imports click, and gets the file of that name beside it" in result.stderr
+
+
+ROUTE = """routes:
+  - id: 1
+    plugins:
+      ext-plugin-pre-req:
+        conf: [{name: say, value: '{"times": 1}'}]
+#END
+"""
+
+
+def test_the_usual_places(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without arguments, plugins/ and apisix.yaml of this directory are checked, as dev does, and notes say so."""
+    monkeypatch.chdir(plugins.parent)
+    nothing = invoke("check")
+    assert (0, "3 plugins: all is well; no configuration was checked\n") == (nothing.exit_code, nothing.stdout)
+
+    (plugins.parent / "apisix.yaml").write_text(ROUTE.replace("times", "tmies"))
+    result = invoke("check")
+
+    assert (1, "3 plugins, 1 configuration: 1 problem") == (result.exit_code, result.stdout.splitlines()[-1])
+    assert result.stdout.startswith("apisix.yaml, line 5: route 1, ext-plugin-pre-req: plugin 1, say: ")
+    assert [
+        "note: plugins/ of this directory is loaded; start needs --plugins plugins for that",
+        "note: no file was named, so apisix.yaml of this directory is checked",
+    ] == result.stderr.splitlines()
+
+
+def test_a_usual_file_without_configurations(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no problem, but nothing is said to be well that was not checked."""
+    monkeypatch.chdir(plugins.parent)
+    (plugins.parent / "apisix.yaml").write_text("routes: [{id: 1, uri: /get}]\n#END\n")
+    result = invoke("check")
+
+    assert (0, "3 plugins: all is well; no configuration was checked\n") == (result.exit_code, result.stdout)
+    assert "apisix.yaml: there is no ext-plugin configuration in this file, so nothing in it was checked" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "text"), [("r.json", "{}"), ("r.yaml", ""), ("apisix.yaml", "routes: [{id: 1, uri: /get}]\n#END\n")])
+def test_a_named_file_without_configurations(plugins: Path, name: str, text: str) -> None:
+    """Whoever names a file expects that something is checked."""
+    expected = [f"{name}: there is no ext-plugin configuration in this file, so nothing in it was checked"]
+    assert (1, [*expected, "3 plugins: 1 problem; no configuration was checked"]) == check(plugins, name, text)
+
+
+@pytest.mark.parametrize("name", ["apisix.yaml", "other.yaml"])
+def test_missing_end(plugins: Path, name: str) -> None:
+    """APISIX ignores a stand-alone file without its last line."""
+    status, lines = check(plugins, name, ROUTE.replace("#END", ""))
+    assert (1, [f"{name}: the file does not end with the line #END, so APISIX ignores all of it"]) == (status, lines[:-1])
+
+
+def test_end_is_for_stand_alone_files(plugins: Path) -> None:
+    """One route in YAML, or JSON, is put to the admin API and needs no such line."""
+    route = "id: 1\nplugins:\n  ext-plugin-pre-req:\n    conf: [{name: stop, value: ''}]\n"
+    assert 0 == check(plugins, "route.yaml", route)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{config: []}", "APISIX ignores the key config; did you mean conf?"),
+        ("{allow_degradation: 1}", "allow_degradation must be true or false"),
+        ("{conf: []}", "conf is empty, which APISIX refuses; leave it out if no plugin is to run"),
+        ("{other: 1}", "APISIX ignores the key other; the keys are conf, allow_degradation, _meta"),
+        ("{conf: [{name: stop, value: a}], conf: [{name: stop, value: b}]}", "the key conf is here twice, and only the last one counts"),
+        ("{conf: [{name: stop, value: a, vaule: b}]}", "plugin 1: APISIX ignores the key vaule; did you mean value?"),
+    ],
+)
+def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> None:
+    """A key that APISIX ignores may be a guard that does not run."""
+    route = f"routes:\n  - id: 1\n    plugins:\n      ext-plugin-pre-req: {text}\n#END\n"
+    status, lines = check(plugins, "apisix.yaml", route)
+    assert (1, [f"apisix.yaml, line 4: route 1, ext-plugin-pre-req: {expected}"]) == (status, lines[:-1])
+
+
+@pytest.mark.parametrize(
+    ("route", "line", "expected"),
+    [
+        (
+            "ext-plugin-pre-req: {conf: [{name: stop, value: ''}]}",
+            3,
+            "route 1, ext-plugin-pre-req: this is not inside of plugins, so APISIX does not run it; move it there",
+        ),
+        (
+            "plugin:\n      ext-plugin-pre-req: {conf: []}",
+            4,
+            "plugin, ext-plugin-pre-req: this is not inside of plugins, so APISIX does not run it; move it there",
+        ),
+        (
+            "upstream:\n      plugins:\n        ext-plugin-pre-req: {}",
+            5,
+            "upstream, ext-plugin-pre-req: APISIX runs no ext-plugin in upstream; name it in a route, service, plugin_config,",
+        ),
+        (
+            "plugins: {ext-plugin-prereq: {}}",
+            3,
+            "route 1, ext-plugin-prereq: APISIX has no plugin of this name; did you mean ext-plugin-pre-req?",
+        ),
+        (
+            "plugins: {say: {times: 1}}",
+            3,
+            "route 1, say: this is a plugin of the runner, and APISIX does not know it here; name it in the conf of an ext-plugin",
+        ),
+        ("plugins: [{ext-plugin-pre-req: {}}]", 3, "route 1: plugins is a list here; APISIX wants a mapping"),
+        ("plugins: {proxy-rewrite: {ext-plugin-post-req: {}}}", 3, "route, ext-plugin-post-req: this is not inside of plugins"),
+        ("uri: /a\n    plugins: {}\n    plugins: {}", 5, "route 1: the key plugins is here twice, and only the last one counts"),
+    ],
+)
+def test_wrong_places(plugins: Path, route: str, line: int, expected: str) -> None:
+    """What was meant for the runner and would not run there is found, wherever it stands."""
+    status, lines = check(plugins, "apisix.yaml", f"routes:\n  - id: 1\n    {route}\n#END\n")
+    assert 1 == status
+    assert lines[0].startswith(f"apisix.yaml, line {line}: {expected}")
+    assert 2 == len(lines)
+
+
+def test_a_phase_that_is_there_twice(plugins: Path) -> None:
+    """Of two chains of one phase, YAML keeps the last."""
+    text = ROUTE.replace("#END", "      ext-plugin-pre-req: {}\n#END")
+    status, lines = check(plugins, "apisix.yaml", text)
+    assert (1, "apisix.yaml, line 6: route 1, ext-plugin-pre-req: this plugin is here twice, and only the last one counts") == (
+        status,
+        lines[0],
+    )
+
+
+def test_the_list_of_plugins_of_a_gateway(plugins: Path) -> None:
+    """A stand-alone file may list the plugins that the gateway loads."""
+    assert 0 == check(plugins, "apisix.yaml", f"plugins: [{{name: ext-plugin-pre-req}}]\n{ROUTE}")[0]
+
+
+def test_every_resource_is_checked(plugins: Path) -> None:
+    """Plugin configs, services, consumers and global rules contain configurations too; each is named."""
+    text = """
+routes: [{id: 1, uri: /a, plugin_config_id: pc, service_id: sv}]
+plugin_configs: [{id: pc, plugins: {ext-plugin-pre-req: {conf: [{name: nope, value: ""}]}}}]
+services: [{id: sv, plugins: {ext-plugin-post-req: {conf: [{name: nope, value: ""}]}}}]
+consumers: [{username: jack, plugins: {ext-plugin-post-req: {conf: [{name: nope, value: ""}]}}}]
+global_rules: [{id: 1, plugins: {ext-plugin-pre-req: {conf: [{name: nope, value: ""}]}}}]
+#END
+"""
+    status, lines = check(plugins, "apisix.yaml", text)
+    holders = ["plugin_config pc", "service sv", "consumer jack", "global_rule 1"]
+    assert holders == [line.split(": ")[1].partition(",")[0] for line in lines[:-1]]
+    assert (1, "3 plugins, 4 configurations: 4 problems") == (status, lines[-1])
+
+
+def test_what_is_in_no_file(plugins: Path) -> None:
+    """A note names a plugin config or service that is in no file, and a chain that another one replaces."""
+    route = {"id": "1", "uri": "/", "plugin_config_id": "pc", "plugins": {"ext-plugin-pre-req": {"conf": [{"name": "stop", "value": ""}]}}}
+    file = plugins.parent / "route.json"
+    file.write_text(json.dumps(route))
+    result = invoke("check", "--plugins", plugins, file)
+    assert "note: route 1 uses plugin_config pc, which is in none of the files: plugins that it adds were not checked\n" == result.stderr
+
+    other = plugins.parent / "pc.json"
+    other.write_text(json.dumps({"plugin_configs": [{"id": "pc", "plugins": {"ext-plugin-pre-req": {}}}]}))
+    result = invoke("check", "--json", "--plugins", plugins, file, other)
+    report = json.loads(result.stdout)
+    assert ["route 1 and its plugin_config pc both have ext-plugin-pre-req: APISIX runs only that of route 1"] == report["notes"]
+
+
+SHARES = """
+from apisix import Plugin, Request
+
+
+class Remembers(Plugin):
+    shared_state = ("hits",)
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.user = None
+
+    async def setup(self) -> None:
+        self.client = object()
+
+    def on_request(self, request: Request) -> None:
+        self.hits += 1
+        name = self._name(request)
+        for self.user in [name]:
+            pass
+
+    def _name(self, request: Request) -> str:
+        self.last, other = request.path, 1
+        return ""
+
+    def _unused(self) -> None:
+        self.never = 1
+"""
+
+
+def test_attributes_that_calls_share(plugins: Path) -> None:
+    """A hook, or a method that it uses, that assigns an attribute of self is pointed at, but not for what shared_state names."""
+    (plugins / "remembers.py").write_text(SHARES)
+    result = invoke("check", "--plugins", plugins)
+
+    assert 0 == result.exit_code
+    notes = [line.partition(", and one instance")[0] for line in result.stderr.splitlines()]
+    assert [
+        f"note: {plugins}/remembers.py:18: Remembers.on_request assigns self.user",
+        f"note: {plugins}/remembers.py:22: Remembers._name assigns self.last",
+    ] == notes
+
+
+@pytest.mark.parametrize(("version", "warns"), [("2.15.3", True), ("3.0.0", False)])
+def test_an_old_gateway(plugins: Path, version: str, warns: bool) -> None:
+    """Before 3.0 a plugin can't read a response; if the gateway is on this machine, that is said of routes that may try."""
+    config = plugins.parent / "gateway" / "conf" / "config.yaml"
+    lua = plugins.parent / "gateway" / "apisix" / "core" / "version.lua"
+    lua.parent.mkdir(parents=True)
+    lua.write_text(f'return {{\n    VERSION = "{version}"\n}}\n')
+    (plugins / "hide.py").write_text("from apisix import Plugin\n\n\nclass Hide(Plugin):\n    def on_response(self, response): ...\n")
+    route = {"id": "1", "plugins": {"ext-plugin-post-resp": {"conf": [{"name": "hide", "value": ""}]}}}
+    (plugins.parent / "r.json").write_text(json.dumps(route))
+    result = invoke("check", "--plugins", plugins, "--gateway-config", config, plugins.parent / "r.json")
+
+    assert 0 == result.exit_code
+    assert warns == (f"note: route 1: APISIX {version} ({lua}) has no info requests in ext-plugin-post-resp" in result.stderr)

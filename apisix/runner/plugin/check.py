@@ -130,12 +130,16 @@ def _problems(name: str | None, faults: list[Fault], source: Source) -> list[Pro
 
 
 def _attribute_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
-    """Check `name`, `needs`, `blocking` and `on_error`."""
+    """Check `name`, `needs`, `blocking`, `on_error` and `shared_state`."""
     yield from _name_faults(cls, cls.name, None)
     needs: object = cls.needs
     if not isinstance(needs, tuple) or not all(isinstance(need, str) and need for need in needs):
         example = f'("{needs}",)' if isinstance(needs, str) and needs else '("body", "consumer_name")'
         yield None, f"{cls.__name__}.needs is no tuple of str", f"Write needs = {example}"
+    shared: object = cls.shared_state
+    if not isinstance(shared, tuple) or not all(isinstance(name, str) and name.isidentifier() for name in shared):
+        example = f'("{shared}",)' if isinstance(shared, str) and shared.isidentifier() else '("hits",)'
+        yield None, f"{cls.__name__}.shared_state is no tuple of names", f"Write shared_state = {example}"
     if not (cls.blocking is None or isinstance(cls.blocking, bool)):
         yield None, f"{cls.__name__}.blocking is neither True, False nor None", "Leave it away, then the runner finds out"
     if cls.on_error not in (None, *get_args(OnError)):

@@ -54,6 +54,10 @@ class Plugin(Generic[C]):
     """What a failure does: `"refuse"` the call, let it `"pass"` without this plugin's edits, or, for responses,
     `"degrade"`, which leaves the decision to the gateway. None: as the settings say."""
 
+    shared_state: ClassVar[tuple[str, ...]] = ()
+    """Attributes of `self` that hooks assign on purpose, such as a counter: all calls of a route share one instance. The command
+    `check` points at all others that it sees."""
+
     config: C
     """The configuration of the route, validated."""
 

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the lines where a hook assigns an attribute of `self`: one instance of a `Plugin` serves all calls of its route."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from apisix.runner.plugin.check import HOOKS
+from apisix.runner.plugin.plugin import Plugin
+from apisix.runner.plugin.registry import Registry
+
+Method = tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]
+"""A method and its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """One such line."""
+
+    file: str
+    line: int
+    method: str
+    attribute: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}:{self.line}: {self.method} assigns self.{self.attribute}, and one instance serves all calls of its route, "
+            "so another client's call can read or replace it. Keep it in a local variable or in request.context; "
+            "if it is meant for all calls, as a cache or a counter, name it in shared_state on the class"
+        )
+
+
+def assigned_attributes(registry: Registry) -> list[Assigned]:
+    """
+    Find what hooks assign to `self`, also in methods of the class that they use.
+
+    What a function of another class does is not seen, nor is a change inside of an attribute, as in `self.seen.append(...)`.
+    """
+    found: dict[Assigned, None] = {}
+    for plugin in registry.types:
+        if plugin.generation == "Plugin":
+            found.update(dict.fromkeys(_in_class(plugin.cls)))
+    return list(found)
+
+
+def _in_class(cls: Any) -> Iterator[Assigned]:
+    methods = _methods_of(cls)
+    names = [hook for hook in HOOKS if hook in methods]
+    for name in names:  # which grows
+        function, file = methods[name]
+        arguments = [*function.args.posonlyargs, *function.args.args]
+        if not arguments:
+            continue
+        for node in ast.walk(function):
+            if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == arguments[0].arg):
+                continue
+            if isinstance(node.ctx, ast.Load):
+                if node.attr in methods and node.attr not in names:
+                    names.append(node.attr)
+            elif node.attr not in cls.shared_state:
+                yield Assigned(file, node.lineno, f"{cls.__name__}.{name}", node.attr)
+
+
+def _methods_of(cls: type) -> dict[str, Method]:
+    """Return the methods that are written in Python, those of the class before those of its bases."""
+    methods: dict[str, Method] = {}
+    for owner in cls.__mro__:
+        if owner in (Plugin, Generic, object):
+            continue
+        try:
+            file = inspect.getfile(owner)
+            tree = ast.parse(Path(file).read_bytes())
+        except (OSError, TypeError, SyntaxError, ValueError):  # made at run time, or compiled
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name == owner.__name__:
+                for item in node.body:
+                    if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
+                        methods.setdefault(item.name, (item, file))
+    return methods
