@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from bench import build, growth, latency, memory, report, start, table, workers
+from bench import build, growth, instructions, latency, memory, report, start, table, workers
 from bench.cases import CASES
 from bench.files import CannotMeasure, compile_programs
 from bench.machine import in_words, machine
@@ -23,6 +23,7 @@ from bench.part import FULL, SMOKE, Scale, note
 
 PARTS: dict[str, ModuleType] = {
     "table": table,
+    "instructions": instructions,
     "growth": growth,
     "workers": workers,
     "latency": latency,

@@ -33,7 +33,7 @@ def echo(frames: Frames, directory: Path) -> Iterator[tuple[Path, list[int]]]:
     """Run the echo with the canned frames of a case."""
     path = directory / "echo.sock"
     path.unlink(missing_ok=True)
-    with _server([str(BUILD / "echo"), "--socket", str(path), *frames.echo], path, dict(os.environ), cores()[0]) as process:
+    with serving([str(BUILD / "echo"), "--socket", str(path), *frames.echo], path, dict(os.environ), cores()[0]) as process:
         yield path, [process.pid]
 
 
@@ -49,11 +49,8 @@ def runner(
     path = directory / f"{mode.name.replace(' ', '-').replace(',', '')}-{workers}.sock"
     path.unlink(missing_ok=True)
     command = start_command(mode, path, workers=workers, plugins=plugins)
-    with _server(command, path, mode.variables(), on or cores()[0], stop_with=signal.SIGINT) as process:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while len(pids := _family(process.pid)) < 1 + workers and time.monotonic() < deadline:
-            time.sleep(0.02)
-        yield path, pids
+    with serving(command, path, mode.variables(), on or cores()[0], stop_with=signal.SIGINT) as process:
+        yield path, process_family(process.pid, 1 + workers)
 
 
 def start_command(mode: Mode, path: Path, *, workers: int = 1, plugins: bool = True) -> list[str]:
@@ -120,18 +117,30 @@ def scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _server(
-    command: Sequence[str], path: Path, environment: Mapping[str, str], on: set[int], *, stop_with: signal.Signals = signal.SIGTERM
+def serving(
+    command: Sequence[str],
+    path: Path,
+    environment: Mapping[str, str],
+    on: set[int] | None = None,
+    *,
+    timeout_s: float = START_TIMEOUT_S,
+    stop_with: signal.Signals = signal.SIGTERM,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """
+    Run a server until it listens at `path`, and end it afterwards.
+
+    Args: on: its cores. timeout_s: how long it may take to listen, in seconds.
+    Raises: CannotMeasure: it does not listen; with what it printed.
+    """
     # SIGINT lets the runner stop at once, where after a SIGTERM it waits for calls that may still come.
     with (
         tempfile.TemporaryFile() as output,
         subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=HERE.parent, preexec_fn=_pinned(on)
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=HERE.parent, preexec_fn=_pinned(on or cores()[0])
         ) as process,
     ):
         try:
-            _wait_for(path, process)
+            _wait_for(path, process, timeout_s)
             yield process
         except CannotMeasure as problem:
             output.seek(0)
@@ -144,8 +153,8 @@ def _server(
                 process.kill()
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+def _wait_for(path: Path, process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     while True:
         with socket.socket(socket.AF_UNIX) as probe:
             if not probe.connect_ex(str(path)):
@@ -157,6 +166,14 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 def _pinned(on: set[int]) -> Any:
     return lambda: os.sched_setaffinity(0, on)
+
+
+def process_family(pid: int, size: int, timeout_s: float = START_TIMEOUT_S) -> list[int]:
+    """Return a process and its descendants, once there are `size` of them or the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while len(pids := _family(pid)) < size and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return pids
 
 
 def _family(pid: int) -> list[int]:

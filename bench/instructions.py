@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Instructions per call, without the kernel's share: counted by valgrind's callgrind, so that no other process on the machine disturbs them.
+
+One connection makes the calls one after the other. A dump of the worker's counters before and after gives the difference.
+"""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.cases import CASES, SMOKE
+from bench.charts import bars
+from bench.files import CannotMeasure
+from bench.modes import COMPILED, PURE, Mode, modes
+from bench.part import Scale, Target, note, spread
+from bench.peer import Peer
+from bench.processes import process_family, scratch, serving, start_command
+
+WARMUP_CALLS = 200
+"""Calls before counting starts: they build the chain and fill CPython's inline caches."""
+CALLS = 500
+START_TIMEOUT_S = 120.0
+"""How long a runner may take to start under callgrind, in seconds. It is some fifty times slower there."""
+
+
+def measure(scale: Scale, *, cases: Sequence[str] = (), wanted: Sequence[str] = ()) -> dict[str, Any]:
+    """
+    Count each case in every mode.
+
+    Raises: CannotMeasure: valgrind is not installed, or a runner under it does not answer.
+    """
+    if not (shutil.which("valgrind") and shutil.which("callgrind_control")):
+        raise CannotMeasure("Counting instructions needs valgrind with its tool callgrind (Debian: valgrind).")
+    names = cases or (SMOKE if scale.smoke else [case.name for case in CASES])
+    chosen = [case for case in CASES if case.name in names]
+    counted: dict[str, dict[str, int]] = {case.name: {} for case in chosen}
+    with scratch() as directory:
+        for mode in modes(wanted or (COMPILED, PURE)):
+            with _counted_runner(directory, mode) as (path, worker):
+                for case in chosen:
+                    peer = Peer(path, case.body())
+                    call = case.call(1, peer.prepare(case.prepare()))
+                    for _ in range(WARMUP_CALLS):
+                        peer.call(call)
+                    worker.instructions()
+                    for _ in range(CALLS):
+                        peer.call(call)
+                    counted[case.name][mode.name] = round(worker.instructions() / CALLS)
+                    peer.close()
+                    note(f"{case.title}, {mode.name}: {counted[case.name][mode.name]:,} instructions")
+    return {"rows": [{"case": case.name, "title": case.title, "modes": counted[case.name]} for case in chosen]}
+
+
+class _Worker:
+    """A worker process under callgrind. Args: directory: where its dumps are written."""
+
+    def __init__(self, pid: int, directory: Path) -> None:
+        self._pid = pid
+        self._directory = directory
+
+    def instructions(self) -> int:
+        """Return how many instructions the process has executed since this was last called."""
+        known = set(self._dumps())
+        command = ["callgrind_control", "--dump", str(self._pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        new = [dump for dump in self._dumps() if dump not in known]
+        total = re.search(r"^totals: (\d+)", new[0].read_text(encoding="utf-8", errors="replace"), re.MULTILINE) if new else None
+        if total is None:
+            raise CannotMeasure(f"callgrind_control wrote no counters for process {self._pid}: {done.stdout}{done.stderr}")
+        return int(total[1])
+
+    def _dumps(self) -> list[Path]:
+        return list(self._directory.glob(f"callgrind.{self._pid}.*"))
+
+
+@contextmanager
+def _counted_runner(directory: Path, mode: Mode) -> Iterator[tuple[Path, _Worker]]:
+    """Start a runner under callgrind, and yield its socket and its worker."""
+    path = directory / f"{mode.name}-counted.sock"
+    # Without --trace-children, a forked process has no gdbserver, which callgrind_control talks to.
+    valgrind = ["valgrind", "--quiet", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={directory}/callgrind.%p"]
+    command = [*valgrind, *start_command(mode, path, workers=1, plugins=True)]
+    with serving(command, path, mode.variables(), timeout_s=START_TIMEOUT_S, stop_with=signal.SIGINT) as process:
+        yield path, _Worker(process_family(process.pid, 2, START_TIMEOUT_S)[-1], directory)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return the rows as a table in Markdown."""
+    names = list(dict.fromkeys(name for row in result["rows"] for name in row["modes"]))
+    lines = ["| instructions per call | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    lines += [f"| {row['title']} | " + " | ".join(f"{row['modes'].get(name, 0):,}" for name in names) + " |" for row in result["rows"]]
+    return "\n".join(lines)
+
+
+def targets(result: dict[str, Any]) -> list[Target]:
+    """Return nothing: the targets are ratios of time."""
+    return []
+
+
+def draw(result: dict[str, Any], axes: Any) -> None:
+    """Draw the counts as bars."""
+    rows = result["rows"]
+    names = list(dict.fromkeys(name for row in rows for name in row["modes"]))
+    counts: dict[str, list[dict[str, float] | None]] = {
+        name: [spread([row["modes"][name]]) if name in row["modes"] else None for row in rows] for name in names
+    }
+    bars(axes, [row["title"] for row in rows], counts, {})
+    axes.set_xlabel("instructions per call, without the kernel's")
