@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 from apisix import Request, Response
+from apisix.runner.call.runtime import BODY_THREADS
+from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
+from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, MAX_CODINGS, MAX_STREAMS
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.chain import build_chain
 from apisix.runner.plugin.registry import Registry
@@ -139,3 +142,24 @@ def test_links() -> None:
 
     assert [] == [target for target in targets if target.startswith("#") and target[1:] not in anchors]
     assert [] == [target for target in targets if not target.startswith(("#", "https://")) and not (PAGE.parent / target).exists()]
+
+
+def test_bounds_of_bodies() -> None:
+    """The table of bounds has the numbers of the code."""
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|", TEXT[TEXT.index("\n### Bodies") :].split("\n## ")[0], re.MULTILINE)
+    bounds = {bound: value for bound, value in rows if re.search(r"\d", value)}
+    numbers = [int(re.findall(r"\d[\d,]*", value)[0].replace(",", "")) for value in bounds.values()]
+    mebibyte = 2**20
+    assert numbers == [
+        DEFAULT_MAX_DECOMPRESSED_BYTES // mebibyte,
+        MAX_CODINGS,
+        MAX_STREAMS,
+        (MAX_TEXT_BYTES + 1) // mebibyte,
+        MAX_JSON_VALUES,
+        MAX_FORM_FIELDS,
+    ]
+    assert (IN_PLACE_BYTES, IN_COROUTINE_BYTES) == (64 * 1024, 512 * 1024)
+    operations = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
+    fixed = f"{MAX_CODINGS} codings, {MAX_STREAMS:,} gzip members or zstd frames, 16 MiB for text, {MAX_JSON_VALUES:,} JSON values"
+    assert fixed in operations
+    assert f"in {BODY_THREADS} threads of the worker" in operations

@@ -194,7 +194,7 @@ class Engine:
 
     def close_at_once(self) -> None:
         """Do what `close` does where nothing has to be awaited."""
-        self._runtime.threads.close()
+        self._runtime.close_threads()
         self.raise_close_error()
 
     async def close(self) -> None:
@@ -223,7 +223,7 @@ class Engine:
     async def _close(self) -> None:
         await self._chains.close()
         await asyncio.gather(*self._background)
-        self._runtime.threads.close()
+        self._runtime.close_threads()
 
     def unclosed(self) -> list[str]:
         """Return the names of the plugins that have a `close`, which nobody can await any more."""

@@ -25,7 +25,7 @@ class _WithBody:
 
     def json(self) -> Any:
         """Return what the body says as JSON, whatever its content-type."""
-        return body_json(self.body)
+        return body_json(self.body, self.headers.get("content-type", ""))
 
 
 @dataclass(frozen=True, slots=True)

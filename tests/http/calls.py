@@ -2,7 +2,8 @@
 """Requests and responses as a gateway would send them, and a gateway that answers questions from a table."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from apisix.runner.errors import WrongContext
 from apisix.runner.http.phase import Phase
@@ -32,6 +33,8 @@ class FakeGateway:
     def __init__(self, answers: Mapping[Info, bytes | None] | None = None) -> None:
         self.answers = dict(answers or {})
         self.asked: list[list[Info]] = []
+        self.offloaded = 0
+        """How often something was to be run off the loop."""
         self.arrived = asyncio.Event()
         """Set when `aask` has been called: the question is on its way."""
         self.let_answer: asyncio.Event | None = None
@@ -50,6 +53,18 @@ class FakeGateway:
         if self.let_answer is not None:
             await self.let_answer.wait()
         return answers
+
+    def offload(self, work: Callable[[], Any]) -> Any:
+        self.offloaded += 1
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return work()
+        raise WrongContext("a coroutine can't be suspended from outside")
+
+    async def aoffload(self, work: Callable[[], Any]) -> Any:
+        self.offloaded += 1
+        return work()
 
     def _answer(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         self.asked.append([question.info for question in questions])

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The forms of a body, and the one error where it has not that form."""
 
+import json
+from collections.abc import Callable
+from urllib.parse import quote_from_bytes
+
 import pytest
 
 from apisix.runner.errors import BodyError
-from apisix.runner.http.bodies import MAX_FORM_FIELDS, body_form, body_json, body_text
+from apisix.runner.http.bodies import IN_COROUTINE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES, body_form, body_json, body_text
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -43,18 +47,62 @@ def test_no_text(body: bytes, content_type: str, why: str) -> None:
 
 def test_json() -> None:
     """JSON is parsed, also with a byte order mark."""
-    assert {"a": [1, None]} == body_json(b'{"a": [1, null]}')
-    assert {"a": 1} == body_json(b'\xef\xbb\xbf{"a": 1}')
+    assert {"a": [1, None]} == body_json(b'{"a": [1, null]}', "")
+    assert {"a": 1} == body_json(b'\xef\xbb\xbf{"a": 1}', "")
 
 
 @pytest.mark.parametrize(
-    ("body", "why"), [(b"{", "no JSON"), (b"\xff\xff\xff", "no JSON"), (b"", "there is no body"), (b"[" * 200_000, "no JSON|too deeply")]
+    ("body", "why"),
+    [(b"{", "no JSON"), (b"\xff\xff\xff", "no utf-8 text"), (b"", "there is no body"), (b"[" * 200_000, "no JSON|too deeply")],
 )
 def test_no_json(body: bytes, why: str) -> None:
     """What is none raises, also what nests without end, and the error is a ValueError too."""
     with pytest.raises(BodyError, match=why) as caught:
-        body_json(body)
+        body_json(body, "")
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16le", "utf-16be", "iso-8859-1"])
+def test_json_in_another_charset(charset: str) -> None:
+    """The content-type's charset counts, as for text()."""
+    assert body_json('["ü"]'.encode(charset), f"application/json; charset={charset}") == ["ü"]
+
+
+def test_long_json() -> None:
+    """Long JSON means the same as short JSON, numbers included."""
+    value = {"a": ["x" * IN_COROUTINE_BYTES, -1, 2.5, 10**30, True, None, float("inf")]}
+    assert body_json(json.dumps(value).encode(), "") == value
+
+
+@pytest.mark.parametrize("unit", ["[],", "{},", '"a",', "1,"])
+def test_json_of_too_many_values(unit: str) -> None:
+    """The number of values is bounded, since the parser holds up all other calls."""
+    most = "[" + unit * (MAX_JSON_VALUES // 2 - 1) + "0]"
+    assert len(body_json(most.encode(), "")) == MAX_JSON_VALUES // 2
+    with pytest.raises(BodyError, match=f"json\\(\\) reads {MAX_JSON_VALUES} at most"):
+        body_json(("[" + unit * MAX_JSON_VALUES + "0]").encode(), "")
+
+
+def test_json_of_too_many_escapes() -> None:
+    """Escaped characters are work too."""
+    with pytest.raises(BodyError, match="values"):
+        body_json(b'"' + b"\\n" * (10 * MAX_JSON_VALUES + 10) + b'"', "")
+
+
+@pytest.mark.parametrize(("convert", "accessor"), [(body_text, "text"), (body_json, "json"), (body_form, "form")])
+def test_too_long_to_be_converted(convert: Callable[[bytes, str], object], accessor: str) -> None:
+    """A decompressed body may be longer than a frame, and text of it is not made."""
+    with pytest.raises(BodyError, match=rf"{accessor}\(\) takes {MAX_TEXT_BYTES} at most"):
+        convert(bytes(MAX_TEXT_BYTES + 1), "")
+
+
+def test_long_form() -> None:
+    """A long value is the same as in one piece, wherever its escapes lie."""
+    for shift in range(4):
+        value = b"x" * shift + "ü +".encode() * 40_000
+        assert body_form(b"a=" + quote_from_bytes(value).encode(), FORM)["a"] == value.decode()
+    assert body_form(b"a=%4a%4A%fF%", FORM)["a"] == "JJ\udcff%"
+    assert body_form(b"a=%" + b"%zz%" * 50_000 + b"%4", FORM)["a"] == "%" + "%zz%" * 50_000 + "%4"
 
 
 def test_form() -> None:

@@ -2,8 +2,10 @@
 """Content-encodings are undone within a bound, or raise the one error."""
 
 import gzip
+import os
 import sys
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from apisix.runner.errors import BodyError
 from apisix.runner.http import encodings
-from apisix.runner.http.encodings import decode_body
+from apisix.runner.http.encodings import MAX_CODINGS, MAX_STREAMS, BodyTooLong, decode_body
 
 BODY = b"some text, some text, some text"
 
@@ -72,10 +74,66 @@ def test_bound() -> None:
     for encoding, body in (
         ("gzip", bomb),
         ("gzip", gzip.compress(bytes(600)) * 2),
-        ("gzip, gzip", gzip.compress(gzip.compress(bytes(10**6)))),
+        ("gzip, gzip", gzip.compress(gzip.compress(bytes(10**5)))),
     ):
         with pytest.raises(BodyError, match="longer than 1000 bytes"):
             decode_body(body, encoding, 1000)
+
+
+def test_bound_of_all_codings_together() -> None:
+    """What several codings produce is added up: each step is work."""
+    inner = gzipped(bytes(1000))
+    assert decode_body(gzipped(inner), "gzip, gzip", 1000 + len(inner)) == bytes(1000)
+    with pytest.raises(BodyTooLong, match=f"longer than {999 + len(inner)} bytes"):
+        decode_body(gzipped(inner), "gzip, gzip", 999 + len(inner))
+
+
+def test_bound_of_codings() -> None:
+    """The number of codings is bounded, and known before any work is done."""
+    body = BODY
+    for _ in range(MAX_CODINGS):
+        body = gzipped(body)
+    assert decode_body(body, ",".join(["gzip"] * MAX_CODINGS)) == BODY
+    with pytest.raises(BodyError, match=f"has {MAX_CODINGS + 1} codings, at most {MAX_CODINGS}"):
+        decode_body(gzipped(body), ",".join(["gzip"] * (MAX_CODINGS + 1)))
+
+
+def test_bound_of_streams() -> None:
+    """The number of members is bounded: an empty one has few bytes."""
+    assert decode_body(gzipped(b"a") * MAX_STREAMS + b"\0", "gzip") == b"a" * MAX_STREAMS
+    with pytest.raises(BodyError, match=f"at most {MAX_STREAMS} in a row"):
+        decode_body(gzipped(b"") * (MAX_STREAMS + 1), "gzip")
+
+
+def test_streams_of_any_length() -> None:
+    """Streams may begin and end anywhere in the slices that a decompressor is given."""
+    pieces = [os.urandom(size) for size in (1, 65_500, 3, 65_536, 70_000, 200_000, 0, 5)]
+    assert decode_body(b"".join(map(gzipped, pieces)) + bytes(200_000), "gzip") == b"".join(pieces)
+
+
+def test_a_decompressor_is_given_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It copies what is left behind the end of a stream, so all of a long body would be copied for each short stream."""
+    given: list[int] = []
+
+    class Stream:
+        eof = True
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
+            given.append(len(data))
+            self.unused_data = data[1000:]
+            return b""
+
+    monkeypatch.setitem(sys.modules, "compression.zstd", SimpleNamespace(ZstdDecompressor=Stream, ZstdError=zlib.error))
+    decode_body(bytes([1]) * 640_000, "zstd")
+    assert max(given) == 65_536
+
+
+@pytest.mark.parametrize("compress", [zlib.compress, bare_deflate])
+def test_deflate_is_one_stream(compress: Callable[[bytes], bytes]) -> None:
+    """What follows the stream is no second one: two bytes would do for an empty one."""
+    with pytest.raises(BodyError, match="something follows it"):
+        decode_body(compress(BODY) + compress(b"") * 2, "deflate")
+    assert decode_body(compress(BODY) + b"\0\0", "deflate") == BODY
 
 
 def test_unknown_encoding() -> None:

@@ -6,6 +6,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import greenlet
@@ -13,7 +14,7 @@ import greenlet
 from apisix.runner.call import clock
 from apisix.runner.call.chains import PreparedChain
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.threads import Job
+from apisix.runner.call.threads import Job, ThreadPool
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
 from apisix.runner.http.releases import unavailable
 from apisix.runner.http.request import Request
@@ -147,6 +148,52 @@ class Call:
         await answered
         return asked.answers
 
+    def offload(self, work: Callable[[], Any]) -> Any:
+        """
+        Return what `work` returns, without holding up the loop: this call waits for a thread that runs it.
+
+        In another thread than the loop's it is run there and then.
+
+        Raises: WrongContext: this is a coroutine on the loop. As `run_in_thread` otherwise.
+        """
+        if asyncio._get_running_loop() is not self._runtime.loop:
+            return work()
+        if greenlet.getcurrent() is self._conversation.greenlet and (not EAGER or asyncio.current_task() is None):
+            return self.run_in_thread(lambda _: work(), None, self._runtime.body_threads)
+        raise WrongContext("only the hook's own greenlet or thread can do that")
+
+    async def aoffload(self, work: Callable[[], Any]) -> Any:
+        """Same as `offload`, but in a coroutine, which waits for the thread. A coroutine that is cancelled abandons it."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._runtime.loop:
+            return work()
+        done: asyncio.Future[Any] = loop.create_future()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)
+
+        def run() -> None:
+            outcome: tuple[Any, BaseException | None]
+            try:
+                outcome = (work(), None)
+            except BaseException as error:  # it is raised in the coroutine
+                outcome = (None, error)
+            with suppress(RuntimeError):  # the loop has closed: the worker is gone
+                loop.call_soon_threadsafe(settle, *outcome)
+
+        job = Job(run)
+        self._runtime.body_threads.submit(job)
+        try:
+            return await done
+        except asyncio.CancelledError:
+            self._runtime.body_threads.abandon(job)
+            raise
+
     def _ask_from_thread(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         wakeup = self._thread_wakeup = threading.Event()
         asked: list[Questions | RunnerError] = []
@@ -207,13 +254,16 @@ class Call:
             raise error
         return result
 
-    def run_in_thread(self, function: Callable[[Any], Any], argument: object) -> Any:
+    def run_in_thread(self, function: Callable[[Any], Any], argument: object, pool: ThreadPool | None = None) -> Any:
         """
         Run `function(argument)` in a thread of the pool and return its result or raise what it raised.
 
         A call that fails meanwhile abandons the thread.
+
+        Args: pool: by default the one of the blocking plugins.
         """
         self.check()
+        threads = self._runtime.threads if pool is None else pool
         context = contextvars.copy_context()
         outcome: list[tuple[Any, BaseException | None]] = []
 
@@ -228,11 +278,11 @@ class Call:
                 return  # the loop has closed: the worker is gone
 
         job = self._job = Job(work)
-        self._runtime.threads.submit(job)
+        threads.submit(job)
         try:
             self._suspend(job)
         except RunnerError:
-            self._runtime.threads.abandon(job)
+            threads.abandon(job)
             raise
         finally:
             self._job = None

@@ -8,6 +8,7 @@ cdef class Runtime:
     cdef readonly object loop
     cdef readonly Chains chains
     cdef readonly object threads
+    cdef readonly object body_threads
     cdef readonly object deadlines
     cdef readonly double plugin_timeout_s
     cdef readonly Py_ssize_t max_in_flight

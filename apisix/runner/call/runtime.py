@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.deadlines import Deadlines
@@ -12,6 +13,9 @@ from apisix.runner.call.stalls import StallWatch
 from apisix.runner.call.threads import ThreadPool
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
+
+BODY_THREADS: Final = 2
+"""Threads of a worker for long bodies. Each holds a body of up to `max_decompressed_bytes`, and all of them compete with the loop."""
 
 Observer = Callable[[Request | Response, Sequence[Effect]], None]
 """Takes a request or response as it is after its plugins, and what each of them did."""
@@ -28,6 +32,7 @@ class Runtime:
         loop: the loop of the worker, in whose thread all calls run.
         chains: tokens to plugins.
         threads: for plugins that block.
+        body_threads: for long bodies, which are decompressed and converted there.
         deadlines: of the calls that wait.
         plugin_timeout_s: a call's deadline, in seconds.
         max_in_flight: how many calls may wait (suspended, in a coroutine or a thread) at once.
@@ -48,6 +53,7 @@ class Runtime:
 
     __slots__ = (
         "asks",
+        "body_threads",
         "calls",
         "chains",
         "deadlines",
@@ -84,6 +90,7 @@ class Runtime:
         self.loop = loop
         self.chains = chains
         self.threads = threads
+        self.body_threads = ThreadPool(BODY_THREADS)
         self.deadlines = Deadlines(loop)
         self.plugin_timeout_s = plugin_timeout_s
         self.max_in_flight = max_in_flight
@@ -95,6 +102,11 @@ class Runtime:
         self.pre_req_first = pre_req_first
         self.meter: Meter | None = None
         self.in_flight = self.calls = self.asks = self.unknown_tokens = self.refusals = 0
+
+    def close_threads(self) -> None:
+        """End the idle threads."""
+        self.threads.close()
+        self.body_threads.close()
 
     def failed(self, call_id: int, error: BaseException) -> None:
         """Tell who wants to know why a call is refused."""

@@ -6,5 +6,6 @@ cdef class Answers:
     cdef dict _known
     cdef dict _pending
     cdef bint _spent
+    cdef public object decompressed
     cpdef get(self, info, accessor)
     cpdef fetch(self, infos)

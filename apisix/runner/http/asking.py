@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions to the gateway in the middle of a call: how they are sent (injected) and the answers that are already there."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from apisix.runner.errors import BodyError, WrongContext
 from apisix.runner.wire.messages import ExtraInfoReq, ReqBody, RespBody, Var
@@ -26,21 +26,35 @@ class Asking(Protocol):
     async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """Do the same as `ask` in a coroutine, in any task of the call's loop."""
 
+    def offload(self, work: Callable[[], Any]) -> Any:
+        """
+        Return what `work` returns, without holding up the event loop: work that takes long is run in a thread.
+
+        Raises: WrongContext: called in a coroutine, where waiting would stop the event loop. Whatever `work` raises.
+        """
+
+    async def aoffload(self, work: Callable[[], Any]) -> Any:
+        """Same as `offload`, but in a coroutine."""
+
 
 class Answers:
     """
     The answers to one call's questions. Nothing is asked twice, empty answers are answers too.
 
     Shared by all copies of a request. Source: gateway contract, 6: asking for a response's body twice breaks the response.
+
+    Attributes:
+        decompressed: the response's body without its content-encoding, or why there is none; None until somebody has read it.
     """
 
-    __slots__ = ("_asking", "_known", "_pending", "_spent")
+    __slots__ = ("_asking", "_known", "_pending", "_spent", "decompressed")
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
         self._known: dict[Info, bytes | None] = {}
         self._pending: dict[Info, asyncio.Future[None]] | None = None
         self._spent = False
+        self.decompressed: bytes | BodyError | None = None
 
     def __contains__(self, info: Info) -> bool:
         return info in self._known

@@ -2,12 +2,14 @@
 """The forms of a body: text, JSON, form. Checks of what an author assigns as one."""
 
 import json
+import re
+import threading
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from multidict import MultiDict
 
 from apisix.runner.errors import BodyError, UnsupportedEdit
+from apisix.runner.http import charsets
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 
 MAX_BODY_BYTES: Final = MAX_PAYLOAD_BYTES - 27
@@ -17,8 +19,25 @@ The longest body that an info reply can carry: its other fields take 24 bytes, a
 A frame with a new body has at least as many bytes besides it. Source: gateway contract, 6.
 """
 
+MAX_TEXT_BYTES: Final = MAX_PAYLOAD_BYTES
+"""How long a body may be, decompressed, that is read as text, JSON or a form. `read()` may give more."""
 MAX_FORM_FIELDS: Final = 10_000
-"""A body of 16 MiB can hold 8 million fields, which would take gigabytes as objects."""
+"""How many fields a form may have. A body of 16 MiB can hold 8 million, which would take gigabytes as objects."""
+MAX_JSON_VALUES: Final = 200_000
+"""
+How many values JSON may hold, names included; ten escaped characters count as one.
+
+The parser can't be interrupted, and while it runs, nothing else does in its worker.
+"""
+IN_PLACE_BYTES: Final = 64 * 2**10
+"""A body up to this length is decompressed and converted on the event loop, a longer one in a thread."""
+IN_COROUTINE_BYTES: Final = 512 * 2**10
+"""As `IN_PLACE_BYTES`, but for a coroutine that calls `json()` and not `ajson()`, so it can't wait for a thread."""
+_SLICE_BYTES: Final = 64 * 2**10
+_ESCAPES: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+_BYTE_BY_ESCAPE: Final = {b"%" + digits: bytes([byte]) for byte in range(256) for digits in (b"%02X" % byte, b"%02x" % byte)}
+_parsing: Final = threading.Lock()
+"""Held while long JSON is parsed: others that wait for the interpreter then wait for one parser, not for one in each thread."""
 
 _INSTEAD_OF_EMPTY: Final = {
     "request": 'assign one that means nothing, such as b"{}", or answer with a Reply',
@@ -30,29 +49,50 @@ def body_text(body: bytes, content_type: str) -> str:
     """
     Return a body as text, by the charset of its content-type, UTF-8 by default.
 
-    Raises: BodyError: the charset is unknown, or the bytes are none of its text.
+    Raises: BodyError: the charset is not in the table of `charsets`, or the bytes are none of its text.
     """
-    charset = _parameter(content_type, "charset") or "utf-8"
+    _refuse_long_text(body, "text")
+    return charsets.decoded(body, _parameter(content_type, "charset") or "utf-8")
+
+
+def body_json(body: bytes, content_type: str) -> Any:
+    """
+    Return what a JSON body says, in the charset of its content-type, UTF-8 by default.
+
+    Raises: BodyError: it is no JSON, holds more than `MAX_JSON_VALUES`, or is no text of its charset.
+    """
+    if not body:
+        raise BodyError("there is no body, so no JSON")
+    _refuse_long_text(body, "json")
+    text = body_text(body, content_type).removeprefix("\ufeff")
+    if len(text) <= IN_PLACE_BYTES:
+        return _json_of(text)
+    values = sum(map(text.count, ",:[{")) + text.count("\\") // 10
+    if values > MAX_JSON_VALUES:
+        raise BodyError(f"the JSON holds about {values} values, json() reads {MAX_JSON_VALUES} at most: read() gives its bytes")
+    if len(text) <= IN_COROUTINE_BYTES:  # this may be the event loop, which must not wait for the lock
+        return _json_of(text, parse_int=_int, parse_float=_float)
+    with _parsing:
+        return _json_of(text, parse_int=_int, parse_float=_float)
+
+
+def _json_of(text: str, **hooks: Any) -> Any:
     try:
-        return body.decode(charset)
-    except UnicodeDecodeError as error:
-        raise BodyError(f"the body is no {charset} text, at byte {error.start}: read() gives its bytes") from None
-    except (LookupError, ValueError):  # a few of Python's own codecs raise the latter
-        raise BodyError(f"the body's charset {charset!r} is unknown: read() gives its bytes") from None
-
-
-def body_json(body: bytes) -> Any:
-    """
-    Return what a JSON body says.
-
-    Raises: BodyError: it is no JSON.
-    """
-    try:
-        return json.loads(body)
+        return json.loads(text, **hooks)
     except ValueError as error:
-        raise BodyError(f"the body is no JSON: {error}" if body else "there is no body, so no JSON") from None
+        raise BodyError(f"the body is no JSON: {error}") from None
     except RecursionError:
         raise BodyError("the body is JSON that nests too deeply") from None
+
+
+def _int(digits: str) -> int:
+    """Convert a number in Python and not in C: long ones take long, and in here others can have the interpreter."""
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    """Convert a number in Python, as `_int`."""
+    return float(digits)
 
 
 def body_form(body: bytes, content_type: str) -> MultiDict[str]:
@@ -64,11 +104,35 @@ def body_form(body: bytes, content_type: str) -> MultiDict[str]:
     kind = content_type.partition(";")[0].strip().lower()
     if body and kind not in ("", "application/x-www-form-urlencoded"):
         raise BodyError(f"form() reads application/x-www-form-urlencoded, and the body is {kind}: read() gives its bytes")
-    text = body.decode("utf-8", "surrogateescape")
-    try:
-        return MultiDict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_FORM_FIELDS))
-    except ValueError:
-        raise BodyError(f"the form has more than {MAX_FORM_FIELDS} fields") from None
+    _refuse_long_text(body, "form")
+    if body.count(b"&") >= MAX_FORM_FIELDS:
+        raise BodyError(f"the form has more than {MAX_FORM_FIELDS} fields")
+    fields = (field.partition(b"=") for field in body.split(b"&") if field)
+    return MultiDict([(_unquoted(name), _unquoted(value)) for name, _, value in fields])
+
+
+def _unquoted(quoted: bytes) -> str:
+    """Return a name or value of a form as text, with surrogates for bytes that are not UTF-8."""
+    quoted = quoted.replace(b"+", b" ")
+    pieces: list[bytes] = []
+    start = 0
+    while start < len(quoted):  # in slices, so that others can have the interpreter in between
+        end = start + _SLICE_BYTES
+        cut = quoted.rfind(b"%", end - 2, end)
+        if 0 <= cut < end < len(quoted):  # an escape must not be cut in two
+            end = cut
+        pieces.append(_ESCAPES.sub(_unescaped, quoted[start:end]))
+        start = end
+    return b"".join(pieces).decode("utf-8", "surrogateescape")
+
+
+def _unescaped(escapes: "re.Match[bytes]") -> bytes:
+    return _BYTE_BY_ESCAPE.get(escapes[0]) or bytes.fromhex(escapes[0].replace(b"%", b"").decode())
+
+
+def _refuse_long_text(body: bytes, accessor: str) -> None:
+    if len(body) > MAX_TEXT_BYTES:
+        raise BodyError(f"the body has {len(body)} bytes, {accessor}() takes {MAX_TEXT_BYTES} at most: read() gives its bytes")
 
 
 def checked_body(owner: str, body: object) -> bytes:

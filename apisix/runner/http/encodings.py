@@ -10,68 +10,125 @@ from apisix.runner.errors import BodyError
 
 DEFAULT_MAX_DECOMPRESSED_BYTES: Final = 64 * 2**20
 """A body of 16 MiB of gzip can become 16 GiB: that is where a worker stops."""
+MAX_CODINGS: Final = 5
+"""How many codings a content-encoding may list."""
+MAX_STREAMS: Final = 1000
+"""How many streams (members of gzip, frames of zstd) may follow each other in a body. An empty one costs as much work as a short one."""
+_SLICE_BYTES: Final = 64 * 2**10
+"""How much of a body a decompressor is given at a time: it copies what is left behind the end of a stream."""
+
+
+class BodyTooLong(BodyError):
+    """A body becomes longer than it may when it is decompressed."""
+
+
+def codings_of(content_encoding: str) -> list[str]:
+    """
+    Return the codings that a content-encoding lists, in lower case, without `identity`.
+
+    Raises: BodyError: there are more than `MAX_CODINGS`, or one is unknown.
+    """
+    codings = [coding for coding in (part.strip().lower() for part in content_encoding.split(",")) if coding and coding != "identity"]
+    if len(codings) > MAX_CODINGS:
+        raise BodyError(
+            f"the body has {len(codings)} codings, at most {MAX_CODINGS} are undone: read(decode=False) gives the bytes as they came"
+        )
+    for coding in codings:
+        if coding not in _DECODERS:
+            raise BodyError(
+                f"the body's content-encoding {coding[:40]!r} is unknown, known are {', '.join(sorted(_DECODERS))}: "
+                f"read(decode=False) gives the bytes as they came"
+            )
+    return codings
 
 
 def decode_body(body: bytes, content_encoding: str, max_bytes: int = DEFAULT_MAX_DECOMPRESSED_BYTES) -> bytes:
     """
     Return a body without its content-encoding.
 
+    The work is bounded by `max_bytes`, `MAX_CODINGS` and `MAX_STREAMS`, whatever the body holds.
+
     Args:
         content_encoding: the header's value; several codings are undone from the last to the first.
-        max_bytes: how long the result, and each step to it, may become.
-    Raises: BodyError: a coding is unknown or its library not installed, the data is broken, or the result too long.
+        max_bytes: how long the results of all codings together may become.
+    Raises:
+        BodyTooLong: they become longer.
+        BodyError: there are too many codings or streams, a coding is unknown or its library not installed, or the data is broken.
     """
-    codings = [coding.strip().lower() for coding in content_encoding.split(",")]
-    for coding in reversed([coding for coding in codings if coding and coding != "identity"]):
-        decode = _DECODERS.get(coding)
-        if decode is None:
-            raise BodyError(
-                f"the body's content-encoding {coding!r} is unknown, known are {', '.join(sorted(_DECODERS))}: "
-                f"read(decode=False) gives the bytes as they came"
-            )
+    room = max_bytes
+    for coding in reversed(codings_of(content_encoding)):
         if body:
-            body = decode(body, max_bytes)
+            try:
+                body = _DECODERS[coding](body, room)
+            except BodyTooLong:
+                raise BodyTooLong(
+                    f"the {coding} body becomes longer than {max_bytes} bytes, the bound that max_decompressed_size sets"
+                ) from None
+            room -= len(body)
     return body
 
 
-def _too_long(coding: str, max_bytes: int) -> BodyError:
-    return BodyError(f"the {coding} body becomes longer than {max_bytes} bytes, the bound that max_decompressed_bytes sets")
+def decode_body_or_error(body: bytes, content_encoding: str, max_bytes: int) -> bytes | BodyError:
+    """Same as `decode_body`, but return the error, to be kept: a body that can't be decompressed must not be tried again and again."""
+    try:
+        return decode_body(body, content_encoding, max_bytes)
+    except BodyError as error:
+        return error.with_traceback(None)
 
 
 def _broken(coding: str, why: object) -> BodyError:
     return BodyError(f"the body is no whole {coding} stream: {why}")
 
 
-def _streams(body: bytes, max_bytes: int, coding: str, new_stream: Callable[[], Any], error: type[Exception]) -> bytes:
+def _streams(
+    body: bytes, room: int, coding: str, new_stream: Callable[[], Any], error: type[Exception], max_streams: int = MAX_STREAMS
+) -> bytes:
     """Decompress one or several streams in a row, as gzip and zstd allow, with any decompressor of zlib's interface."""
     pieces: list[bytes] = []
-    room = max_bytes
-    while body:
-        stream = new_stream()
-        try:
-            piece = stream.decompress(body, room + 1)
-        except error as why:
-            raise _broken(coding, why) from None
-        room -= len(piece)
-        if room < 0:
-            raise _too_long(coding, max_bytes)
-        if not stream.eof:
-            raise _broken(coding, "it is cut short")
-        pieces.append(piece)
-        # Some servers pad the last stream with zeros, which gzip itself ignores too.
-        body = stream.unused_data.lstrip(b"\0")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    streams = 0
+    stream: Any = None
+    for start in range(0, len(body), _SLICE_BYTES):
+        data = body[start : start + _SLICE_BYTES]
+        while data:
+            if stream is None:
+                # Some servers pad the last stream with zeros, which gzip itself ignores too.
+                data = data.lstrip(b"\0") if streams else data
+                if not data:
+                    break
+                if streams == max_streams:
+                    raise _broken(coding, f"something follows it, and at most {max_streams} in a row are read")
+                stream = new_stream()
+                streams += 1
+            try:
+                piece = stream.decompress(data, room + 1)
+            except error as why:
+                raise _broken(coding, why) from None
+            room -= len(piece)
+            if room < 0:
+                raise BodyTooLong
+            pieces.append(piece)
+            data = b""
+            if stream.eof:
+                data = stream.unused_data
+                stream = None
+    if stream is not None:
+        raise _broken(coding, "it is cut short")
+    return b"".join(pieces)
 
 
-def _gzip(body: bytes, max_bytes: int) -> bytes:
-    return _streams(body, max_bytes, "gzip", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error)
+def _gzip(body: bytes, room: int) -> bytes:
+    return _streams(body, room, "gzip", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error)
 
 
-def _deflate(body: bytes, max_bytes: int) -> bytes:
-    """RFC 9110 means zlib's format, but servers that send the bare stream are as old as the name."""
+def _deflate(body: bytes, room: int) -> bytes:
+    """
+    Decompress the one stream that deflate is.
+
+    RFC 9110 means zlib's format, but servers that send the bare stream are as old as the name.
+    """
     is_zlib = len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
     wbits = zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
-    return _streams(body, max_bytes, "deflate", lambda: zlib.decompressobj(wbits), zlib.error)
+    return _streams(body, room, "deflate", lambda: zlib.decompressobj(wbits), zlib.error, max_streams=1)
 
 
 def _library(coding: str, *names: str) -> Any:
@@ -84,17 +141,16 @@ def _library(coding: str, *names: str) -> Any:
     raise BodyError(f"a body with content-encoding {coding!r} needs a library that is not installed: pip install {names[-1]}")
 
 
-def _brotli(body: bytes, max_bytes: int) -> bytes:
+def _brotli(body: bytes, room: int) -> bytes:
     library = _library("br", "brotlicffi", "brotli")
     stream = library.Decompressor()
     pieces: list[bytes] = []
-    room = max_bytes
     try:
         while True:
             piece = bytes(stream.process(body, output_buffer_limit=room + 1))
             room -= len(piece)
             if room < 0:
-                raise _too_long("br", max_bytes)
+                raise BodyTooLong
             pieces.append(piece)
             body = b""
             if stream.is_finished():
@@ -108,9 +164,9 @@ def _brotli(body: bytes, max_bytes: int) -> bytes:
         raise _broken("br", why) from None
 
 
-def _zstd(body: bytes, max_bytes: int) -> bytes:
+def _zstd(body: bytes, room: int) -> bytes:
     library = _library("zstd", "compression.zstd", "backports.zstd")
-    return _streams(body, max_bytes, "zstd", library.ZstdDecompressor, library.ZstdError)
+    return _streams(body, room, "zstd", library.ZstdDecompressor, library.ZstdError)
 
 
 _DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {

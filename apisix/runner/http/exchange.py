@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What requests and responses have in common: the accessors for what has to be fetched from the gateway."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Never, cast
 
 from multidict import MultiDict
 
-from apisix.runner.errors import BodyError, UnsupportedEdit
+from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
 from apisix.runner.http.asking import Answers, Asking, Info
-from apisix.runner.http.bodies import body_form, body_json, body_text, refuse_too_long
+from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_form, body_json, body_text, refuse_too_long
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.reply import Reply
 from apisix.runner.wire.messages import Message, ReqBody, RespBody, Var
@@ -65,10 +67,6 @@ class Exchange:
         """Return the content-length that came."""
         raise NotImplementedError
 
-    def _decoded(self, body: bytes) -> bytes:
-        """Return a body that was fetched or assigned as `read` gives it."""
-        return body
-
     @property
     def context(self) -> dict[str, Any]:
         """A dict that the plugins of one chain share, empty when the chain begins."""
@@ -91,47 +89,90 @@ class Exchange:
             WrongContext: it is not there yet, and this is a coroutine: `await aread()`.
             BodyError: it is too long to be handed over, or can't be decoded.
         """
-        return self._decoded(self._raw("read"))
+        return self._plain("read")
 
     async def aread(self) -> bytes:
         """Do the same as `read` in a coroutine."""
-        return self._decoded(await self._araw())
+        return await self._aplain()
 
     def text(self) -> str:
         """
         Return the body as text, by the charset of its content-type, UTF-8 by default.
 
-        Raises: BodyError: it is no such text. WrongContext: as `read`.
+        Raises:
+            BodyError: it is no such text, or the charset is none of the WHATWG Encoding Standard.
+            WrongContext: as `read`, or it is longer than 512 KiB, and this is a coroutine: `await atext()`.
         """
-        return body_text(self._decoded(self._raw("text")), self.headers.get("content-type", ""))
+        body = self._plain("text")
+        return cast("str", self._converted("text", len(body), partial(body_text, body, self._content_type())))
 
     async def atext(self) -> str:
         """Do the same as `text` in a coroutine."""
-        return body_text(await self.aread(), self.headers.get("content-type", ""))
+        body = await self._aplain()
+        return cast("str", await self._aconverted(len(body), partial(body_text, body, self._content_type())))
 
     def json(self) -> Any:
         """
-        Return what the body says as JSON, whatever its content-type.
+        Return what the body says as JSON, whatever its content-type, in the charset that this names, UTF-8 by default.
 
-        Raises: BodyError: it is no JSON. WrongContext: as `read`.
+        Raises: BodyError: it is no JSON, or holds more than 200,000 values. BodyError, WrongContext: as `text`.
         """
-        return body_json(self._decoded(self._raw("json")))
+        body = self._plain("json")
+        return self._converted("json", len(body), partial(body_json, body, self._content_type()))
 
     async def ajson(self) -> Any:
         """Do the same as `json` in a coroutine."""
-        return body_json(await self.aread())
+        body = await self._aplain()
+        return await self._aconverted(len(body), partial(body_json, body, self._content_type()))
 
     def form(self) -> MultiDict[str]:
         """
         Return the fields of a form body (`application/x-www-form-urlencoded`).
 
-        Raises: BodyError: it is of another type, or has too many fields. WrongContext: as `read`.
+        Raises: BodyError: it is of another type, or has more than 10,000 fields. WrongContext: as `text`.
         """
-        return body_form(self._decoded(self._raw("form")), self.headers.get("content-type", ""))
+        body = self._plain("form")
+        return cast("MultiDict[str]", self._converted("form", len(body), partial(body_form, body, self._content_type())))
 
     async def aform(self) -> MultiDict[str]:
         """Do the same as `form` in a coroutine."""
-        return body_form(await self.aread(), self.headers.get("content-type", ""))
+        body = await self._aplain()
+        return cast("MultiDict[str]", await self._aconverted(len(body), partial(body_form, body, self._content_type())))
+
+    def _content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+    def _plain(self, accessor: str) -> bytes:
+        """Return the body as `read` gives it. Args: accessor: what the author called."""
+        return self._raw(accessor)
+
+    async def _aplain(self) -> bytes:
+        return await self._araw()
+
+    def _converted(self, accessor: str, size: int, convert: Callable[[], Any]) -> Any:
+        """
+        Convert a body of `size` bytes, without holding up the event loop if it is long.
+
+        Raises: WrongContext: it is long, and this is a coroutine.
+        """
+        if size <= IN_PLACE_BYTES:
+            return convert()
+        try:
+            return self._asking.offload(convert)
+        except WrongContext as error:
+            if size <= IN_COROUTINE_BYTES:
+                return convert()
+            raise self._long_in_coroutine(accessor, error) from None
+
+    async def _aconverted(self, size: int, convert: Callable[[], Any]) -> Any:
+        return convert() if size <= IN_PLACE_BYTES else await self._asking.aoffload(convert)
+
+    def _long_in_coroutine(self, accessor: str, why: WrongContext) -> WrongContext:
+        """Return the error for a body that only a thread may convert. Args: why: this is not possible here."""
+        return WrongContext(
+            f"{self._kind}.{accessor}() of more than {IN_COROUTINE_BYTES} bytes has to wait for a thread, and {why}. "
+            f"In a coroutine write `await {self._kind}.a{accessor}()`"
+        )
 
     def _raw(self, accessor: str) -> bytes:
         if self._body is not None:
@@ -186,17 +227,23 @@ class Exchange:
         """
         Fetch what is needed, back to back: "body", or names of variables. What is there already is not asked for.
 
-        A body that is too long to cross is left out: reading it raises, at the line that reads.
+        A body that is too long to cross is left out: reading it raises, at the line that reads. One that came is decompressed.
         """
         infos = self._missing(needs)
         if infos:
             self._cache().fetch(infos)
+        if "body" in needs:
+            with suppress(BodyError):  # reading it raises, at the line that reads
+                self._plain("read")
 
     async def aprefetch(self, needs: Sequence[str]) -> None:
         """Do the same as `prefetch` in a coroutine."""
         infos = self._missing(needs)
         if infos:
             await self._cache().afetch(infos)
+        if "body" in needs:
+            with suppress(BodyError):
+                await self._aplain()
 
     def _missing(self, needs: Sequence[str]) -> list[Info]:
         answers = self._cache()

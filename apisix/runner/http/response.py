@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """An upstream's response, as plugins see and edit it."""
 
+from functools import partial
 from typing import Any, Final, Never
 
+from apisix.runner.errors import BodyError, WrongContext
 from apisix.runner.http.asking import Asking
-from apisix.runner.http.bodies import checked_body
-from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, decode_body
+from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, checked_body
+from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, BodyTooLong, decode_body_or_error
 from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.phase import Phase
@@ -137,21 +139,64 @@ class Response(Exchange):
             WrongContext: it is not there yet, and this is a coroutine: `await aread()`.
             BodyError: it is too long to be handed over, its content-encoding is unknown, or it becomes too long.
         """
-        body = self._raw("read")
-        return self._decoded(body) if decode else body
+        return self._plain("read") if decode else self._raw("read")
 
     async def aread(self, *, decode: bool = True) -> bytes:
         """Do the same as `read` in a coroutine."""
-        body = await self._araw()
-        return self._decoded(body) if decode else body
+        return await (self._aplain() if decode else self._araw())
 
-    def _decoded(self, body: bytes) -> bytes:
-        if not body:
+    def _plain(self, accessor: str) -> bytes:
+        body = self._raw(accessor)
+        codings = self._codings(body)
+        if not codings:
             return body
+        plain = self._short(body, codings, IN_PLACE_BYTES)
+        if plain is None:
+            try:
+                plain = self._asking.offload(partial(decode_body_or_error, body, codings, self._max_decompressed_bytes))
+            except WrongContext as error:
+                plain = self._short(body, codings, IN_COROUTINE_BYTES)
+                if plain is None:
+                    raise self._long_in_coroutine(accessor, error) from None
+        return self._kept(plain)
+
+    async def _aplain(self) -> bytes:
+        body = await self._araw()
+        codings = self._codings(body)
+        if not codings:
+            return body
+        plain = self._short(body, codings, IN_PLACE_BYTES)
+        if plain is None:
+            plain = await self._asking.aoffload(partial(decode_body_or_error, body, codings, self._max_decompressed_bytes))
+        return self._kept(plain)
+
+    def _codings(self, body: bytes) -> str:
+        """Return the content-encoding of a body; "" if there is none."""
+        if not body:
+            return ""
         # What came is described by the headers that came, what was assigned by those that are set now.
         headers = Headers(self._message.headers) if self._body is None else self.headers
-        codings = headers.getall("content-encoding", None)
-        return decode_body(body, ",".join(codings), self._max_decompressed_bytes) if codings else body
+        return ",".join(headers.getall("content-encoding", ()))
+
+    def _short(self, body: bytes, codings: str, max_bytes: int) -> bytes | BodyError | None:
+        """Return what came of decompressing a body, if that is known or if both have at most `max_bytes`; else None."""
+        if self._body is None:
+            known = self._cache().decompressed
+            if known is not None:
+                return known
+        if len(body) > max_bytes:
+            return None
+        max_bytes = min(max_bytes, self._max_decompressed_bytes)
+        plain = decode_body_or_error(body, codings, max_bytes)
+        return None if isinstance(plain, BodyTooLong) and max_bytes < self._max_decompressed_bytes else plain
+
+    def _kept(self, plain: bytes | BodyError) -> bytes:
+        """Keep what came of decompressing a body, and return or raise it."""
+        if self._body is None:
+            self._cache().decompressed = plain
+        if isinstance(plain, BodyError):
+            raise BodyError(str(plain))
+        return plain
 
     def _content_length(self) -> str | None:
         return Headers(self._message.headers).get("content-length")

@@ -62,7 +62,7 @@ class Context:
         """Close the plugins, the idle threads and the store."""
         await self.runtime.chains.close()
         self.runtime.stalls.close()
-        self.runtime.threads.close()
+        self.runtime.close_threads()
         self.store.close()
 
 
