@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from apisix.runner.errors import SettingsError
-from apisix.runner.settings import SETTINGS, Settings, default_config_file, load
+from apisix.runner.setting_kinds import COUNT, COUNT_OR_AUTO, DURATION, SIZE
+from apisix.runner.settings import SETTINGS, Setting, Settings, default_config_file, load
 
 NAMES = {
     section: ", ".join(row.key.partition(".")[2] for row in rows)
@@ -210,19 +211,25 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("socket: {mode: '7777'}", "config.yaml, line 1: socket.mode is '7777', but must be a file mode in octal, as in 0660"),
         (
             "limits: {plugin_timeout: 0}",
-            "config.yaml, line 1: limits.plugin_timeout is '0', but must be a duration above 0: seconds, or as in 500ms, 2s, 1m, 1h",
+            "config.yaml, line 1: limits.plugin_timeout is '0', but must be a duration above 0 and up to 31536000: "
+            "seconds, or as in 500ms, 2s, 1m, 1h",
         ),
         (
             "limits: {plugin_timeout: 2 weeks}",
-            "config.yaml, line 1: limits.plugin_timeout is '2 weeks', but must be a duration above 0: seconds, or as in 500ms, 2s, 1m, 1h",
+            "config.yaml, line 1: limits.plugin_timeout is '2 weeks', but must be a duration above 0 and up to 31536000: "
+            "seconds, or as in 500ms, 2s, 1m, 1h",
         ),
-        ("limits: {max_in_flight: 0}", "config.yaml, line 1: limits.max_in_flight is '0', but must be a whole number of 1 or more"),
-        ("limits: {max_in_flight: -5}", "config.yaml, line 1: limits.max_in_flight is '-5', but must be a whole number of 1 or more"),
-        ("workers: {count: many}", "config.yaml, line 1: workers.count is 'many', but must be auto or a whole number of 1 or more"),
+        ("limits: {max_in_flight: 0}", "config.yaml, line 1: limits.max_in_flight is '0', but must be a whole number from 1 to 1000000000"),
+        (
+            "limits: {blocking_threads: -5}",
+            "config.yaml, line 1: limits.blocking_threads is '-5', but must be a whole number from 1 to 10000",
+        ),
+        ("workers: {count: many}", "config.yaml, line 1: workers.count is 'many', but must be auto or a whole number from 1 to 10000"),
         ("workers: {reload: maybe}", "config.yaml, line 1: workers.reload is 'maybe', but must be true or false"),
         (
             "workers: {memory_limit: 5 bananas}",
-            "config.yaml, line 1: workers.memory_limit is '5 bananas', but must be a size: bytes, or as in 64KiB, 64MiB, 2GiB",
+            "config.yaml, line 1: workers.memory_limit is '5 bananas', but must be a size from 0 to 17592186044416: "
+            "bytes, or as in 64KiB, 64MiB, 2GiB",
         ),
         ("logging: {level: [info]}", "config.yaml, line 1: logging.level is ['info'], but must be one of error, warn, info or debug"),
         ("logging: {level: {a: b}}", "config.yaml, line 1: logging.level must be a value or a list of values, not a mapping"),
@@ -251,7 +258,7 @@ def test_tags_are_not_acted_upon(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "environ", "sentence"),
     [
-        ({"workers": "x"}, {}, "--workers: workers.count is 'x', but must be auto or a whole number of 1 or more"),
+        ({"workers": "x"}, {}, "--workers: workers.count is 'x', but must be auto or a whole number from 1 to 10000"),
         (
             {"plugins": ("",)},
             {},
@@ -332,3 +339,18 @@ def test_names_are_unique_and_variables_follow_the_keys() -> None:
     ):
         assert len(set(names)) == len(names)
     assert all(f"APISIX_RUNNER_{row.key.upper().replace('.', '_')}" == row.variables[0] for row in SETTINGS)
+
+
+NUMBERS = [row for row in SETTINGS if row.kind in (COUNT, COUNT_OR_AUTO, DURATION, SIZE)]
+
+
+@pytest.mark.parametrize("text", ["9" * 15, "9" * 400, "9" * 5000])
+@pytest.mark.parametrize("row", NUMBERS, ids=lambda row: row.key)
+def test_each_number_has_an_upper_bound(row: Setting, text: str) -> None:
+    """A number that is far too large is refused by the usual sentence, however many digits it has."""
+    variable = row.variables[0]
+    with pytest.raises(SettingsError) as caught:
+        load(None, {}, {variable: text})
+
+    assert str(caught.value) == f"environment variable {variable}: {row.key} is '{text}', but must be {row.allowed}"
+    assert " to " in row.allowed

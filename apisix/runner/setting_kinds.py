@@ -6,6 +6,7 @@ Settings come as text from everywhere: flags, the environment, and the configura
 they are written. So `0660` is octal and `on` a switch wherever they stand, and each kind has one reader.
 """
 
+import math
 import os.path
 import re
 from collections.abc import Callable
@@ -114,7 +115,10 @@ def read_size(text: str, _base: str) -> int:
     number, unit = _split_amount(text)
     if unit.lower() not in BYTES_PER:
         raise ValueError(text)
-    return int(float(number) * BYTES_PER[unit.lower()])
+    size_bytes = float(number) * BYTES_PER[unit.lower()]
+    if size_bytes == math.inf:
+        raise ValueError(text)
+    return int(size_bytes)
 
 
 def read_mode(text: str, _base: str) -> int:

@@ -34,9 +34,15 @@ from apisix.runner.setting_kinds import (
 )
 from apisix.runner.settings_plain import read_plain
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+# Each number has an upper bound far above what is of use, so that a mistyped one is refused and none overflows.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+Workers = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Threads = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 44)]
+SizeAboveZero = Annotated[int, msgspec.Meta(ge=1, le=1 << 44)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
+SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
 Mode = Annotated[int, msgspec.Meta(le=0o777)]
 OnError = Literal["refuse", "pass", "degrade"]
 
@@ -161,8 +167,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
 
     workers: Annotated[
-        AtLeastOne | Literal["auto"],
-        Key("workers.count", COUNT_OR_AUTO, "How many processes run plugins. auto is one a core.", flag="--workers", metavar="N"),
+        Workers | Literal["auto"],
+        Key(
+            "workers.count",
+            COUNT_OR_AUTO,
+            "How many processes run plugins. auto is one a core. More than the machine's cores, memory or `ulimit -u` allow are refused.",
+            flag="--workers",
+            metavar="N",
+        ),
     ] = 1
     reload: Annotated[
         bool, Key("workers.reload", SWITCH, "Replace the workers when a plugin's file changes, without losing a call.", flag="--reload")
@@ -171,7 +183,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count, Key("workers.max_requests", COUNT, "How many calls a worker answers before it is replaced. 0 is no limit.")
     ] = 0
     memory_limit_bytes: Annotated[
-        Count, Key("workers.memory_limit", SIZE, "How much memory a worker may use before it is replaced. 0 is no limit.")
+        Size, Key("workers.memory_limit", SIZE, "How much memory a worker may use before it is replaced. 0 is no limit.")
     ] = 0
     worker_timeout_s: Annotated[
         Seconds,
@@ -183,9 +195,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "workers.shutdown_timeout",
             DURATION,
             "How long calls may go on when the runner is told to stop.",
-            unset="0.8 when the gateway started the runner, else 30",
+            unset="0.9 when the gateway started the runner, else 30",
         ),
     ] = None
+    stop_accepting_after_s: Annotated[
+        SecondsOrZero,
+        Key(
+            "workers.stop_accepting_after",
+            DURATION,
+            "How long after SIGTERM the runner goes on accepting connections while calls keep coming and no other runner has taken its "
+            "socket. It is part of the time that workers.shutdown_timeout gives.",
+        ),
+    ] = 10.0
 
     plugin_timeout_s: Annotated[
         Seconds,
@@ -199,12 +220,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "How many calls of a worker may wait at once, for an answer, a coroutine or a thread; more are refused.",
         ),
     ] = 1000
-    blocking_threads: Annotated[AtLeastOne, Key("limits.blocking_threads", COUNT, "Threads of a worker for plugins that block.")] = 32
+    blocking_threads: Annotated[Threads, Key("limits.blocking_threads", COUNT, "Threads of a worker for plugins that block.")] = 32
     max_connections: Annotated[
         AtLeastOne, Key("limits.max_connections", COUNT, "How many connections the runner holds; more are closed.")
     ] = 10_000
     max_decompressed_bytes: Annotated[
-        AtLeastOne, Key("limits.max_decompressed_size", SIZE, "How large a response's body may become when a plugin reads it decompressed.")
+        SizeAboveZero,
+        Key("limits.max_decompressed_size", SIZE, "How large a response's body may become when a plugin reads it decompressed."),
     ] = 64 * 2**20
     chain_cache_entries: Annotated[
         AtLeastOne,
@@ -287,9 +309,13 @@ def _rows() -> tuple[Setting, ...]:
 def _constraint(annotation: Any) -> str:
     """Return the words or the bounds that a type allows, "" where there are none."""
     if isinstance(annotation, msgspec.Meta):
-        if annotation.gt is not None:
-            return f" above {annotation.gt}"
-        return f" of {annotation.ge} or more" if annotation.ge else ""
+        if annotation.le is None or annotation.le == 0o777:  # a mode has no bounds to name
+            return ""
+        return (
+            f" above {annotation.gt:g} and up to {annotation.le}"
+            if annotation.gt is not None
+            else f" from {annotation.ge} to {annotation.le}"
+        )
     if get_origin(annotation) is Literal and get_args(annotation) != ("auto",):
         *words, last = get_args(annotation)
         return f"{', '.join(words)} or {last}"

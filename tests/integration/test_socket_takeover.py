@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -21,21 +22,76 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_second_takes_over(path: Path) -> None:
-    """The first says so once, serves the connections that it has, accepts no other, and ends with the last of them."""
-    with echo_runner(path) as first, first.client() as old:
-        served_by_first = old.ask().pid
+    """The first says so once, hands its connections to the second when that one serves, and ends."""
+    with echo_runner(path) as first, first.client() as idle, first.client() as busy:
+        idle.ask()
+        served_by_first = busy.begin("sleep 1.0").pid
         with echo_runner(path) as second:
             second.wait_for_log(f"was taken over from a runner (pid {first.process.pid})")
             first.wait_for_log("leads to another runner now")
-            with second.client() as new:
-                assert new.ask().pid not in first.workers()
-            assert served_by_first == old.ask().pid
-            old.close()
+            assert busy.receive().pid == served_by_first
+            wait_until(lambda: idle.ask().pid in second.workers())
+            wait_until(lambda: busy.ask().pid in second.workers())
 
             assert first.end() == 0
             assert first.log().count("leads to another runner now") == 1
             with second.client() as new:
                 assert new.ask().pid in second.workers()
+
+
+def test_connections_pass_through_a_runner_that_was_displaced_itself(path: Path) -> None:
+    """Of three runners that start one after the other, the last has the connection of the first, whoever had it in between."""
+    with echo_runner(path) as first, first.client() as client:
+        client.begin("sleep 2.0")
+        with echo_runner(path) as second:
+            second.wait_for_log("was taken over from a runner")
+            with echo_runner(path) as third:
+                third.wait_for_log("was taken over from a runner")
+                client.receive()
+                wait_until(lambda: client.ask().pid in third.workers())
+                assert [first.end(), second.end()] == [0, 0]
+
+
+def test_a_successor_that_can_not_serve(path: Path, tmp_path: Path) -> None:
+    """If the second runner ends before it has a worker, the first makes its socket again and goes on."""
+    (tmp_path / "plugin.py").write_text("raises")
+    with echo_runner(path) as first, first.client() as client:
+        before = client.ask().pid
+        second = start(path, plugins=[str(tmp_path)])
+        try:
+            assert second.end() == 1
+        finally:
+            kill(second)
+        wait_until_answering(first)
+        assert client.ask().pid == before
+        with first.client() as new:
+            assert new.ask().pid == before
+
+
+def test_a_successor_that_is_killed_before_it_can_serve(path: Path, tmp_path: Path) -> None:
+    """The file that a killed second runner has left is replaced by the first, which goes on."""
+    (tmp_path / "plugin.py").write_text("hangs")
+    with echo_runner(path) as first:
+        second = start(path, plugins=[str(tmp_path)])
+        try:
+            first.wait_for_log("leads to another runner now")
+        finally:
+            kill(second)
+        first.wait_for_log("has ended before it could serve: this one goes on")
+        wait_until_answering(first)
+
+
+def test_a_runner_that_takes_no_connections_over(path: Path) -> None:
+    """A process that takes the path without asking for the connections gets none: the first serves them to the end of the last."""
+    with echo_runner(path) as first, first.client() as client, socket.socket(socket.AF_UNIX) as other:
+        before = client.ask().pid
+        other.bind(f"{path}.other")
+        other.listen()
+        os.rename(f"{path}.other", path)
+        first.wait_for_log("this one accepts nothing any more, and ends with its last connection")
+        assert client.ask().pid == before
+        client.close()
+        assert first.end() == 0
 
 
 def test_what_waits_in_the_backlog_is_served(path: Path) -> None:

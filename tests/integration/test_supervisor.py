@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -390,7 +391,7 @@ def test_marks_reach_all_workers(path: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_running_call_is_finished(path: Path, signum: int) -> None:
-    """Told to stop, the runner accepts nothing more, answers what runs, and goes, with its socket."""
+    """Told to stop, the runner answers what runs, and goes, with its socket."""
     with echo_runner(path, workers=2) as runner, runner.client() as client, runner.client() as idle:
         workers = runner.workers()
         idle.ask()
@@ -405,14 +406,28 @@ def test_a_running_call_is_finished(path: Path, signum: int) -> None:
 
 
 def test_calls_that_keep_coming_are_answered_for_a_while(path: Path) -> None:
-    """A gateway that is stopped with us still calls: as long as it does, its connections are served."""
-    with echo_runner(path) as runner, runner.client() as client:
-        client.ask()
+    """A gateway that is stopped with us still calls, and still connects: as long as it does, it is answered; then the runner ends."""
+    with echo_runner(path) as runner:
         runner.signal(signal.SIGTERM)
         began_s = time.monotonic()
         while time.monotonic() < began_s + 1.5:
-            client.ask()
+            with runner.client() as client:
+                client.ask()
         assert runner.end() == 0
+        assert not path.exists()
+
+
+def test_steady_calls_do_not_keep_it(path: Path) -> None:
+    """After `stop_accepting_after`, the runner ends although calls keep coming."""
+    with echo_runner(path, stop_accepting_after_s=1.0) as runner:
+        load = Load(runner, 2)
+        try:
+            runner.signal(signal.SIGTERM)
+            assert runner.end() == 0
+        finally:
+            load.end()
+        assert len(load.answers) > 0
+        assert len(load.errors) == 2
 
 
 @pytest.mark.parametrize("timeout_s", [0.8, 0.3])
@@ -505,11 +520,17 @@ def test_the_supervisor_has_no_thread(path: Path) -> None:
     """One thread, so that it can fork at any moment, and none of the workers' descriptors is another's."""
     with echo_runner(path, workers=3) as runner:
         assert [str(runner.process.pid)] == os.listdir(f"/proc/{runner.process.pid}/task")
-        sockets = [
-            {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(link).startswith("socket:")}
-            for pid in runner.workers()
-        ]
+        sockets = [sockets_of(pid) for pid in runner.workers()]
         assert set() == sockets[0] & sockets[1] | sockets[1] & sockets[2] | sockets[0] & sockets[2]
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Return the sockets that a process has open. It may be opening and closing files meanwhile."""
+    held = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            held.add(os.readlink(link))
+    return {target for target in held if target.startswith("socket:")}
 
 
 # Limits

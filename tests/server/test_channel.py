@@ -32,7 +32,7 @@ Received = tuple[AnyMessage, socket.socket | None]
 PLAIN: list[AnyMessage] = [
     Shed(3),
     Drain(),
-    Stop(0.5, 0.25),
+    Stop(0.5),
     BlockingMark("my-plugin"),
     Ready((Problem("a.py:", "a.py, line 1: bad"),), ("b.py",)),
     Failed("no store"),

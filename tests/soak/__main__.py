@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Long runs, one word each: `python -m tests.soak faults`, `take-over`, `overload`, `endurance`.
+Long runs, one word each: `python -m tests.soak faults`, `take-over`, `restarts`, `overload`, `endurance`.
 
 Each prints what docs/reliability.md shows, and exits with 1 where something was not as it must be.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.soak import endurance, overload, take_over
+from tests.soak import endurance, overload, restarts, take_over
 from tests.soak.faults import FAULTS
 from tests.soak.verdict import HEADER, judge
 
@@ -51,6 +51,9 @@ def main() -> int:
     parser_of_faults.add_argument("--only", nargs="*", choices=[fault.name for fault in FAULTS])
     parser_of_faults.add_argument("--pace", type=float, default=2.0, help="seconds of peace between two steps")
     word("take-over", lambda options: take_over.run(options.rounds)).add_argument("--rounds", type=int, default=100)
+    parser_of_restarts = word("restarts", lambda options: restarts.run(options.rounds, options.rate))
+    parser_of_restarts.add_argument("--rounds", type=int, default=50)
+    parser_of_restarts.add_argument("--rate", type=float, default=500.0, help="calls a second")
     word("overload", lambda options: overload.run(options.calls)).add_argument("--calls", type=int, default=10_000)
     parser_of_endurance = word("endurance", lambda options: endurance.run(options.seconds, options.reload_every))
     parser_of_endurance.add_argument("--seconds", type=float, default=600.0)

@@ -54,14 +54,9 @@ class Drain(Message, frozen=True):
 
 
 class Stop(Message, frozen=True):
-    """
-    To a worker: finish what runs and exit within `timeout_s`.
-
-    While calls keep coming they are served; it is time to close when none came for `quiet_s`.
-    """
+    """To a worker: finish the calls in progress, close all connections, and exit within `timeout_s` seconds."""
 
     timeout_s: float
-    quiet_s: float
 
 
 class BlockingMark(Message, frozen=True):
@@ -95,7 +90,7 @@ class Taken(Message, frozen=True):
 
 
 class HandedBack(Message, frozen=True):
-    """From a worker: a connection between calls, for another worker to go on with."""
+    """From a worker, or from a runner to its successor: a connection between calls, for another worker to serve."""
 
     CARRIES_CONNECTION: ClassVar[bool] = True
 
@@ -120,7 +115,11 @@ class ReplaceMe(Message, frozen=True):
     reason: str
 
 
-AnyMessage = Pass | Shed | Drain | Stop | BlockingMark | Ready | Failed | Taken | HandedBack | Stats | Measured | ReplaceMe
+class TakeOver(Message, frozen=True):
+    """From a runner to the one whose path it has taken: hand over your connections now."""
+
+
+AnyMessage = TakeOver | Pass | Shed | Drain | Stop | BlockingMark | Ready | Failed | Taken | HandedBack | Stats | Measured | ReplaceMe
 
 
 class Channel:

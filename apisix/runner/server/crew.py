@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The workers of a supervisor: hired, given connections, changed for new ones without losing any, and buried."""
 
+import errno
 import logging
 import os
 import random
@@ -47,12 +48,14 @@ class Changeover:
     New workers that are starting in the place of old ones. Nothing changes until all are ready; if one fails, nothing does.
 
     Attributes:
+        count: how many workers start; `incoming` are those that have been forked so far.
         outgoing: those that leave; none where the new ones fill vacancies.
         of_all: it is a reload, not the replacement of one worker.
         forced: new problems with plugins do not stop it.
     """
 
     reason: str
+    count: int
     incoming: list[WorkerProcess]
     outgoing: list[WorkerProcess]
     of_all: bool
@@ -96,6 +99,8 @@ class Crew:
         self._reload_again: str | None = None
         self._replace_after_s = 0.0
         self._stopping = False
+        self._winding_down = False
+        self._successor: Callable[[socket.socket], None] | None = None
         self._is_hearing = False
         self._actions: dict[type[AnyMessage], Callable[[WorkerProcess, Any, socket.socket | None], None]] = {
             messages.Ready: self._ready,
@@ -124,16 +129,46 @@ class Crew:
         """How many connections there are in all."""
         return sum(worker.load for worker in self.workers.values()) + len(self._waiting)
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether connections go to another runner."""
+        return self._successor is not None
+
+    @property
+    def calls(self) -> int:
+        """How many calls the workers of now have answered, as far as they have reported it."""
+        return sum(worker.calls for worker in self.workers.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is in progress, or may be: a worker that has missed its heartbeats is probably running one."""
+        now_s = time.monotonic()
+        return any(worker.in_flight or (worker.stage is Stage.SERVING and worker.late(now_s)) for worker in self.workers.values())
+
     def start(self) -> None:
-        """Hire all workers."""
+        """Start all workers, one in each turn of the reactor, so that signals are handled in between."""
         self._began_s = time.monotonic()
-        for _ in range(self._count):
-            self._change("start", 1, [])
+        self._vacancies = self._count
+        self._start_next()
+
+    def _start_next(self) -> None:
+        if self._stopping:
+            return
+        self._vacancies -= 1
+        self._change("start", 1, [])
+        if self._hired < self._count:
+            self._reactor.call_later(0.0, self._start_next)
 
     def place(self, connection: socket.socket) -> None:
-        """Pass a connection to the worker that has fewest. Where there is none, keep it for the next one; while stopping, refuse it."""
+        """
+        Pass a connection to the worker that has fewest, or to the successor while connections are handed over.
+
+        If there is no worker, keep the connection for the next one; while stopping, refuse it.
+        """
         self._hear()
-        if serving := self.serving:
+        if self._successor is not None:
+            self._successor(connection)
+        elif serving := self.serving:
             worker = emptiest(serving, time.monotonic())
             worker.pass_connection(connection)
             self._after_send(worker)
@@ -150,7 +185,7 @@ class Crew:
 
     def reload(self, reason: str) -> None:
         """Change all workers for new ones, which load the plugins anew."""
-        if self._stopping:
+        if self._stopping or self._winding_down:
             return
         running = next((change for change in self._changes if change.of_all), None)
         if running is not None and time.monotonic() - running.began_s < STALE_S:
@@ -168,7 +203,7 @@ class Crew:
     def replace(self, worker: WorkerProcess, reason: str, *, forced: bool = False) -> None:
         """Change one worker for a new one, unless that is under way or has just failed."""
         leaving = any(worker in change.outgoing for change in self._changes)
-        if worker.stage is not Stage.SERVING or leaving or self._stopping or time.monotonic() < self._replace_after_s:
+        if worker.stage is not Stage.SERVING or leaving or self._stopping or self._winding_down or time.monotonic() < self._replace_after_s:
             return
         logger.info("%s is replaced: %s", worker, reason)
         self._change(reason, 1, [worker], forced=forced)
@@ -178,16 +213,32 @@ class Crew:
         worker.stage = Stage.DOOMED
         self._refill(worker)
 
-    def stop(self, timeout_s: float, quiet_s: float) -> None:
-        """Let all workers finish what they are doing and exit within `timeout_s`. Those that are starting end at once."""
-        self._stopping = True
-        for change in list(self._changes):
-            self._drop(change)
+    def wind_down(self) -> None:
+        """Go on serving, but replace workers only if they end: the runner was told to stop."""
+        self._winding_down = True
+
+    def hand_over(self, successor: Callable[[socket.socket], None]) -> None:
+        """Give all connections to `successor`, each as soon as no call is in progress on it, and let the workers exit after that."""
+        self._successor = successor
+        self._end_starts()
+        while self._waiting:
+            successor(self._waiting.popleft())
+        for worker in self.serving:
+            self._drain(worker)
+
+    def stop(self, timeout_s: float) -> None:
+        """Let all workers finish the calls in progress and exit within `timeout_s` seconds. Those that are starting end at once."""
+        self._end_starts()
         while self._waiting:
             refuse(self._waiting.popleft())
         for worker in self.workers.values():
             if worker.stage in (Stage.SERVING, Stage.LEAVING):
-                self.send(worker, messages.Stop(timeout_s, quiet_s))
+                self.send(worker, messages.Stop(timeout_s))
+
+    def _end_starts(self) -> None:
+        self._stopping = True
+        for change in list(self._changes):
+            self._drop(change)
 
     def kill(self) -> None:
         """End all workers at once."""
@@ -214,14 +265,23 @@ class Crew:
     # Change-overs
 
     def _change(self, reason: str, count: int, outgoing: list[WorkerProcess], *, of_all: bool = False, forced: bool = False) -> None:
-        change = Changeover(reason, [], list(outgoing), of_all, forced)
+        change = Changeover(reason, count, [], list(outgoing), of_all, forced)
         self._changes.append(change)
+        self._fork_next(change)
+
+    def _fork_next(self, change: Changeover) -> None:
+        if change not in self._changes:  # given up meanwhile
+            return
         try:
-            for _ in range(count):
-                change.incoming.append(self._fork())
+            change.incoming.append(self._fork())
         except OSError as error:
-            self._start_failed(change, f"a worker can't be started: {error.strerror}")
+            limits = " (look at ulimit -u and the memory)" if error.errno in (errno.EAGAIN, errno.ENOMEM) else ""
+            self._start_failed(change, f"a worker can't be started: {error.strerror}{limits}")
             self._refill()
+            return
+        if len(change.incoming) < change.count:
+            # One in each turn of the reactor: a signal must not wait for all of them.
+            self._reactor.call_later(0.0, partial(self._fork_next, change))
 
     def _fork(self) -> WorkerProcess:
         self._hired += 1
@@ -247,9 +307,7 @@ class Crew:
         while self._waiting:
             self.place(self._waiting.popleft())
         for worker in change.outgoing:
-            worker.stage = Stage.LEAVING
-            self.send(worker, messages.Drain())
-            self._reactor.call_later(self._settings.plugin_timeout_s + DRAIN_GRACE_S, partial(self._end_leaving, worker))
+            self._drain(worker)
         if change.outgoing:
             logger.info("%s: %s in the place of %s", change.reason, _listed(change.incoming), _listed(change.outgoing))
         else:
@@ -302,10 +360,15 @@ class Crew:
     def _missing(self) -> int:
         expected = len(self.serving)
         for change in self._changes:
-            expected += len(change.incoming) - sum(worker.stage is Stage.SERVING for worker in change.outgoing)
+            expected += change.count - sum(worker.stage is Stage.SERVING for worker in change.outgoing)
         return self._count - expected
 
     # The ends of workers
+
+    def _drain(self, worker: WorkerProcess) -> None:
+        worker.stage = Stage.LEAVING
+        self.send(worker, messages.Drain())
+        self._reactor.call_later(self._settings.plugin_timeout_s + DRAIN_GRACE_S, partial(self._end_leaving, worker))
 
     def _end_leaving(self, worker: WorkerProcess) -> None:
         if worker.pid in self.workers:
@@ -369,7 +432,7 @@ class Crew:
         if fresh and change.outgoing and not change.forced:
             # The worker has logged each of them.
             self._abort(change, fresh[0] if len(fresh) == 1 else f"{len(fresh)} plugins are refused, see above; the first: {fresh[0]}")
-        elif all(other.stage is Stage.READY for other in change.incoming):
+        elif len(change.incoming) == change.count and all(other.stage is Stage.READY for other in change.incoming):
             self._complete(change)
 
     def _failed(self, worker: WorkerProcess, message: messages.Failed, connection: socket.socket | None) -> None:

@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from typing import Final
 
@@ -43,13 +43,18 @@ class Listener:
     Attributes:
         path: of the file.
         sock: non-blocking.
-        displaced_pid: the process whose listener was taken over; 0 where it is not known who, None where there was none.
+        displaced_pid: the process whose listener was taken over; 0 if it is not known, None if there was none.
+        predecessor: an open connection to that process, over which it can hand over its connections; None if there is none. Whoever
+            takes it from here closes it.
     """
 
-    def __init__(self, path: str, sock: socket.socket, inode: tuple[int, int], displaced_pid: int | None) -> None:
+    def __init__(
+        self, path: str, sock: socket.socket, inode: tuple[int, int], displaced_pid: int | None, predecessor: socket.socket | None
+    ) -> None:
         self.path = path
         self.sock = sock
         self.displaced_pid = displaced_pid
+        self.predecessor = predecessor
         self._inode = inode
 
     @classmethod
@@ -68,19 +73,16 @@ class Listener:
             raise SettingsError(f"the socket can't be created: there is no directory {directory}")
         try:
             with _locked(directory):
-                displaced_pid = _make_way(path)
-                sock, temporary = _bind_aside(path, access)
+                displaced_pid, predecessor = _make_way(path)
                 try:
-                    status = os.lstat(temporary)
-                    os.rename(temporary, path)
+                    sock, inode = _bind_in_place(path, access)
                 except BaseException:
-                    sock.close()
-                    with suppress(OSError):
-                        os.unlink(temporary)
+                    if predecessor is not None:
+                        predecessor.close()
                     raise
         except OSError as error:
             raise SettingsError(f"the socket {path} can't be created: {error.strerror or error}") from error
-        return cls(path, sock, (status.st_dev, status.st_ino), displaced_pid)
+        return cls(path, sock, inode, displaced_pid, predecessor)
 
     def fileno(self) -> int:
         """Return the descriptor, for a selector."""
@@ -130,6 +132,33 @@ class Listener:
     def close(self) -> None:
         """Listen no longer. The file stays."""
         self.sock.close()
+        if self.predecessor is not None:
+            self.predecessor.close()
+
+
+def is_listening(path: str) -> bool:
+    """Return whether a process listens at `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # a full backlog, or a mode that keeps this process out
+    return True
+
+
+def is_from_successor(connection: socket.socket) -> bool:
+    """
+    Return whether an accepted connection is the one by which another runner has found this one before taking its path.
+
+    A runner gives that connection a name; a gateway never binds its end.
+    """
+    try:
+        return bool(connection.getpeername()) and peer_of(connection).uid in (0, os.geteuid())
+    except OSError:
+        return False
 
 
 def has_unread(sock: socket.socket) -> bool:
@@ -167,31 +196,44 @@ def _locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _make_way(path: str) -> int | None:
-    """Look at what stands at `path`. Return the pid of a living runner to displace, None where there is none. Raises: SettingsError."""
+def _make_way(path: str) -> tuple[int | None, socket.socket | None]:
+    """
+    Look at what is at `path`.
+
+    Returns: the pid of a living runner to displace and a connection to it; 0 and None if it is not known who listens; None and None if
+        nobody does.
+    Raises: SettingsError: the path can't be taken.
+    """
     try:
         status = os.lstat(path)
     except FileNotFoundError:
-        return None
+        return None, None
     if not stat.S_ISSOCK(status.st_mode):
         kind = next((name for test, name in _KINDS if test(status.st_mode)), "file")
         raise SettingsError(f"the socket {path} can't be created: a {kind} of that name is in the way. Remove it or choose another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with ExitStack() as unless_kept:
+        probe = unless_kept.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         probe.setblocking(False)
+        # The name shows the other runner that this is not a connection of the gateway. It remains visible after the file is removed.
+        os.unlink(_bind_free_name(probe, *os.path.split(path)))
+        connection: socket.socket | None = probe
         try:
             probe.connect(path)
             peer = peer_of(probe)
             owner, pid = peer.uid, peer.pid
         except (ConnectionRefusedError, FileNotFoundError):
-            return None  # stale: nobody listens any more
+            return None, None  # stale: nobody listens any more
         except (BlockingIOError, PermissionError):
+            connection = None
             owner, pid = status.st_uid, 0  # somebody listens, with a full backlog or behind a mode: the file says who
-    if owner != os.geteuid():
-        raise SettingsError(
-            f"the socket {path} belongs to a running process of user {user_name(owner)}{f' (pid {pid})' if pid else ''}, "
-            "and is left to it. Stop that process or choose another path"
-        )
-    return pid
+        if owner != os.geteuid():
+            raise SettingsError(
+                f"the socket {path} belongs to a running process of user {user_name(owner)}{f' (pid {pid})' if pid else ''}, "
+                "and is left to it. Stop that process or choose another path"
+            )
+        if connection is not None:
+            unless_kept.pop_all()
+        return pid, connection
 
 
 _KINDS: Final = (
@@ -200,6 +242,20 @@ _KINDS: Final = (
     (stat.S_ISLNK, "symbolic link"),
     (stat.S_ISFIFO, "named pipe"),
 )
+
+
+def _bind_in_place(path: str, access: Access) -> tuple[socket.socket, tuple[int, int]]:
+    """Listen at `path`, in the place of whatever is there. Return the socket, and device and inode of its file."""
+    sock, temporary = _bind_aside(path, access)
+    try:
+        status = os.lstat(temporary)
+        os.rename(temporary, path)
+    except BaseException:
+        sock.close()
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return sock, (status.st_dev, status.st_ino)
 
 
 def _bind_aside(path: str, access: Access) -> tuple[socket.socket, str]:

@@ -9,10 +9,10 @@ import errno
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -24,10 +24,12 @@ from apisix.runner.server.channel import Channel
 from apisix.runner.server.checkup import Checkup
 from apisix.runner.server.crew import Crew
 from apisix.runner.server.file_watch import FileWatch
+from apisix.runner.server.handover import Predecessor, Successor
+from apisix.runner.server.limits import raise_descriptor_limit, worker_count
 from apisix.runner.server.peers import access_for, peer_of, user_name
 from apisix.runner.server.reactor import Reactor
 from apisix.runner.server.service import PluginService, Service
-from apisix.runner.server.sockets import Hold, Listener
+from apisix.runner.server.sockets import Hold, Listener, is_from_successor, is_listening
 from apisix.runner.server.stack_dump import StackDump
 from apisix.runner.settings import Settings
 
@@ -36,17 +38,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MANAGED_TIMEOUT_S: Final = 0.8
+MANAGED_TIMEOUT_S: Final = 0.9
 """The gateway kills a runner 1 s after it has told it to stop. Source: gateway contract, 8."""
 STANDALONE_TIMEOUT_S: Final = 30.0
-QUIET_S: Final = 0.5
-"""A stand-alone runner that is told to stop closes its connections when no call has come for this long, in seconds."""
+MARGIN_SHARE: Final = 0.1
+LONGEST_MARGIN_S: Final = 0.15
+"""How much of the time to stop is left for cutting calls that have not ended, and again for reaping killed workers and exiting."""
+QUIET_S: Final = 1.0
+"""A stand-alone runner that is told to stop ends when no call and no connection has come for this long, in seconds."""
+QUIET_POLL_S: Final = 0.05
+DWELL_S: Final = 0.2
+"""
+How long a displaced runner goes on accepting while it hands over, in seconds.
+
+A client that had looked up the path before the successor took it can still be about to enter this runner's backlog, and what is in a
+backlog when the listener is closed is lost.
+"""
 LOOK_S: Final = 0.25
 """How often to see whether the path still leads here, and with `reload` whether plugins have changed, in seconds."""
 ACCEPTS_AT_ONCE: Final = 64
 LOOK_FOR_USERS_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """When to look again for the user of the gateway's workers, which may be about to change theirs."""
-MAX_DESCRIPTORS: Final = 1 << 20
 
 
 def run(settings: Settings, service: Service | None = None) -> int:
@@ -74,6 +86,8 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             reactor.on_signal(signum, partial(self._told_to_stop, signum))
         reactor.on_signal(signal.SIGHUP, lambda: self._crew.reload("SIGHUP"))
+        workers = worker_count(settings.workers)
+        raise_descriptor_limit(workers)
         self._gateway_pid = managed.gateway_pid(settings.socket_file)
         self._gateway_users = self._find_gateway_users()
         self._access = access_for(settings, self._gateway_users)
@@ -84,14 +98,21 @@ class Supervisor:
         self._listener: Listener | None = Listener.bind(settings.socket_file, self._access)
         self._accepting = False
         self._displaced = False
-        self._stopping = False
+        self._stopping = False  # told to stop, or unable to work
+        self._ending = False  # the last phase: nothing new is served here any more
+        self._overdue = False  # the time to stop is over
+        self._cut_s = 0.0  # when calls in progress are cut, by time.monotonic
+        self._accepted = 0
+        self._active = (0, 0.0)  # the calls and connections last counted, and when that number was new
+        self._successor: Successor | None = None
+        self._predecessor: Predecessor | None = None
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._lifeline: managed.Lifeline | None = None
         self._watch: FileWatch | None = None
         self._metrics: HttpServer | None = None
         self.refused_peers = 0
         self.refused_connections = 0
-        self._crew = Crew(reactor, settings, cores() if settings.workers == "auto" else settings.workers, self._be_worker)
+        self._crew = Crew(reactor, settings, workers, self._be_worker)
 
     def run(self) -> int:
         """Serve until told to stop. Returns: the exit status."""
@@ -113,7 +134,6 @@ class Supervisor:
         from apisix.runner import logs  # late, like all that takes long: the socket is bound by now
 
         logs.configure(self._settings)
-        _raise_descriptor_limit()
         keep_freed_memory()  # the workers inherit it
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
@@ -134,13 +154,15 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         self._say_hello()
+        if self._listener is not None:
+            self._meet_predecessor(self._listener)
 
     def _say_hello(self) -> None:
         path = self._settings.socket_file
         logger.info("listening on %s%s", path, f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else "")
         if self._listener is not None and (displaced_pid := self._listener.displaced_pid) is not None:
             logger.warning(
-                "%s was taken over from a runner%s, which serves the connections that it has and then ends",
+                "%s was taken over from a runner%s, which hands its connections over and then ends",
                 path,
                 f" (pid {displaced_pid})" if displaced_pid else "",
             )
@@ -159,13 +181,16 @@ class Supervisor:
             self._metrics.forget()
         if self._lifeline is not None:
             self._lifeline.close()
+        for other in (self._successor, self._predecessor):
+            if other is not None:
+                other.forget()
         os.close(self._reserve)
 
     # Accepting
 
     def _accept_when_staffed(self) -> None:
         # Without a worker, connections wait best in the backlog: there they are no error.
-        staffed = self._crew.staffed
+        staffed = self._crew.staffed or self._crew.hands_over
         if self._listener is None or self._accepting == staffed:
             return
         self._accepting = staffed
@@ -191,6 +216,15 @@ class Supervisor:
             return False
         if connection is None:
             return False
+        if is_from_successor(connection):
+            self._meet_successor(connection)
+        else:
+            self._accepted += 1
+            self._place(connection)
+        return True
+
+    def _place(self, connection: socket.socket) -> None:
+        """Pass a connection on, or close it."""
         if not self._admits(connection):
             self.refused_peers += 1
             connection.close()
@@ -200,7 +234,6 @@ class Supervisor:
             connection.close()
         else:
             self._crew.place(connection)
-        return True
 
     def _refuse_for_lack_of_descriptors(self, listener: Listener) -> None:
         # A closed connection is a 503 now; one that waits in the backlog is a 503 in a minute, and wakes us all the time.
@@ -263,29 +296,80 @@ class Supervisor:
     def _gateway_gone(self) -> None:
         if self._lifeline is not None:
             self._reactor.unwatch(self._lifeline)
-        if not self._stopping:
+        if not self._ending:
             logger.warning("the gateway (pid %s) is gone, so this runner ends", self._gateway_pid)
             self._stop(0.0)
+
+    # The other runners of this path: the one before and the one after
+
+    def _meet_predecessor(self, listener: Listener) -> None:
+        connection, listener.predecessor = listener.predecessor, None
+        if connection is not None:
+            if self._predecessor is not None:
+                self._predecessor.close()
+            self._predecessor = Predecessor(self._reactor, connection, self._place, lambda: None)
+
+    def _meet_successor(self, connection: socket.socket) -> None:
+        if self._successor is not None:  # one that has not taken the path
+            self._successor.close()
+        self._successor = Successor(self._reactor, connection, self._successor_ready, self._successor_gone)
+
+    def _successor_ready(self, successor: Successor) -> None:
+        if self._listener is not None:
+            self._look_for_displacement(self._listener)
+        if self._displaced and successor is self._successor:
+            self._hand_over()
+
+    def _successor_gone(self, successor: Successor) -> None:
+        if self._successor is not successor or self._ending:
+            return
+        self._successor = None
+        if self._displaced and self._listener is not None:
+            if is_listening(self._listener.path):  # not a runner that takes connections over
+                self._close_listener()
+            else:
+                logger.warning("the runner that had taken %s has ended before it could serve: this one goes on", self._listener.path)
+                self._bind_again(self._listener)
+
+    def _hand_over(self) -> None:
+        if self._ending or self._successor is None:
+            return
+        self._ending = True
+        logger.info("the other runner takes the %d connections of this one, which ends", self._crew.connections)
+        if self._predecessor is not None:
+            self._predecessor.ask()  # what it still has goes the same way
+        self._crew.hand_over(self._successor.take)
+        self._reactor.call_later(DWELL_S, self._close_listener)
 
     # What is looked at from time to time
 
     def _look_at_socket(self) -> None:
+        if self._ending:
+            return
         if self._listener is None:
-            if self._displaced and not self._stopping and self._crew.connections == 0:
+            if self._crew.connections == 0:
                 logger.info("the last connection is closed: this runner ends")
                 self._stop(0.0)
-            return
-        hold = self._listener.hold()
-        if hold is Hold.DISPLACED:
-            logger.warning(
-                "%s leads to another runner now: this one accepts nothing any more, and ends with its last connection", self._listener.path
-            )
-            self._displaced = True
-            self._close_listener()
-            if self._metrics is not None:  # the other one wants the address
-                self._metrics.close()
-        elif hold is Hold.GONE:
+        elif self._listener.hold() is Hold.GONE:
             self._bind_again(self._listener)
+        else:
+            self._look_for_displacement(self._listener)
+
+    def _look_for_displacement(self, listener: Listener) -> None:
+        if self._displaced or listener.hold() is not Hold.DISPLACED:
+            return
+        self._displaced = True
+        while self._accept_one(listener):  # the connection of the successor may be among them
+            pass
+        if self._metrics is not None:  # the other one wants the address
+            self._metrics.close()
+        if self._successor is not None:
+            logger.warning("%s leads to another runner now, which takes the connections of this one when it can serve", listener.path)
+        else:
+            logger.warning(
+                "%s leads to another runner now: this one accepts nothing any more, and ends with its last connection", listener.path
+            )
+            self._close_listener()
 
     def _bind_again(self, old: Listener) -> None:
         try:
@@ -296,6 +380,8 @@ class Supervisor:
         logger.warning("somebody has removed the socket %s: it is made again", old.path)
         self._close_listener()
         self._listener = new
+        self._displaced = False
+        self._meet_predecessor(new)
 
     def _look_at_files(self) -> None:
         if self._watch is not None and (changed := self._watch.changed()):
@@ -306,25 +392,66 @@ class Supervisor:
     def _told_to_stop(self, signum: int) -> None:
         if self._stopping:
             logger.warning("%s again: stopping at once", signal.Signals(signum).name)
+            self._stop_accepting()
+            self._overdue = True
             self._crew.kill()
             return
         logger.info("%s: stopping", signal.Signals(signum).name)
-        # Ctrl-C is a person who waits. A gateway that manages us is told to stop with us, in less time than that.
-        self._stop(QUIET_S if signum == signal.SIGTERM and self._gateway_pid is None else 0.0)
+        # Ctrl-C is a person who waits.
+        self._stop(0.0 if signum == signal.SIGINT else self._settings.stop_accepting_after_s)
 
-    def _stop(self, quiet_s: float) -> None:
+    def _stop(self, accept_s: float) -> None:
+        """End within the time to stop, and accept for up to `accept_s` seconds of it: a gateway may still call, or a successor come."""
         self._stopping = True
+        self._crew.wind_down()
         timeout_s = self._settings.shutdown_timeout_s
         if timeout_s is None:
             timeout_s = STANDALONE_TIMEOUT_S if self._gateway_pid is None else MANAGED_TIMEOUT_S
-        margin_s = min(0.15, 0.2 * timeout_s)  # to bury the killed, and to exit
+        margin_s = min(LONGEST_MARGIN_S, MARGIN_SHARE * timeout_s)
+        until_cut_s = timeout_s - 2 * margin_s
+        self._cut_s = time.monotonic() + until_cut_s
+        self._reactor.call_later(until_cut_s, partial(self._cut_calls, margin_s))
+        self._reactor.call_later(timeout_s - margin_s, self._kill_the_rest)
+        if accept_s == 0.0:
+            self._stop_accepting()
+            return
+        self._reactor.call_later(min(accept_s, until_cut_s), self._stop_accepting)
+        # The gateway that manages this runner gives it too little time to find out whether calls have ended.
+        if self._gateway_pid is None:
+            self._reactor.call_every(QUIET_POLL_S, self._stop_if_quiet)
+
+    def _stop_if_quiet(self) -> None:
+        now_s = time.monotonic()
+        seen = self._crew.calls + self._accepted
+        if seen != self._active[0] or self._crew.busy or not self._active[1]:
+            self._active = (seen, now_s)
+        elif now_s - self._active[1] >= QUIET_S:
+            self._stop_accepting()
+
+    def _stop_accepting(self) -> None:
+        if self._ending:
+            return
+        if self._listener is not None:
+            self._look_for_displacement(self._listener)
+        if self._displaced and self._successor is not None:
+            self._hand_over()
+            return
+        self._ending = True
         if self._listener is not None:
             self._listener.unlink()
             self._close_listener()
-        self._crew.stop(timeout_s - 2 * margin_s, quiet_s)
-        self._reactor.call_later(timeout_s - margin_s, self._kill_the_rest)
+        if self._predecessor is not None:
+            self._predecessor.close()
+        self._crew.stop(max(0.0, self._cut_s - time.monotonic()))
+
+    def _cut_calls(self, timeout_s: float) -> None:
+        self._stop_accepting()
+        if self._crew.workers:
+            self._crew.stop(timeout_s)
 
     def _kill_the_rest(self) -> None:
+        self._overdue = True
+        self._close_listener()
         if self._crew.workers:
             logger.warning("%d workers have not finished in time and are killed", len(self._crew.workers))
             self._crew.kill()
@@ -343,10 +470,21 @@ class Supervisor:
         if self._crew.failure and not self._stopping:
             logger.error("no worker can be started, so this runner ends: %s", self._crew.failure)
             self._stop(0.0)
+        if self._predecessor is not None and self._crew.staffed:
+            self._predecessor.ask()
         self._accept_when_staffed()
-        return self._stopping and not self._crew.workers
+        return self._ending and not self._crew.workers and (self._overdue or self._all_handed_over)
+
+    @property
+    def _all_handed_over(self) -> bool:
+        """Whether nothing can come any more that the successor should get, and nothing waits to be sent to it."""
+        is_last = self._predecessor is None or self._predecessor.gone
+        return self._listener is None and is_last and (self._successor is None or not self._successor.pending)
 
     def _finish(self) -> None:
+        for other in (self._successor, self._predecessor):
+            if other is not None:
+                other.close()
         if self._metrics is not None:
             self._metrics.close()
         self._reactor.close()
@@ -354,19 +492,3 @@ class Supervisor:
             self._lifeline.close()
         os.close(self._reserve)
         logger.info("stopped")
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _raise_descriptor_limit() -> None:
-    # Every connection is a descriptor, and the usual soft limit of 1024 is for programs that use select().
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.1
 """How often a worker says that its loop turns, and what it has to do, in seconds: the supervisor spreads new connections by that."""
-CLOSING_SHARE: Final = 0.25
-"""How much of the time to stop is left for closing the connections one by one, where calls keep coming until then."""
 CLOSE_S: Final = 5.0
 """How long plugins may take to close when a drained worker leaves, in seconds."""
 
@@ -68,7 +66,6 @@ class Worker:
         self._leaving = loop.create_future()
         self._adopting: set[asyncio.Task[None]] = set()
         self._draining = False
-        self._called = (0, 0.0)  # the calls last seen, and when that number was new
         self._actions: dict[type[AnyMessage], Callable[[Any, socket.socket | None], None]] = {
             messages.Pass: self._pass,
             messages.Shed: self._shed,
@@ -157,24 +154,7 @@ class Worker:
         self._tell()
 
     def _stop(self, message: messages.Stop, connection: socket.socket | None) -> None:
-        now_s = self._loop.time()
-        deadline_s = now_s + message.timeout_s
-        self._await_quiet(deadline_s - min(1.0, CLOSING_SHARE * message.timeout_s), deadline_s, message.quiet_s)
-
-    def _await_quiet(self, until_s: float, deadline_s: float, quiet_s: float) -> None:
-        # A gateway that is being stopped with us still calls: closing its connections would fail calls that we could answer.
-        self._look_at_calls()
-        now_s = self._loop.time()
-        quiet = self._serving.connections.in_flight == 0 and now_s - self._called[1] >= quiet_s
-        if quiet_s == 0 or quiet or self._connections == 0 or now_s >= until_s:
-            self._leave(max(0.0, deadline_s - now_s))
-        else:
-            self._loop.call_later(HEARTBEAT_S / 2, self._await_quiet, until_s, deadline_s, quiet_s)
-
-    def _look_at_calls(self) -> None:
-        calls = self._serving.connections.calls
-        if calls != self._called[0]:
-            self._called = (calls, self._loop.time())
+        self._leave(message.timeout_s)
 
     def _leave(self, close_s: float) -> None:
         if not self._leaving.done():
@@ -184,7 +164,6 @@ class Worker:
         self._serving.mark_blocking(message.plugin)
 
     def _beat(self) -> None:
-        self._look_at_calls()
         self._tell()
         self._loop.call_later(HEARTBEAT_S, self._beat)
 
