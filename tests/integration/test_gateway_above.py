@@ -10,12 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.integration.echo import EchoRunner, alive, command, echo_runner, is_within, wait_until, wait_until_answering
+from tests.integration.echo import EchoRunner, HungUp, alive, command, echo_runner, is_within, wait_until, wait_until_answering
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -115,6 +115,61 @@ def test_it_ends_with_the_gateway(directory: Path) -> None:
         wait_until(lambda: not alive(runner.pid) and not alive(worker))
         assert "is gone, so this runner ends" in runner.log()
         assert not runner.path.exists()
+
+
+ORPHANED_GATEWAY = """
+import os, subprocess, sys
+# A master, and its privileged agent, which starts the runner again after the master was killed, and prints its pid.
+master = os.getpid()
+if os.fork() == 0:
+    print("forked", flush=True)
+    sys.stdin.readline()
+    path = f"{sys.argv[1]}/apisix-{master}.sock"
+    with open(f"{sys.argv[1]}/log", "wb") as log:
+        runner = subprocess.Popen([argument.replace("SOCKET", path) for argument in sys.argv[2:]], stderr=log, stdin=subprocess.DEVNULL)
+    print(os.getpid(), runner.pid, flush=True)
+    sys.exit(runner.wait())
+os.wait()
+"""
+
+
+def test_a_runner_that_was_started_after_the_master_was_killed(directory: Path) -> None:
+    """It serves the gateway's workers, which live on, and ends with the process that has started it."""
+    master = subprocess.Popen(
+        [sys.executable, "-c", ORPHANED_GATEWAY, str(directory), *command("SOCKET")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert master.stdin is not None
+    assert master.stdout is not None
+    try:
+        assert master.stdout.readline() == b"forked\n"
+        master.kill()
+        master.wait()
+        master.stdin.write(b"go\n")
+        master.stdin.flush()
+        agent, runner_pid = map(int, master.stdout.readline().split())
+        runner = EchoRunner(directory / f"apisix-{master.pid}.sock", master, directory / "log")
+        wait_until(lambda: is_answering(runner), runner.log)
+
+        os.kill(agent, signal.SIGKILL)
+
+        wait_until(lambda: not alive(runner_pid), runner.log)
+        assert f"the gateway (pid {agent}) is gone, so this runner ends" in runner.log()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(master.pid, signal.SIGKILL)
+        master.communicate()
+
+
+def is_answering(runner: EchoRunner) -> bool:
+    """Return whether a worker answers."""
+    try:
+        with runner.client() as client:
+            return client.ask().pid > 0
+    except (OSError, HungUp):
+        return False
 
 
 def test_it_stops_faster_than_the_gateway_kills(directory: Path) -> None:

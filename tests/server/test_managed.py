@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from apisix.runner.server.managed import Lifeline, ancestors, gateway_pid, workers_users
+from apisix.runner.errors import SettingsError
+from apisix.runner.server.managed import Lifeline, ancestors, gateway_pid, is_running, workers_users
 
 
 def test_the_ancestors_are_those_of_this_process() -> None:
@@ -25,10 +26,41 @@ def test_other_names_are_not_managed(name: str) -> None:
     assert gateway_pid(f"/conf/{name}") is None
 
 
-def test_managed_by_an_ancestor_only() -> None:
+def test_managed_by_an_ancestor() -> None:
     """The pid in the name must be one above us: a stand-alone runner may use a name that looks alike."""
-    assert os.getppid() == gateway_pid(f"/conf/apisix-{os.getppid()}.sock")
+    assert gateway_pid(f"/conf/apisix-{os.getppid()}.sock") == os.getppid()
     assert gateway_pid(f"/conf/apisix-{os.getpid()}.sock") is None
+
+
+def test_managed_by_what_is_left_of_a_gateway() -> None:
+    """If the master in the name has ended, the runner belongs to the process that has started it."""
+    assert gateway_pid(f"/conf/apisix-{ended_pid()}.sock") == os.getppid()
+
+
+def test_nothing_is_left_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If whoever has started the runner has ended too, it does not start."""
+    monkeypatch.setattr("apisix.runner.server.managed.ancestors", lambda: iter([1]))
+    pid = ended_pid()
+
+    with pytest.raises(SettingsError, match=rf"named after a gateway's process \(pid {pid}\) that has ended"):
+        gateway_pid(f"/conf/apisix-{pid}.sock")
+
+
+def test_a_process_that_was_not_waited_for_has_ended() -> None:
+    """A zombie is not running."""
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_running(process.pid)
+    assert is_running(os.getpid())
+
+
+def ended_pid() -> int:
+    """Return the pid of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have children of other users")
@@ -61,7 +93,6 @@ def test_the_end_of_a_process_is_noticed() -> None:
     """The descriptor becomes readable when the process ends, and not before."""
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         lifeline = Lifeline(process.pid)
-        assert lifeline.alive()
         if lifeline.watchable:
             assert ([], [], []) == select.select([lifeline], [], [], 0)
         process.kill()
@@ -70,3 +101,4 @@ def test_the_end_of_a_process_is_noticed() -> None:
         assert ([lifeline], [], []) == select.select([lifeline], [], [], 5)
     assert not lifeline.alive()
     lifeline.close()
+    assert Lifeline(os.getppid()).alive()

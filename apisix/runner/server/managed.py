@@ -9,19 +9,57 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from apisix.runner.errors import SettingsError
+
 _MANAGED_NAME: Final = re.compile(r"apisix-([1-9][0-9]{0,9})\.sock")
 _PROC: Final = Path("/proc")
+_NGINX_TITLE: Final = b"nginx: "
+_INIT: Final = 1
+"""The process that becomes the parent of those whose parent has ended."""
 POLL_S: Final = 0.5
 """How often to look for the gateway where the system can't tell us of its end, in seconds."""
 
 
 def gateway_pid(socket_path: str) -> int | None:
-    """Return the pid of the gateway's master where it manages us: it is in the socket's name and an ancestor of this process."""
+    """
+    Return the pid of the gateway's process with which this runner has to end; None if no gateway has started it.
+
+    That is the gateway's master, whose pid is in the socket's name and which is an ancestor of this process. If the master was killed, its
+    other processes live on, and one of them starts the runner again: then it is the one that has done so.
+
+    Raises: SettingsError: the socket is that of a gateway which is gone, with all its processes.
+    """
     match = _MANAGED_NAME.fullmatch(os.path.basename(socket_path))
     if match is None:
         return None
-    pid = int(match[1])
-    return pid if pid in ancestors() else None
+    master = int(match[1])
+    above = list(ancestors())
+    if master in above:
+        return master
+    if is_running(master):  # not above this process: somebody has chosen the name for a stand-alone runner
+        return None
+    starter = next((pid for pid in above if _title(pid).startswith(_NGINX_TITLE)), above[0] if above else _INIT)
+    if starter == _INIT:
+        raise SettingsError(
+            f"the socket {socket_path} is named after a gateway's process (pid {master}) that has ended. "
+            "If you start the runner yourself, choose another name"
+        )
+    return starter
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process has not ended. One that has, and that its parent has not waited for, is not running."""
+    try:
+        return (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)  # a system without /proc
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def ancestors() -> Iterator[int]:
@@ -75,14 +113,8 @@ class Lifeline:
         return self._descriptor
 
     def alive(self) -> bool:
-        """Tell whether the process is still there."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        """Return whether the process is running, and still an ancestor: its pid may belong to another one by now."""
+        return is_running(self.pid) and self.pid in ancestors()
 
     def close(self) -> None:
         """Watch no longer."""
@@ -114,6 +146,13 @@ def _parent_of(pid: int) -> int:
         return int((_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _title(pid: int) -> bytes:
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _children_of(pid: int) -> list[int]:

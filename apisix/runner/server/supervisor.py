@@ -289,9 +289,8 @@ class Supervisor:
         if self._lifeline.watchable:
             self._reactor.watch(self._lifeline, self._gateway_gone)
         else:
-            self._reactor.call_every(
-                managed.POLL_S, lambda: None if managed.gateway_pid(self._settings.socket_file) else self._gateway_gone()
-            )
+            lifeline = self._lifeline
+            self._reactor.call_every(managed.POLL_S, lambda: None if lifeline.alive() else self._gateway_gone())
 
     def _gateway_gone(self) -> None:
         if self._lifeline is not None:
