@@ -127,6 +127,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
             peer.request(12345)
         hang = peers[0].prepare(("do", "hang"), key="route#1#ext-plugin-post-resp#1")
         peers[0].respond(hang)
+        peers[0].request(peers[0].prepare(("do", "stop"), key="route#pc#ext-plugin-post-req#1#2"), path="/pc")
         values = wait_for_values(
             port,
             {
@@ -135,12 +136,13 @@ def test_what_is_counted(tmp_path: Path) -> None:
                 "plugin_calls_total{error,ext-plugin-pre-req,do}": 4,
                 "plugin_calls_total{rewrite,ext-plugin-pre-req,do}": 4,
                 "plugin_calls_total{timeout,ext-plugin-post-resp,do}": 1,
+                "plugin_calls_total{stop,ext-plugin-post-req,do}": 1,
                 "plugin_duration_seconds_count{ext-plugin-pre-req,do}": 16,
                 "plugin_duration_seconds_bucket{0.05,ext-plugin-post-resp,do}": 0,
-                "calls_total{}": 4 * 6 + 1,
+                "calls_total{}": 4 * 6 + 2,
                 "calls_refused_total{}": 4,
                 "tokens_missed_total{}": 4,
-                "tokens_known{}": 6,
+                "tokens_known{}": 7,
                 "asks_total{}": 4,
                 "connections{}": 4,
                 "workers{serving}": 2,

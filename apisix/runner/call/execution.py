@@ -132,7 +132,12 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
     call.plugin = None
     if not can_wait and reply is None and exchange.reply_might_ask():
         return None
-    return exchange.to_message(reply)
+    try:
+        return exchange.to_message(reply)
+    except (DeadlineExceeded, Overloaded) as error:  # it has to ask whether something has rewritten the path, and can't
+        logger.error("the edits of path or arguments could not be sent, the call is refused: %s", error)
+        runtime.failed(call.id, error)
+        return refuse(call.message, runtime.on_error)
 
 
 def _run_step(call: Call, runtime: Runtime, step: Step, exchange: Request | Response, can_wait: bool) -> Any:
