@@ -10,7 +10,7 @@ from apisix.runner.http.fields import REWRITE_IGNORES, STOP_DROPS
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
-from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq, Var
+from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq, ReqBody, Var
 from tests.http.calls import FakeGateway, a_request, rewrite, sent, stop
 
 REQUEST_PHASES = [Phase.PRE_REQ, Phase.POST_REQ, None]
@@ -333,6 +333,34 @@ class TestBody:
         with pytest.raises(UnsupportedEdit, match=r"can't be emptied.*Reply"):
             a_request().body = b""
 
+    @pytest.mark.parametrize("body", [None, b""])
+    def test_empty_over_empty(self, body: bytes | None) -> None:
+        """Assigning what was read from a request without a body changes nothing, also after another body was assigned."""
+        request = a_request(gateway=FakeGateway({ReqBody(): body}))
+        request.body = request.read()
+        request.body = b"other"
+        request.body = b""
+        assert sent(request).action is None
+        assert request.read() == b""
+
+    async def test_empty_over_empty_in_a_coroutine(self) -> None:
+        """The same after `await request.aread()`."""
+        request = a_request(gateway=FakeGateway())
+        request.body = await request.aread()
+        assert sent(request).action is None
+
+    def test_empty_over_a_length_of_zero(self) -> None:
+        """A content-length of 0 says that there is no body, so it need not be read."""
+        request = a_request(headers=[("content-length", "0")])
+        request.body = b""
+        assert sent(request).action is None
+
+    def test_emptied_after_reading(self) -> None:
+        """A body that was read and is not empty can't be emptied."""
+        request = a_request(gateway=FakeGateway({ReqBody(): b"x"}))
+        with pytest.raises(UnsupportedEdit, match="can't be emptied"):
+            request.body = request.read().replace(b"x", b"")
+
     def test_text_is_refused(self) -> None:
         """A body is bytes, and the error names the way there."""
         with pytest.raises(TypeError, match=r"must be bytes, got str, write \.encode\(\)"):
@@ -340,11 +368,14 @@ class TestBody:
         with pytest.raises(TypeError, match="must be bytes, got NoneType"):
             a_request().body = None  # type: ignore[assignment]
 
-    def test_bytearray(self) -> None:
-        """Other kinds of bytes are taken too."""
+    @pytest.mark.parametrize(
+        "body", [bytearray(b"xy"), memoryview(b"xayb")[::2], type("Bytes", (bytes,), {"__len__": lambda self: 9})(b"xy")]
+    )
+    def test_other_kinds_of_bytes(self, body: bytes) -> None:
+        """Any kind of bytes becomes bytes."""
         request = a_request()
-        request.body = bytearray(b"x")  # type: ignore[assignment]
-        assert b"x" == rewrite(request).body
+        request.body = body
+        assert (type(request.body), rewrite(request).body) == (bytes, b"xy")
 
     def test_too_long(self) -> None:
         """A body that fits no frame raises where it is assigned."""

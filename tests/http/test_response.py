@@ -15,7 +15,7 @@ from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.wire.entries import WrittenEntries
 from apisix.runner.wire.messages import RespBody
-from tests.http.calls import FakeGateway, a_response, answered
+from tests.http.calls import FakeGateway, Pairs, a_response, answered
 from tests.http.multidicts import NAMES, VALUES, Operation, operations_on_a_multidict
 
 CAME: list[tuple[str, str | None]] = [
@@ -164,6 +164,45 @@ class TestBody:
             response.body = b""
         with pytest.raises(TypeError, match=r"got str, write \.encode\(\)"):
             response.body = "x"  # type: ignore[assignment]
+
+    @pytest.mark.parametrize(
+        ("status", "headers", "body"),
+        [
+            (200, [("A", "1")], None),
+            (200, [("A", "1")], b""),
+            (204, [("A", "1")], None),
+            (304, [("A", "1")], None),
+            (200, [("Content-Encoding", "gzip"), ("Content-Length", "20")], gzip.compress(b"", mtime=0)),
+        ],
+    )
+    def test_empty_over_empty(self, status: int, headers: Pairs, body: bytes | None) -> None:
+        """Replacing something in a body that is empty changes nothing: the headers stay too."""
+        gateway = FakeGateway({RespBody(): body})
+        response = a_response(headers, status=status, gateway=gateway)
+        response.body = response.text().replace("a", "b").encode()
+        assert (response.assigned_body, response.read()) == (None, b"")
+        assert list(answered(response).headers) == list(headers)
+
+    @pytest.mark.parametrize(("status", "headers"), [(204, []), (304, []), (200, [("Content-Length", "0")])])
+    def test_empty_over_what_must_be_empty(self, status: int, headers: Pairs) -> None:
+        """A response that can't have a body need not be read first."""
+        gateway = FakeGateway()
+        response = a_response(headers, status=status, gateway=gateway)
+        response.body = b""
+        assert (answered(response).body, gateway.asked) == (b"", [])
+
+    def test_emptied_after_reading(self) -> None:
+        """A body that was read and is not empty can't be emptied."""
+        response = a_response(gateway=FakeGateway({RespBody(): b"secret"}))
+        with pytest.raises(UnsupportedEdit, match="can't be emptied"):
+            response.body = response.read().replace(b"secret", b"")
+
+    @pytest.mark.parametrize("body", [bytearray(b"xy"), memoryview(b"xayb")[::2], type("Bytes", (bytes,), {})(b"xy")])
+    def test_other_kinds_of_bytes(self, body: bytes) -> None:
+        """Any kind of bytes becomes bytes."""
+        response = a_response()
+        response.body = body
+        assert (type(response.read()), answered(response).body) == (bytes, b"xy")
 
     def test_decompressed(self) -> None:
         """All forms of a body are decompressed by its content-encoding; decode=False gives what came."""

@@ -4,6 +4,7 @@
 import json
 import re
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from multidict import MultiDict
@@ -135,18 +136,21 @@ def _refuse_long_text(body: bytes, accessor: str) -> None:
         raise BodyError(f"the body has {len(body)} bytes, {accessor}() takes {MAX_TEXT_BYTES} at most: read() gives its bytes")
 
 
-def checked_body(owner: str, body: object) -> bytes:
+def checked_body(owner: str, body: object, came_empty: Callable[[], bool]) -> bytes | None:
     """
-    Return an assigned body as bytes.
+    Return an assigned body as bytes that nobody else can change, or None if it changes nothing: if it is empty, as the one that came.
 
-    Raises: TypeError: it is none. UnsupportedEdit: it is empty, or too long to be sent.
+    Args: came_empty: whether that one is known to be empty.
+    Raises: TypeError: it is no bytes. UnsupportedEdit: it would empty the body, or is too long to be sent.
     """
-    if isinstance(body, bytearray | memoryview):
-        body = bytes(body)
-    if not isinstance(body, bytes):
+    if not isinstance(body, bytes | bytearray | memoryview):
         hint = ", write .encode() behind it" if isinstance(body, str) else ""
         raise TypeError(f"{owner}.body must be bytes, got {type(body).__name__}{hint}")
+    if type(body) is not bytes:
+        body = bytes(memoryview(body))  # of a subclass too, whatever it overrides
     if not body:
+        if came_empty():
+            return None
         instead = (
             "answer with a Reply instead"
             if owner == "response"

@@ -67,6 +67,13 @@ class Exchange:
         """Return the content-length that came."""
         raise NotImplementedError
 
+    def _came_empty(self) -> bool:
+        """Whether the message came without a body, as far as that is known without asking."""
+        answers = self._answers
+        if answers is not None and self._body_info in answers:
+            return not answers.get(self._body_info, self._kind)
+        return self._content_length() == "0"
+
     @property
     def context(self) -> dict[str, Any]:
         """A dict that the plugins of one chain share, empty when the chain begins."""

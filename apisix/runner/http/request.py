@@ -180,13 +180,13 @@ class Request(Exchange):
 
         Raises:
             WrongContext: as `read()`.
-            UnsupportedEdit: on assignment, it is empty, or longer than a frame. TypeError: it is not bytes.
+            UnsupportedEdit: on assignment, it would empty a body, or is longer than a frame. TypeError: it is not bytes.
         """
         return self._raw("read")
 
     @body.setter
     def body(self, body: bytes) -> None:
-        self._body = checked_body("request", body)
+        self._body = checked_body("request", body, self._came_empty)
 
     def _content_length(self) -> str | None:
         entries = self._message.headers

@@ -117,13 +117,16 @@ class Response(Exchange):
 
         Raises:
             WrongContext, BodyError: as `read()`.
-            UnsupportedEdit: on assignment, it is empty, or longer than a frame. TypeError: it is not bytes.
+            UnsupportedEdit: on assignment, it would empty a body, or is longer than a frame. TypeError: it is not bytes.
         """
         return self.read()
 
     @body.setter
     def body(self, body: bytes) -> None:
-        checked = checked_body("response", body)
+        checked = checked_body("response", body, self._came_empty)
+        if checked is None:
+            self._body = None
+            return
         headers = self.headers
         headers.popall("content-length", None)
         # One that was set before the first body was assigned can only be meant for that body.
@@ -197,6 +200,14 @@ class Response(Exchange):
         if isinstance(plain, BodyError):
             raise BodyError(str(plain))
         return plain
+
+    def _came_empty(self) -> bool:
+        if self._message.status in (204, 304):
+            return True
+        answers = self._answers
+        if answers is not None and self._body_info in answers:
+            return not answers.get(self._body_info, self._kind) or answers.decompressed == b""
+        return self._content_length() == "0"
 
     def _content_length(self) -> str | None:
         return Headers(self._message.headers).get("content-length")
