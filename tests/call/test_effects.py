@@ -4,7 +4,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from apisix.runner.call.effects import describe_error, past_runner
+from apisix.runner.call.effects import changes, describe_error, past_runner
+from tests.http.calls import a_request
 
 
 def runner_function(file: str) -> Callable[[Callable[[], object]], object]:
@@ -52,3 +53,21 @@ def test_past_runner() -> None:
         trace = trace.tb_next
     assert ["hook", "call", "helper"] == names
     assert None is past_runner(None)
+
+
+def test_headers_of_a_request_as_the_gateway_takes_them() -> None:
+    """An empty value is a deletion, and a deletion that is not sent is told apart."""
+    before = a_request(headers=[("host", "h"), ("x", "1"), ("content-length", "3"), ("te", "trailers"), ("came-empty", "")])
+    after = before.copy()
+    after.headers["x"] = ""
+    after.headers["never-there"] = ""
+    after.headers["host"] = "other"
+    del after.headers["content-length"]
+    del after.headers["te"]
+
+    assert set(changes(before, after)) == {
+        "header host changed",
+        "header x removed",
+        "header te removed",
+        "header content-length removed for later plugins only",
+    }

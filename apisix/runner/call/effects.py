@@ -10,6 +10,7 @@ from typing import Final
 
 from multidict import MultiMapping
 
+from apisix.runner.http.framing import REQUEST_FRAMING
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
@@ -53,14 +54,16 @@ def effect_of(
 
 def changes(before: Request | Response, after: Request | Response) -> Iterable[str]:
     """Name the differences between two states of a request or response."""
-    yield from _entry_changes("header", _folded(before.headers), _folded(after.headers))
     if isinstance(before, Request) and isinstance(after, Request):
+        yield from _request_header_changes(before, after)
         if before.path != after.path:
             yield f"path {before.path} -> {after.path}"
         yield from _entry_changes("argument", before.args.items(), after.args.items())
         yield from _entry_changes("response header", _folded(before.response_headers), _folded(after.response_headers))
-    elif isinstance(before, Response) and isinstance(after, Response) and before.status != after.status:
-        yield f"status {before.status} -> {after.status}"
+    elif isinstance(before, Response) and isinstance(after, Response):
+        yield from _entry_changes("header", _folded(before.headers), _folded(after.headers))
+        if before.status != after.status:
+            yield f"status {before.status} -> {after.status}"
     if before.assigned_body is not after.assigned_body:
         size, assigned = before.body_size(), after.body_size()
         yield f"body -> {assigned} B" if size is None else f"body {size} B -> {assigned} B"
@@ -94,6 +97,15 @@ def _entry_changes(kind: str, before: Iterable[tuple[str, str]], after: Iterable
         elif old[name] != values:
             yield f"{kind} {name} changed"
     yield from (f"{kind} {name} removed" for name in old if name not in new)
+
+
+def _request_header_changes(before: Request, after: Request) -> Iterable[str]:
+    """Name what the gateway does: an empty value deletes, and some headers can't be deleted."""
+    old = [(name, value) for name, value in _folded(before.headers) if value]
+    new = [(name, value) for name, value in _folded(after.headers) if value]
+    kept = {name for name, _ in old if name in REQUEST_FRAMING and not REQUEST_FRAMING[name].sends_deletion} - {name for name, _ in new}
+    yield from _entry_changes("header", [(name, value) for name, value in old if name not in kept], new)
+    yield from (f"header {name} removed for later plugins only" for name in sorted(kept))
 
 
 def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

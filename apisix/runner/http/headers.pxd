@@ -18,8 +18,7 @@ cdef class RequestHeaders(Headers):
     cdef _check(self, key, value)
     cdef _check_framing(self, identity, value)
     cpdef list changes(self)
-
-cdef list _allowed(list changed)
+    cdef list _allowed(self, list changed)
 
 cdef class ClientHeaders(Headers):
     cdef _check(self, key, value)

@@ -35,9 +35,11 @@ class RequestHeaders(Headers):
     """
     The headers of a request: one value a name, because the protocol can't repeat one.
 
-    A name that came with several values keeps them until it is edited. Setting a header to "" reads back as "", and reaches
-    no upstream: the gateway takes it for a deletion. Source: gateway contract, 5.2. What `framing.REQUEST_FRAMING` names can't be set,
-    and of some a deletion is not sent: `changes` never returns more than that table allows.
+    A name that came with several values keeps them until it is edited. Setting a header to "" reads back as "", and is sent as a
+    deletion: the gateway lets no empty value reach an upstream. Source: gateway contract, 5.2.
+
+    What `framing.REQUEST_FRAMING` names can't be set, and of some a deletion is not sent: `changes` never returns more than that table
+    allows.
     """
 
     __slots__ = ()
@@ -58,12 +60,27 @@ class RequestHeaders(Headers):
             raise UnsupportedEdit(f"request header {identity!r} can't be emptied: {rule.reason}")
 
     def changes(self) -> list[tuple[str, str | None]]:
-        """Return the edits that may be sent, as `Overlay.changes` does. Nothing in the table of framing headers gets past this."""
+        """
+        Return the edits that may be sent, as `Overlay.changes` does. Nothing in the table of framing headers gets past this.
+
+        An empty value becomes a deletion, which is what the gateway makes of it.
+        """
         changed = Headers.changes(self)
-        for name, _ in changed:
-            if name in REQUEST_FRAMING:
-                return _allowed(changed)
+        for name, value in changed:
+            if not value or name in REQUEST_FRAMING:
+                return self._allowed(changed)
         return changed
+
+    def _allowed(self, changed: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+        allowed: list[tuple[str, str | None]] = []
+        for name, value in changed:
+            rule = REQUEST_FRAMING.get(name)
+            if value:
+                if rule is None or rule.can_be_set:
+                    allowed.append((name, value))
+            elif (rule is None or rule.sends_deletion) and self._index(name) >= 0:
+                allowed.append((name, None))
+        return allowed
 
     def _check_repeats(self, pairs: Iterable[tuple[str, str]], *, onto_present: bool) -> None:
         seen: set[str] = set()
@@ -75,15 +92,6 @@ class RequestHeaders(Headers):
                     f"join the values, or assign the one that shall reach the upstream"
                 )
             seen.add(identity)
-
-
-def _allowed(changed: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
-    allowed = []
-    for name, value in changed:
-        rule = REQUEST_FRAMING.get(name)
-        if rule is None or (rule.sends_deletion if value is None else rule.can_be_set):
-            allowed.append((name, value))
-    return allowed
 
 
 class ClientHeaders(Headers):
