@@ -14,11 +14,13 @@ from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
 from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
+from apisix.runner.call.stalls import StallWatch
 from apisix.runner.call.threads import ThreadPool
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.plugin.plugin import Plugin
+from apisix.runner.plugin.plugin_type import PluginType
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import (
@@ -110,6 +112,13 @@ class Configurations:
         return Configuration(f"route#1#{phase}#1", (("scripted", "{}"),), tuple(self.offered.items()))
 
 
+class NeverBlocking(StallWatch):
+    """Marks no plugin as blocking: on a busy machine that would run the hook in a thread."""
+
+    def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
+        """Do nothing."""
+
+
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
     """What the calls of a worker share."""
@@ -117,7 +126,8 @@ def runtime() -> Iterator[Runtime]:
     registry = OfferingRegistry(Registry.load(builtins=False, entry_points=False))
     registry.offered = Configurations.offered
     chains = Chains(registry, Configurations(), capacity=9, renew_s=1e9, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task)
-    yield Runtime(loop, chains, ThreadPool(1), plugin_timeout_s=60, max_in_flight=9, on_error="refuse", max_decompressed_bytes=999)
+    limits: dict[str, Any] = {"plugin_timeout_s": 60, "max_in_flight": 9, "on_error": "refuse", "max_decompressed_bytes": 999}
+    yield Runtime(loop, chains, ThreadPool(1), **limits, stalls=NeverBlocking())
     loop.close()
 
 

@@ -33,7 +33,13 @@ def test_as_the_real_multidict(
     before = real([(name, value or "") for name, value in came])
     view, expected = a_view(kind, came), before.copy()
     for operation in operations:
-        assert _outcome(operation, expected) == _outcome(operation, view)
+        pairs = view.pairs()
+        try:
+            outcome = _outcome(operation, view)
+        except ValueError:  # a name that no header can have, which changes nothing
+            assert (kind, view.pairs()) == (Headers, pairs)
+            continue
+        assert outcome == _outcome(operation, expected)
     twin = view.copy()
     assert _changes(before, expected, fold=kind is Headers) == _by_name(view.changes())
     assert list(expected.items()) == view.pairs()

@@ -119,11 +119,11 @@ class TestRequestEdits:
 
     def test_header_injection(self) -> None:
         """CR and LF fail the plugin, also where they were put into the dict."""
-        with pytest.raises(ValueError, match="CR, LF or NUL"):
+        with pytest.raises(ValueError, match="must not contain control characters"):
             PluginBaseRequest(a_request()).set_header("a", "b\nc")
         seen = PluginBaseRequest(a_request())
         seen.get_headers()["a"] = "b\nc"
-        with pytest.raises(ValueError, match="CR, LF or NUL"):
+        with pytest.raises(ValueError, match="must not contain control characters"):
             seen.apply()
 
     def test_edits_of_earlier_plugins(self) -> None:

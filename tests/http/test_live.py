@@ -58,6 +58,8 @@ def test_as_those_of_the_real_multidict(
                 operation(mapping)
             except KeyError:
                 continue
+            except ValueError:  # a name that no header can have
+                break
         pairs_of_views: list[tuple[Any, Any]] = [(keys, expected.keys()), (items, expected.items()), (values, expected.values())]
         for ours, its in pairs_of_views:
             assert list(its) == list(ours)

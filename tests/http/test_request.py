@@ -292,15 +292,15 @@ class TestHeaders:
         request.headers.clear()
         assert [("a", None), ("r", None)] == list(rewrite(request).headers)
 
-    @pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
+    @pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb", "a\rb", "a\0b", "a\x01", "\x7f"])
     def test_header_injection(self, text: str) -> None:
-        """CR, LF and NUL raise, in names as in values; a value is not shown, it may be a secret."""
+        """Control characters raise, in names as in values; a value is not shown, it may be a secret."""
         request = a_request()
-        with pytest.raises(ValueError, match="must not contain CR, LF or NUL") as caught:
+        with pytest.raises(ValueError, match="must not contain control characters") as caught:
             request.headers["x"] = text
         assert text not in str(caught.value)
         for edit in (lambda: request.headers.add(text, "v"), lambda: request.headers.setdefault(text, "v")):
-            with pytest.raises(ValueError, match="must not contain CR, LF or NUL"):
+            with pytest.raises(ValueError, match="can't be the name of a header"):
                 edit()
         assert sent(request).action is None
 

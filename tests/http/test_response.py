@@ -3,7 +3,6 @@
 
 import asyncio
 import gzip
-from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -94,8 +93,8 @@ class TestHeaders:
         assert ("content-length", "5") in list(answered(response).headers)
 
     def test_header_injection(self) -> None:
-        """CR, LF and NUL raise at the line that tries."""
-        with pytest.raises(ValueError, match="CR, LF or NUL"):
+        """A name or a value that can't be sent raises at the line that tries."""
+        with pytest.raises(ValueError, match="must not contain control characters"):
             a_response().headers["x"] = "a\r\nset-cookie: b"
 
 
@@ -109,9 +108,13 @@ def test_headers_as_the_real_multidict(came: list[tuple[str, str | None]], opera
     response = a_response(came)
     expected = CIMultiDict([(name, value or "") for name, value in came])
     for operation in operations:
-        for headers in (expected, response.headers):
-            with suppress(KeyError):
+        for headers in (response.headers, expected):
+            try:
                 operation(headers)
+            except KeyError:
+                continue
+            except ValueError:  # a name that no header can have
+                break
     sent = list(answered(response).headers)
     kept = [pair for pair in expected.items() if pair[0].lower() not in ("connection", "keep-alive", "transfer-encoding")]
     assert (kept or ([("content-type", "text/plain; charset=utf-8")] if came else [])) == sent

@@ -48,9 +48,12 @@ def check_header(name: object, value: object) -> None:
     """
     Refuse what can't be sent as a header, or would become two.
 
-    Raises: TypeError: name or value is no str. ValueError: the name is empty, or one holds CR, LF or NUL.
+    A name is a token. A value may hold any character but control characters other than tab; what is not ASCII is sent as UTF-8.
+    White space around a value is let through, since whoever reads it leaves it out. Source: RFC 9110, 5.1 and 5.5.
+
+    Raises: TypeError: name or value is no str. ValueError: one holds what may not be in it.
     """
-    if name and scalars.is_plain(name) and scalars.is_plain(value):
+    if scalars.is_token(name) and scalars.is_plain(value):
         return
     check_text("a header's name", name)
     check_text(f"the value of header {name!r}", value)
@@ -58,10 +61,12 @@ def check_header(name: object, value: object) -> None:
     assert isinstance(value, str)  # noqa: S101
     if not name:
         raise ValueError("a header's name can't be empty")
-    for what, text in (("a header's name", name), (f"the value of header {name!r}", value)):
-        # The value is not shown: it may be a secret, and errors end up in logs.
-        if "\r" in text or "\n" in text or "\0" in text:
-            raise ValueError(f"{what} must not contain CR, LF or NUL: it would become another header")
+    if not scalars.is_token(name):
+        raise ValueError(f"{name!r} can't be the name of a header: it may hold ASCII letters, digits and !#$%&'*+-.^_`|~ only")
+    for place, character in enumerate(value):
+        if (character < " " and character != "\t") or character == "\x7f":
+            # The value is not shown: it may be a secret, and errors end up in logs.
+            raise ValueError(f"the value of header {name!r} must not contain control characters, it has {character!r} at index {place}")
 
 
 def sendable_headers(headers: Iterable[tuple[str, str]], drop: frozenset[str] = STOP_DROPS) -> list[tuple[str, str]]:

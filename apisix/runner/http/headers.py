@@ -16,7 +16,7 @@ from apisix.runner.wire.tables import NO_ENTRIES
 
 class Headers(EditableEntries):
     """
-    Headers whose names may repeat: a CIMultiDict that refuses CR, LF and NUL at the line that tries.
+    Headers whose names may repeat: a CIMultiDict that refuses what can't be sent at the line that tries.
 
     >>> headers = Headers()
     >>> headers["Set-Cookie"] = "a=1"
@@ -45,7 +45,7 @@ class RequestHeaders(Headers):
     __slots__ = ()
 
     def _check(self, key: str, value: str) -> None:
-        check_header(key, value)
+        Headers._check(self, key, value)
         identity = self._identity(key)
         if identity in REQUEST_FRAMING:
             self._check_framing(identity, value)

@@ -61,8 +61,12 @@ class Overlay(Interface):
         return name.lower() if folded is None else folded
 
     def _check(self, key: str, value: str) -> None:
-        """Refuse what can't be sent."""
-        check_header(key, value)
+        """Refuse what can't be sent, unless it is what came: that goes back as it is, so that all headers can be echoed."""
+        try:
+            check_header(key, value)
+        except ValueError:
+            if value not in self._originals(self._identity(key)):
+                raise
 
     # Looking up.
 

@@ -34,7 +34,7 @@ class Reply(Exception):
         headers: a mapping or pairs; a name may repeat. Framing headers such as content-length are the gateway's to set.
         json: anything that msgspec can encode, or pydantic's models, instead of a body.
     Raises:
-        ValueError: the status is out of range, or a header holds CR, LF or NUL.
+        ValueError: the status is out of range, or a header can't be sent.
         TypeError: something is of the wrong type, or both body and json are given.
     """
 

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from apisix.runner.http.fields cimport check_header
+from apisix.runner.wire cimport scalars
 
 cdef extern from "Python.h":
     list PyDict_Items(object)
@@ -33,7 +34,7 @@ cdef extern from *:
 cdef inline int special_of(list headers) except -1:
     cdef int special = 0
     for name, value in headers:
-        if _is_plain(name) and _is_plain(value) and _chars(name) > 0:
+        if scalars.is_token(name) and _is_plain(value):
             special |= _special_name(_ascii(name), _chars(name))
         else:
             check_header(name, value)

@@ -38,7 +38,7 @@ def special_of(headers: list[tuple[str, str]]) -> int:
 def _special_name(name: str) -> int:
     lower = name.lower()
     special = FRAMING if lower in STOP_DROPS else CONTENT_TYPE if lower == "content-type" else 0
-    if type(name) is str and name.isprintable() and len(name) <= _NAME_CHARS and len(_special) < _NAMES:
+    if type(name) is str and len(name) <= _NAME_CHARS and len(_special) < _NAMES:
         _special[name] = special
     return special
 

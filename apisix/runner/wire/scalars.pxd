@@ -26,6 +26,22 @@ cdef extern from "Python.h":
     uint8_t* _bytes_of "(unsigned char *) PyByteArray_AS_STRING" (bytearray)
     Py_ssize_t _length "PyByteArray_GET_SIZE" (bytearray)
 
+cdef extern from *:
+    # RFC 9110, 5.6.2: for each ASCII character, whether it may stand in a token. Eight lines of sixteen.
+    """
+    static const unsigned char APISIX_TOKEN[128] = {
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1, 0,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0,
+        0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0
+    };
+    """
+    const uint8_t* _TOKEN "APISIX_TOKEN"
+
 
 cdef inline const uint8_t* _at(bytes buf, Py_ssize_t pos, Py_ssize_t size) except NULL:
     if buf is None or pos < 0 or pos > _size(buf) - size:
@@ -190,8 +206,21 @@ cdef inline bint is_plain(text) noexcept:
     data = _ascii_of(text)
     size = _characters(text)
     for index in range(size):
-        found |= data[index] < 32
+        found |= (data[index] < 32) | (data[index] == 127)
     return not found
+
+
+cdef inline bint is_token(text) noexcept:
+    cdef Py_ssize_t size, index
+    cdef const uint8_t* data
+    cdef uint8_t found = 1
+    if not isinstance(text, str) or not PyUnicode_IS_ASCII(text):
+        return False
+    data = _ascii_of(text)
+    size = _characters(text)
+    for index in range(size):
+        found &= _TOKEN[data[index]]
+    return found and size > 0
 
 
 cdef inline bytearray new_message(bytes start):

@@ -6,6 +6,7 @@ A module of its own because the accelerator has it twice: `scalars.pxd` says the
 To be used as `scalars.u32_at(...)`: that is the form which compiles to a call in C.
 """
 
+import re
 from struct import Struct
 from struct import error as StructError
 from typing import Final
@@ -28,6 +29,7 @@ __all__ = [
     "is_name_at",
     "is_part_at",
     "is_plain",
+    "is_token",
     "network_u32_at",
     "network_u32_of",
     "new_message",
@@ -109,6 +111,14 @@ is_ascii: Final = str.isascii
 def is_plain(text: object) -> bool:
     """Tell whether this is certainly a text of printable characters: no control characters, no surrogates. True needs no closer look."""
     return isinstance(text, str) and text.isprintable()
+
+
+_token: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+
+
+def is_token(text: object) -> bool:
+    """Tell whether this is a text that may be the name of a header. Source: RFC 9110, 5.1 and 5.6.2."""
+    return isinstance(text, str) and _token(text) is not None
 
 
 # Writing: a message grows in one bytearray, and offsets are set once what they refer to has its place.
