@@ -42,7 +42,7 @@ class BasicAuth(Plugin[dict[str, str]]):
             return Reply(401, "who are you?", _CHALLENGE)
         if scheme.lower() != "basic" or not self._knows(user, password):
             return Reply(401, "who are you?", _CHALLENGE)
-        del request.headers["authorization"]  # the upstream need not know the password
+        request.headers.discard("authorization")  # the upstream need not know the password
         request.headers["x-user"] = user
         return None
 

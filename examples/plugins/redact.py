@@ -39,7 +39,7 @@ class Redact(Plugin[RedactConfig]):
         if "json" not in response.headers.get("content-type", "").lower() or not response.read():
             return
         response.body = json.dumps(self._masked(response.json()), ensure_ascii=False).encode()
-        response.headers.popall("etag", None)  # it is the original's
+        response.headers.discard("etag")  # it is the original's
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, dict):

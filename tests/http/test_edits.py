@@ -112,3 +112,24 @@ def test_popitem_of_nothing() -> None:
     """There is an error that says so."""
     with pytest.raises(KeyError, match="no args are left"):
         Args().popitem()
+
+
+@pytest.mark.parametrize("iterated", [False, True])
+def test_discard(iterated: bool) -> None:
+    """Deleting what may be missing removes all values of a name, and does nothing if there are none; no edit, no trace."""
+    for kind in (Headers, Args):
+        view = a_view(kind, [("a", "1"), ("r", "1"), ("r", "2")])
+        if iterated:
+            view._materialise()
+        view["new"] = "1"
+        for name in ("r", "new", "nope", "nope"):
+            view.discard(name)
+        assert list(view.items()) == [("a", "1")]
+        assert view.changes() == [("r", None)]
+
+
+def test_deleting_what_is_missing() -> None:
+    """`del` raises as in a dict, and says what to write instead."""
+    for kind in (Headers, Args):
+        with pytest.raises(KeyError, match=r"no 'x-a' to delete.*discard\('x-a'\)"):
+            del a_view(kind, [])["x-a"]

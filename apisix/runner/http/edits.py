@@ -56,6 +56,11 @@ class EditableEntries(EntriesView):
             self._touch(self._identity(key))
         return values[0]
 
+    def discard(self, key: str) -> None:
+        """Remove all values of a name, if there are any. A multidict does not have this; `del` raises KeyError if there are none."""
+        if self._first(key) is not None:
+            self._delete(key)
+
     def pop(self, key: str, default: _T = MISSING) -> str | _T:
         """Do the same as `popone`."""
         return self.popone(key, default)

@@ -210,7 +210,7 @@ class Overlay(Interface):
 
     def __delitem__(self, key: str) -> None:
         if self._first(key) is None:
-            raise KeyError(key)
+            raise KeyError(f"there is no {key!r} to delete; if it may be missing, write discard({key!r})")
         self._delete(key)
 
     def _delete(self, key: str) -> None:
