@@ -103,7 +103,9 @@ class Search:
                 self._search_plugins(item, "global_rule", "global_rules")
                 continue
             if key == "plugins" and section and isinstance(item, list) and any(phase in str(item) for phase in _PHASES):
-                self.misplaced.append(Misplaced(_line(value, key), holder, "", "plugins is a list here; APISIX wants a mapping"))
+                self.misplaced.append(
+                    Misplaced(_line(value, key), holder, "", "plugins is a list here and was not checked; in APISIX it is a mapping")
+                )
                 continue
             if key in _PHASES:
                 reason = "this is not inside of plugins, so APISIX does not run it; move it there"

@@ -338,7 +338,7 @@ def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> Non
             3,
             "route 1, say: this is a plugin of the runner, and APISIX does not know it here; name it in the conf of an ext-plugin",
         ),
-        ("plugins: [{ext-plugin-pre-req: {}}]", 3, "route 1: plugins is a list here; APISIX wants a mapping"),
+        ("plugins: [{ext-plugin-pre-req: {}}]", 3, "route 1: plugins is a list here and was not checked; in APISIX it is a mapping"),
         ("plugins: {proxy-rewrite: {ext-plugin-post-req: {}}}", 3, "route, ext-plugin-post-req: this is not inside of plugins"),
         ("uri: /a\n    plugins: {}\n    plugins: {}", 5, "route 1: the key plugins is here twice, and only the last one counts"),
     ],
