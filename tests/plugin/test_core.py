@@ -40,14 +40,14 @@ def answer(chain: Chain, request: Any) -> Any:
     return chain.links[0].hook(request)
 
 
-def test_config_runs_once_and_its_result_goes_to_filter(load: Load) -> None:
-    """`config` gets the raw string once for a configuration, whatever the number of calls."""
+def test_config_runs_for_each_call_and_its_result_goes_to_filter(load: Load) -> None:
+    """`config` gets the raw string in each call, as in release 0.2, and once before, so that a wrong value is found early."""
     chain = chain_of(load(say=SAY), ("say", '{"body": "hello"}'))
-    for _ in range(3):
+    for runs in ("2", "3"):
         request = a_request()
         action = stop(request, answer(chain, request))
-        assert b"hello" == action.body
-        assert "1" == {str(name).lower(): value for name, value in action.headers}["x-runs"]
+        assert action.body == b"hello"
+        assert {str(name).lower(): value for name, value in action.headers}["x-runs"] == runs
 
 
 def test_edits_of_the_request_go_on(load: Load) -> None:

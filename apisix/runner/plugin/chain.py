@@ -118,10 +118,15 @@ def _build_link(registry: Registry, name: str, value: str, configs: Mapping[str,
     except (ChainRefused, KeyboardInterrupt):
         raise
     except BaseException as error:  # an author's validator, __init__ or config() may raise anything, SystemExit too
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
-        line = frames[-1].lineno if frames else found.source.line
-        text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")
-        raise ChainRefused(f"it can't be configured: {text} ({found.source.file}:{line})") from None
+        raise _refusal(found, value, error) from None
+
+
+def _refusal(found: PluginType, value: str, error: BaseException) -> ChainRefused:
+    """Say that a plugin can't be configured, and where it failed. The text does not repeat the route's value, which may hold secrets."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
+    line = frames[-1].lineno if frames else found.source.line
+    text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")
+    return ChainRefused(f"it can't be configured: {text} ({found.source.file}:{line})")
 
 
 def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str:
@@ -140,10 +145,10 @@ def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, 
     """Make an instance and its hook. Whatever the author's code raises comes through."""
     cls: Any = found.cls
     if found.generation == "PluginBase":
-        instance = cls()
-        hook = core_hook(instance, instance.config(config), configs)
+        configure = _core_configurator(found, config)
+        instance, _ = configure()  # a configuration that fails is refused before the first call
         asking_nothing = asks_nothing(instance.filter, 2, CORE_ATTRIBUTES)
-        return Link(found.name, hook, False, (), None, found, instance, asks_nothing=asking_nothing)
+        return Link(found.name, core_hook(configure, configs), False, (), None, found, instance, asks_nothing=asking_nothing)
     if found.generation == "Base":
         instance = cls()
         instance.config = config
@@ -156,3 +161,19 @@ def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, 
     setup, close = getattr(instance, "setup", None), getattr(instance, "close", None)
     is_coroutine = is_coroutine_function(hook)
     return Link(found.name, hook, is_coroutine, found.needs, found.on_error, found, instance, setup, close, asks_nothing(hook))
+
+
+def _core_configurator(found: PluginType, value: str) -> Callable[[], tuple[Any, Any]]:
+    """Return a function that makes an instance of a `PluginBase` for one call, and what its `config` makes of the route's value."""
+    cls: Any = found.cls
+
+    def configure() -> tuple[Any, Any]:
+        try:
+            instance = cls()
+            return instance, instance.config(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in `_build_link`
+            raise _refusal(found, value, error) from None
+
+    return configure

@@ -10,9 +10,8 @@ class PluginBase:
     """
     The base of 0.2 plugins: `name()`, `config(conf)`, `filter(conf, request, response)`.
 
-    There is one instance per configuration and worker. `config` is called once for it with the route's value, the raw
-    string, and what it returns goes to each `filter`. Anything set on the response ends the chain and answers the
-    client. New plugins are better derived from `apisix.Plugin`.
+    Each call has its own instance. `config` is called on it with the route's value, the raw string, and its result goes to `filter`.
+    Anything set on the response ends the chain and answers the client. Derive new plugins from `apisix.Plugin`.
     """
 
     def name(self) -> str:

@@ -38,21 +38,21 @@ def base_hook(configured: Any) -> Hook:
     return hook
 
 
-def core_hook(instance: Any, conf: Any, configs: Mapping[str, str]) -> Hook:
+def core_hook(configure: Callable[[], tuple[Any, Any]], configs: Mapping[str, str]) -> Hook:
     """
     Make the hook of a `PluginBase`.
 
     Args:
-        instance: the plugin.
-        conf: what its `config` returned.
+        configure: makes the instance for one call, and returns it with the result of its `config`. Release 0.2 made both for each call,
+            so plugins keep what they know of a client in attributes of `self`.
         configs: the route's plugins and their values, which `request.get_configs` shows.
     """
-    run = instance.filter
 
     def hook(request: Request) -> Reply | None:
+        plugin, conf = configure()
         seen = core_request(request, configs)
         response = core_response(request)
-        result = run(conf, seen, response)
+        result = plugin.filter(conf, seen, response)
         if result is not None:
             refuse_awaitable(result)
         reply = response.reply()

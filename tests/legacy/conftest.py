@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A runner with the plugins of the earlier APIs that these tests need."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peer import Peer
+from tests.runner_process import RunnerProcess, running
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[RunnerProcess]:
+    """Return a runner with one worker."""
+    with running(plugins=[PLUGINS]) as started:
+        yield started
+
+
+@pytest.fixture
+def peer(runner: RunnerProcess) -> Iterator[Peer]:
+    """Return a new connection to it."""
+    with runner.peer() as connected:
+        yield connected
