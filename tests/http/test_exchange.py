@@ -67,6 +67,76 @@ class TestBody:
         assert b"x" == a_request(headers=[("content-length", length)], gateway=FakeGateway({ReqBody(): b"x"})).read()
 
 
+PROTOCOL = Var("server_protocol")
+
+
+class TestWithheldBody:
+    """APISIX 3.9 to 3.16 hands over no body of an HTTP/2 request without content-length, and the upstream gets it."""
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+    async def test_refused(self, method: str) -> None:
+        """Each accessor raises, so that a plugin that looks into bodies can't be passed by."""
+        request = a_request(method=method, gateway=FakeGateway({PROTOCOL: b"HTTP/2.0"}))
+        for accessor in ("aread", "atext", "ajson", "aform"):
+            with pytest.raises(BodyError, match=r"over HTTP/2\.0 without content-length, and then APISIX 3\.9 to 3\.16"):
+                await getattr(request, accessor)()
+
+    def test_plain_forms(self) -> None:
+        """The plain forms raise too, and nothing is requested twice."""
+        gateway = FakeGateway({PROTOCOL: b"HTTP/2.0"})
+        request = a_request(method="POST", gateway=gateway)
+        for accessor in ("read", "text", "json", "form", "read"):
+            with pytest.raises(BodyError, match="without content-length"):
+                getattr(request, accessor)()
+        with pytest.raises(BodyError):
+            assert request.body
+        assert gateway.asked == [[ReqBody()], [PROTOCOL]]
+
+    @pytest.mark.parametrize("protocol", [b"HTTP/1.1", b"HTTP/1.0", b"", None])
+    def test_other_protocols(self, protocol: bytes | None) -> None:
+        """In HTTP/1 no length means no body."""
+        assert a_request(method="POST", gateway=FakeGateway({PROTOCOL: protocol or None})).read() == b""
+
+    @pytest.mark.parametrize(
+        ("method", "headers", "body"),
+        [
+            ("GET", [], None),
+            ("DELETE", [], None),
+            ("POST", [("content-length", "0")], None),
+            ("POST", [("Transfer-Encoding", "chunked")], None),
+            ("POST", [], b"x"),
+        ],
+    )
+    def test_not_in_doubt(self, method: str, headers: list[tuple[str, str | None]], body: bytes | None) -> None:
+        """The protocol is requested only if a body may be missing."""
+        gateway = FakeGateway({ReqBody(): body, PROTOCOL: b"HTTP/2.0"})
+        request = a_request(method=method, headers=headers, gateway=gateway)
+        request.prefetch(["body"])
+        assert request.read() == (body or b"")
+        assert gateway.asked == [[ReqBody()]]
+
+    async def test_fetched_before_the_hook(self) -> None:
+        """`needs` fetches what the plain form in a coroutine needs to judge."""
+        refused = a_request(method="POST", gateway=FakeGateway({PROTOCOL: b"HTTP/2.0"}))
+        await refused.aprefetch(["body"])
+        with pytest.raises(BodyError):
+            refused.read()
+        empty = a_request(method="POST", gateway=FakeGateway({PROTOCOL: b"HTTP/1.1"}))
+        await empty.aprefetch(["body"])
+        assert empty.read() == b""
+
+    def test_assigned(self) -> None:
+        """A body that a plugin assigned is not in doubt, and to look at the size asks nothing."""
+        gateway = FakeGateway({PROTOCOL: b"HTTP/2.0"})
+        request = a_request(method="POST", gateway=gateway)
+        with pytest.raises(BodyError):
+            request.read()
+        assert request.body_size() == 0
+        request.body = b"x"
+        assert request.read() == b"x"
+        assert gateway.asked == [[ReqBody()], [PROTOCOL]]
+
+
 class TestVariables:
     """The variables of nginx and APISIX."""
 

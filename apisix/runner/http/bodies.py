@@ -178,6 +178,20 @@ def refuse_too_long(owner: str, content_length: str | None) -> None:
         )
 
 
+def refuse_withheld(protocol: bytes | None) -> None:
+    """
+    Refuse to call a body empty if the gateway may just not hand it over. Source: gateway contract, 10: 3.9 to 3.16.
+
+    Args: protocol: the variable `server_protocol` of a request that says nothing of the length of its body.
+    Raises: BodyError: the request came over HTTP/2 or later.
+    """
+    if protocol is not None and not protocol.startswith((b"HTTP/0", b"HTTP/1")):
+        raise BodyError(
+            f"the request's body can't be read: it came over {protocol[:20].decode(errors='replace')} without content-length, and then "
+            f"APISIX 3.9 to 3.16 hands over no body, although the upstream gets one. The client must send content-length, 0 for no body"
+        )
+
+
 def _parameter(content_type: str, name: str) -> str | None:
     for parameter in content_type.split(";")[1:]:
         key, _, value = parameter.partition("=")

@@ -4,16 +4,18 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Never, cast
+from typing import Any, Final, Never, cast
 
 from multidict import MultiDict
 
 from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
 from apisix.runner.http.asking import Answers, Asking, Info
-from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_form, body_json, body_text, refuse_too_long
+from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_form, body_json, body_text, refuse_too_long, refuse_withheld
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.reply import Reply
 from apisix.runner.wire.messages import Message, ReqBody, RespBody, Var
+
+_PROTOCOL: Final = Var("server_protocol")
 
 
 class Exchange:
@@ -188,7 +190,13 @@ class Exchange:
         info = self._body_info
         if info not in answers:
             refuse_too_long(self._kind, self._content_length())
-        return answers.get(info, f"{self._kind}.{accessor}()") or b""
+        called = f"{self._kind}.{accessor}()"
+        body = answers.get(info, called)
+        if body:
+            return body
+        if self._may_be_withheld():
+            refuse_withheld(answers.get(_PROTOCOL, called))
+        return b""
 
     async def _araw(self) -> bytes:
         if self._body is not None:
@@ -197,7 +205,12 @@ class Exchange:
         info = self._body_info
         if info not in answers:
             refuse_too_long(self._kind, self._content_length())
-        return await answers.aget(info) or b""
+        body = await answers.aget(info)
+        if body:
+            return body
+        if self._may_be_withheld():
+            refuse_withheld(await answers.aget(_PROTOCOL))
+        return b""
 
     # Variables.
 
@@ -224,7 +237,7 @@ class Exchange:
             return len(self._body)
         if self._answers is None or self._body_info not in self._answers:
             return None
-        return len(self._raw("read"))
+        return len(self._answers.get(self._body_info, "") or b"")
 
     def asked(self) -> tuple[Info, ...]:
         """Return what was fetched from the gateway so far, in order."""
@@ -239,7 +252,7 @@ class Exchange:
         infos = self._missing(needs)
         if infos:
             self._cache().fetch(infos)
-        if "body" in needs:
+        if "body" in needs:  # asks for what is needed to judge it, and decompresses it
             with suppress(BodyError):  # reading it raises, at the line that reads
                 self._plain("read")
 
@@ -251,6 +264,10 @@ class Exchange:
         if "body" in needs:
             with suppress(BodyError):
                 await self._aplain()
+
+    def _may_be_withheld(self) -> bool:
+        """Return whether there may be a body although the gateway has none to hand over."""
+        return False
 
     def _missing(self, needs: Sequence[str]) -> list[Info]:
         answers = self._cache()

@@ -20,6 +20,7 @@ from apisix.runner.wire.tables import NO_ENTRIES
 
 _PRE_REQ: Final = Phase.PRE_REQ  # looking into an enum is expensive
 _UPSTREAM_URI: Final = "upstream_uri"
+_HAVE_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
 _FAMILIES = {4: AF_INET, 16: AF_INET6}
 
 
@@ -192,6 +193,12 @@ class Request(Exchange):
         entries = self._message.headers
         index = entries.find(b"content-length", ignore_case=True)
         return None if index < 0 else entries.value(index)
+
+    def _may_be_withheld(self) -> bool:
+        if self._message.method not in _HAVE_BODIES:
+            return False
+        entries = self._message.headers
+        return entries.find(b"content-length", ignore_case=True) < 0 and entries.find(b"transfer-encoding", ignore_case=True) < 0
 
     def undo_path(self) -> None:
         """Forget an assigned path."""
