@@ -13,10 +13,13 @@ PYTHON ?=
 candidates = python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[123].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: install accelerate dev test test-modes test-all lint format bench soak docs clean
+.PHONY: install setup accelerate dev test test-modes test-all lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 install: $(stamp)
+
+# What release 0.2 called it.
+setup: install
 
 $(python):
 	@for python in $(or $(PYTHON),$(candidates)); do \

@@ -13,6 +13,7 @@ ROOMS = {
     "settings_plain": "settings",
     "log_repeats": "logs",
     "lean_structlog": "logs",
+    "printed": "logs",
     "cli": "main",
     "__main__": "main",
 }

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -365,3 +365,44 @@ def test_importing_the_log_leaves_rich_out() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "False\nTrue\n" == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("elsewhere"), "it is a symbolic link"),
+        (os.mkfifo, "No such device or address"),
+        (Path.mkdir, "Is a directory"),
+    ],
+)
+def test_a_trap_in_the_place_of_the_file(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
+    """Nothing is written through a link, to a pipe or the like that somebody has put there; the start does not hang either."""
+    path = tmp_path / "log"
+    make(path)
+
+    with pytest.raises(SettingsError) as caught:
+        logs.configure(Settings(log_file=str(path)))
+
+    assert str(caught.value) == f"logging.file is {str(path)!r}, which can't be opened: {reason}"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_that_can_not_be_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the log file has gone with its directory, whoever writes a line gets no error."""
+    (tmp_path / "logs").mkdir()
+    logs.configure(Settings(log_file=str(tmp_path / "logs" / "log")))
+    (tmp_path / "logs" / "log").unlink()
+    (tmp_path / "logs").rmdir()
+
+    logging.getLogger("author").warning("hello")
+
+    assert "FileNotFoundError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["stderr", "stdout"])
+def test_the_names_of_streams(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """/dev/stderr and /dev/stdout are links on every system, and mean the streams themselves."""
+    logs.configure(Settings(log_file=f"/dev/{name}"))
+    logging.getLogger("author").warning("hello")
+
+    assert "hello" in getattr(capsys.readouterr(), name[-3:])

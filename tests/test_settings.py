@@ -354,3 +354,28 @@ def test_each_number_has_an_upper_bound(row: Setting, text: str) -> None:
 
     assert str(caught.value) == f"environment variable {variable}: {row.key} is '{text}', but must be {row.allowed}"
     assert " to " in row.allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("APISIX_RUNNER_WORKER_COUNT", "did you mean APISIX_RUNNER_WORKERS_COUNT?"),
+        ("APISIX_RUNNER_CONFG", "did you mean APISIX_RUNNER_CONFIG?"),
+        ("APISIX_RUNNER_BANANA", "docs/settings.md lists the variables that do"),
+    ],
+)
+def test_a_variable_that_is_no_setting(name: str, advice: str) -> None:
+    """A mistyped variable is named in the log, with the nearest one that exists."""
+    expected = f"environment variable {name} has no effect: there is no setting of that name; {advice}"
+
+    assert load(None, {}, {name: "4", "APISIX_RUNNER_WORKERS_COUNT": "2"}).notes == (expected,)
+
+
+OF_KUBERNETES = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_METRICS", "PORT", "PORT_9092_TCP", "METRICS_PORT_9092_TCP_ADDR"]
+
+
+@pytest.mark.parametrize("name", OF_KUBERNETES)
+def test_variables_of_kubernetes(name: str) -> None:
+    """The variables that Kubernetes sets for a service named apisix-runner, and those that are read elsewhere, are no mistakes."""
+    environ = {f"APISIX_RUNNER_{name}": "x", "APISIX_RUNNER_CONFIG": "x", "APISIX_RUNNER_PURE": "1"}
+    assert load(None, {}, environ).notes == ()

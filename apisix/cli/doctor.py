@@ -5,14 +5,14 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
 from apisix.cli.diagnosis import processes
-from apisix.cli.diagnosis.finding import Finding, Findings, Level, ok, problem
+from apisix.cli.diagnosis.finding import Finding, Findings, Level, ok, problem, warning
 from apisix.cli.diagnosis.gateway import USUAL_PLACE, GatewayConfig, look_at_gateway, read_gateway_config
 from apisix.cli.diagnosis.metrics import look_at_metrics
 from apisix.cli.diagnosis.plugins import look_at_plugins
@@ -28,15 +28,22 @@ from apisix.runner.settings import Settings, load
 @click.command()
 @setting_flags(["socket_file", "plugins"])
 @click.option("--gateway-config", metavar="FILE", help=f"The gateway's config.yaml.  [default: {USUAL_PLACE}, where that exists]")
+@click.option(
+    "--gateway-user",
+    "gateway_users",
+    metavar="USER",
+    multiple=True,
+    help="The user, by name or number, of a gateway that is not visible from here, as in another container. May stand several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For tools.")
-def doctor(gateway_config: str | None, as_json: bool, **flags: object) -> None:
+def doctor(gateway_config: str | None, gateway_users: tuple[str, ...], as_json: bool, **flags: object) -> None:
     """
     Look at all that has to be right for the gateway to reach the runner, and say what to do where it is not.
 
     The exit status is 1 where there is a problem, else 0, also with warnings.
     """
     findings = []
-    for finding in examine(flags, os.environ, None if gateway_config is None else Path(gateway_config)):
+    for finding in examine(flags, os.environ, None if gateway_config is None else Path(gateway_config), gateway_users):
         findings.append(finding)
         if not as_json:
             click.echo(str(finding))
@@ -48,15 +55,21 @@ def doctor(gateway_config: str | None, as_json: bool, **flags: object) -> None:
     sys.exit(1 if count[Level.PROBLEM] else 0)
 
 
-def examine(flags: Mapping[str, object], environ: Mapping[str, str], gateway_file: Path | None) -> Findings:
-    """Look at everything: settings, Python, gateway, socket, store, metrics, plugins."""
+def examine(
+    flags: Mapping[str, object], environ: Mapping[str, str], gateway_file: Path | None, gateway_users: Sequence[str] = ()
+) -> Findings:
+    """
+    Look at everything: settings, Python, gateway, socket, store, metrics, plugins.
+
+    Args: gateway_users: users of a gateway that is not visible from here, by name or number.
+    """
     try:
         settings = gather(flags, environ)
     except SettingsError as error:
         yield problem("settings", str(error), "The runner does not start with that. What follows is with the defaults")
         settings = _without_file(flags)
     for note in settings.notes:
-        yield ok("settings", note)
+        yield warning("settings", note, "")
     yield from look_at_python(settings)
     gateway = _gateway(gateway_file)
     if isinstance(gateway, Finding):
@@ -69,7 +82,11 @@ def examine(flags: Mapping[str, object], environ: Mapping[str, str], gateway_fil
         yield from look_at_gateway(gateway, settings.socket_file)
     if settings.socket_file:
         users = processes.gateway_users() | (set() if gateway is None else gateway.users())
-        yield from look_at_socket(settings, users)
+        if not users and not gateway_users:
+            yield ok(
+                "gateway", "no worker of a gateway is visible from here; --gateway-user USER says whether one of that user may connect"
+            )
+        yield from look_at_socket(settings, users, gateway_users)
         yield from look_at_store(settings)
     else:
         yield problem(

@@ -30,7 +30,8 @@ are YAML lists in the file; a flag is repeated; in the environment, commas stand
 Relative paths start from the directory of the file, or from the current directory in a flag or the environment.
 
 A key that is unknown or a value that is not allowed ends the start with exit status 2 and a sentence that names the place, the
-key, and what is allowed.
+key, and what is allowed. An environment variable that begins with `APISIX_RUNNER_` and is no setting does not end the start, since
+orchestrators set variables of that form too: a warning in the log names it, and the nearest variable that exists.
 """
 
 FILE_HEAD = f"""# {LICENSE}

@@ -38,6 +38,7 @@ def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
 
 def start(flags: Mapping[str, object]) -> int:
     """Run the supervisor until it is told to stop. Returns: the exit status, 2 where a setting is wrong."""
+    _open_missing_streams()
     try:
         settings = gather(flags, os.environ)
         from apisix.runner.server.supervisor import run  # late: a mistake in the settings needs no server
@@ -46,3 +47,13 @@ def start(flags: Mapping[str, object]) -> int:
     except SettingsError as error:
         print(f"apisix-runner: {error}", file=sys.stderr)
         return 2
+
+
+def _open_missing_streams() -> None:
+    """Open /dev/null as each of the descriptors 0 to 2 that is closed: a socket in its place would get what is written to a stream."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for all of the process's life, as the others
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

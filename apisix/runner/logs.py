@@ -8,10 +8,13 @@ is written as its escape.
 """
 
 import atexit
+import errno
 import json
 import logging
 import os
+import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from io import TextIOWrapper
@@ -38,8 +41,16 @@ LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO,
 
 LEADING = ("time", "level", "logger", "message", "request_id", "call", "route", "plugin")
 
+# The names that containers use for the streams are links, and no file is opened through a link.
+_STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
+    None: lambda: sys.stderr,
+    "/dev/stderr": lambda: sys.stderr,
+    "/dev/stdout": lambda: sys.stdout,
+}
+
 logger = logging.getLogger(__name__)
 _installed: logging.Handler | None = None
+_level = logging.INFO
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> logging.Handler:
@@ -53,7 +64,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     Returns: the handler that now stands at the root.
     Raises: SettingsError: the file can't be opened.
     """
-    global _installed  # there is one log in a process, as there is one root logger
+    global _installed, _level  # there is one log in a process, as there is one root logger
     handler = _handler(settings, stream)
     shared = _shared_processors()
     is_text = settings.log_format == "text" or (settings.log_format == "auto" and _is_terminal(handler))
@@ -68,7 +79,8 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
         root.removeHandler(_installed)
         _installed.close()
     root.addHandler(handler)
-    root.setLevel(LEVELS[settings.log_level])
+    _level = LEVELS[settings.log_level]
+    root.setLevel(_level)
     _installed = handler
     logging.captureWarnings(capture=True)
     # For plugins that use structlog themselves: the same stream, the same fields.
@@ -90,21 +102,84 @@ def write_counts() -> None:
             limit.write_counts()
 
 
+def emit(record: logging.LogRecord) -> None:
+    """Write a record to the log that `configure` has set up, whatever handlers and levels an author has set since."""
+    if _installed is not None and record.levelno >= _level:
+        _installed.handle(record)
+
+
+def log_stray_errors() -> None:
+    """
+    Log what Python would print to standard error: errors that ended a thread, and errors that could not be raised.
+
+    To be called once in a process, which then has it for all of its life.
+    """
+    threading.excepthook = _log_thread_error
+    sys.unraisablehook = _log_unraisable
+
+
+def log_loop_error(_loop: object, context: Mapping[str, Any]) -> None:
+    """Log an error that nobody handled in the event loop, for example one of a task that nobody awaits."""
+    error = context.get("exception")
+    logger.error(
+        "an error that nobody handled: %s", context.get("message", ""), exc_info=error if isinstance(error, BaseException) else None
+    )
+
+
+def _log_thread_error(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_type is SystemExit:  # as Python's own hook does
+        return
+    name = arguments.thread.name if arguments.thread is not None else "of unknown name"
+    error = arguments.exc_value or arguments.exc_type()
+    logger.error("thread %s ended with an error", name, exc_info=(arguments.exc_type, error, arguments.exc_traceback))
+
+
+def _log_unraisable(unraisable: Any) -> None:
+    try:
+        where = repr(unraisable.object)
+    except Exception as failure:
+        where = f"an object whose repr raises {type(failure).__name__}"
+    error = unraisable.exc_value or unraisable.exc_type()
+    exc_info = (unraisable.exc_type, error, unraisable.exc_traceback)
+    logger.error("%s %s", unraisable.err_msg or "an error that could not be raised, in", where, exc_info=exc_info)
+
+
 class LogFile(WatchedFileHandler):
     """A log file that is made anew when it was moved away, and that others can't read."""
 
     def _open(self) -> TextIOWrapper:
-        file = open(self.baseFilename, "ab", opener=lambda path, flags: os.open(path, flags, 0o640))  # noqa: SIM115  # it stays open
+        file = open(self.baseFilename, "ab", opener=_open_log)  # noqa: SIM115  # it stays open
         return TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line. If the file was moved away and can't be made again, that is said on standard error, and no caller gets an error."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
+def _open_log(path: str, flags: int) -> int:
+    # In a directory that others can write to, a link or a pipe of that name would be somebody's trap.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _handler(settings: Settings, stream: TextIO | None) -> logging.Handler:
-    if settings.log_file is None:
-        return logging.StreamHandler(stream or sys.stderr)
+    if settings.log_file in _STREAMS:
+        return logging.StreamHandler(stream or _STREAMS[settings.log_file]() or open(os.devnull, "w", encoding="utf-8"))
+    assert settings.log_file is not None  # noqa: S101  # None is one of the streams
     try:
         return LogFile(settings.log_file)
     except OSError as error:
-        raise SettingsError(f"logging.file is {settings.log_file!r}, which can't be opened: {error.strerror or error}") from error
+        # O_NOFOLLOW makes a link look like one of too many.
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
+        raise SettingsError(f"logging.file is {settings.log_file!r}, which can't be opened: {reason}") from error
 
 
 def _is_terminal(handler: logging.Handler) -> bool:

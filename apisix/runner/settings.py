@@ -7,7 +7,8 @@ in the file, in the environment and on the command line, and what it does, stand
 `apisix/config.yaml` are generated from it.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -45,6 +46,15 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
 Mode = Annotated[int, msgspec.Meta(le=0o777)]
 OnError = Literal["refuse", "pass", "degrade"]
+
+PREFIX = "APISIX_RUNNER_"
+NO_SETTINGS = frozenset({"APISIX_RUNNER_CONFIG", "APISIX_RUNNER_PURE", "APISIX_RUNNER_ACCELERATE"})
+"""Variables of our prefix that are read elsewhere."""
+# Kubernetes sets these in each container if there is a service named apisix-runner.
+# Source: its documentation of services, "environment variables".
+_OF_KUBERNETES = re.compile(
+    r"APISIX_RUNNER_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 
 
 class Key(msgspec.Struct, frozen=True, eq=False):
@@ -285,7 +295,7 @@ class Setting(msgspec.Struct, frozen=True, eq=False):
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables of the environment that give it, the first one rules."""
-        own = f"APISIX_RUNNER_{self.key.replace('.', '_').upper()}"
+        own = f"{PREFIX}{self.key.replace('.', '_').upper()}"
         return (own, self.environment) if self.environment else (own,)
 
     @property
@@ -353,7 +363,28 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
             # Who wrote the file need not know that the gateway sets a variable, and would look for the cause in vain.
             if from_file is not None and overruled not in (None, value) and given.where == _where(row.environment):
                 notes.append(f"{row.key} is {_shown(value)}, from {given.where}, and not {_shown(overruled)}, from {from_file.where}")
+    notes += _unknown_variables(environ)
     return Settings(**values, notes=tuple(notes))
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """
+    Say which variables of our prefix are no settings, and what was probably meant.
+
+    They are not refused: an orchestrator may set variables of that prefix that nobody has asked for.
+    """
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in NO_SETTINGS)
+    if not unknown:
+        return
+    known = [row.variables[0] for row in SETTINGS]
+    words = [variable.removeprefix(PREFIX) for variable in (*known, *sorted(NO_SETTINGS))]
+    for name in unknown:
+        if name not in known and not _OF_KUBERNETES.fullmatch(name):
+            from difflib import get_close_matches  # late: few need it
+
+            near = get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=0.6)
+            advice = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists the variables that do"
+            yield f"environment variable {name} has no effect: there is no setting of that name; {advice}"
 
 
 def default_config_file() -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.server.peers import Access
-from apisix.runner.server.sockets import MAX_PATH_BYTES, Hold, Listener
+from apisix.runner.server.sockets import MAX_PATH_BYTES, Hold, Listener, is_open_to_all
 
 OURS = Access(0o600, -1, -1, frozenset({os.geteuid()}))
 NOBODY = 65534
@@ -221,6 +221,11 @@ def test_no_directory(tmp_path: Path) -> None:
     """A directory that does not exist is named."""
     with pytest.raises(SettingsError, match=f"there is no directory {tmp_path}/none"):
         Listener.bind(str(tmp_path / "none" / "runner.sock"), OURS)
+
+
+def test_a_directory_that_is_open_to_all(tmp_path: Path, open_directory: Path) -> None:
+    """A directory that anybody can write to is told from one of the runner's own."""
+    assert [is_open_to_all(str(directory)) for directory in (open_directory, tmp_path, tmp_path / "none")] == [True, False, False]
 
 
 @needs_root

@@ -21,8 +21,14 @@ PATIENCE_S: Final = 2.0
 """How long to wait for a runner's answers, in seconds."""
 
 
-def look_at_socket(settings: Settings, gateway_users: Collection[int]) -> Findings:
-    """Look at the socket from its path to what answers. Args: gateway_users: of whom it is known that they have to get in."""
+def look_at_socket(settings: Settings, gateway_users: Collection[int], asked: Collection[str] = ()) -> Findings:
+    """
+    Look at the socket, from its path to what answers.
+
+    Args:
+        gateway_users: users of a running gateway, or of its configuration, who have to get in.
+        asked: users of a gateway that can't be seen from here, by name or number.
+    """
     path = settings.socket_file
     if (size := len(os.fsencode(path))) > MAX_PATH_BYTES:
         yield problem("socket", f"{path} is {size} bytes long, and the system allows {MAX_PATH_BYTES}", "Set socket.file to a shorter path")
@@ -46,7 +52,13 @@ def look_at_socket(settings: Settings, gateway_users: Collection[int]) -> Findin
     mode = stat.S_IMODE(status.st_mode)
     yield ok("socket", f"{path} has mode {mode:04o}, user {user_name(status.st_uid)}, group {status.st_gid}")
     named = {user_id(user, "socket.allow_users"): "socket.allow_users names {}" for user in settings.allow_users if user != ANYONE}
-    yield from _look_at_users(path, status, access, named | dict.fromkeys(gateway_users, "the gateway's workers run as {}"))
+    users = named | dict.fromkeys(gateway_users, "the gateway's workers run as {}")
+    for user in asked:
+        try:
+            users[user_id(user, "--gateway-user")] = "--gateway-user names {}"
+        except SettingsError as error:
+            yield problem("socket", str(error), "Give the user's number; a user of another container has no name here")
+    yield from _look_at_users(path, status, access, users)
     yield from _look_at_listeners(path)
     answer = ask(path, PATIENCE_S)
     yield ok("health", answer.sentence) if answer.is_healthy else problem("health", *_split(answer.sentence))

@@ -149,6 +149,14 @@ def is_listening(path: str) -> bool:
     return True
 
 
+def is_open_to_all(directory: str) -> bool:
+    """Return whether any user of this machine can create files in a directory, and so listen there while nobody else does."""
+    try:
+        return bool(os.stat(directory).st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
+
+
 def is_from_successor(connection: socket.socket) -> bool:
     """
     Return whether an accepted connection is the one by which another runner has found this one before taking its path.

@@ -29,7 +29,7 @@ from apisix.runner.server.limits import raise_descriptor_limit, worker_count
 from apisix.runner.server.peers import access_for, peer_of, user_name
 from apisix.runner.server.reactor import Reactor
 from apisix.runner.server.service import PluginService, Service
-from apisix.runner.server.sockets import Hold, Listener, is_from_successor, is_listening
+from apisix.runner.server.sockets import Hold, Listener, is_from_successor, is_listening, is_open_to_all
 from apisix.runner.server.stack_dump import StackDump
 from apisix.runner.settings import Settings
 
@@ -134,6 +134,7 @@ class Supervisor:
         from apisix.runner import logs  # late, like all that takes long: the socket is bound by now
 
         logs.configure(self._settings)
+        logs.log_stray_errors()
         keep_freed_memory()  # the workers inherit it
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
@@ -160,6 +161,13 @@ class Supervisor:
     def _say_hello(self) -> None:
         path = self._settings.socket_file
         logger.info("listening on %s%s", path, f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else "")
+        if self._gateway_pid is None and is_open_to_all(directory := os.path.dirname(path)):
+            logger.warning(
+                "everybody may write to %s, so any user of this machine can listen on %s while no runner does, and would get the gateway's "
+                "requests. Set socket.file to a path in a directory of the runner's own",
+                directory,
+                path,
+            )
         if self._listener is not None and (displaced_pid := self._listener.displaced_pid) is not None:
             logger.warning(
                 "%s was taken over from a runner%s, which hands its connections over and then ends",

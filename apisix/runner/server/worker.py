@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
+from apisix.runner import logs
+from apisix.runner.printed import capture_prints
 from apisix.runner.server import channel as messages
 from apisix.runner.server.channel import AnyMessage, Channel, Failed, HandedBack, Ready, ReplaceMe, Stats, Taken
 from apisix.runner.server.managed import die_with
@@ -41,8 +43,17 @@ def serve(channel: Channel, dump: StackDump, service: Service, marks: Iterable[s
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     import uvloop  # imported by the supervisor already, but not before it had bound its socket
 
+    finish_prints = capture_prints(logs.emit)
     loop = uvloop.new_event_loop()
+    loop.set_exception_handler(logs.log_loop_error)
     asyncio.set_event_loop(loop)
+    try:
+        return _serve(loop, channel, service, marks)
+    finally:
+        finish_prints()
+
+
+def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, service: Service, marks: Iterable[str]) -> int:
     worker = Worker(loop, channel)
     try:
         opened = service.open(loop, worker.report_blocking)

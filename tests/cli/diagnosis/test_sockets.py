@@ -35,9 +35,9 @@ def path(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def said(path: Path, users: Collection[int] = (), **settings: object) -> list[str]:
+def said(path: Path, users: Collection[int] = (), asked: Collection[str] = (), **settings: object) -> list[str]:
     """Return the findings as they are printed."""
-    return [str(finding) for finding in look_at_socket(Settings(socket_file=str(path), **settings), users)]  # type: ignore[arg-type]
+    return [str(finding) for finding in look_at_socket(Settings(socket_file=str(path), **settings), users, asked)]  # type: ignore[arg-type]
 
 
 def levels(lines: list[str]) -> list[str]:
@@ -138,3 +138,15 @@ def test_users_who_have_to_get_in(path: Path) -> None:
 def test_a_user_who_does_not_exist(path: Path) -> None:
     """A setting that names nobody is a problem, as it is at the start."""
     assert "problem  socket   socket.owner: there is no user 'no-such-user' on this system" in said(path, socket_owner="no-such-user")[1]
+
+
+@pytest.mark.parametrize("user", ["nobody", str(NOBODY)])
+def test_a_user_that_is_asked_about(path: Path, user: str) -> None:
+    """The user of a gateway that is not visible from here is compared with the mode of the socket; release 0.2 let everybody in."""
+    line = "problem  socket   --gateway-user names nobody, whom the runner does not let in. Add nobody to socket.allow_users, "
+    assert [found for found in said(path, asked=[user]) if found.startswith(line)]
+
+
+def test_a_user_that_does_not_exist(path: Path) -> None:
+    """A name that this system does not have is a problem of the question."""
+    assert any("--gateway-user: there is no user 'nonesuch' on this system" in line for line in said(path, asked=["nonesuch"]))
