@@ -55,5 +55,5 @@ def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as caught:
         raise_descriptor_limit(2)
     assert str(caught.value) == (
-        "the limit of open files (ulimit -n) is 16, and 2 workers need at least 32, and one more for each connection. Raise it"
+        "the limit of open files (ulimit -n) is 16, and 2 worker(s) need at least 32, and one more for each connection. Raise it"
     )

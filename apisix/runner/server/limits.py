@@ -89,6 +89,6 @@ def raise_descriptor_limit(workers: int) -> None:
     needed = OTHER_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers
     if soft != resource.RLIM_INFINITY and soft < needed:
         raise SettingsError(
-            f"the limit of open files (ulimit -n) is {soft}, and {workers} workers need at least {needed}, "
+            f"the limit of open files (ulimit -n) is {soft}, and {workers} worker(s) need at least {needed}, "
             "and one more for each connection. Raise it"
         )
