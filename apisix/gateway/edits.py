@@ -5,6 +5,7 @@ from apisix.gateway import pages, uris
 from apisix.gateway.exchange import Answer, Exchange, page_answer
 from apisix.gateway.headers import replace, set_all
 from apisix.gateway.quirks import Quirk
+from apisix.gateway.upstream import UpstreamFailed
 from apisix.runner.wire.messages import Rewrite, Stop
 
 # Response headers that a Rewrite can't set, and that are not copied from an upstream's response in ext-plugin-post-resp.
@@ -51,6 +52,21 @@ def finish_content_type(exchange: Exchange, status: int) -> None:
     headers.extend(rest)
 
 
+def read_client_body(exchange: Exchange) -> None:
+    """
+    Do what reading the client's body does, the first time.
+
+    Raises: UpstreamFailed: a runner has set a content-length for which nginx would wait.
+    """
+    missing = exchange.obey_length()
+    if missing > 0:
+        raise UpstreamFailed(
+            408,
+            f"a runner set content-length to {exchange.headers['content-length']}: on APISIX this call hangs for 60 s, waiting for "
+            f"{missing} bytes more of the client's body",
+        )
+
+
 def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk], args: uris.Args) -> None:
     """
     Change the request as the runner wants it.
@@ -62,9 +78,10 @@ def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk]
         if Quirk.STALE_HEADERS in quirks and name != name.lower():
             exchange.stale_headers.setdefault(name.lower(), exchange.headers.getall(name, []))
         replace(exchange.headers, name, value)
-        if name.lower() == "host" and value is not None:
-            exchange.upstream_host = value
+        if name.lower() == "host":
+            exchange.upstream_host = value or ""
     if rewrite.body and Quirk.BODY_IGNORED not in quirks:
+        read_client_body(exchange)  # which obeys the headers that were set above
         exchange.set_body(rewrite.body)
     set_all(
         exchange.response_headers, ((name, value) for name, value in rewrite.resp_headers if name.lower() not in PROTECTED_RESPONSE_HEADERS)

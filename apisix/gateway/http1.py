@@ -46,6 +46,7 @@ class Request:
         fields: of the header, in their order and case.
         head_bytes: length of the request line and the header block.
         peer: the client's address and port.
+        rest: what the gateway left of the body, and which is read as the next request.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Request:
     head_bytes: int
     peer: tuple[str, int] = ("127.0.0.1", 0)
     body: bytes = b""
+    rest: bytes = b""
 
     @property
     def line(self) -> str:

@@ -57,6 +57,7 @@ class HttpListener:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
+        self._joins: set[asyncio.Task[None]] = set()
 
     async def bind(self, host: str, port: int) -> int:
         """
@@ -83,9 +84,10 @@ class HttpListener:
             task.cancel()
         if self._busy:
             await asyncio.wait(self._busy, timeout=STOP_S)
-        for task in self._connections:
+        tasks = [*self._connections, *self._joins]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -95,19 +97,22 @@ class HttpListener:
         # Cancelled quietly too: Python 3.11 logs a cancelled task of a connection as an error.
         with suppress(asyncio.IncompleteReadError, ConnectionError, TimeoutError, asyncio.CancelledError):
             try:
-                while await self._serve_one(reader, writer, task) and self._server is not None:
-                    pass
+                following: asyncio.StreamReader | None = reader
+                while following is not None and self._server is not None:
+                    following = await self._serve_one(following, writer, task)
             finally:
                 self._busy.discard(task)
                 writer.close()
 
-    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> bool:
-        """Read and answer one request, and say whether the connection may have another."""
+    async def _serve_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]
+    ) -> asyncio.StreamReader | None:
+        """Read and answer one request, and return where to read another; None if the connection ends."""
         try:
             async with asyncio.timeout(IDLE_S):
                 request = await read_head(reader)
             if request is None:
-                return False
+                return None
             self._busy.add(task)
             if request.expects_continue:
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -119,10 +124,31 @@ class HttpListener:
             answer, on_sent = self._handler.refuse(error)
             await self._send(writer, None, answer, on_sent)
             await _linger(reader, writer)
-            return False
+            return None
         keeps_alive = await self._send(writer, request, answer, on_sent)
         self._busy.discard(task)
-        return keeps_alive
+        if not keeps_alive:
+            return None
+        return self._with_rest(request.rest, reader) if request.rest else reader
+
+    def _with_rest(self, rest: bytes, reader: asyncio.StreamReader) -> asyncio.StreamReader:
+        """Return a reader of what the gateway left of a body, and then of what the client sends after it."""
+        joined = asyncio.StreamReader(limit=_BUFFER_BYTES)
+        joined.feed_data(rest)
+
+        async def join() -> None:
+            try:
+                while data := await reader.read(_BUFFER_BYTES):
+                    joined.feed_data(data)
+            except OSError:
+                pass  # the client has gone, which ends the stream
+            finally:
+                joined.feed_eof()
+
+        task = asyncio.create_task(join())
+        self._joins.add(task)
+        task.add_done_callback(self._joins.discard)
+        return joined
 
     async def _send(self, writer: asyncio.StreamWriter, request: Request | None, answer: Answer, on_sent: OnSent | None) -> bool:
         """Write an answer, and say whether the connection is still good."""

@@ -61,6 +61,7 @@ class HttpServer:
             logger.exception("%s: a defect of the development gateway itself", request.line)
             answer, report = page_answer(None, 500), RequestReport(request.method, request.target, 500)
             report.error = "a defect of the development gateway itself"
+        request.rest = exchange.rest
         return answer, lambda: self._finish(exchange.started, report)
 
     def refuse(self, error: BadRequest) -> tuple[Answer, OnSent]:

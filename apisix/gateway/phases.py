@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from apisix.gateway import describe, uris, variables
-from apisix.gateway.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop, finish_content_type
+from apisix.gateway.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop, finish_content_type, read_client_body
 from apisix.gateway.exchange import Answer, Exchange, page_answer
 from apisix.gateway.headers import grouped, set_all
 from apisix.gateway.quirks import Quirk
@@ -202,6 +202,7 @@ def _answer_in_request(exchange: Exchange, info: Info) -> bytes | None:
         value = variables.look_up(exchange, info.name)
         return None if value is None else uris.encode(value)
     if isinstance(info, ReqBody):
+        read_client_body(exchange)
         exchange.body_read = True
         return exchange.body or None
     return None

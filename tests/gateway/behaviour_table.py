@@ -104,6 +104,15 @@ FURTHER = [
         "ext-plugin-post-resp, a chunked upload: APISIX hangs for 60 s, then 502. `dev` answers 502 at once and says why.",
         "test_phases.py::test_chunked_upload_in_the_response_phase",
     ),
+    (
+        "A runner sets content-length too low, or deletes it, before the body is read: the rest of the body runs as a second request.",
+        "test_phases.py::test_length_that_is_too_short",
+    ),
+    (
+        "A runner sets content-length beyond what the client sends: APISIX waits for 60 s. `dev` answers 408 at once and says why.",
+        "test_phases.py::test_length_that_is_too_long",
+    ),
+    ("A runner deletes `host`: the upstream gets none.", "test_phases.py::test_host_that_is_deleted"),
     ("At most 100 header entries reach the runner.", "test_recorded_frames.py::test_same_frames"),
     ("Paths, names and values with bytes that are no UTF-8.", "test_recorded_frames.py::test_same_frames"),
     ("Before 3.16 a rewritten path drops the query.", "test_quirks.py::test_path_drops_query"),

@@ -251,3 +251,76 @@ async def test_the_way_round_a_chunked_upload(tmp_path: Path, rewrite: dict[str,
         response = await house.send(CHUNKED)
 
     assert (200, rewrite.get("body", "abc")) == (response.status, house.upstream.seen[0]["body"])
+
+
+BODY = b"hello" + b"GET /admin HTTP/1.1\r\nHost: gw.example.com\r\nX-Inner: yes\r\nConnection: close\r\n\r\n"
+"""A body that holds a request from its sixth byte on."""
+
+
+def _posted(body: bytes) -> bytes:
+    return b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def _seen(house: House) -> list[tuple[str, str]]:
+    return [(seen["target"], seen["body"]) for seen in house.upstream.seen]
+
+
+@pytest.mark.parametrize("new_body", [{}, {"body": "HELLO"}])
+async def test_length_that_is_too_short(tmp_path: Path, new_body: dict[str, str]) -> None:
+    """A runner that sets a shorter content-length makes a second request of the rest of the body, also beside a new body."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", "5"]], **new_body}}))
+        house.route("admin", "/admin")
+        await house.send(_posted(BODY))
+
+    assert _seen(house) == [("/a", new_body.get("body", "hello")), ("/admin", "")]
+    assert "request smuggling" in str(house.reports[0].error)
+
+
+async def test_length_that_is_deleted(tmp_path: Path) -> None:
+    """Without content-length the upstream gets no body, and the whole body is taken for a request: 400."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", None]]}}))
+        await house.send(_posted(b"no request at all\r\n"))
+
+    assert _seen(house) == [("/a", "")]
+    assert sorted(report.status for report in house.reports) == [200, 400]
+
+
+async def test_length_that_is_too_long(tmp_path: Path) -> None:
+    """A longer content-length: APISIX waits for the rest until its time-out; here it is told at once."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", "9"]]}}))
+        response = await house.request("POST", "/a", body=b"hello")
+
+    assert (response.status, _seen(house)) == (408, [])
+    assert "4 bytes more" in str(house.reports[0].error)
+
+
+@pytest.mark.parametrize("length", ["2", "9", None])
+async def test_length_after_the_body_was_read(tmp_path: Path, length: str | None) -> None:
+    """If the runner asked for the body first, a changed length does nothing."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"ask": [["body", None]], "rewrite": {"headers": [["content-length", length]]}}))
+        response = await house.request("POST", "/a", body=b"hello")
+
+    assert (response.status, _seen(house)) == (200, [("/a", "hello")])
+
+
+async def test_length_of_a_chunked_body(tmp_path: Path) -> None:
+    """A chunked body says itself where it ends."""
+    chunked = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", "2"]]}}))
+        await house.send(chunked)
+
+    assert _seen(house) == [("/a", "hello")]
+
+
+async def test_host_that_is_deleted(tmp_path: Path) -> None:
+    """The upstream gets no Host."""
+    async with House(tmp_path) as house:
+        house.route(plugins=scripted({"rewrite": {"headers": [["host", None]]}}))
+        await house.request("GET", "/a")
+
+    assert "host" not in {name.lower() for name, _ in house.upstream.seen[0]["headers"]}
