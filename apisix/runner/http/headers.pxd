@@ -2,6 +2,7 @@
 # The classes of `headers.py` in C. Only the accelerator reads this file.
 
 cimport cython
+from libc.stdint cimport uint32_t
 
 from apisix.runner.http.edits cimport EditableEntries
 from apisix.runner.http.fields cimport check_header, check_text
@@ -10,6 +11,7 @@ from apisix.runner.wire.entries cimport TextEntries
 
 cdef TextEntries NO_ENTRIES
 cdef dict REQUEST_FRAMING
+cdef uint32_t _FIRST_LETTERS
 
 cdef class Headers(EditableEntries):
     pass

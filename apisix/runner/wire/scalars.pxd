@@ -223,6 +223,12 @@ cdef inline bint is_token(text) noexcept:
     return found and size > 0
 
 
+cdef inline uint8_t first_letter(text) noexcept:
+    if not isinstance(text, str) or not PyUnicode_IS_ASCII(text) or _characters(text) == 0:
+        return 0
+    return _ascii_of(text)[0] & 31
+
+
 cdef inline bytearray new_message(bytes start):
     return PyByteArray_FromStringAndSize(<const char*>_data(start), _size(start))
 

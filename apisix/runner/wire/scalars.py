@@ -23,6 +23,7 @@ __all__ = [
     "append_u32",
     "append_zeros",
     "encode_text",
+    "first_letter",
     "frozen",
     "i32_at",
     "is_ascii",
@@ -119,6 +120,11 @@ _token: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 def is_token(text: object) -> bool:
     """Tell whether this is a text that may be the name of a header. Source: RFC 9110, 5.1 and 5.6.2."""
     return isinstance(text, str) and _token(text) is not None
+
+
+def first_letter(text: str) -> int:
+    """Return what tells first letters of ASCII texts apart, 0 to 31, whatever their case. Other characters share these numbers."""
+    return ord(text[0]) & 31 if text and text.isascii() else 0
 
 
 # Writing: a message grows in one bytearray, and offsets are set once what they refer to has its place.
