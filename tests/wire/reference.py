@@ -107,6 +107,34 @@ def _read_entries(window: Window, at: int) -> list[tuple[str, str | None]]:
     return entries
 
 
+def find(payload: bytes, field: str, name: bytes) -> int:
+    """
+    Return the index of the first entry of that name, or -1.
+
+    The entries up to it must lie within the message, and where their names begin; a name that does not end within it is no match.
+    Raises Malformed.
+    """
+    window = Window(payload)
+    kinds = oracle.TABLES["HTTPReqCall.Req"]
+    at = window.fields(window.follow(0), len(kinds))[list(kinds).index(field)]
+    if at is None:
+        return -1
+    start = window.follow(at)
+    for index in range(window.number(start, 4)):
+        name_at, _ = window.fields(window.follow(start + 4 + 4 * index), 2)
+        if name_at is None:
+            if not name:
+                return index
+            continue
+        string = window.follow(name_at)
+        try:
+            if window.cut(string + 4, window.number(string, 4)) == name:
+                return index
+        except Malformed:
+            continue
+    return -1
+
+
 def _read_union(window: Window, table: str, kind: oracle.Kind, number_at: int | None, at: int | None) -> Any:
     number = window.number(number_at, 1) if number_at is not None else 0
     if not number and kind is oracle.ACTION:

@@ -95,6 +95,63 @@ def test_every_shorter_message(kind: type[Message], payload: bytes) -> None:
         assert _reference_outcome(kind, payload[:size]) == _outcome(kind, payload[:size])
 
 
+def _found(entries: TextEntries, name: bytes) -> Any:
+    """Return the index of a name, or MALFORMED."""
+    try:
+        return entries.find(name)
+    except RemoteProtocolError:
+        return MALFORMED
+
+
+def _reference_found(payload: bytes, field: str, name: bytes) -> Any:
+    try:
+        return reference.find(payload, field, name)
+    except reference.Malformed:
+        return MALFORMED
+
+
+def _compare_lookups(payload: bytes) -> None:
+    try:
+        decoded = HTTPReqCallReq.decode(payload)
+        found = {name: getattr(decoded, name) for name in ("headers", "args")}
+    except RemoteProtocolError:
+        return
+    for field, entries in found.items():
+        for name in (b"host", b"x", b"", b"content-type", b"host"):
+            assert (field, name, _reference_found(payload, field, name)) == (field, name, _found(entries, name))
+
+
+REQUESTS = [payload for kind, payload in GOLDEN if kind is HTTPReqCallReq]
+
+
+@given(st.sampled_from(REQUESTS), st.lists(st.tuples(st.integers(0, 2**16), _words), min_size=1, max_size=3))
+def test_a_lookup_refuses_what_is_malformed(payload: bytes, changes: list[tuple[int, int]]) -> None:
+    """Absent, found or malformed: the same as a plain reader finds, so the same compiled and from the sources."""
+    data = bytearray(payload)
+    for at, word in changes:
+        pos = at % (len(data) - 3) & ~3
+        data[pos : pos + 4] = word.to_bytes(4, "little")
+    _compare_lookups(bytes(data))
+
+
+def test_a_lookup_of_an_absent_name_in_a_malformed_vector() -> None:
+    """Each word of a message in turn leads outside of it: what is not there is not searched for in vain, the vector is refused."""
+    payload = HTTPReqCallReq(headers=[("host", "a"), ("accept", "b")], args=[("c", None)]).encode()
+    for pos in range(0, len(payload), 4):
+        for word in (0x7FFFFFF0, 0xFFFFFFFF, len(payload), 0):
+            _compare_lookups(payload[:pos] + word.to_bytes(4, "little") + payload[pos + 4 :])
+
+
+@pytest.mark.parametrize("distance", range(-2, 64))
+def test_an_entry_whose_vtable_is_before_the_message(distance: int) -> None:
+    """A position below zero is never a vtable, -1 neither."""
+    payload = HTTPReqCallReq(headers=[("host", "a")]).encode()
+    table = payload.rindex(b"\xf4\xff\xff\xff")  # the entry's distance to its vtable, -12
+    data = payload[:table] + (table + distance).to_bytes(4, "little", signed=True) + payload[table + 4 :]
+    assert _reference_outcome(HTTPReqCallReq, data) == _outcome(HTTPReqCallReq, data)
+    _compare_lookups(data)
+
+
 @given(_mutated())
 def test_lookup_in_malformed_entries(subject: tuple[type[Message], bytes]) -> None:
     """Looking a name up without decoding finds what decoding finds, and on malformed entries raises nothing else."""

@@ -64,6 +64,10 @@ def _lower(buf: bytes) -> bytes:
     return lowered
 
 
+# The last message whose entries were all found to lie within it, and where their offsets begin. A large one is not kept.
+_walked: tuple[bytes, int] = (b"", 0)
+
+
 def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ignore_case: bool) -> int:
     """
     Return the index of the first entry of that name, or -1.
@@ -71,6 +75,7 @@ def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ign
     Args: first: where the vector's offsets begin. start: the index of the first entry that counts. count: of all entries.
     Raises: StructError: a part of an entry does not lie within the buffer.
     """
+    global _walked
     # Most names that are asked for are not there, and one search of all bytes tells: 0.3 us instead of 5. It also says where to begin.
     if not ignore_case:
         hit = buf.find(_needle(name, False))
@@ -78,10 +83,12 @@ def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ign
         seen_buf, lowered = _lowered
         hit = (lowered if seen_buf is buf else _lower(buf)).find(_needle(name, True))
     if hit < 0 and name:
-        return -1
+        if _walked[0] is buf and _walked[1] == first:
+            return -1
+        hit = len(buf)  # the entries are still checked, once: a malformed vector is refused, whatever is looked up in it
     found_at = hit if len(name) < _CAPITALS else -1
     seen, name_at, _ = _seen_entry
-    seen_vtable = -1
+    seen_vtable: int | None = None
     pos = first + 4 * start
     for index in range(start, count):
         table = pos + u32_at(buf, pos)[0]
@@ -98,6 +105,8 @@ def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ign
                 return index
         elif not name:
             return index
+    if not start and len(buf) <= _LOWERED_BYTES:
+        _walked = buf, first
     return -1
 
 
@@ -126,7 +135,7 @@ def entries_in(buf: bytes, first: int, count: int, limit: int) -> list[tuple[str
     """
     end = len(buf)
     seen, name_at, value_at = _seen_entry
-    seen_vtable = -1
+    seen_vtable: int | None = None
     unfolded = 0
     pairs: list[tuple[str, str | None]] = []
     for pos in range(first, first + 4 * count, 4):
