@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import structlog
 from apisix.runner import logs
 from apisix.runner.call.context import current_call
 from apisix.runner.errors import SettingsError
+from apisix.runner.log_repeats import RepeatLimit
 from apisix.runner.settings import Settings
 
 logger = logging.getLogger("plugins.key_auth")  # as a plugin of a user has it
@@ -280,6 +282,43 @@ def test_memory_of_kinds_is_bounded() -> None:
         logger.error(f"user {number} failed")  # what the test is about
 
     assert "1 more lines like this one were not written: failed" in log.messages()
+
+
+class Body:
+    """Something large, among the local variables of a call that fails."""
+
+
+def test_the_limit_keeps_nothing_of_a_failed_call() -> None:
+    """Neither the traceback, whose frames refer to the call's variables, nor the arguments of a line outlive the line."""
+    written: list[logging.LogRecord] = []
+    limit = RepeatLimit(1, written.append)
+    seen: list[weakref.ref[Body]] = []
+
+    def fail(body: Body) -> None:
+        seen.append(weakref.ref(body))
+        raise ValueError("1")
+
+    for number in range(3):
+        body = Body()
+        try:
+            fail(body)
+        except ValueError:
+            limit.filter(logging.LogRecord("plugins", logging.ERROR, __file__, 1, "call %d of %s failed", (number, body), sys.exc_info()))
+        del body
+
+    assert [None, None, None] == [reference() for reference in seen]
+    limit.write_counts()
+    assert ["2 more lines like this one were not written: call %d of %s failed"] == [record.getMessage() for record in written]
+
+
+def test_the_limit_keeps_a_short_text() -> None:
+    """Of a long format, as of a plugin that logs a whole body, only the beginning is kept."""
+    log = Log(log_repeats=1)
+    for _ in range(2):
+        logger.error("x" * 1_000_000)
+    log.take()
+    logs.write_counts()
+    assert ["1 more lines like this one were not written: " + "x" * 1000] == log.messages()
 
 
 def test_format_follows_the_stream() -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep one fault that strikes at every call from filling the disk: its lines are limited, and the rest of them counted."""
 
-import copy
 import logging
 import threading
 import time
@@ -13,14 +12,25 @@ import msgspec
 from apisix.runner.call.context import current_call
 
 WINDOW_S = 60.0
+MAX_TEXT = 1000
+"""How many characters of a format are kept and compared."""
 MAX_KINDS = 1000  # a plugin that writes the user's name into its format makes a new kind for each user
 
 
 class Window(msgspec.Struct):
-    """The minute of one kind of line. `first` stands for its kind when the count is written."""
+    """
+    The minute of one kind of line.
+
+    It keeps what the line with the count needs and nothing else: a record refers to its arguments and to a traceback, and with that to
+    the local variables of a failed call.
+    """
 
     until_s: float
-    first: logging.LogRecord
+    name: str
+    level: int
+    path: str
+    line: int
+    text: str
     written: int = 0
     suppressed: int = 0
 
@@ -61,7 +71,9 @@ class RepeatLimit(logging.Filter):
         if window is None:
             if len(self._windows) >= MAX_KINDS:
                 self._close_oldest()
-            window = self._windows[kind] = Window(now_s + WINDOW_S, copy.copy(record))
+            window = self._windows[kind] = Window(
+                now_s + WINDOW_S, record.name, record.levelno, record.pathname, record.lineno, _text(record)
+            )
         if window.written < self._limit:
             window.written += 1
             return True
@@ -77,15 +89,19 @@ class RepeatLimit(logging.Filter):
     def _close_oldest(self) -> None:
         _, window = self._windows.popitem(last=False)
         if window.suppressed:
-            first = window.first
             message = "%d more lines like this one were not written: %s"
-            arguments = (window.suppressed, first.msg)
-            summary = logging.LogRecord(first.name, first.levelno, first.pathname, first.lineno, message, arguments, None)
+            arguments = (window.suppressed, window.text)
+            summary = logging.LogRecord(window.name, window.level, window.path, window.line, message, arguments, None)
             summary.suppressed = window.suppressed
             self._write(summary)
+
+
+def _text(record: logging.LogRecord) -> str:
+    """Return the format of a line, cut off: a plugin can log a text of any length."""
+    return str(record.msg)[:MAX_TEXT]
 
 
 def _kind(record: logging.LogRecord) -> tuple[object, ...]:
     call = current_call.get()
     exception = record.exc_info[0] if record.exc_info else None
-    return (record.name, record.levelno, str(record.msg), call.plugin if call else None, exception)
+    return (record.name, record.levelno, _text(record), call.plugin if call else None, exception)

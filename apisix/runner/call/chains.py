@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S: Final = 1.0
 """How long after a failed `setup` it is tried again, in seconds. Doubles with each failure."""
+MAX_FAILURE: Final = 1000
+"""How many characters of a failure of `setup` are kept until it is tried again."""
 LONGEST_RETRY_S: Final = 60.0
 """Where the doubling ends, in seconds."""
 
@@ -51,8 +53,8 @@ class Setup:
         self._timeout_s = timeout_s
         self._delay_s = FIRST_RETRY_S
         self._retry_at_s = 0.0
-        self._failure: BaseException | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._failure: str | None = None  # not the exception, whose traceback refers to all variables of the setup
+        self._task: asyncio.Task[BaseException | None] | None = None
         self.done = False
 
     async def ensure(self) -> None:
@@ -66,24 +68,26 @@ class Setup:
         loop = asyncio.get_running_loop()
         if self._task is None:
             if self._failure is not None and loop.time() < self._retry_at_s:
-                raise ChainRefused(f"setup failed: {self._failure!r}; it is tried again later") from self._failure
+                raise ChainRefused(f"setup failed: {self._failure}; it is tried again later")
             self._task = loop.create_task(self._attempt())
         # A call that gives up must not end what other calls wait for.
-        await asyncio.shield(self._task)
-        if self._failure is not None:
-            raise self._failure
+        failure = await asyncio.shield(self._task)
+        if failure is not None:
+            raise failure
 
-    async def _attempt(self) -> None:
+    async def _attempt(self) -> BaseException | None:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._function()
         except BaseException as error:  # an author's setup may raise anything, and a task must not let SystemExit out
-            self._failure = error
+            self._failure = repr(error)[:MAX_FAILURE]
             self._retry_at_s = asyncio.get_running_loop().time() + self._delay_s
             self._delay_s = min(2 * self._delay_s, LONGEST_RETRY_S)
+            return error
         else:
             self._failure = None
             self.done = True
+            return None
         finally:
             self._task = None
 
