@@ -13,7 +13,7 @@ from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.check import is_coroutine_function
 from apisix.runner.plugin.faults import without_values
 from apisix.runner.plugin.hooks import base_hook, core_hook
-from apisix.runner.plugin.plugin import OnError
+from apisix.runner.plugin.plugin import OnError, defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.plugin.straight import CORE_ATTRIBUTES, asks_nothing
@@ -158,7 +158,8 @@ def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, 
     instance.config = config
     cls.__init__(instance)
     hook = getattr(instance, hook_name)
-    setup, close = getattr(instance, "setup", None), getattr(instance, "close", None)
+    setup = instance.setup if defines(cls, "setup") else None
+    close = instance.close if defines(cls, "close") else None
     is_coroutine = is_coroutine_function(hook)
     return Link(found.name, hook, is_coroutine, found.needs, found.on_error, found, instance, setup, close, asks_nothing(hook))
 

@@ -14,7 +14,7 @@ from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.configuration import ObjectReader, Reader, TextReader, config_type_of, reader_for
 from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.naming import snake_case, words_of
-from apisix.runner.plugin.plugin import OnError, Plugin
+from apisix.runner.plugin.plugin import OnError, Plugin, defines
 from apisix.runner.plugin.plugin_type import Generation, PluginType, Problem, Source
 
 HOOKS: dict[str, tuple[str, ...]] = {"on_request": ("self", "request"), "on_response": ("self", "response")}
@@ -63,7 +63,7 @@ def _check_plugin(cls: type[Plugin[Any]], source: Source) -> PluginType | list[P
         *_misspelt_faults(cls),
         *_lifecycle_faults(cls),
     ]
-    hooks = tuple(hook for hook in HOOKS if hasattr(cls, hook))
+    hooks = tuple(hook for hook in HOOKS if defines(cls, hook))
     if not hooks and not faults:
         faults.append((None, f"{cls.__name__} has no hook, so it would never do anything", _advice_without_hook(cls)))
     reader: Reader | None = None
@@ -162,7 +162,7 @@ def _init_faults(cls: type[Any]) -> Iterator[Fault]:
 def _hook_faults(cls: type, hooks: dict[str, tuple[str, ...]]) -> Iterator[Fault]:
     """Check that each hook can be called as it will be, and is no generator."""
     for hook, arguments in hooks.items():
-        if not hasattr(cls, hook):
+        if not defines(cls, hook):
             continue
         function = getattr(cls, hook)
         if not callable(function):
@@ -196,7 +196,7 @@ def _lifecycle_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
     """Check that setup and close, which are awaited, are coroutine functions."""
     for hook in LIFECYCLE:
         function = getattr(cls, hook, None)
-        if callable(function) and not is_coroutine_function(function):
+        if defines(cls, hook) and callable(function) and not is_coroutine_function(function):
             yield function, f"{cls.__name__}.{hook} is no coroutine function", f"Write async def {hook}(self)"
 
 
@@ -225,6 +225,10 @@ def _meant(name: str, known: list[str]) -> str | None:
 
 
 def _advice_without_hook(cls: type) -> str:
+    hidden = [(owner, hook) for owner in cls.__mro__ for hook in HOOKS if not issubclass(owner, Plugin) and hook in vars(owner)]
+    if hidden:
+        owner, hook = hidden[0]
+        return f"Plugin declares {hook} and comes before {owner.__name__}: write class {cls.__name__}({owner.__name__}, Plugin)"
     if hasattr(cls, "filter"):
         return "Name filter on_request(self, request), or derive from the Base or PluginBase that it was written for"
     return "Give it on_request(self, request) or on_response(self, response); if it is only a base for others, begin its name with _"
@@ -244,7 +248,7 @@ def is_coroutine_function(function: object) -> bool:
 
 
 def _has_hook(cls: type) -> bool:
-    return any(hasattr(cls, hook) for hook in ("filter", *HOOKS))
+    return any(defines(cls, hook) for hook in ("filter", *HOOKS))
 
 
 def _first_line(cls: type) -> str:

@@ -11,7 +11,13 @@ from apisix.runner.plugin.naming import kebab_case
 
 if TYPE_CHECKING:
     # `Plugin` without a parameter means `Plugin[Any]` to type checkers. `typing.TypeVar` has no defaults before 3.13.
+    from collections.abc import Awaitable
+
     from typing_extensions import TypeVar
+
+    from apisix.runner.http.reply import Reply
+    from apisix.runner.http.request import Request
+    from apisix.runner.http.response import Response
 
     C = TypeVar("C", default=Any)
 else:
@@ -27,8 +33,7 @@ class Plugin(Generic[C]):
     Derive a plugin from this class, and give it at least one hook.
 
     The hooks are `on_request(self, request)` and `on_response(self, response)`, each `def` or `async def`. Returning
-    or raising a `Reply` ends the chain of plugins. `async def setup(self)` and `async def close(self)` are optional and
-    surround all calls of an instance: pools and clients belong there.
+    or raising a `Reply` ends the chain of plugins. `async def setup(self)` and `async def close(self)` are optional.
 
     There is one instance per configuration (so per route) and worker. `C` is the type of the configuration: a
     dataclass, a TypedDict, a `msgspec.Struct`, a dict, or a pydantic model. `config` holds it, validated, in `__init__` already,
@@ -67,6 +72,34 @@ class Plugin(Generic[C]):
         if "name" not in cls.__dict__:
             cls.name = kebab_case(cls.__name__)
 
+    def on_request(self, request: Request) -> Reply | None | Awaitable[Reply | None]:
+        """
+        Called for each request of a route that names the plugin under ext-plugin-pre-req or ext-plugin-post-req. `def` or `async def`.
+
+        Only declared here: a route can't name a plugin for a phase whose hook it does not define.
+
+        Args: request: to be edited in place.
+        Returns: None to go on, or a Reply, which ends the chain and answers the client.
+        """
+        return None
+
+    def on_response(self, response: Response) -> Reply | None | Awaitable[Reply | None]:
+        """
+        Called for each response of a route that names the plugin under ext-plugin-post-resp. `def` or `async def`.
+
+        Only declared here, as `on_request`.
+
+        Args: response: to be edited in place.
+        Returns: None to go on, or a Reply, which takes the place of the response.
+        """
+        return None
+
+    async def setup(self) -> None:
+        """Called once for each instance, before its first call, which waits for it: a place to open pools and clients."""
+
+    async def close(self) -> None:
+        """Called once for each instance that was set up, when it is no longer used."""
+
     @classmethod
     def configured(cls, value: object = None, /, **fields: object) -> tuple[str, str]:
         """
@@ -86,6 +119,12 @@ class Plugin(Generic[C]):
         if isinstance(value, str):
             return cls.name, value
         return cls.name, msgspec.json.encode(fields if value is None else value, enc_hook=_encode_model).decode()
+
+
+def defines(cls: type, hook: str) -> bool:
+    """Return whether a class has a method of this name that `Plugin` does not just declare."""
+    function = getattr(cls, hook, None)
+    return function is not None and function is not getattr(Plugin, hook, None)
 
 
 def _encode_model(value: object) -> object:

@@ -89,7 +89,7 @@ class OddReply(Plugin[str]):
             reply.body = {"a": 1}
         return reply  # type: ignore[no-any-return]
 
-    on_response = on_request
+    on_response: Any = on_request
 
 
 class AsyncBody(Plugin):
@@ -215,7 +215,7 @@ class TooLong(Plugin):
 class Number(Plugin):
     """Return what is no reply."""
 
-    def on_request(self, request: Request) -> int:
+    def on_request(self, request: Request) -> int:  # type: ignore[override]
         return 42
 
 
