@@ -118,8 +118,8 @@ def test_entry_point() -> None:
 
 
 FETCHED = {"read", "text", "json", "form", "var"}
-BOTH = FETCHED | {"id", "headers", "body", "phase", "route_key", "context"}
-OFFERED = {Request: BOTH | {"method", "path", "args", "remote_addr", "response_headers"}, Response: BOTH | {"status"}}
+BOTH = FETCHED | {"id", "headers", "body", "phase", "route_key", "context", "cookies"}
+OFFERED = {Request: BOTH | {"method", "path", "args", "query", "host", "remote_addr", "response_headers"}, Response: BOTH | {"status"}}
 """What design, 3c, promises to authors."""
 
 

@@ -16,6 +16,24 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.wire.messages import Message, ReqBody, RespBody, Var
 
 _PROTOCOL: Final = Var("server_protocol")
+_RUNNERS: Final = frozenset(
+    {
+        "aprefetch",
+        "asked",
+        "assigned_body",
+        "body_size",
+        "conf_token",
+        "copy",
+        "first",
+        "mark",
+        "prefetch",
+        "reply_might_ask",
+        "to_message",
+        "undo_body",
+        "undo_path",
+    }
+)
+"""What requests and responses have for the runner and not for plugins."""
 
 
 class Exchange:
@@ -39,6 +57,10 @@ class Exchange:
         self._answers: Answers | None = None
         self._context: dict[str, Any] | None = None
         self._body: bytes | None = None
+
+    def __dir__(self) -> list[str]:
+        """Return what plugins may use, for completion in a debugger or a shell: the runner's own methods are left out."""
+        return [name for name in super().__dir__() if not name.startswith("_") and name not in _RUNNERS]
 
     @property
     def headers(self) -> Headers:

@@ -3,15 +3,19 @@
 
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any, Final, Never
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
+
+from multidict import MultiDictProxy
 
 from apisix.runner.errors import InfoUnavailable
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
+from apisix.runner.http.cookies import request_cookies
 from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.fields import check_text
 from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders, args_of, client_headers, request_headers_of
 from apisix.runner.http.phase import Phase
+from apisix.runner.http.redaction import names_shown
 from apisix.runner.http.reply import Reply, stop_message
 from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from apisix.runner.wire.entries import TextEntries, owned_entries
@@ -163,6 +167,49 @@ class Request(Exchange):
         raise unsupported("request.args", 'edit them in place, as in request.args["a"] = "1" or request.args.update(...)')
 
     @property
+    def query(self) -> str:
+        """
+        The query, "" if there is none: the arguments as they are now, percent-encoded.
+
+        It means the same as what the client sent, but need not be the same text: the gateway sends arguments decoded. That text is the
+        variable `args`.
+        """
+        came = self._message.args.decoded()
+        pairs = came
+        if self._args is not None:
+            flags = {name for name, value in came if value is None}
+            args = self._args
+            pairs = [(name, None if name in flags and not args.changed(name) else value) for name, value in args.items()]
+        return "&".join([_quoted(name) if value is None else f"{_quoted(name)}={_quoted(value)}" for name, value in pairs])
+
+    @query.setter
+    def query(self, value: Never) -> None:
+        raise unsupported("request.query", 'edit the arguments, as in request.args["a"] = "1" or request.args.update(...)')
+
+    @property
+    def host(self) -> str:
+        """
+        The header `host`, with its port if it has one; "" if there is none.
+
+        This is the host that the upstream gets. If the route chooses another one (`pass_host`), what the client asked for is the
+        variable `host`.
+        """
+        return self.headers.get("host", "")
+
+    @host.setter
+    def host(self, value: Never) -> None:
+        raise unsupported("request.host", 'set the header, as in request.headers["host"] = "example.com"')
+
+    @property
+    def cookies(self) -> MultiDictProxy[str]:
+        """The cookies that the headers hold now, a MultiDict that can't be edited. A value is as it was sent, quotes included."""
+        return request_cookies(self.headers.getall("cookie", ()))
+
+    @cookies.setter
+    def cookies(self, value: Never) -> None:
+        raise unsupported("request.cookies", 'set the header, as in request.headers["cookie"] = "a=1; b=2"')
+
+    @property
     def response_headers(self) -> ClientHeaders:
         """Headers to set on the client's response, where the request goes on. A Reply has headers of its own."""
         headers = self._response_headers
@@ -207,6 +254,10 @@ class Request(Exchange):
     def undo_body(self) -> None:
         """Forget an assigned body."""
         self._body = None
+
+    def __repr__(self) -> str:
+        headers, args = names_shown(self.headers), names_shown(self.args)
+        return f"<{type(self).__name__} {self.method} {self.path!r}, arguments: {args}; headers: {headers}>"
 
     # The runner's side.
 
@@ -311,6 +362,10 @@ def _answer(call_id: int, action: Rewrite | None) -> HTTPReqCallResp:
     self.id = call_id
     self.action = action
     return self
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="/:@,", errors="surrogateescape")
 
 
 def _percent_decoded(path: str) -> str:

@@ -4,13 +4,17 @@
 from functools import partial
 from typing import Any, Final, Never
 
+from multidict import MultiDictProxy
+
 from apisix.runner.errors import BodyError, WrongContext
 from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, checked_body
+from apisix.runner.http.cookies import response_cookies
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, BodyTooLong, decode_body_or_error
 from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.phase import Phase
+from apisix.runner.http.redaction import names_shown
 from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status, replacement_message
 from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
 from apisix.runner.wire.entries import TextEntries, entries_of, names
@@ -109,6 +113,15 @@ class Response(Exchange):
     @headers.setter
     def headers(self, value: Never) -> None:
         raise unsupported("response.headers", 'edit them in place, as in response.headers["x-a"] = "1" or response.headers.update(...)')
+
+    @property
+    def cookies(self) -> MultiDictProxy[str]:
+        """The cookies that the headers set now, without their attributes, a MultiDict that can't be edited."""
+        return response_cookies(self.headers.getall("set-cookie", ()))
+
+    @cookies.setter
+    def cookies(self, value: Never) -> None:
+        raise unsupported("response.cookies", 'add a header, as in response.headers.add("set-cookie", "a=1; Path=/")')
 
     @property
     def body(self) -> bytes:
@@ -211,6 +224,9 @@ class Response(Exchange):
 
     def _content_length(self) -> str | None:
         return Headers(self._message.headers).get("content-length")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status}, headers: {names_shown(self.headers)}>"
 
     # The runner's side.
 

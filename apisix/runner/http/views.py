@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from apisix.runner.http.live import items_of, names_of, values_of
 from apisix.runner.http.overlay import Overlay
+from apisix.runner.http.redaction import shown
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarOfPython313
@@ -76,7 +77,7 @@ class EntriesView(Overlay):
         raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({', '.join(f'{name!r}: {value!r}' for name, value in self.pairs())})>"
+        return f"<{type(self).__name__}({shown(self.pairs())})>"
 
     def copy(self) -> Self:
         """Return a detached twin with the same edits so far. Costs next to nothing as long as nothing was decoded for good."""

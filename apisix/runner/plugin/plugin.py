@@ -72,7 +72,7 @@ class Plugin(Generic[C]):
         if "name" not in cls.__dict__:
             cls.name = kebab_case(cls.__name__)
 
-    def on_request(self, request: Request) -> Reply | None | Awaitable[Reply | None]:
+    def on_request(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
         """
         Called for each request of a route that names the plugin under ext-plugin-pre-req or ext-plugin-post-req. `def` or `async def`.
 
@@ -83,7 +83,7 @@ class Plugin(Generic[C]):
         """
         return None
 
-    def on_response(self, response: Response) -> Reply | None | Awaitable[Reply | None]:
+    def on_response(self, response: Response) -> Reply | Awaitable[Reply | None] | None:
         """
         Called for each response of a route that names the plugin under ext-plugin-post-resp. `def` or `async def`.
 
