@@ -197,10 +197,49 @@ def test_it_accepts_while_it_waits_for_a_successor(directory: Path) -> None:
             with runner.client() as client:
                 assert client.ask().line == "hello"
             wait_until(lambda: not alive(runner.pid))
-            assert not runner.path.exists()
             return time.monotonic() - began_s
 
     assert is_within(1.0, takes_s)
+
+
+def test_connections_are_kept_for_a_successor_that_is_late(directory: Path) -> None:
+    """The runner has ended in time, and who is connected, or connects then, is answered by the next one, however late it starts."""
+    path = directory / f"apisix-{os.getpid()}.sock"
+    with echo_runner(path) as runner, runner.client() as connected:
+        workers = runner.workers()
+        connected.ask()
+        runner.signal(signal.SIGTERM)
+        assert runner.end() == 0
+        wait_until(lambda: not any(map(alive, workers)))
+        with runner.client() as new:
+            new.send("new")
+            connected.send("connected")
+            with echo_runner(path) as successor:
+                assert [new.receive().line, connected.receive().line] == ["new", "connected"]
+                assert {new.ask().pid, connected.ask().pid} <= successor.workers()
+                assert "Traceback" not in runner.log() + successor.log()
+
+
+def test_connections_are_not_kept_for_ever(directory: Path) -> None:
+    """If no successor comes, the socket is removed, and who is connected is let go."""
+    path = directory / f"apisix-{os.getpid()}.sock"
+    with echo_runner(path, constants={"supervisor.KEEP_S": 0.3}) as runner, runner.client() as client:
+        client.ask()
+        runner.signal(signal.SIGTERM)
+        assert runner.end() == 0
+        with pytest.raises(HungUp):
+            client.receive()
+        wait_until(lambda: not path.exists())
+
+
+def test_nothing_is_kept_for_a_gateway_that_ends(directory: Path) -> None:
+    """If the gateway has ended, so has what keeps the connections."""
+    with managed(directory) as runner, runner.client() as client:
+        client.ask()
+        runner.signal(signal.SIGTERM)
+        with pytest.raises(HungUp):
+            client.receive()
+        wait_until(lambda: not runner.path.exists())
 
 
 @needs_root

@@ -57,8 +57,8 @@ def run(rounds: int, rate: float) -> bool:
             f"old runners ended within {seen.longest_end_s:.2f} s, {seen.killed} were killed",
             flush=True,
         )
-        for failure, count in seen.failures.most_common():
-            print(f"- {count} times {failure}")
+        for failure, count in seen.failures.most_common(10):
+            print(f"- {count} times {failure[:200]}")
     return clean
 
 

@@ -240,6 +240,14 @@ class Crew:
         for change in list(self._changes):
             self._drop(change)
 
+    def abandon(self) -> None:
+        """Forget all workers, in a process that is not their parent."""
+        for worker in self.workers.values():
+            self._reactor.unwatch(worker.channel)
+            for connection in worker.bury():
+                self.place(connection)
+        self.workers.clear()
+
     def kill(self) -> None:
         """End all workers at once."""
         for worker in self.workers.values():

@@ -28,6 +28,7 @@ from apisix.runner.server.handover import Predecessor, Successor
 from apisix.runner.server.limits import raise_descriptor_limit, worker_count
 from apisix.runner.server.peers import access_for, peer_of, user_name
 from apisix.runner.server.reactor import Reactor
+from apisix.runner.server.refusal import refuse
 from apisix.runner.server.service import PluginService, Service
 from apisix.runner.server.sockets import Hold, Listener, is_from_successor, is_listening, is_open_to_all
 from apisix.runner.server.stack_dump import StackDump
@@ -47,6 +48,10 @@ LONGEST_MARGIN_S: Final = 0.15
 QUIET_S: Final = 1.0
 """A stand-alone runner that is told to stop ends when no call and no connection has come for this long, in seconds."""
 QUIET_POLL_S: Final = 0.05
+KEEP_SHARE: Final = 0.5
+"""The share of the time to stop after which a managed runner no longer serves, and keeps connections for a successor that is late."""
+KEEP_S: Final = 10.0
+"""How long the connections of a managed runner are kept for a successor that has not taken the path in time, in seconds."""
 DWELL_S: Final = 0.2
 """
 How long a displaced runner goes on accepting while it hands over, in seconds.
@@ -101,6 +106,9 @@ class Supervisor:
         self._stopping = False  # told to stop, or unable to work
         self._ending = False  # the last phase: nothing new is served here any more
         self._overdue = False  # the time to stop is over
+        self._keeping = False  # no worker serves any more, and connections are kept for a successor
+        self._outlived = False  # whether this is the copy that keeps them
+        self._kept: list[socket.socket] = []
         self._cut_s = 0.0  # when calls in progress are cut, by time.monotonic
         self._accepted = 0
         self._active = (0, 0.0)  # the calls and connections last counted, and when that number was new
@@ -303,7 +311,9 @@ class Supervisor:
     def _gateway_gone(self) -> None:
         if self._lifeline is not None:
             self._reactor.unwatch(self._lifeline)
-        if not self._ending:
+        if self._keeping:
+            self._stop_keeping()
+        elif not self._ending:
             logger.warning("the gateway (pid %s) is gone, so this runner ends", self._gateway_pid)
             self._stop(0.0)
 
@@ -346,6 +356,9 @@ class Supervisor:
         if self._predecessor is not None:
             self._predecessor.ask()  # what it still has goes the same way
         self._crew.hand_over(self._successor.take)
+        for connection in self._kept:
+            self._successor.take(connection)
+        self._kept.clear()
         self._reactor.call_later(DWELL_S, self._close_listener)
 
     # What is looked at from time to time
@@ -399,6 +412,8 @@ class Supervisor:
     def _told_to_stop(self, signum: int) -> None:
         if self._stopping:
             logger.warning("%s again: stopping at once", signal.Signals(signum).name)
+            if self._keeping:
+                self._stop_keeping()
             self._stop_accepting()
             self._overdue = True
             self._crew.kill()
@@ -422,10 +437,12 @@ class Supervisor:
         if accept_s == 0.0:
             self._stop_accepting()
             return
-        self._reactor.call_later(min(accept_s, until_cut_s), self._stop_accepting)
-        # The gateway that manages this runner gives it too little time to find out whether calls have ended.
         if self._gateway_pid is None:
+            self._reactor.call_later(min(accept_s, until_cut_s), self._stop_accepting)
             self._reactor.call_every(QUIET_POLL_S, self._stop_if_quiet)
+        else:
+            # The gateway that manages this runner gives it too little time to find out whether calls have ended.
+            self._reactor.call_later(KEEP_SHARE * timeout_s, self._keep)
 
     def _stop_if_quiet(self) -> None:
         now_s = time.monotonic()
@@ -451,12 +468,67 @@ class Supervisor:
             self._predecessor.close()
         self._crew.stop(max(0.0, self._cut_s - time.monotonic()))
 
+    def _keep(self) -> None:
+        """Take the connections from the workers, and keep them and the socket for a successor that is late."""
+        if self._listener is not None:
+            self._look_for_displacement(self._listener)
+        if not self._displaced and not self._ending:
+            self._keeping = True
+            self._crew.hand_over(self._kept.append)
+
+    def _outlive(self) -> None:
+        """
+        Let a copy of this process, without workers, keep the connections, and exit.
+
+        The gateway kills a runner soon after it has told it to stop, also if its successor does not listen yet, as on a busy machine. The
+        copy runs no plugin and answers nothing. What is sent on the connections meanwhile waits for the successor.
+        """
+        self._outlived = True
+        try:
+            if os.fork():
+                self._crew.kill()
+                logger.info("no other runner has taken the path yet: its connections are kept for one, for up to %g s. Stopped", KEEP_S)
+                logging.shutdown()
+                os._exit(0)
+        except OSError as error:
+            logger.error("the connections can't be kept for another runner: %s", error.strerror)
+            self._stop_keeping()
+            self._crew.kill()
+            return
+        # The pipes to the gateway are for a runner that it has started, and has an end.
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.close(null)
+        if self._metrics is not None:
+            self._metrics.close()
+        self._crew.abandon()
+        self._overdue = False
+        self._reactor.call_later(KEEP_S, self._stop_keeping)
+
+    def _stop_keeping(self) -> None:
+        if self._ending:
+            return
+        self._ending = self._overdue = True
+        if self._listener is not None:
+            self._listener.unlink()
+            self._close_listener()
+        for connection in self._kept:
+            refuse(connection)
+        self._kept.clear()
+
     def _cut_calls(self, timeout_s: float) -> None:
+        if self._keeping and not self._ending:
+            return  # nothing of what is kept is to be closed
         self._stop_accepting()
         if self._crew.workers:
             self._crew.stop(timeout_s)
 
     def _kill_the_rest(self) -> None:
+        if self._keeping and not self._ending:
+            if not self._outlived:
+                self._outlive()
+            return
         self._overdue = True
         self._close_listener()
         if self._crew.workers:
@@ -480,6 +552,8 @@ class Supervisor:
         if self._predecessor is not None and self._crew.staffed:
             self._predecessor.ask()
         self._accept_when_staffed()
+        if self._keeping and not self._ending and not self._outlived and not self._crew.workers:
+            self._outlive()
         return self._ending and not self._crew.workers and (self._overdue or self._all_handed_over)
 
     @property
