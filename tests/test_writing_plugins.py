@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from apisix import Request, Response
-from apisix.runner.call.runtime import BODY_THREADS
 from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, MAX_CODINGS, MAX_STREAMS
 from apisix.runner.http.phase import Phase
@@ -162,4 +161,3 @@ def test_bounds_of_bodies() -> None:
     operations = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
     fixed = f"{MAX_CODINGS} codings, {MAX_STREAMS:,} gzip members or zstd frames, 16 MiB for text, {MAX_JSON_VALUES:,} JSON values"
     assert fixed in operations
-    assert f"in {BODY_THREADS} threads of the worker" in operations

@@ -101,6 +101,14 @@ def test_long(client: Client, plugin: type[Plugin], accessor: str, threads: list
     assert threads != [threading.get_ident()]
 
 
+def test_one_at_a_time(client: Client, threads: list[int]) -> None:
+    """All hooks of a worker share one thread for long bodies, so that no number of them keeps the loop from running."""
+    for plugin in (Reads, ReadsInThread, ReadsInCoroutine):
+        client.post("/", headers=FORM, body=LONG, plugins=[(plugin, "form")])
+    assert len(threads) == 3
+    assert len(set(threads)) == 1
+
+
 @pytest.mark.parametrize("plugin", ALL)
 def test_decompressing(client: Client, plugin: type[Plugin], threads: list[int]) -> None:
     """How long a body becomes is what counts, and it is decompressed once."""

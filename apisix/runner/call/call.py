@@ -152,21 +152,39 @@ class Call:
         """
         Return what `work` returns, without holding up the loop: this call waits for a thread that runs it.
 
-        In another thread than the loop's it is run there and then.
+        All calls of the worker share that thread, those of blocking plugins too, so only one such work competes with the loop.
 
         Raises: WrongContext: this is a coroutine on the loop. As `run_in_thread` otherwise.
         """
         if asyncio._get_running_loop() is not self._runtime.loop:
-            return work()
+            return self._offload_from_thread(work)
         if greenlet.getcurrent() is self._conversation.greenlet and (not EAGER or asyncio.current_task() is None):
             return self.run_in_thread(lambda _: work(), None, self._runtime.body_threads)
         raise WrongContext("only the hook's own greenlet or thread can do that")
+
+    def _offload_from_thread(self, work: Callable[[], Any]) -> Any:
+        done = threading.Event()
+        outcome: list[tuple[Any, BaseException | None]] = []
+
+        def run() -> None:
+            try:
+                outcome.append((work(), None))
+            except BaseException as error:  # it is raised in the thread that waits
+                outcome.append((None, error))
+            done.set()
+
+        self._runtime.body_threads.submit(Job(run))
+        done.wait()
+        result, error = outcome[0]
+        if error is not None:
+            raise error
+        return result
 
     async def aoffload(self, work: Callable[[], Any]) -> Any:
         """Same as `offload`, but in a coroutine, which waits for the thread. A coroutine that is cancelled abandons it."""
         loop = asyncio.get_running_loop()
         if loop is not self._runtime.loop:
-            return work()
+            return self._offload_from_thread(work)
         done: asyncio.Future[Any] = loop.create_future()
 
         def settle(result: Any, error: BaseException | None) -> None:

@@ -14,8 +14,8 @@ from apisix.runner.call.threads import ThreadPool
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 
-BODY_THREADS: Final = 2
-"""Threads of a worker for long bodies. Each holds a body of up to `max_decompressed_bytes`, and all of them compete with the loop."""
+BODY_THREADS: Final = 1
+"""Threads of a worker for long bodies. Each competes with the loop for the interpreter, and may hold a body of `max_decompressed_bytes`."""
 
 Observer = Callable[[Request | Response, Sequence[Effect]], None]
 """Takes a request or response as it is after its plugins, and what each of them did."""

@@ -3,7 +3,6 @@
 
 import json
 import re
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -37,8 +36,6 @@ IN_COROUTINE_BYTES: Final = 512 * 2**10
 _SLICE_BYTES: Final = 64 * 2**10
 _ESCAPES: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 _BYTE_BY_ESCAPE: Final = {b"%" + digits: bytes([byte]) for byte in range(256) for digits in (b"%02X" % byte, b"%02x" % byte)}
-_parsing: Final = threading.Lock()
-"""Held while long JSON is parsed: others that wait for the interpreter then wait for one parser, not for one in each thread."""
 
 _INSTEAD_OF_EMPTY: Final = {
     "request": 'assign one that means nothing, such as b"{}", or answer with a Reply',
@@ -71,10 +68,7 @@ def body_json(body: bytes, content_type: str) -> Any:
     values = sum(map(text.count, ",:[{")) + text.count("\\") // 10
     if values > MAX_JSON_VALUES:
         raise BodyError(f"the JSON holds about {values} values, json() reads {MAX_JSON_VALUES} at most: read() gives its bytes")
-    if len(text) <= IN_COROUTINE_BYTES:  # this may be the event loop, which must not wait for the lock
-        return _json_of(text, parse_int=_int, parse_float=_float)
-    with _parsing:
-        return _json_of(text, parse_int=_int, parse_float=_float)
+    return _json_of(text, parse_int=_int, parse_float=_float)
 
 
 def _json_of(text: str, **hooks: Any) -> Any:
