@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import istr
 
@@ -126,6 +126,7 @@ DONE = st.lists(
 )
 
 
+@example(came=[("a", "2")], done=[("A", "1"), ("a",), ("a", "2")], deletes=False, plain=True)
 @settings(max_examples=300, deadline=None)
 @given(came=ENTRIES, done=DONE, deletes=st.booleans(), plain=st.booleans())
 def test_reading_back(came: list[tuple[str, str]], done: list[tuple[Any, ...]], deletes: bool, plain: bool) -> None:

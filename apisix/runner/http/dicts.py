@@ -162,14 +162,15 @@ def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tu
     """
     # Most dicts are what was given out, with few changes: those are found without looking a name up.
     changed = raw_dict.unlike(given, shown) if isinstance(given, dict) else None
-    # Where a dict that knows no case is alike otherwise, the entries can't have these names in another spelling.
+    # A dict that knows no case, if it is alike otherwise, can't hold a name of the entries in another spelling.
     are_spelled_so = changed is not None and type(given) is HeaderDict
     if changed is None:
         before = dict(shown)
         for name in before if deletes else ():
             if name not in given:
                 entries.popall(name, None)
-        changed = [(name, value) for name, value in given.items() if value is None or before.get(name, _MISSING) != value]
+    if changed is None or (changed and not are_spelled_so):
+        changed = list(given.items())  # in their order: of a name in two spellings, the last value counts
     for name, value in changed:
         if value is None:
             entries.popall(name, None)

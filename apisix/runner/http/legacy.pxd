@@ -10,10 +10,12 @@ from apisix.runner.http.request cimport Request
 cdef object _UNTOUCHED
 
 cdef class BaseRequest:
+    cdef dict __dict__
     cdef Request _request
     cdef list _pairs
     cdef object _headers
     cdef object _args
+    cdef list _came_args
     cdef dict _assigned
     cpdef list came_headers(self)
     cdef _unless_assigned(self, name, came)
@@ -25,6 +27,7 @@ cdef class BaseResponse:
     cdef public object status_code
     cdef object _headers
     cdef object _args
+    cdef BaseResponse _earlier
     cpdef rewrite(self, Request request, BaseRequest seen)
     cpdef Reply reply(self)
 
@@ -32,3 +35,6 @@ cdef class BaseResponse:
 cpdef BaseRequest base_request(Request request)
 @cython.locals(response=BaseResponse)
 cpdef BaseResponse base_response()
+@cython.locals(seen=BaseRequest, response=BaseResponse)
+cpdef tuple next_base_exchange(Request request)
+cpdef list ignored_edits(BaseRequest seen, BaseResponse response)

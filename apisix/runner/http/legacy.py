@@ -19,6 +19,7 @@ __all__ = ["BaseRequest", "BaseResponse", "PluginBaseRequest", "PluginBaseRespon
 _T = TypeVar("_T")
 _ATTRIBUTES: Final = "id, conf_token, method, path, headers, args, src_ip"
 _UNTOUCHED: Any = object()  # None can be assigned
+_RELEASED: Any = None  # what an object has in the place of its request after `filter`
 
 
 class BaseRequest:
@@ -28,13 +29,15 @@ class BaseRequest:
     Nothing that is done to it is an edit; what is assigned to the response is.
     """
 
-    __slots__ = ("_args", "_assigned", "_headers", "_pairs", "_request")
+    # A plugin may set attributes of its own, for those that follow in the chain.
+    __slots__ = ("__dict__", "_args", "_assigned", "_came_args", "_headers", "_pairs", "_request")
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._pairs: list[tuple[str, str]] | None = None  # what `headers` were made of
         self._headers: dict[str, Any] = _UNTOUCHED
         self._args: dict[str, Any] = _UNTOUCHED
+        self._came_args: list[tuple[str, str]] = []  # what `args` were made of
         self._assigned: dict[str, Any] | None = None  # the other attributes, of which few plugins assign one
 
     def __getattr__(self, name: str) -> Any:
@@ -62,7 +65,8 @@ class BaseRequest:
     def args(self) -> dict[str, Any]:
         """The arguments, a detached dict."""
         if self._args is _UNTOUCHED:
-            self._args = dict(self._request.args.pairs())
+            self._came_args = self._request.args.pairs()
+            self._args = dict(self._came_args)
         return self._args
 
     @args.setter
@@ -114,6 +118,15 @@ class BaseRequest:
     def src_ip(self, value: Any) -> None:
         self._assign("src_ip", value)
 
+    def follow(self, earlier: "BaseRequest") -> None:
+        """Take over the attributes that an earlier plugin of the chain assigned."""
+        self._assigned = None if earlier._assigned is None else earlier._assigned.copy()
+        vars(self).update(vars(earlier))
+
+    def release(self) -> None:
+        """Let go of the request, which refers to this object."""
+        self._request = _RELEASED
+
     def _unless_assigned(self, name: str, came: _T) -> _T:
         return came if self._assigned is None else self._assigned.get(name, came)
 
@@ -131,7 +144,7 @@ class BaseResponse:
     `headers`, `args` and `path` rewrite the request.
     """
 
-    __slots__ = ("_args", "_headers", "body", "path", "status_code")
+    __slots__ = ("_args", "_earlier", "_headers", "body", "path", "status_code")
 
     def __init__(self) -> None:
         self.path: str | None = ""
@@ -139,6 +152,7 @@ class BaseResponse:
         self.status_code: int | None = 0
         self._headers: dict[str, Any] | None = None
         self._args: dict[str, Any] | None = None
+        self._earlier: BaseResponse | None = None  # as the plugin before in the chain left it
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -162,6 +176,15 @@ class BaseResponse:
     def args(self, args: dict[str, Any] | None) -> None:
         self._args = args
 
+    def copy(self) -> "BaseResponse":
+        """Return a response for the next plugin of the chain. What this one holds is an edit already, unless it is changed."""
+        other = base_response()
+        other.path, other.body, other.status_code = self.path, self.body, self.status_code
+        other._headers = None if self._headers is None else self._headers.copy()
+        other._args = None if self._args is None else self._args.copy()
+        other._earlier = self
+        return other
+
     def rewrite(self, request: Request, seen: BaseRequest) -> None:
         """
         Make edits of the request of what the plugin set here. Must be called after `filter`, unless it stopped.
@@ -171,12 +194,17 @@ class BaseResponse:
         Args: seen: what `filter` got for the request.
         Raises: TypeError, ValueError: a header, an argument or the path can't be sent.
         """
-        if self._headers:
-            read_back(request.headers, self._headers, seen.came_headers())
-        if self._args:
-            read_back(request.args, self._args, request.args.pairs())
-        if self.path and self.path != request.path:
-            request.path = self.path
+        path, headers, args = self.path, self._headers, self._args
+        earlier = self._earlier
+        if earlier is not None:
+            path = None if path == earlier.path else path
+            headers, args = _set_since(headers, earlier._headers), _set_since(args, earlier._args)
+        if headers:
+            read_back(request.headers, headers, seen.came_headers())
+        if args:
+            read_back(request.args, args, request.args.pairs())
+        if path and path != request.path:
+            request.path = path
 
     def reply(self) -> Reply:
         """
@@ -188,12 +216,73 @@ class BaseResponse:
         return Reply(self.status_code or 200, "" if self.body is None else self.body, headers)
 
 
+def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
+    """
+    Return what a plugin that lets the request go on did without effect, each with the line to write instead.
+
+    Release 0.1 ignored the same. What earlier plugins of the chain did is not repeated.
+    """
+    found = []
+    earlier = response._earlier or _NO_RESPONSE
+    if (response.status_code and response.status_code != earlier.status_code) or (response.body and response.body != earlier.body):
+        found.append("set response.status_code or response.body without self.stop(), so the request goes on: call self.stop() in filter()")
+    headers = None if seen._headers is _UNTOUCHED else seen._headers
+    if _has_unsent(headers, seen._pairs or [], response._headers):
+        found.append("changed request.headers, which does nothing: assign to response.headers, and None there deletes a header")
+    args = None if seen._args is _UNTOUCHED else seen._args
+    if _has_unsent(args, seen._came_args, response._args):
+        found.append("changed request.args, which does nothing: assign to response.args, and None there deletes an argument")
+    assigned = seen._assigned or {}
+    if "path" in assigned and assigned["path"] != response.path:
+        found.append("assigned request.path, which does nothing: assign to response.path")
+    return found
+
+
+_NO_RESPONSE: Final = BaseResponse()
+
+
+def _has_unsent(shown: dict[str, Any] | None, came: list[tuple[str, str]], sent: dict[str, Any] | None) -> bool:
+    """Return whether a dict of the request was changed in a way that the dict of the response does not repeat."""
+    if shown is None or (shown is sent and len(shown) >= len(came)):
+        return False
+    sent = sent or {}
+    before = dict(came)
+    if any(before.get(name) != value and sent.get(name) != value for name, value in shown.items()):
+        return True
+    return any(name not in shown and sent.get(name, _UNTOUCHED) is not None for name in before)
+
+
+def _set_since(entries: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the entries that differ from what they were before."""
+    if not entries or not before:
+        return entries
+    return {name: value for name, value in entries.items() if before.get(name, _UNTOUCHED) != value}
+
+
+def next_base_exchange(request: Request) -> tuple[BaseRequest, BaseResponse]:
+    """
+    Return the request and the response for the next of several `Base` plugins in a chain.
+
+    Release 0.1 gave the same two objects to all of them: the response has everything that earlier plugins set, and the request has the
+    attributes that they assigned. `release` must be called on the request after `filter`.
+    """
+    seen, response = base_request(request), base_response()
+    legacy = request._legacy or {}
+    if "Base" in legacy:
+        earlier, response = legacy["Base"]
+        seen.follow(earlier)
+        response = response.copy()
+    request._legacy = {**legacy, "Base": (seen, response)}
+    return seen, response
+
+
 def base_request(request: Request) -> BaseRequest:
     """Make a BaseRequest, in a third of the time that the constructor takes."""
     seen = BaseRequest.__new__(BaseRequest)
     seen._request = request
     seen._headers = seen._args = _UNTOUCHED
     seen._pairs = seen._assigned = None
+    seen._came_args = []
     return seen
 
 
@@ -202,5 +291,5 @@ def base_response() -> BaseResponse:
     response = BaseResponse.__new__(BaseResponse)
     response.path = response.body = ""
     response.status_code = 0
-    response._headers = response._args = None
+    response._headers = response._args = response._earlier = None
     return response

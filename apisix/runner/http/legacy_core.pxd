@@ -8,6 +8,7 @@ from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
 
 cdef class PluginBaseRequest:
+    cdef dict __dict__
     cdef Request _request
     cdef object _configs
     cdef GivenDict _headers
@@ -31,3 +32,5 @@ cdef class PluginBaseResponse:
 cpdef PluginBaseRequest core_request(Request request, configs)
 @cython.locals(response=PluginBaseResponse)
 cpdef PluginBaseResponse core_response(Request request)
+@cython.locals(seen=PluginBaseRequest)
+cpdef PluginBaseRequest next_core_request(Request request, configs)

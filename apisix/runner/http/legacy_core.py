@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _warned: set[str] = set()
+_RELEASED: Any = None  # what an object has in the place of its request after `filter`
 
 
 class PluginBaseRequest:
@@ -27,7 +28,8 @@ class PluginBaseRequest:
         configs: the route's plugins and their values.
     """
 
-    __slots__ = ("_args", "_configs", "_headers", "_local", "_request")
+    # A plugin may set attributes of its own, for those that follow in the chain.
+    __slots__ = ("__dict__", "_args", "_configs", "_headers", "_local", "_request")
 
     def __init__(self, request: Request, configs: Mapping[str, str] | None = None) -> None:
         self._request = request
@@ -198,6 +200,15 @@ class PluginBaseRequest:
         self._keep("configs", dict(configs or {}))
         return True
 
+    def follow(self, earlier: "PluginBaseRequest") -> None:
+        """Take over what an earlier plugin of the chain kept here."""
+        self._local = None if earlier._local is None else earlier._local.copy()
+        vars(self).update(vars(earlier))
+
+    def release(self) -> None:
+        """Let go of the request, which refers to this object."""
+        self._request = _RELEASED
+
     def _kept(self, name: str, came: _T) -> _T:
         kept: _T | None = None if self._local is None else self._local.get(name)
         return came if kept is None else kept
@@ -308,7 +319,7 @@ class PluginBaseResponse:
 
     def set_req_id(self, req_id: int | None) -> bool:
         """Keep an id for `get_req_id`. The gateway gets that of the call in any case."""
-        self._request = None
+        self._request = _RELEASED
         self._req_id = req_id
         return True
 
@@ -329,3 +340,17 @@ def core_response(request: Request) -> PluginBaseResponse:
     response._request = request
     response._req_id = response._headers = response._body = response._status_code = None
     return response
+
+
+def next_core_request(request: Request, configs: Mapping[str, str]) -> PluginBaseRequest:
+    """
+    Return the request for the next of several `PluginBase` plugins in a chain, which release 0.2 gave to all of them.
+
+    `release` must be called on it after `filter`.
+    """
+    seen = core_request(request, configs)
+    legacy = request._legacy or {}
+    if "PluginBase" in legacy:
+        seen.follow(legacy["PluginBase"])
+    request._legacy = {**legacy, "PluginBase": seen}
+    return seen

@@ -23,6 +23,7 @@ cdef class Request(Exchange):
     cdef ClientHeaders _response_headers
     cdef object _path
     cdef bint _first
+    cdef public dict _legacy
     cpdef tuple mark(self)
     cpdef bint reply_might_ask(self) except -1
     @cython.locals(headers=list, args=list, client_headers=list, rewrite=Rewrite)

@@ -44,7 +44,7 @@ class Request(Exchange):
         first: whether nothing rewrites the path before ext-plugin-pre-req, so that the gateway need not be asked there.
     """
 
-    __slots__ = ("_args", "_first", "_headers", "_message", "_path", "_phase", "_response_headers", "_route_key")
+    __slots__ = ("_args", "_first", "_headers", "_legacy", "_message", "_path", "_phase", "_response_headers", "_route_key")
 
     _kind = "request"
     _body_info = ReqBody()
@@ -62,6 +62,8 @@ class Request(Exchange):
         self._args: Args | None = None
         self._response_headers: ClientHeaders | None = None
         self._path: str | None = None
+        # What several plugins of an earlier API share in one chain, by the name of that API.
+        self._legacy: dict[str, Any] | None = None
 
     # What came.
 
@@ -284,6 +286,7 @@ class Request(Exchange):
         twin._phase = self._phase
         twin._route_key = self._route_key
         twin._first = self._first
+        twin._legacy = self._legacy  # replaced, never changed
         twin._path = self._path
         twin._body = self._body
         twin._answers = self._cache()

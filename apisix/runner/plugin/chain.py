@@ -71,9 +71,10 @@ def build_chain(registry: Registry, conf: Sequence[tuple[str, str]], key: str | 
     phase = Phase.POST_RESP if response else phase_of(key)
     links, reasons = [], []
     configs = dict(conf)
+    generations = [found.generation for name, _ in conf if isinstance(found := registry.get(name), PluginType)]
     for number, (name, value) in enumerate(conf, 1):
         try:
-            links.append(_build_link(registry, name, value, configs, phase, response))
+            links.append(_build_link(registry, name, value, configs, generations, phase, response))
         except ChainRefused as refused:
             reasons.append(f"plugin {number} of {len(conf)}, {name}: {refused}")
     if reasons:
@@ -97,11 +98,15 @@ def phase_of(key: str | None) -> Phase | None:
     return None
 
 
-def _build_link(registry: Registry, name: str, value: str, configs: Mapping[str, str], phase: Phase | None, response: bool) -> Link:
+def _build_link(
+    registry: Registry, name: str, value: str, configs: Mapping[str, str], generations: Sequence[str], phase: Phase | None, response: bool
+) -> Link:
     """
     Find one plugin and configure it.
 
-    Args: configs: all plugins of the route, of which PluginBase shows the names and values.
+    Args:
+        configs: all plugins of the route, of which PluginBase shows the names and values.
+        generations: the APIs of all plugins of the route. Those of one earlier API share what they are given.
     Raises: ChainRefused: it can't be; the text says why.
     """
     found = registry.get(name)
@@ -114,7 +119,7 @@ def _build_link(registry: Registry, name: str, value: str, configs: Mapping[str,
     if hook_name not in found.hooks or (response and found.generation != "Plugin"):
         raise ChainRefused(_missing_hook(found, phase, response))
     try:
-        return _link(found, found.reader.read(value), hook_name, configs)
+        return _link(found, found.reader.read(value), hook_name, configs, generations.count(found.generation) > 1)
     except (ChainRefused, KeyboardInterrupt):
         raise
     except BaseException as error:  # an author's validator, __init__ or config() may raise anything, SystemExit too
@@ -141,19 +146,19 @@ def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str
     return f"it has no on_request, so it can't stand under {phase or 'a request phase'}; {advice}"
 
 
-def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, str]) -> Link:
+def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, str], shares: bool) -> Link:
     """Make an instance and its hook. Whatever the author's code raises comes through."""
     cls: Any = found.cls
     if found.generation == "PluginBase":
         configure = _core_configurator(found, config)
         instance, _ = configure()  # a configuration that fails is refused before the first call
         asking_nothing = asks_nothing(instance.filter, 2, CORE_ATTRIBUTES)
-        return Link(found.name, core_hook(configure, configs), False, (), None, found, instance, asks_nothing=asking_nothing)
+        return Link(found.name, core_hook(configure, configs, shares), False, (), None, found, instance, asks_nothing=asking_nothing)
     if found.generation == "Base":
         instance = cls()
         instance.config = config
         # The request that `filter` gets can't ask.
-        return Link(found.name, base_hook(instance), False, (), None, found, instance, asks_nothing=True)
+        return Link(found.name, base_hook(instance, shares), False, (), None, found, instance, asks_nothing=True)
     instance = cls.__new__(cls)
     instance.config = config
     cls.__init__(instance)

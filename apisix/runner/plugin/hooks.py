@@ -1,44 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each call of a plugin of the two older generations runs: they give `filter` what it was written for, and read back what it did."""
 
-import copy
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from apisix.runner.http.legacy import base_request, base_response
-from apisix.runner.http.legacy_core import core_request, core_response
+from apisix.runner.http.legacy import BaseRequest, BaseResponse, base_request, base_response, ignored_edits, next_base_exchange
+from apisix.runner.http.legacy_core import PluginBaseRequest, core_request, core_response, next_core_request
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
-from apisix.runner.plugin import twins
+from apisix.runner.plugin.base import STOP, Decision, current_decision
+
+logger = logging.getLogger(__name__)
+
+_warned: set[tuple[type, str]] = set()
 
 Hook = Callable[[Request], "Reply | None"]
 
 
-def base_hook(configured: Any) -> Hook:
+def base_hook(plugin: Any, shares: bool) -> Hook:
     """
     Make the hook of a `Base`.
 
-    Args: configured: the instance, with its `config`, of which each call gets a shallow copy.
+    Args:
+        plugin: the instance, with its `config`. All calls of the configuration run on it.
+        shares: whether the chain has several of them, which then share the request and the response.
     """
-    cls = type(configured)
-    is_special = _is_special(cls)
-    state = {} if is_special else configured.__dict__
+    plugin._serves = True
 
-    def hook(request: Request) -> Reply | None:
-        plugin: Any = copy.copy(configured) if is_special else twins.twin_of(cls, state)
-        seen, response = base_request(request), base_response()
-        result = plugin.filter(seen, response)
+    def run(request: Request, seen: BaseRequest, response: BaseResponse) -> Reply | None:
+        decision = Decision(plugin)
+        token = current_decision.set(decision)
+        try:
+            result = plugin.filter(seen, response)
+        finally:
+            current_decision.reset(token)
         if result is not None:
             refuse_awaitable(result)
-        if plugin._Base__stops:
+        if decision.action == STOP:
             return response.reply()
         response.rewrite(request, seen)
+        for what in ignored_edits(seen, response):
+            _warn_once(plugin, what)
         return None
 
-    return hook
+    def hook(request: Request) -> Reply | None:
+        return run(request, base_request(request), base_response())
+
+    def sharing_hook(request: Request) -> Reply | None:
+        seen, response = next_base_exchange(request)
+        try:
+            return run(request, seen, response)
+        finally:
+            seen.release()
+
+    return sharing_hook if shares else hook
 
 
-def core_hook(configure: Callable[[], tuple[Any, Any]], configs: Mapping[str, str]) -> Hook:
+def core_hook(configure: Callable[[], tuple[Any, Any]], configs: Mapping[str, str], shares: bool) -> Hook:
     """
     Make the hook of a `PluginBase`.
 
@@ -46,11 +65,11 @@ def core_hook(configure: Callable[[], tuple[Any, Any]], configs: Mapping[str, st
         configure: makes the instance for one call, and returns it with the result of its `config`. Release 0.2 made both for each call,
             so plugins keep what they know of a client in attributes of `self`.
         configs: the route's plugins and their values, which `request.get_configs` shows.
+        shares: whether the chain has several of them, which then share the request.
     """
 
-    def hook(request: Request) -> Reply | None:
+    def run(request: Request, seen: PluginBaseRequest) -> Reply | None:
         plugin, conf = configure()
-        seen = core_request(request, configs)
         response = core_response(request)
         result = plugin.filter(conf, seen, response)
         if result is not None:
@@ -60,7 +79,25 @@ def core_hook(configure: Callable[[], tuple[Any, Any]], configs: Mapping[str, st
             seen.apply()
         return reply
 
-    return hook
+    def hook(request: Request) -> Reply | None:
+        return run(request, core_request(request, configs))
+
+    def sharing_hook(request: Request) -> Reply | None:
+        seen = next_core_request(request, configs)
+        try:
+            return run(request, seen)
+        finally:
+            seen.release()
+
+    return sharing_hook if shares else hook
+
+
+def _warn_once(plugin: Any, what: str) -> None:
+    """Log what a plugin does without effect, once for its class."""
+    cls = type(plugin)
+    if (cls, what) not in _warned:
+        _warned.add((cls, what))
+        logger.warning("plugin %s %s", cls.__name__, what)
 
 
 def refuse_awaitable(result: object) -> None:
@@ -71,9 +108,3 @@ def refuse_awaitable(result: object) -> None:
     """
     if hasattr(result, "__await__"):
         raise TypeError("filter() is async, which Base and PluginBase do not know: derive from apisix.Plugin")
-
-
-def _is_special(cls: type) -> bool:
-    """Tell whether a class says itself how instances are copied, or made: then that is `copy.copy`, which takes ten times as long."""
-    special = ("__copy__", "__setstate__", "__slots__", "__new__", "__reduce__", "__reduce_ex__", "__getstate__")
-    return any(not vars(owner).keys().isdisjoint(special) for owner in cls.__mro__ if owner is not object)
