@@ -83,6 +83,7 @@ bench: install
 soak: install
 	$(python) -m tests.soak faults
 	$(python) -m tests.soak take-over
+	$(python) -m tests.soak restarts
 	$(python) -m tests.soak overload
 	$(python) -m tests.fuzz wire
 	$(python) -m tests.fuzz socket

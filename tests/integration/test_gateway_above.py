@@ -283,6 +283,15 @@ def test_allowed_users(directory: Path) -> None:
         assert ask_as(33, path) in ("PermissionError", "closed", "ConnectionResetError", "BrokenPipeError")
 
 
+def test_a_socket_where_anybody_could_listen(directory: Path) -> None:
+    """In a directory that everybody may write to, as /tmp, the log warns of it."""
+    with echo_runner(directory / "runner.sock") as runner:
+        assert "everybody may write to" not in runner.log()
+    os.chmod(directory, 0o1777)  # noqa: S103  # as /tmp
+    with echo_runner(directory / "runner.sock") as runner:
+        runner.wait_for_log(f"everybody may write to {directory}, so any user of this machine can listen on {directory}/runner.sock")
+
+
 def test_a_name_alone_does_not_make_it_managed(directory: Path) -> None:
     """A runner whose socket bears the pid of a process that is not above it does not end with that."""
     with (
