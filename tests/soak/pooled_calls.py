@@ -71,6 +71,11 @@ class PooledCalls:
         self._calls: set[asyncio.Task[None]] = set()
         self._ending = False
 
+    @property
+    def in_progress(self) -> int:
+        """How many calls have not been answered yet."""
+        return len(self._calls)
+
     async def run(self) -> None:
         """Make calls until `end` is called, and wait for the last of them."""
         loop = asyncio.get_running_loop()

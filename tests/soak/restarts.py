@@ -24,6 +24,8 @@ GATEWAY_KILLS_AFTER_S: Final = 1.0
 STANDALONE_BOUND_S: Final = 20.0
 STARTS_WITHIN_S: Final = 20.0
 POLL_S: Final = 0.01
+SETTLED: Final = 16
+"""So few calls in progress mean that the runner keeps up with the load."""
 
 
 class Restarts(msgspec.Struct):
@@ -142,8 +144,8 @@ async def _listening(path: Path, runner: asyncio.subprocess.Process) -> None:
 
 
 async def _answered(calls: PooledCalls, more: int) -> None:
-    """Return once `more` further calls have ended, however they ended."""
+    """Return once `more` further calls have ended, however they ended, and those that waited for the last restart are among them."""
     seen = calls.answered + sum(calls.failures.values())
     async with asyncio.timeout(STARTS_WITHIN_S):
-        while calls.answered + sum(calls.failures.values()) < seen + more:  # noqa: ASYNC110  # the load turns the same loop
+        while calls.answered + sum(calls.failures.values()) < seen + more or calls.in_progress > SETTLED:  # noqa: ASYNC110  # the load turns the same loop
             await asyncio.sleep(POLL_S)
