@@ -42,6 +42,7 @@ Workers = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Threads = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 44)]
 SizeAboveZero = Annotated[int, msgspec.Meta(ge=1, le=1 << 44)]
+BufferedSize = Annotated[int, msgspec.Meta(ge=1 << 26, le=1 << 44)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
 Mode = Annotated[int, msgspec.Meta(le=0o777)]
@@ -234,6 +235,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         AtLeastOne, Key("limits.max_connections", COUNT, "How many connections the runner holds; more are closed.")
     ] = 10_000
+    buffered_bytes: Annotated[
+        BufferedSize,
+        Key(
+            "limits.buffered_size",
+            SIZE,
+            "How much the connections of a worker may hold together for frames that are half read and replies that the gateway has not "
+            "read. If it is more, the connection that has held some for longest is closed.",
+        ),
+    ] = 256 * 2**20
+    read_timeout_s: Annotated[
+        Seconds, Key("limits.read_timeout", DURATION, "How long a frame may take to arrive before its connection is closed.")
+    ] = 60.0
+    send_timeout_s: Annotated[
+        Seconds, Key("limits.send_timeout", DURATION, "How long the gateway may take to read a reply before its connection is closed.")
+    ] = 60.0
     max_decompressed_bytes: Annotated[
         SizeAboveZero,
         Key("limits.max_decompressed_size", SIZE, "How large a response's body may become when a plugin reads it decompressed."),

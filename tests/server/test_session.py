@@ -3,8 +3,9 @@
 
 import asyncio
 import select
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import uvloop
 from apisix.runner.errors import ErrCode
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.server.conf_store import ConfStore, choose_path
+from apisix.runner.server.held_bytes import HeldBytes
 from apisix.runner.server.session import Session, Sessions, make_context
 from apisix.runner.settings import load
 from apisix.runner.wire.connection import Connection, Role
@@ -193,4 +195,130 @@ async def receive_exactly(loop: asyncio.AbstractEventLoop, end: socket.socket, s
 async def until_idle(session: Session) -> None:
     """Let the loop turn until a connection is between calls."""
     while not session.idle:  # noqa: ASYNC110  # a session tells nobody
+        await asyncio.sleep(0)
+
+
+class Tenant:
+    """A connection that holds bytes, and notes why it is closed."""
+
+    def __init__(self, held: HeldBytes) -> None:
+        self.held = held
+        self.reasons: list[str] = []
+
+    def hold(self, size: int, *, sending: bool = False) -> None:
+        """Hold so many bytes from now on."""
+        self.held.update(self, size, sending=sending)
+
+    def abort(self, reason: str) -> None:
+        """Hold nothing any more."""
+        self.reasons.append(reason)
+        self.held.update(self, 0, sending=False)
+
+
+def test_the_oldest_is_closed_when_there_is_too_much(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Over the budget, the connection that has held bytes for longest is closed, as many as it takes, and no more."""
+    runtime = sessions.context.runtime
+    held = HeldBytes(loop, runtime, 100, 60.0, 60.0)
+    first, second, third = Tenant(held), Tenant(held), Tenant(held)
+    first.hold(40)
+    second.hold(40, sending=True)
+    first.hold(10)  # another frame: the first one was complete
+    third.hold(70)
+    loop.run_until_complete(asyncio.sleep(0))
+    held.close()
+    assert [0, 1, 0] == [len(tenant.reasons) for tenant in (first, second, third)]
+    assert "limits.buffered_size" in second.reasons[0]
+    assert (80, 1) == (runtime.held_bytes, runtime.connections_aborted)
+
+
+@pytest.mark.parametrize(("sending", "setting"), [(False, "limits.read_timeout"), (True, "limits.send_timeout")])
+def test_bytes_are_not_held_for_ever(
+    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, sending: bool, setting: str
+) -> None:
+    """A frame that does not arrive, and a reply that is not read, end their connection after their time."""
+    monkeypatch.setattr("apisix.runner.server.held_bytes.LOOK_S", 0.001)
+    held = HeldBytes(loop, sessions.context.runtime, 100, 60.0 if sending else 0.001, 0.001 if sending else 60.0)
+    tenant = Tenant(held)
+    tenant.hold(1, sending=sending)
+
+    async def until_closed() -> None:
+        while not tenant.reasons:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(until_closed(), BOUND_S))
+    held.close()
+    assert setting in tenant.reasons[0]
+
+
+def test_memory_is_given_back_when_idle(loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once no connection holds anything, and none did at the last look, what the allocator keeps goes back to the system."""
+    monkeypatch.setattr("apisix.runner.server.held_bytes.LOOK_S", 0.001)
+    given = loop.create_future()
+    monkeypatch.setattr("apisix.runner.server.held_bytes.give_memory_back", lambda: given.set_result(None))
+    held = HeldBytes(loop, sessions.context.runtime, 100, 60.0, 60.0)
+    tenant = Tenant(held)
+    tenant.hold(1)
+    loop.run_until_complete(asyncio.sleep(0.02))
+    assert not given.done()
+    tenant.hold(0)
+    loop.run_until_complete(asyncio.wait_for(given, BOUND_S))
+
+
+def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """What has come of a frame is counted, and goes as soon as the connection ends, not when the garbage collector runs."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        runtime = sessions.context.runtime
+        gateway.sendall(b"\x01\xff\xff\xff" + b"x" * 5000)
+        loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 5004), BOUND_S))
+    loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+    assert (0, 0) == (runtime.held_bytes, session._connection.decoder.buffered_bytes if hasattr(session, "_connection") else 0)
+
+
+def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Calls behind a reply that has no room wait, in the same packet and in the socket, and are answered once it was read."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        runtime = sessions.context.runtime
+        body = bytes(1 << 21)
+        session._write(bytearray(body))
+        connection = Connection(Role.GATEWAY)
+        gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)) * 3)
+        loop.run_until_complete(asyncio.sleep(0.01))
+        assert 0 == runtime.calls
+        assert 0 < runtime.held_bytes <= len(body)
+        size = len(body) + 3 * len(ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND).encode_frame())
+        received = loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, size), BOUND_S))
+        assert 3 * ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND).encode_frame() == received[len(body) :]
+        assert (3, 0) == (runtime.calls, runtime.held_bytes)
+
+
+def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A reply that could not be written is not just lost: what came after it would be taken for it."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        gateway.shutdown(socket.SHUT_RD)  # writes fail, and nothing is there to be read
+        session._write(bytearray(b"lost"))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+
+
+@pytest.mark.skipif(not hasattr(socket, "MSG_NOSIGNAL"), reason="this system has no MSG_NOSIGNAL")
+def test_a_peer_that_is_gone_sends_no_signal(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Also when a plugin has restored the action of SIGPIPE, which ends the process."""
+    signals: list[int] = []
+    before = signal.signal(signal.SIGPIPE, lambda signum, frame: signals.append(signum))
+    try:
+        with connect(loop, sessions) as gateway:
+            (session,) = sessions._open
+            gateway.shutdown(socket.SHUT_RD)
+            session._write(bytearray(b"lost"))
+            loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert [] == signals
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is the case."""
+    while not condition():  # noqa: ASYNC110  # nothing tells
         await asyncio.sleep(0)

@@ -13,6 +13,7 @@ import greenlet
 
 from apisix.runner.call import clock
 from apisix.runner.call.chains import PreparedChain
+from apisix.runner.call.forked import end_forked
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job, ThreadPool
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
@@ -290,6 +291,8 @@ class Call:
                 outcome.append((context.run(function, argument), None))
             except BaseException as error:  # the plugin's: it is raised in the greenlet
                 outcome.append((None, error))
+            if self._runtime.forked:
+                end_forked(outcome[0][1])
             try:
                 self._runtime.loop.call_soon_threadsafe(self._wake, job)
             except RuntimeError:

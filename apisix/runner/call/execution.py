@@ -9,6 +9,7 @@ from apisix.runner.call import clock
 from apisix.runner.call.call import Call
 from apisix.runner.call.chains import PreparedChain, Step
 from apisix.runner.call.effects import Effect, effect_of
+from apisix.runner.call.forked import end_forked
 from apisix.runner.call.meter import Meter, outcome_of
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.stalls import STALL_S
@@ -116,6 +117,8 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
             raise
         except BaseException as error:  # a plugin may raise anything, SystemExit included, and costs only its own call
             failure = error
+        if runtime.forked:
+            end_forked(failure)
         if effects is not None and before is not None:
             effects.append(effect_of(step.name, clock.now_s() - began_s, before, exchange, reply, failure))
         if failure is not None:

@@ -19,6 +19,9 @@ cdef class Runtime:
     cdef public object failure_observer
     cdef public object meter
     cdef readonly bint pre_req_first
+    cdef public bint forked
+    cdef public Py_ssize_t held_bytes
+    cdef public long connections_aborted
     cdef public Py_ssize_t in_flight
     cdef public long calls
     cdef public long asks

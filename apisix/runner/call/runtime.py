@@ -49,6 +49,9 @@ class Runtime:
         asks: how many questions were asked.
         unknown_tokens: how many calls named a token that nobody knows.
         refusals: how many calls were refused because of their configuration.
+        forked: whether this process is a child that a plugin has forked, which ends with the hook.
+        held_bytes: how many bytes connections hold for frames that are half read and replies that are not sent yet.
+        connections_aborted: how many connections were closed because of such bytes.
     """
 
     __slots__ = (
@@ -56,8 +59,11 @@ class Runtime:
         "body_threads",
         "calls",
         "chains",
+        "connections_aborted",
         "deadlines",
         "failure_observer",
+        "forked",
+        "held_bytes",
         "in_flight",
         "loop",
         "max_decompressed_bytes",
@@ -101,6 +107,8 @@ class Runtime:
         self.failure_observer = failure_observer
         self.pre_req_first = pre_req_first
         self.meter: Meter | None = None
+        self.forked = False
+        self.held_bytes = self.connections_aborted = 0
         self.in_flight = self.calls = self.asks = self.unknown_tokens = self.refusals = 0
 
     def close_threads(self) -> None:

@@ -14,6 +14,16 @@ FROM_HEAP_BYTES: Final = 32 * 2**20
 """Up to this size a block comes from the heap: a frame of 16 MiB does. It is the most that glibc allows."""
 
 
+def give_memory_back() -> None:
+    """Give the memory that nothing uses back to the system. Takes some milliseconds."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def keep_freed_memory() -> bool:
     """
     Let this process, and those that it forks, use freed memory again for the next body instead of giving it back and asking anew.

@@ -17,6 +17,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from apisix.runner.server.descriptors import NO_SIGNAL
 from apisix.runner.server.metrics import Family
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -185,7 +186,7 @@ class Channel:
             while self._outgoing:
                 data, connection, ours = self._outgoing[0]
                 try:
-                    sent = socket.send_fds(self._sock, [data], [connection.fileno()]) if connection is not None else self._sock.send(data)
+                    sent = self._send_now(data, connection)
                 except BlockingIOError:
                     return
                 except OSError as error:
@@ -202,6 +203,11 @@ class Channel:
                     self._outgoing[0] = (data[sent:], None, False)
                 else:
                     self._outgoing.popleft()
+
+    def _send_now(self, data: memoryview, connection: socket.socket | None) -> int:
+        if connection is None:
+            return self._sock.send(data, NO_SIGNAL)
+        return socket.send_fds(self._sock, [data], [connection.fileno()], NO_SIGNAL)
 
     def receive(self) -> list[tuple[AnyMessage, socket.socket | None]]:
         """
@@ -234,6 +240,10 @@ class Channel:
             del self._incoming[:end]
             messages.append((message, self._next_connection() if message.CARRIES_CONNECTION else None))
         return messages
+
+    def abandon(self) -> None:
+        """In a child of this process: close the descriptor, without the lock, which another thread may have held at the fork."""
+        self._sock.close()
 
     def close(self) -> None:
         """Close this end, and every connection that is still under way in it."""

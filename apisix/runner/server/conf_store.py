@@ -158,6 +158,15 @@ class ConfStore:
         counted = self._file.attempt(lambda: int(self._file.execute(_COUNT_LIVING).fetchone()[0]))
         return (counted or 0) + len(self._unwritten)
 
+    def abandon(self) -> None:
+        """In a child of this process: close the descriptors. SQLite must not be called there, not even to close."""
+        path = os.path.realpath(self._file.path)
+        with suppress(OSError):  # only Linux tells which descriptors lead to a file
+            for name in os.listdir("/proc/self/fd"):
+                with suppress(OSError):
+                    if os.readlink(f"/proc/self/fd/{name}").startswith(path):
+                        os.close(int(name))
+
     def close(self) -> None:
         """Close the file. It stays, for the next start."""
         self._file.close()

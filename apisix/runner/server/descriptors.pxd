@@ -12,6 +12,15 @@ cdef extern from "Python.h":
     Py_ssize_t _length "PyByteArray_GET_SIZE" (bytearray)
     char* _data "PyBytes_AS_STRING" (bytes)
 
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    """
+    int MSG_NOSIGNAL
+
 cdef extern from "<sys/socket.h>":
     Py_ssize_t _recv "recv" (int, void*, size_t, int) noexcept nogil
     Py_ssize_t _send "send" (int, const void*, size_t, int) noexcept nogil
@@ -41,5 +50,5 @@ cdef inline bytes receive(sock, int descriptor, Py_ssize_t size):
 
 
 cdef inline Py_ssize_t send(sock, int descriptor, bytearray data) except -2:
-    cdef Py_ssize_t size = _send(descriptor, _bytes_of(data), _length(data), 0)
+    cdef Py_ssize_t size = _send(descriptor, _bytes_of(data), _length(data), MSG_NOSIGNAL)
     return size if size >= 0 else max(0, _failed())

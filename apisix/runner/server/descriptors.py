@@ -7,8 +7,12 @@ descriptor, where nothing is made on the way. To be used as `descriptors.send(..
 """
 
 import socket
+from typing import Final
 
-__all__ = ["receive", "receive_into", "send"]
+NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+"""A peer that is gone is an error, not a signal: a plugin may have restored the default action of SIGPIPE, which ends the process."""
+
+__all__ = ["NO_SIGNAL", "receive", "receive_into", "send"]
 
 
 def receive_into(sock: socket.socket, descriptor: int, buffer: bytearray) -> int:
@@ -45,6 +49,6 @@ def send(sock: socket.socket, descriptor: int, data: bytearray) -> int:
     Raises: OSError: the connection is gone.
     """
     try:
-        return sock.send(data)
+        return sock.send(data, NO_SIGNAL)
     except (BlockingIOError, InterruptedError):
         return 0

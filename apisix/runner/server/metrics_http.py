@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from apisix.runner.errors import SettingsError
+from apisix.runner.server.descriptors import NO_SIGNAL
 from apisix.runner.server.reactor import Reactor, Timer
 from apisix.runner.settings import Settings
 
@@ -212,7 +213,7 @@ class _Client:
 
     def _write(self) -> None:
         try:
-            sent = self.sock.send(self._unsent)
+            sent = self.sock.send(self._unsent, NO_SIGNAL)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:

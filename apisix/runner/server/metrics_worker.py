@@ -121,6 +121,14 @@ def families_of(runtime: Runtime, meter: Meter) -> Iterator[Family]:
     yield counter(f"{PREFIX}asks", "Questions that the gateway was asked, for variables and bodies.", ((), runtime.asks))
     yield counter(f"{PREFIX}tokens_missed", "Calls with a token that nobody knows; the gateway asks anew.", ((), runtime.unknown_tokens))
     yield gauge(f"{PREFIX}threads_stuck", "Threads that hang in blocking plugins and were given up.", ((), runtime.threads.abandoned))
+    yield gauge(
+        f"{PREFIX}held_bytes", "Bytes of frames that are half read, and of replies that are not sent yet.", ((), runtime.held_bytes)
+    )
+    yield counter(
+        f"{PREFIX}connections_aborted",
+        "Connections that were closed because a frame did not arrive, or a reply was not read.",
+        ((), runtime.connections_aborted),
+    )
     outcomes = [
         ((("plugin", plugin), ("phase", phase or "unknown"), ("outcome", outcome)), count)
         for (plugin, phase, outcome), count in meter.outcomes.items()

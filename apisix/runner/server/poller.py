@@ -86,6 +86,11 @@ class Poller:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
 
+    def abandon(self) -> None:
+        """In a child of this process: close the descriptor. What is watched is shared with the parent and stays as it is."""
+        if self._epoll is not None:
+            self._epoll.close()
+
     def _turn(self) -> None:
         self._serve(self._epoll.poll(0, MOST_AT_ONCE))
 

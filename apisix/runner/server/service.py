@@ -59,6 +59,7 @@ class Opened:
         problems: the plugins that could not be loaded.
         files: those that were, and that a change of is a reason to reload.
         mark_blocking: to be told the names of plugins that were found to block, here or elsewhere.
+        abandon: to be called in a child that a plugin has forked: closes what is the worker's.
         reporter: tells the worker's metrics, where they are wanted.
     """
 
@@ -67,6 +68,7 @@ class Opened:
     files: tuple[str, ...]
     mark_blocking: Callable[[str], None]
     reporter: "Reporter | None" = None
+    abandon: Callable[[], None] = lambda: None
 
 
 class Service(Protocol):
@@ -142,10 +144,12 @@ class PluginService:
             if isinstance(plugin_type, PluginType) and plugin_type.blocking is None:
                 plugin_type.blocking = True
 
+        sessions = Sessions(loop, context)
         return Opened(
-            Sessions(loop, context),
+            sessions,
             tuple(Problem(f"{problem.file}:{problem.name or ''}", str(problem)) for problem in registry.problems),
             tuple({*(plugin_type.source.file for plugin_type in registry.types), *(problem.file for problem in registry.problems)}),
             mark_blocking,
             reporter,
+            sessions.abandon,
         )

@@ -22,6 +22,7 @@ cdef class Session(Peer):
     cdef int _descriptor
     cdef bytearray _unsent
     cdef bint _ending
+    cdef bint _held
     @cython.locals(connection=Connection, buffer=bytearray, size=Py_ssize_t, data=bytes)
     cpdef readable(self)
     @cython.locals(connection=Connection, decoder=FrameDecoder)

@@ -10,6 +10,7 @@ from typing import Final
 
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
+from apisix.runner.call.forked import end_forked
 from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import ThreadPool
@@ -18,6 +19,7 @@ from apisix.runner.plugin.registry import Registry
 from apisix.runner.server import descriptors
 from apisix.runner.server.conf_store import ConfStore
 from apisix.runner.server.effects_log import log_effects
+from apisix.runner.server.held_bytes import HeldBytes
 from apisix.runner.server.poller import Poller
 from apisix.runner.server.preparations import Preparations
 from apisix.runner.server.sockets import has_unread
@@ -46,9 +48,10 @@ LOOK_AGAIN_S = 0.01
 class Context:
     """What the sessions of a worker need: the store of configurations and what their calls share."""
 
-    def __init__(self, store: ConfStore, runtime: Runtime) -> None:
+    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes) -> None:
         self.store = store
         self.runtime = runtime
+        self.held = held
         self.preparations = Preparations(store, runtime.loop)
         self.background: set[asyncio.Task[None]] = set()
 
@@ -63,6 +66,7 @@ class Context:
         await self.runtime.chains.close()
         self.runtime.stalls.close()
         self.runtime.close_threads()
+        self.held.close()
         self.store.close()
 
 
@@ -89,14 +93,15 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         pre_req_first=settings.pre_req_first,
     )
     runtime.stalls.watch()
-    context = Context(store, runtime)
+    held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
+    context = Context(store, runtime, held)
     return context
 
 
 class Session(Peer):
     """One connection of the gateway."""
 
-    __slots__ = ("_connection", "_conversation", "_descriptor", "_ending", "_sessions", "_socket", "_unsent")
+    __slots__ = ("_connection", "_conversation", "_descriptor", "_ending", "_held", "_sessions", "_socket", "_unsent")
 
     def __init__(self, sessions: "Sessions", sock: socket.socket) -> None:
         self._sessions = sessions
@@ -105,6 +110,7 @@ class Session(Peer):
         self._socket: socket.socket | None = sock
         self._descriptor = sock.fileno()
         self._unsent = bytearray()  # what the socket had no room for
+        self._held = False  # whether bytes of this connection are counted
         self._ending = False  # whether the connection ends once that is sent
 
     @property
@@ -144,6 +150,8 @@ class Session(Peer):
                 self._handle()
             except RemoteProtocolError as error:
                 self._refuse(error)
+            if self._held or connection.decoder.missing_bytes or connection.decoder.may_have_more:
+                self._count_held()
 
     def writable(self) -> None:
         """Go on sending what the socket had no room for."""
@@ -153,12 +161,20 @@ class Session(Peer):
         try:
             del self._unsent[: descriptors.send(sock, self._descriptor, self._unsent)]
         except OSError:
-            self._unsent.clear()  # nobody reads it; that is seen when it is read on
+            self._forget("the gateway hung up")
+            return
+        self._count_held()
         if not self._unsent:
             if self._ending:
                 self._forget()
                 return
             self._sessions.poller.want(self._descriptor, reading=True, writing=False)
+            try:
+                self._handle()  # what came before the gateway read the reply
+            except RemoteProtocolError as error:
+                self._refuse(error)
+            if self._held:
+                self._count_held()
             if self._sessions.on_idle is not None:
                 self._sessions.wrote(self)
 
@@ -213,10 +229,21 @@ class Session(Peer):
         """Close the connection whatever it is doing."""
         self._forget("the runner is stopping")
 
+    def abandon(self) -> None:
+        """In a child of this process: close the descriptor, and never write to the gateway."""
+        sock = self._socket
+        if sock is not None:
+            self._socket = None
+            sock.close()
+
+    def abort(self, reason: str) -> None:
+        """Close the connection because it holds bytes for too long."""
+        self._forget(reason)
+
     def _handle(self) -> None:
         connection = self._connection
         decoder = connection.decoder
-        while decoder.may_have_more and self._socket is not None and not self._ending:
+        while decoder.may_have_more and self._socket is not None and not self._ending and not self._unsent:
             message = connection.next_event()
             if isinstance(message, CallReq):
                 self._conversation.start(message)
@@ -241,25 +268,31 @@ class Session(Peer):
     def _write(self, data: bytearray) -> None:
         """Send what there is room for, and keep the rest; `data` is ours from now on."""
         sock = self._socket
-        if sock is None:
+        if sock is None or self._ending:
             return
         sent = 0
         if not self._unsent:
             try:
                 sent = descriptors.send(sock, self._descriptor, data)
             except OSError:
-                return  # nobody reads it; that is seen when it is read on
+                # The gateway hung up, or the system is out of memory. To go on would put the stream out of step.
+                self._ending = True
+                self._sessions.end_soon(self)  # this may be the greenlet of this connection
+                return
         if sent < len(data):
             del data[:sent]  # which moves nothing
             if self._unsent:
                 self._unsent += data
             else:
                 self._unsent = data  # not a copy: it may be as large as a body
-                self._sessions.poller.want(self._descriptor, reading=not self._ending, writing=True)
+                # A gateway that does not read replies is not read from either: each further call would leave one more reply here.
+                self._sessions.poller.want(self._descriptor, reading=False, writing=True)
+            self._count_held()
 
     def _end(self, reason: str) -> None:
         """End the connection once what was sent has left, and what runs on it at once."""
         self._ending = True
+        self._connection.decoder.clear()
         self._conversation.close(reason)
         if not self._unsent:
             self._forget(reason)
@@ -277,7 +310,24 @@ class Session(Peer):
         """Have nothing to do with the socket any more."""
         self._sessions.poller.unwatch(self._descriptor)
         self._socket = None
+        # Now, not when the garbage collector finds the cycle of connection and greenlet.
+        self._unsent = bytearray()
+        self._connection.decoder.clear()
+        self._count_held()
         self._conversation.close(reason)
+
+    def _count_held(self) -> None:
+        """Count the bytes that are half read or not sent yet."""
+        unsent = len(self._unsent)
+        size = unsent + self._connection.decoder.buffered_bytes
+        self._held = size > 0
+        self._sessions.context.held.update(self, size, sending=unsent > 0)
+
+    def lost(self) -> None:
+        """Close the connection after a write failed."""
+        if self._socket is not None:
+            self._conversation.hung_up()
+            self._forget("the gateway hung up")
 
 
 class Sessions:
@@ -328,6 +378,16 @@ class Sessions:
                 released.append(handed_over)
         return released
 
+    def abandon(self) -> None:
+        """In a child of this process, which a plugin has forked: close what is the worker's, and let the child end with the hook."""
+        self.context.runtime.forked = True
+        for session in self._open:
+            session.abandon()
+        self.poller.abandon()
+        self.context.store.abandon()
+        # A hook that is a coroutine comes back to the loop, whose descriptors are the worker's too.
+        self._loop.call_soon(end_forked, None)
+
     async def close(self, timeout_s: float) -> None:
         """Let running calls end, for up to `timeout_s` seconds, then cut all connections and close the plugins."""
         deadline_s = self._loop.time() + timeout_s
@@ -348,6 +408,10 @@ class Sessions:
         if session.idle:
             # Soon, not now: we may be in the greenlet of the very session that is to be released.
             self._loop.call_soon(self._tell_idle)
+
+    def end_soon(self, session: Session) -> None:
+        """Close a connection that can't be written to, at the next turn of the loop."""
+        self._loop.call_soon(session.lost)
 
     def closed(self, session: Session) -> None:
         """Take note that a connection is gone."""

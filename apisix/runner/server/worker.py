@@ -63,8 +63,19 @@ def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, service: Service, 
         return 1
     for name in marks:
         opened.mark_blocking(name)
+    # Plugins may fork, with multiprocessing for instance. What they start as another program is not affected.
+    os.register_at_fork(after_in_child=lambda: _abandon(channel, opened))
     loop.run_until_complete(worker.run(opened))
     return 0
+
+
+def _abandon(channel: Channel, opened: Opened) -> None:
+    """In a child that a plugin has forked: have nothing to do any more with the supervisor, the gateway and the loop."""
+    channel.abandon()
+    signal.set_wakeup_fd(-1)  # the loop's: a signal to the child would be taken for one to the worker
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+    opened.abandon()
 
 
 class Worker:

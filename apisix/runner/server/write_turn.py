@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from apisix.runner.server.descriptors import NO_SIGNAL
+
 PATIENCE_S: Final = 0.1
 """Who has waited for so long goes on without its turn, in seconds: its holder was killed or stopped. A turn takes some milliseconds."""
 
@@ -50,4 +52,4 @@ class WriteTurn:
 
     def _pass_on(self) -> None:
         with suppress(BlockingIOError):  # full: there are more than one
-            self._other.send(b"t")
+            self._other.send(b"t", NO_SIGNAL)

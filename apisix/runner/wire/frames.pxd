@@ -24,6 +24,7 @@ cdef class FrameDecoder:
     cdef long _type
     cdef list _pieces
     cdef Py_ssize_t _gathered
+    cpdef clear(self)
     cpdef feed(self, bytes data)
     @cython.locals(header=Py_ssize_t)
     cpdef feed_buffer(self, bytearray buffer, Py_ssize_t size)

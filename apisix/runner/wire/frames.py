@@ -101,6 +101,16 @@ class FrameDecoder:
             unfinished += HEADER_BYTES + len(self._whole)
         return unfinished + len(self._chunk) - self._pos + sum(map(len, self._queue))
 
+    def clear(self) -> None:
+        """Drop all that was fed: the stream has ended."""
+        self._whole = None
+        self._chunk = b""
+        self._pos = 0
+        self._queue.clear()
+        self._pieces.clear()
+        self._gathered = self.missing_bytes = 0
+        self.may_have_more = False
+
     def feed(self, data: bytes) -> None:
         """Take bytes off the socket: any piece of the stream, one byte or many frames."""
         self.may_have_more = True
