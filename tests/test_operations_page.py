@@ -15,7 +15,7 @@ from apisix.cli.commands import COMMANDS
 from apisix.cli.diagnosis.gateway import GatewayConfig, look_at_gateway
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.threads import ThreadPool
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.server.crew import Crew
 from apisix.runner.server.metrics_page import families_of
 from apisix.runner.server.metrics_worker import Reporter
@@ -42,7 +42,7 @@ def test_metrics(reactor: Reactor) -> None:
     """Each metric that is served stands in the table, under the name that Prometheus sees, and no other."""
     served = list(families_of(Crew(reactor, Settings(), 1, lambda channel, dump, marks, pid: 0), (0, 0)))
     loop = asyncio.new_event_loop()
-    reporter = Reporter(Runtime(loop, cast("Chains", None), ThreadPool(1), 1.0, 1, "refuse", 1), lambda: 0)
+    reporter = Reporter(Runtime(loop, cast("Chains", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0)
     reporter.start(lambda message: served.append(message.family))
     reporter.finish()
     loop.close()

@@ -231,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "How many calls of a worker may wait at once, for an answer, a coroutine or a thread; more are refused.",
         ),
     ] = 1000
-    blocking_threads: Annotated[Threads, Key("limits.blocking_threads", COUNT, "Threads of a worker for plugins that block.")] = 32
+    blocking_threads: Annotated[Threads, Key("limits.blocking_threads", COUNT, "Threads of a worker for each plugin that blocks.")] = 32
     max_connections: Annotated[
         AtLeastOne, Key("limits.max_connections", COUNT, "How many connections the runner holds; more are closed.")
     ] = 10_000

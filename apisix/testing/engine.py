@@ -11,7 +11,7 @@ from apisix.runner.call.chains import Chains
 from apisix.runner.call.effects import Effect
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.stalls import StallWatch
-from apisix.runner.call.threads import ThreadPool
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES
 from apisix.runner.http.request import Request
@@ -120,9 +120,11 @@ class Engine:
         self._background: set[asyncio.Task[None]] = set()
         self._close_errors: list[BaseException] = []
         self._ending: AsyncGenerator[None, None] | None = None
+        threads = PluginThreads(BLOCKING_THREADS)
         self._chains = Chains(
             self._registry,
             self._tokens,
+            threads,
             capacity=CHAINS,
             renew_s=float("inf"),
             setup_timeout_s=limits.plugin_timeout_s,
@@ -133,7 +135,7 @@ class Engine:
         self._runtime = Runtime(
             loop=loop,
             chains=self._chains,
-            threads=ThreadPool(BLOCKING_THREADS),
+            threads=threads,
             plugin_timeout_s=limits.plugin_timeout_s,
             max_in_flight=MAX_IN_FLIGHT,
             on_error=limits.on_error,
@@ -232,7 +234,9 @@ class Engine:
     def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
         """Say why the plugins behind a token can't run, None where they can."""
         prepared = self._chains.acquire(token, response, self.loop.time())
-        prepared.users -= 1
+        if prepared is None:
+            return None
+        self._chains.release(prepared)
         refusal = prepared.chain.refusal
         configuration = self._tokens.get(token)
         if refusal is not None and configuration is not None and any(self._registry.get(name) is None for name, _ in configuration.conf):

@@ -15,7 +15,7 @@ from apisix.runner.call.conversation import Conversation
 from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.stalls import StallWatch
-from apisix.runner.call.threads import ThreadPool
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
@@ -119,15 +119,25 @@ class NeverBlocking(StallWatch):
         """Do nothing."""
 
 
+async def build(chains: Chains) -> None:
+    """Build the chains of both configurations."""
+    await chains.build(REQUEST, response=False)
+    await chains.build(RESPONSE, response=True)
+
+
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
     """What the calls of a worker share."""
     loop = asyncio.new_event_loop()
     registry = OfferingRegistry(Registry.load(builtins=False, entry_points=False))
     registry.offered = Configurations.offered
-    chains = Chains(registry, Configurations(), capacity=9, renew_s=1e9, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task)
+    threads = PluginThreads(1)
+    chains = Chains(
+        registry, Configurations(), threads, capacity=9, renew_s=1e9, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task
+    )
+    loop.run_until_complete(build(chains))  # what a call runs then needs no loop
     limits: dict[str, Any] = {"plugin_timeout_s": 60, "max_in_flight": 9, "on_error": "refuse", "max_decompressed_bytes": 999}
-    yield Runtime(loop, chains, ThreadPool(1), **limits, stalls=NeverBlocking())
+    yield Runtime(loop, chains, threads, **limits, stalls=NeverBlocking())
     loop.close()
 
 

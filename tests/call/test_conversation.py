@@ -11,7 +11,7 @@ from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
 from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.threads import ThreadPool
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ErrCode, LocalProtocolError, RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq
@@ -55,8 +55,9 @@ def runtime() -> Iterator[Runtime]:
     """What the calls of a worker without configurations share."""
     loop = asyncio.new_event_loop()
     registry = Registry.load(builtins=False, entry_points=False)
-    chains = Chains(registry, Nothing(), capacity=1, renew_s=1, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task)
-    yield Runtime(loop, chains, ThreadPool(1), plugin_timeout_s=1, max_in_flight=1, on_error="refuse", max_decompressed_bytes=1)
+    threads = PluginThreads(1)
+    chains = Chains(registry, Nothing(), threads, capacity=1, renew_s=1, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task)
+    yield Runtime(loop, chains, threads, plugin_timeout_s=1, max_in_flight=1, on_error="refuse", max_decompressed_bytes=1)
     loop.close()
 
 

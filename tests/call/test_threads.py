@@ -2,9 +2,13 @@
 """The pool of threads for blocking plugins."""
 
 import threading
+import time
 from collections.abc import Callable
 
-from apisix.runner.call.threads import Job, ThreadPool
+import pytest
+
+from apisix.runner.call.threads import Job, PluginThreads, ThreadPool
+from apisix.runner.errors import Overloaded
 
 BOUND_S = 10.0
 
@@ -26,6 +30,16 @@ class Held:
 
     def let_go(self) -> None:
         self._go.set()
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Return once something holds, or False if it does not within the bound."""
+    until_s = time.monotonic() + BOUND_S
+    while not holds():
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def submit(pool: ThreadPool, function: Callable[[], None]) -> Job:
@@ -93,22 +107,51 @@ def test_an_abandoned_thread_is_replaced() -> None:
     assert 0 == pool.abandoned
 
 
-def test_no_more_replacements_than_the_size() -> None:
-    """With as many threads stuck as the pool is large, and as many replaced, the next one that hangs is not replaced."""
-    pool = ThreadPool(1)
-    stuck, also_stuck, waiting = Held(), Held(), Held()
-    waiting.let_go()
-    for held in (stuck, also_stuck):
+def test_no_more_replacements_than_the_size(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    As many threads are replaced as the pool is large. If all are stuck beyond that, jobs are refused at once until one comes back.
+
+    One line of the log tells of all of them, with the place of the last one.
+    """
+    pool = ThreadPool(2, "slow")
+    stuck = [Held() for _ in range(4)]
+    for held in stuck:
         job = submit(pool, held)
         assert held.started.wait(BOUND_S)
         pool.abandon(job)
+    waiting = Held()
+    waiting.let_go()
+
+    with pytest.raises(Overloaded, match="all threads of plugin slow are stuck, 4 of them"):
+        submit(pool, waiting)
+    stuck[-1].let_go()
+    assert stuck[-1].thread is not None
+    assert wait_until(lambda: pool.abandoned == 3)
     submit(pool, waiting)
-    assert 2 == pool.abandoned
-    assert not waiting.started.is_set()
-    also_stuck.let_go()
+
     assert waiting.ended.wait(BOUND_S)
-    assert waiting.thread is also_stuck.thread
-    stuck.let_go()
+    assert waiting.thread is stuck[-1].thread
+    assert len(caplog.records) == 1
+    assert "plugin slow: 2 of its threads are stuck, the last one in test_threads.py:" in caplog.text
+    for held in stuck:
+        held.let_go()
+
+
+def test_a_stuck_plugin_keeps_no_other_waiting() -> None:
+    """Each plugin has its own threads: however many calls of one hang, another one runs at once."""
+    threads = PluginThreads(1)
+    stuck = [Held() for _ in range(10)]
+    for held in stuck:
+        submit(threads.of("stuck"), held)
+    other = Held()
+    other.let_go()
+
+    submit(threads.of("other"), other)
+
+    assert other.ended.wait(BOUND_S)
+    for held in stuck:
+        held.let_go()
+    threads.close()
 
 
 def test_an_abandoned_job_that_has_not_begun_never_runs() -> None:

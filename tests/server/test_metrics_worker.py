@@ -14,7 +14,7 @@ from apisix.runner.call.chains import Chains
 from apisix.runner.call.meter import Histogram as Durations
 from apisix.runner.call.meter import Meter
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.threads import ThreadPool
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.phase import Phase
 from apisix.runner.server import metrics_worker
 from apisix.runner.server.channel import Measured
@@ -24,7 +24,7 @@ from apisix.runner.server.metrics_worker import Reporter, families_of, families_
 
 def a_runtime(loop: asyncio.AbstractEventLoop) -> Runtime:
     """A worker's state, without chains: nothing here calls a plugin."""
-    return Runtime(loop, cast("Chains", None), ThreadPool(1), 1.0, 10, "refuse", 1000)
+    return Runtime(loop, cast("Chains", None), PluginThreads(1), 1.0, 10, "refuse", 1000)
 
 
 @pytest.fixture

@@ -40,7 +40,6 @@ cdef class Call:
     cdef bint _over
     cpdef check(self)
     cpdef check_swallowed(self)
-    @cython.locals(prepared=PreparedChain)
     cpdef finish(self)
 
 @cython.locals(self=Call)

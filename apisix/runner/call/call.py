@@ -275,14 +275,18 @@ class Call:
 
     def run_in_thread(self, function: Callable[[Any], Any], argument: object, pool: ThreadPool | None = None) -> Any:
         """
-        Run `function(argument)` in a thread of the pool and return its result or raise what it raised.
+        Run `function(argument)` in a thread of a pool and return its result or raise what it raised.
 
         A call that fails meanwhile abandons the thread.
 
-        Args: pool: by default the one of the blocking plugins.
+        Args: pool: by default that of the plugin that runs.
         """
         self.check()
-        threads = self._runtime.threads if pool is None else pool
+        if pool is None:
+            pool = self._runtime.threads.of(self.plugin or "")
+        if pool.waiting >= self._runtime.max_in_flight // 2:
+            # Others than this plugin's calls need room to wait too.
+            raise Overloaded(f"{pool.waiting} calls wait for a thread of {self.plugin} already, half of what max_in_flight allows")
         context = contextvars.copy_context()
         outcome: list[tuple[Any, BaseException | None]] = []
 
@@ -299,11 +303,11 @@ class Call:
                 return  # the loop has closed: the worker is gone
 
         job = self._job = Job(work)
-        threads.submit(job)
         try:
+            pool.submit(job)
             self._suspend(job)
         except RunnerError:
-            threads.abandon(job)
+            pool.abandon(job)
             raise
         finally:
             self._job = None
@@ -348,11 +352,8 @@ class Call:
         """Say that the reply is decided. From here on the call's accessors raise."""
         self._over = True
         self.exchange = self.context = None  # they refer to the call
-        prepared = self.prepared
-        if prepared is not None:
-            prepared.users -= 1
-            if prepared.evicted:
-                self._runtime.chains.close_unused(prepared)
+        if self.prepared is not None:
+            self._runtime.chains.release(self.prepared)
         if self._counted:
             self._runtime.in_flight -= 1
             self._runtime.deadlines.discard(self)

@@ -29,6 +29,7 @@ cdef class PreparedChain:
 cdef class Chains:
     cdef object _registry
     cdef object _lookup
+    cdef object _threads
     cdef Py_ssize_t _capacity
     cdef double _renew_s
     cdef double _setup_timeout_s
@@ -36,10 +37,9 @@ cdef class Chains:
     cdef object _spawn
     cdef object _close_failed
     cdef dict _chains
+    cdef dict _building
     @cython.locals(prepared=PreparedChain)
     cpdef PreparedChain acquire(self, Py_ssize_t token, bint response, double now_s)
-    cpdef close_unused(self, PreparedChain prepared)
-    @cython.locals(prepared=PreparedChain)
-    cdef PreparedChain _build(self, Py_ssize_t token, bint response)
+    cpdef release(self, PreparedChain prepared)
     @cython.locals(oldest=PreparedChain)
     cdef _evict_oldest(self)

@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chains that a worker has built, by token: built at the first call, kept while in use, closed when they go."""
+"""
+The chains that a worker has built, by token: built before the first call runs, kept while in use, closed when they are not.
+
+Building runs code of authors (`__init__`, `config()`, validators), which may take long: each plugin is made in a thread, and only the
+calls of its own configuration wait.
+"""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Final, Protocol
 
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ChainRefused, UnknownToken
-from apisix.runner.plugin.chain import Chain, Link, build_chain
+from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.chain import Chain, ChainBuilder, Link, phase_of
+from apisix.runner.plugin.plugin_type import PluginType
 from apisix.runner.plugin.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -157,6 +166,7 @@ class Chains:
     Args:
         registry: the plugins that are loaded.
         lookup: where tokens are resolved.
+        threads: where plugins are made.
         capacity: how many chains are kept.
         renew_s: after how many seconds of use `lookup` is told again that a token is used.
         setup_timeout_s: how long a plugin's `setup` may take, in seconds.
@@ -169,6 +179,7 @@ class Chains:
         self,
         registry: Registry,
         lookup: Lookup,
+        threads: PluginThreads,
         *,
         capacity: int,
         renew_s: float,
@@ -179,6 +190,7 @@ class Chains:
     ) -> None:
         self._registry = registry
         self._lookup = lookup
+        self._threads = threads
         self._capacity = capacity
         self._renew_s = renew_s
         self._setup_timeout_s = setup_timeout_s
@@ -187,36 +199,59 @@ class Chains:
         self._close_failed = close_failed
         # By the token, twice, and one more for the chain of the response phase. In the order of their age.
         self._chains: dict[int, PreparedChain] = {}
+        self._building: dict[int, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         return len(self._chains)
 
-    def acquire(self, token: int, response: bool, now_s: float) -> PreparedChain:
+    def acquire(self, token: int, response: bool, now_s: float) -> PreparedChain | None:
         """
-        Return the chain behind `token`, of which the caller is a user now. Once it no longer is, it must lower `users` by one, and
-        call `close_unused` where the chain was evicted meanwhile.
+        Return the chain behind `token`, of which the caller is a user now, or None if it has to be built first.
+
+        The caller must `release` it.
 
         Args:
             token: as the gateway sent it.
             response: whether the chain is for the response phase.
             now_s: a monotonic time in seconds.
-        Raises:
-            UnknownToken: nothing is known of it.
         """
         prepared: PreparedChain | None = self._chains.get(2 * token + response)
         if prepared is None:
-            prepared = self._build(token, response)
-            prepared.renew_at_s = now_s + self._renew_s
-        elif now_s >= prepared.renew_at_s:
+            return None
+        if now_s >= prepared.renew_at_s:
             self._lookup.get(token)
             prepared.renew_at_s = now_s + self._renew_s
         prepared.used = True
         prepared.users += 1
         return prepared
 
-    def close_unused(self, prepared: PreparedChain) -> None:
-        """Close the plugins of an evicted chain, unless a call still runs them."""
-        if not prepared.users:
+    def build(self, token: int, response: bool) -> "asyncio.Future[None]":
+        """
+        Return a future that is done once `acquire` finds the chain behind `token`. All callers wait for one build, which none can cancel.
+
+        Raises: UnknownToken: nothing is known of it.
+        """
+        slot = 2 * token + response
+        task = self._building.get(slot)
+        if task is None:
+            configuration = self._lookup.get(token)
+            if configuration is None:
+                raise UnknownToken(token)
+            builder = ChainBuilder(self._registry, configuration.conf, configuration.key, response=response)
+            named = configuration.key or f"token {token}"
+            task = self._building[slot] = asyncio.get_running_loop().create_task(self._build(slot, builder, named))
+        return asyncio.shield(task)
+
+    def arrived(self, token: int, key: str | None, conf: Sequence[tuple[str, str]]) -> None:
+        """Build the chain of a configuration that the gateway has sent, and set its plugins up, if one of them is `eager`."""
+        found = [self._registry.get(name) for name, _ in conf]
+        if any(isinstance(plugin_type, PluginType) and plugin_type.eager for plugin_type in found):
+            self._spawn(self._set_up(token, phase_of(key) is Phase.POST_RESP))
+
+    def release(self, prepared: PreparedChain) -> None:
+        """Take note that a call no longer uses a chain that it has acquired. Closes the plugins of an evicted one after its last call."""
+        prepared.users -= 1
+        if prepared.evicted and not prepared.users:
             self._close(prepared)
 
     def closable(self) -> list[str]:
@@ -224,25 +259,41 @@ class Chains:
         return [name for prepared in self._chains.values() for name, _ in _closers(prepared)]
 
     async def close(self) -> None:
-        """Close all plugins, for the end of the worker."""
+        """Close all plugins, for the end of the worker. What is being built is given up."""
+        for task in self._building.values():
+            task.cancel()
         chains = list(self._chains.values())
         self._chains.clear()
         await asyncio.gather(*(close_plugins(prepared, self._close_failed) for prepared in chains))
 
-    def _build(self, token: int, response: bool) -> PreparedChain:
-        configuration = self._lookup.get(token)
-        if configuration is None:
-            raise UnknownToken(token)
-        chain = build_chain(self._registry, configuration.conf, configuration.key, response=response)
-        if chain.refusal is not None:
-            named = configuration.key or f"token {token}"
-            # Once for each configuration, so it is no repetition that the log should limit.
-            logger.error("the plugins of %s are refused, each of its calls fails: %s", named, chain.refusal, extra={"limited": False})
-        prepared = self._chains[2 * token + response] = PreparedChain(chain, self._setup_timeout_s, self._on_error)
-        prepared.used = True
-        while len(self._chains) > self._capacity:
-            self._evict_oldest()
-        return prepared
+    async def _build(self, slot: int, builder: ChainBuilder, named: str) -> None:
+        try:
+            for number, name in enumerate(builder.names):
+                await self._threads.of(name).run(partial(builder.make, number))
+            chain = builder.chain()
+            if chain.refusal is not None:
+                # Once for each configuration, so it is no repetition that the log should limit.
+                logger.error("the plugins of %s are refused, each of its calls fails: %s", named, chain.refusal, extra={"limited": False})
+            prepared = self._chains[slot] = PreparedChain(chain, self._setup_timeout_s, self._on_error)
+            prepared.used = True
+            while len(self._chains) > self._capacity:
+                self._evict_oldest()
+        finally:
+            del self._building[slot]
+
+    async def _set_up(self, token: int, response: bool) -> None:
+        prepared = self.acquire(token, response, 0.0)
+        while prepared is None:
+            await self.build(token, response)
+            prepared = self.acquire(token, response, 0.0)
+        try:
+            for step in prepared.steps:
+                if step.plugin_type.eager and step.setup is not None:
+                    await step.setup.ensure()
+        except BaseException:  # an author's setup may raise anything
+            logger.exception("a plugin of %s could not be set up when its configuration came; its first call tries again", prepared.key)
+        finally:
+            self.release(prepared)
 
     def _evict_oldest(self) -> None:
         key = next(iter(self._chains))
@@ -253,7 +304,8 @@ class Chains:
             self._chains[key] = oldest
             return
         oldest.evicted = True
-        self.close_unused(oldest)
+        if not oldest.users:
+            self._close(oldest)
 
     def _close(self, prepared: PreparedChain) -> None:
         if any(link.close is not None for link in prepared.chain.links):

@@ -17,7 +17,7 @@ from apisix.runner.wire.tables cimport Message
 
 cdef double STALL_S
 
-@cython.locals(prepared=PreparedChain, message=CallReq, effects=list)
+@cython.locals(prepared=PreparedChain, message=CallReq, effects=list, is_response=bint)
 cpdef execute(Call call, Runtime runtime, bint can_wait)
 @cython.locals(began_s=double, exchange=Exchange, before=Exchange, step=Step, steps=tuple)
 cdef _run_chain(Call call, Runtime runtime, bint can_wait, list effects)

@@ -44,11 +44,21 @@ def execute(call: Call, runtime: Runtime, can_wait: bool) -> Outcome | None:
     """
     if call.prepared is None:
         message = call.message
+        is_response = type(message) is HTTPRespCallReq
+        prepared = runtime.chains.acquire(message.conf_token, is_response, call.began_s)
+        if prepared is None and not can_wait:
+            return None
         try:
-            prepared = runtime.chains.acquire(message.conf_token, type(message) is HTTPRespCallReq, call.began_s)
+            while prepared is None:
+                call.wait_for(runtime.chains.build(message.conf_token, is_response))
+                prepared = runtime.chains.acquire(message.conf_token, is_response, call.began_s)
         except UnknownToken as error:
             runtime.unknown_tokens += 1
             return ErrResp(error.err_code)
+        except (DeadlineExceeded, Overloaded) as error:
+            logger.error("the call is refused while its plugins are made (__init__, config() and validation): %s", error)
+            runtime.failed(call.id, error)
+            return refuse(message, runtime.on_error)
         call.prepared = prepared
         call.route_key = prepared.key
         if prepared.refused:  # logged when the chain was built

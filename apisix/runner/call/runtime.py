@@ -10,7 +10,7 @@ from apisix.runner.call.deadlines import Deadlines
 from apisix.runner.call.effects import Effect
 from apisix.runner.call.meter import Meter
 from apisix.runner.call.stalls import StallWatch
-from apisix.runner.call.threads import ThreadPool
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 
@@ -31,7 +31,7 @@ class Runtime:
     Attributes:
         loop: the loop of the worker, in whose thread all calls run.
         chains: tokens to plugins.
-        threads: for plugins that block.
+        threads: for plugins that block, and where plugins are made.
         body_threads: for long bodies, which are decompressed and converted there.
         deadlines: of the calls that wait.
         plugin_timeout_s: a call's deadline, in seconds.
@@ -83,7 +83,7 @@ class Runtime:
         self,
         loop: asyncio.AbstractEventLoop,
         chains: Chains,
-        threads: ThreadPool,
+        threads: PluginThreads,
         plugin_timeout_s: float,
         max_in_flight: int,
         on_error: str,

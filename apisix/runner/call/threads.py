@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pool of threads for blocking plugins, in which a thread that does not come back can be abandoned."""
+"""Pools of threads for blocking plugins, in which a thread that does not come back can be abandoned."""
 
+import asyncio
+import contextvars
 import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TypeVar
+
+from apisix.runner.call import where
+from apisix.runner.errors import Overloaded
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +36,26 @@ class ThreadPool:
 
     A standard executor waits for its threads at exit, and one that hangs lowers its capacity for good. Here the
     threads are daemons, and an abandoned one is replaced, up to `size` of them at a time. Source: design, 4 and 7.
+
+    Args:
+        size: how many threads may run at once, without those that were abandoned and replaced.
+        plugin: whose functions are run, for the log.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, plugin: str = "") -> None:
         self._size = size
+        self._plugin = plugin
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
         self._abandoned = 0
+        self._replaced = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many functions wait for a thread."""
+        return self._queue.qsize()
 
     @property
     def abandoned(self) -> int:
@@ -44,8 +63,14 @@ class ThreadPool:
         return self._abandoned
 
     def submit(self, job: Job) -> None:
-        """Run the function of `job`, which must not raise, in a thread as soon as one is free."""
+        """
+        Run the function of `job`, which must not raise, in a thread as soon as one is free.
+
+        Raises: Overloaded: all threads are stuck, and none of them is replaced any more.
+        """
         with self._lock:
+            if self._abandoned - self._replaced >= self._size:
+                raise Overloaded(f"all threads of plugin {self._plugin} are stuck, {self._abandoned} of them")
             self._queue.put(job)
             if self._idle < self._queue.qsize():
                 self._start_thread()
@@ -59,13 +84,48 @@ class ThreadPool:
             if not job.running:
                 return
             self._abandoned += 1
-            if self._abandoned <= self._size:
+            if self._replaced < self._size:
                 job.replaced = True
+                self._replaced += 1
                 self._threads -= 1
                 if not self._queue.empty():
                     self._start_thread()
-            else:
-                logger.error("%d threads hang in blocking plugins: this one is not replaced", self._abandoned)
+            is_last = self._abandoned == self._size
+        if is_last:  # once for all of them, not once for each
+            logger.error(
+                "plugin %s: %d of its threads are stuck, the last one in %s. If its other threads get stuck too, its calls are refused at "
+                "once; other plugins are not affected. Give every library that it calls a timeout shorter than plugin_timeout",
+                self._plugin,
+                self._abandoned,
+                where.of_thread(job.thread_id) or "code that has no Python frame",
+            )
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """
+        Run `function` in a thread, in the current context, and return its result or raise what it raised.
+
+        A coroutine that is cancelled meanwhile does not end the thread.
+        """
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        done: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
+
+        def work() -> None:
+            outcome: tuple[T | None, BaseException | None]
+            try:
+                outcome = context.run(function), None
+            except BaseException as error:  # the plugin's: it is raised in the coroutine
+                outcome = None, error
+            try:
+                loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(outcome))
+            except RuntimeError:
+                return  # the loop has closed: the worker is gone
+
+        self.submit(Job(work))
+        result, error = await done
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]  # there is one if nothing was raised
 
     def close(self) -> None:
         """End the idle threads. Those that are busy are left to themselves: they are daemons."""
@@ -98,4 +158,36 @@ class ThreadPool:
                 if job.abandoned:
                     self._abandoned -= 1
                     if job.replaced:
+                        self._replaced -= 1
                         return
+
+
+class PluginThreads:
+    """
+    A pool of threads for each plugin. A plugin whose calls get stuck uses up its own threads, and keeps no other plugin waiting.
+
+    To be used in the thread of the loop.
+
+    Args: size: of each pool.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pools: dict[str, ThreadPool] = {}
+
+    @property
+    def abandoned(self) -> int:
+        """How many threads are stuck in a function that nobody waits for."""
+        return sum(pool.abandoned for pool in self._pools.values())
+
+    def of(self, plugin: str) -> ThreadPool:
+        """Return the pool of a plugin."""
+        pool = self._pools.get(plugin)
+        if pool is None:
+            pool = self._pools[plugin] = ThreadPool(self._size, plugin)
+        return pool
+
+    def close(self) -> None:
+        """End the idle threads. Those that are busy are left to themselves: they are daemons."""
+        for pool in self._pools.values():
+            pool.close()

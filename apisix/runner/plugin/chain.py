@@ -68,18 +68,47 @@ def build_chain(registry: Registry, conf: Sequence[tuple[str, str]], key: str | 
         key: the configuration's key, which tells the phase; None from old gateways.
         response: whether the chain is for the response phase.
     """
-    phase = Phase.POST_RESP if response else phase_of(key)
-    links, reasons = [], []
-    configs = dict(conf)
-    generations = [found.generation for name, _ in conf if isinstance(found := registry.get(name), PluginType)]
-    for number, (name, value) in enumerate(conf, 1):
+    builder = ChainBuilder(registry, conf, key, response=response)
+    for number in range(len(conf)):
+        builder.make(number)
+    return builder.chain()
+
+
+class ChainBuilder:
+    """
+    Make the plugins of one configuration, one after the other. For the arguments, see `build_chain`.
+
+    The registry is only read in `__init__`. `make` runs the code of authors, which may take long, and may be called in any thread.
+
+    Attributes:
+        names: what the plugins are called in the route.
+    """
+
+    def __init__(self, registry: Registry, conf: Sequence[tuple[str, str]], key: str | None, *, response: bool) -> None:
+        self.names = [name for name, _ in conf]
+        self._key = key
+        self._phase = Phase.POST_RESP if response else phase_of(key)
+        self._response = response
+        self._conf = conf
+        self._configs = dict(conf)
+        self._found = [_find(registry, name) for name in self.names]
+        self._generations = [found.generation for found in self._found if isinstance(found, PluginType)]
+        self._links: list[Link] = []
+        self._reasons: list[str] = []
+
+    def make(self, number: int) -> None:
+        """Make the plugin with the given number, counted from 0. Each has to be made, in their order."""
+        name, value = self._conf[number]
         try:
-            links.append(_build_link(registry, name, value, configs, generations, phase, response))
+            self._links.append(_build_link(self._found[number], value, self._configs, self._generations, self._phase, self._response))
         except ChainRefused as refused:
-            reasons.append(f"plugin {number} of {len(conf)}, {name}: {refused}")
-    if reasons:
-        return Chain((), phase, key, "\n".join(reasons))
-    return Chain(tuple(links), phase, key)
+            self._reasons.append(f"plugin {number + 1} of {len(self._conf)}, {name}: {refused}")
+
+    def chain(self) -> Chain:
+        """Return the chain of all plugins, or the reasons why there is none."""
+        if self._reasons:
+            return Chain((), self._phase, self._key, "\n".join(self._reasons))
+        return Chain(tuple(self._links), self._phase, self._key)
 
 
 def phase_of(key: str | None) -> Phase | None:
@@ -98,23 +127,35 @@ def phase_of(key: str | None) -> Phase | None:
     return None
 
 
+def _find(registry: Registry, name: str) -> PluginType | ChainRefused:
+    """Return the plugin that a name means, or why there is none."""
+    found = registry.get(name)
+    if found is None:
+        near = registry.suggest(name)
+        return ChainRefused("there is no plugin of this name" + (f"; did you mean {near}?" if near else ""))
+    if isinstance(found, Problem):
+        return ChainRefused(f"it could not be loaded: {found}")
+    return found
+
+
 def _build_link(
-    registry: Registry, name: str, value: str, configs: Mapping[str, str], generations: Sequence[str], phase: Phase | None, response: bool
+    found: PluginType | ChainRefused,
+    value: str,
+    configs: Mapping[str, str],
+    generations: Sequence[str],
+    phase: Phase | None,
+    response: bool,
 ) -> Link:
     """
-    Find one plugin and configure it.
+    Configure one plugin.
 
     Args:
         configs: all plugins of the route, of which PluginBase shows the names and values.
         generations: the APIs of all plugins of the route. Those of one earlier API share what they are given.
     Raises: ChainRefused: it can't be; the text says why.
     """
-    found = registry.get(name)
-    if found is None:
-        near = registry.suggest(name)
-        raise ChainRefused("there is no plugin of this name" + (f"; did you mean {near}?" if near else ""))
-    if isinstance(found, Problem):
-        raise ChainRefused(f"it could not be loaded: {found}")
+    if isinstance(found, ChainRefused):
+        raise found
     hook_name = ("on_response" if response else "on_request") if found.generation == "Plugin" else "filter"
     if hook_name not in found.hooks or (response and found.generation != "Plugin"):
         raise ChainRefused(_missing_hook(found, phase, response))
@@ -131,6 +172,8 @@ def _refusal(found: PluginType, value: str, error: BaseException) -> ChainRefuse
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
     line = frames[-1].lineno if frames else found.source.line
     text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")
+    if isinstance(error, RuntimeError) and "event loop" in str(error):
+        text += ". It is configured in a thread, without an event loop: make what needs one in `async def setup(self)`"
     return ChainRefused(f"it can't be configured: {text} ({found.source.file}:{line})")
 
 

@@ -75,7 +75,9 @@ def _check_plugin(cls: type[Plugin[Any]], source: Source) -> PluginType | list[P
     if faults or reader is None or name is None:
         return _problems(name, faults, source)
     needs = tuple(cls.needs)
-    return PluginType(name, cls, "Plugin", source, hooks, _first_line(cls), reader, (), needs, cls.blocking, cls.on_error)
+    return PluginType(
+        name, cls, "Plugin", source, hooks, _first_line(cls), reader, (), needs, cls.blocking, cls.on_error, cls.eager, cls.shared
+    )
 
 
 def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
@@ -130,7 +132,7 @@ def _problems(name: str | None, faults: list[Fault], source: Source) -> list[Pro
 
 
 def _attribute_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
-    """Check `name`, `needs`, `blocking`, `on_error` and `shared_state`."""
+    """Check `name`, `needs`, `blocking`, `eager`, `on_error` and `shared_state`."""
     yield from _name_faults(cls, cls.name, None)
     needs: object = cls.needs
     if not isinstance(needs, tuple) or not all(isinstance(need, str) and need for need in needs):
@@ -140,6 +142,8 @@ def _attribute_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
     if not isinstance(shared, tuple) or not all(isinstance(name, str) and name.isidentifier() for name in shared):
         example = f'("{shared}",)' if isinstance(shared, str) and shared.isidentifier() else '("hits",)'
         yield None, f"{cls.__name__}.shared_state is no tuple of names", f"Write shared_state = {example}"
+    if not isinstance(cls.eager, bool):
+        yield None, f"{cls.__name__}.eager is neither True nor False", "Write eager = True, or leave it away"
     if not (cls.blocking is None or isinstance(cls.blocking, bool)):
         yield None, f"{cls.__name__}.blocking is neither True, False nor None", "Leave it away, then the runner finds out"
     if cls.on_error not in (None, *get_args(OnError)):

@@ -60,8 +60,11 @@ class Plugin(Generic[C]):
     `"degrade"`, which leaves the decision to the gateway. None: as the settings say."""
 
     shared_state: ClassVar[tuple[str, ...]] = ()
-    """Attributes of `self` that hooks assign on purpose, such as a counter: all calls of a route share one instance. The command
-    `check` points at all others that it sees."""
+    """Attributes of `self` that hooks assign on purpose, such as a counter: all calls of a route share one instance. `dev` and
+    tests warn of others, and the command `check` points at those that it sees."""
+
+    eager: ClassVar[bool] = False
+    """True: the instance is made and set up as soon as the gateway sends the configuration. False: before the first call."""
 
     config: C
     """The configuration of the route, validated."""

@@ -66,6 +66,7 @@ class PluginType:
     needs: tuple[str, ...] = ()
     blocking: bool | None = None
     on_error: OnError | None = None
+    eager: bool = False
 
     def config_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the configuration, `{}` where anything is allowed."""

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from apisix.runner.call.chains import Chains
@@ -13,7 +14,7 @@ from apisix.runner.call.conversation import Conversation
 from apisix.runner.call.forked import end_forked
 from apisix.runner.call.peer import Peer
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.threads import ThreadPool
+from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.server import descriptors
@@ -72,9 +73,11 @@ class Context:
 
 def make_context(settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop) -> Context:
     """Build what a worker's calls share from its settings. To be called in the worker, after the fork."""
+    threads = PluginThreads(settings.blocking_threads)
     chains = Chains(
         registry,
         store,
+        threads,
         capacity=settings.chain_cache_entries,
         renew_s=settings.conf_expire_s / RENEWALS,
         setup_timeout_s=settings.plugin_timeout_s,
@@ -84,7 +87,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
     runtime = Runtime(
         loop=loop,
         chains=chains,
-        threads=ThreadPool(settings.blocking_threads),
+        threads=threads,
         plugin_timeout_s=settings.plugin_timeout_s,
         max_in_flight=settings.max_in_flight,
         on_error=settings.on_error,
@@ -250,10 +253,12 @@ class Session(Peer):
             elif isinstance(message, ExtraInfoResp):
                 self._conversation.answer(message.result)
             elif isinstance(message, PrepareConfReq):
-                self._sessions.context.preparations.add(message.key, message.conf, self._prepared)
+                self._sessions.context.preparations.add(message.key, message.conf, partial(self._prepared, message.key, message.conf))
                 break  # what follows in the same packet waits for the answer
 
-    def _prepared(self, answer: PrepareConfResp | ErrResp) -> None:
+    def _prepared(self, key: str | None, conf: Sequence[tuple[str, str]], answer: PrepareConfResp | ErrResp) -> None:
+        if isinstance(answer, PrepareConfResp):
+            self._sessions.context.runtime.chains.arrived(answer.conf_token, key, conf)
         if self._socket is not None:
             self.send(answer)
             try:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say in which line of a plugin a thread, a task or a greenlet is now: `guard.py:12 in on_request: time.sleep(3)`."""
+
+import asyncio
+import linecache
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+_NOT_THE_PLUGINS: Final = ("apisix.runner.", "asyncio.", "uvloop")
+MAX_DEPTH: Final = 1000
+"""How many frames or awaitables are followed at most."""
+
+
+def of_thread(thread_id: int) -> str | None:
+    """Return where a thread is, by its `threading.get_ident()`; None if it runs no code of a plugin."""
+    return of_frame(sys._current_frames().get(thread_id))
+
+
+def of_frame(frame: FrameType | None) -> str | None:
+    """Return where the code of a plugin is that called `frame`, or is it; None if there is none."""
+    frames = list(_backwards(frame))
+    while frames and not _is_the_plugins(frames[0]):
+        del frames[0]
+    count = next((number for number, frame in enumerate(frames) if not _is_the_plugins(frame)), len(frames))
+    return _place(frames[:count])
+
+
+def of_task(task: "asyncio.Task[Any]") -> str | None:
+    """Return where a task waits, which must not be running; None if it waits in no code of a plugin."""
+    frames = [frame for frame in _awaited(task.get_coro()) if _is_the_plugins(frame)]
+    return _place(frames[::-1])
+
+
+def _place(frames: list[FrameType]) -> str | None:
+    """Return the line of the plugin's own file in which the given frames are, innermost first, and the line of a library below it."""
+    if not frames:
+        return None
+    own = next((frame for frame in frames if frame.f_code.co_filename == frames[-1].f_code.co_filename), frames[-1])
+    text = f"{_line(own)}: {linecache.getline(own.f_code.co_filename, own.f_lineno).strip()}".rstrip(": ")
+    return text if own is frames[0] else f"{text} (at {_line(frames[0])})"
+
+
+def _line(frame: FrameType) -> str:
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def _is_the_plugins(frame: FrameType) -> bool:
+    """Tell frames by their module: compiled modules of the runner have none."""
+    return not f"{frame.f_globals.get('__name__')}.".startswith(_NOT_THE_PLUGINS)
+
+
+def _backwards(frame: FrameType | None) -> Iterator[FrameType]:
+    for _ in range(MAX_DEPTH):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back
+
+
+def _awaited(awaitable: Any) -> Iterable[FrameType]:
+    """Follow coroutines and generators to what each of them waits for, the outermost first."""
+    for _ in range(MAX_DEPTH):
+        if awaitable is None:
+            return
+        frame = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
+        if isinstance(frame, FrameType):
+            yield frame
+        awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
