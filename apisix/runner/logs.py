@@ -16,6 +16,7 @@ import stat
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
@@ -83,6 +84,8 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     root.setLevel(_level)
     _installed = handler
     logging.captureWarnings(capture=True)
+    # A guard that is not awaited guards nothing. Python would say so once for each place and never again.
+    warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)
     # For plugins that use structlog themselves: the same stream, the same fields.
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],

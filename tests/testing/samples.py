@@ -183,6 +183,8 @@ class Count(Plugin):
         await asyncio.sleep(0)
         self.events.append("close")
 
+    shared_state = ("calls",)
+
     def on_request(self, request: Request) -> Reply:
         self.calls += 1
         return Reply(200, str(self.calls))

@@ -251,7 +251,12 @@ class Call:
 
     def begin(self, awaitable: Any) -> "asyncio.Task[Any]":
         """Run `awaitable` as a task for `result_of`, up to its first wait where Python can do that (3.12 and later)."""
-        self.check()
+        try:
+            self.check()
+        except RunnerError:
+            if hasattr(awaitable, "close"):  # or Python would warn that the plugin's coroutine was never awaited
+                awaitable.close()
+            raise
         return start_task(outcome_of(awaitable), self._runtime.loop)
 
     def result_of(self, task: "asyncio.Task[Any]") -> Any:

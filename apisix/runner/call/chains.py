@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from apisix.runner.call.threads import PluginThreads
+from apisix.runner.call.watching import watched
 from apisix.runner.errors import ChainRefused, UnknownToken
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.chain import Chain, ChainBuilder, Link, phase_of
@@ -85,6 +86,7 @@ class Setup:
             raise failure
 
     async def _attempt(self) -> BaseException | None:
+        watched.set(None)  # it is no hook: what it assigns is meant for all calls
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._function()

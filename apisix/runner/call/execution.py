@@ -13,6 +13,7 @@ from apisix.runner.call.forked import end_forked
 from apisix.runner.call.meter import Meter, outcome_of
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.stalls import STALL_S
+from apisix.runner.call.watching import HookWatch, WatchedRequest, WatchedResponse
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, ErrCode, Overloaded, RemoteProtocolError, UnknownToken
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
@@ -65,11 +66,13 @@ def execute(call: Call, runtime: Runtime, can_wait: bool) -> Outcome | None:
             runtime.refusals += 1
             return refuse(message, runtime.on_error)
         if isinstance(message, HTTPReqCallReq):
-            call.exchange = Request(message, call, prepared.phase, prepared.key, runtime.pre_req_first)
+            request_class = Request if runtime.observer is None else WatchedRequest
+            call.exchange = request_class(message, call, prepared.phase, prepared.key, runtime.pre_req_first)
         elif isinstance(message, HTTPRespCallReq):
             if message.status in WITHOUT_BODY:
                 _warn_of_second_request(prepared, message.status)
-            call.exchange = Response(message, call, prepared.key, _POST_RESP, runtime.max_decompressed_bytes)
+            response_class = Response if runtime.observer is None else WatchedResponse
+            call.exchange = response_class(message, call, prepared.key, _POST_RESP, runtime.max_decompressed_bytes)
     if runtime.observer is None:
         return _run_chain(call, runtime, can_wait, None)
     if not can_wait:
@@ -112,6 +115,7 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         before = exchange.copy() if effects is not None or step.passes else None
         began_s = 0.0 if effects is None else clock.now_s()
         failure: BaseException | None = None
+        watch = None if effects is None else HookWatch(step.hook)
         try:
             if runtime.meter is not None:
                 reply = _run_measured(runtime.meter, call, runtime, step, exchange, can_wait)
@@ -123,6 +127,8 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
                     reply = _reply_of(call, step, reply, can_wait)
             if reply is _WAITS:
                 return None
+            if watch is not None:
+                watch.check()
         except (CallCancelled, RemoteProtocolError):
             raise
         except BaseException as error:  # a plugin may raise anything, SystemExit included, and costs only its own call

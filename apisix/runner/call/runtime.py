@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from apisix.runner.call import watching
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.deadlines import Deadlines
 from apisix.runner.call.effects import Effect
@@ -39,7 +40,8 @@ class Runtime:
         on_error: "refuse", "pass" or "degrade", for failures that are no plugin's.
         max_decompressed_bytes: how large a compressed response may become, in bytes.
         stalls: the judge of which plugins block.
-        observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know.
+        observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know. With an observer,
+            hooks are watched for mistakes too (`watching.py`).
         failure_observer: told why a call is refused, before it is answered: a plugin's exception, or what went wrong in the runner.
             The test kit raises it in the test.
         pre_req_first: whether nothing rewrites a path before ext-plugin-pre-req.
@@ -104,6 +106,8 @@ class Runtime:
         self.max_decompressed_bytes = max_decompressed_bytes
         self.stalls = stalls or StallWatch()
         self.observer = observer
+        if observer is not None:
+            watching.install()
         self.failure_observer = failure_observer
         self.pre_req_first = pre_req_first
         self.meter: Meter | None = None

@@ -4,6 +4,7 @@
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -136,9 +137,12 @@ class ThreadPool:
     def _start_thread(self) -> None:
         if self._threads < self._size:
             self._threads += 1
-            threading.Thread(target=self._work, name="blocking-plugin", daemon=True).start()
+            # What the loop's thread remembers of coroutines, which is for `watching.py`, is a property of each thread.
+            depth = sys.get_coroutine_origin_tracking_depth()
+            threading.Thread(target=self._work, args=(depth,), name="blocking-plugin", daemon=True).start()
 
-    def _work(self) -> None:
+    def _work(self, depth: int) -> None:
+        sys.set_coroutine_origin_tracking_depth(depth)
         while True:
             with self._lock:
                 self._idle += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-_NOT_THE_PLUGINS: Final = ("apisix.runner.", "asyncio.", "uvloop")
+_NOT_THE_PLUGINS: Final = ("apisix.runner.", "asyncio.", "uvloop.", "selectors.", "threading.")
 MAX_DEPTH: Final = 1000
 """How many frames or awaitables are followed at most."""
 

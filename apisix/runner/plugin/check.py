@@ -75,9 +75,7 @@ def _check_plugin(cls: type[Plugin[Any]], source: Source) -> PluginType | list[P
     if faults or reader is None or name is None:
         return _problems(name, faults, source)
     needs = tuple(cls.needs)
-    return PluginType(
-        name, cls, "Plugin", source, hooks, _first_line(cls), reader, (), needs, cls.blocking, cls.on_error, cls.eager, cls.shared
-    )
+    return PluginType(name, cls, "Plugin", source, hooks, _first_line(cls), reader, (), needs, cls.blocking, cls.on_error, cls.eager)
 
 
 def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) -> PluginType | list[Problem]:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What `dev` and the test kit watch while a hook runs, beyond what production does: mistakes that work in a try and fail with real clients.
+
+- A coroutine that is never awaited: `self.check(request)` without `await` checks nothing, and `if request.avar(...)` is always true.
+- An attribute of `self` that a hook assigns: all calls of the route share the instance.
+
+A `HookWatch` is found through a context variable, so it is also seen by the tasks and threads that the hook starts. Nothing here runs
+unless `install` was called.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
+
+from apisix.runner.call import where
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+from apisix.runner.plugin.plugin import Plugin
+
+ORIGIN_DEPTH: Final = 1
+"""How many frames each coroutine remembers of where it was made: the line that made it."""
+
+
+class CoroutineNeverAwaited(RuntimeError):
+    """A hook made a coroutine and did not await it, so what it should have done was not done."""
+
+
+class SharedStateWarning(UserWarning):
+    """A hook assigned an attribute of `self`, which all calls of its route share."""
+
+
+watched: "ContextVar[HookWatch | None]" = ContextVar("watched", default=None)
+"""The watch of the hook that runs here."""
+
+
+class HookWatch:
+    """
+    What is noticed while one hook runs, here and in what it starts.
+
+    Args: hook: a method of the plugin's instance, or a function.
+    """
+
+    def __init__(self, hook: Callable[..., object]) -> None:
+        self.instance = getattr(hook, "__self__", None)
+        watched.set(self)
+        self._never_awaited: list[str] = []
+
+    def never_awaited(self, coroutine: Any) -> None:
+        """Take note that a coroutine ended without having begun."""
+        name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
+        origin = getattr(coroutine, "cr_origin", None)
+        if origin:
+            file, line, function = origin[0]
+            place = f"{Path(file).name}:{line} in {function}"
+        else:
+            place = where.of_frame(sys._getframe(1)) or "a place that is not known"
+        self._never_awaited.append(f"{place}: the coroutine {name} was never awaited, so it did not run. Write `await` before the call")
+
+    def check(self) -> None:
+        """Raise CoroutineNeverAwaited if the hook has left a coroutine without awaiting it."""
+        if self._never_awaited:
+            raise CoroutineNeverAwaited("; ".join(self._never_awaited))
+
+
+def _with_python_coroutines(cls: Any) -> Any:
+    """Derive a class whose coroutines are Python's own: those of a compiled class do not remember the line that made them."""
+
+    def of_python(name: str) -> Callable[..., Any]:
+        method = getattr(cls, name)
+
+        async def accessor(self: Any, *arguments: Any, **options: Any) -> Any:
+            return await method(self, *arguments, **options)
+
+        accessor.__qualname__ = f"{cls._kind}.{name}"
+        return accessor
+
+    return type(cls.__name__, (cls,), {"__slots__": (), **{name: of_python(name) for name in ACCESSORS}})
+
+
+ACCESSORS: Final = ("aread", "atext", "ajson", "aform", "avar")
+WatchedRequest: Final[type[Request]] = _with_python_coroutines(Request)
+"""What plugins get in the place of a Request while they are watched."""
+WatchedResponse: Final[type[Response]] = _with_python_coroutines(Response)
+"""What they get in the place of a Response."""
+
+
+_warn_of_coroutine: Callable[[Any], None] | None = None
+_told: set[tuple[type, str]] = set()
+
+
+def install() -> None:
+    """Begin to watch, in this process and for this thread's coroutines. May be called again."""
+    global _warn_of_coroutine
+    sys.set_coroutine_origin_tracking_depth(max(ORIGIN_DEPTH, sys.get_coroutine_origin_tracking_depth()))
+    if _warn_of_coroutine is None:
+        # The interpreter calls this function of `warnings` for each coroutine that ends without having begun. `warnings.showwarning` would
+        # not do: filters decide whether it is called, and test runners change both.
+        _warn_of_coroutine = getattr(warnings, "_warn_unawaited_coroutine")  # noqa: B009
+        setattr(warnings, "_warn_unawaited_coroutine", _coroutine_ended)  # noqa: B010
+        setattr(Plugin, "__setattr__", _assign)  # noqa: B010
+
+
+def _coroutine_ended(coroutine: Any) -> None:
+    watch = watched.get()
+    if watch is not None:
+        watch.never_awaited(coroutine)
+    elif _warn_of_coroutine is not None:
+        _warn_of_coroutine(coroutine)
+
+
+def _assign(self: Plugin[Any], name: str, value: object) -> None:
+    object.__setattr__(self, name, value)
+    watch = watched.get()
+    if watch is None or watch.instance is not self or name in self.shared_state or (type(self), name) in _told:
+        return
+    _told.add((type(self), name))
+    warnings.warn(
+        f"{type(self).__name__} assigns self.{name} while a call runs. One instance serves all calls of a route, so the call of another "
+        "client can see it: keep it in a local variable or in request.context. If all calls are meant to share it, "
+        f'say shared_state = ("{name}",) on the class',
+        SharedStateWarning,
+        stacklevel=2,
+    )

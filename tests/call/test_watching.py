@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes that the test kit and `dev` find while a hook runs."""
+
+import asyncio
+import re
+import warnings
+from typing import Any
+
+import pytest
+
+from apisix.runner.call import watching
+from apisix.runner.call.watching import CoroutineNeverAwaited, SharedStateWarning
+from apisix.runner.plugin.core import PluginBase
+from apisix.runner.plugin.plugin import Plugin
+from apisix.testing import Client
+
+
+async def check(request: Any) -> bool:
+    """Allow nobody."""
+    return False
+
+
+class ForgetsOwn(Plugin[Any]):
+    """Forget to await a function of its own."""
+
+    async def on_request(self, request: Any) -> None:
+        """Do that."""
+        check(request)  # type: ignore[unused-coroutine]
+
+
+class ForgetsInPlainHook(Plugin[Any]):
+    """Forget that a plain hook can't await."""
+
+    def on_request(self, request: Any) -> None:
+        """Do that."""
+        allowed = check(request)
+        if not allowed:
+            raise ValueError
+
+
+class ForgetsVariable(Plugin[Any]):
+    """Forget to await an accessor."""
+
+    async def on_request(self, request: Any) -> None:
+        """Do that."""
+        if not request.avar("consumer_name"):
+            raise ValueError
+
+    async def on_response(self, response: Any) -> None:
+        """Do that."""
+        if not response.aread():
+            raise ValueError
+
+
+class ForgetsInThread(ForgetsInPlainHook):
+    """Do the same in a thread."""
+
+    blocking = True
+
+
+class ForgetsOfRelease02(PluginBase):
+    """Do the same with the API of release 0.2."""
+
+    def name(self) -> str:
+        """Return the name."""
+        return "forgets-of-release-02"
+
+    def config(self, conf: Any) -> Any:
+        """Return the configuration."""
+        return conf
+
+    def filter(self, conf: Any, request: Any, response: Any) -> None:
+        """Do that."""
+        check(request)  # type: ignore[unused-coroutine]
+
+
+@pytest.mark.parametrize("plugin", [ForgetsOwn, ForgetsInPlainHook, ForgetsVariable, ForgetsInThread, ForgetsOfRelease02])
+@pytest.mark.parametrize("action", ["error", "ignore", "default"])
+def test_a_coroutine_that_is_never_awaited_refuses_the_call(plugin: Any, action: Any) -> None:
+    """The error names the line, each time, whatever the filters of warnings say."""
+    with Client() as client, warnings.catch_warnings():
+        warnings.simplefilter(action)
+        for _ in range(2):
+            with pytest.raises(CoroutineNeverAwaited) as raised:
+                client.get("/", plugins=[plugin], vars={"consumer_name": "jack"})
+
+    name = "request.avar" if plugin is ForgetsVariable else "check"
+    assert re.fullmatch(
+        rf"test_watching.py:\d+ in (on_request|filter).*: the coroutine {name} was never awaited, so it did not run. "
+        "Write `await` before the call",
+        str(raised.value),
+    )
+
+
+def test_in_the_response_phase() -> None:
+    """A response's accessors are watched too; the body stays hidden."""
+    with Client() as client:
+        with pytest.raises(CoroutineNeverAwaited, match=r"the coroutine response\.aread was never awaited"):
+            client.respond(200, {}, b"secret", plugins=[ForgetsVariable])
+        refused = client.respond(200, {}, b"secret", plugins=[ForgetsVariable], raise_errors=False).response
+        assert refused is not None
+        assert refused.status == 503
+
+
+class Awaits(Plugin[Any]):
+    """Await, also in a task, and close what is not needed."""
+
+    async def on_request(self, request: Any) -> None:
+        """Do that."""
+        await request.avar("consumer_name")
+        await asyncio.gather(check(request), asyncio.create_task(request.aread()))
+        check(request).close()
+
+
+def test_what_is_awaited_is_no_mistake() -> None:
+    """Directly, in a task, or closed."""
+    with Client() as client:
+        assert client.get("/", plugins=[Awaits]).reply is None
+
+
+class Remembers(Plugin[Any]):
+    """Keep the user of a call on the instance."""
+
+    async def setup(self) -> None:
+        """Assign what is meant for all calls."""
+        self.ready = True
+
+    def on_request(self, request: Any) -> None:
+        """Assign what is not."""
+        self.user = request.headers.get("x-user")
+
+
+class Counts(Plugin[Any]):
+    """Count the calls."""
+
+    shared_state = ("hits",)
+
+    def __init__(self) -> None:
+        self.hits = 0
+
+    def on_request(self, request: Any) -> None:
+        """Count."""
+        self.hits += 1
+
+
+def test_an_attribute_of_self_that_a_hook_assigns_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning names the line; what `__init__` and `setup` assign is meant for all calls."""
+    monkeypatch.setattr(watching, "_told", set())
+    with Client() as client, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            client.get("/", plugins=[Remembers])
+
+    assert [(warning.category, warning.filename) for warning in seen] == [(SharedStateWarning, __file__)]
+    assert str(seen[0].message).startswith("Remembers assigns self.user while a call runs.")
+    assert str(seen[0].message).endswith('say shared_state = ("user",) on the class')
+
+
+def test_shared_state_is_not_warned_of() -> None:
+    """An attribute that the class names in `shared_state` may be assigned."""
+    with Client() as client, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client.get("/", plugins=[Counts])
