@@ -223,6 +223,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Seconds,
         Key("limits.plugin_timeout", DURATION, "How long the plugins of one call may take together. The gateway gives up after 60."),
     ] = 50.0
+    info_timeout_s: Annotated[
+        Seconds,
+        Key(
+            "limits.info_timeout",
+            DURATION,
+            "How long the gateway may take to answer what a plugin asks, such as for the body of a slow upload. This time does not count "
+            "for plugin_timeout.",
+        ),
+    ] = 120.0
     max_in_flight: Annotated[
         AtLeastOne,
         Key(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which plugins block is judged by how long they hold the loop."""
 
+import asyncio
 import logging
 import threading
 
@@ -94,7 +95,9 @@ def test_the_thread_looks_by_itself(plugin_type: PluginType) -> None:
     """The thread finds a stall of its own accord."""
     found = threading.Event()
     watch = StallWatch(lambda name: found.set())
-    watch.watch()
+    loop = asyncio.new_event_loop()
+    watch.watch(loop, lambda now_s: None)
     watch.running, watch.since_s = plugin_type, 0.0
     assert found.wait(10)
     watch.close()
+    loop.close()

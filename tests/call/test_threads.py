@@ -4,6 +4,8 @@
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -72,6 +74,48 @@ def test_threads_are_reused() -> None:
         assert held.ended.wait(BOUND_S)
         threads.append(held.thread)
     assert 2 >= len(set(threads))  # the next job may come before the thread is back in the queue
+
+
+class Pausing:
+    """A queue whose readers pause between taking a job and going on with it."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Any] = SimpleQueue()
+        self.taken = threading.Event()
+        self.go = threading.Event()
+        self.put, self.qsize, self.empty = self._jobs.put, self._jobs.qsize, self._jobs.empty
+
+    def get(self) -> Any:
+        """Take a job, and wait until the test says so."""
+        job = self._jobs.get()
+        self.taken.set()
+        self.go.wait(BOUND_S)
+        return job
+
+
+def test_a_job_waits_for_no_thread_while_there_may_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has just taken a job counts as busy: the next job gets another thread."""
+    pool, queue = ThreadPool(2), Pausing()
+    monkeypatch.setattr(pool, "_queue", queue)
+    first, second = Held(), Held()
+    queue.go.set()
+    done = Held()
+    done.let_go()
+    submit(pool, done)
+    assert done.ended.wait(BOUND_S)
+    queue.go.clear()
+    queue.taken.clear()
+
+    submit(pool, first)
+    assert queue.taken.wait(BOUND_S)
+    submit(pool, second)
+    assert wait_until(lambda: pool._threads == 2)
+
+    queue.go.set()
+    assert first.started.wait(BOUND_S)
+    assert second.started.wait(BOUND_S)
+    first.let_go()
+    second.let_go()
 
 
 def test_no_more_threads_than_the_size() -> None:

@@ -9,7 +9,10 @@ from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.wire.calls cimport CallReq
 
+cdef class Call
+
 cdef class Questions:
+    cdef public Call call
     cdef public Py_ssize_t missing
     cdef public object done
     cdef public list answers
@@ -38,6 +41,10 @@ cdef class Call:
     cdef object _thread_wakeup
     cdef object _waits_for
     cdef bint _over
+    cdef Py_ssize_t _open_questions
+    cdef double _asking_since_s
+    cdef double _asked_s
+    cpdef answered(self, Questions asked)
     cpdef check(self)
     cpdef check_swallowed(self)
     cpdef finish(self)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import greenlet
 
-from apisix.runner.call import clock
+from apisix.runner.call import clock, where
 from apisix.runner.call.chains import PreparedChain
 from apisix.runner.call.forked import end_forked
 from apisix.runner.call.runtime import Runtime
@@ -27,12 +27,17 @@ if TYPE_CHECKING:
     from apisix.runner.call.conversation import Conversation
 
 
+LOOK_AGAIN_S: Final = 0.1
+"""How long a deadline that was put off is put off at least, in seconds."""
+
+
 class Questions:
-    """Questions that were sent together. `answers` grows as they come, in order; `done` is called with the last."""
+    """Questions of a call that were sent together. `answers` grows as they come, in order; `done` is called with the last."""
 
-    __slots__ = ("answers", "done", "missing", "sent")
+    __slots__ = ("answers", "call", "done", "missing", "sent")
 
-    def __init__(self, sent: Sequence[ExtraInfoReq], done: "Callable[[Questions], None]") -> None:
+    def __init__(self, call: "Call", sent: Sequence[ExtraInfoReq], done: "Callable[[Questions], None]") -> None:
+        self.call = call
         self.sent = sent
         self.missing = len(sent)
         self.done = done
@@ -64,10 +69,13 @@ class Call:
     """
 
     __slots__ = (
+        "_asked_s",
+        "_asking_since_s",
         "_conversation",
         "_counted",
         "_failure",
         "_job",
+        "_open_questions",
         "_over",
         "_runtime",
         "_thread_wakeup",
@@ -108,6 +116,9 @@ class Call:
     _thread_wakeup: threading.Event | None
     _waits_for: object
     _over: bool
+    _open_questions: int
+    _asking_since_s: float
+    _asked_s: float
 
     # What plugins reach through their request or response.
 
@@ -238,10 +249,20 @@ class Call:
             raise InfoUnavailable(unavailable(questions[0].info, in_response=type(self.message) is HTTPRespCallReq))
 
     def _send(self, questions: Sequence[ExtraInfoReq], done: Callable[[Questions], None]) -> Questions:
-        asked = Questions(questions, done)
+        asked = Questions(self, questions, done)
+        if not self._open_questions:
+            self._asking_since_s = clock.now_s()
+        self._open_questions += 1
         self._runtime.asks += len(questions)
         self._conversation.ask(asked, questions)
         return asked
+
+    def answered(self, asked: Questions) -> None:
+        """Take note that the gateway has answered."""
+        self._open_questions -= 1
+        if not self._open_questions:
+            self._asked_s += clock.now_s() - self._asking_since_s
+        asked.done(asked)
 
     # How the executor waits.
 
@@ -257,7 +278,7 @@ class Call:
             if hasattr(awaitable, "close"):  # or Python would warn that the plugin's coroutine was never awaited
                 awaitable.close()
             raise
-        return start_task(outcome_of(awaitable), self._runtime.loop)
+        return start_task(outcome_of(awaitable), self._runtime.loop, self.plugin)
 
     def result_of(self, task: "asyncio.Task[Any]") -> Any:
         """
@@ -367,7 +388,7 @@ class Call:
         if not self._counted:
             self._counted = True
             self._runtime.in_flight += 1
-            self._runtime.deadlines.add(self, self.began_s + self._runtime.plugin_timeout_s)
+            self._runtime.deadlines.add(self, self.began_s + self._runtime.first_look_s)
         self._runtime.stalls.running = None  # others run now
         self._waits_for = waits_for
         suspended_at_s = clock.now_s()
@@ -384,8 +405,45 @@ class Call:
             self._conversation.greenlet.switch()
 
     def expire(self) -> None:
-        """Fail, because the deadline has passed."""
-        self.fail(DeadlineExceeded(f"the call took longer than plugin_timeout, {self._runtime.plugin_timeout_s:g} s"))
+        """
+        Fail if the time of the plugins, or of the gateway, is over; else look again when it is.
+
+        While the gateway is asked, the time of the plugins stands still: it may be waiting for a client's slow upload.
+        """
+        now_s = clock.now_s()
+        asking_s = now_s - self._asking_since_s if self._open_questions else 0.0
+        used_s = now_s - self.began_s - self._asked_s - asking_s
+        left_s = self._runtime.plugin_timeout_s - used_s
+        asking_left_s = self._runtime.info_timeout_s - asking_s
+        if asking_left_s <= 0:
+            self.fail(
+                DeadlineExceeded(
+                    f"the gateway did not answer an info request within info_timeout, {self._runtime.info_timeout_s:g} s. It may be "
+                    f"waiting for a client that sends its body slowly; the plugin waits in {self.place()}"
+                )
+            )
+        elif left_s <= 0:
+            text = f"the call took longer than plugin_timeout, {self._runtime.plugin_timeout_s:g} s; it was in {self.place()}"
+            self.fail(DeadlineExceeded(text))
+        else:
+            self._runtime.deadlines.add(self, now_s + max(LOOK_AGAIN_S, min(left_s, asking_left_s)))
+
+    @property
+    def asks(self) -> bool:
+        """Whether the call waits for the gateway."""
+        return self._open_questions > 0
+
+    def place(self) -> str:
+        """Say in which line of a plugin the call waits. To be called in the hub."""
+        waits_for = self._waits_for
+        found: str | None = None
+        if isinstance(waits_for, asyncio.Task):
+            found = where.of_task(waits_for)
+        elif isinstance(waits_for, Job):
+            found = where.of_thread(waits_for.thread_id) if waits_for.running else "the queue for a thread"
+        elif waits_for is not None:
+            found = where.of_frame(self._conversation.greenlet.gr_frame)
+        return found or "a place that is not known"
 
 
 def new_call(conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> Call:
@@ -412,6 +470,8 @@ def new_call(conversation: "Conversation", runtime: Runtime, message: CallReq, c
     self._thread_wakeup = None
     self._waits_for = None
     self._over = False
+    self._open_questions = 0
+    self._asked_s = 0.0
     return self
 
 
@@ -428,12 +488,12 @@ EAGER: Final = sys.version_info >= (3, 12)
 
 if sys.version_info >= (3, 12):
 
-    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
+    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, name: str | None) -> "asyncio.Task[Any]":
         """Make a task and run it up to its first wait. One that never waits costs no turn of the loop."""
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
 
 else:
 
-    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
+    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, name: str | None) -> "asyncio.Task[Any]":
         """Make a task, which runs at the next turn of the loop: before Python 3.12 there is no eager start."""
-        return loop.create_task(coroutine)
+        return loop.create_task(coroutine, name=name)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `conversation.py` in C. Only the accelerator reads this file.
 
+cimport cython
+
 from apisix.runner.call cimport contexts
-from apisix.runner.call.call cimport Call, new_call
+from apisix.runner.call.call cimport Call, Questions, new_call
 from apisix.runner.call.execution cimport execute
 from apisix.runner.call.peer cimport Peer
 from apisix.runner.call.runtime cimport Runtime
@@ -18,6 +20,7 @@ cdef class Conversation:
     cdef bint _closed
     cdef object _context
     cpdef start(self, CallReq message)
+    @cython.locals(asked=Questions)
     cpdef answer(self, result)
     cpdef bint _run(self, Call call, bint can_wait) except -1
     cdef _refuse_reply(self, Call call, error)

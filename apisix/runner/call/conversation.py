@@ -66,12 +66,12 @@ class Conversation:
 
     def answer(self, result: bytes | None) -> None:
         """Take the answer to the oldest open question. One that came too late for its call is dropped."""
-        asked = self._asked[0]
+        asked: Questions = self._asked[0]
         asked.answers.append(result)
         asked.missing -= 1
         if not asked.missing:
             self._asked.popleft()
-            asked.done(asked)
+            asked.call.answered(asked)
 
     def ask(self, asked: Questions, questions: Sequence[ExtraInfoReq]) -> None:
         """Send questions, back to back. `answer` brings what comes of them to `asked`."""

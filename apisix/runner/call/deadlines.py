@@ -3,7 +3,7 @@
 
 import asyncio
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from apisix.runner.call import clock
 
@@ -38,6 +38,10 @@ class Deadlines:
     def discard(self, waiting: Expiring) -> None:
         """Take note that it waits no longer."""
         self._due_s.pop(waiting, None)
+
+    def waiting(self) -> list[Any]:
+        """Return what waits, in the order in which it began to."""
+        return list(self._due_s)
 
     def close(self) -> None:
         """Forget all of them."""

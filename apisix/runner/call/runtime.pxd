@@ -11,6 +11,8 @@ cdef class Runtime:
     cdef readonly object body_threads
     cdef readonly object deadlines
     cdef readonly double plugin_timeout_s
+    cdef readonly double info_timeout_s
+    cdef readonly double first_look_s
     cdef readonly Py_ssize_t max_in_flight
     cdef readonly object on_error
     cdef readonly Py_ssize_t max_decompressed_bytes

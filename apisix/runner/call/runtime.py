@@ -9,9 +9,10 @@ from apisix.runner.call import watching
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.deadlines import Deadlines
 from apisix.runner.call.effects import Effect
+from apisix.runner.call.long_calls import LongCalls
 from apisix.runner.call.meter import Meter
 from apisix.runner.call.stalls import StallWatch
-from apisix.runner.call.threads import PluginThreads
+from apisix.runner.call.threads import PluginThreads, ThreadPool
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 
@@ -35,7 +36,9 @@ class Runtime:
         threads: for plugins that block, and where plugins are made.
         body_threads: for long bodies, which are decompressed and converted there.
         deadlines: of the calls that wait.
-        plugin_timeout_s: a call's deadline, in seconds.
+        plugin_timeout_s: how long the plugins of a call may take, in seconds, without the time in which the gateway is asked.
+        info_timeout_s: how long the gateway may take to answer, in seconds.
+        first_look_s: how long after its beginning a call can first be too late, in seconds.
         max_in_flight: how many calls may wait (suspended, in a coroutine or a thread) at once.
         on_error: "refuse", "pass" or "degrade", for failures that are no plugin's.
         max_decompressed_bytes: how large a compressed response may become, in bytes.
@@ -64,9 +67,11 @@ class Runtime:
         "connections_aborted",
         "deadlines",
         "failure_observer",
+        "first_look_s",
         "forked",
         "held_bytes",
         "in_flight",
+        "info_timeout_s",
         "loop",
         "max_decompressed_bytes",
         "max_in_flight",
@@ -94,6 +99,7 @@ class Runtime:
         observer: Observer | None = None,
         failure_observer: FailureObserver | None = None,
         pre_req_first: bool = False,
+        info_timeout_s: float = 120.0,
     ) -> None:
         self.loop = loop
         self.chains = chains
@@ -101,6 +107,8 @@ class Runtime:
         self.body_threads = ThreadPool(BODY_THREADS)
         self.deadlines = Deadlines(loop)
         self.plugin_timeout_s = plugin_timeout_s
+        self.info_timeout_s = info_timeout_s
+        self.first_look_s = min(plugin_timeout_s, info_timeout_s)
         self.max_in_flight = max_in_flight
         self.on_error = on_error
         self.max_decompressed_bytes = max_decompressed_bytes
@@ -119,6 +127,10 @@ class Runtime:
         """End the idle threads."""
         self.threads.close()
         self.body_threads.close()
+
+    def watch(self) -> None:
+        """Begin to look for plugins that hold up the loop, and for calls that take long. To be called in the loop's own thread."""
+        self.stalls.watch(self.loop, LongCalls(self.deadlines).look)
 
     def failed(self, call_id: int, error: BaseException) -> None:
         """Tell who wants to know why a call is refused."""

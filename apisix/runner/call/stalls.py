@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find the plugins that block: a synchronous hook that holds up the loop moves to the thread pool. Source: design, 4."""
 
+import asyncio
 import logging
 import threading
 from collections import deque
@@ -8,6 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from apisix.runner.call import clock
+from apisix.runner.call.long_calls import FIRST_S
+from apisix.runner.call.loop_turn import LoopTurn
 from apisix.runner.call.starvation import Starvation
 from apisix.runner.plugin.plugin_type import PluginType
 
@@ -44,6 +47,7 @@ class StallWatch:
         self._stalls: dict[str, deque[float]] = {}
         self._marking = threading.Lock()
         self._closed = threading.Event()
+        self._turn = LoopTurn()
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
         """Take note that a hook of `plugin_type` held the loop for `held_s` seconds until `now_s`, a monotonic time."""
@@ -56,11 +60,16 @@ class StallWatch:
         stalls.append(now_s)
         often = len(stalls) == STALLS and now_s - stalls[0] <= STALLS_WITHIN_S
         if held_s >= LONG_STALL_S or often:
-            self._mark(plugin_type, held_s)
+            self._mark(plugin_type, held_s, None)
 
-    def watch(self) -> None:
-        """Start the thread that marks a plugin during a long first stall, when the loop can't. To be called in the loop's own thread."""
+    def watch(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], None]) -> None:
+        """
+        Start the thread that looks at what holds the loop, when the loop can't. To be called in the loop's own thread.
+
+        Args: look: called about every second, in the loop's thread, with the time.
+        """
         self.starvation = Starvation()
+        self._turn = LoopTurn(loop, look)
         threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
 
     def close(self) -> None:
@@ -73,7 +82,31 @@ class StallWatch:
         if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
             held_s = now_s - since_s - self._starved_s(since_s)
             if held_s >= LONG_STALL_S:
-                self._mark(plugin_type, held_s)
+                self._mark(plugin_type, held_s, self._turn.place())
+
+    def look_at_loop(self, now_s: float) -> None:
+        """
+        Report what holds the loop, if it has done so for long: with its line, while it is there.
+
+        A plain hook is reported by `look` at first, which moves its plugin to threads.
+        """
+        held_s = self._turn.held_s(now_s)
+        running = self.running
+        if held_s - self._starved_s(now_s - held_s) < (LONG_STALL_S if running is None else FIRST_S):
+            return
+        place = self._turn.place_to_report(now_s)
+        if place is None:
+            return
+        if running is not None:
+            logger.warning("plugin %s still holds up all calls of its worker after %g s, in %s", running.name, round(held_s, 1), place)
+        else:
+            logger.warning(
+                "%s holds up all calls of its worker, for %g s so far, in %s. In a coroutine, await what can be awaited, and run what "
+                "blocks with `await asyncio.to_thread(...)`",
+                self._turn.task(),
+                round(held_s, 1),
+                place,
+            )
 
     def _starved_s(self, since_s: float) -> float:
         return 0.0 if self.starvation is None else self.starvation.since_s(since_s)
@@ -82,19 +115,21 @@ class StallWatch:
         while not self._closed.wait(LONG_STALL_S):
             now_s = clock.now_s()
             self.look(now_s)
+            self.look_at_loop(now_s)
             if self.starvation is not None:
                 self.starvation.note(now_s)
 
-    def _mark(self, plugin_type: PluginType, held_s: float) -> None:
+    def _mark(self, plugin_type: PluginType, held_s: float, place: str | None) -> None:
         with self._marking:  # the loop and the watching thread may find it at the same time
             if plugin_type.blocking is not None:
                 return
             plugin_type.blocking = True
         logger.warning(
-            "plugin %s held up all calls of its worker for %.0f ms: from now on it runs in threads. "
+            "plugin %s held up all calls of its worker for %.0f ms%s: from now on it runs in threads. "
             "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",
             plugin_type.name,
             held_s * 1000,
+            f", in {place}" if place else "",
         )
         if self.on_mark is not None:
             self.on_mark(plugin_type.name)

@@ -49,7 +49,7 @@ class ThreadPool:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._idle = 0
+        self._free = 0  # threads that have nothing to do, less the functions that wait: so below 0 while some wait
         self._abandoned = 0
         self._replaced = 0
 
@@ -72,9 +72,10 @@ class ThreadPool:
         with self._lock:
             if self._abandoned - self._replaced >= self._size:
                 raise Overloaded(f"all threads of plugin {self._plugin} are stuck, {self._abandoned} of them")
-            self._queue.put(job)
-            if self._idle < self._queue.qsize():
+            self._free -= 1
+            if self._free < 0:
                 self._start_thread()
+            self._queue.put(job)
 
     def abandon(self, job: Job) -> None:
         """Wait no longer for `job`: it does not start any more, or its thread is replaced."""
@@ -145,11 +146,11 @@ class ThreadPool:
         sys.set_coroutine_origin_tracking_depth(depth)
         while True:
             with self._lock:
-                self._idle += 1
+                self._free += 1
             job = self._queue.get()
             with self._lock:
-                self._idle -= 1
                 if job is None:
+                    self._free -= 1
                     self._threads -= 1
                     return
                 if job.abandoned:

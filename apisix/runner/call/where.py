@@ -21,11 +21,22 @@ def of_thread(thread_id: int) -> str | None:
 
 def of_frame(frame: FrameType | None) -> str | None:
     """Return where the code of a plugin is that called `frame`, or is it; None if there is none."""
+    return _place(_of_the_plugin(frame))
+
+
+def outermost(frame: FrameType | None) -> object:
+    """Return what tells the plugin's call that led to `frame` from other calls; None if there is none. Keeps no frame alive."""
+    frames = _of_the_plugin(frame)
+    return (id(frames[-1]), id(frames[-1].f_code)) if frames else None
+
+
+def _of_the_plugin(frame: FrameType | None) -> list[FrameType]:
+    """Return the frames of the plugin's call that led to `frame`, innermost first: down to those of the runner, and up to them."""
     frames = list(_backwards(frame))
     while frames and not _is_the_plugins(frames[0]):
         del frames[0]
     count = next((number for number, frame in enumerate(frames) if not _is_the_plugins(frame)), len(frames))
-    return _place(frames[:count])
+    return frames[:count]
 
 
 def of_task(task: "asyncio.Task[Any]") -> str | None:

@@ -94,8 +94,9 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         max_decompressed_bytes=settings.max_decompressed_bytes,
         observer=log_effects if settings.log_effects else None,
         pre_req_first=settings.pre_req_first,
+        info_timeout_s=settings.info_timeout_s,
     )
-    runtime.stalls.watch()
+    runtime.watch()
     held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
     context = Context(store, runtime, held)
     return context

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A call that takes long is reported while it runs, with the line where it is. Time in which the gateway is asked is not the plugin's."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from apisix.runner.call import clock
+from apisix.runner.call.long_calls import LongCalls, passed
+from apisix.runner.errors import ErrCode
+from apisix.runner.plugin.plugin import Plugin
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp
+from tests.call.engine import WITHIN_S, Engine, until
+
+
+@pytest.mark.parametrize(
+    ("before_s", "now_s", "expected"),
+    [(0, 4.9, None), (4.9, 5, 5), (-100, 5.1, 5), (5, 9, None), (9.5, 10, 10), (3, 21, 20), (20, 39, None), (39, 41, 40)],
+)
+def test_times_of_reports(before_s: float, now_s: float, expected: float | None) -> None:
+    """After 5 s, and each time that has doubled."""
+    assert passed(before_s, now_s) == expected
+
+
+class Coroutine(Plugin[Any]):
+    """Wait in a coroutine below the hook."""
+
+    async def on_request(self, request: Any) -> None:
+        """Do that."""
+        await self.fetch()
+
+    async def fetch(self) -> None:
+        """Wait for long."""
+        await asyncio.sleep(WITHIN_S)  # here
+
+
+class Thread(Plugin[Any]):
+    """Wait in a thread."""
+
+    blocking = True
+    go = threading.Event()
+
+    def on_request(self, request: Any) -> None:
+        """Do that."""
+        self.go.wait(WITHIN_S)  # here
+
+
+class Asks(Plugin[Any]):
+    """Wait for the gateway."""
+
+    def on_request(self, request: Any) -> None:
+        """Do that."""
+        request.read()  # here
+
+
+class AsksInCoroutine(Plugin[Any]):
+    """Wait for the gateway in a coroutine, then for something else if the test says so."""
+
+    after: Callable[[], Awaitable[None]] | None = None
+
+    async def on_request(self, request: Any) -> None:
+        """Do that."""
+        await request.aread()  # here
+        after = type(self).after
+        if after is not None:
+            await after()
+
+
+@pytest.mark.parametrize(
+    ("plugin", "name", "function", "suffix"),
+    [
+        (Coroutine, "coroutine", "fetch: await asyncio.sleep(WITHIN_S)", ""),
+        (Thread, "thread", "on_request: self.go.wait(WITHIN_S)", ""),
+        (Asks, "asks", "on_request: request.read()", ", waiting for the gateway"),
+        (AsksInCoroutine, "asks-in-coroutine", "on_request: await request.aread()", ", waiting for the gateway"),
+    ],
+)
+def test_calls_are_reported_while_they_run(caplog: pytest.LogCaptureFixture, plugin: Any, name: str, function: str, suffix: str) -> None:
+    """One line for all calls that are at the same place, after 5 s and after 10 s."""
+
+    async def scenario() -> None:
+        engine = Engine(asyncio.get_running_loop(), [plugin], blocking_threads=3)
+        lines = [engine.line() for _ in range(3)]
+        began_s = clock.now_s()
+        for line in lines:
+            engine.at_loop(line.call, 1)
+        await until(lambda: engine.runtime.in_flight == 3 and engine.chains and not engine.chains._building)
+        await until(lambda: sum("here" in call.place() for call in engine.runtime.deadlines.waiting()) == 3)
+        calls = LongCalls(engine.runtime.deadlines)
+        for passed_s in (1.0, 5.0 + WITHIN_S, 6.0 + WITHIN_S):
+            calls.look(began_s + passed_s)
+        Thread.go.set()
+        for line in lines:
+            engine.at_loop(line.conversation.close, "the test is over")
+        await until(lambda: engine.runtime.in_flight == 0)
+
+    asyncio.run(scenario())
+    Thread.go.clear()
+    reports = [record.getMessage() for record in caplog.records if "calls are still in" in record.getMessage()]
+    assert len(reports) == 1
+    start, _, end = reports[0].partition(" are still in ")
+    assert start == f"plugin {name}: 3 calls"
+    assert end.startswith("test_long_calls.py:")
+    assert f"in {function}  # here after 20 s{suffix}" in end
+
+
+def waits_for_gateway(plugin: Any, **limits: Any) -> Any:
+    """Let a call wait for the gateway until its plugin's time would be over, answer, and return the reply."""
+
+    async def scenario() -> Any:
+        engine = Engine(asyncio.get_running_loop(), [plugin], **limits)
+        line = engine.line()
+        engine.at_loop(line.call, 1)
+        await until(lambda: line.questions or line.replies)
+        (call,) = engine.runtime.deadlines.waiting() or [None]
+        if call is not None:
+            await asyncio.sleep(3 * limits["plugin_timeout_s"])
+            if not line.replies:
+                engine.at_loop(line.conversation.answer, b"body")
+        await until(lambda: line.replies)
+        return line.replies[0]
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("plugin", [Asks, AsksInCoroutine])
+def test_a_slow_upload_is_not_the_plugins_time(plugin: Any) -> None:
+    """While the gateway is asked, the plugin's clock stands still."""
+    assert waits_for_gateway(plugin, plugin_timeout_s=0.1) == HTTPReqCallResp(1)
+
+
+@pytest.mark.parametrize("plugin", [Asks, AsksInCoroutine])
+def test_a_gateway_that_does_not_answer(caplog: pytest.LogCaptureFixture, plugin: Any) -> None:
+    """It has a time-out of its own, and the log says which one it was, and in which line."""
+    assert waits_for_gateway(plugin, plugin_timeout_s=0.1, info_timeout_s=0.15) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert "the gateway did not answer an info request within info_timeout, 0.15 s" in caplog.text
+    assert "the plugin waits in test_long_calls.py:" in caplog.text
+
+
+def test_the_plugins_time_goes_on_after_the_answer(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after the gateway's answer counts again, and the error says where the plugin was."""
+    monkeypatch.setattr(AsksInCoroutine, "after", staticmethod(lambda: asyncio.sleep(WITHIN_S)))
+    assert waits_for_gateway(AsksInCoroutine, plugin_timeout_s=0.1) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert "longer than plugin_timeout, 0.1 s; it was in test_long_calls.py:" in caplog.text

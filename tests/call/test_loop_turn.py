@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds up the loop is reported while it does, with its line."""
+
+import asyncio
+import re
+import threading
+from typing import Any
+
+import pytest
+
+from apisix.runner.call import clock
+from apisix.runner.call.stalls import StallWatch
+from apisix.runner.plugin.plugin import Plugin
+from tests.call.engine import WITHIN_S, Engine, until
+
+held = threading.Event()
+go = threading.Event()
+
+
+class BlocksInCoroutine(Plugin[Any]):
+    """Block in a coroutine, after it has waited."""
+
+    async def on_request(self, request: Any) -> None:
+        """Do that."""
+        await asyncio.sleep(0)
+        held.set()
+        go.wait(WITHIN_S)  # here
+
+
+class BlocksInline(Plugin[Any]):
+    """Block in a plain hook, which its author has forbidden to run in threads."""
+
+    blocking = False
+
+    def on_request(self, request: Any) -> None:
+        """Do that."""
+        held.set()
+        go.wait(WITHIN_S)  # here
+
+
+class BlocksAtFirst(Plugin[Any]):
+    """Block in a plain hook."""
+
+    def on_request(self, request: Any) -> None:
+        """Do that."""
+        held.set()
+        go.wait(WITHIN_S)  # here
+
+
+def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Let a plugin block, look at the loop from another thread at the given times, and return what was logged."""
+    held.clear()
+    go.clear()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        watch = StallWatch()
+        engine = Engine(loop, [plugin], stalls=watch)
+        watch._turn = type(watch._turn)(loop)  # the thread of this test takes the place of the watch's own
+
+        def look() -> None:
+            began_s = clock.now_s()
+            watch.look_at_loop(began_s)  # which asks the loop for a turn
+            loop.call_soon_threadsafe(line.call, 1)
+            assert held.wait(WITHIN_S)
+            turned = watch._turn._asked_at_s is None
+            watch.look_at_loop(began_s)  # asks for one that does not come
+            assert turned
+            for passed_s in after_s:
+                watch.look(began_s + passed_s)
+                watch.look_at_loop(began_s + passed_s)
+            go.set()
+
+        line = engine.line()
+        thread = threading.Thread(target=look)
+        thread.start()
+        await until(lambda: line.replies)
+        thread.join(WITHIN_S)
+
+    asyncio.run(scenario())
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_coroutine_that_blocks(caplog: pytest.LogCaptureFixture) -> None:
+    """It is named with the plugin and the line: at once, after 5 s, 10 s, ..."""
+    reports = reports_of(BlocksInCoroutine, (0.05, 0.15, 0.25, 0.35, 4.9, 5.1, 6.0, 10.1), caplog)
+
+    assert [re.sub(r"\d+ in", "N in", report.partition(". In a coroutine")[0]) for report in reports] == [
+        f"plugin blocks-in-coroutine holds up all calls of its worker, for {held_s} s so far, "
+        "in test_loop_turn.py:N in on_request: go.wait(WITHIN_S)  # here"
+        for held_s in ("0.2", "5.1", "10.1")
+    ]
+
+
+def test_a_plain_hook_that_blocks_at_first(caplog: pytest.LogCaptureFixture) -> None:
+    """It is marked as blocking, with the line where it is."""
+    reports = reports_of(BlocksAtFirst, (0.2, 0.3), caplog)
+
+    assert len(reports) == 1
+    assert re.match(
+        r"plugin blocks-at-first held up all calls of its worker for \d+ ms, in test_loop_turn.py:\d+ in on_request: "
+        r"go.wait\(WITHIN_S\)  # here: from now on it runs in threads",
+        reports[0],
+    )
+
+
+def test_a_plain_hook_that_must_not_run_in_threads(caplog: pytest.LogCaptureFixture) -> None:
+    """The author wants it so, but what takes 5 s is reported."""
+    reports = reports_of(BlocksInline, (0.2, 0.3, 5.1, 5.2, 6.0), caplog)
+
+    assert [re.sub(r"\d+ in", "N in", report) for report in reports] == [
+        "plugin blocks-inline still holds up all calls of its worker after 5.2 s, "
+        "in test_loop_turn.py:N in on_request: go.wait(WITHIN_S)  # here"
+    ]
+
+
+def test_many_short_calls_are_no_call_that_blocks(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that is in another call each time is busy, not blocked."""
+    watch = StallWatch()
+    turn = watch._turn
+    frames = iter([object(), object(), object()])
+    monkeypatch.setattr("apisix.runner.call.where.outermost", lambda frame: next(frames))
+    turn._asked_at_s = 1.0
+    for now_s in (1.2, 1.3, 1.4):
+        watch.look_at_loop(now_s)
+
+    assert caplog.records == []
+
+
+def test_a_loop_that_turns(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is reported, and `look` is called every second."""
+    looked: list[float] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        watch = StallWatch()
+        watch._turn = type(watch._turn)(loop, looked.append)
+        for tenth in range(25):
+            watch.look_at_loop(100 + tenth / 10)
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert looked == [100.0, 101.0, 102.0]
+    assert caplog.records == []
