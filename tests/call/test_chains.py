@@ -258,3 +258,29 @@ def test_an_eager_setup_that_fails_is_tried_again_by_a_call(caplog: pytest.LogCa
         await until(lambda: "could not be set up when its configuration came" in caplog.text)
 
     run(scenario)
+
+
+def test_the_queue_of_one_plugin_leaves_room_for_others() -> None:
+    """No more than half of the calls that may wait do so for the threads of one plugin; more are refused at once."""
+    counted = Counted()
+
+    class Blocks(Plugin[Any]):
+        blocking = True
+
+        def on_request(self, request: Any) -> None:
+            counted.make()
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [Blocks], blocking_threads=1, max_in_flight=10)
+        lines = [engine.line() for _ in range(9)]
+        for line in lines[:1]:  # which begins before the others come
+            engine.at_loop(line.call, 1)
+        await until(lambda: counted.made)
+        for line in lines[1:]:
+            engine.at_loop(line.call, 1)
+        await until(lambda: engine.runtime.in_flight == 7 and sum(len(line.replies) for line in lines) == 2)
+        assert [line.replies for line in lines if line.replies] == 2 * [[ErrResp(ErrCode.SERVICE_UNAVAILABLE)]]
+        counted.go.set()
+        await until(lambda: all(line.replies for line in lines))
+
+    run(scenario)

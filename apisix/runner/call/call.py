@@ -310,7 +310,7 @@ class Call:
         self.check()
         if pool is None:
             pool = self._runtime.threads.of(self.plugin or "")
-        if pool.waiting >= self._runtime.max_in_flight // 2:
+        if 2 * pool.waiting > self._runtime.max_in_flight:
             # Others than this plugin's calls need room to wait too.
             raise Overloaded(f"{pool.waiting} calls wait for a thread of {self.plugin} already, half of what max_in_flight allows")
         context = contextvars.copy_context()
