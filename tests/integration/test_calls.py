@@ -328,7 +328,8 @@ def test_response_is_replaced_by_a_reply(peer: Peer) -> None:
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[RunnerProcess]:
     """A runner whose calls must not take long."""
-    with running(plugins=[PLUGINS], environ={"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.2"}) as runner:
+    limits = {"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.2", "APISIX_RUNNER_LIMITS_INFO_TIMEOUT": "0.2"}
+    with running(plugins=[PLUGINS], environ=limits) as runner:
         yield runner
 
 
@@ -343,7 +344,8 @@ def test_deadline(impatient: RunnerProcess, plugin: tuple[str, str]) -> None:
             assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.receive()
         else:
             assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
-        impatient.wait_for_log("plugin_timeout", f'"{plugin[0]}"')
+        limit = "info_timeout" if plugin[0] == "ask-forever" else "plugin_timeout"
+        impatient.wait_for_log(limit, f'"{plugin[0]}"')
 
 
 @pytest.mark.parametrize("plugin", ["response-linger", "response-block"])
@@ -360,9 +362,10 @@ def test_max_in_flight() -> None:
         runner.peer() as first,
         runner.peer() as second,
     ):
+        quick = second.prepare(("tag", '{"tag": "one"}'))
+        second.request(quick)  # the first call of a configuration waits until its plugins are made
         waiting = first.prepare(("linger", '{"seconds": 5}'))
         first.send(_request(waiting))
-        quick = second.prepare(("tag", '{"tag": "one"}'))
         refused = second.prepare(("linger", '{"seconds": 0.01}'))
         while second.request(refused) != ErrResp(ErrCode.SERVICE_UNAVAILABLE):
             pass  # the first call may not have arrived yet
