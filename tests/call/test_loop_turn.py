@@ -56,14 +56,14 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
         loop = asyncio.get_running_loop()
         watch = StallWatch()
         engine = Engine(loop, [plugin], stalls=watch)
-        watch._turn = type(watch._turn)(loop)  # the thread of this test takes the place of the watch's own
+        watch.turn = type(watch.turn)(loop)  # the thread of this test takes the place of the watch's own
 
         def look() -> None:
             began_s = clock.now_s()
             watch.look_at_loop(began_s)  # which asks the loop for a turn
             loop.call_soon_threadsafe(line.call, 1)
             assert held.wait(WITHIN_S)
-            turned = watch._turn._asked_at_s is None
+            turned = watch.turn._asked_at_s is None
             watch.look_at_loop(began_s)  # asks for one that does not come
             assert turned
             for passed_s in after_s:
@@ -117,7 +117,7 @@ def test_a_plain_hook_that_must_not_run_in_threads(caplog: pytest.LogCaptureFixt
 def test_many_short_calls_are_no_call_that_blocks(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that is in another call each time is busy, not blocked."""
     watch = StallWatch()
-    turn = watch._turn
+    turn = watch.turn
     frames = iter([object(), object(), object()])
     monkeypatch.setattr("apisix.runner.call.where.outermost", lambda frame: next(frames))
     turn._asked_at_s = 1.0
@@ -134,7 +134,7 @@ def test_a_loop_that_turns(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         watch = StallWatch()
-        watch._turn = type(watch._turn)(loop, looked.append)
+        watch.turn = type(watch.turn)(loop, looked.append)
         for tenth in range(25):
             watch.look_at_loop(100 + tenth / 10)
             await asyncio.sleep(0)

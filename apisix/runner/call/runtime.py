@@ -2,6 +2,7 @@
 """What all calls of one worker share."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,6 +19,9 @@ from apisix.runner.http.response import Response
 
 BODY_THREADS: Final = 1
 """Threads of a worker for long bodies. Each competes with the loop for the interpreter, and may hold a body of `max_decompressed_bytes`."""
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread may keep the interpreter while another one wants it, in seconds."""
 
 Observer = Callable[[Request | Response, Sequence[Effect]], None]
 """Takes a request or response as it is after its plugins, and what each of them did."""
@@ -130,6 +134,8 @@ class Runtime:
 
     def watch(self) -> None:
         """Begin to look for plugins that hold up the loop, and for calls that take long. To be called in the loop's own thread."""
+        # The loop gets the interpreter sooner from a thread that computes, such as a slow __init__. PrepareConf must not wait for that.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.stalls.watch(self.loop, LongCalls(self.deadlines).look)
 
     def failed(self, call_id: int, error: BaseException) -> None:

@@ -11,4 +11,4 @@ cdef class StallWatch:
     cdef dict _stalls
     cdef object _marking
     cdef object _closed
-    cdef object _turn
+    cdef public object turn

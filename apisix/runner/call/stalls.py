@@ -37,6 +37,7 @@ class StallWatch:
         running: the plugin whose hook holds the loop now, None where none does.
         since_s: since when, a time of the clock.
         starvation: of the loop's thread, once it is watched.
+        turn: whether the loop turns, once it is watched.
     """
 
     def __init__(self, on_mark: Callable[[str], None] | None = None) -> None:
@@ -47,7 +48,7 @@ class StallWatch:
         self._stalls: dict[str, deque[float]] = {}
         self._marking = threading.Lock()
         self._closed = threading.Event()
-        self._turn = LoopTurn()
+        self.turn = LoopTurn()
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
         """Take note that a hook of `plugin_type` held the loop for `held_s` seconds until `now_s`, a monotonic time."""
@@ -69,7 +70,7 @@ class StallWatch:
         Args: look: called about every second, in the loop's thread, with the time.
         """
         self.starvation = Starvation()
-        self._turn = LoopTurn(loop, look)
+        self.turn = LoopTurn(loop, look)
         threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
 
     def close(self) -> None:
@@ -82,7 +83,7 @@ class StallWatch:
         if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
             held_s = now_s - since_s - self._starved_s(since_s)
             if held_s >= LONG_STALL_S:
-                self._mark(plugin_type, held_s, self._turn.place())
+                self._mark(plugin_type, held_s, self.turn.place())
 
     def look_at_loop(self, now_s: float) -> None:
         """
@@ -90,11 +91,11 @@ class StallWatch:
 
         A plain hook is reported by `look` at first, which moves its plugin to threads.
         """
-        held_s = self._turn.held_s(now_s)
+        held_s = self.turn.held_s(now_s)
         running = self.running
         if held_s - self._starved_s(now_s - held_s) < (LONG_STALL_S if running is None else FIRST_S):
             return
-        place = self._turn.place_to_report(now_s)
+        place = self.turn.place_to_report(now_s)
         if place is None:
             return
         if running is not None:
@@ -103,7 +104,7 @@ class StallWatch:
             logger.warning(
                 "%s holds up all calls of its worker, for %g s so far, in %s. In a coroutine, await what can be awaited, and run what "
                 "blocks with `await asyncio.to_thread(...)`",
-                self._turn.task(),
+                self.turn.task(),
                 round(held_s, 1),
                 place,
             )
