@@ -112,6 +112,7 @@ def waits_for_gateway(plugin: Any, **limits: Any) -> Any:
 
     async def scenario() -> Any:
         engine = Engine(asyncio.get_running_loop(), [plugin], **limits)
+        await engine.chains.build(1, response=False)
         line = engine.line()
         engine.at_loop(line.call, 1)
         await until(lambda: line.questions or line.replies)
@@ -129,19 +130,19 @@ def waits_for_gateway(plugin: Any, **limits: Any) -> Any:
 @pytest.mark.parametrize("plugin", [Asks, AsksInCoroutine])
 def test_a_slow_upload_is_not_the_plugins_time(plugin: Any) -> None:
     """While the gateway is asked, the plugin's clock stands still."""
-    assert waits_for_gateway(plugin, plugin_timeout_s=0.1) == HTTPReqCallResp(1)
+    assert waits_for_gateway(plugin, plugin_timeout_s=0.3) == HTTPReqCallResp(1)
 
 
 @pytest.mark.parametrize("plugin", [Asks, AsksInCoroutine])
 def test_a_gateway_that_does_not_answer(caplog: pytest.LogCaptureFixture, plugin: Any) -> None:
     """It has a time-out of its own, and the log says which one it was, and in which line."""
-    assert waits_for_gateway(plugin, plugin_timeout_s=0.1, info_timeout_s=0.15) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
-    assert "the gateway did not answer an info request within info_timeout, 0.15 s" in caplog.text
+    assert waits_for_gateway(plugin, plugin_timeout_s=0.3, info_timeout_s=0.4) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert "the gateway did not answer an info request within info_timeout, 0.4 s" in caplog.text
     assert "the plugin waits in test_long_calls.py:" in caplog.text
 
 
 def test_the_plugins_time_goes_on_after_the_answer(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes after the gateway's answer counts again, and the error says where the plugin was."""
     monkeypatch.setattr(AsksInCoroutine, "after", staticmethod(lambda: asyncio.sleep(WITHIN_S)))
-    assert waits_for_gateway(AsksInCoroutine, plugin_timeout_s=0.1) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
-    assert "longer than plugin_timeout, 0.1 s; it was in test_long_calls.py:" in caplog.text
+    assert waits_for_gateway(AsksInCoroutine, plugin_timeout_s=0.3) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert "longer than plugin_timeout, 0.3 s; it was in test_long_calls.py:" in caplog.text
