@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plugins of release 0.2 find what they were written for, with its faults mended."""
 
+import json
 import logging
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 
 from apisix.runner.http import legacy_core
 from apisix.runner.http.legacy import PluginBaseRequest, PluginBaseResponse
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
 from apisix.runner.wire.messages import ReqBody, Var
 from tests.http.calls import FakeGateway, Pairs, a_request, rewrite, sent, stop
 
@@ -37,26 +40,25 @@ class TestRequestEdits:
         assert sent(request).action is None
 
     def test_setters(self) -> None:
-        """What is set is an edit, names of headers ignore case, None deletes, empty values count; all say True."""
+        """What is set is an edit, and names of headers ignore case. An empty value changes nothing. Source: release 0.2."""
         request = a_request("/a", ARGS, HEADERS)
         seen = PluginBaseRequest(request)
-        taken = [
-            seen.set_header("Host", "other"),
-            seen.set_header("User-Agent", None),
-            seen.set_header("X-Empty", ""),
-            seen.set_header("nope", None),
-            seen.set_arg("x", ""),
-            seen.set_arg("flag", None),
-            seen.set_arg("new", "1"),
-            seen.set_uri("/b"),
+        taken = [seen.set_header("Host", "other"), seen.set_header("x-b", b"bytes"), seen.set_arg("x", "2"), seen.set_uri("/b")]
+        nothing: list[bool] = [
+            *[seen.set_header(name, value) for name, value in [("User-Agent", None), ("User-Agent", ""), ("", "1")]],
+            *[seen.set_arg("x", value) for value in (None, "")],
+            seen.set_headers(None),
+            seen.set_headers({}),
+            seen.set_args(None),
+            seen.set_args({}),
+            *[seen.set_uri(value) for value in (None, "", "relative")],
         ]
-        assert all(taken)
-        assert ("other", None, "") == (seen.get_header("HOST"), seen.get_header("user-agent"), seen.get_header("x-empty"))
-        assert "/b" == seen.get_uri()
+        assert (set(taken), set(nothing)) == ({True}, {False})
+        assert (seen.get_header("HOST"), seen.get_header("user-agent"), seen.get_uri()) == ("other", "curl", "/b")
         seen.apply()
         action = rewrite(request)
-        assert [("host", "other"), ("user-agent", None)] == list(action.headers)
-        assert ("/b", [("x", ""), ("flag", None), ("new", "1")]) == (action.path, list(action.args))
+        assert list(action.headers) == [("host", "other"), ("x-b", "bytes")]
+        assert (action.path, list(action.args)) == ("/b", [("x", "2")])
 
     def test_dicts(self) -> None:
         """A dict that was given out counts as the plugin leaves it, deletions included, together with the setters."""
@@ -66,7 +68,7 @@ class TestRequestEdits:
         headers["X-New"] = "1"
         del headers["USER-AGENT"]
         seen.set_header("Host", "other")
-        seen.set_header("r", None)
+        del headers["R"]
         args["x"] = "2"
         del args["m"]
         seen.set_arg("y", "3")
@@ -79,15 +81,17 @@ class TestRequestEdits:
         assert {"x": "2", "m": None, "y": "3"} == dict(action.args)
 
     def test_several_at_once(self) -> None:
-        """set_headers and set_args set what they are given and leave the rest; None deletes all."""
+        """The getters show what was given, and the upstream gets the rest too. None in a dict deletes. Source: release 0.2."""
         request = a_request("/a", [("x", "1"), ("y", "2")], HEADERS)
         seen = PluginBaseRequest(request)
         assert seen.set_headers({"Host": "other", "r": None})
-        assert seen.set_args(None)
+        assert seen.set_args({"x": "3"})
+        assert (seen.get_header("host"), seen.get_header("user-agent"), seen.get_args()) == ("other", None, {"x": "3"})
+        seen.get_args()["z"] = "4"
         seen.apply()
         action = rewrite(request)
-        assert [("host", "other"), ("r", None)] == list(action.headers)
-        assert {"x": None, "y": None} == dict(action.args)
+        assert list(action.headers) == [("host", "other"), ("r", None)]
+        assert list(action.args) == [("x", "3"), ("z", "4")]
 
     @pytest.mark.parametrize(
         ("setter", "args"),
@@ -96,25 +100,24 @@ class TestRequestEdits:
             ("set_header", (5, "a")),
             ("set_headers", ("a",)),
             ("set_headers", ({"a": 5},)),
-            ("set_arg", ("a", b"x")),
+            ("set_arg", ("a", 0)),
             ("set_args", ([("a", "b")],)),
-            ("set_uri", ("no-slash",)),
             ("set_uri", (5,)),
             ("set_body", (5,)),
+            ("set_id", ("5",)),
+            ("set_conf_token", (True,)),
+            ("set_method", (5,)),
+            ("set_remote_addr", (5,)),
+            ("set_var", ("a", 5)),
+            ("set_config", (5, "a")),
+            ("set_configs", ("a",)),
         ],
     )
     def test_values_of_other_types(self, setter: str, args: tuple[Any, ...]) -> None:
-        """They are not taken, and the setter says so."""
+        """They raise at the line, which refuses the call. A value that is empty but of another type does too."""
         request = a_request("/a", ARGS, HEADERS)
-        assert False is getattr(PluginBaseRequest(request), setter)(*args)
-        assert sent(request).action is None
-
-    def test_undone(self) -> None:
-        """None takes path and body back."""
-        request = a_request("/a", gateway=FakeGateway({ReqBody(): b"came"}))
-        seen = PluginBaseRequest(request)
-        assert (True, True, True, True) == (seen.set_uri("/b"), seen.set_body("x"), seen.set_uri(None), seen.set_body(None))
-        assert ("/a", "came") == (seen.get_uri(), seen.get_body())
+        with pytest.raises(TypeError, match="must be a"):
+            getattr(PluginBaseRequest(request), setter)(*args)
         assert sent(request).action is None
 
     def test_header_injection(self) -> None:
@@ -155,15 +158,25 @@ class TestRequestBody:
         """No body is empty text."""
         assert "" == PluginBaseRequest(a_request()).get_body()
 
-    def test_emptied(self, caplog: pytest.LogCaptureFixture) -> None:
-        """The protocol can't empty a body: the plugin sees it empty, the log says so, the upstream gets what came."""
+    def test_empty_body(self) -> None:
+        """It changes nothing."""
         request = a_request(gateway=FakeGateway({ReqBody(): b"came"}))
         seen = PluginBaseRequest(request)
-        assert seen.set_body("")
-        assert ("", None) == (seen.get_body(), sent(request).action)
-        assert ["a 0.2 plugin called set_body(), but the protocol can't empty a request's body: only get_body() sees it"] == caplog.messages
-        assert seen.set_body("x")
-        assert "x" == seen.get_body()
+        assert [seen.set_body(value) for value in ("", b"", None)] == [False] * 3
+        assert (seen.get_body(), sent(request).action) == ("came", None)
+
+    @pytest.mark.parametrize("body", ["für".encode(), b"\x00\xff\xfe", b"plain", b""])
+    def test_bytes_of_a_body(self, body: bytes) -> None:
+        """Release 0.2 made a character of each byte, so plugins encode as Latin-1; others encode as UTF-8."""
+        text = PluginBaseRequest(a_request(gateway=FakeGateway({ReqBody(): body}))).get_body()
+        assert [text.encode("latin-1"), text.encode("ISO-8859-1"), text.encode(), text.encode("utf-8")] == [body] * 4
+
+    def test_a_body_is_text(self) -> None:
+        """`json.loads` takes it."""
+        text = PluginBaseRequest(a_request(gateway=FakeGateway({ReqBody(): '{"a": "ü"}'.encode()}))).get_body()
+        assert json.loads(text) == {"a": "ü"}
+        with pytest.raises(UnicodeEncodeError):
+            text.encode("ascii")
 
 
 class TestWhatTheProtocolCannotCarry:
@@ -174,7 +187,7 @@ class TestWhatTheProtocolCannotCarry:
         [("method", "GET", "PUT"), ("id", 7, 8), ("conf_token", 9, 1), ("remote_addr", "127.0.0.1", "10.0.0.1")],
     )
     def test_kept(self, name: str, came: object, kept: object, caplog: pytest.LogCaptureFixture) -> None:
-        """The getter gives what was set, the gateway gets nothing, None restores, and one line warns, at level warning."""
+        """The getter returns what was set, the gateway gets nothing, and one line warns, at level warning."""
         request = a_request(call_id=7, conf_token=9, src_ip=b"\x7f\0\0\1")
         seen = PluginBaseRequest(request)
         getter, setter = getattr(seen, f"get_{name}"), getattr(seen, f"set_{name}")
@@ -182,8 +195,8 @@ class TestWhatTheProtocolCannotCarry:
         assert setter(kept)
         assert setter(kept)
         assert (kept, None, 7) == (getter(), sent(request).action, sent(request).id)
-        assert setter(None)
-        assert came == getter()
+        assert [setter(None), setter(type(came)())] == [False, False]
+        assert getter() == kept
         assert [logging.WARNING] == [record.levelno for record in caplog.records]
         assert f"set_{name}()" in caplog.text
 
@@ -194,8 +207,8 @@ class TestWhatTheProtocolCannotCarry:
         assert ("1", "", "1") == (seen.get_var("a"), seen.get_var("nope"), seen.get_var("a"))
         assert seen.set_var("a", "2")
         assert "2" == seen.get_var("a")
-        assert seen.set_var("a", None)
-        assert "1" == seen.get_var("a")
+        assert [seen.set_var("a", ""), seen.set_var("", "1")] == [False, False]
+        assert "2" == seen.get_var("a")
         assert [[Var("a")], [Var("nope")]] == gateway.asked
         assert 1 == len(caplog.records)
 
@@ -205,10 +218,41 @@ class TestWhatTheProtocolCannotCarry:
         seen = PluginBaseRequest(a_request(), configs)
         assert ("{}", None, configs) == (seen.get_config("say"), seen.get_config("nope"), seen.get_configs())
         assert seen.set_config("say", "y")
-        assert seen.set_config("other", None)
-        assert ({"say": "y"}, {"say": "{}", "other": "x"}) == (seen.get_configs(), configs)
-        assert seen.set_configs(None)
-        assert {} == seen.get_configs()
+        assert ({"say": "y", "other": "x"}, {"say": "{}", "other": "x"}) == (seen.get_configs(), configs)
+        assert [seen.set_config("", "y"), seen.set_configs({}), seen.set_configs({"a": "b"})] == [False, False, True]
+        assert seen.get_configs() == {"a": "b"}
+
+    def test_methods(self) -> None:
+        """Seven methods are taken, in any case. Source: release 0.2."""
+        seen = PluginBaseRequest(a_request())
+        assert [seen.set_method(method) for method in ("put", "PATCH", "hello", "TRACE")] == [True, True, False, False]
+        assert seen.get_method() == "PATCH"
+
+
+class TestWhatRelease02Had:
+    """Names that its plugins may use."""
+
+    def test_is_a_request_and_a_response(self) -> None:
+        """Plugins are annotated with these classes."""
+        assert isinstance(PluginBaseRequest(a_request()), Request)
+        assert isinstance(PluginBaseResponse(), Response)
+
+    def test_checked(self) -> None:
+        """A request with a path is."""
+        assert PluginBaseRequest(a_request()).checked() is True
+
+    def test_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Messages are formatted by `str.format`. Anything else of `r` is gone."""
+        request = PluginBaseRequest(a_request())
+        request.r.log.error("{} of {}", 1, 2)
+        request.r.log.warn("100 %")
+        assert caplog.messages == ["1 of 2", "100 %"]
+        with pytest.raises(AttributeError, match="has no 'conn' any more"):
+            _ = request.r.conn
+
+    def test_addresses_of_ipv6(self) -> None:
+        """They are written in full."""
+        assert PluginBaseRequest(a_request(src_ip=bytes(15) + b"\1")).get_remote_addr() == "0000:0000:0000:0000:0000:0000:0000:0001"
 
 
 class TestResponse:
@@ -231,9 +275,9 @@ class TestResponse:
         """Status, headers and body go to the client."""
         response = PluginBaseResponse()
         assert all(
-            [response.set_status_code(403), response.set_header("X-A", "1"), response.set_header("x-b", ""), response.set_body("no")]
+            [response.set_status_code(403), response.set_header("X-A", "1"), response.set_header("x-b", "2"), response.set_body("no")]
         )
-        assert (403, "1", "", "no", True) == (
+        assert (403, "1", "2", "no", True) == (
             response.get_status_code(),
             response.get_header("x-a"),
             response.get_header("X-B"),
@@ -243,22 +287,53 @@ class TestResponse:
         reply = response.reply()
         assert reply is not None
         action = stop(a_request(), reply)
-        expected = (403, [("X-A", "1"), ("x-b", ""), ("content-type", "text/plain; charset=utf-8")], b"no")
+        expected = (403, [("X-A", "1"), ("x-b", "2"), ("content-type", "text/plain; charset=utf-8")], b"no")
         assert expected == (action.status, list(action.headers), action.body)
 
     @pytest.mark.parametrize(
         ("setter", "args"),
-        [("set_status_code", (200,)), ("set_body", ("",)), ("set_body", (b"",)), ("set_header", ("a", "")), ("set_headers", ({"a": "1"},))],
+        [
+            ("set_status_code", (200,)),
+            ("set_body", ("x",)),
+            ("set_body", (b"x",)),
+            ("set_header", ("a", "1")),
+            ("set_headers", ({"a": ""},)),
+        ],
     )
     def test_each_alone_counts(self, setter: str, args: tuple[Any, ...]) -> None:
-        """Setting one thing is enough, to an empty value too; setting None takes it back."""
+        """Setting one thing is enough, and nothing takes it back."""
         response = PluginBaseResponse()
         assert getattr(response, setter)(*args)
+        assert getattr(response, setter)(*args[:-1], None) is False
         reply = response.reply()
         assert reply is not None
-        assert (True, 200, b"") == (response.changed(), reply.status, reply.body)
-        assert getattr(response, setter)(*args[:-1], None)
-        assert (False, None) == (response.changed(), response.reply())
+        assert (response.changed(), reply.status) == (True, 200)
+
+    @pytest.mark.parametrize(
+        ("setter", "args"),
+        [
+            ("set_status_code", (0,)),
+            ("set_status_code", (99,)),
+            ("set_status_code", (700,)),
+            ("set_body", ("",)),
+            ("set_body", (b"",)),
+            ("set_header", ("a", "")),
+            ("set_header", ("", "a")),
+            ("set_headers", ({},)),
+            ("set_req_id", (0,)),
+        ],
+    )
+    def test_empty_values_change_nothing(self, setter: str, args: tuple[Any, ...]) -> None:
+        """The setter returns False. Source: release 0.2."""
+        response = PluginBaseResponse(5)
+        assert getattr(response, setter)(*args) is False
+        assert (response.changed(), response.reply(), response.get_req_id()) == (False, None, 5)
+
+    def test_a_status_out_of_range_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Once, since a plugin that relies on it lets requests go on."""
+        response = PluginBaseResponse()
+        assert [response.set_status_code(status) for status in (0, 700, 700)] == [False] * 3
+        assert caplog.messages == ["a 0.2 plugin called set_status_code(700), which changes nothing: a status is between 100 and 599"]
 
     def test_dict(self) -> None:
         """The dict of headers counts as the plugin leaves it."""
@@ -288,7 +363,8 @@ class TestResponse:
         ],
     )
     def test_values_of_other_types(self, setter: str, args: tuple[Any, ...]) -> None:
-        """They are not taken, and the setter says so."""
+        """They raise at the line, which refuses the call."""
         response = PluginBaseResponse()
-        assert False is getattr(response, setter)(*args)
+        with pytest.raises(TypeError, match="must be a"):
+            getattr(response, setter)(*args)
         assert not response.changed()

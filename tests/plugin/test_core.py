@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from apisix.runner.plugin.chain import Chain, build_chain
-from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.registry import Registry
 from tests.http.calls import a_request, rewrite, stop
 from tests.plugin.conftest import Load
@@ -59,15 +58,16 @@ def test_edits_of_the_request_go_on(load: Load) -> None:
 
 
 def test_config_may_be_left_out(load: Load) -> None:
-    """Without `config`, `filter` gets the raw string."""
+    """Without `config`, `filter` gets None, as in release 0.2. The methods of the base return None too."""
     registry = load(
         raw="""
         class Raw(PluginBase):
             def name(self): return "raw"
-            def filter(self, conf, request, response): response.set_body(conf)
+            def filter(self, conf, request, response):
+                response.set_body(repr((conf, super().filter(conf, request, response), super().name(), super().config(conf))))
         """
     )
-    assert b"as it is" == answer(chain_of(registry, ("raw", "as it is")), a_request()).body
+    assert b"(None, None, None, None)" == answer(chain_of(registry, ("raw", "as it is")), a_request()).body
 
 
 def test_each_configuration_has_its_instance(load: Load) -> None:
@@ -85,7 +85,30 @@ def test_each_configuration_has_its_instance(load: Load) -> None:
     assert b"2" == answer(second, a_request()).body
 
 
-def test_name_has_to_be_defined() -> None:
-    """The class's own name() tells what is missing."""
-    with pytest.raises(NotImplementedError, match=r"PluginBase has to define name\(self\)"):
-        PluginBase().name()
+@pytest.mark.parametrize("missing", ["name", "filter"])
+def test_name_and_filter_have_to_be_defined(load: Load, missing: str) -> None:
+    """Those of the base do nothing, so a class without its own is refused when it is loaded."""
+    methods = {"name": "def name(self): return 'lacks'", "filter": "def filter(self, conf, request, response): pass"}
+    del methods[missing]
+    (problem,) = load(lacks=f"class Lacks(PluginBase):\n    {next(iter(methods.values()))}\n").problems
+    assert problem.reason.startswith(f"Lacks has no {missing}(self")
+
+
+@pytest.mark.parametrize(
+    ("line", "blocking"),
+    [
+        ("pass", None),
+        ("blocking = True", True),
+        ("blocking = False", False),
+        ("def get(self): return asyncio.run(self.get_async())", True),
+        ("def get(self): return asyncio.new_event_loop().run_until_complete(self.get_async())", True),
+        ("blocking = False; get = lambda self: asyncio.run(self.get_async())", False),
+    ],
+)
+@pytest.mark.parametrize("base", ["Base", "PluginBase"])
+def test_an_event_loop_of_its_own_needs_a_thread(load: Load, base: str, line: str, blocking: bool | None) -> None:
+    """`blocking` is what the class says, and True if its file runs a loop: that fails on the runner's own loop, and worked before."""
+    methods = "def name(self): return 'loops'\n    " if base == "PluginBase" else ""
+    takes = "self, conf, request, response" if base == "PluginBase" else "self, request, response"
+    registry = load(loops=f"import asyncio\nclass Loops({base}):\n    {line}\n    {methods}def filter({takes}): pass\n")
+    assert [found.blocking for found in registry.types] == [blocking]

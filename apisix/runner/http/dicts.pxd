@@ -17,13 +17,17 @@ cpdef list with_values(headers)
 cdef _set(entries, name, value)
 cpdef last_value(entries, name)
 cpdef bint set_entry(entries, GivenDict given, name, value) except -1
-cpdef bint set_entries(entries, GivenDict given, values) except -1
+cpdef str given_text(str what, value)
+cpdef given_mapping(str what, value)
 
 cdef class GivenDict:
     cdef object _entries
     cdef list _pairs
+    cdef bint _is_headers
+    cdef bint _deletes
     cdef readonly object shown
     cpdef set(self, name, value)
+    cpdef replace(self, values)
     cpdef read_back(self)
 
 cdef _lower(name)

@@ -206,27 +206,50 @@ def last_value(entries: EditableEntries, name: str) -> str | None:
     return values[-1] if values else None
 
 
-def set_entry(entries: EditableEntries, given: "GivenDict | None", name: str, value: str | None) -> bool:
-    """Set a name in the entries, and in the dict that was given out of them. None deletes it. Return whether both were text."""
-    if not isinstance(name, str) or not (value is None or isinstance(value, str)):
+def set_entry(entries: EditableEntries, given: "GivenDict | None", name: str, value: str | bytes | None) -> bool:
+    """
+    Set a name in the entries, and in the dict that was given out of them. An empty name or value, or None, changes nothing.
+
+    Returns: whether it was set.
+    Raises: TypeError, ValueError: name or value can't be sent.
+    """
+    text = given_text("a name", name) and given_text(f"the value of {name!r}", value)
+    if not text:
         return False
-    if value is None:
-        entries.popall(name, None)
-    else:
-        _set(entries, name, value)
+    _set(entries, name, text)
     if given is not None:
-        given.set(name, value)
+        given.set(name, text)
     return True
 
 
-def set_entries(entries: EditableEntries, given: "GivenDict | None", values: Mapping[str, str | None] | None) -> bool:
-    """Set several names, the others stay; None deletes all. Return whether all were text."""
-    if values is None:
-        values = dict.fromkeys([name for name, _ in entries.pairs()] if given is None else given.shown)
-    if not isinstance(values, Mapping):
-        return False
-    taken = [set_entry(entries, given, name, value) for name, value in values.items()]
-    return all(taken)
+def given_text(what: str, value: object) -> str:
+    """
+    Return what a plugin of release 0.2 gave as text, "" for None. That release took bytes too.
+
+    Args: what: how the error names it, such as "the value of 'x-user'".
+    Raises: TypeError: it is neither str nor bytes.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    hint = f", write str({value!r})" if isinstance(value, int | float) else ""
+    raise TypeError(f"{what} must be a str, got {type(value).__name__}{hint}")
+
+
+def given_mapping(what: str, value: object) -> Mapping[str, Any]:
+    """
+    Return what a plugin of release 0.2 gave as a dict, {} for None.
+
+    Raises: TypeError: it is not a mapping.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} must be a dict, got {type(value).__name__}")
+    return value
 
 
 class GivenDict:
@@ -236,23 +259,37 @@ class GivenDict:
     Args: is_headers: whether names are looked up without case.
     """
 
-    __slots__ = ("_entries", "_pairs", "shown")
+    __slots__ = ("_deletes", "_entries", "_is_headers", "_pairs", "shown")
 
     def __init__(self, entries: EditableEntries, is_headers: bool) -> None:
         self._entries = entries
+        self._is_headers = is_headers
+        self._deletes = True
         self._pairs = entries.pairs()
         self.shown: dict[str, Any] = header_dict(self._pairs) if is_headers else dict(self._pairs)
 
-    def set(self, name: str, value: str | None) -> None:
-        """Set a name, None deletes it."""
-        if value is None:
-            self.shown.pop(name, None)
-        else:
-            self.shown[name] = value
+    def set(self, name: str, value: str) -> None:
+        """Set a name."""
+        self.shown[name] = value
+
+    def replace(self, values: Mapping[str, Any]) -> None:
+        """
+        Show these values from now on, and set them. Other names are no longer shown, but stay in the request: as in release 0.2.
+
+        Raises: TypeError: a name or a value is not text.
+        """
+        texts_of = [
+            (name, None if value is None else given_text(f"the value of {name!r}", value))
+            for name, value in values.items()
+            if given_text("a name", name)
+        ]
+        self._deletes = self._deletes and values is self.shown
+        if values is not self.shown:
+            self.shown = HeaderDict(texts_of) if self._is_headers else dict(texts_of)
 
     def read_back(self) -> None:
         """Make edits of what was done to the dict, deletions included. Raises: TypeError, ValueError: an entry can't be sent."""
-        read_back(self._entries, self.shown, self._pairs, True)
+        read_back(self._entries, self.shown, self._pairs, self._deletes)
 
 
 def _lower(name: Any) -> Any:

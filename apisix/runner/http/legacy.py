@@ -10,7 +10,7 @@ Request. Source: design, 3.
 from typing import Any, Final, TypeVar
 
 from apisix.runner.http.dicts import header_dict, read_back, with_values
-from apisix.runner.http.legacy_core import PluginBaseRequest, PluginBaseResponse
+from apisix.runner.http.legacy_core import PluginBaseRequest, PluginBaseResponse, exploded
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 
@@ -112,7 +112,7 @@ class BaseRequest:
     @property
     def src_ip(self) -> str:
         """The client's address."""
-        return self._unless_assigned("src_ip", self._request.remote_addr)
+        return self._unless_assigned("src_ip", exploded(self._request.remote_addr))
 
     @src_ip.setter
     def src_ip(self, value: Any) -> None:

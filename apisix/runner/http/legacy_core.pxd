@@ -3,7 +3,8 @@
 
 cimport cython
 
-from apisix.runner.http.dicts cimport GivenDict, HeaderDict, header_dict, last_value, set_entries, set_entry, with_values
+from apisix.runner.http.dicts cimport GivenDict, HeaderDict, given_mapping, given_text, header_dict, last_value, set_entry, with_values
+from apisix.runner.http.fields cimport check_header
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeGuard, get_args
 
@@ -25,6 +27,7 @@ LEGACY_HOOKS: dict[type, dict[str, tuple[str, ...]]] = {
 }
 GENERATIONS: dict[type, Generation] = {Plugin: "Plugin", Base: "Base", PluginBase: "PluginBase"}
 NAME_LENGTH = 128  # gateway contract, 3
+_RUNS_A_LOOP = re.compile(r"\basyncio\.run\(|\basyncio\.Runner\(|\brun_until_complete\(|\bfrom asyncio import .*\b(run|Runner)\b")
 
 # What is wrong: the function or nothing (then the class's line is told), the reason, the advice.
 Fault = tuple[Callable[..., object] | None, str, str]
@@ -85,9 +88,9 @@ def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) 
     faults: list[Fault] = [
         (None, f"{cls.__name__} has no {hook}({', '.join(arguments)})", _advice_for_missing(cls, hook, arguments))
         for hook, arguments in hooks.items()
-        if not callable(getattr(cls, hook, None)) or (hook == "name" and getattr(cls, hook) is PluginBase.name)
+        if not callable(getattr(cls, hook, None)) or getattr(cls, hook) in (PluginBase.name, PluginBase.filter)
     ]
-    faults += [*_init_faults(cls), *_hook_faults(cls, hooks)]
+    faults += [*_init_faults(cls), *_hook_faults(cls, hooks), *_blocking_faults(cls)]
     for hook in hooks:
         function = getattr(cls, hook, None)
         if callable(function) and is_coroutine_function(function):
@@ -97,9 +100,28 @@ def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) 
     if faults or name is None:
         return _problems(name, faults, source)
     if root is PluginBase:
-        return PluginType(name, cls, "PluginBase", source, ("filter",), _first_line(cls), TextReader())
+        return PluginType(
+            name, cls, "PluginBase", source, ("filter",), _first_line(cls), TextReader(), blocking=_legacy_blocking(cls, source)
+        )
     aliases = tuple(dict.fromkeys((cls.__name__, snake_case(cls.__name__))))
-    return PluginType(name, cls, "Base", source, ("filter",), _first_line(cls), ObjectReader(), aliases)
+    blocking = _legacy_blocking(cls, source)
+    return PluginType(name, cls, "Base", source, ("filter",), _first_line(cls), ObjectReader(), aliases, blocking=blocking)
+
+
+def _legacy_blocking(cls: type[Any], source: Source) -> bool | None:
+    """
+    Return what a class of a legacy API says of `blocking`, True if its file runs an event loop of its own.
+
+    That works only in a thread without a loop, and every call of the earlier releases had one.
+    """
+    blocking: bool | None = getattr(cls, "blocking", None)
+    if blocking is None:
+        try:
+            text = Path(source.file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return True if _RUNS_A_LOOP.search(text) else None
+    return blocking
 
 
 def _ask_name(cls: type[PluginBase], faults: list[Fault]) -> str | None:
@@ -142,11 +164,16 @@ def _attribute_faults(cls: type[Plugin[Any]]) -> Iterator[Fault]:
         yield None, f"{cls.__name__}.shared_state is no tuple of names", f"Write shared_state = {example}"
     if not isinstance(cls.eager, bool):
         yield None, f"{cls.__name__}.eager is neither True nor False", "Write eager = True, or leave it away"
-    if not (cls.blocking is None or isinstance(cls.blocking, bool)):
-        yield None, f"{cls.__name__}.blocking is neither True, False nor None", "Leave it away, then the runner finds out"
+    yield from _blocking_faults(cls)
     if cls.on_error not in (None, *get_args(OnError)):
         allowed = ", ".join(map(repr, get_args(OnError)))
         yield None, f"{cls.__name__}.on_error is none of {allowed}", "Choose one of these, or leave it away"
+
+
+def _blocking_faults(cls: type[Any]) -> Iterator[Fault]:
+    blocking: object = getattr(cls, "blocking", None)
+    if not (blocking is None or isinstance(blocking, bool)):
+        yield None, f"{cls.__name__}.blocking is neither True, False nor None", "Leave it away, then the runner finds out"
 
 
 def _name_faults(cls: type, name: object, function: Callable[..., object] | None) -> Iterator[Fault]:
@@ -250,7 +277,7 @@ def is_coroutine_function(function: object) -> bool:
 
 
 def _has_hook(cls: type) -> bool:
-    return any(defines(cls, hook) for hook in ("filter", *HOOKS))
+    return any(defines(cls, hook) and getattr(cls, hook) is not PluginBase.filter for hook in ("filter", *HOOKS))
 
 
 def _first_line(cls: type) -> str:

@@ -16,8 +16,10 @@ class PluginBase:
 
     def name(self) -> str:
         """Return the name that routes use. Every plugin has to define it."""
-        raise NotImplementedError(f"{type(self).__name__} has to define name(self) and return the name that routes use")
+        return None  # type: ignore[return-value]  # as in release 0.2, for `super().name()`
 
     def config(self, conf: Any) -> Any:
-        """Turn the route's value into what `filter` gets. By default that is the string itself."""
-        return conf
+        """Return what `filter` gets for the route's value. A plugin without this method gets None, as in release 0.2."""
+
+    def filter(self, conf: Any, request: Any, response: Any) -> Any:
+        """Do nothing, for `super().filter(...)`. Every plugin has to define it."""
