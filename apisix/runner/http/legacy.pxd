@@ -18,6 +18,7 @@ cdef class BaseRequest:
     cdef list _came_args
     cdef dict _assigned
     cpdef list came_headers(self)
+    cpdef follow(self, BaseRequest earlier)
     cdef _unless_assigned(self, name, came)
     cdef _assign(self, name, value)
 

@@ -16,6 +16,7 @@ cdef class PluginBaseRequest:
     cdef GivenDict _args
     cdef dict _local
     cpdef apply(self)
+    cpdef follow(self, PluginBaseRequest earlier)
     cdef _kept(self, name, came)
     cdef _keep(self, name, value)
     cdef _keep_and_warn(self, name, value)
