@@ -60,7 +60,7 @@ class Exchange:
 
     def __dir__(self) -> list[str]:
         """Return what plugins may use, for completion in a debugger or a shell: the runner's own methods are left out."""
-        return [name for name in super().__dir__() if not name.startswith("_") and name not in _RUNNERS]
+        return [name for name in object.__dir__(self) if not name.startswith("_") and name not in _RUNNERS]
 
     @property
     def headers(self) -> Headers:
