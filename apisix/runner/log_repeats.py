@@ -103,5 +103,5 @@ def _text(record: logging.LogRecord) -> str:
 
 def _kind(record: logging.LogRecord) -> tuple[object, ...]:
     call = current_call.get()
-    exception = record.exc_info[0] if record.exc_info else None
+    exception = record.exc_info[0].__qualname__ if record.exc_info and record.exc_info[0] is not None else None
     return (record.name, record.levelno, _text(record), call.plugin if call else None, exception)

@@ -2,6 +2,9 @@
 """Connections of a worker, handed over and closed. What is said on them is tested through a real process, in tests/integration."""
 
 import asyncio
+import errno
+import logging
+import os
 import select
 import signal
 import socket
@@ -11,8 +14,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from apisix.accelerator import why_pure
 from apisix.runner.errors import ErrCode
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.server import descriptors
 from apisix.runner.server.conf_store import ConfStore, choose_path
 from apisix.runner.server.held_bytes import HeldBytes
 from apisix.runner.server.session import Session, Sessions, make_context
@@ -269,7 +274,9 @@ def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEvent
     with connect(loop, sessions) as gateway:
         (session,) = sessions._open
         runtime = sessions.context.runtime
-        gateway.sendall(b"\x01\xff\xff\xff" + b"x" * 5000)
+        gateway.sendall(b"\x01\xff")
+        loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 2), BOUND_S))
+        gateway.sendall(b"\xff\xff" + b"x" * 5000)
         loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 5004), BOUND_S))
     loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
     assert (0, 0) == (runtime.held_bytes, session._connection.decoder.buffered_bytes if hasattr(session, "_connection") else 0)
@@ -300,6 +307,32 @@ def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop,
         gateway.shutdown(socket.SHUT_RD)  # writes fail, and nothing is there to be read
         session._write(bytearray(b"lost"))
         loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+
+
+@pytest.mark.skipif(why_pure() is None, reason="compiled, the functions can't be replaced")
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM, errno.ECONNRESET, errno.EPIPE])
+@pytest.mark.parametrize("function", ["send", "receive_into"])
+def test_a_socket_that_fails(
+    loop: asyncio.AbstractEventLoop,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    function: str,
+    code: int,
+) -> None:
+    """A socket that the system can't serve ends its connection, reading as writing, and the log says why, unless the gateway hung up."""
+
+    def fail(*arguments: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(descriptors, function, fail)
+    with connect(loop, sessions) as gateway:
+        gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+        gateway.setblocking(True)
+        assert b"" == until_end(gateway) if function == "send" else True
+    expected = [] if code in (errno.ECONNRESET, errno.EPIPE) else [f"a connection is closed, its socket can't be used: {os.strerror(code)}"]
+    assert expected == [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.skipif(not hasattr(socket, "MSG_NOSIGNAL"), reason="this system has no MSG_NOSIGNAL")

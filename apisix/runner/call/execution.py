@@ -142,6 +142,7 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
             _log_failure(step, failure, passes=passes)
             if not passes or before is None:
                 runtime.failed(call.id, failure)
+                failure = None  # its traceback refers to this frame: only the garbage collector would free both
                 return refuse(call.message, step.on_error)
             # The copy, not the original: a thread that was abandoned may still edit that.
             exchange = call.exchange = before

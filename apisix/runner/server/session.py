@@ -102,6 +102,12 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
     return context
 
 
+def _log_lost(error: OSError) -> None:
+    """Log why a socket can't be used any more, unless it is just that the gateway hung up."""
+    if not isinstance(error, BrokenPipeError | ConnectionResetError):
+        logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
+
+
 class Session(Peer):
     """One connection of the gateway."""
 
@@ -140,7 +146,8 @@ class Session(Peer):
             else:
                 data = descriptors.receive(sock, self._descriptor, PIECE_BYTES)
                 size = -1 if data is None else len(data)
-        except OSError:
+        except OSError as error:
+            _log_lost(error)
             size = 0
         if size == 0:
             self._conversation.hung_up()
@@ -154,7 +161,7 @@ class Session(Peer):
                 self._handle()
             except RemoteProtocolError as error:
                 self._refuse(error)
-            if self._held or connection.decoder.missing_bytes or connection.decoder.may_have_more:
+            if self._held or connection.decoder.incomplete or connection.decoder.may_have_more:
                 self._count_held()
 
     def writable(self) -> None:
@@ -164,7 +171,8 @@ class Session(Peer):
             return
         try:
             del self._unsent[: descriptors.send(sock, self._descriptor, self._unsent)]
-        except OSError:
+        except OSError as error:
+            _log_lost(error)
             self._forget("the gateway hung up")
             return
         self._count_held()
@@ -280,7 +288,8 @@ class Session(Peer):
         if not self._unsent:
             try:
                 sent = descriptors.send(sock, self._descriptor, data)
-            except OSError:
+            except OSError as error:
+                _log_lost(error)
                 # The gateway hung up, or the system is out of memory. To go on would put the stream out of step.
                 self._ending = True
                 self._sessions.end_soon(self)  # this may be the greenlet of this connection

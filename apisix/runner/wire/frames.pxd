@@ -16,6 +16,7 @@ cpdef put_header(bytearray out, long frame_type)
 cdef class FrameDecoder:
     cdef readonly long frame_type
     cdef readonly Py_ssize_t missing_bytes
+    cdef readonly bint incomplete
     cdef readonly bint may_have_more
     cdef bytes _whole
     cdef bytes _chunk

@@ -76,14 +76,28 @@ class FrameDecoder:
     Attributes:
         frame_type: of the payload that was returned last.
         missing_bytes: how many bytes the payload that has begun still lacks, as far as that is known. 0: a header comes next.
+        incomplete: whether a part of a frame has come, be it of its header, and the rest has not.
         may_have_more: whether `next_payload` is worth a call: something has come since it last had nothing.
     """
 
-    __slots__ = ("_chunk", "_gathered", "_pieces", "_pos", "_queue", "_type", "_whole", "frame_type", "may_have_more", "missing_bytes")
+    __slots__ = (
+        "_chunk",
+        "_gathered",
+        "_pieces",
+        "_pos",
+        "_queue",
+        "_type",
+        "_whole",
+        "frame_type",
+        "incomplete",
+        "may_have_more",
+        "missing_bytes",
+    )
 
     def __init__(self) -> None:
         self.frame_type = 0
         self.missing_bytes = 0
+        self.incomplete = False
         self.may_have_more = False
         self._whole: bytes | None = None  # the payload of a frame that came by itself, of type _type
         self._chunk = b""  # the piece being read, from _pos on
@@ -109,7 +123,7 @@ class FrameDecoder:
         self._queue.clear()
         self._pieces.clear()
         self._gathered = self.missing_bytes = 0
-        self.may_have_more = False
+        self.incomplete = self.may_have_more = False
 
     def feed(self, data: bytes) -> None:
         """Take bytes off the socket: any piece of the stream, one byte or many frames."""
@@ -150,6 +164,7 @@ class FrameDecoder:
         while len(self._chunk) < self._pos + _HEADER_BYTES:
             if not self._queue:
                 self.may_have_more = False
+                self.incomplete = len(self._chunk) > self._pos
                 return None
             # A split header: at most three bytes are left over, so no byte is copied more than four times.
             self._chunk = self._chunk[self._pos :] + self._queue.popleft()
@@ -163,6 +178,7 @@ class FrameDecoder:
         end = start + length
         if end <= len(chunk):
             self._pos = end
+            self.incomplete = False
             self.frame_type = header >> 24
             return scalars.part_at(chunk, start, end)
         self._type = header >> 24
@@ -180,6 +196,7 @@ class FrameDecoder:
                 payload = b"".join(self._pieces)
                 self._pieces.clear()
                 self._gathered = self.missing_bytes = 0
+                self.incomplete = False
                 self._pos = end
                 self.frame_type = self._type
                 return payload
@@ -189,6 +206,7 @@ class FrameDecoder:
                 self._chunk = b""
                 self._pos = 0
                 self.may_have_more = False
+                self.incomplete = True
                 return None
             self._chunk = self._queue.popleft()
             self._pos = 0
