@@ -7,6 +7,8 @@ pytest loads this module at each start, wherever this package is installed. So n
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -63,6 +65,7 @@ def _apisix_clients(pytestconfig: pytest.Config) -> Iterator[Callable[[], Client
     from apisix.runner.plugin.registry import Registry
     from apisix.testing.client import DEFAULT_TIMEOUT_S, Client
 
+    _check_coverage()
     timeout_s = DEBUGGING_TIMEOUT_S if pytestconfig.getoption("usepdb", False) else DEFAULT_TIMEOUT_S
     registry = Registry.load(plugin_directories(pytestconfig))
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
@@ -70,6 +73,23 @@ def _apisix_clients(pytestconfig: pytest.Config) -> Iterator[Callable[[], Client
         pytestconfig.stash[_CLIENTS] = make
         yield make
     del pytestconfig.stash[_CLIENTS]
+
+
+def _check_coverage() -> None:
+    """Warn if coverage.py would count lines of plugins as missed that have run."""
+    from apisix.accelerator import why_pure
+
+    if not type(sys.gettrace()).__module__.startswith("coverage.") or why_pure() is not None:
+        return  # nobody measures, or with `sys.monitoring`, or there are Python frames by which greenlets are told apart
+    from coverage import Coverage
+
+    measuring = Coverage.current()
+    if measuring is not None and "greenlet" not in str(measuring.get_option("run:concurrency")):
+        warnings.warn(
+            "coverage.py does not measure greenlets, in which plain hooks run: lines after request.var() would count as missed. "
+            'Write `concurrency = ["greenlet", "thread"]` under [tool.coverage.run] in pyproject.toml',
+            stacklevel=2,
+        )
 
 
 def _make_client(request: pytest.FixtureRequest) -> Client:

@@ -11,7 +11,7 @@ from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.wire.calls cimport CallReq
 
 cdef class Conversation:
-    cdef readonly object hub
+    cdef public object hub
     cdef readonly object greenlet
     cdef readonly Call call
     cdef Runtime _runtime
