@@ -28,12 +28,12 @@ def result_of(sent: SentRequest | SentResponse, outcome: Outcome, *, allow_degra
     result = Result(asked=outcome.asked, effects=outcome.effects, error=outcome.error)
     if isinstance(sent, SentResponse):
         response = response_of(sent, reply, allow_degradation=allow_degradation)
-        return replace(result, response=response, upstream_asked_twice=_is_asked_twice(sent, reply))
+        return replace(result, _response=response, upstream_asked_twice=_is_asked_twice(sent, reply))
     stopped = stopped_by(reply, allow_degradation=allow_degradation)
     if stopped is not None:
-        return replace(result, reply=stopped)
+        return replace(result, _reply=stopped)
     rewrite = None if outcome.is_error else reply.action
-    return replace(result, upstream=upstream_of(sent, rewrite), client_headers=client_headers_of(rewrite))
+    return replace(result, _upstream=upstream_of(sent, rewrite), client_headers=client_headers_of(rewrite))
 
 
 def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse | None:

@@ -2,12 +2,15 @@
 """What a test looks at: what the client and the upstream would see of a call."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from multidict import CIMultiDict, MultiDict
 
 from apisix.runner.call.effects import Effect
 from apisix.runner.http.bodies import body_json, body_text
+
+MAX_SHOWN_B: Final = 200
+"""How much of a body the message of an assertion shows, in bytes."""
 
 
 class _WithBody:
@@ -60,28 +63,115 @@ class UpstreamRequest(_WithBody):
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+class NotThere(AssertionError):
+    """A test asked for a part of a result that this call does not have. The message says what happened instead."""
+
+
+@dataclass(frozen=True)  # without slots: with them, Python 3.11 answers an assignment to a property with an obscure TypeError
 class Result:
     """
-    What came of a call.
+    The outcome of a call.
+
+    `reply`, `upstream` and `response` are never None: a part that the call does not have raises an AssertionError that says what
+    happened instead. To ask whether a request was stopped, there is `stopped`.
 
     Attributes:
-        reply: the answer to the client where a plugin stopped the request, or it was refused; None where it went on.
-        upstream: the request as the upstream gets it; None where it was stopped, and in the response phase.
-        client_headers: what plugins set on the client's response while the request went on.
-        response: in the response phase, what the client gets; else None.
+        client_headers: what plugins set on the client's response, if the request was not stopped.
         upstream_asked_twice: whether the gateway sends the request to the upstream a second time, as it does in the response phase
-            where there is no body (204, 304, HEAD) and no plugin gives one. The client then gets headers twice.
+            if there is no body (204, 304, HEAD) and no plugin gives one. The client then gets headers twice.
         asked: what was fetched from the gateway, in order: "body", or a variable's name.
         effects: what each plugin did, in order. The one that ended the chain is the last.
-        error: why the call failed, where it did and the test asked for the gateway's view; else None.
+        error: why the call failed, if it failed and the test asked for the gateway's view; else None.
     """
 
-    reply: ClientResponse | None = None
-    upstream: UpstreamRequest | None = None
+    _reply: ClientResponse | None = None
+    _upstream: UpstreamRequest | None = None
     client_headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
-    response: ClientResponse | None = None
+    _response: ClientResponse | None = None
     upstream_asked_twice: bool = False
     asked: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
     error: BaseException | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """
+        Whether the request did not reach the upstream: a plugin answered it, or the call failed.
+
+        False in the response phase, in which there is no request to stop.
+        """
+        return self._reply is not None
+
+    @property
+    def reply(self) -> ClientResponse:
+        """
+        The answer to the client, if the request was stopped.
+
+        Raises: AssertionError: the request was not stopped, or this is the response phase.
+        """
+        if self._reply is None:
+            __tracebackhide__ = True
+            raise self._not_there("reply")
+        return self._reply
+
+    @property
+    def upstream(self) -> UpstreamRequest:
+        """
+        The request as the upstream gets it, if it was not stopped.
+
+        Raises: AssertionError: the request was stopped, or this is the response phase.
+        """
+        if self._upstream is None:
+            __tracebackhide__ = True
+            raise self._not_there("upstream")
+        return self._upstream
+
+    @property
+    def response(self) -> ClientResponse:
+        """
+        What the client gets, in the response phase.
+
+        Raises: AssertionError: this is a request phase.
+        """
+        if self._response is None:
+            __tracebackhide__ = True
+            raise self._not_there("response")
+        return self._response
+
+    def _not_there(self, name: str) -> NotThere:
+        lines = [f"there is no result.{name}: {self._what_happened()}"]
+        lines += [f"  {effect.plugin}: {_summary(effect)}" for effect in self.effects]
+        if self._response is None and name != "response":
+            lines.append("(result.stopped says whether the request was stopped)")
+        return NotThere("\n".join(lines))
+
+    def _what_happened(self) -> str:
+        if self._response is not None:
+            return f"this was a response, see result.response; the client gets {_answer_in_words(self._response)}"
+        if self._reply is not None:
+            reason = "" if self.error is None else f", because the call failed with {type(self.error).__name__}: {self.error}"
+            return f"the request was stopped, and did not reach the upstream; the client gets {_answer_in_words(self._reply)}{reason}"
+        if self._upstream is None:
+            return "this result is empty"
+        query = f"?{self._upstream.query}" if self._upstream.query else ""
+        headers = ", ".join(f"{name}: {value}" for name, value in self._upstream.headers.items())
+        sent = f"{self._upstream.method} {self._upstream.path}{query}, the headers {headers}{_body_in_words(self._upstream.body)}"
+        return f"the request was not stopped; it went to the upstream with {sent}"
+
+
+def _answer_in_words(response: ClientResponse) -> str:
+    return f"{response.status}{_body_in_words(response.body)}"
+
+
+def _body_in_words(body: bytes) -> str:
+    if len(body) > MAX_SHOWN_B:
+        return f" and a body of {len(body)} bytes that begins with {body[:MAX_SHOWN_B]!r}"
+    return f" and the body {body!r}" if body else " and no body"
+
+
+def _summary(effect: Effect) -> str:
+    """Return what a plugin did, in a line."""
+    if effect.error is not None:
+        return f"failed: {effect.error.splitlines()[0]}"
+    parts = [*effect.changes, *([] if effect.stopped is None else [f"stopped the request with {effect.stopped}"])]
+    return ", ".join(parts) or "changed nothing"

@@ -23,7 +23,6 @@ def test_right_password(client: Client) -> None:
     """The upstream learns who it is, and not the password."""
     result = client.get("/", headers={**credentials("ali:open sesame"), "x-user": "root"}, plugins=[BASIC_AUTH])
 
-    assert result.upstream is not None
     assert "ali" == result.upstream.headers["x-user"]
     assert "authorization" not in result.upstream.headers
 
@@ -43,9 +42,7 @@ def test_right_password_is_hashed_once(client: Client, monkeypatch: pytest.Monke
     wrong = client.get("/", headers=credentials("ali:open barley"), plugins=[BASIC_AUTH])
     other = client.get("/", headers=credentials("cassim:open sesame"), plugins=[BASIC_AUTH])
 
-    assert None is again.reply
-    assert wrong.reply is not None
-    assert other.reply is not None
+    assert not again.stopped
     assert (401, 401) == (wrong.reply.status, other.reply.status)
     assert ["open barley", "open sesame"] == hashed
 
@@ -69,6 +66,5 @@ def test_no_right_password(client: Client, headers: dict[str, str]) -> None:
     """Everything else is asked for a password, in the way that browsers understand."""
     result = client.get("/", headers=headers, plugins=[BASIC_AUTH])
 
-    assert result.reply is not None
     assert 401 == result.reply.status
     assert 'Basic realm="restricted", charset="UTF-8"' == result.reply.headers["www-authenticate"]

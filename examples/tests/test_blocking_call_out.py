@@ -14,7 +14,6 @@ def test_country_reaches_the_upstream(client: Client, service: Service) -> None:
     result = client.get("/", headers={"x-country": "XX"}, remote_addr="2001:db8::1", plugins=plugins)
 
     assert ["/?address=2001%3Adb8%3A%3A1"] == [target for target, _, _ in service.asked]
-    assert result.upstream is not None
     assert "NZ" == result.upstream.headers["x-country"]
 
 
@@ -24,5 +23,4 @@ def test_service_is_broken(client: Client, service: Service, body: bytes) -> Non
     service.body = body
     result = client.get("/", headers={"x-country": "XX"}, plugins=[("blocking-call-out", {"url": service.url})])
 
-    assert result.upstream is not None
     assert "x-country" not in result.upstream.headers

@@ -21,7 +21,6 @@ def test_allowed(client: Client, service: Service) -> None:
 
     assert {"method": "PUT", "path": "/a%20b", "client": "127.0.0.1"} == json.loads(question)
     assert "Bearer abc" == asked_with["authorization"]
-    assert result.upstream is not None
     assert "ali" == result.upstream.headers["x-user"]
 
 
@@ -29,7 +28,6 @@ def test_client_does_not_name_itself(client: Client, service: Service) -> None:
     """Where the service names nobody, the client's own word does not reach the upstream."""
     result = client.get("/", headers={"x-user": "root"}, plugins=[("call-out", {"url": service.url})])
 
-    assert result.upstream is not None
     assert "x-user" not in result.upstream.headers
 
 
@@ -39,7 +37,6 @@ def test_forbidden(client: Client, service: Service, status: int) -> None:
     service.status = status
     result = client.get("/", plugins=[("call-out", {"url": service.url})])
 
-    assert result.reply is not None
     assert status == result.reply.status
 
 
@@ -49,7 +46,7 @@ def test_any_bytes(client: Client, service: Service) -> None:
     ((_, _, question),) = service.asked
 
     assert "/%FF" == json.loads(question)["path"]
-    assert None is result.reply
+    assert not result.stopped
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
@@ -59,7 +56,6 @@ def test_no_answer(client: Client, service: Service, status: int) -> None:
     plugins = [("call-out", {"url": service.url})]
     result = client.get("/", plugins=plugins, raise_errors=False)
 
-    assert result.reply is not None
     assert 503 == result.reply.status
     with pytest.raises(httpx.HTTPStatusError):
         client.get("/", plugins=plugins)
@@ -88,4 +84,4 @@ async def test_calls_do_not_wait_for_each_other(apisix_registry: Registry) -> No
         plugins = [("call-out", {"url": f"http://{host}:{port}/"})]
         results = await asyncio.gather(*(client.aget("/", plugins=plugins) for _ in range(2)))
 
-    assert ["ali", "ali"] == [result.upstream.headers["x-user"] for result in results if result.upstream]
+    assert ["ali", "ali"] == [result.upstream.headers["x-user"] for result in results]

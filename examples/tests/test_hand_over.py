@@ -10,7 +10,6 @@ def test_tenant_is_handed_over(client: Client) -> None:
     """What the first plugin finds, the second one uses."""
     result = client.get("/orders?page=2", headers={"x-tenant": "Acme"}, plugins=["tenant-from-header", "tenant-path"])
 
-    assert result.upstream is not None
     assert ("/tenants/acme/orders", "page=2") == (result.upstream.path, result.upstream.query)
     assert "acme" == result.upstream.headers["x-tenant"]
 
@@ -20,7 +19,6 @@ def test_no_tenant(client: Client, headers: dict[str, str]) -> None:
     """Without a name that can be a name nothing goes on."""
     result = client.get("/orders", headers=headers, plugins=["tenant-from-header", "tenant-path"])
 
-    assert result.reply is not None
     assert 400 == result.reply.status
 
 
@@ -28,5 +26,4 @@ def test_wrong_order(client: Client) -> None:
     """The order is the route's, and it matters."""
     result = client.get("/orders", headers={"x-tenant": "acme"}, plugins=["tenant-path", "tenant-from-header"])
 
-    assert result.reply is not None
     assert 400 == result.reply.status

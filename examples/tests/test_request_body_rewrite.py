@@ -12,7 +12,6 @@ def test_fields_are_set_and_removed(client: Client) -> None:
     """The upstream gets the client's object with our fields, and its true length and type."""
     result = client.post("/users", body='{"name": "Ali", "role": "admin", "debug": true}', plugins=[REWRITE])
 
-    assert result.upstream is not None
     assert {"name": "Ali", "role": "guest"} == result.upstream.json()
     assert "application/json" == result.upstream.headers["content-type"]
     assert str(len(result.upstream.body)) == result.upstream.headers["content-length"]
@@ -23,7 +22,6 @@ def test_what_is_no_json_object(client: Client, body: bytes) -> None:
     """A body that the plugin does not understand does not reach the upstream."""
     result = client.post("/users", body=body, plugins=[REWRITE])
 
-    assert result.reply is not None
     assert 400 == result.reply.status
 
 
@@ -31,5 +29,4 @@ def test_no_body(client: Client) -> None:
     """A request without body goes on as it is."""
     result = client.get("/users", plugins=[REWRITE])
 
-    assert result.upstream is not None
     assert b"" == result.upstream.body

@@ -10,10 +10,9 @@ def test_says_it(client: Client) -> None:
     """The client gets the text, and the upstream nothing."""
     result = client.get("/", plugins=[("say", {"body": "Back at nine.", "status": 503})])
 
-    assert result.reply is not None
     assert (503, "Back at nine.") == (result.reply.status, result.reply.text)
     assert "text/plain; charset=utf-8" == result.reply.headers["content-type"]
-    assert None is result.upstream
+    assert result.stopped
 
 
 def test_needs_a_text(client: Client) -> None:

@@ -1,13 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a test looks at."""
 
-from dataclasses import FrozenInstanceError
-
 import pytest
 from multidict import CIMultiDict, MultiDict
 
+from apisix import Plugin, Reply, Request, Response
 from apisix.runner.errors import BodyError
-from apisix.testing import ClientResponse, Result, UpstreamRequest
+from apisix.testing import Client, ClientResponse, Result, UpstreamRequest
+
+
+class Guard(Plugin):
+    """Stops requests without a key."""
+
+    def on_request(self, request: Request) -> Reply | None:
+        request.headers["x-seen"] = "yes"
+        return None if "x-key" in request.headers else Reply(401, "who are you?")
+
+    def on_response(self, response: Response) -> None:
+        response.status = 201
+
+
+class Broken(Plugin):
+    """Fails."""
+
+    def on_request(self, request: Request) -> None:
+        raise ValueError("this is wrong")
+
+
+def message(result: Result, name: str) -> str:
+    """Return what the test is told that asks for a part which is not there."""
+    with pytest.raises(AssertionError) as raised:
+        getattr(result, name)
+    return str(raised.value)
 
 
 def test_text_and_json() -> None:
@@ -23,13 +47,60 @@ def test_text_and_json() -> None:
 
 def test_frozen() -> None:
     """A result can't be changed by mistake, as in an assert with one `=`."""
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Result().reply = ClientResponse(200)  # type: ignore[misc]
 
 
 def test_empty() -> None:
-    """What did not happen is None, or empty."""
+    """A result of nothing has nothing."""
     result = Result()
 
-    assert (None, None, None, None) == (result.reply, result.upstream, result.response, result.error)
-    assert ((), (), CIMultiDict()) == (result.asked, result.effects, result.client_headers)
+    assert (result.stopped, result.error) == (False, None)
+    assert (result.asked, result.effects, result.client_headers) == ((), (), CIMultiDict())
+    assert message(result, "upstream").startswith("there is no result.upstream: this result is empty")
+
+
+def test_reply_of_a_request_that_was_not_stopped(client: Client) -> None:
+    """The message says what the upstream got, and what each plugin did."""
+    result = client.post("/users?page=2", headers={"x-key": "k"}, body="hello", plugins=[Guard])
+
+    assert not result.stopped
+    assert message(result, "reply").splitlines() == [
+        "there is no result.reply: the request was not stopped; it went to the upstream with POST /users?page=2, the headers "
+        "host: 127.0.0.1, content-length: 5, x-key: k, x-seen: yes and the body b'hello'",
+        "  guard: header x-seen added",
+        "(result.stopped says whether the request was stopped)",
+    ]
+
+
+def test_upstream_of_a_request_that_was_stopped(client: Client) -> None:
+    """The message says what the client got instead, and from which plugin."""
+    result = client.get("/users", plugins=[Guard])
+
+    assert result.stopped
+    assert message(result, "upstream").splitlines() == [
+        "there is no result.upstream: the request was stopped, and did not reach the upstream; "
+        "the client gets 401 and the body b'who are you?'",
+        "  guard: header x-seen added, stopped the request with 401",
+        "(result.stopped says whether the request was stopped)",
+    ]
+
+
+def test_upstream_of_a_call_that_failed(client: Client) -> None:
+    """The message names the error."""
+    shown = message(client.get("/", plugins=[Broken], raise_errors=False), "upstream")
+
+    assert "the client gets 503 and no body, because the call failed with ValueError: this is wrong\n" in shown
+    assert "  broken: failed: ValueError: this is wrong\n" in shown
+
+
+def test_the_other_phase(client: Client) -> None:
+    """A response has no reply and no upstream, and a request has no response."""
+    response = client.respond(200, body="x" * 300, plugins=[Guard])
+    request = client.get("/", plugins=[Guard])
+
+    shown = f"this was a response, see result.response; the client gets 201 and a body of 300 bytes that begins with {b'x' * 200!r}"
+    assert message(response, "reply").splitlines()[0] == f"there is no result.reply: {shown}"
+    assert message(response, "upstream").splitlines()[0] == f"there is no result.upstream: {shown}"
+    assert message(request, "response").splitlines()[0].startswith("there is no result.response: the request was stopped")
+    assert not response.stopped
