@@ -17,8 +17,9 @@ from apisix.cli.plugins import load_registry, problem_fields
 from apisix.cli.route_files import UnreadableRoutes, read_routes
 from apisix.cli.route_search import FoundConf, Search
 from apisix.cli.shared_state import assigned_attributes
+from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain import build_chain
+from apisix.runner.plugin.chain import Chain, build_chain
 from apisix.runner.plugin.registry import Registry
 
 MAX_NAME_LENGTH = 128  # source: gateway contract, 3
@@ -136,8 +137,20 @@ def reasons_against(registry: Registry, found: FoundConf) -> Iterator[tuple[int,
         # One by one, and not as a chain: its reasons are one text, and each of them has a line of its own here.
         name = entry["name"]
         chain = build_chain(registry, [(name, entry["value"])], f"route#1#{found.phase}#1", response=found.phase is Phase.POST_RESP)
-        if chain.refusal:
-            yield line, f"plugin {number}, {name}: {chain.refusal.removeprefix(f'plugin 1 of 1, {name}: ')}"
+        refusal = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
+        if refusal:
+            yield line, f"plugin {number}, {name}: {refusal}"
+
+
+def _failed_configuration(chain: Chain) -> str | None:
+    """Return why a plugin can't be configured that is only configured when a call runs."""
+    try:
+        for link in chain.links:
+            if link.configure is not None:
+                link.configure()
+    except ChainRefused as refused:
+        return str(refused)
+    return None
 
 
 def _key_faults(mapping: dict[Any, Any], known: tuple[str, ...], line: int) -> Iterator[tuple[int, str]]:

@@ -114,6 +114,21 @@ global_rules:
     assert "3 plugins, 3 configurations: 6 problems" == lines[6]
 
 
+def test_a_config_method_that_fails(plugins: Path) -> None:
+    """A plugin of release 0.2 is configured when a call runs; `check` does it without one, and does not repeat the value."""
+    (plugins / "old.py").write_text(
+        "from apisix.runner.plugin.core import PluginBase\n\n\n"
+        "class Old(PluginBase):\n"
+        "    def name(self):\n        return 'old'\n\n"
+        "    def config(self, conf):\n        raise ValueError(f'no key {conf}')\n\n"
+        "    def filter(self, conf, request, response):\n        pass\n"
+    )
+    route = "routes:\n  - plugins:\n      ext-plugin-pre-req: {conf: [{name: old, value: s3cret}]}\n#END\n"
+    status, lines = check(plugins, "apisix.yaml", route)
+    assert (status, len(lines)) == (1, 2)
+    assert "plugin 1, old: it can't be configured: ValueError: no key ... (plugins/old.py:9)" in lines[0]
+
+
 def test_one_of_each(plugins: Path) -> None:
     """One is no plural."""
     text = "routes: [{id: 1, plugins: {ext-plugin-pre-req: {conf: [{name: sya, value: x}]}}}]\n#END\n"

@@ -59,9 +59,10 @@ def test_each_call_has_its_own_result_of_config(peer: Peer) -> None:
     assert [headers(peer.request(token)) for _ in range(3)] == [{"x-errors": "1", "x-seen": "1"}] * 3
 
 
-def test_a_configuration_that_fails_later_refuses_the_call(runner: RunnerProcess, peer: Peer) -> None:
-    """The log says where, and does not repeat the value, which may hold secrets."""
+def test_a_config_that_fails_refuses_one_call(runner: RunnerProcess, peer: Peer) -> None:
+    """The next call tries again. The log says where it failed, and does not repeat the value, which may hold secrets."""
     token = peer.prepare(("fails", "s3cret"))
     assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert status(peer.request(token)) is None
     runner.wait_for_log("it can't be configured: ValueError", "state.py:")
     assert "s3cret" not in runner.log()

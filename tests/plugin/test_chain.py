@@ -42,6 +42,11 @@ class Fails(Plugin):
         raise SystemExit("no")
     def on_request(self, request): ...
 
+class Tells(Plugin):
+    def __init__(self):
+        raise KeyError(self.config)
+    def on_request(self, request): ...
+
 class Faulty(Plugin):
     def on_reqest(self, request): ...
 
@@ -51,10 +56,7 @@ class Tagging(Base):
 
 class Old(PluginBase):
     def name(self): return "old"
-    def config(self, conf):
-        if conf.startswith("bad"):
-            raise KeyError(conf)
-        return conf
+    def config(self, conf): return conf
     def filter(self, conf, request, response):
         request.set_header("X-Tags", request.get_header("X-Tags") + conf)
 """
@@ -134,7 +136,7 @@ REFUSED = {
     "configuration": (("tag", '{"count":"x"}'), "$.count: Expected int, got str"),
     "empty configuration": (("tag", ""), "$.tag: a value is required (the route gives no value, which is read as {})"),
     "init": (("fails", ""), "it can't be configured: SystemExit: no ("),
-    "config()": (("old", "bad secret"), "it can't be configured: KeyError: '...' ("),
+    "init with a secret": (("tells", "bad secret"), "it can't be configured: KeyError: '...' ("),
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.chain import Chain, build_chain
 from apisix.runner.plugin.registry import Registry
 from tests.http.calls import a_request, rewrite, stop
@@ -40,13 +41,31 @@ def answer(chain: Chain, request: Any) -> Any:
 
 
 def test_config_runs_for_each_call_and_its_result_goes_to_filter(load: Load) -> None:
-    """`config` gets the raw string in each call, as in release 0.2, and once before, so that a wrong value is found early."""
+    """`config` gets the raw string in each call, as in release 0.2, and does not run before."""
     chain = chain_of(load(say=SAY), ("say", '{"body": "hello"}'))
-    for runs in ("2", "3"):
+    for runs in ("1", "2"):
         request = a_request()
         action = stop(request, answer(chain, request))
         assert action.body == b"hello"
         assert {str(name).lower(): value for name, value in action.headers}["x-runs"] == runs
+
+
+def test_a_config_that_fails_does_not_refuse_the_chain(load: Load) -> None:
+    """Each call that can't be configured is refused by itself. `configure` finds it without a call."""
+    registry = load(
+        strict="""
+        class Strict(PluginBase):
+            def name(self): return "strict"
+            def config(self, conf): raise KeyError(conf)
+            def filter(self, conf, request, response): pass
+        """
+    )
+    chain = chain_of(registry, ("strict", "s3cret"))
+    configure = chain.links[0].configure
+    assert configure is not None
+    for configures in (configure, lambda: answer(chain, a_request())):
+        with pytest.raises(ChainRefused, match=r"^it can't be configured: KeyError: '\.\.\.' \(.*strict\.py:\d+\)$"):
+            configures()
 
 
 def test_edits_of_the_request_go_on(load: Load) -> None:

@@ -57,7 +57,7 @@ def execute(call: Call, runtime: Runtime, can_wait: bool) -> Outcome | None:
             runtime.unknown_tokens += 1
             return ErrResp(error.err_code)
         except (DeadlineExceeded, Overloaded) as error:
-            logger.error("the call is refused while its plugins are made (__init__, config() and validation): %s", error)
+            logger.error("the call is refused while its plugins are made (__init__ and validation): %s", error)
             runtime.failed(call.id, error)
             return refuse(message, runtime.on_error)
         call.prepared = prepared

@@ -28,6 +28,9 @@ class Link:
 
     `hook` takes the request or the response and returns None, a Reply, or an awaitable of these where `is_coroutine`.
     The older generations are wrapped so that their hooks keep the same contract. `asks_nothing`: provably.
+
+    Of a `PluginBase`, each call makes its own instance, so `instance` is None. `configure` makes one too, and raises ChainRefused if
+    that fails: for checks, which make no call.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Link:
     setup: Callable[[], Coroutine[object, object, None]] | None = None
     close: Callable[[], Coroutine[object, object, None]] | None = None
     asks_nothing: bool = False
+    configure: Callable[[], object] | None = None
 
 
 @dataclass(slots=True)
@@ -172,7 +176,7 @@ def _refusal(found: PluginType, value: str, error: BaseException) -> ChainRefuse
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
     line = frames[-1].lineno if frames else found.source.line
     text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")
-    if isinstance(error, RuntimeError) and "event loop" in str(error):
+    if found.generation == "Plugin" and isinstance(error, RuntimeError) and "event loop" in str(error):
         text += ". It is configured in a thread, without an event loop: make what needs one in `async def setup(self)`"
     return ChainRefused(f"it can't be configured: {text} ({found.source.file}:{line})")
 
@@ -193,10 +197,11 @@ def _link(found: PluginType, config: Any, hook_name: str, configs: Mapping[str, 
     """Make an instance and its hook. Whatever the author's code raises comes through."""
     cls: Any = found.cls
     if found.generation == "PluginBase":
+        # As in release 0.2, a `config` that fails only costs the call that runs it: the next one may succeed.
         configure = _core_configurator(found, config)
-        instance, _ = configure()  # a configuration that fails is refused before the first call
-        asking_nothing = asks_nothing(instance.filter, 2, CORE_ATTRIBUTES)
-        return Link(found.name, core_hook(configure, configs, shares), False, (), None, found, instance, asks_nothing=asking_nothing)
+        asking_nothing = asks_nothing(cls.filter, 2, CORE_ATTRIBUTES)
+        hook = core_hook(configure, configs, shares)
+        return Link(found.name, hook, False, (), None, found, None, asks_nothing=asking_nothing, configure=configure)
     if found.generation == "Base":
         instance = cls()
         instance.config = config

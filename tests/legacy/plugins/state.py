@@ -60,7 +60,7 @@ class Collects(PluginBase):
 
 
 class Fails(PluginBase):
-    """Fail to be configured from the second time on, with the configuration in the message."""
+    """Fail to be configured the first time, with the configuration in the message."""
 
     made = 0
 
@@ -69,7 +69,7 @@ class Fails(PluginBase):
 
     def config(self, conf):
         Fails.made += 1
-        if Fails.made > 1:
+        if Fails.made == 1:
             raise ValueError(f"can't read {conf}")
 
     def filter(self, conf, request, response):
