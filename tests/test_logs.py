@@ -445,3 +445,35 @@ def test_the_names_of_streams(name: str, capsys: pytest.CaptureFixture[str]) -> 
     logging.getLogger("author").warning("hello")
 
     assert "hello" in getattr(capsys.readouterr(), name[-3:])
+
+
+FORK_WHILE_LOGGING = """
+import logging, os, threading
+from apisix.runner import logs
+from apisix.runner.settings import Settings
+
+handler = logs.configure(Settings())
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with handler.filters[0]._lock:
+        held.set()
+        done.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+pid = os.fork()
+if not pid:
+    logging.error("in the child")
+    os._exit(0)
+os.waitpid(pid, 0)
+done.set()
+thread.join()
+"""
+
+
+def test_a_child_can_log_whatever_its_parent_was_doing() -> None:
+    """A process that is forked while another thread logs does not wait for that thread, which it does not have."""
+    done = subprocess.run([sys.executable, "-c", FORK_WHILE_LOGGING], capture_output=True, text=True, check=True, timeout=30)
+    assert "in the child" in done.stderr

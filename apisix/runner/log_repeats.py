@@ -80,6 +80,10 @@ class RepeatLimit(logging.Filter):
         window.suppressed += 1
         return False
 
+    def renew_lock(self) -> None:
+        """In a child of this process: another thread may have held the lock at the fork, and does not exist in the child."""
+        self._lock = threading.RLock()
+
     def write_counts(self) -> None:
         """Write all counts now, at the end of the process for instance."""
         with self._lock:

@@ -105,6 +105,15 @@ def write_counts() -> None:
             limit.write_counts()
 
 
+def _renew_locks() -> None:
+    for limit in [] if _installed is None else _installed.filters:
+        if isinstance(limit, RepeatLimit):
+            limit.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)  # as the standard library does with the locks of handlers
+
+
 def emit(record: logging.LogRecord) -> None:
     """Write a record to the log that `configure` has set up, whatever handlers and levels an author has set since."""
     if _installed is not None and record.levelno >= _level:

@@ -128,3 +128,119 @@ def test_the_child_does_not_hold_connections_open(forking: RunnerProcess) -> Non
             os.kill(pid, 0)  # it does live
         finally:
             os.kill(pid, signal.SIGKILL)
+
+
+LEAVING_THE_HOOK = """
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from apisix import Plugin, Reply
+
+HERE = Path(__file__).parent
+
+
+def ended(pid):
+    return Reply(200, body=str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+
+
+async def note():
+    with (HERE / "ran").open("a") as file:
+        file.write(f"{os.getpid()} ")
+
+
+class ExitInCoroutine(Plugin):
+    async def on_request(self, request):
+        await asyncio.sleep(0)
+        pid = os.fork()
+        if pid:
+            return ended(pid)
+        sys.exit(3)
+
+
+class WaitInCoroutine(Plugin):
+    async def on_request(self, request):
+        tasks = [asyncio.create_task(note()) for _ in range(2)]
+        pid = os.fork()
+        if not pid:
+            await asyncio.gather(*tasks)
+            os._exit(9)
+        reply = ended(pid)
+        await asyncio.gather(*tasks)
+        return reply
+
+
+class AskInThread(Plugin):
+    blocking = True
+
+    def on_request(self, request):
+        pid = os.fork()
+        if pid:
+            return ended(pid)
+        request.var("consumer_name")
+        os._exit(9)
+
+
+class ForkInSetup(Plugin):
+    async def setup(self):
+        self.pid = os.fork()
+        if not self.pid:
+            sys.exit(4)
+
+    def on_request(self, request):
+        return ended(self.pid)
+"""
+
+FORK_AT_IMPORT = """
+import os
+
+from apisix import Plugin, Reply
+
+PID = os.fork()
+STATUS = os.waitstatus_to_exitcode(os.waitpid(PID, 0)[1]) if PID else None
+
+
+class AtImport(Plugin):
+    def on_request(self, request):
+        return Reply(200, body=str(STATUS).encode())
+"""
+
+FORK_IN_INIT = """
+import os
+
+from apisix import Plugin, Reply
+
+
+class InInit(Plugin):
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        pid = os.fork()
+        self.status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else None
+
+    def on_request(self, request):
+        return Reply(200, body=str(self.status).encode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("exit-in-coroutine", b"3"), ("wait-in-coroutine", b"0"), ("ask-in-thread", b"1"), ("fork-in-setup", b"4")],
+)
+def test_the_child_does_not_get_back_into_the_worker(tmp_path: Path, name: str, status: bytes) -> None:
+    """A child ends where its hook ends or has to wait, and runs no task of another call. It can't ask the gateway either."""
+    (tmp_path / "forks.py").write_text(LEAVING_THE_HOOK)
+    with running(plugins=[tmp_path]) as process, process.peer() as peer:
+        assert peer.request(peer.prepare((name, "{}"))).action.body == status
+        assert peer.asked == []
+        ran = tmp_path / "ran"
+        if ran.exists():
+            assert len(set(ran.read_text().split())) == 1
+
+
+@pytest.mark.parametrize(("plugin", "name"), [(FORK_AT_IMPORT, "at-import"), (FORK_IN_INIT, "in-init")])
+def test_a_child_that_is_forked_outside_of_hooks_ends_too(tmp_path: Path, plugin: str, name: str) -> None:
+    """It ends where the plugin's file, or the constructor of the plugin, ends."""
+    (tmp_path / "forks.py").write_text(plugin)
+    with running(plugins=[tmp_path]) as process, process.peer() as peer:
+        assert peer.request(peer.prepare((name, "{}"))).action.body == b"0"

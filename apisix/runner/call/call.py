@@ -13,7 +13,7 @@ import greenlet
 
 from apisix.runner.call import clock, where
 from apisix.runner.call.chains import PreparedChain
-from apisix.runner.call.forked import end_forked
+from apisix.runner.call.forked import EndingInChild, end_forked
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job, ThreadPool
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
@@ -244,6 +244,8 @@ class Call:
         return asked[0].answers
 
     def _refuse_old_gateway(self, questions: Sequence[ExtraInfoReq]) -> None:
+        if self._runtime.forked:
+            raise WrongContext("this process was forked by a plugin: only the worker itself can ask the gateway")
         # A gateway that sends no key answers no info requests: it would end the call. Source: gateway contract, 10.
         if self.route_key is None and not self._over:
             raise InfoUnavailable(unavailable(questions[0].info, in_response=type(self.message) is HTTPRespCallReq))
@@ -478,7 +480,7 @@ def new_call(conversation: "Conversation", runtime: Runtime, message: CallReq, c
 async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
     """Await and return the result or the exception. A task that let SystemExit out would end the loop."""
     try:
-        return await awaitable, None
+        return await EndingInChild(awaitable), None
     except BaseException as error:  # the plugin's: it is raised in the greenlet
         return None, error
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Final, Protocol
 
+from apisix.runner.call.forked import EndingInChild
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.call.watching import watched
 from apisix.runner.errors import ChainRefused, UnknownToken
@@ -89,7 +90,7 @@ class Setup:
         watched.set(None)  # it is no hook: what it assigns is meant for all calls
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._function()
+                await EndingInChild(self._function())
         except BaseException as error:  # an author's setup may raise anything, and a task must not let SystemExit out
             self._failure = repr(error)[:MAX_FAILURE]
             self._retry_at_s = asyncio.get_running_loop().time() + self._delay_s
@@ -318,7 +319,7 @@ async def close_plugins(prepared: PreparedChain, failed: Callable[[str, BaseExce
     """Await the `close` of each plugin of a chain that was set up, or needs no setup; `failed` is told of those that raise."""
     for name, close in _closers(prepared):
         try:
-            await close()
+            await EndingInChild(close())
         except BaseException as error:  # an author's close may raise anything, and the others must be closed all the same
             failed(name, error)
 

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from apisix.runner.call import where
+from apisix.runner.call.forked import end_if_child
 from apisix.runner.errors import Overloaded
 
 T = TypeVar("T")
@@ -118,6 +119,7 @@ class ThreadPool:
                 outcome = context.run(function), None
             except BaseException as error:  # the plugin's: it is raised in the coroutine
                 outcome = None, error
+            end_if_child(outcome[1])
             try:
                 loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(outcome))
             except RuntimeError:
@@ -158,6 +160,7 @@ class ThreadPool:
                 job.running = True
                 job.thread_id = threading.get_ident()
             job.function()
+            end_if_child()
             with self._lock:
                 job.running = False
                 if job.abandoned:

@@ -207,7 +207,9 @@ class Channel:
     def _send_now(self, data: memoryview, connection: socket.socket | None) -> int:
         if connection is None:
             return self._sock.send(data, NO_SIGNAL)
-        return socket.send_fds(self._sock, [data], [connection.fileno()], NO_SIGNAL)
+        passed = array.array("i", [connection.fileno()])
+        # Not socket.send_fds, which ignores the flags that it is given.
+        return self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)], NO_SIGNAL)
 
     def receive(self) -> list[tuple[AnyMessage, socket.socket | None]]:
         """
@@ -242,8 +244,15 @@ class Channel:
         return messages
 
     def abandon(self) -> None:
-        """In a child of this process: close the descriptor, without the lock, which another thread may have held at the fork."""
+        """
+        In a child of this process: close the descriptor, and those of the connections under way.
+
+        Without the lock, which another thread may have held at the fork.
+        """
         self._sock.close()
+        for connection in (*self._connections, *(connection for _, connection, _ in self._outgoing)):
+            if connection is not None:
+                connection.close()
 
     def close(self) -> None:
         """Close this end, and every connection that is still under way in it."""

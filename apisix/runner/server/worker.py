@@ -4,6 +4,7 @@
 import asyncio
 import logging
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from apisix.runner import logs
+from apisix.runner.call.forked import become_child, end_if_child
 from apisix.runner.printed import capture_prints
 from apisix.runner.server import channel as messages
 from apisix.runner.server.channel import AnyMessage, Channel, Failed, HandedBack, Ready, ReplaceMe, Stats, Taken
@@ -55,27 +57,33 @@ def serve(channel: Channel, dump: StackDump, service: Service, marks: Iterable[s
 
 def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, service: Service, marks: Iterable[str]) -> int:
     worker = Worker(loop, channel)
+    # Plugins may fork, with multiprocessing for instance, also while their files are imported. What they start as another program
+    # is not affected.
+    os.register_at_fork(after_in_child=worker.abandon)
     try:
         opened = service.open(loop, worker.report_blocking)
     except Exception as error:
+        end_if_child(error)
         logger.exception("this worker can't serve")
         channel.send(Failed(f"{type(error).__name__}: {error}"))
         return 1
     for name in marks:
         opened.mark_blocking(name)
-    # Plugins may fork, with multiprocessing for instance. What they start as another program is not affected.
-    os.register_at_fork(after_in_child=lambda: _abandon(channel, opened))
+    end_if_child()
     loop.run_until_complete(worker.run(opened))
     return 0
 
 
-def _abandon(channel: Channel, opened: Opened) -> None:
-    """In a child that a plugin has forked: have nothing to do any more with the supervisor, the gateway and the loop."""
-    channel.abandon()
-    signal.set_wakeup_fd(-1)  # the loop's: a signal to the child would be taken for one to the worker
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_DFL)
-    opened.abandon()
+def leave_poll(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    In a child: let the loop watch nothing. The kernel's object is shared with the parent, whose connections the child would read from.
+
+    A child gets back into the loop only from a task that a plugin has made itself.
+    """
+    backend = getattr(loop, "_get_backend_id", None)  # uvloop has it
+    if backend is not None and hasattr(select, "epoll"):
+        with select.epoll() as nothing:
+            os.dup2(nothing.fileno(), backend(), inheritable=False)
 
 
 class Worker:
@@ -95,6 +103,17 @@ class Worker:
             messages.Stop: self._stop,
             messages.BlockingMark: self._mark,
         }
+
+    def abandon(self) -> None:
+        """In a child that a plugin has forked: have nothing to do any more with the supervisor, the gateway and the loop."""
+        become_child()  # first, so that the child ends with the hook whatever happens here
+        self._channel.abandon()
+        signal.set_wakeup_fd(-1)  # the loop's: a signal to the child would be taken for one to the worker
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_DFL)
+        if self._opened is not None:
+            self._opened.abandon()
+        leave_poll(self._loop)
 
     def report_blocking(self, name: str) -> None:
         """Tell the supervisor, and so all workers, that a plugin blocks. From any thread: the loop may be standing still."""
