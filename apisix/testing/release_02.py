@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`Request` and `Response` of release 0.2, for tests that call `filter` of a `PluginBase` themselves.
+
+    request, response = Request(headers={"x-key": "wrong"}), Response()
+    plugin.filter(plugin.config("{}"), request, response)
+    assert response.get_status_code() == 401
+
+They show what the plugin sees and sets. What the client and the upstream get is shown by `apisix.testing.Client`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from apisix.runner.http.legacy_core import PluginBaseRequest, PluginBaseResponse
+from apisix.runner.http.request import Request as RunnerRequest
+from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq, Info, ReqBody, Var
+
+Pairs = Mapping[str, str | None] | Iterable[tuple[str, str | None]]
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_T = TypeVar("_T")
+
+
+class Request(PluginBaseRequest):
+    """
+    A request as `PluginBase.filter` gets it. Everything that is not given is empty, as in a `Request` of release 0.2 without data.
+
+    Args:
+        path: without query, decoded.
+        headers, args: a mapping or pairs.
+        body: what `get_body` returns. A str is encoded as UTF-8.
+        vars: what `get_var` returns, by name.
+        remote_addr: of the client.
+        configs: what `get_configs` returns.
+    """
+
+    def __init__(
+        self,
+        path: str = "",
+        *,
+        method: str = "",
+        headers: Headers = (),
+        args: Pairs = (),
+        body: bytes | str = b"",
+        vars: Mapping[str, str | bytes] | None = None,
+        remote_addr: str = "",
+        id: int = 0,
+        conf_token: int = 0,
+        configs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(request_of(path, method, headers, args, remote_addr, id, conf_token, _Answers(body, vars or {})), configs)
+
+
+class Response(PluginBaseResponse):
+    """A response as `PluginBase.filter` gets it, on which nothing is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class _Answers:
+    """What a gateway answers in a test."""
+
+    def __init__(self, body: bytes | str, variables: Mapping[str, str | bytes]) -> None:
+        self._answers: dict[Info, bytes] = {ReqBody(): _encoded(body)}
+        self._answers.update((Var(name), _encoded(value)) for name, value in variables.items())
+
+    def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        return [self._answers.get(question.info) for question in questions]
+
+    async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        return self.ask(questions)
+
+    def offload(self, work: Callable[[], _T]) -> _T:
+        return work()
+
+    async def aoffload(self, work: Callable[[], _T]) -> _T:
+        return work()
+
+
+def request_of(
+    path: str,
+    method: str,
+    headers: Headers,
+    args: Pairs,
+    remote_addr: str,
+    id: int,
+    conf_token: int,
+    answers: _Answers | None = None,
+) -> RunnerRequest:
+    """Return the runner's request that one of a legacy API is made of. For the arguments, see `Request`."""
+    address = ip_address(remote_addr).packed if remote_addr else b""
+    message = HTTPReqCallReq(id, address, method, path, _pairs(args), _pairs(headers), conf_token)
+    return RunnerRequest(message, answers or _Answers(b"", {}))
+
+
+def _pairs(given: Any) -> list[tuple[str, Any]]:
+    return list(given.items() if isinstance(given, Mapping) else given)
+
+
+def _encoded(value: bytes | str) -> bytes:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
