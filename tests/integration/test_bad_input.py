@@ -10,7 +10,7 @@ from apisix.runner.errors import ErrCode
 from apisix.runner.wire.frames import FrameType, encode_frame
 from apisix.runner.wire.messages import ErrResp, ExtraInfoResp, HTTPReqCallReq, HTTPReqCallResp
 from tests.peer import HungUp
-from tests.runner_process import RunnerProcess
+from tests.runner_process import RunnerProcess, running
 
 BAD_REQUEST = ErrResp(ErrCode.BAD_REQUEST)
 
@@ -124,3 +124,13 @@ def test_late_answer(runner: RunnerProcess) -> None:
         peer.send(ExtraInfoResp(b"late"))
         assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.receive()
         assert HTTPReqCallResp(7, None) == peer.request(peer.prepare())
+
+
+def test_half_a_frame_for_too_long() -> None:
+    """A frame that does not arrive in time ends its connection, with a line in the log, and nobody else's."""
+    with running(environ={"APISIX_RUNNER_LIMITS_READ_TIMEOUT": "0.1"}) as runner, runner.peer() as other:
+        with runner.peer() as slow:
+            slow.socket.sendall(b"\x02\x00\x01")
+            assert b"" == slow.socket.recv(1)
+        assert HTTPReqCallResp(7, None) == other.request(other.prepare())
+        runner.wait_for_log("limits.read_timeout")

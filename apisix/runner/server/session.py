@@ -311,7 +311,9 @@ class Session(Peer):
         self._conversation.close(reason)
         if not self._unsent:
             self._forget(reason)
-        elif self._socket is not None:  # the end of the stream could be read again and again
+        elif self._socket is not None:
+            self._count_held()
+            # Not read from any more: the end of the stream could be read again and again.
             self._sessions.poller.want(self._descriptor, reading=False, writing=True)
 
     def _forget(self, reason: str = "") -> None:
