@@ -186,7 +186,7 @@ class _Desk:
             stack.callback(pool.close)
             plugins = ExtPlugins(pool, quirks_of(self._options.apisix_version))
             self._on_runner_ended = plugins.tokens.flush
-            self._on_runner_replaced = pool.drop_idle
+            self._on_runner_replaced = self._log.on_replaced = pool.drop
             effects = NoEffects() if self._runner is None else self._log
             apisix_version = ".".join(map(str, self._options.apisix_version))
             gateway = Gateway(self._store, plugins, AdminApi(self._store), self._request, effects)

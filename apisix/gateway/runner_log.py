@@ -16,6 +16,9 @@ EFFECTS_LOGGER = "apisix.effects"
 # What the runner says once of a configuration that it refuses. Source: apisix/runner/call/chains.py.
 REFUSALS_LOGGER = "apisix.runner.call.chains"
 REFUSAL = re.compile(r"the plugins of (.+?) are refused, each of its calls fails: (.+)", re.DOTALL)
+# What the runner says when new workers have replaced others. Source: apisix/runner/server/crew.py.
+REPLACEMENTS_LOGGER = "apisix.runner.server.crew"
+REPLACEMENT = re.compile(r".+: worker .+ in the place of worker .+", re.DOTALL)
 
 # The runner writes its report before its answer, through another pipe: it is there at once, or there is none.
 WAIT_S = 0.2
@@ -44,10 +47,12 @@ class RunnerLog:
     Takes the runner's output line by line; an `EffectSource` for the gateway.
 
     Args: on_record: told each record of the log that is no report; a line that is no record comes as its `message`.
+    Attributes: on_replaced: called when new workers have replaced others, before the record that says so is passed on.
     """
 
     def __init__(self, on_record: Callable[[Record], None]) -> None:
         self._on_record = on_record
+        self.on_replaced: Callable[[], None] = lambda: None
         self._effects: OrderedDict[int, tuple[PluginEffect, ...]] = OrderedDict()
         self._refusals: OrderedDict[str, str] = OrderedDict()
         self._waiting: dict[int, asyncio.Event] = {}
@@ -67,6 +72,8 @@ class RunnerLog:
         else:
             if record.get("logger") == REFUSALS_LOGGER:
                 self._keep_refusal(record)
+            elif record.get("logger") == REPLACEMENTS_LOGGER and REPLACEMENT.fullmatch(str(record["message"])):
+                self.on_replaced()
             self._on_record(record)
 
     async def take(self, call_id: int) -> Sequence[PluginEffect]:

@@ -150,6 +150,7 @@ class RunnerPool:
         self.path = path
         self._read_timeout_s = read_timeout_s
         self._idle: deque[RunnerConnection] = deque()
+        self._generation = 0  # how often `drop` was called
         self._closed = False
 
     @property
@@ -164,23 +165,32 @@ class RunnerPool:
 
         Raises: RunnerFailed: nobody listens, or does not accept within a second.
         """
+        generation = self._generation
         connection = self._take() or await self._open()
         try:
             yield connection
         except BaseException:
             connection.close()
             raise
-        self._keep(connection)
+        if generation == self._generation:
+            self._keep(connection)
+        else:
+            connection.close()
 
-    def drop_idle(self) -> None:
-        """Close the idle connections, so that the next calls reach whoever listens now."""
+    def drop(self) -> None:
+        """
+        Close the idle connections now and the others after their calls.
+
+        To be called when workers were replaced: one that is stuck does not close its connections, and calls sent to it would hang.
+        """
+        self._generation += 1
         while self._idle:
             self._idle.pop().close()
 
     def close(self) -> None:
         """Close the idle connections, and the others as they come back."""
         self._closed = True
-        self.drop_idle()
+        self.drop()
 
     def _take(self) -> RunnerConnection | None:
         oldest_allowed = time.monotonic() - KEEPALIVE_S

@@ -49,6 +49,9 @@ _STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
     "/dev/stdout": lambda: sys.stdout,
 }
 
+REPLACEMENTS_LOGGER = "apisix.runner.server.crew"
+"""The logger that says which workers were replaced."""
+
 logger = logging.getLogger(__name__)
 _installed: logging.Handler | None = None
 _level = logging.INFO
@@ -83,6 +86,8 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     _level = LEVELS[settings.log_level]
     root.setLevel(_level)
     _installed = handler
+    if settings.log_effects:  # the development gateway has to know when workers were replaced, whatever the level
+        logging.getLogger(REPLACEMENTS_LOGGER).setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     # A guard that is not awaited guards nothing. Python would say so once for each place and never again.
     warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import HTTPError
@@ -211,6 +212,43 @@ def test_saved_files_take_effect(dev: Dev) -> None:
     (dev.directory / "apisix.yaml").write_text("routes: []\n", encoding="utf-8")
     assert "does not end with the line #END" in dev.event("problem")["what"]
     dev.until_hello("two!")
+
+
+STUCK = """
+import asyncio
+import logging
+import time
+from apisix import Plugin, Request
+
+class Hello(Plugin):
+    together = asyncio.Barrier(2)
+
+    async def on_request(self, request: Request) -> None:
+        if request.path == "/two":
+            await self.together.wait()
+        else:
+            logging.error("stuck")
+            time.sleep(3600)
+"""
+
+
+def test_a_fix_of_a_stuck_hook_takes_effect(tmp_path: Path) -> None:
+    """Connections to a replaced worker are not used again: it may be stuck, and then neither answers nor closes them."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "hello.py").write_text(STUCK)
+    (tmp_path / "runner.yaml").write_text("workers: {count: 1}\nlogging: {level: error}\n")
+    with ThreadPoolExecutor(2) as threads, Dev(tmp_path, "--config", "runner.yaml") as dev:
+        assert dev.put_route("hello", "/*") == 201
+        both = [threads.submit(dev.get, "/two") for _ in range(2)]
+        assert [answer.result()[0] for answer in both] == [200, 200]
+
+        threads.submit(dev.get, "/stuck")  # until dev ends; the other of the two connections is idle
+        dev.event("log", message="stuck")
+        (tmp_path / "plugins" / "hello.py").write_text(PLUGIN.format(value="fixed"))
+        while " in the place of " not in dev.event("log", logger="apisix.runner.server.crew")["message"]:
+            pass
+
+        assert dev.get("/get")[2].count(b"fixed") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["Ctrl-C", "SIGTERM", "SIGHUP"])

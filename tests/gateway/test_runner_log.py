@@ -10,6 +10,8 @@ import pytest
 from apisix.gateway import runner_log
 from apisix.gateway.report import PluginEffect
 from apisix.gateway.runner_log import EFFECTS_LOGGER, RunnerLog
+from apisix.runner import logs
+from apisix.runner.server import crew
 from apisix.runner.server.effects_log import LOGGER
 
 
@@ -102,3 +104,27 @@ def test_a_report_that_is_none() -> None:
     RunnerLog(records.append).line(told("three"))
 
     assert 1 == len(records)
+
+
+@pytest.mark.parametrize(
+    ("message", "calls"),
+    [
+        ("plugins/a.py changed: worker 2 (pid 8) in the place of worker 1 (pid 7)", 1),
+        ("reloading: plugins/a.py changed", 0),
+    ],
+)
+def test_replaced_workers(message: str, calls: int) -> None:
+    """The gateway is told when workers were replaced, and the record is passed on."""
+    records: list[runner_log.Record] = []
+    log = RunnerLog(records.append)
+    replaced: list[None] = []
+    log.on_replaced = lambda: replaced.append(None)
+
+    log.line(json.dumps({"logger": runner_log.REPLACEMENTS_LOGGER, "message": message}).encode())
+
+    assert (len(replaced), len(records)) == (calls, 1)
+
+
+def test_the_runner_names_its_pool_so() -> None:
+    """The name of the logger, which is written in three modules, is the same."""
+    assert {runner_log.REPLACEMENTS_LOGGER, logs.REPLACEMENTS_LOGGER} == {crew.logger.name}

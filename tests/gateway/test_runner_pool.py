@@ -74,3 +74,16 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(RunnerFailed, match=r"none\.sock: No such file"):
         async with pool.connection():
             pass
+
+
+async def test_drops_connections_to_replaced_workers(tmp_path: Path) -> None:
+    """Once workers were replaced, no connection from before is used again, whether it was idle then or in use."""
+    async with House(tmp_path) as house:
+        async with house.pool.connection() as idle, house.pool.connection() as used:
+            await idle.send(PrepareConfReq([], "k"))
+            await idle.receive()
+        async with house.pool.connection() as used:
+            house.pool.drop()
+        assert house.pool.idle_count == 0
+        async with house.pool.connection() as new:
+            assert new not in (idle, used)
