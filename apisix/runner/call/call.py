@@ -187,10 +187,7 @@ class Call:
 
         self._runtime.body_threads.submit(Job(run))
         done.wait()
-        result, error = outcome[0]
-        if error is not None:
-            raise error
-        return result
+        return _result_in(outcome)
 
     async def aoffload(self, work: Callable[[], Any]) -> Any:
         """Same as `offload`, but in a coroutine, which waits for the thread. A coroutine that is cancelled abandons it."""
@@ -296,10 +293,9 @@ class Call:
             except RunnerError:
                 task.cancel()
                 raise
-        result, error = task.result()
-        if error is not None:
-            raise error
-        return result
+        outcome = [task.result()]
+        del task
+        return _result_in(outcome)
 
     def run_in_thread(self, function: Callable[[Any], Any], argument: object, pool: ThreadPool | None = None) -> Any:
         """
@@ -339,10 +335,7 @@ class Call:
             raise
         finally:
             self._job = None
-        result, error = outcome[0]
-        if error is not None:
-            raise error
-        return result
+        return _result_in(outcome)
 
     def check(self) -> None:
         """
@@ -379,7 +372,7 @@ class Call:
     def finish(self) -> None:
         """Say that the reply is decided. From here on the call's accessors raise."""
         self._over = True
-        self.exchange = self.context = None  # they refer to the call
+        self.exchange = self.context = self._failure = None  # they refer to the call, the failure by its traceback
         if self.prepared is not None:
             self._runtime.chains.release(self.prepared)
         if self._counted:
@@ -475,6 +468,22 @@ def new_call(conversation: "Conversation", runtime: Runtime, message: CallReq, c
     self._open_questions = 0
     self._asked_s = 0.0
     return self
+
+
+def _result_in(outcome: list[tuple[Any, BaseException | None]]) -> Any:
+    """
+    Take the only outcome out of the list, and return its result or raise its exception.
+
+    The frames that an exception passes through must not refer to it. Otherwise both stay until the garbage collector runs, and with
+    them all variables of the hook that failed.
+    """
+    result, error = outcome.pop()
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error
 
 
 async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:

@@ -84,7 +84,10 @@ class Setup:
         # A call that gives up must not end what other calls wait for.
         failure = await asyncio.shield(self._task)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback refers to this frame
 
     async def _attempt(self) -> BaseException | None:
         watched.set(None)  # it is no hook: what it assigns is meant for all calls

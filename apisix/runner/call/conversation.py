@@ -93,6 +93,7 @@ class Conversation:
     def close(self, reason: str) -> None:
         """End the conversation: a call that runs is cancelled, and nothing more is sent."""
         self._closed = True
+        self._asked.clear()  # with the answers that have come, which may be bodies
         if self.call is not None:
             self.call.fail(CallCancelled(reason))
         elif self.greenlet:  # it has begun and not ended: it waits for a call
@@ -104,7 +105,9 @@ class Conversation:
             # running one.
             cast("contextvars.Context", call.context).run(self._run, call, True)
             # An exception that left this greenlet would land in the hub, and a closed one must not wait for more.
-            call = None if self._closed else self.hub.switch()
+            call = None  # while it waits, it keeps nothing of the last call
+            if not self._closed:
+                call = self.hub.switch()
 
     def _run(self, call: Call, can_wait: bool) -> bool:
         """

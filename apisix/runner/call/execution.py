@@ -169,8 +169,7 @@ def _run_step(call: Call, runtime: Runtime, step: Step, exchange: Request | Resp
     result: object
     try:
         if call.pending is not None:
-            task, call.pending = call.pending, None
-            result = call.result_of(task)
+            result = _pending_result(call)
         elif step.is_coroutine:
             result = step.hook(exchange)
         elif step.plugin_type.blocking:
@@ -182,6 +181,15 @@ def _run_step(call: Call, runtime: Runtime, step: Step, exchange: Request | Resp
         result = reply
     call.check_swallowed()
     return result
+
+
+def _pending_result(call: Call) -> Any:
+    task, call.pending = call.pending, None
+    assert task is not None  # noqa: S101  the caller has looked
+    try:
+        return call.result_of(task)
+    finally:
+        del task  # as in `_reply_of`
 
 
 def _reply_of(call: Call, step: Step, result: Any, can_wait: bool) -> Any:
@@ -197,7 +205,10 @@ def _reply_of(call: Call, step: Step, result: Any, can_wait: bool) -> Any:
         if not can_wait and not task.done():
             call.pending = task
             return _WAITS
-        result = call.result_of(task)
+        try:
+            result = call.result_of(task)
+        finally:
+            del task  # it refers to its exception, and that by its traceback to this frame
     if result is not None and not isinstance(result, Reply):
         raise TypeError(f"a hook returns None or a Reply, but {step.name} returned {type(result).__name__}")
     return result
