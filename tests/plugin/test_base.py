@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Base`: plugins as the article of 2021 documents them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +153,34 @@ def test_a_copy_keeps_what_was_shared_before_a_plugin_that_fails(load: Load) -> 
     before = request.copy()
     chain.links[1].hook(request)
     assert stop(before, run(chain.links[1], before)).status == 403
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("response.status_code = '404'", "response.status_code must be an int, got str"),
+        ("response.status_code = 404.0", "response.status_code must be an int, got float"),
+        ("response.status_code = True", "response.status_code must be an int, got bool"),
+        ("response.body = {'a': 1}", r"body must be a str or bytes, got dict; for data, write json.dumps\(...\)"),
+        ("response.headers = [('x-a', '1')]", "response.headers must be a dict, got list"),
+        ("response.args = 'a=1'", "response.args must be a dict, got str"),
+        ("response.path = b'/b'", "response.path must be a str, got bytes"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_where_it_is_assigned(load: Load, line: str, message: str) -> None:
+    """The traceback names the author's line. Without stop() too, so that the request does not go on."""
+    registry = load(wrong=f"class Wrong(Base):\n    def filter(self, request, response):\n        {line}\n")
+    with pytest.raises(TypeError, match=message) as raised:
+        run(link_of(registry, "wrong"), a_request())
+    assert "wrong.py" in {Path(str(entry.path)).name for entry in raised.traceback}
+
+
+@pytest.mark.parametrize("name", ["path", "body", "status_code", "headers", "args"])
+def test_none_is_as_if_nothing_had_been_assigned(load: Load, name: str) -> None:
+    registry = load(nothing=f"class Nothing(Base):\n    def filter(self, request, response):\n        response.{name} = None\n")
+    request = a_request("/a", [("a", "1")], [("user-agent", "curl")])
+    assert run(link_of(registry, "nothing"), request) is None
+    assert request.to_message().action is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.chain import Chain, build_chain
 from apisix.runner.plugin.registry import Registry
-from tests.http.calls import a_request, rewrite, stop
+from apisix.runner.wire.messages import ReqBody, Var
+from tests.http.calls import FakeGateway, a_request, rewrite, stop
 from tests.plugin.conftest import Load
 
 SAY = """
@@ -102,6 +103,59 @@ def test_each_configuration_has_its_instance(load: Load) -> None:
     first, second = chain_of(registry, ("keeps", "1")), chain_of(registry, ("keeps", "2"))
     assert b"1" == answer(first, a_request()).body
     assert b"2" == answer(second, a_request()).body
+
+
+TAKES = """
+class Text(str): pass
+class Binary(bytes): pass
+class Takes(PluginBase):
+    def name(self): return "takes"
+    def filter(self, conf, request, response):
+        {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "headers"),
+    [
+        ("response.set_body(request.get_body())", "für", {}),
+        ("response.set_body(Binary(b'f'))", "f", {}),
+        ("response.set_header('x-who', request.get_var('who')); response.set_body('f')", "f", {"x-who": "Jörg"}),
+        ("response.set_header(Text('x-who'), Text('me')); response.set_body(Text('f'))", "f", {"x-who": "me"}),
+        ("response.set_headers({Text('x-who'): request.get_var('who')}); response.set_body('f')", "f", {"x-who": "Jörg"}),
+        ("response.get_headers()['x-who'] = request.get_var('who'); response.set_body('f')", "f", {"x-who": "Jörg"}),
+    ],
+)
+def test_a_response_takes_what_the_request_gave(load: Load, line: str, body: str, headers: dict[str, str]) -> None:
+    """Bodies and variables are of a subclass of str. Compiled code is particular about those."""
+    request = a_request(gateway=FakeGateway({ReqBody(): "für".encode(), Var("who"): "Jörg".encode()}))
+    action = stop(request, answer(chain_of(load(takes=TAKES.format(line)), ("takes", "")), request))
+    assert bytes(action.body).decode() == body
+    assert headers.items() <= dict(action.headers).items()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("request.set_header('x-who', request.get_var('who'))", {"headers": [("x-who", "Jörg")]}),
+        ("request.set_header(Text('x-who'), Text('me'))", {"headers": [("x-who", "me")]}),
+        ("request.set_headers({'x-who': request.get_var('who')})", {"headers": [("x-who", "Jörg")]}),
+        ("request.get_headers()[Text('x-who')] = request.get_var('who')", {"headers": [("x-who", "Jörg")]}),
+        ("request.set_arg('who', request.get_var('who'))", {"args": [("who", "Jörg")]}),
+        ("request.set_args({Text('who'): request.get_var('who')})", {"args": [("who", "Jörg")]}),
+        ("request.get_args()['who'] = request.get_var('who')", {"args": [("who", "Jörg")]}),
+        ("request.set_uri(Text('/b'))", {"path": "/b"}),
+        ("request.set_body(request.get_body())", {"body": "für".encode()}),
+        ("request.set_body(Binary(b'f'))", {"body": b"f"}),
+    ],
+)
+def test_a_request_takes_what_it_gave(load: Load, line: str, expected: dict[str, Any]) -> None:
+    """As above, for edits of the request."""
+    request = a_request(gateway=FakeGateway({ReqBody(): "für".encode(), Var("who"): "Jörg".encode()}))
+    assert answer(chain_of(load(takes=TAKES.format(line)), ("takes", "")), request) is None
+    action = rewrite(request)
+    found = {"headers": list(action.headers), "args": list(action.args), "path": action.path, "body": bytes(action.body)}
+    assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("missing", ["name", "filter"])

@@ -19,6 +19,8 @@ cpdef last_value(entries, name)
 cpdef bint set_entry(entries, GivenDict given, name, value) except -1
 cpdef str given_text(str what, value)
 cpdef given_mapping(str what, value)
+cpdef bytes given_body(body)
+cpdef given_number(str what, value)
 
 cdef class GivenDict:
     cdef object _entries

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the older generations of plugins get where they expect a dict."""
+"""What plugins of the legacy APIs get instead of a dict, and checks of what they set."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -230,7 +230,7 @@ def given_text(what: str, value: object) -> str:
     Raises: TypeError: it is neither str nor bytes.
     """
     if isinstance(value, str):
-        return value
+        return value if type(value) is str else str.__str__(value)  # compiled code takes no subclass of str
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -249,6 +249,27 @@ def given_mapping(what: str, value: object) -> Mapping[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise TypeError(f"{what} must be a dict, got {type(value).__name__}")
+    return value
+
+
+def given_body(body: object) -> bytes:
+    """Return a body that was given by a plugin of an earlier API, b"" for None. Raises: TypeError: it is neither str nor bytes."""
+    if isinstance(body, str):
+        return str.encode(body, "utf-8", "surrogateescape")
+    if body is None:
+        return b""
+    if isinstance(body, bytes):
+        return bytes(body)  # compiled code takes no subclass of bytes
+    hint = "; for data, write json.dumps(...)" if isinstance(body, dict | list) else ""
+    raise TypeError(f"body must be a str or bytes, got {type(body).__name__}{hint}")
+
+
+def given_number(what: str, value: object) -> int:
+    """Return an int that was given by a plugin of an earlier API, 0 for None. Raises: TypeError: it is not an int."""
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} must be an int, got {type(value).__name__}")
     return value
 
 

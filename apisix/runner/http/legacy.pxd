@@ -3,7 +3,7 @@
 
 cimport cython
 
-from apisix.runner.http.dicts cimport header_dict, read_back, with_values
+from apisix.runner.http.dicts cimport given_body, given_mapping, given_number, header_dict, read_back, with_values
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
 
@@ -23,9 +23,9 @@ cdef class BaseRequest:
     cdef _assign(self, name, value)
 
 cdef class BaseResponse:
-    cdef public object path
-    cdef public object body
-    cdef public object status_code
+    cdef object _path
+    cdef object _body
+    cdef object _status_code
     cdef object _headers
     cdef object _args
     cdef BaseResponse _earlier

@@ -9,7 +9,7 @@ Request. Source: design, 3.
 
 from typing import Any, Final, TypeVar
 
-from apisix.runner.http.dicts import header_dict, read_back, with_values
+from apisix.runner.http.dicts import given_body, given_mapping, given_number, header_dict, read_back, with_values
 from apisix.runner.http.legacy_core import PluginBaseRequest, PluginBaseResponse, exploded
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
@@ -141,18 +141,50 @@ class BaseResponse:
     The response that `Base.filter` gets.
 
     When the plugin stops the chain, `headers`, `body` and `status_code` answer the client. When it lets the request go on,
-    `headers`, `args` and `path` rewrite the request.
+    `headers`, `args` and `path` rewrite the request. A value of another type raises TypeError where it is assigned; None is as if nothing
+    had been assigned.
     """
 
-    __slots__ = ("_args", "_earlier", "_headers", "body", "path", "status_code")
+    __slots__ = ("_args", "_body", "_earlier", "_headers", "_path", "_status_code")
 
     def __init__(self) -> None:
-        self.path: str | None = ""
-        self.body: str | bytes | None = ""
-        self.status_code: int | None = 0
+        self._path: str | None = ""
+        self._body: str | bytes | None = ""
+        self._status_code: int | None = 0
         self._headers: dict[str, Any] | None = None
         self._args: dict[str, Any] | None = None
         self._earlier: BaseResponse | None = None  # as the plugin before in the chain left it
+
+    @property
+    def path(self) -> str | None:
+        """The path of the request to set. "" and None leave it as it is."""
+        return self._path
+
+    @path.setter
+    def path(self, path: str | None) -> None:
+        if path is not None and not isinstance(path, str):
+            raise TypeError(f"response.path must be a str, got {type(path).__name__}")
+        self._path = path
+
+    @property
+    def body(self) -> str | bytes | None:
+        """The body of the answer."""
+        return self._body
+
+    @body.setter
+    def body(self, body: str | bytes | None) -> None:
+        given_body(body)
+        self._body = body
+
+    @property
+    def status_code(self) -> int | None:
+        """The status of the answer, 200 if it is 0 or None."""
+        return self._status_code
+
+    @status_code.setter
+    def status_code(self, status_code: int | None) -> None:
+        given_number("response.status_code", status_code)
+        self._status_code = status_code
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -163,6 +195,7 @@ class BaseResponse:
 
     @headers.setter
     def headers(self, headers: dict[str, Any] | None) -> None:
+        given_mapping("response.headers", headers)
         self._headers = headers
 
     @property
@@ -174,12 +207,13 @@ class BaseResponse:
 
     @args.setter
     def args(self, args: dict[str, Any] | None) -> None:
+        given_mapping("response.args", args)
         self._args = args
 
     def copy(self) -> "BaseResponse":
         """Return a response for the next plugin of the chain. What this one holds is an edit already, unless it is changed."""
         other = base_response()
-        other.path, other.body, other.status_code = self.path, self.body, self.status_code
+        other._path, other._body, other._status_code = self._path, self._body, self._status_code
         other._headers = None if self._headers is None else self._headers.copy()
         other._args = None if self._args is None else self._args.copy()
         other._earlier = self
@@ -194,10 +228,10 @@ class BaseResponse:
         Args: seen: what `filter` got for the request.
         Raises: TypeError, ValueError: a header, an argument or the path can't be sent.
         """
-        path, headers, args = self.path, self._headers, self._args
+        path, headers, args = self._path, self._headers, self._args
         earlier = self._earlier
         if earlier is not None:
-            path = None if path == earlier.path else path
+            path = None if path == earlier._path else path
             headers, args = _set_since(headers, earlier._headers), _set_since(args, earlier._args)
         if headers:
             read_back(request.headers, headers, seen.came_headers())
@@ -213,7 +247,7 @@ class BaseResponse:
         Raises: TypeError, ValueError: it can't be sent.
         """
         headers = None if self._headers is None else with_values(self._headers)
-        return Reply(self.status_code or 200, "" if self.body is None else self.body, headers)
+        return Reply(self._status_code or 200, "" if self._body is None else self._body, headers)
 
 
 def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
@@ -224,7 +258,8 @@ def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
     """
     found = []
     earlier = response._earlier or _NO_RESPONSE
-    if (response.status_code and response.status_code != earlier.status_code) or (response.body and response.body != earlier.body):
+    status_code, body = response._status_code, response._body
+    if (status_code and status_code != earlier._status_code) or (body and body != earlier._body):
         found.append("set response.status_code or response.body without self.stop(), so the request goes on: call self.stop() in filter()")
     headers = None if seen._headers is _UNTOUCHED else seen._headers
     if _has_unsent(headers, seen._pairs or [], response._headers):
@@ -233,7 +268,7 @@ def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
     if _has_unsent(args, seen._came_args, response._args):
         found.append("changed request.args, which does nothing: assign to response.args, and None there deletes an argument")
     assigned = seen._assigned or {}
-    if "path" in assigned and assigned["path"] != response.path:
+    if "path" in assigned and assigned["path"] != response._path:
         found.append("assigned request.path, which does nothing: assign to response.path")
     return found
 
@@ -289,7 +324,7 @@ def base_request(request: Request) -> BaseRequest:
 def base_response() -> BaseResponse:
     """Do the same for a BaseResponse."""
     response = BaseResponse.__new__(BaseResponse)
-    response.path = response.body = ""
-    response.status_code = 0
+    response._path = response._body = ""
+    response._status_code = 0
     response._headers = response._args = response._earlier = None
     return response

@@ -3,7 +3,9 @@
 
 cimport cython
 
-from apisix.runner.http.dicts cimport GivenDict, HeaderDict, given_mapping, given_text, header_dict, last_value, set_entry, with_values
+from apisix.runner.http.dicts cimport (
+    GivenDict, HeaderDict, given_body, given_mapping, given_number, given_text, header_dict, last_value, set_entry, with_values,
+)
 from apisix.runner.http.fields cimport check_header
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request

@@ -10,7 +10,9 @@ from typing import Any, Final, TypeVar
 from apisix.runner.http.dicts import (
     GivenDict,
     HeaderDict,
+    given_body,
     given_mapping,
+    given_number,
     given_text,
     header_dict,
     last_value,
@@ -199,7 +201,7 @@ class PluginBaseRequest:
 
     def set_body(self, body: str | bytes | None) -> bool:
         """Set the body that the upstream gets. Raises: TypeError: it is neither str nor bytes. UnsupportedEdit: it is too long."""
-        content = _content(body)
+        content = given_body(body)
         if not content:
             return False
         self._request.body = content
@@ -237,7 +239,7 @@ class PluginBaseRequest:
 
     def set_id(self, id: int | None) -> bool:
         """Keep an id for `get_id`. Raises: TypeError: it is not an int."""
-        return bool(_number("id", id)) and self._keep_and_warn("id", id)
+        return bool(given_number("id", id)) and self._keep_and_warn("id", id)
 
     def get_conf_token(self) -> int:
         """Return the token of the configuration."""
@@ -245,7 +247,7 @@ class PluginBaseRequest:
 
     def set_conf_token(self, conf_token: int | None) -> bool:
         """Keep a token for `get_conf_token`. Raises: TypeError: it is not an int."""
-        return bool(_number("conf_token", conf_token)) and self._keep_and_warn("conf_token", conf_token)
+        return bool(given_number("conf_token", conf_token)) and self._keep_and_warn("conf_token", conf_token)
 
     def get_method(self) -> str:
         """Return the method, in capitals."""
@@ -396,7 +398,7 @@ class PluginBaseResponse:
 
     def set_body(self, body: str | bytes | None) -> bool:
         """Set the body. Raises: TypeError: it is neither str nor bytes."""
-        if not _content(body):
+        if not given_body(body):
             return False
         self._body = body
         return True
@@ -407,7 +409,7 @@ class PluginBaseResponse:
 
     def set_status_code(self, status_code: int | None) -> bool:
         """Set the status. Returns: False unless it is between 100 and 599. Raises: TypeError: it is not an int."""
-        number = _number("status_code", status_code)
+        number = given_number("status_code", status_code)
         if not 100 <= number <= 599:
             if number and "status_code" not in _warned:
                 _warned.add("status_code")
@@ -422,7 +424,7 @@ class PluginBaseResponse:
 
     def set_req_id(self, req_id: int | None) -> bool:
         """Keep an id for `get_req_id`. The gateway gets that of the call in any case. Raises: TypeError: it is not an int."""
-        if not _number("req_id", req_id):
+        if not given_number("req_id", req_id):
             return False
         self._request = _RELEASED
         self._req_id = req_id
@@ -437,27 +439,6 @@ class PluginBaseResponse:
 def exploded(address: str) -> str:
     """Return an address as the earlier releases wrote it: IPv6 in full."""
     return IPv6Address(address).exploded if ":" in address else address
-
-
-def _content(body: object) -> bytes:
-    """Return a body that was given to a setter, b"" for None. Raises: TypeError: it is neither str nor bytes."""
-    if isinstance(body, str):
-        return body.encode("utf-8", "surrogateescape")
-    if body is None:
-        return b""
-    if isinstance(body, bytes):
-        return body
-    hint = "; for data, write json.dumps(...)" if isinstance(body, dict | list) else ""
-    raise TypeError(f"body must be a str or bytes, got {type(body).__name__}{hint}")
-
-
-def _number(what: str, value: object) -> int:
-    """Return an int that was given to a setter, 0 for None. Raises: TypeError: it is not an int."""
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what} must be an int, got {type(value).__name__}")
-    return value
 
 
 def core_request(request: Request, configs: Mapping[str, str]) -> PluginBaseRequest:
