@@ -4,10 +4,13 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
+from contextlib import closing
 
 import pytest
+import uvloop
 
-from apisix.runner.call.stalls import LONG_STALL_S, STALL_S, STALLS, STALLS_WITHIN_S, StallWatch
+from apisix.runner.call.stalls import LONG_STALL_S, OWN_LOOP, STALL_S, STALLS, STALLS_WITHIN_S, StallWatch
 from apisix.runner.call.starvation import Starvation
 from apisix.runner.plugin.configuration import TextReader
 from apisix.runner.plugin.plugin_type import PluginType, Source
@@ -101,3 +104,54 @@ def test_the_thread_looks_by_itself(plugin_type: PluginType) -> None:
     assert found.wait(10)
     watch.close()
     loop.close()
+
+
+def run() -> None:
+    with closing(asyncio.sleep(0)) as coroutine:
+        asyncio.run(coroutine)
+
+
+def run_in_this_loop() -> None:
+    loop = asyncio.get_event_loop()
+    loop.run_until_complete(loop.create_future())
+
+
+def run_in_new_loop() -> None:
+    with closing(asyncio.new_event_loop()) as loop, closing(asyncio.sleep(0)) as coroutine:
+        loop.run_until_complete(coroutine)
+
+
+def wrapped() -> None:
+    try:
+        run()
+    except RuntimeError as error:
+        raise ValueError("it could not be run") from error
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("hook", [run, run_in_this_loop, run_in_new_loop, wrapped])
+def test_an_event_loop_of_its_own_marks(
+    plugin_type: PluginType, hook: Callable[[], None], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Also if the plugin raises another error for it. Source: the errors of asyncio and uvloop."""
+
+    async def call() -> None:
+        with pytest.raises((RuntimeError, ValueError)) as raised:
+            hook()
+        StallWatch().failed(plugin_type, raised.value)
+
+    with closing(new_loop()) as loop:
+        loop.run_until_complete(call())
+    assert plugin_type.blocking is True
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no running event loop"), RuntimeError("wrong"), ValueError(OWN_LOOP[0])])
+def test_other_errors_do_not_mark(plugin_type: PluginType, error: Exception) -> None:
+    StallWatch().failed(plugin_type, error)
+    assert plugin_type.blocking is None
+
+
+def test_an_event_loop_of_its_own_does_not_mark_if_the_author_forbids_it(plugin_type: PluginType) -> None:
+    plugin_type.blocking = False
+    StallWatch().failed(plugin_type, RuntimeError(OWN_LOOP[1]))
+    assert plugin_type.blocking is False

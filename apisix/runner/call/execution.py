@@ -140,6 +140,8 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         if failure is not None:
             passes = step.passes and not isinstance(failure, Overloaded)
             _log_failure(step, failure, passes=passes)
+            if not step.is_coroutine:
+                runtime.stalls.failed(step.plugin_type, failure)
             if not passes or before is None:
                 runtime.failed(call.id, failure)
                 failure = None  # its traceback refers to this frame: only the garbage collector would free both

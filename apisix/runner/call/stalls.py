@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the plugins that block: a synchronous hook that holds up the loop moves to the thread pool. Source: design, 4."""
+"""Find the plugins that block, or run an event loop of their own: their plain hooks move to the thread pool. Source: design, 4."""
 
 import asyncio
 import logging
@@ -23,6 +23,15 @@ LONG_STALL_S: Final = 0.100
 STALLS: Final = 3
 """As many stalls within `STALLS_WITHIN_S` show it too."""
 STALLS_WITHIN_S: Final = 60.0
+
+
+OWN_LOOP: Final = (
+    "cannot be called from a running event loop",  # asyncio.run, asyncio.Runner.run
+    "This event loop is already running",
+    "this event loop is already running.",  # uvloop
+    "Cannot run the event loop while another loop is running",
+)
+"""What the error says if a hook runs an event loop although the worker's runs in its thread. Source: asyncio."""
 
 
 class StallWatch:
@@ -61,7 +70,12 @@ class StallWatch:
         stalls.append(now_s)
         often = len(stalls) == STALLS and now_s - stalls[0] <= STALLS_WITHIN_S
         if held_s >= LONG_STALL_S or often:
-            self._mark(plugin_type, held_s, None)
+            self._mark(plugin_type, _held_up(held_s, None))
+
+    def failed(self, plugin_type: PluginType, error: BaseException) -> None:
+        """Mark a plugin whose plain hook failed because it runs an event loop of its own: in a thread it can."""
+        if plugin_type.blocking is None and _is_of_own_loop(error):
+            self._mark(plugin_type, "runs an event loop of its own, which fails in the thread of the worker's event loop")
 
     def watch(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], None]) -> None:
         """
@@ -83,7 +97,7 @@ class StallWatch:
         if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
             held_s = now_s - since_s - self._starved_s(since_s)
             if held_s >= LONG_STALL_S:
-                self._mark(plugin_type, held_s, self.turn.place())
+                self._mark(plugin_type, _held_up(held_s, self.turn.place()))
 
     def look_at_loop(self, now_s: float) -> None:
         """
@@ -120,17 +134,30 @@ class StallWatch:
             if self.starvation is not None:
                 self.starvation.note(now_s)
 
-    def _mark(self, plugin_type: PluginType, held_s: float, place: str | None) -> None:
+    def _mark(self, plugin_type: PluginType, what: str) -> None:
         with self._marking:  # the loop and the watching thread may find it at the same time
             if plugin_type.blocking is not None:
                 return
             plugin_type.blocking = True
         logger.warning(
-            "plugin %s held up all calls of its worker for %.0f ms%s: from now on it runs in threads. "
+            "plugin %s %s: from now on it runs in threads. "
             "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",
             plugin_type.name,
-            held_s * 1000,
-            f", in {place}" if place else "",
+            what,
         )
         if self.on_mark is not None:
             self.on_mark(plugin_type.name)
+
+
+def _held_up(held_s: float, place: str | None) -> str:
+    return f"held up all calls of its worker for {held_s * 1000:.0f} ms{f', in {place}' if place else ''}"
+
+
+def _is_of_own_loop(error: BaseException) -> bool:
+    """Return whether asyncio refused to run a loop: the error itself, or one that it was raised for."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RuntimeError) and str(found).endswith(OWN_LOOP):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
