@@ -435,3 +435,24 @@ def _request(token: int) -> Any:
     from apisix.runner.wire.messages import HTTPReqCallReq
 
     return HTTPReqCallReq(id=7, method="GET", path="/", headers=[("host", "example.com")], conf_token=token)
+
+
+ASKS_MUCH = """
+import asyncio
+
+from apisix import Plugin, Reply
+
+
+class AsksMuch(Plugin):
+    async def on_request(self, request):
+        answers = await asyncio.gather(*(request.avar(f"{number}" + "x" * 60_000) for number in range(10)))
+        return Reply(200, body=str(sum(map(len, answers))).encode())
+"""
+
+
+def test_long_questions_and_long_answers(tmp_path: Path) -> None:
+    """A gateway that sends a long answer before it reads the next question is read from, also if questions wait to be sent."""
+    (tmp_path / "asks.py").write_text(ASKS_MUCH)
+    with running(plugins=[tmp_path]) as runner, runner.peer(5.0) as peer:
+        answers = {f"{number}" + "x" * 60_000: b"y" * 1_000_000 for number in range(10)}
+        assert body(peer.request(peer.prepare(("asks-much", "{}")), answers=answers)) == b"10000000"

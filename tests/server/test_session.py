@@ -355,3 +355,13 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until something is the case."""
     while not condition():  # noqa: ASYNC110  # nothing tells
         await asyncio.sleep(0)
+
+
+def test_a_call_that_came_with_a_preparation_is_not_held(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A message that has waited for the answer to the one before it counts as held only until it is handled."""
+    with connect(loop, sessions) as gateway:
+        runtime = sessions.context.runtime
+        call = Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5))
+        gateway.sendall(Connection(Role.GATEWAY).send(PrepareConfReq()) + call)
+        loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.calls == 1), BOUND_S))
+        assert runtime.held_bytes == 0

@@ -255,7 +255,7 @@ class Session(Peer):
     def _handle(self) -> None:
         connection = self._connection
         decoder = connection.decoder
-        while decoder.may_have_more and self._socket is not None and not self._ending and not self._unsent:
+        while decoder.may_have_more and self._socket is not None and not self._ending and (not self._unsent or self._answers_expected()):
             message = connection.next_event()
             if isinstance(message, CallReq):
                 self._conversation.start(message)
@@ -274,6 +274,8 @@ class Session(Peer):
                 self._handle()  # what came behind it
             except RemoteProtocolError as error:
                 self._refuse(error)
+            if self._held:
+                self._count_held()
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         self.send(ErrResp(error.err_code))
@@ -300,9 +302,17 @@ class Session(Peer):
                 self._unsent += data
             else:
                 self._unsent = data  # not a copy: it may be as large as a body
-                # A gateway that does not read replies is not read from either: each further call would leave one more reply here.
-                self._sessions.poller.want(self._descriptor, reading=False, writing=True)
+            # A gateway that does not read replies is not read from either: each further call would leave one more reply here.
+            self._sessions.poller.want(self._descriptor, reading=self._answers_expected(), writing=True)
             self._count_held()
+
+    def _answers_expected(self) -> bool:
+        """
+        Return whether the gateway may be sending answers to info requests, so that it has to be read from whatever it reads.
+
+        It sends an answer before it reads the next info request. If neither side read, both would wait for each other.
+        """
+        return self._conversation.call is not None
 
     def _end(self, reason: str) -> None:
         """End the connection once what was sent has left, and what runs on it at once."""
