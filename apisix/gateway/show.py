@@ -17,6 +17,12 @@ from apisix.gateway.runner_log import Record
 Segment = tuple[str, str]
 Line = Sequence[Segment]
 
+FAILURES_LOGGER = "apisix.runner.call.execution"
+"""The logger that says that a plugin has failed in a call."""
+# Fields of a record that are shown in their own way or not at all. All others are an author's `extra`.
+_KNOWN_FIELDS = frozenset({"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"})
+_RUNNERS_OWN = ("apisix.runner.", "py.warnings")
+
 _NOTHING_CHANGED = "no change"
 
 
@@ -74,13 +80,20 @@ def _duration(seconds: float) -> str:
 
 
 def record_lines(record: Record) -> list[Line]:
-    """Return the lines for one record of the runner's log. A failed call's traceback is left out: the plugin's line tells it."""
+    """
+    Return the lines for one record of the runner's log.
+
+    The traceback of a failed plugin is left out, because it stands below the request.
+    """
     level = str(record.get("level", ""))
-    style = {"error": "red", "warning": "yellow"}.get(level, "dim")
-    lines: list[Line] = [[(f"runner: {level} " if level else "", style), (str(record["message"]), style if level else "")]]
-    if "exception" in record and "call" not in record:
-        lines += [[(f"    {line}", style)] for line in str(record["exception"]).splitlines()]
-    return lines
+    style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level, "dim")
+    logger = str(record.get("logger", ""))
+    source = "runner" if logger.startswith(_RUNNERS_OWN) else record.get("plugin", logger)
+    first, *more = str(record["message"]).split("\n")
+    fields = "".join(f"  {name}={value}" for name, value in record.items() if name not in _KNOWN_FIELDS)
+    lines: list[Line] = [[(f"{source}: {level} " if level else "", style), (first, style if level else ""), (fields, "dim")]]
+    details = more + ([] if logger == FAILURES_LOGGER else str(record.get("exception", "")).splitlines())
+    return lines + [[(f"    {line}", style)] for line in details]
 
 
 class Display:

@@ -14,7 +14,7 @@ for _name in _UNUSED:
 try:
     import structlog
     from structlog.contextvars import merge_contextvars
-    from structlog.processors import TimeStamper, format_exc_info
+    from structlog.processors import ExceptionRenderer, TimeStamper, format_exc_info
     from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
     from structlog.typing import Processor
 finally:
@@ -22,6 +22,7 @@ finally:
         del sys.modules[_name]
 
 __all__ = [
+    "ExceptionRenderer",
     "ExtraAdder",
     "Processor",
     "ProcessorFormatter",

@@ -25,6 +25,7 @@ from typing import Any, TextIO
 from apisix.runner.call.context import current_call
 from apisix.runner.errors import SettingsError
 from apisix.runner.lean_structlog import (
+    ExceptionRenderer,
     ExtraAdder,
     Processor,
     ProcessorFormatter,
@@ -70,7 +71,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     """
     global _installed, _level  # there is one log in a process, as there is one root logger
     handler = _handler(settings, stream)
-    shared = _shared_processors()
+    shared = _shared_processors(short_tracebacks=settings.log_effects)
     is_text = settings.log_format == "text" or (settings.log_format == "auto" and _is_terminal(handler))
     render: Processor = _render_text if is_text else _render_json
     handler.setFormatter(ProcessorFormatter(processors=[_finish, render], foreign_pre_chain=shared))
@@ -203,7 +204,7 @@ def _is_terminal(handler: logging.Handler) -> bool:
     return isinstance(handler, logging.StreamHandler) and not isinstance(handler, LogFile) and handler.stream.isatty()
 
 
-def _shared_processors() -> list[Processor]:
+def _shared_processors(*, short_tracebacks: bool) -> list[Processor]:
     return [
         add_log_level,
         add_logger_name,
@@ -211,8 +212,14 @@ def _shared_processors() -> list[Processor]:
         merge_contextvars,
         _add_call,
         TimeStamper(fmt="iso", utc=True, key="time"),
-        format_exc_info,
+        ExceptionRenderer(_short_traceback) if short_tracebacks else format_exc_info,
     ]
+
+
+def _short_traceback(exc_info: Any) -> str:
+    from apisix.runner.call.tracebacks import format_error  # late: only the development gateway asks for it
+
+    return format_error(exc_info[1])
 
 
 def _add_call(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

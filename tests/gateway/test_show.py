@@ -9,7 +9,8 @@ import pytest
 
 from apisix.gateway.definitions import Problem
 from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
-from apisix.gateway.show import Display, JsonDisplay, RichDisplay, display_for, record_lines, request_lines
+from apisix.gateway.show import FAILURES_LOGGER, Display, JsonDisplay, RichDisplay, display_for, record_lines, request_lines
+from apisix.runner.call import execution
 
 
 def plain(report: RequestReport) -> list[str]:
@@ -86,14 +87,22 @@ def test_an_error_of_the_gateway() -> None:
     ("record", "lines"),
     [
         ({"message": "printed"}, ["printed"]),
-        ({"message": "m", "level": "info"}, ["runner: info m"]),
-        ({"message": "m", "level": "error", "exception": "a\nb"}, ["runner: error m", "    a", "    b"]),
-        ({"message": "m", "level": "error", "exception": "a\nb", "call": 1}, ["runner: error m"]),
+        ({"message": "m", "level": "info", "logger": "apisix.runner.server.crew"}, ["runner: info m"]),
+        ({"message": "m", "level": "info", "logger": "root"}, ["root: info m"]),
+        ({"message": "m\nn", "level": "warning", "logger": "root", "plugin": "hello", "call": 1}, ["hello: warning m", "    n"]),
+        ({"message": "m", "level": "info", "logger": "x", "plugin": "hello", "user": 7, "a": "b"}, ["hello: info m  user=7  a=b"]),
+        ({"message": "m", "level": "error", "logger": "x", "exception": "a\nb", "call": 1}, ["x: error m", "    a", "    b"]),
+        ({"message": "m", "level": "error", "logger": FAILURES_LOGGER, "exception": "a\nb", "call": 1}, ["runner: error m"]),
     ],
 )
 def test_records_of_the_log(record: dict[str, object], lines: list[str]) -> None:
     """The runner's log is passed on; a failed call's traceback is not told twice."""
     assert lines == ["".join(text for text, _ in line) for line in record_lines(record)]
+
+
+def test_the_runner_uses_that_logger() -> None:
+    """The name of the logger, written down on both sides of a layer's wall, is the same."""
+    assert execution.logger.name == FAILURES_LOGGER
 
 
 def test_plain_display() -> None:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each plugin did to a call, in words: for the development gateway and the test kit."""
 
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
 
 from multidict import MultiMapping
 
+from apisix.runner.call.tracebacks import describe_error
 from apisix.runner.http.framing import REQUEST_FRAMING
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
@@ -28,7 +27,7 @@ class Effect:
         took_s: how long it ran, waiting included, in seconds.
         changes: what it changed, one phrase each. Values of headers are left out, they may be secrets.
         stopped: the status of the reply with which it ended the chain, None where it let the call go on.
-        error: what it raised, with the author's own frames only, None where nothing.
+        error: what it raised, in the first line, and below it a short traceback; None if it raised nothing.
     """
 
     plugin: str
@@ -67,14 +66,6 @@ def changes(before: Request | Response, after: Request | Response) -> Iterable[s
     if before.assigned_body is not after.assigned_body:
         size, assigned = before.body_size(), after.body_size()
         yield f"body -> {assigned} B" if size is None else f"body {size} B -> {assigned} B"
-
-
-def describe_error(error: BaseException) -> str:
-    """Return what was raised in the first line, and below it the frames that are not the runner's own, the innermost last."""
-    theirs = ((frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if not _is_ours(frame))
-    frames = traceback.StackSummary.extract(theirs)
-    lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
-    return "\n".join(["".join(traceback.format_exception_only(error)).strip(), *lines])
 
 
 def past_runner(trace: TracebackType | None) -> TracebackType | None:

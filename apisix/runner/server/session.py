@@ -21,6 +21,7 @@ from apisix.runner.server import descriptors
 from apisix.runner.server.conf_store import ConfStore
 from apisix.runner.server.effects_log import log_effects
 from apisix.runner.server.held_bytes import HeldBytes
+from apisix.runner.server.lost_tasks import report_lost_tasks
 from apisix.runner.server.poller import Poller
 from apisix.runner.server.preparations import Preparations
 from apisix.runner.server.sockets import has_unread
@@ -97,6 +98,8 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         info_timeout_s=settings.info_timeout_s,
     )
     runtime.watch()
+    if settings.log_effects:
+        report_lost_tasks(loop)
     held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
     context = Context(store, runtime, held)
     return context

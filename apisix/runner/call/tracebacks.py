@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracebacks as an author wants to read them: complete, and without what is not the author's."""
+
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+MAX_FRAMES: Final = 12
+"""How many frames a stack may have before the middle of it is left out: functions that call each other recurse without equal lines."""
+MAX_MEMBERS: Final = 5
+"""How many members of an ExceptionGroup are shown, and how deep groups within groups are followed."""
+
+_RUNNER: Final = (str(Path(__file__).parents[1]) + os.sep, f"apisix{os.sep}runner{os.sep}")  # the second is what compiled modules say
+_LIBRARIES: Final = tuple(
+    sorted(
+        {str(Path(sysconfig.get_path(name)).resolve()) + os.sep for name in ("purelib", "platlib", "stdlib", "platstdlib")},
+        key=len,
+        reverse=True,  # site-packages is below the standard library
+    )
+)
+
+
+def format_error(error: BaseException) -> str:
+    """
+    Return the traceback of an exception as `traceback.format_exception` does, but short.
+
+    Causes, contexts, notes and the members of groups are shown. The runner's own frames are left out. Of consecutive frames of one
+    library only the last is shown. Recursion is collapsed. Values of variables are never shown: they may be secrets.
+    """
+    return "".join(_trimmed(error).format()).rstrip("\n")
+
+
+def describe_error(error: BaseException) -> str:
+    """
+    Return what was raised in the first line, and below it where.
+
+    If the exception has no cause, no context and no members, this is its stack; else it is what `format_error` returns.
+    """
+    trimmed = _trimmed(error)
+    summary = "".join(trimmed.format_exception_only()).strip()
+    is_simple = trimmed.__cause__ is None and trimmed.exceptions is None and (trimmed.__context__ is None or trimmed.__suppress_context__)
+    body = trimmed.stack.format() if is_simple else trimmed.format()
+    return "\n".join([summary, *"".join(body).splitlines()])
+
+
+def _trimmed(error: BaseException) -> traceback.TracebackException:
+    trimmed = traceback.TracebackException(
+        type(error), error, error.__traceback__, compact=True, max_group_width=MAX_MEMBERS, max_group_depth=MAX_MEMBERS
+    )
+    waiting = [trimmed]
+    while waiting:
+        part = waiting.pop()
+        part.stack = _Stack.of(part.stack)
+        waiting += [other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None]
+    return trimmed
+
+
+class _Stack(traceback.StackSummary):
+    """A stack that is written without what its reader does not look for."""
+
+    @classmethod
+    def of(cls, stack: Iterable[traceback.FrameSummary]) -> "_Stack":
+        """Return a stack without the runner's frames, unless there are no others."""
+        frames = list(stack)
+        shown = [frame for frame in frames if not frame.filename.startswith(_RUNNER)] or frames
+        return cls(map(_relative, shown))
+
+    def format(self, **options: Any) -> list[str]:
+        """Return the lines, each of which ends in a newline."""
+        lines: list[str] = []
+        # A plugin that was installed is the author's too, although it is where libraries are.
+        own = _library(self[0].filename) if self else None
+        for library, group in groupby(self, key=lambda frame: _library(frame.filename)):
+            frames = list(group)
+            if library is not None and library != own and len(frames) > 1:
+                lines.append(f"  [{_count(len(frames) - 1, 'more frame')} in {library}]\n")
+                frames = frames[-1:]
+            lines += traceback.StackSummary.from_list(frames).format(**options)
+        if len(lines) > MAX_FRAMES:
+            half = MAX_FRAMES // 2
+            lines[half:-half] = [f"  [{_count(len(lines) - 2 * half, 'more frame')}]\n"]
+        return lines
+
+
+def _relative(frame: traceback.FrameSummary) -> traceback.FrameSummary:
+    """Shorten the path, and leave out the columns, which would mark parts of the line in a line of their own."""
+    directory = os.getcwd() + os.sep
+    return traceback.FrameSummary(frame.filename.removeprefix(directory), frame.lineno, frame.name, lookup_line=False, line=frame.line)
+
+
+def _library(file: str) -> str | None:
+    """Return the name of the library that a file belongs to; None for a file of the author's."""
+    if file.startswith("<frozen "):
+        return file.removeprefix("<frozen ").rstrip(">").partition(".")[0]
+    resolved = os.path.realpath(file)
+    for directory in _LIBRARIES:
+        if resolved.startswith(directory):
+            first = resolved.removeprefix(directory).partition(os.sep)[0]
+            return first.removesuffix(".py")
+    return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
