@@ -46,6 +46,17 @@ def test_what_is_late_expires(loop: asyncio.AbstractEventLoop) -> None:
     assert ["first", "second"] == expired
 
 
+def test_a_late_loop_keeps_the_order(loop: asyncio.AbstractEventLoop) -> None:
+    """What has become due meanwhile expires in the order of the times."""
+    expired: list[str] = []
+    deadlines = Deadlines(loop)
+    now_s = clock.now_s()
+    deadlines.add(Waiting(expired, "second", loop.stop), now_s - 1)
+    deadlines.add(Waiting(expired, "first"), now_s - 2)
+    loop.run_forever()
+    assert expired == ["first", "second"]
+
+
 def test_one_timer_for_many(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls that come and go need no timer each."""
     timers = []

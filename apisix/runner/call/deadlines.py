@@ -59,7 +59,8 @@ class Deadlines:
         self._timer = None
         self._timer_s = inf
         now_s = clock.now_s()
-        for late in [waiting for waiting, at_s in self._due_s.items() if at_s <= now_s]:
+        due = [(at_s, waiting) for waiting, at_s in self._due_s.items() if at_s <= now_s]
+        for _, late in sorted(due, key=lambda pair: pair[0]):  # in their order, also if the loop was late
             if self._due_s.pop(late, None) is not None:  # one that expires may have ended another
                 late.expire()
         if self._due_s:
