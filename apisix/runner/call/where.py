@@ -2,6 +2,7 @@
 """Say in which line of a plugin a thread, a task or a greenlet is now: `guard.py:12 in on_request: time.sleep(3)`."""
 
 import asyncio
+import gc
 import linecache
 import sys
 from collections.abc import Iterable, Iterator
@@ -59,8 +60,9 @@ def _line(frame: FrameType) -> str:
 
 
 def _is_the_plugins(frame: FrameType) -> bool:
-    """Tell frames by their module: compiled modules of the runner have none."""
-    return not f"{frame.f_globals.get('__name__')}.".startswith(_NOT_THE_PLUGINS)
+    """Tell frames by their module. Frames of compiled coroutines name none, and have no line either."""
+    module = frame.f_globals.get("__name__")
+    return module is not None and not f"{module}.".startswith(_NOT_THE_PLUGINS)
 
 
 def _backwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -79,4 +81,7 @@ def _awaited(awaitable: Any) -> Iterable[FrameType]:
         frame = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
         if isinstance(frame, FrameType):
             yield frame
-        awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
+        following = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
+        if following is None and type(awaitable).__name__ == "coroutine_wrapper":  # of `coroutine.__await__()`, which compiled code calls
+            following = next(iter(gc.get_referents(awaitable)), None)
+        awaitable = following
