@@ -53,9 +53,11 @@ def slow_init(counted: Counted) -> type[Plugin[Any]]:
 
 
 def slow_config(counted: Counted) -> type[PluginBase]:
-    """Return a plugin of release 0.2 whose `config` is slow."""
+    """Return a plugin of release 0.2 whose `config`, which runs in each call, is slow and known to be."""
 
     class Slow(PluginBase):
+        blocking = True
+
         def name(self) -> str:
             return "slow"
 

@@ -2,6 +2,7 @@
 """Mistakes that the test kit and `dev` find while a hook runs."""
 
 import asyncio
+import gc
 import re
 import warnings
 from typing import Any
@@ -115,6 +116,28 @@ def test_what_is_awaited_is_no_mistake() -> None:
     """Directly, in a task, or closed."""
     with Client() as client:
         assert not client.get("/", plugins=[Awaits]).stopped
+
+
+class Collects(Plugin[Any]):
+    """Run the cyclic collector, which finds a coroutine of somebody else."""
+
+    def on_request(self, request: Any) -> None:
+        """Do that."""
+        gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'check' was never awaited:RuntimeWarning")
+def test_a_coroutine_of_an_earlier_call_is_not_this_ones() -> None:
+    """What is collected while a hook runs may be of any earlier call."""
+    gc.disable()  # or it might be collected before the hook runs
+    try:
+        cycle: list[Any] = [check(None)]
+        cycle.append(cycle)
+        del cycle
+        with Client() as client:
+            assert not client.get("/", plugins=[Collects]).stopped
+    finally:
+        gc.enable()
 
 
 class Remembers(Plugin[Any]):

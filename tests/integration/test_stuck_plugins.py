@@ -38,6 +38,7 @@ class SlowSetup(Plugin[str]):
     def on_request(self, request): ...
 
 class SlowConfig(PluginBase):
+    blocking = True
     def name(self): return "slow-config"
     def config(self, conf):
         hold(conf)
@@ -77,7 +78,11 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("name", ["slow-init", "slow-config"])
 def test_a_plugin_that_is_slow_to_make(stage: Stage, name: str) -> None:
-    """While a plugin of one route is being made, another route is prepared and answered."""
+    """
+    While a plugin of one route is being made, another route is prepared and answered.
+
+    `config` of a PluginBase runs in each call, as a part of its hook: once the plugin is known to block, it runs in a thread.
+    """
     with stage.runner.peer() as slow, stage.runner.peer() as other:
         slow.send(HTTPReqCallReq(id=1, conf_token=slow.prepare((name, str(stage.file)))))
         while not stage.has_begun:

@@ -9,6 +9,7 @@ A `HookWatch` is found through a context variable, so it is also seen by the tas
 unless `install` was called.
 """
 
+import gc
 import sys
 import warnings
 from collections.abc import Callable
@@ -90,6 +91,7 @@ WatchedResponse: Final[type[Response]] = _with_python_coroutines(Response)
 
 _warn_of_coroutine: Callable[[Any], None] | None = None
 _told: set[tuple[type, str]] = set()
+_collecting = False
 
 
 def install() -> None:
@@ -102,11 +104,18 @@ def install() -> None:
         _warn_of_coroutine = getattr(warnings, "_warn_unawaited_coroutine")  # noqa: B009
         setattr(warnings, "_warn_unawaited_coroutine", _coroutine_ended)  # noqa: B010
         setattr(Plugin, "__setattr__", _assign)  # noqa: B010
+        gc.callbacks.append(_note_collection)
+
+
+def _note_collection(phase: str, _info: dict[str, int]) -> None:
+    global _collecting
+    _collecting = phase == "start"
 
 
 def _coroutine_ended(coroutine: Any) -> None:
     watch = watched.get()
-    if watch is not None:
+    # What the cyclic collector finds may be of any earlier call.
+    if watch is not None and not _collecting:
         watch.never_awaited(coroutine)
     elif _warn_of_coroutine is not None:
         _warn_of_coroutine(coroutine)
