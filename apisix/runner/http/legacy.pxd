@@ -29,6 +29,9 @@ cdef class BaseResponse:
     cdef object _headers
     cdef object _args
     cdef BaseResponse _earlier
+    @cython.locals(other=BaseResponse)
+    cpdef BaseResponse copy(self)
+    @cython.locals(earlier=BaseResponse)
     cpdef rewrite(self, Request request, BaseRequest seen)
     cpdef Reply reply(self)
 
@@ -38,4 +41,5 @@ cpdef BaseRequest base_request(Request request)
 cpdef BaseResponse base_response()
 @cython.locals(seen=BaseRequest, response=BaseResponse)
 cpdef tuple next_base_exchange(Request request)
+@cython.locals(earlier=BaseResponse)
 cpdef list ignored_edits(BaseRequest seen, BaseResponse response)
