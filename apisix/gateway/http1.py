@@ -14,6 +14,8 @@ from apisix.gateway import uris
 # large_client_header_buffers 4 8k: the longest line, and all lines together. In bytes.
 MAX_LINE = 8 * 1024
 MAX_HEAD = 4 * MAX_LINE
+# What nginx logs as the status of a request whose client closed the connection. No client ever gets it.
+CLIENT_CLOSED = 499
 
 _METHOD = re.compile(rb"[A-Z_-]+")
 _VERSION = re.compile(rb"HTTP/(\d)\.(\d)")
@@ -33,6 +35,18 @@ class BadRequest(Exception):
         super().__init__(reason)
         self.status = status
         self.line = line
+
+
+class ClientGone(BadRequest):
+    """
+    The client closed the connection before the request was complete.
+
+    Source: nginx, which logs 499 for clients that close the connection.
+    """
+
+    def __init__(self, line: str, *, is_begun: bool = True) -> None:
+        super().__init__(CLIENT_CLOSED, "the client closed the connection while it sent the request", line)
+        self.is_begun = is_begun
 
 
 @dataclass(slots=True)
@@ -83,14 +97,14 @@ async def read_head(reader: asyncio.StreamReader) -> Request | None:
     """
     Read a request up to its body; None where the client has no further one.
 
-    Raises: BadRequest: nginx would refuse it. asyncio.IncompleteReadError: the client broke off.
+    Raises: BadRequest: nginx would refuse it. ClientGone: the client closed the connection before the end of the header.
     """
     line = b""
     while not line:  # empty lines before a request are skipped
         try:
             line = await _line(reader, 414, "")
-        except asyncio.IncompleteReadError as error:
-            if error.partial:
+        except ClientGone as gone:
+            if gone.is_begun:
                 raise
             return None
     shown = uris.decode(line.rpartition(b" ")[0] or line)[:200]
@@ -111,8 +125,15 @@ async def read_body(reader: asyncio.StreamReader, request: Request) -> bytes:
     """
     Read the body of a request.
 
-    Raises: BadRequest: its chunks are malformed. asyncio.IncompleteReadError: the client broke off.
+    Raises: BadRequest: its chunks are malformed. ClientGone: the client closed the connection before the end of the body.
     """
+    try:
+        return await _body(reader, request)
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise ClientGone(request.line) from error
+
+
+async def _body(reader: asyncio.StreamReader, request: Request) -> bytes:
     if not request.values("transfer-encoding"):
         lengths = request.values("content-length")
         return await reader.readexactly(int(lengths[0])) if lengths else b""
@@ -133,9 +154,13 @@ async def read_body(reader: asyncio.StreamReader, request: Request) -> bytes:
 
 
 async def _line(reader: asyncio.StreamReader, status: int, shown: str) -> bytes:
-    """Read a line without its end. Raises: BadRequest: it is too long, which is answered with `status`."""
+    """Read a line without its end. Raises: BadRequest: it is too long, which is answered with `status`. ClientGone: it has no end."""
     try:
         line = await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        raise ClientGone(shown or uris.decode(error.partial)[:200], is_begun=bool(error.partial or shown)) from error
+    except ConnectionError as error:
+        raise ClientGone(shown, is_begun=bool(shown)) from error
     except asyncio.LimitOverrunError as error:
         raise BadRequest(status, f"a line is longer than {MAX_LINE} bytes", shown) from error
     if len(line) > MAX_LINE:

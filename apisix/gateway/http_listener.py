@@ -8,6 +8,7 @@ which the real gateway passes on.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from email.utils import formatdate
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from apisix.gateway import uris
 from apisix.gateway.exchange import Answer
-from apisix.gateway.http1 import BadRequest, Request, read_body, read_head
+from apisix.gateway.http1 import BadRequest, ClientGone, Request, read_body, read_head
 from apisix.gateway.upstream import UpstreamFailed
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,19 @@ LINGER_S = 1.0
 # How long requests under way may go on when the server stops.
 STOP_S = 1.0
 
-OnSent = Callable[[], None]
+# How often, and at which intervals, to look whether a client that closed its side of the connection takes no answer either.
+GONE_LOOKS = 10
+GONE_INTERVAL_S = 0.01
+
+# Called with whether the client took the answer: False if it closed the connection before.
+OnSent = Callable[[bool], None]
 
 
 class Handler(Protocol):
     """What answers requests."""
 
     def answer(self, request: Request) -> Awaitable[tuple[Answer, OnSent | None]]:
-        """Return the answer to a request, and what to call when it has been sent, or the client has gone. Raises: BadRequest."""
+        """Return the answer to a request, and what to call when it has been sent, or could not be. Raises: BadRequest."""
 
     def refuse(self, error: BadRequest) -> tuple[Answer, OnSent | None]:
         """Return the answer to what is no request; the connection ends with it."""
@@ -95,7 +101,7 @@ class HttpListener:
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
         # Cancelled quietly too: Python 3.11 logs a cancelled task of a connection as an error.
-        with suppress(asyncio.IncompleteReadError, ConnectionError, TimeoutError, asyncio.CancelledError):
+        with suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
             try:
                 following: asyncio.StreamReader | None = reader
                 while following is not None and self._server is not None:
@@ -119,13 +125,18 @@ class HttpListener:
             request.body = await read_body(reader, request)
             request.peer = writer.get_extra_info("peername")[:2]
             answer, on_sent = await self._handler.answer(request)
+        except ClientGone as error:
+            _, on_sent = self._handler.refuse(error)
+            if on_sent is not None:
+                on_sent(True)  # its report says already what became of it
+            return None
         except BadRequest as error:
             self._busy.add(task)
             answer, on_sent = self._handler.refuse(error)
-            await self._send(writer, None, answer, on_sent)
+            await self._send(reader, writer, None, answer, on_sent)
             await _linger(reader, writer)
             return None
-        keeps_alive = await self._send(writer, request, answer, on_sent)
+        keeps_alive = await self._send(reader, writer, request, answer, on_sent)
         self._busy.discard(task)
         if not keeps_alive:
             return None
@@ -150,25 +161,35 @@ class HttpListener:
         task.add_done_callback(self._joins.discard)
         return joined
 
-    async def _send(self, writer: asyncio.StreamWriter, request: Request | None, answer: Answer, on_sent: OnSent | None) -> bool:
+    async def _send(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        request: Request | None,
+        answer: Answer,
+        on_sent: OnSent | None,
+    ) -> bool:
         """Write an answer, and say whether the connection is still good."""
         keeps_alive = request is not None and request.keeps_alive and self._server is not None
         has_length = "content-length" in answer.headers or answer.status in (204, 304)
         chunked = not has_length and (request is None or request.version >= (1, 1))
         keeps_alive = keeps_alive and (has_length or chunked)
         has_body = (request is None or request.method != "HEAD") and answer.status not in (204, 304)
+        # Only what was closed before the first byte: as with nginx, a status that was sent stays, whatever the client does then.
+        is_taken = not (writer.is_closing() or reader.at_eof())
         try:
             writer.write(_head(answer, self._product, chunked=chunked, keep_alive=keeps_alive))
             await _write_body(writer, answer, has_body=has_body, chunked=chunked)
             await writer.drain()
+            is_taken = is_taken or not await _refuses_answer(writer)
         except UpstreamFailed as error:
             # The head is out already: all that can be done is to end before the end, as nginx does.
             logger.warning("%s", error)
             return False
         finally:
-            # Also where the client has gone.
+            # Also if the client has gone.
             if on_sent is not None:
-                on_sent()
+                on_sent(is_taken)
         return keeps_alive
 
 
@@ -186,6 +207,21 @@ async def _write_body(writer: asyncio.StreamWriter, answer: Answer, *, has_body:
                 await writer.drain()
     if chunked and has_body:
         writer.write(b"0\r\n\r\n")
+
+
+async def _refuses_answer(writer: asyncio.StreamWriter) -> bool:
+    """
+    Return whether a client that has closed its side of the connection takes no answer either.
+
+    A client that closed only its side, as `nc -N` does, still waits for the answer. If a client closed the whole connection, its system
+    refuses what is written, which the socket learns a moment later.
+    """
+    connection: socket.socket = writer.get_extra_info("socket")
+    for _ in range(GONE_LOOKS):
+        if writer.is_closing() or connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return True
+        await asyncio.sleep(GONE_INTERVAL_S)
+    return False
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from apisix.gateway import uris
 from apisix.gateway.exchange import Answer, Exchange, page_answer
-from apisix.gateway.http1 import BadRequest, Request
+from apisix.gateway.http1 import CLIENT_CLOSED, BadRequest, Request
 from apisix.gateway.http_listener import HttpListener, OnSent
 from apisix.gateway.report import RequestReport
 from apisix.gateway.server import Gateway
@@ -62,16 +62,20 @@ class HttpServer:
             answer, report = page_answer(None, 500), RequestReport(request.method, request.target, 500)
             report.error = "a defect of the development gateway itself"
         request.rest = exchange.rest
-        return answer, lambda: self._finish(exchange.started, report)
+        return answer, lambda is_taken: self._finish(exchange.started, report, is_taken=is_taken)
 
     def refuse(self, error: BadRequest) -> tuple[Answer, OnSent]:
         """Answer with nginx's page."""
         method, _, target = error.line.partition(" ")
         report = RequestReport(method or "-", target or "-", error.status, error=str(error))
         started = time.time()
-        return page_answer(None, error.status), lambda: self._finish(started, report)
+        return page_answer(None, error.status), lambda is_taken: self._finish(started, report, is_taken=is_taken)
 
-    def _finish(self, started: float, report: RequestReport) -> None:
+    def _finish(self, started: float, report: RequestReport, *, is_taken: bool) -> None:
+        if not is_taken:
+            gone = f"the client closed the connection before it got the answer, whose status is {report.status}"
+            report.error = gone if report.error is None else f"{gone}; {report.error}"
+            report.status = CLIENT_CLOSED
         # Not awaited: the next request on the connection need not wait until this one is told.
         report.duration_s = time.time() - started
         task = asyncio.create_task(self._gateway.finish(report))

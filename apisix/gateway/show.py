@@ -5,6 +5,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TextIO
 
 import msgspec
@@ -43,16 +44,17 @@ def request_lines(report: RequestReport) -> list[Line]:
     if report.error is not None:
         lines.append([("    ", ""), (report.error, "red")])
     for phase in report.phases:
-        lines += _phase_lines(phase)
+        lines += _phase_lines(phase, names_phase=len(report.phases) > 1)
     if report.asked_twice:
         text = "the upstream was asked a second time, for there was no body to send: APISIX does so after ext-plugin-post-resp"
         lines.append([("    ", ""), (text, "yellow")])
     return lines
 
 
-def _phase_lines(phase: PhaseReport) -> list[Line]:
+def _phase_lines(phase: PhaseReport, *, names_phase: bool) -> list[Line]:
     if phase.effects:
-        lines = [line for effect in phase.effects for line in _effect_lines(effect)]
+        suffix = f" ({phase.phase})" if names_phase else ""
+        lines = [line for effect in phase.effects for line in _effect_lines(effect, suffix)]
         return [*lines, [("    ", ""), (f"{phase.phase}: {phase.error}", "red")]] if phase.error is not None else lines
     # Without the runner's own report, one line a call: what the gateway saw of it.
     names = f" ({', '.join(phase.plugins)})" if phase.plugins else ""
@@ -63,11 +65,11 @@ def _phase_lines(phase: PhaseReport) -> list[Line]:
     ]
 
 
-def _effect_lines(effect: PluginEffect) -> list[Line]:
+def _effect_lines(effect: PluginEffect, suffix: str) -> list[Line]:
     if effect.error is None:
-        return [_line(effect.plugin, effect.duration_s, effect.changes, None)]
+        return [_line(effect.plugin + suffix, effect.duration_s, effect.changes, None)]
     first, *frames = effect.error.splitlines()
-    return [_line(effect.plugin, effect.duration_s, (), first), *([(f"        {frame}", "red")] for frame in frames)]
+    return [_line(effect.plugin + suffix, effect.duration_s, (), first), *([(f"        {frame}", "red")] for frame in frames)]
 
 
 def _line(who: str, duration_s: float, changes: Sequence[str], error: str | None) -> Line:
@@ -144,29 +146,38 @@ class RichDisplay(Display):
 
 
 class JsonDisplay(Display):
-    """Writes one object a line: `event` is request, problem, log or notice."""
+    """
+    Writes one object a line: `event` is request, problem, log or notice, and `time` is when it was written, in UTC and ISO 8601.
+
+    Records of the runner's log keep their own time, which has the same format.
+    """
 
     def request(self, report: RequestReport) -> None:
         """Tell about one request."""
-        self._write({"event": "request", "time": time.time(), **dataclasses.asdict(report)})
+        self._write({"event": "request", "time": _now(), **dataclasses.asdict(report)})
 
     def problems(self, problems: Sequence[Problem]) -> None:
         """Tell what in the routes is refused or does nothing."""
         for problem in problems:
-            self._write({"event": "problem", **dataclasses.asdict(problem)})
+            self._write({"event": "problem", "time": _now(), **dataclasses.asdict(problem)})
 
     def record(self, record: Record) -> None:
         """Pass on what the runner logged."""
-        self._write({"event": "log", **record})
+        self._write({"event": "log", "time": _now(), **record})
 
     def notice(self, text: str) -> None:
         """Say something."""
-        self._write({"event": "notice", "text": text})
+        self._write({"event": "notice", "time": _now(), "text": text})
 
     def _write(self, value: dict[str, object]) -> None:
         # Text with bytes that are no UTF-8 (a path, say) has to be escaped before it is JSON.
         self._stream.write(msgspec.json.encode(_printable(value)).decode() + "\n")
         self._stream.flush()
+
+
+def _now() -> str:
+    """Return the time as the runner's log writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _printable(value: object) -> object:

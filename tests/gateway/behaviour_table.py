@@ -113,6 +113,10 @@ FURTHER = [
         "test_phases.py::test_length_that_is_too_long",
     ),
     ("A runner deletes `host`: the upstream gets none.", "test_phases.py::test_host_that_is_deleted"),
+    (
+        "A client that closes the connection while its request waits: the request goes on. `dev` shows it with status 499.",
+        "test_http_server.py::test_client_that_gives_up_waiting",
+    ),
     ("At most 100 header entries reach the runner.", "test_recorded_frames.py::test_same_frames"),
     ("Paths, names and values with bytes that are no UTF-8.", "test_recorded_frames.py::test_same_frames"),
     ("Before 3.16 a rewritten path drops the query.", "test_quirks.py::test_path_drops_query"),

@@ -3,9 +3,11 @@
 
 import io
 import json
+import re
 import sys
 
 import pytest
+from structlog.processors import TimeStamper
 
 from apisix.gateway.definitions import Problem
 from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
@@ -153,6 +155,36 @@ def test_json_display() -> None:
         request["phases"][0]["effects"][0]["plugin"],
         request["phases"][0]["effects"][0]["changes"],
     )
+    del problem["time"], log["time"], notice["time"]
     assert {"event": "problem", "where": "route 1", "what": "is odd"} == problem
     assert {"event": "log", "message": "m", "level": "info"} == log
     assert {"event": "notice", "text": "n"} == notice
+
+
+def test_json_has_one_time_format() -> None:
+    """Every event has a time, in the format of the runner's log: tools parse one format, and can sort all events by it."""
+    stamp = TimeStamper(fmt="iso", utc=True, key="time")
+    record = dict(stamp(None, "info", {"message": "m"}))
+    stream = io.StringIO()
+    display = JsonDisplay(stream)
+    display.record(record)
+    display.request(report())
+    display.problems([Problem("route 1", "is odd")])
+    display.record({"message": "printed"})
+    display.notice("n")
+    times = [json.loads(line)["time"] for line in stream.getvalue().splitlines()]
+    assert times[0] == record["time"]
+    assert [re.sub(r"\d", "0", time) for time in times] == ["0000-00-00T00:00:00.000000Z"] * 5
+    assert times == sorted(times)
+
+
+def test_a_plugin_in_two_phases() -> None:
+    """If a request has several phases, each plugin's line says in which of them it ran."""
+    phases = [
+        PhaseReport("ext-plugin-pre-req", ("a",), effects=[PluginEffect("a", 0.001)]),
+        PhaseReport("ext-plugin-post-req", ("a",), effects=[PluginEffect("a", 0.002, error="ValueError: x")]),
+    ]
+    assert plain(report(*phases))[1:] == [
+        "    a (ext-plugin-pre-req)  1.0 ms  no change",
+        "    a (ext-plugin-post-req)  2.0 ms  ValueError: x",
+    ]
