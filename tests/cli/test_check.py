@@ -468,3 +468,13 @@ def test_an_old_gateway(plugins: Path, version: str, warns: bool) -> None:
 
     assert 0 == result.exit_code
     assert warns == (f"note: route 1: APISIX {version} ({lua}) has no info requests in ext-plugin-post-resp" in result.stderr)
+
+
+def test_a_directory_that_is_missing(tmp_path: Path) -> None:
+    """It has no line, neither in the text nor for tools, and its path is the one that was given."""
+    result = invoke("check", "--plugins", tmp_path / "nope")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'nope'}: the directory of plugins can't be read: No such file or directory" in result.output
+    assert "nope:1:" not in result.output
+    (problem,) = json.loads(invoke("check", "--json", "--plugins", tmp_path / "nope").stdout)["problems"]
+    assert (problem["file"], problem["line"]) == (str(tmp_path / "nope"), 0)

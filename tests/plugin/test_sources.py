@@ -96,6 +96,7 @@ def test_a_file_with_a_dot_in_its_name(tmp_path: Path) -> None:
     (tmp_path / "hello.v2.py").write_text(HELLO)
     registry = Registry.load([tmp_path], builtins=False, entry_points=False)
     assert ["the file's name has a dot in it, so it is no module"] == [problem.reason for problem in registry.problems]
+    assert str(registry.problems[0]).startswith(f"{tmp_path / 'hello.v2.py'}: the file's name")
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -107,6 +108,7 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
     registry = Registry.load([path], entry_points=False)
     assert [str(path)] == [problem.file for problem in registry.problems]
     assert "the directory of plugins can't be read: " in registry.problems[0].reason
+    assert str(registry.problems[0]).startswith(f"{path}: the directory"), "a directory has no lines"
     assert isinstance(registry.get("stop"), PluginType)
 
 
@@ -136,6 +138,7 @@ def test_a_module_that_is_missing(on_path: Path) -> None:
     registry = Registry.load(modules=names, builtins=False, entry_points=False)
     first, second, third = registry.problems
     assert f"there is no module {on_path.name}.nothing" == first.reason
+    assert str(first).startswith(f"{on_path.name}.nothing: there is no module"), "a module that is missing has no lines"
     assert "there is no module no_such_package" == second.reason
     assert "or put its directory on PYTHONPATH" in second.advice
     assert "it imports nowhere, which is missing" == third.reason

@@ -34,7 +34,7 @@ class Problem:
     """
     Why something that should be a plugin is none: a sentence for its author, with file and line, and what to do.
 
-    `name` is what routes call it, None where that can't be known.
+    `name` is what routes call it, None where that can't be known. `line` is 0 if no line is to blame, as for a directory that is missing.
     """
 
     name: str | None
@@ -44,7 +44,8 @@ class Problem:
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}. {self.advice}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.reason}. {self.advice}"
 
 
 @dataclass(slots=True, eq=False)

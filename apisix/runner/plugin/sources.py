@@ -72,7 +72,7 @@ def directory_origins(directory: Path) -> Iterator[Origin | Failure]:
         entries = sorted(directory.iterdir())
     except OSError as error:
         reason = f"the directory of plugins can't be read: {error.strerror}"
-        problem = Problem(None, str(directory), 1, reason, "Create it, or mend the path that the settings or --plugins give")
+        problem = Problem(None, str(directory), 0, reason, "Create it, or mend the path that the settings or --plugins give")
         yield Failure(problem, frozenset(), "directory")
         return
     package = open_package(directory)
@@ -81,7 +81,7 @@ def directory_origins(directory: Path) -> Iterator[Origin | Failure]:
         if entry.name.startswith(("_", ".")) or file.suffix != ".py" or not file.is_file():
             continue
         if "." in entry.stem:
-            problem = Problem(None, str(file), 1, "the file's name has a dot in it, so it is no module", "Rename it")
+            problem = Problem(None, str(file), 0, "the file's name has a dot in it, so it is no module", "Rename it")
             yield Failure(problem, names_like(entry.stem), "directory")
             continue
         yield Origin("directory", f"{package}.{entry.stem}", str(file))
@@ -103,7 +103,7 @@ def entry_point_origins() -> Iterator[Origin | Failure]:
         if value is not None:
             yield Origin("entry point", value["module"], point.value, value["attribute"], label)
         else:
-            problem = Problem(None, point.value, 1, f"the entry point {label} names no module", "Write it as package.module:Class")
+            problem = Problem(None, point.value, 0, f"the entry point {label} names no module", "Write it as package.module:Class")
             yield Failure(problem, names_like(point.name), "entry point")
 
 
@@ -172,6 +172,8 @@ def _author_line(origin: Origin, error: BaseException) -> tuple[str, int]:
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno or 1
     file = _file_of(origin)
+    if not Path(file).is_file():  # a module that is missing
+        return file, 0
     root = str(Path(file).resolve().parent)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if str(Path(frame.filename).resolve()).startswith(root + "/")]
