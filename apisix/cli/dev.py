@@ -25,6 +25,12 @@ from apisix.gateway.dev import run
     show_default=True,
     help="How long the runner may be silent.",
 )
+@click.option("--debug", is_flag=True, help="Let breakpoint() in a plugin open a prompt, and lift all time limits.")
+@click.option(
+    "--debugpy",
+    metavar="[HOST:]PORT",
+    help="Let an editor attach to the plugins with debugpy, and lift all time limits.",
+)
 @click.option("--json", is_flag=True, help="Show what happened for tools.")
 def dev(socket_file: str | None, **options: Any) -> None:
     """

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from apisix.gateway.admin import DEFAULT_KEY, AdminApi
@@ -30,6 +31,9 @@ HOST = "127.0.0.1"
 USAGE_ERROR = 2
 DEFAULT_PLUGINS = Path("plugins")
 DEFAULT_ROUTES = Path("apisix.yaml")
+
+DEBUGGING_TIMEOUT_S = 365 * 86400.0
+"""How long the runner may be silent while somebody looks at a plugin in a debugger, in seconds."""
 
 # A saved file is to take effect within a second.
 LOOK_INTERVAL_S = 0.1
@@ -62,6 +66,8 @@ class Options:
     apisix_version: tuple[int, int]
     read_timeout_s: float
     log_level: str | None
+    debug: bool = False
+    debugpy: str | None = None
 
 
 def run(
@@ -77,6 +83,8 @@ def run(
     read_timeout: float = 60.0,
     json: bool = False,
     log_level: str | None = None,
+    debug: bool = False,
+    debugpy: str | None = None,
 ) -> int:
     """
     Serve until Ctrl-C, SIGTERM or the end of the terminal, and return the exit status.
@@ -90,10 +98,13 @@ def run(
         apisix_version: the release whose quirks to show.
         read_timeout: how long the runner may be silent, in seconds.
         json: print JSON lines.
+        debug: let plugins open a prompt with `breakpoint()`, and lift all time limits.
+        debugpy: as `debug`, and wait for an editor at this address and port.
     """
     display = display_for(json=json)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        _check_debugging(debug=debug, debugpy=debugpy, elsewhere=runner_socket is not None)
         options = Options(
             config=_existing(config) if config else None,
             socket=socket,
@@ -103,14 +114,25 @@ def run(
             upstream_port=upstream_port,
             runner_socket=runner_socket,
             apisix_version=parse_version(apisix_version),
-            read_timeout_s=read_timeout,
+            read_timeout_s=DEBUGGING_TIMEOUT_S if debug or debugpy else read_timeout,
             log_level=log_level,
+            debug=debug or debugpy is not None,
+            debugpy=debugpy,
         )
         asyncio.run(_Desk(options, display).serve())
     except (DevError, ValueError) as error:
         print(f"apisix-runner dev: {error}", file=sys.stderr)
         return USAGE_ERROR
     return 0
+
+
+def _check_debugging(*, debug: bool, debugpy: str | None, elsewhere: bool) -> None:
+    if (debug or debugpy) and elsewhere:
+        raise DevError("--debug and --debugpy are for the runner that dev starts: leave --runner-socket away")
+    if debugpy and find_spec("debugpy") is None:
+        raise DevError("--debugpy needs the package debugpy: pip install debugpy")
+    if debug and not debugpy and not sys.stdin.isatty():
+        raise DevError("--debug needs a terminal, from which the debugger reads. For an editor's debugger, use --debugpy")
 
 
 def _existing(name: str) -> Path:
@@ -213,7 +235,9 @@ class _Desk:
         directory = stack.enter_context(scratch_directory())
         # The name that APISIX gives: with it the runner knows that its gateway has this pid, and does not outlive it.
         socket = (self._options.socket or f"{directory}/apisix-{os.getpid()}.sock").removeprefix("unix:")
-        self._runner = RunnerProcess(socket, self._runner_arguments(), self._log.line, self._runner_ended)
+        self._runner = RunnerProcess(
+            socket, self._runner_arguments(), self._log.line, self._runner_ended, debug=self._options.debug, debugpy=self._options.debugpy
+        )
         stack.push_async_callback(self._runner.stop)
         return socket
 
@@ -321,8 +345,13 @@ Try, in a second terminal:
 
 {commands}
 
-Ctrl-C stops everything.
+{self._debugging()}Ctrl-C stops everything.
 """
+
+    def _debugging(self) -> str:
+        if self._options.debugpy is not None:
+            return f"debugpy waits for an editor at {self._options.debugpy}. There are no time limits.\n\n"
+        return "breakpoint() in a plugin opens a prompt here. There are no time limits.\n\n" if self._options.debug else ""
 
     def _to_try(self, gateway: str) -> list[str]:
         """Return commands that show something: calls of the author's own routes, else how to make one."""

@@ -22,6 +22,24 @@ REPORTING = {
     "PYTHONUNBUFFERED": "1",
 }
 
+# Nothing ends while somebody thinks at a prompt: the longest time that settings may have.
+A_YEAR = "31536000"
+DEBUGGING = {
+    "APISIX_DEV_DEBUG": "1",
+    "APISIX_RUNNER_WORKERS_COUNT": "1",
+    **dict.fromkeys(
+        (
+            "APISIX_RUNNER_WORKERS_TIMEOUT",
+            "APISIX_RUNNER_WORKERS_SHUTDOWN_TIMEOUT",
+            "APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT",
+            "APISIX_RUNNER_LIMITS_INFO_TIMEOUT",
+            "APISIX_RUNNER_LIMITS_READ_TIMEOUT",
+            "APISIX_RUNNER_LIMITS_SEND_TIMEOUT",
+        ),
+        A_YEAR,
+    ),
+}
+
 START_TIMEOUT_S = 10.0
 LOOK_INTERVAL_S = 0.02
 LAST_WORDS_S = 0.5
@@ -40,6 +58,8 @@ class RunnerProcess:
         arguments: further arguments of `start`.
         on_line: told each line that the runner writes; one stream, as the gateway merges them.
         on_exit: told the exit status whenever the runner ends by itself.
+        debug: whether plugins may open a prompt on the terminal: the runner stays in its foreground, and no time limit applies.
+        debugpy: the address and port on which debugpy waits for an editor, None if it is not wanted.
     """
 
     def __init__(
@@ -48,11 +68,16 @@ class RunnerProcess:
         arguments: Sequence[str],
         on_line: Callable[[bytes], None],
         on_exit: Callable[[int], None],
+        *,
+        debug: bool = False,
+        debugpy: str | None = None,
     ) -> None:
         self._socket = socket
         self._arguments = tuple(arguments)
         self._on_line = on_line
         self._on_exit = on_exit
+        self._debug = debug
+        self._interpreter = [sys.executable] if debugpy is None else [sys.executable, "-m", "debugpy", "--listen", debugpy]
         self._readers: set[asyncio.Task[None]] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -108,7 +133,7 @@ class RunnerProcess:
     async def _spawn(self) -> asyncio.subprocess.Process:
         before = self._inode()
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            *self._interpreter,
             "-m",
             "apisix",
             "start",
@@ -116,8 +141,16 @@ class RunnerProcess:
             self._socket,
             *self._arguments,
             # A plugin that is being tried may need the author's environment; the gateway itself passes next to nothing on.
-            env={**os.environ, **REPORTING, "APISIX_LISTEN_ADDRESS": f"unix:{self._socket}", "APISIX_CONF_EXPIRE_TIME": "3600"},
-            process_group=0,  # Ctrl-C on the terminal is for us, and we stop the runner
+            env={
+                **os.environ,
+                **REPORTING,
+                **(DEBUGGING if self._debug else {}),
+                "APISIX_LISTEN_ADDRESS": f"unix:{self._socket}",
+                "APISIX_CONF_EXPIRE_TIME": "3600",
+            },
+            # Ctrl-C on the terminal is for us, and we stop the runner. Only processes in the terminal's foreground may read from it.
+            process_group=None if self._debug else 0,
+            stdin=None if self._debug else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             limit=LINE_BYTES,
@@ -173,7 +206,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
     except TimeoutError:
-        # With its workers: they are in its process group.
+        # With its workers: they are in its process group, unless that is ours too. Then they end because it does.
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
         await process.wait()

@@ -79,7 +79,7 @@ def _check_coverage() -> None:
     """Warn if coverage.py would count lines of plugins as missed that have run."""
     from apisix.accelerator import why_pure
 
-    if not type(sys.gettrace()).__module__.startswith("coverage.") or why_pure() is not None:
+    if not type(sys.gettrace()).__module__.startswith("coverage") or why_pure() is not None:
         return  # nobody measures, or with `sys.monitoring`, or there are Python frames by which greenlets are told apart
     from coverage import Coverage
 

@@ -6,6 +6,7 @@ import os
 import pty
 import queue
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import HTTPError
@@ -420,3 +422,64 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+BREAKS = """
+from apisix import Plugin, Request
+
+class Hello(Plugin):
+    def on_request(self, request: Request) -> None:
+        answer = 41
+        breakpoint()
+        request.headers["x-hello"] = str(answer)
+"""
+
+
+def test_breakpoint_without_debug(tmp_path: Path) -> None:
+    """A breakpoint is an error at once, which says how to get a prompt."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "hello.py").write_text(BREAKS)
+    with Dev(tmp_path) as dev:
+        dev.put_route("hello")
+        assert dev.refused("/get") == 503
+        (effect,) = dev.event("request", target="/get")["phases"][0]["effects"]
+
+    assert "`apisix-runner dev --debug`" in effect["error"]
+
+
+def test_breakpoint_with_debug(tmp_path: Path) -> None:
+    """With --debug it opens a prompt on the terminal, and the call goes on afterwards."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "hello.py").write_text(BREAKS)
+    (tmp_path / "apisix.yaml").write_text(ROUTES.format(uri="/get", port=1))
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "apisix", "dev", "--debug", "--port", "0", "--upstream-port", "0"])  # noqa: S606
+
+    def read_until(pattern: str) -> str:
+        seen = ""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not re.search(pattern, seen):
+            assert select.select([terminal], [], [], deadline - time.monotonic())[0], seen
+            seen += os.read(terminal, 65536).decode()
+        return seen
+
+    try:
+        gateway = re.findall(r"gateway +(http://[0-9.:]+)", read_until("Ctrl-C"))[0]
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(urlopen, f"{gateway}/get", timeout=TIMEOUT_S)
+            read_until(r"\(Pdb\) ")
+            os.write(terminal, b"answer = 42\np answer + 1\n")
+            read_until(r"43\r\n\(Pdb\) ")
+            os.write(terminal, b"c\n")
+            with pytest.raises(HTTPError) as caught:  # nobody listens at the upstream's port
+                answer.result()
+            caught.value.close()
+        read_until("header x-hello added")
+        os.write(terminal, b"\x03")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.close(terminal)

@@ -18,6 +18,7 @@ from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.server import descriptors
+from apisix.runner.server.breakpoints import NoStalls, is_debugging
 from apisix.runner.server.conf_store import ConfStore
 from apisix.runner.server.effects_log import log_effects
 from apisix.runner.server.held_bytes import HeldBytes
@@ -96,6 +97,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         observer=log_effects if settings.log_effects else None,
         pre_req_first=settings.pre_req_first,
         info_timeout_s=settings.info_timeout_s,
+        stalls=NoStalls() if is_debugging() else None,
     )
     runtime.watch()
     if settings.log_effects:

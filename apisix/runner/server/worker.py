@@ -14,6 +14,7 @@ from typing import Any, Final
 from apisix.runner import logs
 from apisix.runner.call.forked import become_child, end_if_child
 from apisix.runner.printed import capture_prints
+from apisix.runner.server import breakpoints
 from apisix.runner.server import channel as messages
 from apisix.runner.server.channel import AnyMessage, Channel, Failed, HandedBack, Ready, ReplaceMe, Stats, Taken
 from apisix.runner.server.managed import die_with
@@ -45,6 +46,7 @@ def serve(channel: Channel, dump: StackDump, service: Service, marks: Iterable[s
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     import uvloop  # imported by the supervisor already, but not before it had bound its socket
 
+    breakpoints.install()
     finish_prints = capture_prints(logs.emit)
     loop = uvloop.new_event_loop()
     loop.set_exception_handler(logs.log_loop_error)
