@@ -107,4 +107,11 @@ def _fields(found: PluginType) -> dict[str, object]:
 
 def problem_fields(problem: Problem) -> dict[str, object]:
     """Return what a tool is told of a plugin that could not be loaded."""
-    return {"file": problem.file, "line": problem.line, "plugin": problem.name, "reason": problem.reason, "advice": problem.advice}
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "entry_point": problem.entry_point,
+        "plugin": problem.name,
+        "reason": problem.reason,
+        "advice": problem.advice,
+    }

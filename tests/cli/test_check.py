@@ -478,3 +478,13 @@ def test_a_directory_that_is_missing(tmp_path: Path) -> None:
     assert "nope:1:" not in result.output
     (problem,) = json.loads(invoke("check", "--json", "--plugins", tmp_path / "nope").stdout)["problems"]
     assert (problem["file"], problem["line"]) == (str(tmp_path / "nope"), 0)
+
+
+def test_a_class_that_derives_from_nothing(plugins: Path) -> None:
+    """`check` and `plugins` both say it, with the line to write."""
+    (plugins / "guard.py").write_text("class Guard:\n    def on_request(self, request): ...\n")
+    for command in ("check", "plugins"):
+        result = invoke(command, "--plugins", plugins)
+        assert result.exit_code == 1
+        assert f"{plugins / 'guard.py'}:1: Guard looks like a plugin" in result.output
+        assert "write class Guard(Plugin), with from apisix import Plugin" in result.output

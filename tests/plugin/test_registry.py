@@ -75,9 +75,105 @@ def test_a_user_replaces_a_builtin(load: Load, caplog: pytest.LogCaptureFixture,
 
 
 def test_a_broken_user_file_replaces_a_builtin(load: Load) -> None:
-    """What was to take the place of a built-in plugin must not be answered by that."""
+    """What was to take the place of a built-in plugin must not be answered by that, and the problem says so."""
     registry = load(stop="1/0\n", builtins=True)
-    assert isinstance(registry.get("stop"), Problem)
+    problem = registry.get("stop")
+    assert isinstance(problem, Problem)
+    assert [problem] == registry.problems
+    assert problem.reason.endswith("; the built-in plugin stop is not used in its place, so routes that name stop are refused")
+
+
+def test_a_refused_file_with_two_builtins_names(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """The log and each name lead to one problem, which says all names."""
+    registry = load(both="class Stop(Plugin): ...\nclass Rewrite(Plugin): ...\n1/0\n", builtins=True)
+    (problem,) = registry.problems
+    assert registry.get("stop") is registry.get("rewrite") is problem
+    assert "the built-in plugins rewrite, stop are not used in its place, so routes that name them are refused" in problem.reason
+    assert [record.getMessage() for record in caplog.records] == [f"a plugin is refused: {problem}"]
+
+
+def test_two_that_would_replace_a_builtin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing takes the place of the built-in plugin, and nothing says that something does."""
+    paths = directories(tmp_path, {"stop": NEW.format("Stop")}, {"stop": NEW.format("Stop")})
+    with caplog.at_level(logging.INFO):
+        registry = Registry.load(paths, entry_points=False)
+    problem = registry.get("stop")
+    assert isinstance(problem, Problem)
+    assert "; the built-in plugin stop is not used in its place" in problem.reason
+    assert [record.getMessage() for record in caplog.records] == [f"a plugin is refused: {problem}"]
+
+
+LOOKS = {
+    "on_request": (
+        "class Stop:\n    def on_request(self, request): ...\n",
+        "write class Stop(Plugin), with from apisix import Plugin",
+    ),
+    "on_response": (
+        "class Stop:\n    async def on_response(self, response): ...\n",
+        "write class Stop(Plugin), with from apisix import Plugin",
+    ),
+    "release 0.1": (
+        "class Stop:\n    def filter(self, request, response): ...\n",
+        "write class Stop(Base), with from apisix.runner.plugin.base import Base",
+    ),
+    "release 0.2": (
+        "class Any:\n    def name(self): return 'stop'\n    def filter(self, conf, request, response): ...\n",
+        "write class Any(PluginBase), with from apisix.runner.plugin.core import PluginBase",
+    ),
+    "name": (
+        "class Any:\n    name = 'stop'\n    def on_request(self, request): ...\n",
+        "write class Any(Plugin), with from apisix import Plugin",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "advice"), LOOKS.values(), ids=LOOKS)
+def test_a_class_that_derives_from_nothing(load: Load, tmp_path: Path, text: str, advice: str) -> None:
+    """A class that looks like a plugin is refused with the line to write, and a built-in plugin does not run in its place."""
+    registry = load(guard=text, other=NEW.format("Other"), builtins=True)
+    (problem,) = registry.problems
+    assert (problem.file, problem.line) == (str(tmp_path / "guard.py"), 2)
+    assert "looks like a plugin, for it has " in problem.reason
+    assert "but derives from no plugin class" in problem.reason
+    assert advice in problem.advice
+    assert registry.get("stop") is problem
+    assert isinstance(registry.get("other"), PluginType)
+
+
+NO_LOOKS = {
+    "filter of a log": "import logging\nclass Redact(logging.Filter):\n    def filter(self, record): ...\n",
+    "duck-typed filter of a log": "class Redact:\n    def filter(self, record): ...\n",
+    "private": "class _Helper:\n    def on_request(self, request): ...\n",
+    "mixin": "class Mixin:\n    def on_request(self, request): ...\nclass Real(Mixin, Plugin): ...\n",
+    "protocol": "import typing\nclass Hooks(typing.Protocol):\n    def on_request(self, request): ...\n",
+    "of a library": "import threading\nclass Hooks(threading.Thread):\n    def on_request(self, request): ...\n",
+    "data": "class Data:\n    on_request: bool = True\n",
+    "function": "def on_request(request): ...\n",
+}
+
+
+@pytest.mark.parametrize("text", NO_LOOKS.values(), ids=NO_LOOKS)
+def test_a_class_that_is_something_else(load: Load, text: str) -> None:
+    """Helpers, filters of logs and the common part of plugins are no problems."""
+    assert load(helpers=text).problems == []
+
+
+def test_a_mixin_in_another_file(load: Load) -> None:
+    """Whichever file is loaded first."""
+    for first, second in (("a_mixin", "b_plugin"), ("d_mixin", "c_plugin")):
+        mixin = "class Mixin:\n    def on_request(self, request): ...\n"
+        plugin = f"from {first} import Mixin\nclass Real{first[0]}(Mixin, Plugin): ...\n"
+        registry = load(**{first: mixin, second: plugin})
+        assert registry.problems == []
+
+
+def test_a_look_alike_takes_no_name_away(load: Load) -> None:
+    """A helper with a hook's name beside a plugin of the same name costs an error in the log, not the plugin."""
+    helper = "class Auth:\n    name = 'real'\n    def on_request(self, request): ...\n"
+    registry = load(auth=helper, real=NEW.format("Real"), other=NEW.format("Other") + "    name = 'auth'\n")
+    assert isinstance(registry.get("real"), PluginType)
+    assert isinstance(registry.get("auth"), PluginType)
+    assert len(registry.problems) == 1
 
 
 @pytest.mark.parametrize("other", [NEW.format("Same"), OLD.format("same"), BASE.format("Same")])

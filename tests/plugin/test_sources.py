@@ -154,15 +154,32 @@ def test_entry_points(on_path: Path, tmp_path: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
     points = f"[apisix.plugins]\nhello = {on_path.name}.hello:Hello\nmore = {on_path.name}.more\nbad = {on_path.name}.hello:Nothing\n"
     points += "worse-one = ???\n"
+    points += f"no-class = {on_path.name}.hello:Plugin\nempty = {on_path.name}\n"
+    points += f"faulty = {on_path.name}.faulty\n"
+    (on_path / "faulty.py").write_text(HELLO.replace("Hello", "Faulty").replace("on_request", "on_reqest"))
     (info / "entry_points.txt").write_text(points)
     assert "1.0" == importlib.metadata.version("demo")
     registry = Registry.load(builtins=False)
-    assert {"hello of demo", "more of demo"} == {found.source.entry_point for found in registry.types}
-    bad, worse = registry.problems
+    value = f"{on_path.name}.hello:Hello"
+    label = "{} = {} in the group apisix.plugins of the distribution demo"
+    assert label.format("hello", value) in {found.source.entry_point for found in registry.types}
+    assert {"hello", "more"} == {found.name for found in registry.types}
+    bad, worse, none, empty, faulty = registry.problems
     assert "has no attribute 'Nothing'" in bad.reason
     assert bad is registry.get("nothing")
-    assert "the entry point worse-one of demo names no module" == worse.reason
+    assert "it names no module" == worse.reason
     assert worse is registry.get("worse-one")
+    assert "it offers no plugin class" == none.reason == empty.reason
+    assert none is registry.get("no-class")
+    assert "Faulty.on_reqest is no hook" == faulty.reason
+    for problem, name, value in (
+        (bad, "bad", f"{on_path.name}.hello:Nothing"),
+        (worse, "worse-one", "???"),
+        (none, "no-class", f"{on_path.name}.hello:Plugin"),
+        (empty, "empty", on_path.name),
+        (faulty, "faulty", f"{on_path.name}.faulty"),
+    ):
+        assert f": entry point {label.format(name, value)}: {problem.reason}. " in str(problem)
 
 
 def test_loading_leaves_the_path_alone(load: Load) -> None:

@@ -44,15 +44,33 @@ def is_plugin_class(value: object) -> TypeGuard[type]:
     return not (is_unfinished and value.__subclasses__())
 
 
+def base_by_looks(cls: type) -> type | None:
+    """Return the class from which a class with the hooks of a plugin was meant to derive; None if it has none of them."""
+    if is_plugin_class(cls) or cls.__name__.startswith("_"):
+        return None
+    for base, hooks in {Plugin: HOOKS, **LEGACY_HOOKS}.items():
+        for hook in {"on_request", "on_response", "filter"} & hooks.keys():
+            function = getattr(cls, hook, None)
+            if not isinstance(function, FunctionType):
+                continue
+            names = list(inspect.signature(function).parameters)
+            # `filter` is a name that other classes use, too: those of logs and of queries.
+            if len(names) == len(hooks[hook]) and (hook != "filter" or (names[-2].startswith("req") and names[-1].startswith("res"))):
+                return base
+    return None
+
+
 def check_class(cls: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
     """
-    Return what routes may name, or all that is wrong with the class.
+    Return what routes may name, or all that is wrong with the class. A class that only looks like a plugin is wrong.
 
     Args:
         source: where the class is written.
         stem: the file's name without suffix, where routes may mean this class by it: `Base` plugins are reached so.
     """
-    root = next(root for root in GENERATIONS if issubclass(cls, root))
+    root = next((root for root in GENERATIONS if issubclass(cls, root)), None)
+    if root is None:
+        return _problems(None, [_base_fault(cls)], source)
     return _check_plugin(cls, source) if root is Plugin else _check_legacy(cls, root, source, stem)
 
 
@@ -108,6 +126,17 @@ def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) 
     return PluginType(name, cls, "Base", source, ("filter",), _first_line(cls), ObjectReader(), aliases, blocking=blocking)
 
 
+def _base_fault(cls: type) -> Fault:
+    """Say how to make a plugin of a class that looks like one."""
+    base = base_by_looks(cls) or Plugin
+    home = "apisix" if base is Plugin else base.__module__
+    hook = next(hook for hook in (*HOOKS, "filter") if hasattr(cls, hook))
+    advice = (
+        f"If it is one, write class {cls.__name__}({base.__name__}), with from {home} import {base.__name__}; if not, begin its name with _"
+    )
+    return None, f"{cls.__name__} looks like a plugin, for it has {hook}, but derives from no plugin class, so it never runs", advice
+
+
 def _legacy_blocking(cls: type[Any], source: Source) -> bool | None:
     """
     Return what a class of a legacy API says of `blocking`, True if its file runs an event loop of its own.
@@ -147,7 +176,7 @@ def _problems(name: str | None, faults: list[Fault], source: Source) -> list[Pro
     for function, reason, advice in faults:
         code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
         file, line = (code.co_filename, code.co_firstlineno) if code else (source.file, source.line)
-        problems.append(Problem(name, file, line, reason, advice))
+        problems.append(Problem(name, file, line, reason, advice, source.entry_point))
     return problems
 
 

@@ -42,10 +42,12 @@ class Problem:
     line: int
     reason: str
     advice: str
+    entry_point: str | None = None
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.reason}. {self.advice}"
+        entry_point = f"entry point {self.entry_point}: " if self.entry_point else ""
+        return f"{place}: {entry_point}{self.reason}. {self.advice}"
 
 
 @dataclass(slots=True, eq=False)

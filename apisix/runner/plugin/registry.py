@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from apisix.runner.plugin import sources
 from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.check import check_class
 from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.sources import Failure, Origin
+from apisix.runner.plugin.sources import Failure, Loaded, Origin
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,9 @@ class Registry:
         origins.append(map(sources.module_origin, dict.fromkeys(modules)))
         if entry_points:
             origins.append(sources.entry_point_origins())
-        registry._settle([claim for origin in chain.from_iterable(origins) for claim in registry._claims_of(origin)])
+        # All are imported before the first is checked: a class that looks like a plugin may be the common part of plugins in later files.
+        results = [sources.load(origin) if isinstance(origin, Origin) else origin for origin in chain.from_iterable(origins)]
+        registry._settle([claim for result in results for claim in registry._claims_of(result)])
         for problem in registry.problems:
             logger.error("a plugin is refused: %s", problem, extra={"limited": False})  # each is a different one
         return registry
@@ -92,15 +94,16 @@ class Registry:
         close = difflib.get_close_matches(name, [plugin_type.name for plugin_type in self.types], n=1)
         return close[0] if close else None
 
-    def _claims_of(self, origin: Origin | Failure) -> Iterator[_Claim]:
-        """Import a module, check its classes, note the problems, and yield the claims to names."""
-        result = sources.load(origin) if isinstance(origin, Origin) else origin
+    def _claims_of(self, result: list[Loaded] | Failure) -> Iterator[_Claim]:
+        """Check the classes of a module, note the problems, and yield the claims to names."""
         if isinstance(result, Failure):
             self.problems.append(result.problem)
             rank = _Rank.BUILTIN if result.kind == "builtin" else _Rank.GUESS
             yield from (_Claim(name, result.problem, rank, folds=True) for name in result.names)
             return
         for loaded in result:
+            if loaded.names is not None and loaded.cls.__subclasses__():
+                continue  # the common part of others
             rank = _Rank.BUILTIN if loaded.source.kind == "builtin" else _Rank.USER
             folds = issubclass(loaded.cls, Base)
             checked = check_class(loaded.cls, loaded.source, loaded.stem)
@@ -111,7 +114,7 @@ class Registry:
             self.problems += checked
             if checked[0].name is not None:
                 yield _Claim(checked[0].name, checked[0], rank, folds)
-            guesses = sources.names_like(loaded.stem or "") | sources.names_like(loaded.cls.__name__)
+            guesses = sources.names_like(loaded.stem or "") | sources.names_like(loaded.cls.__name__) | (loaded.names or frozenset())
             yield from (_Claim(name, checked[0], min(rank, _Rank.GUESS), folds=True) for name in guesses)
 
     def _settle(self, claims: Iterable[_Claim]) -> None:
@@ -119,24 +122,42 @@ class Registry:
         by_name: dict[str, list[_Claim]] = {}
         for claim in claims:
             by_name.setdefault(claim.name.casefold(), []).append(claim)
+        unused: dict[Problem, set[str]] = {}
         for folded, rivals in by_name.items():
             best = max(claim.rank for claim in rivals)
             winners = [claim for claim in rivals if claim.rank == best]
-            if best != _Rank.BUILTIN:
-                self._tell_of_replaced(winners, [claim for claim in rivals if claim.rank == _Rank.BUILTIN])
             if any(claim.folds for claim in winners):
-                self._folded[folded] = self._only(winners)
+                holders = [self._only(winners)]
+                self._folded[folded] = holders[0]
             else:
-                for name in {claim.name for claim in winners}:
-                    self._exact[name] = self._only([claim for claim in winners if claim.name == name])
-        holders = chain(self._exact.values(), self._folded.values())
-        self.types = sorted({holder for holder in holders if isinstance(holder, PluginType)}, key=lambda held: held.name)
+                names = {claim.name for claim in winners}
+                self._exact |= {name: self._only([claim for claim in winners if claim.name == name]) for name in names}
+                holders = [self._exact[name] for name in names]
+            if best != _Rank.BUILTIN:
+                replaced = {claim.holder.name for claim in rivals if claim.rank == _Rank.BUILTIN and isinstance(claim.holder, PluginType)}
+                self._tell_of_replaced(holders, replaced, unused)
+        self._explain(unused)
+        named = chain(self._exact.values(), self._folded.values())
+        self.types = sorted({holder for holder in named if isinstance(holder, PluginType)}, key=lambda held: held.name)
 
-    def _tell_of_replaced(self, winners: list[_Claim], replaced: list[_Claim]) -> None:
-        """Log that a user's plugin takes the place of a built-in one: it may be meant, or not."""
-        for name in {claim.holder.name for claim in replaced if isinstance(claim.holder, PluginType)}:
-            if isinstance(winners[0].holder, PluginType):
-                logger.info("plugin %s of %s takes the place of the built-in one", name, winners[0].holder.source)
+    def _tell_of_replaced(self, holders: list[PluginType | Problem], replaced: set[str], unused: dict[Problem, set[str]]) -> None:
+        """Log that a user's plugin takes the place of a built-in one, which may be meant or not; add to `unused` if a refused one does."""
+        for name in replaced:
+            for holder in holders:
+                if isinstance(holder, PluginType):
+                    logger.info("plugin %s of %s takes the place of the built-in one", name, holder.source)
+                else:
+                    unused.setdefault(holder, set()).add(name)
+
+    def _explain(self, unused: dict[Problem, set[str]]) -> None:
+        """Say in each problem which built-in plugins are not used for it: a guard that can't be loaded must not become a sample."""
+        for problem, names in unused.items():
+            subject = f"the built-in plugin {min(names)} is" if len(names) == 1 else f"the built-in plugins {', '.join(sorted(names))} are"
+            effect = f"so routes that name {min(names) if len(names) == 1 else 'them'} are refused"
+            explained = replace(problem, reason=f"{problem.reason}; {subject} not used in its place, {effect}")
+            self.problems = [explained if known == problem else known for known in self.problems]
+            for holders in (self._exact, self._folded):
+                holders.update({name: explained for name, holder in holders.items() if holder == problem})
 
     def _only(self, claims: list[_Claim]) -> PluginType | Problem:
         """Return what all claims agree on, else the problem that they don't."""

@@ -11,11 +11,11 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from apisix.runner.plugin.check import is_plugin_class
+from apisix.runner.plugin.check import base_by_looks, is_plugin_class
 from apisix.runner.plugin.naming import kebab_case, snake_case, words_of
 from apisix.runner.plugin.neighbours import PREFIX, open_package
 from apisix.runner.plugin.plugin_type import Problem, Source, SourceKind
@@ -43,11 +43,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A class that an origin offers. `stem` is the file's name where that means this class and no other of the file."""
+    """
+    A class that an origin offers. `stem` is the file's name where that means this class and no other of the file.
+
+    If the class only looks like a plugin, `names` are those by which routes may mean it; else it is None.
+    """
 
     cls: type
     source: Source
     stem: str | None
+    names: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +102,23 @@ def entry_point_origins() -> Iterator[Origin | Failure]:
     from importlib.metadata import entry_points  # takes 15 ms, which a start without this source need not spend
 
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        label = f"{point.name} of {point.dist.name if point.dist else 'an unknown distribution'}"
+        distribution = f"the distribution {point.dist.name}" if point.dist else "an unknown distribution"
+        label = f"{point.name} = {point.value} in the group {point.group} of {distribution}"
         # Matched here: what an EntryPoint does with a value that names no module differs from Python to Python.
         value = _MODULE_AND_CLASS.fullmatch(point.value)
         if value is not None:
             yield Origin("entry point", value["module"], point.value, value["attribute"], label)
         else:
-            problem = Problem(None, point.value, 0, f"the entry point {label} names no module", "Write it as package.module:Class")
+            problem = Problem(None, point.value, 0, "it names no module", "Write it as package.module:Class", label)
             yield Failure(problem, names_like(point.name), "entry point")
 
 
 def load(origin: Origin) -> list[Loaded] | Failure:
-    """Import a module and return the plugin classes that are defined in it, or below it where it is a package."""
+    """
+    Import a module and return the plugin classes that are defined in it, or below it where it is a package.
+
+    Classes that look like plugins and derive from nothing are returned too, with their names.
+    """
     try:
         module = importlib.import_module(origin.module)
         values: Iterable[object] = vars(module).values()
@@ -117,17 +127,27 @@ def load(origin: Origin) -> list[Loaded] | Failure:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit at import must not end the runner
-        return Failure(_import_problem(origin, error), _names_in(origin), origin.kind)
-    own = (module.__name__, module.__name__ + ".")
-    classes: dict[int, type] = {
-        id(value): value
-        for value in values
-        if is_plugin_class(value) and (value.__module__ == own[0] or value.__module__.startswith(own[1]) or origin.attribute)
-    }
-    return [
+        return Failure(replace(_import_problem(origin, error), entry_point=origin.entry_point), _names_in(origin), origin.kind)
+
+    def is_own(cls: type) -> bool:
+        return f"{cls.__module__}.".startswith(f"{module.__name__}.")
+
+    found = {id(value): value for value in values if isinstance(value, type) and (is_own(value) or origin.attribute)}
+    classes = [value for value in found.values() if is_plugin_class(value)]
+    loaded = [
         Loaded(cls, _source_of(cls, origin), origin.stem if len(classes) == 1 or words_of(cls.__name__) == words_of(origin.stem) else None)
-        for cls in classes.values()
+        for cls in classes
     ]
+    loaded += [
+        Loaded(cls, _source_of(cls, origin), None, _names_in(origin))
+        for cls in found.values()
+        if all(is_own(base) for base in cls.__mro__[1:-1]) and base_by_looks(cls) is not None
+    ]
+    if not loaded and origin.kind in ("module", "entry point"):
+        advice = "Name a class that derives from apisix.Plugin and does not begin with _, or the module in which one is defined"
+        problem = Problem(None, _file_of(origin), 0, "it offers no plugin class", advice, origin.entry_point)
+        return Failure(problem, _names_in(origin), origin.kind)
+    return loaded
 
 
 def _attribute_of(module: ModuleType, dotted: str) -> object:
@@ -200,6 +220,8 @@ def _names_in(origin: Origin) -> frozenset[str]:
     names = set(names_like(origin.stem))
     if origin.attribute is not None:
         names |= names_like(origin.attribute)
+    if origin.entry_point is not None:
+        names |= names_like(origin.entry_point.partition(" = ")[0])
     try:
         text = Path(_file_of(origin)).read_text("utf-8", "replace")
     except OSError:
@@ -207,7 +229,7 @@ def _names_in(origin: Origin) -> frozenset[str]:
     for class_name in re.findall(r"^class\s+(\w+)", text, re.MULTILINE):
         names |= names_like(class_name)
     names.update(re.findall(r"""^\s+name\b[^=\n]*=\s*["']([^"'\n]+)["']""", text, re.MULTILINE))
-    names.update(re.findall(r"""def name\(self\)[^\n]*\n(?:\s*(?:#|["'])[^\n]*\n)*\s*return\s+["']([^"'\n]+)["']""", text))
+    names.update(re.findall(r"""def name\(self\)[^\n]*?(?::[ \t]*|\n(?:\s*(?:#|["'])[^\n]*\n)*\s*)return\s+["']([^"'\n]+)["']""", text))
     return frozenset(names)
 
 
