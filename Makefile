@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS = dev,metrics
 python = $(VENV)/bin/python
 stamp = $(VENV)/.installed
-HOT_PATH_TESTS = tests/test_accelerator.py tests/wire tests/http tests/call tests/server/test_session.py tests/integration/test_calls.py
+HOT_PATH_TESTS = tests/test_compiled.py tests/wire tests/http tests/call tests/server/test_session.py tests/integration/test_calls.py
 
 # Each is tried by running it: shims of version managers stand on PATH for Pythons that are not there, and Debian's lacks venv
 # without the package python3-venv.
@@ -39,7 +39,7 @@ $(stamp): pyproject.toml $(python)
 
 # Compiles the hot path beside its sources. Edit one of them, and the sources run until this is said again.
 accelerate: install
-	APISIX_RUNNER_ACCELERATE=1 $(python) -m pip install --quiet --no-deps --editable .
+	APISIX_RUNNER_BUILD=require $(python) -m pip install --quiet --no-deps --editable .
 	$(python) -m apisix --version
 
 dev: install

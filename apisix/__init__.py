@@ -8,7 +8,7 @@ must be listening long before a plugin is needed.
 
 from typing import TYPE_CHECKING
 
-from apisix import accelerator
+from apisix import compiled
 
 if TYPE_CHECKING:
     from apisix.runner.http.reply import Reply
@@ -20,7 +20,7 @@ __all__ = ["Plugin", "Reply", "Request", "Response", "__version__"]
 
 __version__ = "1.0.0.dev0"
 
-accelerator.choose()
+compiled.choose()
 
 _homes = {
     "Plugin": "apisix.runner.plugin.plugin",

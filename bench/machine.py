@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from apisix import accelerator
+from apisix.compiled import why_pure
 from bench.files import HERE
 
 
@@ -23,7 +23,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "uvloop": metadata.version("uvloop"),
         "greenlet": metadata.version("greenlet"),
-        "compiled": accelerator.why_pure() or "yes",  # what runs where nothing else is said; rows name their own mode
+        "compiled": why_pure() or "yes",  # what runs where nothing else is said; rows name their own mode
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         # Other people's work on the same cores, seen before ours began: above 0.5, read the figures with care.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from apisix import accelerator
+from apisix.compiled import VARIABLE, why_pure
 from bench.files import HERE, CannotMeasure
 
 COMPILED, PURE = "compiled", "pure"
@@ -42,15 +42,15 @@ def modes(wanted: Sequence[str] = (COMPILED, PURE)) -> list[Mode]:
     Raises: CannotMeasure: none of those that are wanted. `make accelerate` compiles the checkout.
     """
     found = []
-    if COMPILED in wanted and (os.environ.get(accelerator.VARIABLE) or accelerator.why_pure() is None):
+    if COMPILED in wanted and (os.environ.get(VARIABLE) or why_pure() is None):
         # Where the variable is set, the modules may be there all the same.
-        compiled = Mode(COMPILED, environment={accelerator.VARIABLE: ""})
+        compiled = Mode(COMPILED, environment={VARIABLE: ""})
         if _says_compiled(compiled):
             found.append(compiled)
     if PURE in wanted:
-        found.append(Mode(PURE, environment={accelerator.VARIABLE: "1"}))
+        found.append(Mode(PURE, environment={VARIABLE: "1"}))
     if not found:
-        raise CannotMeasure(f"The checkout can't run {' or '.join(wanted)}: {accelerator.why_pure()}")
+        raise CannotMeasure(f"The checkout can't run {' or '.join(wanted)}: {why_pure()}")
     return found
 
 
@@ -65,7 +65,7 @@ def newer_python() -> Mode | None:
     for directory in _NEWER:
         python = HERE.parent / directory / "bin" / "python"
         if python.exists():
-            mode = Mode("newer", str(python), {accelerator.VARIABLE: ""})
+            mode = Mode("newer", str(python), {VARIABLE: ""})
             return Mode(f"{_python_version(python)}, {COMPILED if _says_compiled(mode) else PURE}", mode.python, mode.environment)
     return None
 

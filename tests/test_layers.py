@@ -27,14 +27,14 @@ ALLOWED = {
     "plugin": {"errors", "wire", "http"},
     "call": {"errors", "wire", "http", "plugin"},
     "server": UP_TO_CALL | SETTINGS,
-    "main": UP_TO_CALL | SETTINGS | {"server", "gateway", "testing", "apisix", "accelerator"},
+    "main": UP_TO_CALL | SETTINGS | {"server", "gateway", "testing", "apisix", "compiled"},
     "settings": {"errors"},
     "logs": {"errors", "settings", "call"},  # it adds the fields of the call that runs
     # Beside the runner: the author's names, the built-in plugins, the test kit, the development gateway.
-    "accelerator": set(),
-    "apisix": {"accelerator", "http", "plugin"},
+    "compiled": set(),
+    "apisix": {"compiled", "http", "plugin"},
     "plugins": {"http", "plugin", "apisix"},
-    "testing": UP_TO_CALL | {"apisix", "accelerator"},
+    "testing": UP_TO_CALL | {"apisix", "compiled"},
     "gateway": UP_TO_CALL | SETTINGS | {"apisix", "testing"},
 }
 FILES = sorted((ROOT / "apisix").rglob("*.py"))

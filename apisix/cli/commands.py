@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from apisix import __version__, accelerator
+from apisix import __version__, compiled
 from apisix.cli.flags import setting_flags
 
 COMMANDS = {
@@ -53,7 +53,7 @@ class Commands(click.Group):
 
 def mode() -> str:
     """Say whether compiled modules run, and if not, why not."""
-    reason = accelerator.why_pure()
+    reason = compiled.why_pure()
     return "compiled" if reason is None else f"pure Python: {reason}"
 
 

@@ -77,7 +77,7 @@ def _apisix_clients(pytestconfig: pytest.Config) -> Iterator[Callable[[], Client
 
 def _check_coverage() -> None:
     """Warn if coverage.py would count lines of plugins as missed that have run."""
-    from apisix.accelerator import why_pure
+    from apisix.compiled import why_pure
 
     if not type(sys.gettrace()).__module__.startswith("coverage") or why_pure() is not None:
         return  # nobody measures, or with `sys.monitoring`, or there are Python frames by which greenlets are told apart

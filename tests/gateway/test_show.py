@@ -104,7 +104,7 @@ def test_records_of_the_log(record: dict[str, object], lines: list[str]) -> None
 
 def test_the_runner_uses_that_logger() -> None:
     """The name of the logger, written down on both sides of a layer's wall, is the same."""
-    assert execution.logger.name == FAILURES_LOGGER
+    assert execution.execution_logger.name == FAILURES_LOGGER
 
 
 def test_plain_display() -> None:

@@ -25,7 +25,7 @@ Edit = Callable[[Request], object]
 @pytest.fixture(autouse=True)
 def nothing_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each warning comes once in a process."""
-    monkeypatch.setattr(dicts, "_warned", set())
+    monkeypatch.setattr(dicts, "_left_out", set())
 
 
 def test_length_beside_a_new_body() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from apisix.accelerator import why_pure
+from apisix.compiled import why_pure
 from apisix.runner.errors import ErrCode
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.server import descriptors

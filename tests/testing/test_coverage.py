@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apisix.accelerator import why_pure
+from apisix.compiled import why_pure
 
 pytest.importorskip("coverage", reason="coverage.py is not installed")
 

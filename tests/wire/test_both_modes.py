@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apisix.accelerator import VARIABLE, why_pure
+from apisix.compiled import VARIABLE, why_pure
 from apisix.runner.wire.messages import HTTPReqCallReq, Message
 from tests.wire.outcomes import KINDS, outcomes
 from tests.wire.test_malformed import GOLDEN, _mutated

@@ -277,7 +277,7 @@ class Call:
             if hasattr(awaitable, "close"):  # or Python would warn that the plugin's coroutine was never awaited
                 awaitable.close()
             raise
-        return start_task(outcome_of(awaitable), self._runtime.loop, self.plugin)
+        return start_task(result_or_error(awaitable), self._runtime.loop, self.plugin)
 
     def result_of(self, task: "asyncio.Task[Any]") -> Any:
         """
@@ -486,7 +486,7 @@ def _result_in(outcome: list[tuple[Any, BaseException | None]]) -> Any:
         del error
 
 
-async def outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+async def result_or_error(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
     """Await and return the result or the exception. A task that let SystemExit out would end the loop."""
     try:
         return await EndingInChild(awaitable), None

@@ -21,7 +21,7 @@ from apisix.runner.plugin.chain import Chain, ChainBuilder, Link, phase_of
 from apisix.runner.plugin.plugin_type import PluginType
 from apisix.runner.plugin.registry import Registry
 
-logger = logging.getLogger(__name__)
+chains_logger = logging.getLogger("apisix.runner.call.chains")
 
 FIRST_RETRY_S: Final = 1.0
 """How long after a failed `setup` it is tried again, in seconds. Doubles with each failure."""
@@ -109,7 +109,7 @@ class Setup:
 
 def log_close_failure(name: str, error: BaseException) -> None:
     """Say which plugin failed to close, and why."""
-    logger.error("plugin %s failed to close", name, exc_info=error)
+    chains_logger.error("plugin %s failed to close", name, exc_info=error)
 
 
 class Step:
@@ -279,7 +279,9 @@ class Chains:
             chain = builder.chain()
             if chain.refusal is not None:
                 # Once for each configuration, so it is no repetition that the log should limit.
-                logger.error("the plugins of %s are refused, each of its calls fails: %s", named, chain.refusal, extra={"limited": False})
+                chains_logger.error(
+                    "the plugins of %s are refused, each of its calls fails: %s", named, chain.refusal, extra={"limited": False}
+                )
             prepared = self._chains[slot] = PreparedChain(chain, self._setup_timeout_s, self._on_error)
             prepared.used = True
             while len(self._chains) > self._capacity:
@@ -297,7 +299,9 @@ class Chains:
                 if step.plugin_type.eager and step.setup is not None:
                     await step.setup.ensure()
         except BaseException:  # an author's setup may raise anything
-            logger.exception("a plugin of %s could not be set up when its configuration came; its first call tries again", prepared.key)
+            chains_logger.exception(
+                "a plugin of %s could not be set up when its configuration came; its first call tries again", prepared.key
+            )
         finally:
             self.release(prepared)
 

@@ -20,7 +20,7 @@ from apisix.runner.http.releases import described, hang_up
 from apisix.runner.wire.calls import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
 
-logger = logging.getLogger(__name__)
+conversation_logger = logging.getLogger("apisix.runner.call.conversation")
 
 
 class Conversation:
@@ -88,7 +88,9 @@ class Conversation:
         meaning = hang_up(info, in_response=type(call.message) is HTTPRespCallReq)
         # In a copy of the call's context, so that the line names its route and plugin. The call itself may be inside the original.
         context = cast("contextvars.Context", call.context).copy()
-        context.run(logger.warning, "the gateway hung up instead of answering an info request, for %s. %s", described(info), meaning)
+        context.run(
+            conversation_logger.warning, "the gateway hung up instead of answering an info request, for %s. %s", described(info), meaning
+        )
 
     def close(self, reason: str) -> None:
         """End the conversation: a call that runs is cancelled, and nothing more is sent."""
@@ -124,13 +126,13 @@ class Conversation:
             if reply is None:
                 return False
         except CallCancelled as error:
-            logger.debug("a call was cancelled: %s", error)
+            conversation_logger.debug("a call was cancelled: %s", error)
             reply = None
         except RemoteProtocolError as error:
             malformed = error
             reply = ErrResp(error.err_code)
         except BaseException as error:  # nothing may leave the greenlet, and each call is answered
-            logger.exception("a call failed in the runner itself")
+            conversation_logger.exception("a call failed in the runner itself")
             self._runtime.failed(call.id, error)
             reply = refuse(call.message, self._runtime.on_error)
         call.finish()
@@ -153,12 +155,12 @@ class Conversation:
         Nothing of it was sent: a reply is a frame before any of it leaves.
         """
         if isinstance(error, LocalProtocolError):
-            logger.error("the reply is refused: %s", error)  # too large, or with a value that the schema can't express
+            conversation_logger.error("the reply is refused: %s", error)  # too large, or with a value that the schema can't express
         else:
-            logger.error("the reply is refused, it can't be encoded", exc_info=error)
+            conversation_logger.error("the reply is refused, it can't be encoded", exc_info=error)
         try:
             self._runtime.failed(call.id, error)
             self._peer.send(refuse(call.message, self._runtime.on_error))
         except BaseException:  # nothing may leave the greenlet
-            logger.exception("a call could not be answered, its connection is closed")
+            conversation_logger.exception("a call could not be answered, its connection is closed")
             self._peer.give_up("a call could not be answered")

@@ -15,7 +15,6 @@ from apisix.runner.http.response cimport Response
 from apisix.runner.wire.calls cimport CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
 from apisix.runner.wire.tables cimport Message
 
-cdef double STALL_S
 
 @cython.locals(prepared=PreparedChain, message=CallReq, effects=list, is_response=bint)
 cpdef execute(Call call, Runtime runtime, bint can_wait)

@@ -22,7 +22,7 @@ from apisix.runner.http.response import Response
 from apisix.runner.wire.calls import CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
 from apisix.runner.wire.messages import ErrResp
 
-logger = logging.getLogger(__name__)
+execution_logger = logging.getLogger("apisix.runner.call.execution")
 
 Outcome = HTTPReqCallResp | HTTPRespCallResp | ErrResp
 
@@ -57,7 +57,7 @@ def execute(call: Call, runtime: Runtime, can_wait: bool) -> Outcome | None:
             runtime.unknown_tokens += 1
             return ErrResp(error.err_code)
         except (DeadlineExceeded, Overloaded) as error:
-            logger.error("the call is refused while its plugins are made (__init__ and validation): %s", error)
+            execution_logger.error("the call is refused while its plugins are made (__init__ and validation): %s", error)
             runtime.failed(call.id, error)
             return refuse(message, runtime.on_error)
         call.prepared = prepared
@@ -157,7 +157,7 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
     try:
         return exchange.to_message(reply)
     except (DeadlineExceeded, Overloaded) as error:  # it has to ask whether something has rewritten the path, and can't
-        logger.error("the edits of path or arguments could not be sent, the call is refused: %s", error)
+        execution_logger.error("the edits of path or arguments could not be sent, the call is refused: %s", error)
         runtime.failed(call.id, error)
         return refuse(call.message, runtime.on_error)
 
@@ -252,15 +252,15 @@ def _run_inline(call: Call, runtime: Runtime, step: Step, exchange: Request | Re
 def _log_failure(step: Step, error: BaseException, *, passes: bool) -> None:
     consequence = "the call goes on without its edits (on_error: pass)" if passes else "the call is refused"
     if isinstance(error, DeadlineExceeded | Overloaded):  # where it stood says nothing
-        logger.error("plugin %s could not run to its end, %s: %s", step.name, consequence, error)
+        execution_logger.error("plugin %s could not run to its end, %s: %s", step.name, consequence, error)
     else:
-        logger.error("plugin %s failed, %s", step.name, consequence, exc_info=error)
+        execution_logger.error("plugin %s failed, %s", step.name, consequence, exc_info=error)
 
 
 def _warn_of_second_request(prepared: PreparedChain, status: int) -> None:
     if not prepared.warned:
         prepared.warned = True
-        logger.warning(
+        execution_logger.warning(
             "%s: the upstream answered %d, which has no body, and then the gateway asks it a second time. "
             "Keep ext-plugin-post-resp off routes that answer so",
             prepared.chain.key,

@@ -14,7 +14,7 @@ from apisix.runner.call.loop_turn import LoopTurn
 from apisix.runner.call.starvation import Starvation
 from apisix.runner.plugin.plugin_type import PluginType
 
-logger = logging.getLogger(__name__)
+stalls_logger = logging.getLogger("apisix.runner.call.stalls")
 
 STALL_S: Final = 0.010
 """A call that holds the loop as long as this, in seconds, is a stall."""
@@ -113,9 +113,11 @@ class StallWatch:
         if place is None:
             return
         if running is not None:
-            logger.warning("plugin %s still holds up all calls of its worker after %g s, in %s", running.name, round(held_s, 1), place)
+            stalls_logger.warning(
+                "plugin %s still holds up all calls of its worker after %g s, in %s", running.name, round(held_s, 1), place
+            )
         else:
-            logger.warning(
+            stalls_logger.warning(
                 "%s holds up all calls of its worker, for %g s so far, in %s. In a coroutine, await what can be awaited, and run what "
                 "blocks with `await asyncio.to_thread(...)`",
                 self.turn.task(),
@@ -139,7 +141,7 @@ class StallWatch:
             if plugin_type.blocking is not None:
                 return
             plugin_type.blocking = True
-        logger.warning(
+        stalls_logger.warning(
             "plugin %s %s: from now on it runs in threads. "
             "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",
             plugin_type.name,

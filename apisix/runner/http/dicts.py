@@ -9,11 +9,11 @@ from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http import raw_dict, texts
 from apisix.runner.http.edits import EditableEntries
 
-logger = logging.getLogger(__name__)
+dicts_logger = logging.getLogger("apisix.runner.http.dicts")
 
 _MISSING: Any = object()
 _NOTHING = (None,)
-_warned: set[str] = set()
+_left_out: set[str] = set()
 
 
 class HeaderDict(dict[str, Any]):
@@ -195,9 +195,9 @@ def _set(entries: EditableEntries, name: str, value: str) -> None:
     try:
         entries[name] = value
     except UnsupportedEdit as error:
-        if name not in _warned:
-            _warned.add(name)
-            logger.warning("an edit by a plugin of an earlier API is not sent: %s", error)
+        if name not in _left_out:
+            _left_out.add(name)
+            dicts_logger.warning("an edit by a plugin of an earlier API is not sent: %s", error)
 
 
 def last_value(entries: EditableEntries, name: str) -> str | None:

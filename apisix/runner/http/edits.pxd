@@ -3,7 +3,6 @@
 
 from apisix.runner.http.views cimport EntriesView, default_of
 
-cdef object MISSING
 
 cdef class EditableEntries(EntriesView):
     cpdef mark(self)

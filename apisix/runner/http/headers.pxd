@@ -9,8 +9,6 @@ from apisix.runner.http.fields cimport check_header, check_text
 from apisix.runner.wire cimport scalars
 from apisix.runner.wire.entries cimport TextEntries
 
-cdef TextEntries NO_ENTRIES
-cdef dict REQUEST_FRAMING
 cdef uint32_t _FIRST_LETTERS
 
 cdef class Headers(EditableEntries):

@@ -19,7 +19,7 @@ __all__ = ["BaseRequest", "BaseResponse", "PluginBaseRequest", "PluginBaseRespon
 _T = TypeVar("_T")
 _ATTRIBUTES: Final = "id, conf_token, method, path, headers, args, src_ip"
 _UNTOUCHED: Any = object()  # None can be assigned
-_RELEASED: Any = None  # what an object has in the place of its request after `filter`
+_RELEASED: Final[Any] = None  # what an object has in the place of its request after `filter`
 
 
 class BaseRequest:

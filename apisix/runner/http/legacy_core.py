@@ -24,11 +24,11 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 
-logger = logging.getLogger(__name__)
+legacy_core_logger = logging.getLogger("apisix.runner.http.legacy_core")
 
 _T = TypeVar("_T")
 _warned: set[str] = set()
-_RELEASED: Any = None  # what an object has in the place of its request after `filter`
+_RELEASED: Final[Any] = None  # what an object has in the place of its request after `filter`
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 """Those that `set_method` took in release 0.2."""
 
@@ -64,19 +64,19 @@ class FormatLog:
 
     def debug(self, message: str, *objs: object) -> None:
         """Log at level debug."""
-        logger.debug("%s", message.format(*objs))
+        legacy_core_logger.debug("%s", message.format(*objs))
 
     def info(self, message: str, *objs: object) -> None:
         """Log at level info."""
-        logger.info("%s", message.format(*objs))
+        legacy_core_logger.info("%s", message.format(*objs))
 
     def warn(self, message: str, *objs: object) -> None:
         """Log at level warning."""
-        logger.warning("%s", message.format(*objs))
+        legacy_core_logger.warning("%s", message.format(*objs))
 
     def error(self, message: str, *objs: object) -> None:
         """Log at level error."""
-        logger.error("%s", message.format(*objs))
+        legacy_core_logger.error("%s", message.format(*objs))
 
 
 class RpcRequest:
@@ -318,7 +318,9 @@ class PluginBaseRequest:
         self._keep(name, value)
         if name not in _warned:
             _warned.add(name)
-            logger.warning("a 0.2 plugin called set_%s(), but the protocol can't change a request's %s: only get_%s() sees it", *[name] * 3)
+            legacy_core_logger.warning(
+                "a 0.2 plugin called set_%s(), but the protocol can't change a request's %s: only get_%s() sees it", *[name] * 3
+            )
         return True
 
 
@@ -413,7 +415,9 @@ class PluginBaseResponse:
         if not 100 <= number <= 599:
             if number and "status_code" not in _warned:
                 _warned.add("status_code")
-                logger.warning("a 0.2 plugin called set_status_code(%d), which changes nothing: a status is between 100 and 599", number)
+                legacy_core_logger.warning(
+                    "a 0.2 plugin called set_status_code(%d), which changes nothing: a status is between 100 and 599", number
+                )
             return False
         self._status_code = number
         return True

@@ -8,7 +8,6 @@ from apisix.runner.http.interface cimport Interface
 from apisix.runner.wire cimport scalars
 from apisix.runner.wire.entries cimport TextEntries, entries_of
 
-cdef TextEntries NO_ENTRIES
 cdef dict _folded
 cdef dict _encoded
 cdef object _MISSING

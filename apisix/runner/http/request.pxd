@@ -9,7 +9,6 @@ from apisix.runner.http.reply cimport Reply, stop_message
 from apisix.runner.wire.calls cimport HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from apisix.runner.wire.entries cimport TextEntries, owned_entries
 
-cdef TextEntries NO_ENTRIES
 
 @cython.locals(self=HTTPReqCallResp)
 cdef HTTPReqCallResp _answer(call_id, Rewrite action)

@@ -11,9 +11,9 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.plugin.base import STOP, Decision, current_decision
 
-logger = logging.getLogger(__name__)
+hooks_logger = logging.getLogger("apisix.runner.plugin.hooks")
 
-_warned: set[tuple[type, str]] = set()
+_reported: set[tuple[type, str]] = set()
 
 Hook = Callable[[Request], "Reply | None"]
 
@@ -95,9 +95,9 @@ def core_hook(configure: Callable[[], tuple[Any, Any]], configs: Mapping[str, st
 def _warn_once(plugin: Any, what: str) -> None:
     """Log what a plugin does without effect, once for its class."""
     cls = type(plugin)
-    if (cls, what) not in _warned:
-        _warned.add((cls, what))
-        logger.warning("plugin %s %s", cls.__name__, what)
+    if (cls, what) not in _reported:
+        _reported.add((cls, what))
+        hooks_logger.warning("plugin %s %s", cls.__name__, what)
 
 
 def refuse_awaitable(result: object) -> None:

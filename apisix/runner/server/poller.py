@@ -12,7 +12,7 @@ import select
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-logger = logging.getLogger(__name__)
+poller_logger = logging.getLogger("apisix.runner.server.poller")
 
 MOST_AT_ONCE: Final = 64
 """How many connections are served in one turn of the loop, so that timers and tasks get theirs too."""
@@ -105,5 +105,5 @@ class Poller:
                 if events & ~_WRITABLE:  # the end and errors are seen by reading
                     watched.readable()
             except Exception:
-                logger.exception("a defect of the runner ends a connection")
+                poller_logger.exception("a defect of the runner ends a connection")
                 watched.cut()

@@ -33,7 +33,7 @@ from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
 from apisix.runner.wire.questions import ExtraInfoResp
 from apisix.runner.wire.tables import Message
 
-logger = logging.getLogger(__name__)
+session_logger = logging.getLogger("apisix.runner.server.session")
 
 RENEWALS = 10
 """How many times within a configuration's lifetime its use is noted in the store. Source: design, 6."""
@@ -110,7 +110,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
 def _log_lost(error: OSError) -> None:
     """Log why a socket can't be used any more, unless it is just that the gateway hung up."""
     if not isinstance(error, BrokenPipeError | ConnectionResetError):
-        logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
+        session_logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
 
 
 class Session(Peer):
@@ -212,7 +212,7 @@ class Session(Peer):
 
     def broken(self, error: RemoteProtocolError) -> None:
         """End the connection, once what was sent has left: the peer broke the protocol."""
-        logger.warning("the peer broke the protocol, its connection is closed: %s", error)
+        session_logger.warning("the peer broke the protocol, its connection is closed: %s", error)
         self._end("the peer broke the protocol")
 
     def give_up(self, reason: str) -> None:

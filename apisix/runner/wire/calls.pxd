@@ -3,7 +3,7 @@
 
 cimport cython
 
-from apisix.runner.wire cimport flatbuf, scalars, tables
+from apisix.runner.wire cimport scalars
 from apisix.runner.wire.entries cimport TextEntries, entries_at, entries_of
 from apisix.runner.wire.frames cimport put_header
 from apisix.runner.wire.tables cimport Message, Table
@@ -33,7 +33,6 @@ cdef class HTTPReqCallReq(CallReq):
     cpdef TextEntries came_headers(self)
     cpdef tuple _values(self)
 
-cdef TextEntries NO_ENTRIES
 
 cdef list _STOP_STARTS
 cdef list _REWRITE_STARTS

@@ -12,9 +12,21 @@ from struct import Struct
 from typing import Final, Self
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
-from apisix.runner.wire import flatbuf, scalars
+from apisix.runner.wire import scalars
 from apisix.runner.wire.entries import Pair, TextEntries, entries_at, entries_of
-from apisix.runner.wire.flatbuf import Field
+from apisix.runner.wire.flatbuf import (
+    Field,
+    out_of_bounds,
+    put_bytes,
+    read_bytes,
+    read_fields,
+    read_root,
+    read_table,
+    read_text,
+    read_u8,
+    read_u16,
+    table_starts,
+)
 from apisix.runner.wire.frames import HEADER_BYTES, FrameType, frame_header, put_header
 from apisix.runner.wire.scalars import StructError
 from apisix.runner.wire.tables import (
@@ -94,13 +106,13 @@ class HTTPReqCallReq(CallReq):
         try:
             table = self._table = scalars.u32_at(payload, 0)[0]
             # The offset of slot k is number k + 2.
-            fields = self._fields = flatbuf.read_fields(payload, table, 7)
+            fields = self._fields = read_fields(payload, table, 7)
             _, _, id, _, method, _, _, _, conf_token = fields
             self.id = scalars.u32_at(payload, table + id)[0] if id else 0
             self.conf_token = scalars.u32_at(payload, table + conf_token)[0] if conf_token else 0
             number = payload[table + method] if method else 0
         except (StructError, IndexError):
-            raise flatbuf.out_of_bounds("a number", 0, payload) from None
+            raise out_of_bounds("a number", 0, payload) from None
         if number >= len(_METHODS):
             raise RemoteProtocolError(f"HTTPReqCall.Req has method {number}, the schema ends at {len(_METHODS) - 1}")
         self.method = _METHODS[number]
@@ -113,7 +125,7 @@ class HTTPReqCallReq(CallReq):
         value = self._src_ip
         if value is None:
             at = self._fields[3]
-            value = self._src_ip = flatbuf.read_bytes(self._buf, self._table + at) if at else b""
+            value = self._src_ip = read_bytes(self._buf, self._table + at) if at else b""
         return value
 
     @property
@@ -122,7 +134,7 @@ class HTTPReqCallReq(CallReq):
         value = self._path
         if value is None:
             at = self._fields[5]
-            value = self._path = flatbuf.read_text(self._buf, self._table + at) if at else ""
+            value = self._path = read_text(self._buf, self._table + at) if at else ""
         return value
 
     @property
@@ -168,9 +180,9 @@ def _status(status: int) -> int:
 
 
 # Stop, Rewrite and HTTPRespCallResp write themselves, as `put_table` would: that looks at each field, and took twice as long.
-_STOP_STARTS: Final = flatbuf.table_starts(3)
-_REWRITE_STARTS: Final = flatbuf.table_starts(5)
-_RESP_CALL_STARTS: Final = flatbuf.table_starts(4)
+_STOP_STARTS: Final = table_starts(3)
+_REWRITE_STARTS: Final = table_starts(5)
+_RESP_CALL_STARTS: Final = table_starts(4)
 
 
 def _put_entries(out: bytearray, place: int, entries: TextEntries) -> None:
@@ -182,7 +194,7 @@ def _put_entries(out: bytearray, place: int, entries: TextEntries) -> None:
 def _put_body(out: bytearray, place: int, body: bytes) -> None:
     """Do the same with a body."""
     scalars.set_offset(out, place, len(out) - place)
-    flatbuf.put_bytes(out, body)
+    put_bytes(out, body)
 
 
 class Stop(Table):
@@ -199,9 +211,9 @@ class Stop(Table):
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
         """Read the table at a position of a message."""
-        _, _, status, headers, body = flatbuf.read_fields(buf, table, 3)
+        _, _, status, headers, body = read_fields(buf, table, 3)
         return cls(
-            flatbuf.read_u16(buf, table + status) if status else 0,
+            read_u16(buf, table + status) if status else 0,
             optional_entries(buf, table, headers),
             optional_bytes(buf, table, body) or b"",
         )
@@ -240,7 +252,7 @@ class Rewrite(Table):
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
         """Read the table at a position of a message."""
-        _, _, path, headers, args, resp_headers, body = flatbuf.read_fields(buf, table, 5)
+        _, _, path, headers, args, resp_headers, body = read_fields(buf, table, 5)
         return cls(
             optional_text(buf, table, path),
             optional_entries(buf, table, headers),
@@ -293,14 +305,14 @@ class HTTPReqCallResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        table = flatbuf.read_root(payload)
-        _, _, id, kind, action = flatbuf.read_fields(payload, table, 3)
-        number = flatbuf.read_u8(payload, table + kind) if kind else 0
+        table = read_root(payload)
+        _, _, id, kind, action = read_fields(payload, table, 3)
+        number = read_u8(payload, table + kind) if kind else 0
         if not number:
             return cls(optional_u32(payload, table, id))
         if number not in _ACTIONS or not action:
             raise RemoteProtocolError(f"HTTPReqCall.Resp has action {number}; 1 (Stop) or 2 (Rewrite) with a table was expected")
-        return cls(optional_u32(payload, table, id), _ACTIONS[number].read(payload, flatbuf.read_table(payload, table + action)))
+        return cls(optional_u32(payload, table, id), _ACTIONS[number].read(payload, read_table(payload, table + action)))
 
     def encode_frame(self) -> bytearray:
         action = self.action
@@ -343,14 +355,14 @@ class HTTPRespCallReq(CallReq):
         return read_resp_call(payload)
 
     def _read(self, payload: bytes) -> None:
-        table = self._table = flatbuf.read_root(payload)
-        _, _, id, status, self._headers_at, conf_token = flatbuf.read_fields(payload, table, 4)
+        table = self._table = read_root(payload)
+        _, _, id, status, self._headers_at, conf_token = read_fields(payload, table, 4)
         try:
             self.id = scalars.u32_at(payload, table + id)[0] if id else 0
             self.status = scalars.u16_at(payload, table + status)[0] if status else 0
             self.conf_token = scalars.u32_at(payload, table + conf_token)[0] if conf_token else 0
         except StructError:
-            raise flatbuf.out_of_bounds("a number", table, payload) from None
+            raise out_of_bounds("a number", table, payload) from None
         self._buf = payload
         self._headers = None
 
@@ -386,11 +398,11 @@ class HTTPRespCallResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        table = flatbuf.read_root(payload)
-        _, _, id, status, headers, body = flatbuf.read_fields(payload, table, 4)
+        table = read_root(payload)
+        _, _, id, status, headers, body = read_fields(payload, table, 4)
         return cls(
             optional_u32(payload, table, id),
-            flatbuf.read_u16(payload, table + status) if status else 0,
+            read_u16(payload, table + status) if status else 0,
             optional_entries(payload, table, headers),
             optional_bytes(payload, table, body) or b"",
         )

@@ -10,20 +10,10 @@ from enum import Enum
 from typing import Final
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError, RunnerError
-from apisix.runner.wire.calls import read_req_call, read_resp_call
+from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp, read_req_call, read_resp_call
 from apisix.runner.wire.frames import FrameDecoder, FrameType
-from apisix.runner.wire.messages import (
-    ErrResp,
-    ExtraInfoReq,
-    ExtraInfoResp,
-    HTTPReqCallReq,
-    HTTPReqCallResp,
-    HTTPRespCallReq,
-    HTTPRespCallResp,
-    PrepareConfReq,
-    PrepareConfResp,
-)
-from apisix.runner.wire.questions import read_extra_info_resp
+from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
+from apisix.runner.wire.questions import ExtraInfoReq, ExtraInfoResp, read_extra_info_resp
 from apisix.runner.wire.tables import Message
 
 

@@ -4,7 +4,7 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
-from apisix.runner.wire cimport entry_vector, flatbuf, scalars
+from apisix.runner.wire cimport entry_vector, scalars
 
 @cython.locals(first=Py_ssize_t, count=Py_ssize_t, self=EntriesInBuffer)
 cpdef EntriesInBuffer entries_at(bytes buf, Py_ssize_t pos)

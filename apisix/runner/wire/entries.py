@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.wire import entry_vector, flatbuf, scalars
+from apisix.runner.wire import entry_vector, scalars
+from apisix.runner.wire.flatbuf import out_of_bounds, read_vector
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 from apisix.runner.wire.scalars import StructError
 
@@ -140,7 +141,7 @@ def entries_at(buf: bytes, pos: int) -> "EntriesInBuffer":
 
     Raises: RemoteProtocolError: it does not lie within the buffer, or holds more entries than any gateway sends.
     """
-    first, count = flatbuf.read_vector(buf, pos)
+    first, count = read_vector(buf, pos)
     if count > MAX_ENTRIES:
         raise RemoteProtocolError(f"a vector of {count} entries, more than {MAX_ENTRIES} are not read")
     self = EntriesInBuffer.__new__(EntriesInBuffer)
@@ -230,7 +231,7 @@ class EntriesInBuffer(TextEntries):
             raise self._out_of_bounds() from None
 
     def _out_of_bounds(self) -> RemoteProtocolError:
-        return flatbuf.out_of_bounds("a part of an entry", self._first, self._buf)
+        return out_of_bounds("a part of an entry", self._first, self._buf)
 
     def size(self) -> int:
         return self._count

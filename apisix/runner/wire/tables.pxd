@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The classes and types of `tables.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.wire cimport flatbuf, scalars
+from apisix.runner.wire cimport scalars
 from apisix.runner.wire.frames cimport put_header
 from apisix.runner.wire.entries cimport TextEntries, entries_at
 

@@ -4,9 +4,9 @@
 from abc import abstractmethod
 from typing import Final, Self, cast
 
-from apisix.runner.wire import flatbuf, scalars
+from apisix.runner.wire import scalars
 from apisix.runner.wire.entries import TextEntries, entries_at
-from apisix.runner.wire.flatbuf import Field
+from apisix.runner.wire.flatbuf import Field, put_table, read_bytes, read_text, read_u32
 from apisix.runner.wire.frames import HEADER_BYTES, FrameType, put_header
 
 ROOT: Final = b"\x04\0\0\0"  # a message begins with the offset of its root table, which follows at once
@@ -26,7 +26,7 @@ class Table:
 
     def put(self, out: bytearray) -> None:
         """Append the table to a message that is being written."""
-        flatbuf.put_table(out, self._values())
+        put_table(out, self._values())
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -82,7 +82,7 @@ class Message(Table):
 
 def optional_u32(buf: bytes, table: int, at: int) -> int:
     """Return a number, 0 where it is absent."""
-    return flatbuf.read_u32(buf, table + at) if at else 0
+    return read_u32(buf, table + at) if at else 0
 
 
 def optional_entries(buf: bytes, table: int, at: int) -> TextEntries:
@@ -92,9 +92,9 @@ def optional_entries(buf: bytes, table: int, at: int) -> TextEntries:
 
 def optional_text(buf: bytes, table: int, at: int) -> str | None:
     """Return a text, None where it is absent."""
-    return flatbuf.read_text(buf, table + at) if at else None
+    return read_text(buf, table + at) if at else None
 
 
 def optional_bytes(buf: bytes, table: int, at: int) -> bytes | None:
     """Return a vector of bytes, None where it is absent."""
-    return flatbuf.read_bytes(buf, table + at) if at else None
+    return read_bytes(buf, table + at) if at else None

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from apisix import accelerator
+from apisix import compiled
 
 ROOT = Path(__file__).parents[1]
 SAY_MODE = "import apisix, apisix.runner.wire.frames as f; print(f.__file__.endswith('.py'))"
-DECLARED = [ROOT.joinpath(*name.split(".")).with_suffix(".pxd") for name in accelerator.MODULES]
+DECLARED = [ROOT.joinpath(*name.split(".")).with_suffix(".pxd") for sources in compiled.EXTENSIONS.values() for name in sources]
 
 
 def run_says(environment: dict[str, str]) -> str:
@@ -26,12 +26,12 @@ def run_says(environment: dict[str, str]) -> str:
 
 def test_the_variable_keeps_compiled_modules_out() -> None:
     """APISIX_RUNNER_PURE makes the sources run, wherever compiled modules are."""
-    assert "True" == run_says({accelerator.VARIABLE: "1"})
+    assert "True" == run_says({compiled.VARIABLE: "1"})
 
 
 def test_this_process_runs_what_it_says() -> None:
     """What `--version` says is what a process runs."""
-    assert str(accelerator.why_pure() is not None) == run_says({})
+    assert str(compiled.why_pure() is not None) == run_says({})
 
 
 def declared_attributes() -> dict[str, set[str]]:
@@ -69,3 +69,11 @@ def test_each_attribute_is_declared(file: Path) -> None:
             }
             setters = {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
             assert set() == set_in_source - attributes[node.name] - setters, f"to be declared in {file.name}, class {node.name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["apisix.runner.wire.messages", "apisix.runner.http.bodies", "apisix.runner.plugin.chain", "apisix.testing", "apisix.main"]
+)
+def test_any_module_can_be_imported_first(name: str) -> None:
+    """Modules outside of the compiled engine import parts of it while it is being initialised, and the other way round."""
+    subprocess.run([sys.executable, "-c", f"import {name}"], cwd=ROOT, check=True)

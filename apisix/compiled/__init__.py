@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The compiled engine: which modules it contains, and whether this process runs it or their Python sources.
+
+Each entry of EXTENSIONS is one extension module, `apisix.compiled.NAME`, into which setup.py merges the sources that it lists. Where the
+engine runs, importing one of these sources by its name gives the extension module. The Python sources run if the engine was not built for
+this Python, if a source was edited since, or if APISIX_RUNNER_PURE is set: all of them, because a class in C expects to find others in C.
+
+setup.py runs this file by its path, so it imports nothing of the package.
+"""
+
+import os
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # nothing is imported that could wait: this runs before the socket is bound
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+VARIABLE = "APISIX_RUNNER_PURE"
+"""The environment variable that makes the Python sources run."""
+
+EXTENSIONS = {
+    "wire": (
+        "apisix.runner.wire.frames",
+        "apisix.runner.wire.flatbuf",
+        "apisix.runner.wire.entries",
+        "apisix.runner.wire.tables",
+        "apisix.runner.wire.calls",
+        "apisix.runner.wire.questions",
+        "apisix.runner.wire.messages",
+        "apisix.runner.wire.connection",
+    ),
+    "http": (
+        "apisix.runner.http.fields",
+        "apisix.runner.http.interface",
+        "apisix.runner.http.overlay",
+        "apisix.runner.http.live",
+        "apisix.runner.http.views",
+        "apisix.runner.http.edits",
+        "apisix.runner.http.headers",
+        "apisix.runner.http.reply",
+        "apisix.runner.http.asking",
+        "apisix.runner.http.exchange",
+        "apisix.runner.http.request",
+        "apisix.runner.http.response",
+    ),
+    "legacy": (
+        "apisix.runner.http.dicts",
+        "apisix.runner.http.legacy",
+        "apisix.runner.http.legacy_core",
+        "apisix.runner.plugin.hooks",
+    ),
+    "call": (
+        "apisix.runner.call.peer",
+        "apisix.runner.call.chains",
+        "apisix.runner.call.stalls",
+        "apisix.runner.call.runtime",
+        "apisix.runner.call.call",
+        "apisix.runner.call.execution",
+        "apisix.runner.call.conversation",
+    ),
+    "connection": (
+        "apisix.runner.server.poller",
+        "apisix.runner.server.session",
+    ),
+}
+"""What each extension module contains, in the order in which it is merged: a source comes after those that it imports."""
+
+_EXTENSION_OF = {source: f"{__name__}.{name}" for name, sources in EXTENSIONS.items() for source in sources}
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class _Alias:
+    """Loads the extension module that contains a source, under the source's name. Source: importlib.abc.Loader."""
+
+    def __init__(self, extension: str) -> None:
+        self._extension = extension
+
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType":
+        """Return the extension module, perhaps while it is being initialised: then what comes before in it is there already."""
+        from importlib import import_module
+
+        module = import_module(self._extension)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: "ModuleType") -> None:
+        """Keep the module's own spec, which the import system has just replaced."""
+        module.__spec__ = self._spec
+
+
+class CompiledModules:
+    """Finds the sources of the engine in the extension modules. Source: importlib.abc.MetaPathFinder."""
+
+    @staticmethod
+    def find_spec(name: str, path: "Sequence[str] | None", target: "ModuleType | None" = None) -> "ModuleSpec | None":
+        """Return the spec of a source that the engine contains, or None to let others find the module."""
+        extension = _EXTENSION_OF.get(name)
+        if extension is None:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, _Alias(extension))  # type: ignore[arg-type]  # a loader by its methods
+
+
+def choose() -> None:
+    """Make this process run the compiled engine if it can. Must be called before a module of the engine is imported."""
+    if CompiledModules not in sys.meta_path and why_pure() is None:
+        sys.meta_path.insert(0, CompiledModules)
+
+
+def why_pure() -> str | None:
+    """Return why the Python sources run, as half a sentence; None if the compiled engine runs."""
+    if os.environ.get(VARIABLE):
+        return f"{VARIABLE} is set"
+    # In an installed package, times only tell in which order the files were copied.
+    is_checkout = os.path.exists(os.path.join(_ROOT, "setup.py"))
+    for name, sources in EXTENSIONS.items():
+        built = _built(name)
+        if built is None:
+            return "not compiled for this Python; with a C compiler and Python's headers, install again"
+        if is_checkout:
+            built_s = os.stat(built).st_mtime
+            for source in sources:
+                file = source_file(source)
+                if built_s < max(_changed_s(file), _changed_s(f"{file[:-3]}.pxd")):
+                    return f"{source} was edited since it was compiled: make build"
+    return None
+
+
+def source_file(module: str) -> str:
+    """Return the path of a module's Python source."""
+    return os.path.join(_ROOT, *module.split(".")) + ".py"
+
+
+def _built(name: str) -> str | None:
+    """Return the path of an extension module, None if it was not built for this Python."""
+    stem = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+    return next(filter(os.path.exists, (stem + suffix for suffix in EXTENSION_SUFFIXES)), None)
+
+
+def _changed_s(file: str) -> float:
+    return os.stat(file).st_mtime if os.path.exists(file) else 0.0
