@@ -25,6 +25,8 @@ GOOD_PEERS: Final = 4
 LINGERING: Final = 100
 """Connections that are kept with half a frame, and get one more byte with each batch."""
 PATIENCE_S: Final = 20.0
+SHOWN: Final = 3
+"""How many of the log's tracebacks are printed."""
 ROUNDS: Final = 3
 """How often what the runner asks is answered before its peer hangs up."""
 
@@ -103,6 +105,8 @@ def run(frames: int, seed: int) -> bool:
     print(f"workers {'the same as before' if outcome.same_workers else 'DIED'}; {growth}")
     tracebacks = outcome.log.count("Traceback")
     print(f"tracebacks in the log: {tracebacks}")
+    for line in [line for line in outcome.log.splitlines() if "Traceback" in line][:SHOWN]:
+        print(line)
     return outcome.same_workers and growth.small and not tracebacks
 
 

@@ -2,6 +2,7 @@
 """A plugin that touches all that comes, so that nothing malformed stays unread."""
 
 from apisix import Plugin, Request, Response
+from apisix.runner.errors import BodyError
 
 
 class ReadsAll(Plugin):
@@ -10,7 +11,11 @@ class ReadsAll(Plugin):
     def on_request(self, request: Request) -> None:
         """Iterate, look up, ask, set."""
         seen = [*request.headers.items(), *request.args.items(), request.path, request.method, request.remote_addr, request.id]
-        request.headers["x-seen"] = str(len(seen) + len(request.read()) + len(request.var("request_id") or ""))
+        try:
+            size = len(request.read())
+        except BodyError:  # the answers are made up, and some of them mean a body that the gateway withholds
+            size = 0
+        request.headers["x-seen"] = str(len(seen) + size + len(request.var("request_id") or ""))
         request.args["seen"] = request.path[:20].encode("utf-8", "surrogateescape").hex()
 
     def on_response(self, response: Response) -> None:
