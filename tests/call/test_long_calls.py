@@ -146,3 +146,35 @@ def test_the_plugins_time_goes_on_after_the_answer(caplog: pytest.LogCaptureFixt
     monkeypatch.setattr(AsksInCoroutine, "after", staticmethod(lambda: asyncio.sleep(WITHIN_S)))
     assert waits_for_gateway(AsksInCoroutine, plugin_timeout_s=0.3) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert "longer than plugin_timeout, 0.3 s; it was in test_long_calls.py:" in caplog.text
+
+
+class SlowToMake(Plugin[Any]):
+    """Take long in the constructor."""
+
+    go = threading.Event()
+
+    def __init__(self) -> None:
+        self.go.wait(WITHIN_S)  # here
+
+    def on_request(self, request: Any) -> None:
+        """Do nothing."""
+
+
+def test_a_slow_constructor_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """A call that waits until its plugin is made says which plugin that is, and in which line."""
+
+    async def scenario() -> None:
+        engine = Engine(asyncio.get_running_loop(), [SlowToMake])
+        line = engine.line()
+        began_s = clock.now_s()
+        engine.at_loop(line.call, 1)
+        await until(lambda: any("here" in call.place() for call in engine.runtime.deadlines.waiting()))
+        LongCalls(engine.runtime.deadlines).look(began_s + 6.0)
+        SlowToMake.go.set()
+        await until(lambda: line.replies)
+
+    asyncio.run(scenario())
+    (report,) = [record.getMessage() for record in caplog.records if "calls are still in" in record.getMessage()]
+    start, _, end = report.partition(", test_long_calls.py:")
+    assert start == "no plugin yet: 1 calls are still in the constructor or validation of plugin slow-to-make"
+    assert "in __init__: self.go.wait(WITHIN_S)  # here after 5 s" in end

@@ -432,7 +432,10 @@ class Call:
         """Say in which line of a plugin the call waits. To be called in the hub."""
         waits_for = self._waits_for
         found: str | None = None
-        if isinstance(waits_for, asyncio.Task):
+        if self.prepared is None:
+            message = self.message
+            found = self._runtime.chains.place(message.conf_token, isinstance(message, HTTPRespCallReq))
+        elif isinstance(waits_for, asyncio.Task):
             found = where.of_task(waits_for)
         elif isinstance(waits_for, Job):
             found = where.of_thread(waits_for.thread_id) if waits_for.running else "the queue for a thread"

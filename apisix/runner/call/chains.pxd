@@ -38,6 +38,7 @@ cdef class Chains:
     cdef object _close_failed
     cdef dict _chains
     cdef dict _building
+    cdef dict _making
     @cython.locals(prepared=PreparedChain)
     cpdef PreparedChain acquire(self, Py_ssize_t token, bint response, double now_s)
     cpdef release(self, PreparedChain prepared)

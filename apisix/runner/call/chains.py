@@ -8,10 +8,12 @@ calls of its own configuration wait.
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Final, Protocol
 
+from apisix.runner.call import where
 from apisix.runner.call.forked import EndingInChild
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.call.watching import watched
@@ -206,6 +208,8 @@ class Chains:
         # By the token, twice, and one more for the chain of the response phase. In the order of their age.
         self._chains: dict[int, PreparedChain] = {}
         self._building: dict[int, asyncio.Task[None]] = {}
+        # The name of the plugin that is being made for a chain, and `threading.get_ident()` of the thread that makes it.
+        self._making: dict[int, tuple[str, int]] = {}
 
     def __len__(self) -> int:
         return len(self._chains)
@@ -248,6 +252,14 @@ class Chains:
             task = self._building[slot] = asyncio.get_running_loop().create_task(self._build(slot, builder, named))
         return asyncio.shield(task)
 
+    def place(self, token: int, response: bool) -> str | None:
+        """Return which plugin is being made for the chain behind `token`, and in which line that is; None if no plugin is."""
+        making = self._making.get(2 * token + response)
+        if making is None:
+            return None
+        name, thread_id = making
+        return f"the constructor or validation of plugin {name}, {where.of_thread(thread_id) or 'outside of its code'}"
+
     def arrived(self, token: int, key: str | None, conf: Sequence[tuple[str, str]]) -> None:
         """Build the chain of a configuration that the gateway has sent, and set its plugins up, if one of them is `eager`."""
         found = [self._registry.get(name) for name, _ in conf]
@@ -275,7 +287,7 @@ class Chains:
     async def _build(self, slot: int, builder: ChainBuilder, named: str) -> None:
         try:
             for number, name in enumerate(builder.names):
-                await self._threads.of(name).run(partial(builder.make, number))
+                await self._threads.of(name).run(partial(self._make, slot, name, builder, number))
             chain = builder.chain()
             if chain.refusal is not None:
                 # Once for each configuration, so it is no repetition that the log should limit.
@@ -288,6 +300,11 @@ class Chains:
                 self._evict_oldest()
         finally:
             del self._building[slot]
+            self._making.pop(slot, None)
+
+    def _make(self, slot: int, name: str, builder: ChainBuilder, number: int) -> None:
+        self._making[slot] = name, threading.get_ident()
+        builder.make(number)
 
     async def _set_up(self, token: int, response: bool) -> None:
         prepared = self.acquire(token, response, 0.0)

@@ -51,8 +51,10 @@ class LongCalls:
             if bound_s is not None:
                 places.setdefault((bound_s, call.plugin, call.place(), call.asks), []).append(call)
         for (bound_s, plugin, place, asks), calls in places.items():
-            text = "plugin %s: %d calls are still in %s after %g s" + (", waiting for the gateway" if asks else "")
+            # Before its chain is ready, a call has no plugin yet; the place names the one that is being made.
+            who = "no plugin yet" if plugin is None else f"plugin {plugin}"
+            text = "%s: %d calls are still in %s after %g s" + (", waiting for the gateway" if asks else "")
             context = calls[0].context
             if context is not None:
                 # In a copy, so that the line names the call's route. The call itself may be inside the original.
-                context.copy().run(logger.warning, text, plugin, len(calls), place, bound_s)
+                context.copy().run(logger.warning, text, who, len(calls), place, bound_s)
