@@ -60,6 +60,15 @@ class TestNoAction:
         request.args["x"] = "1"
         assert sent(request).action is None
 
+    def test_the_body_that_came(self) -> None:
+        """Assigning the body that came is no edit, also after another one was assigned."""
+        request = a_request(method="POST", headers=[("content-length", "3")], gateway=FakeGateway({ReqBody(): b"abc"}))
+        request.body = request.read()
+        assert sent(request).action is None
+        request.body = b"new"
+        request.body = b"abc"
+        assert (sent(request).action, request.assigned_body, request.read()) == (None, None, b"abc")
+
 
 class TestPath:
     """Rule 5.1."""

@@ -98,6 +98,11 @@ class Exchange:
             return not answers.get(self._body_info, self._kind)
         return self._content_length() == "0"
 
+    def _came_as(self, body: bytes) -> bool:
+        """Whether a body is known to be the one that came, byte for byte."""
+        answers = self._answers
+        return answers is not None and self._body_info in answers and answers.get(self._body_info, self._kind) == body
+
     @property
     def context(self) -> dict[str, Any]:
         """A dict that the plugins of one chain share, empty when the chain begins."""

@@ -236,7 +236,8 @@ class Request(Exchange):
 
     @body.setter
     def body(self, body: bytes) -> None:
-        self._body = checked_body("request", body, self._came_empty)
+        checked = checked_body("request", body, self._came_empty)
+        self._body = None if checked is not None and self._came_as(checked) else checked
 
     def _content_length(self) -> str | None:
         entries = self._message.headers

@@ -137,7 +137,8 @@ class Response(Exchange):
     @body.setter
     def body(self, body: bytes) -> None:
         checked = checked_body("response", body, self._came_empty)
-        if checked is None:
+        # If another one was assigned before, its encoding has to go from the headers.
+        if checked is None or (self._body is None and self._came_as(checked)):
             self._body = None
             return
         headers = self.headers
