@@ -193,6 +193,8 @@ def test_none_is_as_if_nothing_had_been_assigned(load: Load, name: str) -> None:
         ("del request.headers['user-agent']", "None there deletes a header"),
         ("request.args['a'] = '2'", "assign to response.args"),
         ("request.path = '/b'", "assign to response.path"),
+        ("request.method = 'POST'", "assigned request.method, which does nothing: the protocol can't change it"),
+        ("request.src_ip = '10.0.0.1'", "assigned request.src_ip, which does nothing: the protocol can't change it"),
     ],
 )
 def test_an_edit_without_effect_is_logged_once(load: Load, caplog: pytest.LogCaptureFixture, line: str, advice: str) -> None:

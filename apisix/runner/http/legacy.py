@@ -18,6 +18,7 @@ __all__ = ["BaseRequest", "BaseResponse", "PluginBaseRequest", "PluginBaseRespon
 
 _T = TypeVar("_T")
 _ATTRIBUTES: Final = "id, conf_token, method, path, headers, args, src_ip"
+_FIXED: Final = frozenset({"id", "conf_token", "method", "src_ip"})
 _UNTOUCHED: Any = object()  # None can be assigned
 _RELEASED: Final[Any] = None  # what an object has in the place of its request after `filter`
 
@@ -270,6 +271,7 @@ def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
     assigned = seen._assigned or {}
     if "path" in assigned and assigned["path"] != response._path:
         found.append("assigned request.path, which does nothing: assign to response.path")
+    found += [f"assigned request.{name}, which does nothing: the protocol can't change it" for name in assigned if name in _FIXED]
     return found
 
 
