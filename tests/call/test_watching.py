@@ -93,6 +93,22 @@ def test_a_coroutine_that_is_never_awaited_refuses_the_call(plugin: Any, action:
     )
 
 
+class ForgetsTwice(Plugin[Any]):
+    """Forget the same `await` in a loop."""
+
+    async def on_request(self, request: Any) -> None:
+        """Do that."""
+        for _ in range(2):
+            check(request)  # type: ignore[unused-coroutine]
+
+
+def test_a_line_is_named_once() -> None:
+    """However often the hook runs it."""
+    with Client() as client, pytest.raises(CoroutineNeverAwaited) as raised:
+        client.get("/", plugins=[ForgetsTwice])
+    assert str(raised.value).count("never awaited") == 1
+
+
 def test_in_the_response_phase() -> None:
     """A response's accessors are watched too; the body stays hidden."""
     with Client() as client:

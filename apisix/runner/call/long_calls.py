@@ -53,8 +53,9 @@ class LongCalls:
         for (bound_s, plugin, place, asks), calls in places.items():
             # Before its chain is ready, a call has no plugin yet; the place names the one that is being made.
             who = "no plugin yet" if plugin is None else f"plugin {plugin}"
-            text = "%s: %d calls are still in %s after %g s" + (", waiting for the gateway" if asks else "")
+            count = "1 call is" if len(calls) == 1 else f"{len(calls)} calls are"
+            text = "%s: %s still in %s after %g s" + (", waiting for the gateway" if asks else "")
             context = calls[0].context
             if context is not None:
                 # In a copy, so that the line names the call's route. The call itself may be inside the original.
-                context.copy().run(logger.warning, text, who, len(calls), place, bound_s)
+                context.copy().run(logger.warning, text, who, count, place, bound_s)

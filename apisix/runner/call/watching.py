@@ -64,7 +64,7 @@ class HookWatch:
     def check(self) -> None:
         """Raise CoroutineNeverAwaited if the hook has left a coroutine without awaiting it."""
         if self._never_awaited:
-            raise CoroutineNeverAwaited("; ".join(self._never_awaited))
+            raise CoroutineNeverAwaited("; ".join(dict.fromkeys(self._never_awaited)))
 
 
 def _with_python_coroutines(cls: Any) -> Any:
