@@ -3,10 +3,15 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from apisix.runner.call import tracebacks
 from apisix.runner.call.tracebacks import MAX_FRAMES, MAX_MEMBERS, describe_error, format_error
+from apisix.runner.errors import ChainRefused
 
 EMPTY: dict[str, str] = {}
 
@@ -41,6 +46,17 @@ def fails_meanwhile() -> None:
 def fails_with_a_group() -> None:
     """Raise several errors at once."""
     raise ExceptionGroup("several", [raised_by(fails_with_cause), OSError("second")])
+
+
+def test_a_refusal_of_the_runner_has_no_stack() -> None:
+    """Its message says what an author has to know, and where; the runner's own frames would not help."""
+    refuse = compile("def refuse(error): raise error", str(Path(tracebacks.__file__).with_name("chains.py")), "exec")
+    names: dict[str, Any] = {}
+    exec(refuse, names)  # noqa: S102  # a frame that looks like the runner's
+    error = raised_by(partial(names["refuse"], ChainRefused("wrong (plugin.py:6)")))
+    assert describe_error(error) == "apisix.runner.errors.ChainRefused: wrong (plugin.py:6)"
+    other = raised_by(partial(names["refuse"], ValueError("wrong")))
+    assert ", in refuse" in describe_error(other)
 
 
 def test_one_exception() -> None:

@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
+from apisix.runner.errors import LocalProtocolError, RunnerError
+
 MAX_FRAMES: Final = 12
 """How many frames a stack may have before the middle of it is left out: functions that call each other recurse without equal lines."""
 MAX_MEMBERS: Final = 5
@@ -51,6 +53,9 @@ def _trimmed(error: BaseException) -> traceback.TracebackException:
     trimmed = traceback.TracebackException(
         type(error), error, error.__traceback__, compact=True, max_group_width=MAX_MEMBERS, max_group_depth=MAX_MEMBERS
     )
+    if isinstance(error, RunnerError) and not isinstance(error, LocalProtocolError) and all(frame.filename.startswith(_RUNNER) for frame in trimmed.stack):
+        # The message says what an author has to know. Other errors that begin in the runner may be faults of the runner.
+        trimmed.stack = traceback.StackSummary()
     waiting = [trimmed]
     while waiting:
         part = waiting.pop()

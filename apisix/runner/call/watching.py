@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from apisix.runner.call import where
+from apisix.runner.errors import RunnerError
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.plugin.plugin import Plugin
@@ -26,7 +27,7 @@ ORIGIN_DEPTH: Final = 1
 """How many frames each coroutine remembers of where it was made: the line that made it."""
 
 
-class CoroutineNeverAwaited(RuntimeError):
+class CoroutineNeverAwaited(RunnerError, RuntimeError):
     """A hook made a coroutine and did not await it, so what it should have done was not done."""
 
 
