@@ -53,7 +53,8 @@ def _trimmed(error: BaseException) -> traceback.TracebackException:
     trimmed = traceback.TracebackException(
         type(error), error, error.__traceback__, compact=True, max_group_width=MAX_MEMBERS, max_group_depth=MAX_MEMBERS
     )
-    if isinstance(error, RunnerError) and not isinstance(error, LocalProtocolError) and all(frame.filename.startswith(_RUNNER) for frame in trimmed.stack):
+    is_refusal = isinstance(error, RunnerError) and not isinstance(error, LocalProtocolError)
+    if is_refusal and all(frame.filename.startswith(_RUNNER) for frame in trimmed.stack):
         # The message says what an author has to know. Other errors that begin in the runner may be faults of the runner.
         trimmed.stack = traceback.StackSummary()
     waiting = [trimmed]
