@@ -179,7 +179,7 @@ def test_it_stops_faster_than_the_gateway_kills(directory: Path) -> None:
         with managed(directory) as runner, runner.client() as client:
             worker = client.begin("spin").pid
             seconds = seconds_until_gone(runner)
-            assert not alive(worker)
+            wait_until(lambda: not alive(worker))  # the kernel ends it with its supervisor, a moment later on a busy machine
             assert f"managed by the gateway (pid {runner.process.pid})" in runner.log()
             return seconds
 
