@@ -121,13 +121,13 @@ def why_pure() -> str | None:
     for name, sources in EXTENSIONS.items():
         built = _built(name)
         if built is None:
-            return "not compiled for this Python; with a C compiler and Python's headers, install again"
+            return "not compiled for this Python"
         if is_checkout:
             built_s = os.stat(built).st_mtime
             for source in sources:
                 file = source_file(source)
                 if built_s < max(_changed_s(file), _changed_s(f"{file[:-3]}.pxd")):
-                    return f"{source} was edited since it was compiled: make build"
+                    return f"{source} was edited since it was compiled: make accelerate"
     return None
 
 
