@@ -79,7 +79,7 @@ format: install
 bench: install
 	$(python) -m bench $(ARGS)
 
-# Faults, restarts, bad input and long runs: some twenty minutes. What they showed stands in docs/reliability.md.
+# Faults, restarts, bad input and long runs: some twenty minutes. What they showed stands in docs/internals/reliability.md.
 soak: install
 	$(python) -m tests.soak faults
 	$(python) -m tests.soak take-over

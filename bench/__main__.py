@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench`: every part in some seconds; `python -m bench all`: the figures of docs/performance.md. See there."""
+"""`python -m bench`: every part in some seconds; `python -m bench all`: the figures of docs/internals/performance.md. See there."""
 
 import argparse
 import inspect

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`python -m bench.report`: write charts, and the tables of docs/performance.md, from bench/results/*.json.
+`python -m bench.report`: write charts, and the tables of docs/internals/performance.md, from bench/results/*.json.
 
 On the page, what stands between `<!-- bench: NAME -->` and `<!-- end: NAME -->` is generated; all else is written by hand.
 """
@@ -18,7 +18,7 @@ from bench.machine import in_words
 from bench.part import Target, note
 
 RESULTS = HERE / "results"
-PAGE = HERE.parent / "docs" / "performance.md"
+PAGE = HERE.parent / "docs" / "internals" / "performance.md"
 
 BUSY = 0.7
 """A load average, before a part begins, from which on others disturb it."""
@@ -82,7 +82,7 @@ def _block(name: str, found: dict[str, Any]) -> str:
     each = found[name]
     part: Any = importlib.import_module(f"bench.{name}")
     machine = each["machine"]
-    chart = f"![{name}](../bench/results/{name}.svg)\n\n" if (RESULTS / f"{name}.svg").exists() else ""
+    chart = f"![{name}](../../bench/results/{name}.svg)\n\n" if (RESULTS / f"{name}.svg").exists() else ""
     return (
         f"`{each['command']}`: {machine['rounds']} rounds of {machine['seconds']:g} s, {machine['took_s'] / 60:.0f} minutes; "
         f"{in_words(machine)}.\n\n{part.markdown(each['result'])}\n\n{chart}"

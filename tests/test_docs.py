@@ -18,8 +18,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def test_settings_page() -> None:
-    """docs/settings.md says what the table says; `make docs` writes it."""
-    assert page() == (CHECKOUT / "docs" / "settings.md").read_text(encoding="utf-8")
+    """docs/reference/settings.md says what the table says; `make docs` writes it."""
+    assert page() == (CHECKOUT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
 
 
 def test_settings_page_is_complete() -> None:
@@ -63,7 +63,7 @@ def texts() -> list[Path]:
     return sorted(file for file in files if file.suffix in (".py", ".pxd", ".md", ".c", ".h", ".fbs", ".yaml"))
 
 
-PAGES = {"gateway contract": CHECKOUT / "docs" / "gateway-contract.md", "design": CHECKOUT / "docs" / "design.md"}
+PAGES = {"gateway contract": CHECKOUT / "docs" / "internals" / "gateway-contract.md", "design": CHECKOUT / "docs" / "internals" / "design.md"}
 # "gateway contract, 5.2 and 5.5", "design, 3c", also where a line of a comment breaks.
 CITATION = re.compile(
     r"\b(gateway contract|design),?(?:\s|#)+((?:\d[\d.]*[a-z]?\b(?:, (?=\d)|(?:\s|#)+(?:and|to)(?:\s|#)+(?=\d))?)+)", re.IGNORECASE

@@ -22,7 +22,7 @@ from apisix.runner.server.metrics_worker import Reporter
 from apisix.runner.server.reactor import Reactor
 from apisix.runner.settings import SETTINGS, Settings, load
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "guides" / "operate.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

@@ -5,7 +5,7 @@ from bench.report import PAGE, PARTS, filled_in, results
 
 
 def test_page_is_up_to_date() -> None:
-    """The tables of docs/performance.md are those that the results files give: `make docs` writes them."""
+    """The tables of docs/internals/performance.md are those that the results files give: `make docs` writes them."""
     page = PAGE.read_text(encoding="utf-8")
 
     assert filled_in(page, results()) == page

@@ -361,7 +361,7 @@ def test_each_number_has_an_upper_bound(row: Setting, text: str) -> None:
     [
         ("APISIX_RUNNER_WORKER_COUNT", "did you mean APISIX_RUNNER_WORKERS_COUNT?"),
         ("APISIX_RUNNER_CONFG", "did you mean APISIX_RUNNER_CONFIG?"),
-        ("APISIX_RUNNER_BANANA", "docs/settings.md lists the variables that do"),
+        ("APISIX_RUNNER_BANANA", "docs/reference/settings.md lists the variables that do"),
     ],
 )
 def test_a_variable_that_is_no_setting(name: str, advice: str) -> None:

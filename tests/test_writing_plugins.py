@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/writing-plugins.md: each block of code on the page runs, or stands in an example that is tested."""
+"""docs/guides/write.md: each block of code on the page runs, or stands in an example that is tested."""
 
 import inspect
 import re
@@ -22,7 +22,7 @@ from apisix.runner.plugin.sources import ENTRY_POINT_GROUP
 from apisix.testing import Client
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PAGE = CHECKOUT / "docs" / "writing-plugins.md"
+PAGE = CHECKOUT / "docs" / "guides" / "write.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
@@ -158,6 +158,6 @@ def test_bounds_of_bodies() -> None:
         MAX_FORM_FIELDS,
     ]
     assert (IN_PLACE_BYTES, IN_COROUTINE_BYTES) == (64 * 1024, 512 * 1024)
-    operations = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
+    operations = (CHECKOUT / "docs" / "guides" / "operate.md").read_text(encoding="utf-8")
     fixed = f"{MAX_CODINGS} codings, {MAX_STREAMS:,} gzip members or zstd frames, 16 MiB for text, {MAX_JSON_VALUES:,} JSON values"
     assert fixed in operations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What is generated from the table of settings: `docs/settings.md` and `apisix/config.yaml`.
+What is generated from the table of settings: `docs/reference/settings.md` and `apisix/config.yaml`.
 
 `python -m apisix.cli.settings_docs` writes both; `make docs` calls it, and a test holds that they are up to date.
 """
@@ -36,12 +36,12 @@ orchestrators set variables of that form too: a warning in the log names it, and
 
 FILE_HEAD = f"""# {LICENSE}
 # {GENERATED}
-# Every setting with its default. Those that have none are commented out. docs/settings.md says more.
+# Every setting with its default. Those that have none are commented out. docs/reference/settings.md says more.
 """
 
 
 def page() -> str:
-    """Return docs/settings.md."""
+    """Return docs/reference/settings.md."""
     return "\n".join([PAGE_HEAD, *_sections()])
 
 
@@ -108,7 +108,7 @@ def _shown(row: Setting) -> str:
 def main() -> None:
     """Write both files of this checkout."""
     checkout = Path(__file__).resolve().parent.parent.parent
-    (checkout / "docs" / "settings.md").write_text(page(), encoding="utf-8")
+    (checkout / "docs" / "reference" / "settings.md").write_text(page(), encoding="utf-8")
     (checkout / "apisix" / "config.yaml").write_text(config_file(), encoding="utf-8")
 
 

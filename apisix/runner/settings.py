@@ -408,7 +408,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             from difflib import get_close_matches  # late: few need it
 
             near = get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=0.6)
-            advice = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists the variables that do"
+            advice = f"did you mean {PREFIX}{near[0]}?" if near else "docs/reference/settings.md lists the variables that do"
             yield f"environment variable {name} has no effect: there is no setting of that name; {advice}"
 
 

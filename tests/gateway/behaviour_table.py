@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/behaviour.md, made from the scenarios that test_behaviour replays. `python -m tests.gateway.behaviour_table` writes it."""
+"""docs/internals/behaviour.md, made from the scenarios that test_behaviour replays. `python -m tests.gateway.behaviour_table` writes it."""
 
 from pathlib import Path
 
 from tests.gateway.scenarios import SCENARIOS
 
-PAGE = Path(__file__).parents[2] / "docs" / "behaviour.md"
+PAGE = Path(__file__).parents[2] / "docs" / "internals" / "behaviour.md"
 
 # One line for each recorded scenario.
 RECORDED = {
@@ -133,7 +133,7 @@ FURTHER = [
 
 
 def page() -> str:
-    """Return the text of docs/behaviour.md."""
+    """Return the text of docs/internals/behaviour.md."""
     lines = [
         "<!-- Generated from tests/gateway/behaviour_table.py by `make docs`. -->",
         "# How faithful the development gateway is",

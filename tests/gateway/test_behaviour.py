@@ -42,7 +42,7 @@ def _plugins(scenario: Scenario) -> dict[str, Any]:
 
 
 def test_page_is_up_to_date() -> None:
-    """docs/behaviour.md says what the table says; `make docs` writes it."""
+    """docs/internals/behaviour.md says what the table says; `make docs` writes it."""
     assert page() == PAGE.read_text(encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from tests.http.calls import Pairs, a_request, rewrite, sent
 
 CAME: Pairs = [(name, "came") for name in REQUEST_FRAMING]
 NOT_SETTABLE = [name for name, rule in REQUEST_FRAMING.items() if not rule.can_be_set]
-DOCS = Path(__file__).parent.parent.parent / "docs" / "writing-plugins.md"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "guides" / "write.md"
 
 Edit = Callable[[Request], object]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What plugins of the legacy APIs do here that they did not do on the release that they were written for. See docs/upgrade.md."""
+"""What plugins of the legacy APIs do here that they did not do on the release that they were written for. See docs/guides/upgrade.md."""
 
 from dataclasses import dataclass
 

@@ -23,7 +23,7 @@ def test_without_a_terminal() -> None:
 
     with pytest.raises(RuntimeError, match="apisix-runner dev --debug"):
         sys.breakpointhook()
-    assert "docs/debugging.md" in NO_TERMINAL
+    assert "docs/guides/debug.md" in NO_TERMINAL
 
 
 def test_what_is_chosen_elsewhere_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 """
 Long runs, one word each: `python -m tests.soak faults`, `take-over`, `restarts`, `overload`, `endurance`.
 
-Each prints what docs/reliability.md shows, and exits with 1 where something was not as it must be.
+Each prints what docs/internals/reliability.md shows, and exits with 1 where something was not as it must be.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What coverage.py says of plugins under test is right, as docs/testing.md shows it."""
+"""What coverage.py says of plugins under test is right, as docs/guides/test.md shows it."""
 
 import json
 import subprocess

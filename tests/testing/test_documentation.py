@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What docs/testing.md shows works."""
+"""What docs/guides/test.md shows works."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "test.md"
 
 KEY_AUTH = """
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ TERMINAL: Final = "/dev/tty"
 
 NO_TERMINAL: Final = (
     "breakpoint() has no terminal here. Run the plugin with `apisix-runner dev --debug`, or its test with `pytest`, "
-    "where breakpoint() opens a prompt. See docs/debugging.md"
+    "where breakpoint() opens a prompt. See docs/guides/debug.md"
 )
 
 
