@@ -53,7 +53,7 @@ class Frames:
 def write_frames(case: Case, directory: Path) -> Frames:
     """Write the frames of `case` into `directory`."""
 
-    def write(name: str, data: bytes) -> str:
+    def write(name: str, data: bytes | bytearray) -> str:
         path = directory / f"{case.name}-{name}"
         path.write_bytes(data)
         return str(path)
@@ -76,7 +76,7 @@ def write_frames(case: Case, directory: Path) -> Frames:
     return Frames(tuple(load), tuple(echo))
 
 
-def _place(build: Callable[[int], bytes]) -> str:
+def _place(build: Callable[[int], bytearray]) -> str:
     """Return where in its frame a number stands that the C programs have to fill in."""
     one, other = build(0x01010101), build(0x02020202)
     places = [place for place, (left, right) in enumerate(zip(one, other, strict=True)) if left != right]
