@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS = dev,metrics
 python = $(VENV)/bin/python
 stamp = $(VENV)/.installed
-HOT_PATH_TESTS = tests/test_compiled.py tests/wire tests/http tests/call tests/server/test_session.py tests/integration/test_calls.py
+HOT_PATH_TESTS = tests/test_compiled.py tests/wire tests/http tests/call tests/worker/test_connection_handler.py tests/integration/test_calls.py
 
 # Each is tried by running it: shims of version managers stand on PATH for Pythons that are not there, and Debian's lacks venv
 # without the package python3-venv.

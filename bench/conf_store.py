@@ -10,8 +10,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 
-from apisix.runner.server.conf_store import ConfStore, choose_path
-from apisix.runner.server.write_turn import WriteTurn
+from apisix.runner.conf_store.store import ConfStore, choose_path
+from apisix.runner.conf_store.write_lock import WriteTurn
 
 ROUTES = 1000
 ROUNDS = 5

@@ -11,7 +11,7 @@ import pytest
 from apisix.cli.settings_docs import config_file, page
 from apisix.runner.plugin.chain import build_chain
 from apisix.runner.plugin.registry import Registry
-from apisix.runner.settings import SETTINGS, Settings, load
+from apisix.runner.settings.table import SETTINGS, Settings, load
 from apisix.testing import Client
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -63,7 +63,10 @@ def texts() -> list[Path]:
     return sorted(file for file in files if file.suffix in (".py", ".pxd", ".md", ".c", ".h", ".fbs", ".yaml"))
 
 
-PAGES = {"gateway contract": CHECKOUT / "docs" / "internals" / "gateway-contract.md", "design": CHECKOUT / "docs" / "internals" / "design.md"}
+PAGES = {
+    "gateway contract": CHECKOUT / "docs" / "internals" / "gateway-contract.md",
+    "design": CHECKOUT / "docs" / "internals" / "design.md",
+}
 # "gateway contract, 5.2 and 5.5", "design, 3c", also where a line of a comment breaks.
 CITATION = re.compile(
     r"\b(gateway contract|design),?(?:\s|#)+((?:\d[\d.]*[a-z]?\b(?:, (?=\d)|(?:\s|#)+(?:and|to)(?:\s|#)+(?=\d))?)+)", re.IGNORECASE

@@ -15,7 +15,7 @@ import pytest
 
 from apisix import __version__
 from apisix.cli.start import read_arguments
-from apisix.runner.settings import SETTINGS
+from apisix.runner.settings.table import SETTINGS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 WITHIN_S = 20.0
@@ -174,7 +174,7 @@ def test_arguments_of_start(arguments: str, flags: dict[str, object] | None) -> 
 
 def test_nothing_slow_stands_before_the_socket() -> None:
     """Reading the settings and creating the supervisor bring in none of the libraries that take long."""
-    program = "import os, sys; import apisix.runner.server.supervisor; from apisix.cli.start import gather, read_arguments;"
+    program = "import os, sys; import apisix.runner.supervisor.supervisor; from apisix.cli.start import gather, read_arguments;"
     program += "gather(read_arguments(['start']), {});"
     program += (
         "print(sorted({'click', 'structlog', 'asyncio', 'uvloop', 'multidict', 'greenlet', 'importlib.metadata'} & set(sys.modules)))"

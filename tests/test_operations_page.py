@@ -16,11 +16,11 @@ from apisix.cli.diagnosis.gateway import GatewayConfig, look_at_gateway
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
-from apisix.runner.server.crew import Crew
-from apisix.runner.server.metrics_page import families_of
-from apisix.runner.server.metrics_worker import Reporter
-from apisix.runner.server.reactor import Reactor
-from apisix.runner.settings import SETTINGS, Settings, load
+from apisix.runner.ipc.reactor import Reactor
+from apisix.runner.metrics.collecting import Reporter
+from apisix.runner.metrics.page import families_of
+from apisix.runner.settings.table import SETTINGS, Settings, load
+from apisix.runner.supervisor.worker_pool import Crew
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "guides" / "operate.md").read_text(encoding="utf-8")
 

@@ -22,7 +22,7 @@ from apisix.cli.diagnosis.store import look_at_store
 from apisix.cli.flags import setting_flags
 from apisix.cli.start import gather
 from apisix.runner.errors import SettingsError
-from apisix.runner.settings import Settings, load
+from apisix.runner.settings.table import Settings, load
 
 
 @click.command()

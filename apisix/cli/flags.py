@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from apisix.runner.setting_kinds import SWITCH
-from apisix.runner.settings import SETTINGS
+from apisix.runner.settings.kinds import SWITCH
+from apisix.runner.settings.table import SETTINGS
 
 
 class UsageFailure(click.ClickException):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from apisix.cli.route_files import Lined
-from apisix.gateway.known_plugins import KNOWN_PLUGINS
+from apisix.gateway.routing.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.registry import Registry
 

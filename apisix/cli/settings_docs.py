@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from textwrap import wrap
 
-from apisix.runner.setting_kinds import SIZE
-from apisix.runner.settings import SETTINGS, Setting
+from apisix.runner.settings.kinds import SIZE
+from apisix.runner.settings.table import SETTINGS, Setting
 
 LICENSE = "SPDX-License-Identifier: Apache-2.0"
 GENERATED = "Generated from apisix/runner/settings.py by `make docs`."

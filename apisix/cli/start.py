@@ -8,8 +8,8 @@ from pathlib import Path
 
 from apisix.cli.arguments import Flag, read_flags
 from apisix.runner.errors import SettingsError
-from apisix.runner.setting_kinds import SWITCH
-from apisix.runner.settings import SETTINGS, Settings, default_config_file, load
+from apisix.runner.settings.kinds import SWITCH
+from apisix.runner.settings.table import SETTINGS, Settings, default_config_file, load
 
 CONFIG_VARIABLE = "APISIX_RUNNER_CONFIG"
 
@@ -41,7 +41,7 @@ def start(flags: Mapping[str, object]) -> int:
     _open_missing_streams()
     try:
         settings = gather(flags, os.environ)
-        from apisix.runner.server.supervisor import run  # late: a mistake in the settings needs no server
+        from apisix.runner.supervisor.supervisor import run  # late: a mistake in the settings needs no server
 
         return run(settings)
     except SettingsError as error:

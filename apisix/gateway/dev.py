@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from apisix.gateway.admin import DEFAULT_KEY, AdminApi
-from apisix.gateway.echo import EchoUpstream
-from apisix.gateway.http_server import HttpServer
-from apisix.gateway.phases import ExtPlugins
-from apisix.gateway.quirks import parse_version, quirks_of
-from apisix.gateway.report import NoEffects, RequestReport
-from apisix.gateway.runner_log import RunnerLog
-from apisix.gateway.runner_pool import RunnerPool
-from apisix.gateway.runner_process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
+from apisix.gateway.display.report import NoEffects, RequestReport
+from apisix.gateway.display.show import Display, display_for
+from apisix.gateway.http.echo import EchoUpstream
+from apisix.gateway.http.server import HttpServer
+from apisix.gateway.phases.phases import ExtPlugins
+from apisix.gateway.phases.quirks import parse_version, quirks_of
+from apisix.gateway.routing.admin import DEFAULT_KEY, AdminApi
+from apisix.gateway.routing.standalone import RoutesFile
+from apisix.gateway.routing.store import Store
+from apisix.gateway.runner.connection_pool import RunnerPool
+from apisix.gateway.runner.log import RunnerLog
+from apisix.gateway.runner.process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
 from apisix.gateway.scratch import scratch_directory
 from apisix.gateway.server import Gateway
-from apisix.gateway.show import Display, display_for
-from apisix.gateway.standalone import RoutesFile
-from apisix.gateway.store import Store
 
 HOST = "127.0.0.1"
 USAGE_ERROR = 2

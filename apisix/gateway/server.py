@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 
 from multidict import CIMultiDict
 
-from apisix.gateway import admin, pages, proxy_rewrite
-from apisix.gateway.edits import read_client_body
-from apisix.gateway.exchange import Answer, Exchange, page_answer
-from apisix.gateway.headers import grouped, replace
-from apisix.gateway.phases import ExtPlugins
-from apisix.gateway.report import EffectSource, NoEffects, PhaseReport, RequestReport
-from apisix.gateway.routes import Node, Upstream
-from apisix.gateway.store import Store
-from apisix.gateway.upstream import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
+from apisix.gateway.display.report import EffectSource, NoEffects, PhaseReport, RequestReport
+from apisix.gateway.http import pages
+from apisix.gateway.http.headers import grouped, replace
+from apisix.gateway.http.upstream import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
+from apisix.gateway.phases import proxy_rewrite
+from apisix.gateway.phases.edits import read_client_body
+from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
+from apisix.gateway.phases.phases import ExtPlugins
+from apisix.gateway.routing import admin
+from apisix.gateway.routing.routes import Node, Upstream
+from apisix.gateway.routing.store import Store
 from apisix.runner.http.phase import Phase
 
 # nginx does not pass these on to an upstream: it writes its own, or none. Source: nginx, proxy_set_header.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+from apisix.runner.call.blocking import StallWatch
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.effects import Effect
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.stalls import StallWatch
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.base import Base
+from apisix.runner.legacy.base import Base
+from apisix.runner.legacy.plugin_base import PluginBase
 from apisix.runner.plugin.check import check_class
-from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.plugin.plugin_type import PluginType, Problem, Source
 from apisix.runner.plugin.registry import Registry

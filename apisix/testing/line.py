@@ -8,7 +8,7 @@ from typing import Any
 import greenlet
 
 from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.peer import Peer
+from apisix.runner.call.reply_sink import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import MessageTooLarge
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
-from apisix.runner.http.legacy_core import PluginBaseRequest, PluginBaseResponse
 from apisix.runner.http.request import Request as RunnerRequest
+from apisix.runner.legacy.release_02 import PluginBaseRequest, PluginBaseResponse
 from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq, Info, ReqBody, Var
 
 Pairs = Mapping[str, str | None] | Iterable[tuple[str, str | None]]

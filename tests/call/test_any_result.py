@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apisix.runner.call.blocking import StallWatch
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.peer import Peer
+from apisix.runner.call.reply_sink import Peer
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.stalls import StallWatch
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.http.phase import Phase

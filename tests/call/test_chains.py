@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from apisix.runner.call.context import current_call
 from apisix.runner.errors import ErrCode
+from apisix.runner.logging.call_fields import current_call
 from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp

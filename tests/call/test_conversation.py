@@ -9,7 +9,7 @@ import pytest
 
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.peer import Peer
+from apisix.runner.call.reply_sink import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ErrCode, LocalProtocolError, RemoteProtocolError

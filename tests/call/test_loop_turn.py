@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.call import clock
-from apisix.runner.call.stalls import StallWatch
+from apisix.runner.call.blocking import StallWatch
 from apisix.runner.plugin.plugin import Plugin
 from tests.call.engine import WITHIN_S, Engine, until
 

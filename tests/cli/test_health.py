@@ -11,7 +11,7 @@ import pytest
 
 from apisix.cli.health import SOCKET_VARIABLES, read_arguments, socket_path
 from apisix.runner.errors import SettingsError
-from apisix.runner.settings import SETTINGS
+from apisix.runner.settings.table import SETTINGS
 from tests.runner_process import running
 
 

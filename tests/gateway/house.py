@@ -9,15 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from apisix.gateway.admin import AdminApi
-from apisix.gateway.definitions import Problem
-from apisix.gateway.http_server import HttpServer
-from apisix.gateway.phases import ExtPlugins
-from apisix.gateway.quirks import LATEST, quirks_of
-from apisix.gateway.report import RequestReport
-from apisix.gateway.runner_pool import RunnerPool
+from apisix.gateway.display.report import RequestReport
+from apisix.gateway.http.server import HttpServer
+from apisix.gateway.phases.phases import ExtPlugins
+from apisix.gateway.phases.quirks import LATEST, quirks_of
+from apisix.gateway.routing.admin import AdminApi
+from apisix.gateway.routing.definitions import Problem
+from apisix.gateway.routing.store import Store
+from apisix.gateway.runner.connection_pool import RunnerPool
 from apisix.gateway.server import Gateway
-from apisix.gateway.store import Store
 from tests.gateway.scripted_runner import ScriptedRunner
 from tests.gateway.scripted_upstream import ScriptedUpstream
 

@@ -24,9 +24,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from apisix.gateway import runner_process
-from apisix.gateway.admin import DEFAULT_KEY
 from apisix.gateway.dev import run
+from apisix.gateway.routing.admin import DEFAULT_KEY
+from apisix.gateway.runner import process as runner_process
 from tests.runner_process import running
 
 TIMEOUT_S = 20.0
@@ -39,7 +39,7 @@ class Hello(Plugin):
         request.headers["x-hello"] = "{value}"
 """
 IMPATIENT = """
-from apisix.gateway import runner_process
+from apisix.gateway.runner import process as runner_process
 
 runner_process.RESPAWN_DELAY_S = 0.2
 from apisix.main import main
@@ -247,7 +247,7 @@ def test_a_fix_of_a_stuck_hook_takes_effect(tmp_path: Path) -> None:
         threads.submit(dev.get, "/stuck")  # until dev ends; the other of the two connections is idle
         dev.event("log", message="stuck")
         (tmp_path / "plugins" / "hello.py").write_text(PLUGIN.format(value="fixed"))
-        while " in the place of " not in dev.event("log", logger="apisix.runner.server.crew")["message"]:
+        while " in the place of " not in dev.event("log", logger="apisix.runner.supervisor.worker_pool")["message"]:
             pass
 
         assert dev.get("/get")[2].count(b"fixed") == 1
@@ -355,7 +355,7 @@ def test_stops_while_the_runner_starts(tmp_path: Path) -> None:
     slow.chmod(0o700)
     program = f"""
 import types
-from apisix.gateway import runner_process
+from apisix.gateway.runner import process as runner_process
 runner_process.sys = types.SimpleNamespace(executable={str(slow)!r})
 runner_process.START_TIMEOUT_S = 3600.0
 from apisix.main import main

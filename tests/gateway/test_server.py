@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from apisix.gateway.admin import DEFAULT_KEY
-from apisix.gateway.phases import ExtPlugins
-from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
-from apisix.gateway.runner_pool import RunnerPool
+from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.phases.phases import ExtPlugins
+from apisix.gateway.routing.admin import DEFAULT_KEY
+from apisix.gateway.routing.store import Store
+from apisix.gateway.runner.connection_pool import RunnerPool
 from apisix.gateway.server import Gateway
-from apisix.gateway.store import Store
 from tests.gateway.house import House
 from tests.ports import reserved_port
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from apisix.runner.errors import UnsupportedEdit
-from apisix.runner.http import dicts
 from apisix.runner.http.framing import REQUEST_FRAMING
-from apisix.runner.http.legacy import BaseRequest, BaseResponse, PluginBaseRequest
 from apisix.runner.http.request import Request
+from apisix.runner.legacy import dicts
+from apisix.runner.legacy.release_01 import BaseRequest, BaseResponse, PluginBaseRequest
 from tests.http.calls import Pairs, a_request, rewrite, sent
 
 CAME: Pairs = [(name, "came") for name in REQUEST_FRAMING]

@@ -5,7 +5,8 @@ The runner's processes with an echo in the place of the plugins: what the tests 
 A line is answered by the worker's pid, the version of its "code", and the line. Some lines do more; see `_ACTIONS`. The code is
 the file `plugin.py` of the directory in the settings: its text is the version, and some words in it make it bad code.
 
-Run it as `python -m tests.integration.echo_runner '{"socket_file": ...}' '{"checkup.PERIOD_S": 0.1}'`, with settings as JSON, and
+Run it as `python -m tests.integration.echo_runner '{"socket_file": ...}' '{"supervisor.watchdog.PERIOD_S": 0.1}'`, with settings as JSON,
+and
 the server's constants that are to be others, for tests that would take long.
 """
 
@@ -22,10 +23,10 @@ from typing import cast
 
 import msgspec
 
-from apisix.runner.server.channel import Problem
-from apisix.runner.server.service import Opened
-from apisix.runner.server.supervisor import run
-from apisix.runner.settings import Settings
+from apisix.runner.ipc.channel import Problem
+from apisix.runner.settings.table import Settings
+from apisix.runner.supervisor.supervisor import run
+from apisix.runner.worker.service import Opened
 
 
 class Echo(asyncio.Protocol):
@@ -175,6 +176,6 @@ _CODE_ACTIONS: dict[str, Callable[[], None]] = {"raises": _raise, "exits": lambd
 if __name__ == "__main__":
     for constant, value in msgspec.json.decode(sys.argv[2], type=dict[str, float]).items():
         module, _, name = constant.rpartition(".")
-        setattr(import_module(f"apisix.runner.server.{module}"), name, value)
+        setattr(import_module(f"apisix.runner.{module}"), name, value)
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
     sys.exit(run(settings, EchoService(settings)))

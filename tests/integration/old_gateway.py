@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apisix.gateway import uris
+from apisix.gateway.http import uris
 from apisix.runner.wire.messages import (
     ErrResp,
     ExtraInfoReq,

@@ -223,7 +223,7 @@ def test_connections_are_kept_for_a_successor_that_is_late(directory: Path) -> N
 def test_connections_are_not_kept_for_ever(directory: Path) -> None:
     """If no successor comes, the socket is removed, and who is connected is let go."""
     path = directory / f"apisix-{os.getpid()}.sock"
-    with echo_runner(path, constants={"supervisor.KEEP_S": 0.3}) as runner, runner.client() as client:
+    with echo_runner(path, constants={"supervisor.supervisor.KEEP_S": 0.3}) as runner, runner.client() as client:
         client.ask()
         runner.signal(signal.SIGTERM)
         assert runner.end() == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from apisix.runner.server.supervisor import LOOK_S
+from apisix.runner.supervisor.supervisor import LOOK_S
 from tests.integration.echo import Answer, Client, EchoRunner, HungUp, alive, echo_runner, is_within, kill, start, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests look at processes through /proc")
@@ -577,7 +577,7 @@ def test_out_of_descriptors(path: Path, connect: Connect) -> None:
 
 def test_memory_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that uses too much memory is replaced, and its connection goes on."""
-    constants = {"checkup.PERIOD_S": 0.1, "checkup.YOUNG_S": 0.3}
+    constants = {"supervisor.watchdog.PERIOD_S": 0.1, "supervisor.watchdog.YOUNG_S": 0.3}
     with echo_runner(path, memory_limit_bytes=200 << 20, constants=constants) as runner, runner.client() as client:
         old = client.ask(f"eat {250 << 20}").pid
         wait_until(lambda: client.ask().pid != old, runner.log)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.peer import Peer
+from tests.plugin.conftest import load
 from tests.runner_process import RunnerProcess, running
 
+__all__ = ["load"]  # the fixture of tests/plugin
 PLUGINS = Path(__file__).parent / "plugins"
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from apisix.gateway import uris
-from apisix.gateway.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop
-from apisix.gateway.exchange import Exchange
+from apisix.gateway.http import uris
+from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop
+from apisix.gateway.phases.exchange import Exchange
 from apisix.runner.errors import ErrCode
 from apisix.runner.http.fields import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop

@@ -4,8 +4,8 @@
 import pytest
 from multidict import CIMultiDict
 
-from apisix.gateway.exchange import Exchange
-from apisix.gateway.variables import look_up
+from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.variables import look_up
 from apisix.runner.wire.messages import Var
 from apisix.testing.sent import make_request
 from apisix.testing.variables import VARIABLES

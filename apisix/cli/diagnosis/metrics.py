@@ -7,8 +7,8 @@ from typing import Final
 
 from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
 from apisix.runner.errors import SettingsError
-from apisix.runner.server.metrics_http import address_of
-from apisix.runner.settings import Settings
+from apisix.runner.metrics.http_end import address_of
+from apisix.runner.settings.table import Settings
 
 PATIENCE_S: Final = 2.0
 

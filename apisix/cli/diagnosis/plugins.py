@@ -6,7 +6,7 @@ import os
 
 from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
 from apisix.runner.plugin.registry import Registry
-from apisix.runner.settings import Settings
+from apisix.runner.settings.table import Settings
 
 
 def look_at_plugins(settings: Settings) -> Findings:

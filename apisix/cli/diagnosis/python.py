@@ -10,7 +10,7 @@ from typing import Final
 
 from apisix import __version__
 from apisix.cli.diagnosis.finding import Findings, ok, problem
-from apisix.runner.settings import Settings
+from apisix.runner.settings.table import Settings
 
 DISTRIBUTION: Final = "apisix-python-plugin-runner"
 OLDEST: Final = (3, 11)

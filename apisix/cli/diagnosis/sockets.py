@@ -13,9 +13,9 @@ from apisix.cli.diagnosis import processes
 from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
 from apisix.cli.probe import ask
 from apisix.runner.errors import SettingsError
-from apisix.runner.server.peers import ANYONE, Access, access_for, peer_of, user_id, user_name
-from apisix.runner.server.sockets import MAX_PATH_BYTES
-from apisix.runner.settings import Settings
+from apisix.runner.settings.table import Settings
+from apisix.runner.supervisor.credentials import ANYONE, Access, access_for, peer_of, user_id, user_name
+from apisix.runner.supervisor.listener import MAX_PATH_BYTES
 
 PATIENCE_S: Final = 2.0
 """How long to wait for a runner's answers, in seconds."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from apisix.cli.diagnosis.finding import Finding, Findings, ok, problem, warning
-from apisix.runner.server.conf_store_file import APPLICATION_ID
-from apisix.runner.server.conf_store_path import DIRECTORY_SUFFIX, FILE_NAME
-from apisix.runner.server.peers import user_name
-from apisix.runner.settings import Settings
+from apisix.runner.conf_store.placement import DIRECTORY_SUFFIX, FILE_NAME
+from apisix.runner.conf_store.sqlite_file import APPLICATION_ID
+from apisix.runner.settings.table import Settings
+from apisix.runner.supervisor.credentials import user_name
 
 LEAST_FREE_BYTES: Final = 16 << 20
 

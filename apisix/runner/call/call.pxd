@@ -7,7 +7,7 @@ from apisix.runner.call cimport clock
 from apisix.runner.call.chains cimport PreparedChain
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.http.exchange cimport Exchange
-from apisix.runner.wire.calls cimport CallReq
+from apisix.runner.wire.call_messages cimport CallReq
 
 cdef class Call
 

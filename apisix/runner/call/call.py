@@ -20,7 +20,7 @@ from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailabl
 from apisix.runner.http.releases import unavailable
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
-from apisix.runner.wire.calls import CallReq, HTTPRespCallReq
+from apisix.runner.wire.call_messages import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ExtraInfoReq
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ cimport cython
 from apisix.runner.call cimport contexts
 from apisix.runner.call.call cimport Call, Questions, new_call
 from apisix.runner.call.execution cimport execute
-from apisix.runner.call.peer cimport Peer
+from apisix.runner.call.reply_sink cimport Peer
 from apisix.runner.call.runtime cimport Runtime
-from apisix.runner.wire.calls cimport CallReq
+from apisix.runner.wire.call_messages cimport CallReq
 
 cdef class Conversation:
     cdef public object hub

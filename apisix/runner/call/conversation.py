@@ -11,13 +11,13 @@ import greenlet
 
 from apisix.runner.call import contexts
 from apisix.runner.call.call import Call, Questions, new_call
-from apisix.runner.call.context import current_call
 from apisix.runner.call.execution import execute, refuse
-from apisix.runner.call.peer import Peer
+from apisix.runner.call.reply_sink import Peer
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import CallCancelled, LocalProtocolError, RemoteProtocolError
 from apisix.runner.http.releases import described, hang_up
-from apisix.runner.wire.calls import CallReq, HTTPRespCallReq
+from apisix.runner.logging.call_fields import current_call
+from apisix.runner.wire.call_messages import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
 
 conversation_logger = logging.getLogger("apisix.runner.call.conversation")

@@ -7,12 +7,12 @@ from apisix.runner.call cimport clock
 from apisix.runner.call.call cimport Call
 from apisix.runner.call.chains cimport Chains, PreparedChain, Step
 from apisix.runner.call.runtime cimport Runtime
-from apisix.runner.call.stalls cimport StallWatch
+from apisix.runner.call.blocking cimport StallWatch
 from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
 from apisix.runner.http.response cimport Response
-from apisix.runner.wire.calls cimport CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.call_messages cimport CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
 from apisix.runner.wire.tables cimport Message
 
 

@@ -6,20 +6,20 @@ from collections.abc import Awaitable
 from typing import Any, Final, cast
 
 from apisix.runner.call import clock
+from apisix.runner.call.blocking import STALL_S
 from apisix.runner.call.call import Call
 from apisix.runner.call.chains import PreparedChain, Step
 from apisix.runner.call.effects import Effect, effect_of
 from apisix.runner.call.forked import end_forked
 from apisix.runner.call.meter import Meter, outcome_of
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.stalls import STALL_S
 from apisix.runner.call.watching import HookWatch, WatchedRequest, WatchedResponse
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, ErrCode, Overloaded, RemoteProtocolError, UnknownToken
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
-from apisix.runner.wire.calls import CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
 from apisix.runner.wire.messages import ErrResp
 
 execution_logger = logging.getLogger("apisix.runner.call.execution")

@@ -2,7 +2,7 @@
 # The class of `runtime.py` in C. Only the accelerator reads this file.
 
 from apisix.runner.call.chains cimport Chains
-from apisix.runner.call.stalls cimport StallWatch
+from apisix.runner.call.blocking cimport StallWatch
 
 cdef class Runtime:
     cdef readonly object loop

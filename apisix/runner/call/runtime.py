@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from apisix.runner.call import watching
+from apisix.runner.call.blocking import StallWatch
 from apisix.runner.call.chains import Chains
 from apisix.runner.call.deadlines import Deadlines
 from apisix.runner.call.effects import Effect
 from apisix.runner.call.long_calls import LongCalls
 from apisix.runner.call.meter import Meter
-from apisix.runner.call.stalls import StallWatch
 from apisix.runner.call.threads import PluginThreads, ThreadPool
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response

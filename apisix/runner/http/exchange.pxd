@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `exchange.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.http.asking cimport Answers
+from apisix.runner.http.info_requests cimport Answers
 from apisix.runner.http.reply cimport Reply
 
 cdef class Exchange:

@@ -9,9 +9,9 @@ from typing import Any, Final, Never, cast
 from multidict import MultiDict
 
 from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
-from apisix.runner.http.asking import Answers, Asking, Info
 from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_form, body_json, body_text, refuse_too_long, refuse_withheld
 from apisix.runner.http.headers import Headers
+from apisix.runner.http.info_requests import Answers, Asking, Info
 from apisix.runner.http.reply import Reply
 from apisix.runner.wire.messages import Message, ReqBody, RespBody, Var
 

@@ -10,7 +10,7 @@ import msgspec
 from apisix.runner.http import texts
 from apisix.runner.http.fields import sendable_headers
 from apisix.runner.http.headers import Headers, headers_of
-from apisix.runner.wire.calls import HTTPReqCallResp, HTTPRespCallResp, Stop
+from apisix.runner.wire.call_messages import HTTPReqCallResp, HTTPRespCallResp, Stop
 from apisix.runner.wire.entries import entries_of
 
 TEXT_TYPE = "text/plain; charset=utf-8"

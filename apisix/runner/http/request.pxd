@@ -6,7 +6,7 @@ cimport cython
 from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.http.headers cimport Args, ClientHeaders, RequestHeaders, args_of, client_headers, request_headers_of
 from apisix.runner.http.reply cimport Reply, stop_message
-from apisix.runner.wire.calls cimport HTTPReqCallReq, HTTPReqCallResp, Rewrite
+from apisix.runner.wire.call_messages cimport HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from apisix.runner.wire.entries cimport TextEntries, owned_entries
 
 

@@ -8,16 +8,16 @@ from urllib.parse import quote, unquote_to_bytes
 from multidict import MultiDictProxy
 
 from apisix.runner.errors import InfoUnavailable
-from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import checked_body
 from apisix.runner.http.cookies import request_cookies
 from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.fields import check_text
 from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders, args_of, client_headers, request_headers_of
+from apisix.runner.http.info_requests import Asking
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.redaction import names_shown
 from apisix.runner.http.reply import Reply, stop_message
-from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, Rewrite
+from apisix.runner.wire.call_messages import HTTPReqCallReq, HTTPReqCallResp, Rewrite
 from apisix.runner.wire.entries import TextEntries, owned_entries
 from apisix.runner.wire.messages import ReqBody
 from apisix.runner.wire.tables import NO_ENTRIES

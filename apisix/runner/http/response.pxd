@@ -6,7 +6,7 @@ cimport cython
 from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.http.reply cimport Reply, replacement_message
 from apisix.runner.http.overlay cimport Overlay
-from apisix.runner.wire.calls cimport HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
+from apisix.runner.wire.call_messages cimport HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
 from apisix.runner.wire.entries cimport TextEntries, entries_of
 
 cdef dict _HOP_BY_HOP

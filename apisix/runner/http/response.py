@@ -7,16 +7,16 @@ from typing import Any, Final, Never
 from multidict import MultiDictProxy
 
 from apisix.runner.errors import BodyError, WrongContext
-from apisix.runner.http.asking import Asking
 from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, checked_body
 from apisix.runner.http.cookies import response_cookies
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, BodyTooLong, decode_body_or_error
 from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.headers import Headers
+from apisix.runner.http.info_requests import Asking
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.redaction import names_shown
 from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status, replacement_message
-from apisix.runner.wire.calls import HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
+from apisix.runner.wire.call_messages import HTTPRespCallReq, HTTPRespCallResp, resp_call_resp
 from apisix.runner.wire.entries import TextEntries, entries_of, names
 from apisix.runner.wire.messages import RespBody
 

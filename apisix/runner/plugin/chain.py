@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
+from apisix.runner.legacy.hooks import base_hook, core_hook
 from apisix.runner.plugin.check import is_coroutine_function
-from apisix.runner.plugin.faults import without_values
-from apisix.runner.plugin.hooks import base_hook, core_hook
+from apisix.runner.plugin.inline_hooks import CORE_ATTRIBUTES, asks_nothing
 from apisix.runner.plugin.plugin import OnError, defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.straight import CORE_ATTRIBUTES, asks_nothing
+from apisix.runner.plugin.validation_errors import without_values
 
 _PHASES: Final = {phase.value: phase for phase in Phase}
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeGuard, get_args
 
-from apisix.runner.plugin.base import Base
+from apisix.runner.legacy.base import Base
+from apisix.runner.legacy.plugin_base import PluginBase
 from apisix.runner.plugin.configuration import ObjectReader, Reader, TextReader, config_type_of, reader_for
-from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.naming import snake_case, words_of
 from apisix.runner.plugin.plugin import OnError, Plugin, defines
 from apisix.runner.plugin.plugin_type import Generation, PluginType, Problem, Source
@@ -25,6 +25,8 @@ LEGACY_HOOKS: dict[type, dict[str, tuple[str, ...]]] = {
     Base: {"filter": ("self", "request", "response")},
     PluginBase: {"name": ("self",), "config": ("self", "conf"), "filter": ("self", "conf", "request", "response")},
 }
+PUBLIC_PATHS: dict[type, str] = {Plugin: "apisix", Base: "apisix.runner.plugin.base", PluginBase: "apisix.runner.plugin.core"}
+"""Where plugins import each base from."""
 GENERATIONS: dict[type, Generation] = {Plugin: "Plugin", Base: "Base", PluginBase: "PluginBase"}
 NAME_LENGTH = 128  # gateway contract, 3
 _RUNS_A_LOOP = re.compile(r"\basyncio\.run\(|\basyncio\.Runner\(|\brun_until_complete\(|\bfrom asyncio import .*\b(run|Runner)\b")
@@ -129,7 +131,7 @@ def _check_legacy(cls: type[Any], root: type, source: Source, stem: str | None) 
 def _base_fault(cls: type) -> Fault:
     """Say how to make a plugin of a class that looks like one."""
     base = base_by_looks(cls) or Plugin
-    home = "apisix" if base is Plugin else base.__module__
+    home = PUBLIC_PATHS[base]
     hook = next(hook for hook in (*HOOKS, "filter") if hasattr(cls, hook))
     advice = (
         f"If it is one, write class {cls.__name__}({base.__name__}), with from {home} import {base.__name__}; if not, begin its name with _"

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import msgspec
 
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.faults import bytes_of, msgspec_fault, note_on_empty, parsed_json, pydantic_faults
 from apisix.runner.plugin.plugin import Plugin
+from apisix.runner.plugin.validation_errors import bytes_of, msgspec_fault, note_on_empty, parsed_json, pydantic_faults
 
 
 class InvalidConfiguration(ChainRefused):

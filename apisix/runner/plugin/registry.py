@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
+from apisix.runner.legacy.base import Base
 from apisix.runner.plugin import sources
-from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.check import check_class
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.sources import Failure, Loaded, Origin

@@ -10,10 +10,17 @@ from enum import Enum
 from typing import Final
 
 from apisix.runner.errors import LocalProtocolError, RemoteProtocolError, RunnerError
-from apisix.runner.wire.calls import HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp, read_req_call, read_resp_call
+from apisix.runner.wire.call_messages import (
+    HTTPReqCallReq,
+    HTTPReqCallResp,
+    HTTPRespCallReq,
+    HTTPRespCallResp,
+    read_req_call,
+    read_resp_call,
+)
 from apisix.runner.wire.frames import FrameDecoder, FrameType
+from apisix.runner.wire.info_messages import ExtraInfoReq, ExtraInfoResp, read_extra_info_resp
 from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
-from apisix.runner.wire.questions import ExtraInfoReq, ExtraInfoResp, read_extra_info_resp
 from apisix.runner.wire.tables import Message
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from apisix.runner.errors import ErrCode, RemoteProtocolError
-from apisix.runner.wire.calls import (
+from apisix.runner.wire.call_messages import (
     HTTPReqCallReq,
     HTTPReqCallResp,
     HTTPRespCallReq,
@@ -22,7 +22,7 @@ from apisix.runner.wire.calls import (
 from apisix.runner.wire.entries import Pair, TextEntries
 from apisix.runner.wire.flatbuf import Field, read_fields, read_root, read_u8
 from apisix.runner.wire.frames import FrameType
-from apisix.runner.wire.questions import ExtraInfoReq, ExtraInfoResp, Info, ReqBody, RespBody, Var
+from apisix.runner.wire.info_messages import ExtraInfoReq, ExtraInfoResp, Info, ReqBody, RespBody, Var
 from apisix.runner.wire.tables import Message, optional_entries, optional_text, optional_u32
 
 __all__ = [

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from apisix.cli.diagnosis.metrics import look_at_metrics
-from apisix.runner.settings import Settings
+from apisix.runner.settings.table import Settings
 
 
 def said(**settings: object) -> list[str]:

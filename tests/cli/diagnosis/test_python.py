@@ -7,7 +7,7 @@ import pytest
 
 from apisix.cli.diagnosis import python
 from apisix.cli.diagnosis.python import look_at_libraries, look_at_python
-from apisix.runner.settings import Settings
+from apisix.runner.settings.table import Settings
 
 
 def test_this_python() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from apisix.cli.diagnosis import sockets
 from apisix.cli.diagnosis.sockets import look_at_socket
-from apisix.runner.settings import Settings
+from apisix.runner.settings.table import Settings
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
 

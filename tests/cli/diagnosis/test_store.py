@@ -10,8 +10,8 @@ import pytest
 
 from apisix.cli.diagnosis import store
 from apisix.cli.diagnosis.store import MEANWHILE, look_at_store
-from apisix.runner.server.conf_store import ConfStore, choose_path
-from apisix.runner.settings import Settings
+from apisix.runner.conf_store.store import ConfStore, choose_path
+from apisix.runner.settings.table import Settings
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A runner's answer in words, for the lines that `dev` prints."""
+
+from collections.abc import Iterable
+
+from apisix.gateway.http import uris
+from apisix.gateway.http.upstream import UpstreamResponse
+from apisix.gateway.phases.exchange import Exchange
+from apisix.runner.wire.messages import HTTPRespCallResp, Rewrite, Stop
+
+
+def request_changes(exchange: Exchange, path: str, args: uris.Args, action: Stop | Rewrite | None) -> tuple[str, ...]:
+    """Say what an action changes in a request; () for nothing."""
+    if action is None:
+        return ()
+    if isinstance(action, Stop):
+        return (f"stopped with {action.status or 200}",)
+    changes = []
+    if action.path is not None and action.path != path:
+        changes.append(f"path {path} -> {action.path}")
+    changes += _entries("header", {name.lower() for name in exchange.headers}, ((name.lower(), value) for name, value in action.headers))
+    changes += _entries("argument", set(args), action.args)
+    changes += _entries("response header", set(), action.resp_headers)
+    if action.body:
+        changes.append(f"body {len(exchange.body)} B -> {len(action.body)} B")
+    return tuple(changes)
+
+
+def response_changes(response: UpstreamResponse, body: bytes, reply: HTTPRespCallResp) -> tuple[str, ...]:
+    """Say what a reply changes in a response; () for nothing."""
+    changes = []
+    if reply.status and reply.status != response.status:
+        changes.append(f"status {response.status} -> {reply.status}")
+    if len(reply.headers):
+        before, after = _by_name(response.headers), _by_name(reply.headers)
+        for name, values in after.items():
+            if name not in before:
+                changes.append(f"response header {name} added")
+            elif before[name] != values:
+                changes.append(f"response header {name} changed")
+        changes += [f"response header {name} removed" for name in before if name not in after]
+    if reply.body and reply.body != body:
+        changes.append(f"body {len(body)} B -> {len(reply.body)} B")
+    return tuple(changes)
+
+
+def _entries(what: str, present: set[str], entries: Iterable[tuple[str, str | None]]) -> list[str]:
+    said: dict[str, str] = {}
+    for name, value in entries:
+        said[name] = "removed" if value is None else "changed" if name in present else "added"
+    return [f"{what} {name} {verb}" for name, verb in said.items()]
+
+
+def _by_name(entries: Iterable[tuple[str, str | None]]) -> dict[str, list[str | None]]:
+    grouped: dict[str, list[str | None]] = {}
+    for name, value in entries:
+        grouped.setdefault(name.lower(), []).append(value)
+    return grouped

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `dev` prints: one line a request, below it one line a plugin; for people on a terminal, for pipes, or as JSON for tools."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TextIO
+
+import msgspec
+
+from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.routing.definitions import Problem
+from apisix.gateway.runner.log import Record
+
+# A piece of a line with its style, in rich's words; "" is plain.
+Segment = tuple[str, str]
+Line = Sequence[Segment]
+
+FAILURES_LOGGER = "apisix.runner.call.execution"
+"""The logger that says that a plugin has failed in a call."""
+# Fields of a record that are shown in their own way or not at all. All others are an author's `extra`.
+_KNOWN_FIELDS = frozenset({"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"})
+_RUNNERS_OWN = ("apisix.runner.", "py.warnings")
+
+_NOTHING_CHANGED = "no change"
+
+
+def request_lines(report: RequestReport) -> list[Line]:
+    """Return the lines that tell about one request."""
+    style = "bold green" if report.status < 400 else "bold yellow" if report.status < 500 else "bold red"
+    head: list[Segment] = [
+        (f"{report.method} {report.target}", "bold"),
+        (" -> ", "dim"),
+        (str(report.status), style),
+        (f"  {_duration(report.duration_s)}", "dim"),
+    ]
+    if report.route_id is not None:
+        head.append((f"  route {report.route_id}", "dim"))
+    if report.upstream is not None:
+        head.append((f"  upstream {report.upstream}", "dim"))
+    lines: list[Line] = [head]
+    if report.error is not None:
+        lines.append([("    ", ""), (report.error, "red")])
+    for phase in report.phases:
+        lines += _phase_lines(phase, names_phase=len(report.phases) > 1)
+    if report.asked_twice:
+        text = "the upstream was asked a second time, for there was no body to send: APISIX does so after ext-plugin-post-resp"
+        lines.append([("    ", ""), (text, "yellow")])
+    return lines
+
+
+def _phase_lines(phase: PhaseReport, *, names_phase: bool) -> list[Line]:
+    if phase.effects:
+        suffix = f" ({phase.phase})" if names_phase else ""
+        lines = [line for effect in phase.effects for line in _effect_lines(effect, suffix)]
+        return [*lines, [("    ", ""), (f"{phase.phase}: {phase.error}", "red")]] if phase.error is not None else lines
+    # Without the runner's own report, one line a call: what the gateway saw of it.
+    names = f" ({', '.join(phase.plugins)})" if phase.plugins else ""
+    refusal = (phase.refusal or "").splitlines()
+    return [
+        _line(f"{phase.phase}{names}", phase.duration_s, phase.changes, phase.error),
+        *([(f"        {line}", "red")] for line in refusal),
+    ]
+
+
+def _effect_lines(effect: PluginEffect, suffix: str) -> list[Line]:
+    if effect.error is None:
+        return [_line(effect.plugin + suffix, effect.duration_s, effect.changes, None)]
+    first, *frames = effect.error.splitlines()
+    return [_line(effect.plugin + suffix, effect.duration_s, (), first), *([(f"        {frame}", "red")] for frame in frames)]
+
+
+def _line(who: str, duration_s: float, changes: Sequence[str], error: str | None) -> Line:
+    what = [(error, "red")] if error is not None else [(", ".join(changes) or _NOTHING_CHANGED, "" if changes else "dim")]
+    return [("    ", ""), (who, "cyan"), (f"  {_duration(duration_s)}  ", "dim"), *what]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def record_lines(record: Record) -> list[Line]:
+    """
+    Return the lines for one record of the runner's log.
+
+    The traceback of a failed plugin is left out, because it stands below the request.
+    """
+    level = str(record.get("level", ""))
+    style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level, "dim")
+    logger = str(record.get("logger", ""))
+    source = "runner" if logger.startswith(_RUNNERS_OWN) else record.get("plugin", logger)
+    first, *more = str(record["message"]).split("\n")
+    fields = "".join(f"  {name}={value}" for name, value in record.items() if name not in _KNOWN_FIELDS)
+    lines: list[Line] = [[(f"{source}: {level} " if level else "", style), (first, style if level else ""), (fields, "dim")]]
+    details = more + ([] if logger == FAILURES_LOGGER else str(record.get("exception", "")).splitlines())
+    return lines + [[(f"    {line}", style)] for line in details]
+
+
+class Display:
+    """Writes lines to a stream; the base writes plain text."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def lines(self, lines: Sequence[Line]) -> None:
+        """Write lines."""
+        for line in lines:
+            self._stream.write("".join(text for text, _ in line).encode(errors="backslashreplace").decode() + "\n")
+        self._stream.flush()
+
+    def request(self, report: RequestReport) -> None:
+        """Tell about one request."""
+        lines = request_lines(report)
+        self.lines([[(f"{time.strftime('%H:%M:%S')} ", "dim"), *lines[0]], *lines[1:]])
+
+    def problems(self, problems: Sequence[Problem]) -> None:
+        """Tell what in the routes is refused or does nothing."""
+        self.lines([[("! ", "bold yellow"), (str(problem), "yellow")] for problem in problems])
+
+    def record(self, record: Record) -> None:
+        """Pass on what the runner logged."""
+        self.lines(record_lines(record))
+
+    def notice(self, text: str) -> None:
+        """Say something."""
+        self.lines([[(line, "")] for line in text.splitlines()])
+
+
+class RichDisplay(Display):
+    """Writes in colours."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from rich.console import Console  # late: a fifth of a second, and only terminals need it
+
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def lines(self, lines: Sequence[Line]) -> None:
+        """Write lines."""
+        from rich.text import Text
+
+        for line in lines:
+            self._console.print(Text.assemble(*((text.encode(errors="backslashreplace").decode(), style) for text, style in line)))
+
+
+class JsonDisplay(Display):
+    """
+    Writes one object a line: `event` is request, problem, log or notice, and `time` is when it was written, in UTC and ISO 8601.
+
+    Records of the runner's log keep their own time, which has the same format.
+    """
+
+    def request(self, report: RequestReport) -> None:
+        """Tell about one request."""
+        self._write({"event": "request", "time": _now(), **dataclasses.asdict(report)})
+
+    def problems(self, problems: Sequence[Problem]) -> None:
+        """Tell what in the routes is refused or does nothing."""
+        for problem in problems:
+            self._write({"event": "problem", "time": _now(), **dataclasses.asdict(problem)})
+
+    def record(self, record: Record) -> None:
+        """Pass on what the runner logged."""
+        self._write({"event": "log", "time": _now(), **record})
+
+    def notice(self, text: str) -> None:
+        """Say something."""
+        self._write({"event": "notice", "time": _now(), "text": text})
+
+    def _write(self, value: dict[str, object]) -> None:
+        # Text with bytes that are no UTF-8 (a path, say) has to be escaped before it is JSON.
+        self._stream.write(msgspec.json.encode(_printable(value)).decode() + "\n")
+        self._stream.flush()
+
+
+def _now() -> str:
+    """Return the time as the runner's log writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _printable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _printable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return value
+
+
+def display_for(stream: TextIO = sys.stdout, *, json: bool = False) -> Display:
+    """Return the display that fits a stream: JSON where asked for, colours on a terminal with rich, else plain lines."""
+    if json:
+        return JsonDisplay(stream)
+    kind: Callable[[TextIO], Display] = Display
+    if stream.isatty():
+        kind = RichDisplay
+    try:
+        return kind(stream)
+    except ImportError:
+        return Display(stream)

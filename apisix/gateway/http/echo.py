@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An upstream that answers any request with what it saw of it, so that a plugin's edits can be looked at."""
+
+import json
+
+from multidict import CIMultiDict
+
+from apisix.gateway.http import uris
+from apisix.gateway.http.http1 import BadRequest, Request
+from apisix.gateway.http.listener import HttpListener
+from apisix.gateway.phases.exchange import Answer, page_answer
+
+
+class EchoUpstream:
+    """Serves JSON with method, path, args, headers, body and origin, as httpbin does, for any path."""
+
+    def __init__(self) -> None:
+        self._listener = HttpListener(self, "echo")
+
+    async def bind(self, host: str, port: int) -> int:
+        """
+        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
+
+        Raises: OSError: the port is taken.
+        """
+        return await self._listener.bind(host, port)
+
+    async def serve(self) -> None:
+        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        await self._listener.serve()
+
+    async def stop(self) -> None:
+        """Close the listener and all connections."""
+        await self._listener.stop()
+
+    async def answer(self, request: Request) -> tuple[Answer, None]:
+        """Answer with what was seen of a request."""
+        body = _seen(request)
+        return Answer(200, CIMultiDict({"Content-Type": "application/json", "Content-Length": str(len(body))}), body), None
+
+    def refuse(self, error: BadRequest) -> tuple[Answer, None]:
+        """Answer with a page."""
+        return page_answer(None, error.status), None
+
+
+def _seen(request: Request) -> bytes:
+    path, query = uris.split_target(request.target)
+    headers: dict[str, list[str]] = {}
+    for name, value in request.fields:
+        headers.setdefault(_shown(name), []).append(_shown(value))
+    shown = {
+        "method": request.method,
+        "path": _shown(path),
+        "args": {_shown(name): _plain([_shown(value or "") for value in values]) for name, values in uris.parse_args(query or "").items()},
+        "headers": {name: _plain(values) for name, values in headers.items()},
+        "body": _shown(uris.decode(request.body)),
+        "body_bytes": len(request.body),
+        "origin": request.peer[0],
+        "url": f"http://{_shown(next(iter(request.values('host')), ''))}{_shown(request.target)}",
+    }
+    return json.dumps(shown, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _shown(text: str) -> str:
+    """Return text in which bytes that are no UTF-8 stand as `\\xff`, for JSON has no other way."""
+    return uris.encode(text).decode(errors="backslashreplace")
+
+
+def _plain(values: list[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else values

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway's HTTP side: requests in, and each of them told when it is over."""
+
+import asyncio
+import logging
+import time
+
+from multidict import CIMultiDict
+
+from apisix.gateway.display.report import RequestReport
+from apisix.gateway.http import uris
+from apisix.gateway.http.http1 import CLIENT_CLOSED, BadRequest, Request
+from apisix.gateway.http.listener import HttpListener, OnSent
+from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
+from apisix.gateway.server import Gateway
+
+logger = logging.getLogger(__name__)
+
+
+class HttpServer:
+    """
+    Serves a gateway over HTTP/1.
+
+    Args: announced_port: what `server_port` and X-Forwarded-Port say, where it is not the port listened on. version: what `Server` says.
+    """
+
+    def __init__(self, gateway: Gateway, *, announced_port: int | None = None, version: str = "3.18") -> None:
+        self._gateway = gateway
+        self._announced_port = announced_port
+        self._listener = HttpListener(self, f"APISIX/{version}.0")
+        self._finishing: set[asyncio.Task[None]] = set()
+
+    async def bind(self, host: str, port: int) -> int:
+        """
+        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
+
+        Raises: OSError: the port is taken.
+        """
+        bound = await self._listener.bind(host, port)
+        self._announced_port = self._announced_port or bound
+        return bound
+
+    async def serve(self) -> None:
+        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        await self._listener.serve()
+
+    async def stop(self) -> None:
+        """Close the listener, let requests under way end within a second, then cancel them."""
+        await self._listener.stop()
+        await asyncio.gather(*self._finishing)
+
+    async def answer(self, request: Request) -> tuple[Answer, OnSent]:
+        """Send a request through the gateway. Raises: BadRequest: nginx accepts no such target."""
+        try:
+            exchange = self._exchange(request)
+        except uris.BadTarget as error:
+            raise BadRequest(400, "the path holds a NUL, does not begin with a slash, or climbs above the root", request.line) from error
+        try:
+            answer, report = await self._gateway.answer(exchange)
+        except Exception:
+            logger.exception("%s: a defect of the development gateway itself", request.line)
+            answer, report = page_answer(None, 500), RequestReport(request.method, request.target, 500)
+            report.error = "a defect of the development gateway itself"
+        request.rest = exchange.rest
+        return answer, lambda is_taken: self._finish(exchange.started, report, is_taken=is_taken)
+
+    def refuse(self, error: BadRequest) -> tuple[Answer, OnSent]:
+        """Answer with nginx's page."""
+        method, _, target = error.line.partition(" ")
+        report = RequestReport(method or "-", target or "-", error.status, error=str(error))
+        started = time.time()
+        return page_answer(None, error.status), lambda is_taken: self._finish(started, report, is_taken=is_taken)
+
+    def _finish(self, started: float, report: RequestReport, *, is_taken: bool) -> None:
+        if not is_taken:
+            gone = f"the client closed the connection before it got the answer, whose status is {report.status}"
+            report.error = gone if report.error is None else f"{gone}; {report.error}"
+            report.status = CLIENT_CLOSED
+        # Not awaited: the next request on the connection need not wait until this one is told.
+        report.duration_s = time.time() - started
+        task = asyncio.create_task(self._gateway.finish(report))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    def _exchange(self, request: Request) -> Exchange:
+        return Exchange(
+            method=request.method,
+            target=request.target,
+            headers=CIMultiDict(request.fields),
+            body=request.body,
+            remote_addr=request.peer[0],
+            remote_port=request.peer[1],
+            server_port=self._announced_port or 0,
+            protocol=f"HTTP/{request.version[0]}.{request.version[1]}",
+            head_bytes=request.head_bytes,
+        )

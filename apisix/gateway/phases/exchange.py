@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request on its way through the gateway, and the answer that ends it."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from multidict import CIMultiDict
+
+from apisix.gateway.http import pages, uris
+from apisix.gateway.http.headers import Headers
+from apisix.gateway.routing.routes import Node, Route
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the client gets. A body that is a stream is passed on as it comes; it has to be read or closed."""
+
+    status: int
+    headers: Headers = field(default_factory=CIMultiDict)
+    body: bytes | AsyncGenerator[bytes, None] = b""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """
+    One request with all that plugins changed in it so far: what APISIX keeps in `ctx` and nginx in its variables.
+
+    Args:
+        target: the request target as the client sent it.
+        head_bytes: length of the request line and the header block.
+        server_port: the port that the gateway says it listens on.
+    Attributes:
+        rest: the end of the client's body that nginx takes for the next request, because a runner changed content-length.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    body: bytes
+    remote_addr: str
+    remote_port: int
+    server_port: int
+    protocol: str = "HTTP/1.1"
+    head_bytes: int = 0
+    route: Route | None = None
+    node: Node | None = None
+    uri_params: dict[str, str] = field(default_factory=dict)
+    uri: str = field(init=False)
+    args: str | None = field(init=False)
+    upstream_uri: str = ""
+    upstream_host: str = field(init=False)
+    upstream_scheme: str = "http"
+    upstream_status: int | None = None
+    uri_changed: bool = False
+    body_read: bool = False
+    rest: bytes = b""
+    stale_headers: dict[str, list[str]] = field(default_factory=dict)
+    response_headers: Headers = field(default_factory=CIMultiDict)
+    request_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    started: float = field(default_factory=time.time)
+
+    _length_counts: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A chunked body says itself where it ends.
+        self._length_counts = "transfer-encoding" not in self.headers
+        raw_path, self.args = uris.split_target(self.target)
+        self.uri = uris.normalise_path(raw_path)
+        self.upstream_host = self.headers.get("host", "")
+
+    @property
+    def host(self) -> str:
+        """The name that the client asked for, in lower case and without port: nginx's `$host`."""
+        name = self.headers.get("host", "").lower()
+        if name.startswith("["):
+            return name.partition("]")[0] + "]"
+        return name.partition(":")[0]
+
+    def set_args(self, query: str) -> None:
+        """Replace the query. From then on nginx writes the path anew instead of passing the client's."""
+        self.args = query
+        self.uri_changed = True
+
+    def obey_length(self) -> int:
+        """
+        Cut the client's body as nginx does when it first reads it: to the content-length that plugins have left until then.
+
+        Return how many bytes are missing, for which nginx would wait. Source: gateway contract, 9.
+        """
+        if not self._length_counts:
+            return 0
+        self._length_counts = False
+        value = self.headers.get("content-length", "0")
+        length = int(value) if value.isascii() and value.isdigit() else len(self.body)
+        self.body, self.rest = self.body[:length], self.body[length:]
+        return length - len(self.body)
+
+    def set_body(self, body: bytes) -> None:
+        """Replace the request's body, and its length with it."""
+        self.body = body
+        self.headers.popall("transfer-encoding", None)
+        present = next((key for key in self.headers if key.lower() == "content-length"), "Content-Length")
+        self.headers[present] = str(len(body))
+
+    def upstream_target(self) -> str:
+        """Return the target that nginx sends to the upstream."""
+        if self.upstream_uri:
+            return self.upstream_uri
+        if not self.uri_changed:
+            path, query = uris.split_target(self.target)
+            return path if query is None else f"{path}?{query}"
+        path = uris.escape_path(self.uri)
+        return f"{path}?{self.args}" if self.args else path
+
+
+def page_answer(exchange: Exchange | None, status: int) -> Answer:
+    """Answer with nginx's own page, and with the response headers that plugins have set so far."""
+    headers: Headers = CIMultiDict() if exchange is None else exchange.response_headers.copy()
+    for name in ("content-type", "content-length"):
+        headers.popall(name, None)
+    page = pages.error_page(status)
+    if page:
+        headers["Content-Type"] = pages.with_charset("text/html", status)
+        headers["Content-Length"] = str(len(page))
+    return Answer(status, headers, page)

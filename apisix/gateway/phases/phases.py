@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ext-plugin-pre-req, ext-plugin-post-req and ext-plugin-post-resp: one call to the runner each. Source: gateway contract, 3 to 7."""
+
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from apisix.gateway.display import describe
+from apisix.gateway.display.report import PhaseReport
+from apisix.gateway.http import uris
+from apisix.gateway.http.headers import grouped, set_all
+from apisix.gateway.http.upstream import UpstreamResponse
+from apisix.gateway.phases import variables
+from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop, finish_content_type, read_client_body
+from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
+from apisix.gateway.phases.quirks import Quirk
+from apisix.gateway.phases.tokens import Tokens
+from apisix.gateway.runner.connection_pool import RunnerFailed, RunnerGarbage, RunnerPool, TokenNotFound
+from apisix.runner.http.phase import Phase
+from apisix.runner.wire.messages import (
+    ExtraInfoReq,
+    ExtraInfoResp,
+    HTTPReqCallReq,
+    HTTPReqCallResp,
+    HTTPRespCallReq,
+    HTTPRespCallResp,
+    Info,
+    Message,
+    Method,
+    ReqBody,
+    Rewrite,
+    Stop,
+    Var,
+)
+
+logger = logging.getLogger(__name__)
+
+TRIES = 3
+_METHODS = frozenset(Method.__members__)
+
+Answerer = Callable[[Info], bytes | None]
+
+
+class ExtPlugins:
+    """
+    Runs the ext-plugin phases of a request against one runner.
+
+    Args: quirks: what the release of APISIX that is emulated does otherwise.
+    """
+
+    def __init__(self, pool: RunnerPool, quirks: frozenset[Quirk] = frozenset()) -> None:
+        self._pool = pool
+        self._quirks = quirks
+        self._ids = count()  # from `worker_id << 22`, and this gateway is worker 0
+        self.tokens = Tokens(pool)
+
+    async def on_request(self, exchange: Exchange, phase: Phase, conf: Mapping[str, Any], report: PhaseReport) -> Answer | None:
+        """
+        Show a request to the runner and do what it answers.
+
+        Returns: the answer for the client where the runner stopped the request, or failed and the route does not degrade; else None.
+        """
+        if exchange.method not in _METHODS:
+            # APISIX's Lua throws: the schema has no number for the method.
+            report.error = f"the protocol has no method {exchange.method}"
+            return page_answer(exchange, 500)
+        path, args = _path_and_args(exchange)
+
+        def build(id: int, token: int) -> Message:
+            headers = [(name, exchange.upstream_host if name == "host" else value) for name, value in _headers_shown(exchange)]
+            address = ipaddress.ip_address(exchange.remote_addr).packed
+            return HTTPReqCallReq(id, address, exchange.method, path, uris.flatten(args), headers, token)
+
+        def answer(info: Info) -> bytes | None:
+            return _answer_in_request(exchange, info)
+
+        reply = await self._call(exchange, phase, conf, report, build, answer)
+        if isinstance(reply, int):
+            return page_answer(exchange, reply)
+        if not isinstance(reply, HTTPReqCallResp):
+            return None
+        report.changes = describe.request_changes(exchange, path, args, reply.action)
+        if isinstance(reply.action, Stop):
+            return apply_stop(exchange, reply.action)
+        if isinstance(reply.action, Rewrite):
+            apply_rewrite(exchange, reply.action, self._quirks, args)
+        return None
+
+    async def on_response(
+        self, exchange: Exchange, response: UpstreamResponse, conf: Mapping[str, Any], report: PhaseReport
+    ) -> Answer | None:
+        """
+        Show the upstream's response to the runner and build the client's from both.
+
+        Returns: None where nothing is there to print, upon which the gateway asks the upstream a second time.
+        """
+        body = await response.read()
+        unread = [body or None] if response.has_body else [None]
+
+        def build(id: int, token: int) -> Message:
+            return HTTPRespCallReq(id, response.status, _together(response.headers), token)
+
+        def answer(info: Info) -> bytes | None:
+            if isinstance(info, Var | ReqBody):
+                return _answer_in_request(exchange, info)
+            return unread.pop() if unread else None
+
+        reply = await self._call(exchange, Phase.POST_RESP, conf, report, build, answer)
+        if not isinstance(reply, HTTPRespCallResp):
+            if reply == 500:
+                return page_answer(exchange, 500)
+            if not response.has_body:
+                return None
+            # The original body without its headers, also if it was to be hidden (observed).
+            status = reply if isinstance(reply, int) else response.status
+            finish_content_type(exchange, status)
+            return Answer(status, exchange.response_headers, body)
+        report.changes = describe.response_changes(response, body, reply)
+        kept = [(name, value) for name, value in _together(response.headers) if name.lower() not in PROTECTED_RESPONSE_HEADERS]
+        if len(reply.headers):
+            set_all(exchange.response_headers, reply.headers)
+        else:
+            for name in {name for name, _ in kept}:
+                exchange.response_headers.popall(name, None)
+            exchange.response_headers.extend(kept)
+        if not reply.body and not response.has_body:
+            return None
+        status = reply.status or response.status
+        finish_content_type(exchange, status)
+        return Answer(status, exchange.response_headers, reply.body or body)
+
+    async def _call(
+        self,
+        exchange: Exchange,
+        phase: Phase,
+        conf: Mapping[str, Any],
+        report: PhaseReport,
+        build: Callable[[int, int], Message],
+        answer: Answerer,
+    ) -> Message | int | None:
+        """Return the runner's reply; where there is none, the status for the client, or None where the route degrades."""
+        started = time.perf_counter()
+        try:
+            return await self._with_tries(exchange, phase, conf, report, build, answer)
+        except RunnerGarbage as error:
+            report.error = f"the runner sent what is no answer: {error}"
+            return 500
+        except RunnerFailed as error:
+            report.error = str(error)
+            return None if conf.get("allow_degradation") else 503
+        finally:
+            report.duration_s = time.perf_counter() - started
+
+    async def _with_tries(
+        self,
+        exchange: Exchange,
+        phase: Phase,
+        conf: Mapping[str, Any],
+        report: PhaseReport,
+        build: Callable[[int, int], Message],
+        answer: Answerer,
+    ) -> Message:
+        assert exchange.route is not None  # noqa: S101  # a phase belongs to a route
+        key = report.key = f"route#{exchange.route.id}#{phase}#{exchange.route.version}"
+        for _ in range(TRIES):
+            try:
+                # The call's connection is open and silent while PrepareConf travels on another.
+                async with self._pool.connection() as connection:
+                    token = await self.tokens.get(key, conf)
+                    report.call_id = next(self._ids)
+                    await connection.send(build(report.call_id, token))
+                    while isinstance(reply := await connection.receive(), ExtraInfoReq):
+                        await connection.send(ExtraInfoResp(answer(reply.info)))
+                    return reply
+            except TokenNotFound as error:
+                logger.warning("%s: flushing all tokens", error)
+                self.tokens.flush()
+        raise RunnerFailed(f"the runner did not know the token it had just given, {TRIES} times")
+
+
+def _path_and_args(exchange: Exchange) -> tuple[str, uris.Args]:
+    """Return what the runner is shown: after proxy-rewrite or another phase's rewrite the rewritten path, encoded as it stands."""
+    if not exchange.upstream_uri:
+        return exchange.uri, uris.parse_args(exchange.args or "")
+    path, mark, query = exchange.upstream_uri.partition("?")
+    if mark:
+        exchange.set_args(query)
+    return path, uris.parse_args(exchange.args or "")
+
+
+def _headers_shown(exchange: Exchange) -> list[tuple[str, str]]:
+    entries = grouped(exchange.headers)
+    if not exchange.stale_headers:
+        return entries
+    fresh = [(name, value) for name, value in entries if name not in exchange.stale_headers]
+    return fresh + [(name, value) for name, values in exchange.stale_headers.items() for value in values]
+
+
+def _answer_in_request(exchange: Exchange, info: Info) -> bytes | None:
+    if isinstance(info, Var):
+        value = variables.look_up(exchange, info.name)
+        return None if value is None else uris.encode(value)
+    if isinstance(info, ReqBody):
+        read_client_body(exchange)
+        exchange.body_read = True
+        return exchange.body or None
+    return None
+
+
+def _together(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return headers with the values of one name side by side, in the case that came first."""
+    groups: dict[str, tuple[str, list[str]]] = {}
+    for name, value in headers:
+        groups.setdefault(name.lower(), (name, []))[1].append(value)
+    return [(name, value) for name, values in groups.values() for value in values]

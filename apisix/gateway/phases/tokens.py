@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tokens that stand for routes' configurations, and how the gateway comes by one. Source: gateway contract, 3."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from apisix.gateway.runner.connection_pool import RunnerFailed, RunnerPool
+from apisix.runner.wire.messages import PrepareConfReq, PrepareConfResp
+
+LIFETIME_S = 3600.0
+LOCK_TIMEOUT_S = 5.0
+
+
+class Tokens:
+    """Remembers a token for each route, plugin and version, and asks the runner for what it does not have."""
+
+    def __init__(self, pool: RunnerPool, *, lifetime_s: float = LIFETIME_S) -> None:
+        self._pool = pool
+        self._lifetime_s = lifetime_s
+        self._tokens: dict[str, tuple[int, float]] = {}
+        # One lock for all routes: a slow PrepareConf makes others fail.
+        self._lock = asyncio.Lock()
+
+    def flush(self) -> None:
+        """Forget the tokens of all routes."""
+        self._tokens.clear()
+
+    async def get(self, key: str, plugin: Mapping[str, Any]) -> int:
+        """
+        Return the token for a key, from memory or by PrepareConf over a connection of its own.
+
+        Args:
+            key: `route#id#plugin#version`.
+            plugin: the plugin's configuration in the route, of which `conf` is sent.
+
+        Raises: RunnerFailed: the runner gave none, or another PrepareConf holds the lock for more than 5 s.
+        """
+        if (token := self._fresh(key)) is not None:
+            return token
+        try:
+            async with asyncio.timeout(LOCK_TIMEOUT_S):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise RunnerFailed(f"another PrepareConf was under way for {LOCK_TIMEOUT_S:g} s") from error
+        try:
+            return await self._prepare(key, plugin)
+        finally:
+            self._lock.release()
+
+    def _fresh(self, key: str) -> int | None:
+        token, until = self._tokens.get(key, (0, 0.0))
+        return token if until > time.monotonic() else None
+
+    async def _prepare(self, key: str, plugin: Mapping[str, Any]) -> int:
+        if (token := self._fresh(key)) is not None:  # whoever held the lock may have asked for the same
+            return token
+        async with self._pool.connection() as connection:
+            await connection.send(PrepareConfReq([(entry["name"], entry["value"]) for entry in plugin.get("conf", ())], key))
+            reply = await connection.receive()
+        if not isinstance(reply, PrepareConfResp):
+            raise RunnerFailed(f"the runner answered PrepareConf with {type(reply).__name__}")
+        self._tokens[key] = (reply.conf_token, time.monotonic() + self._lifetime_s)
+        return reply.conf_token

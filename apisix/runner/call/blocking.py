@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the plugins that block, or run an event loop of their own: their plain hooks move to the thread pool. Source: design, 4."""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from apisix.runner.call import clock
+from apisix.runner.call.long_calls import FIRST_S
+from apisix.runner.call.loop_turn import LoopTurn
+from apisix.runner.call.starvation import Starvation
+from apisix.runner.plugin.plugin_type import PluginType
+
+stalls_logger = logging.getLogger("apisix.runner.call.blocking")
+
+STALL_S: Final = 0.010
+"""A call that holds the loop as long as this, in seconds, is a stall."""
+LONG_STALL_S: Final = 0.100
+"""One stall as long as this, in seconds, shows that the plugin blocks."""
+STALLS: Final = 3
+"""As many stalls within `STALLS_WITHIN_S` show it too."""
+STALLS_WITHIN_S: Final = 60.0
+
+
+OWN_LOOP: Final = (
+    "cannot be called from a running event loop",  # asyncio.run, asyncio.Runner.run
+    "This event loop is already running",
+    "this event loop is already running.",  # uvloop
+    "Cannot run the event loop while another loop is running",
+)
+"""What the error says if a hook runs an event loop although the worker's runs in its thread. Source: asyncio."""
+
+
+class StallWatch:
+    """
+    Remember how long synchronous hooks held the loop, and mark those that block.
+
+    Time in which others had the processor is not the plugin's. Measured: two workers and a load on two busy cores, and a plugin that
+    hashes 400 bytes had three stalls of 10 ms within a minute.
+
+    Attributes:
+        on_mark: told the name of a plugin once it is marked, so that other workers can learn of it. From any thread.
+        running: the plugin whose hook holds the loop now, None where none does.
+        since_s: since when, a time of the clock.
+        starvation: of the loop's thread, once it is watched.
+        turn: whether the loop turns, once it is watched.
+    """
+
+    def __init__(self, on_mark: Callable[[str], None] | None = None) -> None:
+        self.on_mark = on_mark
+        self.running: PluginType | None = None
+        self.since_s = 0.0
+        self.starvation: Starvation | None = None
+        self._stalls: dict[str, deque[float]] = {}
+        self._marking = threading.Lock()
+        self._closed = threading.Event()
+        self.turn = LoopTurn()
+
+    def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
+        """Take note that a hook of `plugin_type` held the loop for `held_s` seconds until `now_s`, a monotonic time."""
+        if plugin_type.blocking is not None:  # the author said which, or it is marked already
+            return
+        held_s -= self._starved_s(now_s - held_s)
+        if held_s < STALL_S:
+            return
+        stalls = self._stalls.setdefault(plugin_type.name, deque(maxlen=STALLS))
+        stalls.append(now_s)
+        often = len(stalls) == STALLS and now_s - stalls[0] <= STALLS_WITHIN_S
+        if held_s >= LONG_STALL_S or often:
+            self._mark(plugin_type, _held_up(held_s, None))
+
+    def failed(self, plugin_type: PluginType, error: BaseException) -> None:
+        """Mark a plugin whose plain hook failed because it runs an event loop of its own: in a thread it can."""
+        if plugin_type.blocking is None and _is_of_own_loop(error):
+            self._mark(plugin_type, "runs an event loop of its own, which fails in the thread of the worker's event loop")
+
+    def watch(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], None]) -> None:
+        """
+        Start the thread that looks at what holds the loop, when the loop can't. To be called in the loop's own thread.
+
+        Args: look: called about every second, in the loop's thread, with the time.
+        """
+        self.starvation = Starvation()
+        self.turn = LoopTurn(loop, look)
+        threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
+
+    def close(self) -> None:
+        """End that thread."""
+        self._closed.set()
+
+    def look(self, now_s: float) -> None:
+        """Mark the plugin that holds the loop, if it has held it for long enough."""
+        plugin_type, since_s = self.running, self.since_s  # in this order: who begins to run sets them in the other
+        if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
+            held_s = now_s - since_s - self._starved_s(since_s)
+            if held_s >= LONG_STALL_S:
+                self._mark(plugin_type, _held_up(held_s, self.turn.place()))
+
+    def look_at_loop(self, now_s: float) -> None:
+        """
+        Report what holds the loop, if it has done so for long: with its line, while it is there.
+
+        A plain hook is reported by `look` at first, which moves its plugin to threads.
+        """
+        held_s = self.turn.held_s(now_s)
+        running = self.running
+        if held_s - self._starved_s(now_s - held_s) < (LONG_STALL_S if running is None else FIRST_S):
+            return
+        place = self.turn.place_to_report(now_s)
+        if place is None:
+            return
+        if running is not None:
+            stalls_logger.warning(
+                "plugin %s still holds up all calls of its worker after %g s, in %s", running.name, round(held_s, 1), place
+            )
+        else:
+            stalls_logger.warning(
+                "%s holds up all calls of its worker, for %g s so far, in %s. In a coroutine, await what can be awaited, and run what "
+                "blocks with `await asyncio.to_thread(...)`",
+                self.turn.task(),
+                round(held_s, 1),
+                place,
+            )
+
+    def _starved_s(self, since_s: float) -> float:
+        return 0.0 if self.starvation is None else self.starvation.since_s(since_s)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(LONG_STALL_S):
+            now_s = clock.now_s()
+            self.look(now_s)
+            self.look_at_loop(now_s)
+            if self.starvation is not None:
+                self.starvation.note(now_s)
+
+    def _mark(self, plugin_type: PluginType, what: str) -> None:
+        with self._marking:  # the loop and the watching thread may find it at the same time
+            if plugin_type.blocking is not None:
+                return
+            plugin_type.blocking = True
+        stalls_logger.warning(
+            "plugin %s %s: from now on it runs in threads. "
+            "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",
+            plugin_type.name,
+            what,
+        )
+        if self.on_mark is not None:
+            self.on_mark(plugin_type.name)
+
+
+def _held_up(held_s: float, place: str | None) -> str:
+    return f"held up all calls of its worker for {held_s * 1000:.0f} ms{f', in {place}' if place else ''}"
+
+
+def _is_of_own_loop(error: BaseException) -> bool:
+    """Return whether asyncio refused to run a loop: the error itself, or one that it was raised for."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RuntimeError) and str(found).endswith(OWN_LOOP):
+            return True
+        found = found.__cause__ or found.__context__
+    return False

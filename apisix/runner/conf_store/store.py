@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tokens and the configurations behind them, in one SQLite file for all workers, now and after a restart.
+
+The gateway asks for a token over one connection and uses it over all, for up to 1.9 times `APISIX_CONF_EXPIRE_TIME`, and takes an
+unknown token as a reason to forget those of every route. So the file outlives the processes, and a token is never given to
+other content while someone may still hold it. Source: design, 6; gateway contract, 3.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from apisix.runner.conf_store.memory_fallback import SpareFile
+from apisix.runner.conf_store.placement import choose_path, clear_stale
+from apisix.runner.conf_store.sqlite_file import Damaged, StoreFile
+from apisix.runner.conf_store.write_lock import WriteTurn
+
+__all__ = ["MAX_TOKEN", "ConfStore", "Configuration", "choose_path", "clear_stale"]
+
+MAX_TOKEN = 2**31 - 1
+
+# At most this many rows are removed on the way of one PrepareConf: 100,000 that expire together must not delay one answer.
+SWEEP_ROWS = 50
+
+_SELECT = "SELECT seal, content, given_at, used_at FROM configuration WHERE token = ?"
+_INSERT = """
+    INSERT INTO configuration (token, seal, content, given_at, used_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (token) DO NOTHING
+"""
+_RENEW = "UPDATE configuration SET content = ?, given_at = ?, used_at = ? WHERE token = ?"
+_USE = "UPDATE configuration SET used_at = ? WHERE token = ?"
+_EXPIRE_LIVING = """
+    DELETE FROM configuration WHERE token IN (
+        SELECT token FROM configuration WHERE content IS NOT NULL AND used_at < ? AND given_at < ? LIMIT ?)
+"""
+_EXPIRE_EMPTIED = """
+    DELETE FROM configuration WHERE token IN (
+        SELECT token FROM configuration WHERE content IS NULL AND used_at < ? AND given_at < ? LIMIT ?)
+"""
+_COUNT_LIVING = "SELECT count(*) FROM configuration WHERE content IS NOT NULL"
+_COUNT_EMPTIED = "SELECT count(*) FROM configuration WHERE content IS NULL"
+_EVICT = """
+    UPDATE configuration SET content = NULL
+    WHERE token IN (SELECT token FROM configuration WHERE content IS NOT NULL ORDER BY used_at LIMIT ?)
+"""
+_FORGET = "DELETE FROM configuration WHERE token IN (SELECT token FROM configuration WHERE content IS NULL ORDER BY used_at LIMIT ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a token stands for. `conf` holds secrets and is kept out of the repr."""
+
+    key: str | None
+    conf: tuple[tuple[str, str], ...] = field(repr=False)
+    token: int
+
+
+class ConfStore:
+    """
+    Give tokens for configurations and find them again. One object per worker, opened after the fork, used by one thread.
+
+    Nothing that happens to the file raises. What can't be written is kept in memory, where the other workers find it if there is a
+    spare file; a damaged file is moved aside for a fresh one. Each is logged once, until it works again.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        expire_s: float,
+        max_entries: int,
+        clock: Callable[[], float] = time.time,
+        token_hash: Callable[[bytes], int] | None = None,
+        turn: WriteTurn | None = None,
+        spare: SpareFile | None = None,
+    ) -> None:
+        """
+        Open the store, creating it where it is missing.
+
+        Args: path: what `choose_path` returned. expire_s: the gateway's `APISIX_CONF_EXPIRE_TIME`. max_entries: how many configurations
+            are kept, give or take one in a hundred. clock: seconds since 1970. token_hash: 1 to `MAX_TOKEN` for a content. turn: shared
+            with the other workers, so that they write one after the other. spare: likewise, for what can't be written.
+        """
+        self._file = StoreFile(path, turn)
+        self._spare = spare
+        self._clock = clock
+        self._token_hash = token_hash or _token_hash
+        self._max_entries = max_entries
+        self._write_every_s = 1.2 * expire_s / 10
+        # The times in the file lag by up to `_write_every_s` behind the truth, so an entry lives that much longer.
+        self._life_after_use_s = 1.2 * expire_s + self._write_every_s
+        self._least_life_s = 2 * expire_s + self._write_every_s
+        self._puts_per_sweep = max(1, max_entries // 100)
+        self._puts_until_sweep = 1
+        self._used_at: dict[int, float] = {}
+        self._unwritten: dict[int, bytes] = {}
+        self._file.attempt(lambda: None)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    def put(self, key: str | None, conf: Sequence[tuple[str, str]]) -> int:
+        """
+        Return the token of this key and conf: the same one for the same content, as long as the gateway can know it. Plugins without a
+        key get another token each time.
+
+        Costs 0.04 ms for what is known, 0.25 ms for what is new; in `put_many`, 16 at a time, 0.02 and 0.08 ms each.
+        Source: `python -m bench.conf_store`.
+        """
+        return self.put_many([(key, conf)])[0]
+
+    def put_many(self, configurations: Iterable[tuple[str | None, Sequence[tuple[str, str]]]]) -> list[int]:
+        """Return the tokens of several keys and confs, in their order. What is new among them is written in one transaction."""
+        contents = [_encode(key, conf) for key, conf in configurations]
+        tokens = self._file.attempt(lambda: self._find_all(contents)) or [None] * len(contents)
+        new = list(dict.fromkeys(content for content, token in zip(contents, tokens, strict=True) if token is None))
+        if not new and not self._unwritten:
+            return [token for token in tokens if token is not None]
+        given = self._file.attempt(lambda: self._write(new))
+        if given is None:
+            given = {content: self._remember(content) for content in new}
+        return [given[content] if token is None else token for content, token in zip(contents, tokens, strict=True)]
+
+    def get(self, token: int) -> Configuration | None:
+        """Return what `token` stands for, or None: the gateway is then told CONF_TOKEN_NOT_FOUND and asks anew. Counts as a use."""
+        if token in self._unwritten:
+            return _configuration(token, self._unwritten[token])
+        if not 0 < token <= MAX_TOKEN:
+            return None
+        # The second look only for a miss: another worker may have put a fresh file there.
+        found = self._file.attempt(lambda: self._read(token), follow=False) or self._file.attempt(lambda: self._read(token))
+        if found is None and self._spare is not None and (content := self._spare.get(token)) is not None:
+            return _configuration(token, content)
+        return found
+
+    def touch(self, token: int) -> None:
+        """
+        Note that `token` was used. Call it where a chain that was built earlier spares the `get`.
+
+        Costs 1 us, and a write at most every tenth of the lifetime.
+        """
+        now = self._clock()
+        if abs(now - self._used_at.get(token, 0.0)) > self._write_every_s:
+            self._file.attempt(lambda: self._use(token, now))
+
+    def count(self) -> int:
+        """Return how many configurations are known. Takes 2 ms where they are 100,000."""
+        counted = self._file.attempt(lambda: int(self._file.execute(_COUNT_LIVING).fetchone()[0]))
+        return (counted or 0) + len(self._unwritten)
+
+    def abandon(self) -> None:
+        """In a child of this process: close the descriptors. SQLite must not be called there, not even to close."""
+        path = os.path.realpath(self._file.path)
+        with suppress(OSError):  # only Linux tells which descriptors lead to a file
+            for name in os.listdir("/proc/self/fd"):
+                with suppress(OSError):
+                    if os.readlink(f"/proc/self/fd/{name}").startswith(path):
+                        os.close(int(name))
+
+    def close(self) -> None:
+        """Close the file. It stays, for the next start."""
+        self._file.close()
+
+    def _find_all(self, contents: Sequence[bytes]) -> list[int | None]:
+        if len(contents) == 1:
+            return self._find(contents)
+        with self._file.reading():
+            return self._find(contents)
+
+    def _find(self, contents: Sequence[bytes]) -> list[int | None]:
+        """
+        Return the tokens of what is known and was written not long ago, None for the rest.
+
+        The common case, as the gateway asks for the same again after each of its reloads: no lock, no write.
+        """
+        now = self._clock()
+        tokens: list[int | None] = []
+        for content in contents:
+            token = self._token_hash(content)
+            row = self._row(token)
+            is_recent = row is not None and max(abs(now - row[2]), abs(now - row[3])) <= self._write_every_s
+            tokens.append(token if row is not None and is_recent and row[0] == _seal(token, content) and row[1] == content else None)
+        return tokens
+
+    def _write(self, contents: Sequence[bytes]) -> dict[bytes, int]:
+        """Give each content a row, or renew the one that it has, and return the tokens."""
+        now = self._clock()
+        with self._file.transaction():
+            tokens = {content: self._claim(self._token_hash(content), content, now) for content in contents}
+            moved = {waiting: self._claim(waiting, content, now) for waiting, content in self._unwritten.items()}
+            self._sweep(now, len(contents))
+        # One whose token was taken meanwhile is known under it in this worker only, and stays so.
+        self._unwritten = {given: self._unwritten[given] for given, written in moved.items() if given != written}
+        for token in tokens.values():
+            self._note_use(token, now)
+        return tokens
+
+    def _claim(self, token: int, content: bytes, now: float) -> int:
+        """Write `content` under `token` or, where that one means something else, under the next free one."""
+        while True:
+            seal = _seal(token, content)
+            if self._file.execute(_INSERT, (token, seal, content, now, now)).rowcount:
+                return token
+            row = self._row(token)
+            if row is None:
+                raise Damaged("a row is in the index of tokens and nowhere else")
+            if row[0] == seal:
+                self._file.execute(_RENEW, (content, now, now, token))
+                return token
+            token = token % MAX_TOKEN + 1
+
+    def _read(self, token: int) -> Configuration | None:
+        row = self._row(token)
+        if row is None:
+            return None
+        seal, content, given_at, used_at = row
+        now = self._clock()
+        if content is None or (used_at < now - self._life_after_use_s and given_at < now - self._least_life_s):
+            return None
+        if seal != _seal(token, content):
+            raise Damaged("a seal does not fit its row")
+        if abs(now - max(used_at, self._used_at.get(token, 0.0))) > self._write_every_s:
+            # A use that can't be noted is no reason to refuse the call.
+            with suppress(sqlite3.OperationalError):
+                self._use(token, now)
+        elif token not in self._used_at:
+            self._note_use(token, used_at)
+        return _configuration(token, content)
+
+    def _row(self, token: int) -> tuple[bytes, bytes | None, float, float] | None:
+        row = self._file.execute(_SELECT, (token,)).fetchone()
+        if row is None:
+            return None
+        seal, content, given_at, used_at = row
+        times_are_numbers = isinstance(given_at, float) and isinstance(used_at, float)
+        if not (isinstance(seal, bytes) and isinstance(content, bytes | None) and times_are_numbers):
+            raise Damaged("a column does not hold what it should")
+        return seal, content, given_at, used_at
+
+    def _use(self, token: int, now: float) -> None:
+        self._note_use(token, now)
+        self._file.execute(_USE, (now, token))
+
+    def _note_use(self, token: int, used_at: float) -> None:
+        """Remember what the file says, so that `touch` need not look."""
+        if len(self._used_at) >= self._max_entries:
+            self._used_at.clear()
+        self._used_at[token] = used_at
+
+    def _sweep(self, now: float, puts: int) -> None:
+        """
+        Remove what has expired, and empty what is over the bound.
+
+        Counting 100,000 rows costs 9 ms, so that is done once in 1,000 puts; a batch of expired ones costs 1 ms.
+        """
+        self._puts_until_sweep -= puts
+        if self._puts_until_sweep > 0:
+            return
+        execute = self._file.execute
+        limits = (now - self._life_after_use_s, now - self._least_life_s, SWEEP_ROWS)
+        if max(execute(statement, limits).rowcount for statement in (_EXPIRE_LIVING, _EXPIRE_EMPTIED)) == SWEEP_ROWS:
+            self._puts_until_sweep = 1  # there is more; the next one goes on
+            return
+        for count, reduce in ((_COUNT_LIVING, _EVICT), (_COUNT_EMPTIED, _FORGET)):
+            (rows,) = execute(count).fetchone()
+            if rows > self._max_entries:
+                execute(reduce, (rows - self._max_entries,))
+        self._puts_until_sweep = self._puts_per_sweep
+
+    def _remember(self, content: bytes) -> int:
+        """Keep what can't be written in memory, and return its token."""
+        token = self._token_hash(content)
+        while not self._is_free(token, content) or not self._publish(token, content):
+            token = token % MAX_TOKEN + 1
+        while token not in self._unwritten and len(self._unwritten) >= self._max_entries:
+            del self._unwritten[next(iter(self._unwritten))]
+        self._unwritten[token] = content
+        return token
+
+    def _publish(self, token: int, content: bytes) -> bool:
+        """Tell the other workers what `token` means. Returns: False where it means something else to them by now."""
+        return self._spare is None or self._spare.put(token, content) or self._spare.get(token) in (None, content)
+
+    def _is_free(self, token: int, content: bytes) -> bool:
+        """Tell whether `token` means nothing else, as far as can be seen: what can't be written can often still be read."""
+        row = self._file.attempt(lambda: self._row(token))
+        return self._unwritten.get(token, content) == content and (row is None or row[0] == _seal(token, content))
+
+
+class _Content(NamedTuple):
+    key: bytes | None
+    conf: list[tuple[bytes, bytes]]
+    nonce: bytes = b""
+
+
+def _encode(key: str | None, conf: Sequence[tuple[str, str]]) -> bytes:
+    """
+    Return the encoding of key and conf. It writes lengths, so no two contents share it.
+
+    Without a key, two routes with equal plugins can't be told apart, and must not share their instances: each is encoded differently.
+    """
+    pairs = [(_to_bytes(name), _to_bytes(value)) for name, value in conf]
+    if key is None and pairs:
+        return msgspec.msgpack.encode(_Content(None, pairs, os.urandom(16)))
+    return msgspec.msgpack.encode((None if key is None else _to_bytes(key), pairs))
+
+
+_decode = msgspec.msgpack.Decoder(_Content).decode
+
+
+def _configuration(token: int, content: bytes) -> Configuration:
+    try:
+        key, conf, _ = _decode(content)
+    except msgspec.MsgspecError as error:
+        raise Damaged("a row's content can't be decoded") from error
+    return Configuration(None if key is None else _to_text(key), tuple([(_to_text(name), _to_text(value)) for name, value in conf]), token)
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _to_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _token_hash(content: bytes) -> int:
+    return int.from_bytes(blake2b(content, digest_size=4).digest(), "big") & MAX_TOKEN or 1
+
+
+def _seal(token: int, content: bytes) -> bytes:
+    return blake2b(content, digest_size=16, salt=token.to_bytes(8, "big")).digest()

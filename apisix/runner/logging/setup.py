@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The log: one stream for the runner and its plugins, text for people or JSON for machines.
+
+All code uses the standard library's `logging.getLogger(__name__)`, with `extra={...}` for fields. A line that is
+written during a call bears the call's fields, whoever writes it. Lines can't be forged: a control character in a value
+is written as its escape.
+"""
+
+import atexit
+import errno
+import json
+import logging
+import os
+import stat
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping, MutableMapping
+from io import TextIOWrapper
+from logging.handlers import WatchedFileHandler
+from typing import Any, TextIO
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.logging.call_fields import current_call
+from apisix.runner.logging.lean_structlog import (
+    ExceptionRenderer,
+    ExtraAdder,
+    Processor,
+    ProcessorFormatter,
+    TimeStamper,
+    add_log_level,
+    add_logger_name,
+    format_exc_info,
+    merge_contextvars,
+    structlog,
+)
+from apisix.runner.logging.repeat_limit import RepeatLimit
+from apisix.runner.settings.table import Settings
+
+LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+
+LEADING = ("time", "level", "logger", "message", "request_id", "call", "route", "plugin")
+
+# The names that containers use for the streams are links, and no file is opened through a link.
+_STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
+    None: lambda: sys.stderr,
+    "/dev/stderr": lambda: sys.stderr,
+    "/dev/stdout": lambda: sys.stdout,
+}
+
+REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool"
+"""The logger that says which workers were replaced."""
+
+logger = logging.getLogger(__name__)
+_installed: logging.Handler | None = None
+_level = logging.INFO
+
+
+def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> logging.Handler:
+    """
+    Set the log up as the settings say, and log their notes. Called again, it takes the place of what it set up before.
+
+    Args:
+        settings: level, format, file, and the limit for repetitions.
+        stream: where lines go when the settings name no file; None for standard error.
+        clock: what repetitions are timed with, in seconds.
+    Returns: the handler that now stands at the root.
+    Raises: SettingsError: the file can't be opened.
+    """
+    global _installed, _level  # there is one log in a process, as there is one root logger
+    handler = _handler(settings, stream)
+    shared = _shared_processors(short_tracebacks=settings.log_effects)
+    is_text = settings.log_format == "text" or (settings.log_format == "auto" and _is_terminal(handler))
+    render: Processor = _render_text if is_text else _render_json
+    handler.setFormatter(ProcessorFormatter(processors=[_finish, render], foreign_pre_chain=shared))
+    if settings.log_repeats:
+        handler.addFilter(RepeatLimit(settings.log_repeats, handler.emit, clock))
+    root = logging.getLogger()
+    if _installed is None:
+        atexit.register(write_counts)
+    else:
+        root.removeHandler(_installed)
+        _installed.close()
+    root.addHandler(handler)
+    _level = LEVELS[settings.log_level]
+    root.setLevel(_level)
+    _installed = handler
+    if settings.log_effects:  # the development gateway has to know when workers were replaced, whatever the level
+        logging.getLogger(REPLACEMENTS_LOGGER).setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+    # A guard that is not awaited guards nothing. Python would say so once for each place and never again.
+    warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)
+    # For plugins that use structlog themselves: the same stream, the same fields.
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    for note in settings.notes:
+        logger.warning("%s", note)
+    return handler
+
+
+def write_counts() -> None:
+    """Write how many repetitions were held back so far. Happens by itself when Python exits, which `os._exit` is not."""
+    for limit in [] if _installed is None else _installed.filters:
+        if isinstance(limit, RepeatLimit):
+            limit.write_counts()
+
+
+def _renew_locks() -> None:
+    for limit in [] if _installed is None else _installed.filters:
+        if isinstance(limit, RepeatLimit):
+            limit.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)  # as the standard library does with the locks of handlers
+
+
+def emit(record: logging.LogRecord) -> None:
+    """Write a record to the log that `configure` has set up, whatever handlers and levels an author has set since."""
+    if _installed is not None and record.levelno >= _level:
+        _installed.handle(record)
+
+
+def log_stray_errors() -> None:
+    """
+    Log what Python would print to standard error: errors that ended a thread, and errors that could not be raised.
+
+    To be called once in a process, which then has it for all of its life.
+    """
+    threading.excepthook = _log_thread_error
+    sys.unraisablehook = _log_unraisable
+
+
+def log_loop_error(_loop: object, context: Mapping[str, Any]) -> None:
+    """Log an error that nobody handled in the event loop, for example one of a task that nobody awaits."""
+    error = context.get("exception")
+    logger.error(
+        "an error that nobody handled: %s", context.get("message", ""), exc_info=error if isinstance(error, BaseException) else None
+    )
+
+
+def _log_thread_error(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_type is SystemExit:  # as Python's own hook does
+        return
+    name = arguments.thread.name if arguments.thread is not None else "of unknown name"
+    error = arguments.exc_value or arguments.exc_type()
+    logger.error("thread %s ended with an error", name, exc_info=(arguments.exc_type, error, arguments.exc_traceback))
+
+
+def _log_unraisable(unraisable: Any) -> None:
+    try:
+        where = repr(unraisable.object)
+    except Exception as failure:
+        where = f"an object whose repr raises {type(failure).__name__}"
+    error = unraisable.exc_value or unraisable.exc_type()
+    exc_info = (unraisable.exc_type, error, unraisable.exc_traceback)
+    logger.error("%s %s", unraisable.err_msg or "an error that could not be raised, in", where, exc_info=exc_info)
+
+
+class LogFile(WatchedFileHandler):
+    """A log file that is made anew when it was moved away, and that others can't read."""
+
+    def _open(self) -> TextIOWrapper:
+        file = open(self.baseFilename, "ab", opener=_open_log)  # noqa: SIM115  # it stays open
+        return TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line. If the file was moved away and can't be made again, that is said on standard error, and no caller gets an error."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
+def _open_log(path: str, flags: int) -> int:
+    # In a directory that others can write to, a link or a pipe of that name would be somebody's trap.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _handler(settings: Settings, stream: TextIO | None) -> logging.Handler:
+    if settings.log_file in _STREAMS:
+        return logging.StreamHandler(stream or _STREAMS[settings.log_file]() or open(os.devnull, "w", encoding="utf-8"))
+    assert settings.log_file is not None  # noqa: S101  # None is one of the streams
+    try:
+        return LogFile(settings.log_file)
+    except OSError as error:
+        # O_NOFOLLOW makes a link look like one of too many.
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
+        raise SettingsError(f"logging.file is {settings.log_file!r}, which can't be opened: {reason}") from error
+
+
+def _is_terminal(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, LogFile) and handler.stream.isatty()
+
+
+def _shared_processors(*, short_tracebacks: bool) -> list[Processor]:
+    return [
+        add_log_level,
+        add_logger_name,
+        ExtraAdder(),
+        merge_contextvars,
+        _add_call,
+        TimeStamper(fmt="iso", utc=True, key="time"),
+        ExceptionRenderer(_short_traceback) if short_tracebacks else format_exc_info,
+    ]
+
+
+def _short_traceback(exc_info: Any) -> str:
+    from apisix.runner.call.tracebacks import format_error  # late: only the development gateway asks for it
+
+    return format_error(exc_info[1])
+
+
+def _add_call(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add what is known of the call that runs here. What the line says itself comes first."""
+    call = current_call.get()
+    if call is not None:
+        fields = {"request_id": call.request_id, "call": call.id, "route": call.route_key, "plugin": call.plugin}
+        for name, value in fields.items():
+            if value is not None:
+                event.setdefault(name, value)
+    return event
+
+
+def _finish(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop what serves the machinery, and put the fields in the order that one reads them in."""
+    event["message"] = event.pop("event", "")
+    for name in ("_record", "_from_structlog", "limited"):
+        event.pop(name, None)
+    return {name: event[name] for name in (*(lead for lead in LEADING if lead in event), *(rest for rest in event if rest not in LEADING))}
+
+
+def _render_json(_logger: object, _method: str, event: Mapping[str, Any]) -> str:
+    return json.dumps(event, default=repr)
+
+
+def _render_text(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    exception = event.pop("exception", None)
+    head = f"{event.pop('time', '')} {event.pop('level', ''):<7} {_printable(event.pop('logger', ''))}: {_printable(event.pop('message'))}"
+    fields = "".join(f" {_printable(name)}={_value(value)}" for name, value in event.items())
+    # A traceback may hold any text in its lines; the bar tells them from lines of the log.
+    tail = "".join(f"\n  | {_printable(line)}" for line in str(exception).splitlines()) if exception else ""
+    return head + fields + tail
+
+
+def _printable(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    is_plain = text.isprintable() and text and not any(mark in text for mark in " =\"'")
+    return text if is_plain else repr(text)

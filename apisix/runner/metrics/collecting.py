@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker tells of itself: the runner's own figures, the metrics that its plugins define, and how late its loop is."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from apisix.runner.call.meter import Histogram, Meter
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.ipc.channel import MAX_MESSAGE_BYTES, Measured
+from apisix.runner.metrics.families import PREFIX, Family, Labels, Merge, counter, gauge
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 0.1
+"""How often to look how late the loop is, in seconds."""
+TICKS_A_PUSH: Final = 10
+MANY_TOKENS: Final = 10_000
+PUSHES_A_COUNT: Final = 10
+"""Counting the tokens of a full store takes 2 ms: where they are many, not with each push."""
+LAG_S: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""From the resolution of the loop's timers to the default of `workers.timeout`."""
+
+_MERGES: Final[dict[str, Merge]] = {
+    "min": "min",
+    "livemin": "min",
+    "max": "max",
+    "livemax": "max",
+    "mostrecent": "max",
+    "livemostrecent": "max",
+}
+"""What `multiprocess_mode` of a Gauge asks for, as far as it is no sum."""
+
+
+class Reporter:
+    """
+    Tell the supervisor what has changed, about every second.
+
+    Args:
+        runtime: the worker's; its calls are counted from now on.
+        count_tokens: tells how many configurations the store knows.
+    """
+
+    def __init__(self, runtime: Runtime, count_tokens: Callable[[], int]) -> None:
+        self._runtime = runtime
+        self._meter = runtime.meter = Meter()
+        self._count_tokens = count_tokens
+        self._lag = Histogram(LAG_S)
+        self._tokens = 0
+        self._pushes = 0
+        self._ticks = 0
+        self._sent: dict[str, Family] = {}
+        self._too_large: set[str] = set()
+        self._send: Callable[[Measured], None] = lambda message: None
+        self._timer: asyncio.TimerHandle | None = None
+        leave_process_out()
+
+    def start(self, send: Callable[[Measured], None]) -> None:
+        """Begin. Args: send: takes messages for the supervisor."""
+        self._send = send
+        self._schedule()
+        self._push()
+
+    def finish(self) -> None:
+        """Tell the last figures; the store may be closed by now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._push(is_last=True)
+
+    def _schedule(self) -> None:
+        due_s = self._runtime.loop.time() + TICK_S
+        self._timer = self._runtime.loop.call_at(due_s, self._tick, due_s)
+
+    def _tick(self, due_s: float) -> None:
+        self._lag.add(max(0.0, self._runtime.loop.time() - due_s))
+        self._schedule()
+        self._ticks += 1
+        if self._ticks % TICKS_A_PUSH == 0:
+            self._push()
+
+    def _push(self, *, is_last: bool = False) -> None:
+        if not is_last and (self._tokens < MANY_TOKENS or self._pushes % PUSHES_A_COUNT == 0):
+            self._tokens = self._count_tokens()
+        self._pushes += 1
+        for family in self._families():
+            if self._sent.get(family.name) == family:
+                continue
+            self._sent[family.name] = family
+            if len(msgspec.msgpack.encode(family)) < MAX_MESSAGE_BYTES - 64:
+                self._send(Measured(family))
+            elif family.name not in self._too_large:
+                self._too_large.add(family.name)
+                logger.error("the metric %s has too many labels to be told: %d samples", family.name, len(family.samples))
+
+    def _families(self) -> Iterator[Family]:
+        yield from families_of(self._runtime, self._meter)
+        # The store is one for all workers.
+        yield gauge(f"{PREFIX}tokens_known", "Configurations that the store knows.", ((), self._tokens), merge="max")
+        yield histogram(f"{PREFIX}loop_lag_seconds", "How late the loop of a worker was when it had something to do.", [((), self._lag)])
+        try:
+            yield from families_of_plugins()
+        except Exception:  # a collector of a plugin may raise anything
+            logger.exception("the metrics of the plugins can't be told")
+
+
+def families_of(runtime: Runtime, meter: Meter) -> Iterator[Family]:
+    """Return the runner's own figures of this worker."""
+    yield counter(f"{PREFIX}calls", "Calls that were answered.", ((), runtime.calls))
+    yield counter(
+        f"{PREFIX}calls_refused", "Calls that were refused because the configuration of their route can't be used.", ((), runtime.refusals)
+    )
+    yield counter(f"{PREFIX}asks", "Questions that the gateway was asked, for variables and bodies.", ((), runtime.asks))
+    yield counter(f"{PREFIX}tokens_missed", "Calls with a token that nobody knows; the gateway asks anew.", ((), runtime.unknown_tokens))
+    yield gauge(f"{PREFIX}threads_stuck", "Threads that hang in blocking plugins and were given up.", ((), runtime.threads.abandoned))
+    yield gauge(
+        f"{PREFIX}held_bytes", "Bytes of frames that are half read, and of replies that are not sent yet.", ((), runtime.held_bytes)
+    )
+    yield counter(
+        f"{PREFIX}connections_aborted",
+        "Connections that were closed because a frame did not arrive, or a reply was not read.",
+        ((), runtime.connections_aborted),
+    )
+    outcomes = [
+        ((("plugin", plugin), ("phase", phase or "unknown"), ("outcome", outcome)), count)
+        for (plugin, phase, outcome), count in meter.outcomes.items()
+    ]
+    yield counter(f"{PREFIX}plugin_calls", "Calls of plugins.", *outcomes)
+    durations = [((("plugin", plugin), ("phase", phase or "unknown")), duration) for (plugin, phase), duration in meter.durations.items()]
+    yield histogram(f"{PREFIX}plugin_duration_seconds", "How long calls of plugins took, waiting included.", durations)
+
+
+def histogram(name: str, help_: str, values: Iterable[tuple[Labels, Histogram]]) -> Family:
+    """Make a histogram as Prometheus has it, each bucket including those below it."""
+    samples: list[tuple[str, Labels, float]] = []
+    for labels, value in values:
+        bounds = [*map(repr, value.bounds_s), "+Inf"]
+        counts = list(accumulate(value.counts))
+        samples += [(f"{name}_bucket", (*labels, ("le", bound)), count) for bound, count in zip(bounds, counts, strict=True)]
+        samples += [(f"{name}_count", labels, counts[-1]), (f"{name}_sum", labels, value.sum_s)]
+    return Family(name, "histogram", help_, tuple(samples))
+
+
+def leave_process_out() -> None:
+    """Take what prometheus-client tells of every process out of its registry: summed over workers it would mean nothing."""
+    import prometheus_client
+
+    for collector in (prometheus_client.PROCESS_COLLECTOR, prometheus_client.PLATFORM_COLLECTOR, prometheus_client.GC_COLLECTOR):
+        with suppress(KeyError):
+            prometheus_client.REGISTRY.unregister(collector)
+
+
+def families_of_plugins(registry: "CollectorRegistry | None" = None) -> Iterator[Family]:
+    """Return what plugins have defined with prometheus-client. Args: registry: where they have; the default one for None."""
+    if registry is None:
+        if "prometheus_client" not in sys.modules:
+            return
+        from prometheus_client import REGISTRY
+
+        registry = REGISTRY
+    source: CollectorRegistry = registry
+    for metric in source.collect():
+        if metric.name.startswith(PREFIX):
+            continue
+        # The registry alone knows what was asked for where a metric was made.
+        maker = getattr(registry, "_names_to_collectors", {}).get(metric.name)
+        merge = _MERGES.get(getattr(maker, "_multiprocess_mode", ""), "max" if metric.type in ("info", "stateset") else "sum")
+        samples = tuple(
+            (sample.name, tuple(sample.labels.items()), float(sample.value))
+            for sample in metric.samples
+            if not sample.name.endswith("_created")
+        )
+        yield Family(metric.name, metric.type, metric.documentation, samples, merge)

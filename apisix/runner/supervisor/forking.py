@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fork: what a new process must not share with the supervisor, and that it never returns into its code."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+from apisix.runner.ipc.channel import Channel
+from apisix.runner.supervisor.worker_process import WorkerProcess
+from apisix.runner.worker.stack_dump import StackDump
+
+logger = logging.getLogger(__name__)
+
+Body = Callable[[Channel, StackDump, frozenset[str], int], int]
+"""What a worker does: its channel, its dump, the plugins known to block, the supervisor's pid; returns the exit status."""
+
+
+def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body, forget: Callable[[], None]) -> WorkerProcess:
+    """
+    Start a worker.
+
+    Args: marks: the plugins known to block. forget: called in the new process first, to close what is the supervisor's.
+    Raises: OSError: the system has no process, no descriptor or no memory for it.
+    """
+    ours, theirs = Channel.pair()
+    try:
+        dump = StackDump()
+        try:
+            pid = _fork(lambda: _be_worker(ours, theirs, dump, marks, body, forget))
+        except OSError:
+            dump.close()
+            raise
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return WorkerProcess(number, pid, ours, dump, calls_limit)
+
+
+def _fork(in_child: Callable[[], NoReturn]) -> int:
+    for stream in (sys.stdout, sys.stderr):  # what is buffered would be written by both
+        if stream is not None:  # a daemon can be started without
+            with suppress(OSError, ValueError):
+                stream.flush()
+    # A signal between the fork and the child's own handlers would be noted as one for the supervisor.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            in_child()
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _be_worker(ours: Channel, theirs: Channel, dump: StackDump, marks: frozenset[str], body: Body, forget: Callable[[], None]) -> NoReturn:
+    status = 1
+    try:
+        supervisor_pid = os.getppid()
+        ours.close()
+        forget()
+        status = body(theirs, dump, marks, supervisor_pid)
+    except BaseException:
+        logger.exception("a worker ends because of a defect of the runner")
+    finally:
+        # Not the interpreter's way, which waits for threads that may be busy for long.
+        logging.shutdown()
+        os._exit(status)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the supervisor looks at every second: workers that are stuck, that use too much memory, that have too much to do."""
+
+import logging
+import time
+from typing import Final
+
+from apisix.runner.ipc.reactor import Reactor
+from apisix.runner.settings.table import Settings
+from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.worker_process import Stage, WorkerProcess
+
+logger = logging.getLogger(__name__)
+
+PERIOD_S: Final = 1.0
+PAUSE_S: Final = 3.0
+"""When this process itself has not turned for so long, it can't blame others for their silence, in seconds."""
+YOUNG_S: Final = 3.0
+"""A worker is not replaced for its memory before it is this old, in seconds, or a limit too low would keep us forking."""
+DUMP_POLL_S: Final = 0.05
+DUMP_POLLS: Final = 20
+"""A dump takes some milliseconds; a process that is stopped, or deep in the kernel, writes none."""
+
+
+class Checkup:
+    """Look after the workers of `crew`, from now on."""
+
+    def __init__(self, reactor: Reactor, settings: Settings, crew: Crew) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._crew = crew
+        self._looked_s = time.monotonic()
+        reactor.call_every(PERIOD_S, self._look)
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        workers = list(self._crew.workers.values())
+        if now_s - self._looked_s > PAUSE_S:
+            # This process was stopped, or the whole machine: so may the workers have been.
+            for worker in workers:
+                worker.heard_s = now_s
+        self._looked_s = now_s
+        limit_bytes = self._settings.memory_limit_bytes
+        for worker in workers:
+            worker.channel.flush()
+            if worker.stage is Stage.DOOMED:
+                continue
+            if now_s - worker.heard_s > self._settings.worker_timeout_s:
+                self._end_stuck(worker)
+            elif limit_bytes and now_s - worker.started_s > YOUNG_S and (used_bytes := worker.memory_bytes()) > limit_bytes:
+                self._crew.replace(worker, f"it uses {used_bytes >> 20} MiB of memory", forced=True)
+        self._crew.even_out()
+
+    def _end_stuck(self, worker: WorkerProcess) -> None:
+        self._crew.give_up(worker)
+        worker.dump.request(worker.pid)
+        self._await_dump(worker, "", DUMP_POLLS)
+
+    def _await_dump(self, worker: WorkerProcess, before: str, polls: int) -> None:
+        if worker.pid not in self._crew.workers:
+            return
+        dump = worker.dump.read()
+        if polls and not (dump and dump == before):
+            self._reactor.call_later(DUMP_POLL_S, lambda: self._await_dump(worker, dump, polls - 1))
+            return
+        logger.error(
+            "%s has been stuck for %g s and is killed. %s",
+            worker,
+            self._settings.worker_timeout_s,
+            f"Its stacks:\n{dump}" if dump else "It could not show its stacks",
+        )
+        worker.kill()

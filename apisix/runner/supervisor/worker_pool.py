@@ -1,0 +1,485 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workers of a supervisor: hired, given connections, changed for new ones without losing any, and buried."""
+
+import errno
+import logging
+import os
+import random
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from apisix.runner.ipc import channel as messages
+from apisix.runner.ipc.channel import AnyMessage
+from apisix.runner.ipc.reactor import Reactor
+from apisix.runner.metrics.families import Totals
+from apisix.runner.settings.table import Settings
+from apisix.runner.supervisor.backoff import Backoff
+from apisix.runner.supervisor.balancing import emptiest, excesses
+from apisix.runner.supervisor.forking import Body, fork_worker
+from apisix.runner.supervisor.refusal import refuse
+from apisix.runner.supervisor.worker_process import Stage, WorkerProcess, fate
+
+logger = logging.getLogger(__name__)
+
+JITTER: Final = 0.1
+"""By how much of `max_requests` workers differ, so that they are not all replaced at once."""
+START_ATTEMPTS: Final = 3
+"""How often workers may die while they start before the runner gives up, if none has ever served."""
+RETRY_S: Final = 10.0
+"""How long after a change-over that failed the next replacement is tried, in seconds."""
+TOGETHER_S: Final = 0.5
+"""How long the first worker that is ready waits for the others, in seconds, so that it does not get all that waits in the backlog."""
+STALE_S: Final = 5.0
+"""A reload that has taken this long, in seconds, is given up when the code has changed once more."""
+TERM_PAUSE_S: Final = 0.1
+"""How long after a worker's SIGTERM it is replaced, in seconds: where the whole group was sent one, our own comes in that time."""
+DRAIN_GRACE_S: Final = 5.0
+"""How much longer than a call may take a worker may take to leave, in seconds."""
+
+
+@dataclass(eq=False)
+class Changeover:
+    """
+    New workers that are starting in the place of old ones. Nothing changes until all are ready; if one fails, nothing does.
+
+    Attributes:
+        count: how many workers start; `incoming` are those that have been forked so far.
+        outgoing: those that leave; none where the new ones fill vacancies.
+        of_all: it is a reload, not the replacement of one worker.
+        forced: new problems with plugins do not stop it.
+    """
+
+    reason: str
+    count: int
+    incoming: list[WorkerProcess]
+    outgoing: list[WorkerProcess]
+    of_all: bool
+    forced: bool
+    began_s: float = field(default_factory=time.monotonic)
+
+
+class Crew:
+    """
+    `count` workers, whatever happens to them.
+
+    Attributes:
+        workers: by pid, the leaving ones included.
+        failure: why the runner can't work at all: no worker has ever come up.
+        restarts: how many workers were started for others that had ended unasked.
+        totals: the metrics of all workers.
+        on_files: to be told which files the plugins were loaded from.
+        on_fork: to be called in each new process, to close what is the supervisor's.
+    """
+
+    def __init__(self, reactor: Reactor, settings: Settings, count: int, body: Body) -> None:
+        self.workers: dict[int, WorkerProcess] = {}
+        self.failure: str | None = None
+        self.restarts = 0
+        self.totals = Totals()
+        self.on_files: Callable[[tuple[str, ...]], None] = lambda files: None
+        self.on_fork: Callable[[], None] = lambda: None
+        self._reactor = reactor
+        self._settings = settings
+        self._count = count
+        self._body = body
+        self._marks: set[str] = set()
+        self._changes: list[Changeover] = []
+        self._waiting: deque[socket.socket] = deque()  # handed back while there is nobody else
+        self._backoff = Backoff()
+        self._hired = 0
+        self._failed_starts = 0
+        self._ever_served = False
+        self._began_s = time.monotonic()
+        self._vacancies = 0  # that a timer will fill
+        self._reload_again: str | None = None
+        self._replace_after_s = 0.0
+        self._stopping = False
+        self._winding_down = False
+        self._successor: Callable[[socket.socket], None] | None = None
+        self._is_hearing = False
+        self._actions: dict[type[AnyMessage], Callable[[WorkerProcess, Any, socket.socket | None], None]] = {
+            messages.Ready: self._ready,
+            messages.Failed: self._failed,
+            messages.Taken: lambda worker, message, connection: worker.taken(),
+            messages.HandedBack: self._handed_back,
+            messages.Stats: self._stats,
+            messages.Measured: lambda worker, message, connection: self.totals.take(worker.number, message.family),
+            messages.BlockingMark: self._mark,
+            messages.ReplaceMe: self._replace_soon,
+        }
+
+    @property
+    def serving(self) -> list[WorkerProcess]:
+        """The workers to which connections can be passed."""
+        return [worker for worker in self.workers.values() if worker.stage is Stage.SERVING]
+
+    @property
+    def staffed(self) -> bool:
+        """Whether it is time to accept connections."""
+        up = len(self.serving)
+        return up == self._count or (up > 0 and time.monotonic() > self._began_s + TOGETHER_S)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are in all."""
+        return sum(worker.load for worker in self.workers.values()) + len(self._waiting)
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether connections go to another runner."""
+        return self._successor is not None
+
+    @property
+    def calls(self) -> int:
+        """How many calls the workers of now have answered, as far as they have reported it."""
+        return sum(worker.calls for worker in self.workers.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is in progress, or may be: a worker that has missed its heartbeats is probably running one."""
+        now_s = time.monotonic()
+        return any(worker.in_flight or (worker.stage is Stage.SERVING and worker.late(now_s)) for worker in self.workers.values())
+
+    def start(self) -> None:
+        """Start all workers, one in each turn of the reactor, so that signals are handled in between."""
+        self._began_s = time.monotonic()
+        self._vacancies = self._count
+        self._start_next()
+
+    def _start_next(self) -> None:
+        if self._stopping:
+            return
+        self._vacancies -= 1
+        self._change("start", 1, [])
+        if self._hired < self._count:
+            self._reactor.call_later(0.0, self._start_next)
+
+    def place(self, connection: socket.socket) -> None:
+        """
+        Pass a connection to the worker that has fewest, or to the successor while connections are handed over.
+
+        If there is no worker, keep the connection for the next one; while stopping, refuse it.
+        """
+        self._hear()
+        if self._successor is not None:
+            self._successor(connection)
+        elif serving := self.serving:
+            worker = emptiest(serving, time.monotonic())
+            worker.pass_connection(connection)
+            self._after_send(worker)
+        elif self._stopping:
+            refuse(connection)
+        else:
+            self._waiting.append(connection)
+
+    def even_out(self) -> None:
+        """Let those that have too many connections hand some back, for the others."""
+        self._hear()
+        for worker, count in excesses(self.serving, time.monotonic()):
+            self.send(worker, messages.Shed(count))
+
+    def reload(self, reason: str) -> None:
+        """Change all workers for new ones, which load the plugins anew."""
+        if self._stopping or self._winding_down:
+            return
+        running = next((change for change in self._changes if change.of_all), None)
+        if running is not None and time.monotonic() - running.began_s < STALE_S:
+            if self._reload_again is None:
+                # A module that hangs while it is imported would hold up its own mending.
+                self._reactor.call_later(running.began_s + STALE_S - time.monotonic(), partial(self._reload_if_stale, running))
+            self._reload_again = reason
+            return
+        # Whoever is starting just now may have read the old code.
+        for change in list(self._changes):
+            self._drop(change)
+        logger.info("reloading: %s", reason)
+        self._change(reason, self._count, self.serving, of_all=True)
+
+    def replace(self, worker: WorkerProcess, reason: str, *, forced: bool = False) -> None:
+        """Change one worker for a new one, unless that is under way or has just failed."""
+        leaving = any(worker in change.outgoing for change in self._changes)
+        if worker.stage is not Stage.SERVING or leaving or self._stopping or self._winding_down or time.monotonic() < self._replace_after_s:
+            return
+        logger.info("%s is replaced: %s", worker, reason)
+        self._change(reason, 1, [worker], forced=forced)
+
+    def give_up(self, worker: WorkerProcess) -> None:
+        """Count on a worker no longer, and start another. It still has to be killed."""
+        worker.stage = Stage.DOOMED
+        self._refill(worker)
+
+    def wind_down(self) -> None:
+        """Go on serving, but replace workers only if they end: the runner was told to stop."""
+        self._winding_down = True
+
+    def hand_over(self, successor: Callable[[socket.socket], None]) -> None:
+        """Give all connections to `successor`, each as soon as no call is in progress on it, and let the workers exit after that."""
+        self._successor = successor
+        self._end_starts()
+        while self._waiting:
+            successor(self._waiting.popleft())
+        for worker in self.serving:
+            self._drain(worker)
+
+    def stop(self, timeout_s: float) -> None:
+        """Let all workers finish the calls in progress and exit within `timeout_s` seconds. Those that are starting end at once."""
+        self._end_starts()
+        while self._waiting:
+            refuse(self._waiting.popleft())
+        for worker in self.workers.values():
+            if worker.stage in (Stage.SERVING, Stage.LEAVING):
+                self.send(worker, messages.Stop(timeout_s))
+
+    def _end_starts(self) -> None:
+        self._stopping = True
+        for change in list(self._changes):
+            self._drop(change)
+
+    def abandon(self) -> None:
+        """Forget all workers, in a process that is not their parent."""
+        for worker in self.workers.values():
+            self._reactor.unwatch(worker.channel)
+            for connection in worker.bury():
+                self.place(connection)
+        self.workers.clear()
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for worker in self.workers.values():
+            worker.kill()
+
+    def reap(self) -> None:
+        """Take note of the processes that have ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if worker := self.workers.get(pid):
+                self._ended(worker, status)
+
+    def send(self, worker: WorkerProcess, message: AnyMessage) -> None:
+        """Send a message that carries no connection."""
+        worker.channel.send(message)
+        self._after_send(worker)
+
+    # Change-overs
+
+    def _change(self, reason: str, count: int, outgoing: list[WorkerProcess], *, of_all: bool = False, forced: bool = False) -> None:
+        change = Changeover(reason, count, [], list(outgoing), of_all, forced)
+        self._changes.append(change)
+        self._fork_next(change)
+
+    def _fork_next(self, change: Changeover) -> None:
+        if change not in self._changes:  # given up meanwhile
+            return
+        try:
+            change.incoming.append(self._fork())
+        except OSError as error:
+            limits = " (look at ulimit -u and the memory)" if error.errno in (errno.EAGAIN, errno.ENOMEM) else ""
+            self._start_failed(change, f"a worker can't be started: {error.strerror}{limits}")
+            self._refill()
+            return
+        if len(change.incoming) < change.count:
+            # One in each turn of the reactor: a signal must not wait for all of them.
+            self._reactor.call_later(0.0, partial(self._fork_next, change))
+
+    def _fork(self) -> WorkerProcess:
+        self._hired += 1
+        limit = self._settings.max_requests
+        limit += random.randrange(int(limit * JITTER) + 1)  # noqa: S311  # no secret
+        worker = fork_worker(self._hired, limit, frozenset(self._marks), self._body, self._forget)
+        self.workers[worker.pid] = worker
+        self._reactor.watch(worker.channel, partial(self._receive, worker))
+        return worker
+
+    def _forget(self) -> None:
+        for worker in self.workers.values():
+            worker.forget()
+        for connection in self._waiting:
+            connection.close()
+        self.on_fork()
+
+    def _complete(self, change: Changeover) -> None:
+        self._changes.remove(change)
+        for worker in change.incoming:
+            worker.stage = Stage.SERVING
+        self._ever_served = True
+        while self._waiting:
+            self.place(self._waiting.popleft())
+        for worker in change.outgoing:
+            self._drain(worker)
+        if change.outgoing:
+            logger.info("%s: %s in the place of %s", change.reason, _listed(change.incoming), _listed(change.outgoing))
+        else:
+            self.even_out()  # where others leave, their connections will do that
+        self._reload_once_more()
+
+    def _abort(self, change: Changeover, reason: str) -> None:
+        self._drop(change)
+        if change.outgoing:
+            logger.error("%s: the new workers can't serve, so the old ones stay: %s", change.reason, reason)
+            self._replace_after_s = time.monotonic() + RETRY_S
+        else:
+            logger.error("%s: %s", change.reason, reason)
+        self._reload_once_more()
+
+    def _drop(self, change: Changeover) -> None:
+        self._changes.remove(change)
+        for worker in change.incoming:
+            worker.kill()
+
+    def _reload_once_more(self) -> None:
+        if self._reload_again is not None and not any(change.of_all for change in self._changes):
+            reason, self._reload_again = self._reload_again, None
+            self.reload(reason)
+
+    def _reload_if_stale(self, change: Changeover) -> None:
+        if change in self._changes and self._reload_again is not None:
+            reason, self._reload_again = self._reload_again, None
+            self.reload(reason)
+
+    def _start_failed(self, change: Changeover, reason: str, *, final: bool = False) -> None:
+        self._failed_starts += 1
+        if not self._ever_served and (final or self._failed_starts >= START_ATTEMPTS):
+            self.failure = reason
+        self._abort(change, reason)
+
+    def _refill(self, instead_of: WorkerProcess | None = None) -> None:
+        """Start workers where there are too few, at once or after a while."""
+        lived_s = 0.0 if instead_of is None else time.monotonic() - instead_of.started_s
+        while not self._stopping and self._missing() > self._vacancies:
+            self.restarts += 1
+            self._vacancies += 1
+            self._reactor.call_later(self._backoff.next_delay_s(lived_s), self._fill_vacancy)
+
+    def _fill_vacancy(self) -> None:
+        self._vacancies -= 1
+        if not self._stopping and self._missing() > self._vacancies:
+            self._change("a worker has ended", 1, [])
+
+    def _missing(self) -> int:
+        expected = len(self.serving)
+        for change in self._changes:
+            expected += change.count - sum(worker.stage is Stage.SERVING for worker in change.outgoing)
+        return self._count - expected
+
+    # The ends of workers
+
+    def _drain(self, worker: WorkerProcess) -> None:
+        worker.stage = Stage.LEAVING
+        self.send(worker, messages.Drain())
+        self._reactor.call_later(self._settings.plugin_timeout_s + DRAIN_GRACE_S, partial(self._end_leaving, worker))
+
+    def _end_leaving(self, worker: WorkerProcess) -> None:
+        if worker.pid in self.workers:
+            logger.warning("%s has not finished its calls in time and is killed", worker)
+            worker.kill()
+
+    def _ended(self, worker: WorkerProcess, status: int) -> None:
+        while self._receive(worker):  # its last words
+            pass
+        del self.workers[worker.pid]
+        self.totals.end(worker.number)
+        self._reactor.unwatch(worker.channel)
+        unasked = worker.stage is Stage.SERVING or (worker.stage is Stage.LEAVING and status != 0)
+        if unasked and not self._stopping:
+            logger.error("%s %s, and %d connections ended with it", worker, fate(status), worker.connections)
+        for change in list(self._changes):
+            if worker in change.outgoing:
+                change.outgoing.remove(worker)
+            if worker in change.incoming:
+                change.incoming.remove(worker)
+                self._start_failed(change, f"{worker} {fate(status)} while it was starting")
+        for connection in worker.bury():
+            self.place(connection)
+        self._refill(worker)
+
+    # What workers say
+
+    def _hear(self) -> None:
+        """Read what late workers have said: it may be this process that is late."""
+        now_s = time.monotonic()
+        for worker in self.serving:
+            # Not in the middle of what one of them says, or its messages would be taken out of their order.
+            if worker.late(now_s) and not self._is_hearing and not worker.channel.at_end:
+                self._receive(worker)
+
+    def _receive(self, worker: WorkerProcess) -> bool:
+        received = worker.channel.receive()
+        if received:
+            worker.heard_s = time.monotonic()
+        was_hearing, self._is_hearing = self._is_hearing, True
+        try:
+            for message, connection in received:
+                self._actions[type(message)](worker, message, connection)
+        finally:
+            self._is_hearing = was_hearing
+        if worker.channel.at_end:
+            # It has ended, or is about to; SIGCHLD tells. One that lives on without its channel is of no use.
+            self._reactor.unwatch(worker.channel)
+            self._reactor.call_later(1.0, lambda: worker.kill() if worker.pid in self.workers else None)
+        return bool(received)
+
+    def _ready(self, worker: WorkerProcess, message: messages.Ready, connection: socket.socket | None) -> None:
+        change = self._change_that_brings(worker)
+        if change is None:  # given up meanwhile
+            return
+        worker.stage = Stage.READY
+        worker.problems = message.problems
+        self.on_files(message.files)
+        known = {problem.where for outgoing in change.outgoing for problem in outgoing.problems}
+        fresh = [problem.text for problem in message.problems if problem.where not in known]
+        if fresh and change.outgoing and not change.forced:
+            # The worker has logged each of them.
+            self._abort(change, fresh[0] if len(fresh) == 1 else f"{len(fresh)} plugins are refused, see above; the first: {fresh[0]}")
+        elif len(change.incoming) == change.count and all(other.stage is Stage.READY for other in change.incoming):
+            self._complete(change)
+
+    def _failed(self, worker: WorkerProcess, message: messages.Failed, connection: socket.socket | None) -> None:
+        if change := self._change_that_brings(worker):
+            self._start_failed(change, message.reason, final=True)
+
+    def _change_that_brings(self, worker: WorkerProcess) -> Changeover | None:
+        return next((change for change in self._changes if worker in change.incoming), None)
+
+    def _handed_back(self, worker: WorkerProcess, message: messages.HandedBack, connection: socket.socket | None) -> None:
+        worker.handed_back()
+        if connection is None:
+            logger.error("out of file descriptors: a connection was lost on its way from %s", worker)
+        else:
+            self.place(connection)
+
+    def _stats(self, worker: WorkerProcess, message: messages.Stats, connection: socket.socket | None) -> None:
+        worker.take_stats(message)
+        if worker.used_up:
+            self.replace(worker, f"it has answered {worker.calls} calls")
+
+    def _replace_soon(self, worker: WorkerProcess, message: messages.ReplaceMe, connection: socket.socket | None) -> None:
+        self._reactor.call_later(TERM_PAUSE_S, lambda: self.replace(worker, message.reason) if worker.pid in self.workers else None)
+
+    def _mark(self, worker: WorkerProcess, message: messages.BlockingMark, connection: socket.socket | None) -> None:
+        self._marks.add(message.plugin)
+        for other in self.workers.values():
+            if other is not worker:
+                self.send(other, message)
+
+    def _after_send(self, worker: WorkerProcess) -> None:
+        if worker.channel.wants_write:
+            self._reactor.watch_writing(worker.channel, partial(self._write, worker))
+
+    def _write(self, worker: WorkerProcess) -> None:
+        worker.channel.flush()
+        if not worker.channel.wants_write:
+            self._reactor.watch_writing(worker.channel, None)
+
+
+def _listed(workers: list[WorkerProcess]) -> str:
+    return ", ".join(map(str, workers)) or "none"

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# The classes of `session.py` in C. Only the accelerator reads this file.
+
+cimport cython
+
+from apisix.runner.call.conversation cimport Conversation
+from apisix.runner.call.reply_sink cimport Peer
+from apisix.runner.ipc cimport descriptors
+from apisix.runner.wire.call_messages cimport CallReq
+from apisix.runner.wire.connection cimport Connection
+from apisix.runner.wire.frames cimport FrameDecoder
+from apisix.runner.wire.info_messages cimport ExtraInfoResp
+from apisix.runner.wire.tables cimport Message
+
+cdef bytearray _BUFFER
+
+cdef class Session(Peer):
+    cdef Sessions _sessions
+    cdef Connection _connection
+    cdef Conversation _conversation
+    cdef object _socket
+    cdef int _descriptor
+    cdef bytearray _unsent
+    cdef bint _ending
+    cdef bint _held
+    @cython.locals(connection=Connection, buffer=bytearray, size=Py_ssize_t, data=bytes)
+    cpdef readable(self)
+    @cython.locals(connection=Connection, decoder=FrameDecoder)
+    cdef _handle(self)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef _write(self, bytearray data)
+
+cdef class Sessions:
+    cdef object _loop
+    cdef readonly set _open
+    cdef readonly object context
+    cdef readonly object poller
+    cdef public object on_idle

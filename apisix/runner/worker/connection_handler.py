@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connections of a worker: bytes in, calls run, bytes out."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from apisix.runner.call.chains import Chains
+from apisix.runner.call.conversation import Conversation
+from apisix.runner.call.forked import end_forked
+from apisix.runner.call.reply_sink import Peer
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.call.threads import PluginThreads
+from apisix.runner.conf_store.store import ConfStore
+from apisix.runner.errors import RemoteProtocolError
+from apisix.runner.ipc import descriptors
+from apisix.runner.plugin.registry import Registry
+from apisix.runner.settings.table import Settings
+from apisix.runner.supervisor.listener import has_unread
+from apisix.runner.wire.call_messages import CallReq
+from apisix.runner.wire.connection import Connection, Role
+from apisix.runner.wire.info_messages import ExtraInfoResp
+from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
+from apisix.runner.wire.tables import Message
+from apisix.runner.worker.breakpoints import NoStalls, is_debugging
+from apisix.runner.worker.effects_log import log_effects
+from apisix.runner.worker.held_bytes import HeldBytes
+from apisix.runner.worker.lost_tasks import report_lost_tasks
+from apisix.runner.worker.poller import Poller
+from apisix.runner.worker.prepare_conf import Preparations
+
+session_logger = logging.getLogger("apisix.runner.worker.connection_handler")
+
+RENEWALS = 10
+"""How many times within a configuration's lifetime its use is noted in the store. Source: design, 6."""
+
+BUFFER_BYTES: Final = 65536
+"""How much is read at once, into a buffer that all connections share: most frames are much shorter, and are copied out of it."""
+_BUFFER: Final = bytearray(BUFFER_BYTES)
+PIECE_BYTES: Final = 262144
+"""How much of a longer frame is read at once. The system's socket buffers hold some 200 KB."""
+
+LOOK_AGAIN_S = 0.01
+"""How often, while the connections are closed, to look at those on which something has just arrived, in seconds."""
+
+
+class Context:
+    """What the sessions of a worker need: the store of configurations and what their calls share."""
+
+    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes) -> None:
+        self.store = store
+        self.runtime = runtime
+        self.held = held
+        self.preparations = Preparations(store, runtime.loop)
+        self.background: set[asyncio.Task[None]] = set()
+
+    def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Run `coroutine` in the background; a task that nobody holds would be collected."""
+        task = self.runtime.loop.create_task(coroutine)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    async def close(self) -> None:
+        """Close the plugins, the idle threads and the store."""
+        await self.runtime.chains.close()
+        self.runtime.stalls.close()
+        self.runtime.close_threads()
+        self.held.close()
+        self.store.close()
+
+
+def make_context(settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop) -> Context:
+    """Build what a worker's calls share from its settings. To be called in the worker, after the fork."""
+    threads = PluginThreads(settings.blocking_threads)
+    chains = Chains(
+        registry,
+        store,
+        threads,
+        capacity=settings.chain_cache_entries,
+        renew_s=settings.conf_expire_s / RENEWALS,
+        setup_timeout_s=settings.plugin_timeout_s,
+        on_error=settings.on_error,
+        spawn=lambda coroutine: context.spawn(coroutine),
+    )
+    runtime = Runtime(
+        loop=loop,
+        chains=chains,
+        threads=threads,
+        plugin_timeout_s=settings.plugin_timeout_s,
+        max_in_flight=settings.max_in_flight,
+        on_error=settings.on_error,
+        max_decompressed_bytes=settings.max_decompressed_bytes,
+        observer=log_effects if settings.log_effects else None,
+        pre_req_first=settings.pre_req_first,
+        info_timeout_s=settings.info_timeout_s,
+        stalls=NoStalls() if is_debugging() else None,
+    )
+    runtime.watch()
+    if settings.log_effects:
+        report_lost_tasks(loop)
+    held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
+    context = Context(store, runtime, held)
+    return context
+
+
+def _log_lost(error: OSError) -> None:
+    """Log why a socket can't be used any more, unless it is just that the gateway hung up."""
+    if not isinstance(error, BrokenPipeError | ConnectionResetError):
+        session_logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
+
+
+class Session(Peer):
+    """One connection of the gateway."""
+
+    __slots__ = ("_connection", "_conversation", "_descriptor", "_ending", "_held", "_sessions", "_socket", "_unsent")
+
+    def __init__(self, sessions: "Sessions", sock: socket.socket) -> None:
+        self._sessions = sessions
+        self._connection = Connection(Role.RUNNER)
+        self._conversation = Conversation(sessions.context.runtime, self)
+        self._socket: socket.socket | None = sock
+        self._descriptor = sock.fileno()
+        self._unsent = bytearray()  # what the socket had no room for
+        self._held = False  # whether bytes of this connection are counted
+        self._ending = False  # whether the connection ends once that is sent
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection is between calls, with nothing half read, half written or unanswered."""
+        return (
+            self._conversation.call is None and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
+        )
+
+    # What the poller tells.
+
+    def readable(self) -> None:
+        """Take bytes off the socket and handle each message that is now whole."""
+        sock = self._socket
+        if sock is None or self._ending:
+            return
+        connection = self._connection
+        buffer = _BUFFER
+        data: bytes | None = None
+        try:
+            if connection.decoder.missing_bytes < BUFFER_BYTES:
+                size = descriptors.receive_into(sock, self._descriptor, buffer)
+            else:
+                data = descriptors.receive(sock, self._descriptor, PIECE_BYTES)
+                size = -1 if data is None else len(data)
+        except OSError as error:
+            _log_lost(error)
+            size = 0
+        if size == 0:
+            self._conversation.hung_up()
+            self._end("the gateway hung up")
+        elif size > 0:
+            try:
+                if data is None:
+                    connection.decoder.feed_buffer(buffer, size)
+                else:
+                    connection.decoder.feed(data)
+                self._handle()
+            except RemoteProtocolError as error:
+                self._refuse(error)
+            if self._held or connection.decoder.incomplete or connection.decoder.may_have_more:
+                self._count_held()
+
+    def writable(self) -> None:
+        """Go on sending what the socket had no room for."""
+        sock = self._socket
+        if sock is None:
+            return
+        try:
+            del self._unsent[: descriptors.send(sock, self._descriptor, self._unsent)]
+        except OSError as error:
+            _log_lost(error)
+            self._forget("the gateway hung up")
+            return
+        self._count_held()
+        if not self._unsent:
+            if self._ending:
+                self._forget()
+                return
+            self._sessions.poller.want(self._descriptor, reading=True, writing=False)
+            try:
+                self._handle()  # what came before the gateway read the reply
+            except RemoteProtocolError as error:
+                self._refuse(error)
+            if self._held:
+                self._count_held()
+            if self._sessions.on_idle is not None:
+                self._sessions.wrote(self)
+
+    # What the conversation wants.
+
+    def send(self, message: Message) -> None:
+        """Send a message. Raises: LocalProtocolError: it can't be expressed; nothing was sent."""
+        self._write(self._connection.send(message))
+        if self._sessions.on_idle is not None:
+            self._sessions.wrote(self)
+
+    def send_all(self, messages: Sequence[Message]) -> None:
+        """Send messages, at least one, in one write, so that the gateway wakes up once."""
+        frames = self._connection.send(messages[0])
+        for message in messages[1:]:
+            frames += self._connection.send(message)
+        self._write(frames)
+
+    def broken(self, error: RemoteProtocolError) -> None:
+        """End the connection, once what was sent has left: the peer broke the protocol."""
+        session_logger.warning("the peer broke the protocol, its connection is closed: %s", error)
+        self._end("the peer broke the protocol")
+
+    def give_up(self, reason: str) -> None:
+        """End the connection, once what was sent has left: a call on it can't be answered."""
+        self._end(reason)
+
+    # The end.
+
+    def release(self) -> socket.socket | None:
+        """Stop serving this connection, which must be idle, and return its socket for another process to go on; None where it has ended."""
+        sock = self._socket
+        if sock is not None:
+            self._leave("the connection goes to another worker")
+        return sock
+
+    def finish(self) -> bool:
+        """
+        Close the connection if it is idle and nothing waits to be read.
+
+        Who has sent a call by now is answered first; who sends one later is told by the system that nobody reads it.
+
+        Returns: whether it closes now.
+        """
+        if not self.idle or self._socket is None or has_unread(self._socket):
+            return False
+        with suppress(OSError):  # it is gone already, which is seen when it is read
+            self._socket.shutdown(socket.SHUT_RD)  # what came since is still read and, where it need not wait, answered; then comes the end
+        return True
+
+    def cut(self) -> None:
+        """Close the connection whatever it is doing."""
+        self._forget("the runner is stopping")
+
+    def abandon(self) -> None:
+        """In a child of this process: close the descriptor, and never write to the gateway."""
+        sock = self._socket
+        if sock is not None:
+            self._socket = None
+            sock.close()
+
+    def abort(self, reason: str) -> None:
+        """Close the connection because it holds bytes for too long."""
+        self._forget(reason)
+
+    def _handle(self) -> None:
+        connection = self._connection
+        decoder = connection.decoder
+        while decoder.may_have_more and self._socket is not None and not self._ending and (not self._unsent or self._answers_expected()):
+            message = connection.next_event()
+            if isinstance(message, CallReq):
+                self._conversation.start(message)
+            elif isinstance(message, ExtraInfoResp):
+                self._conversation.answer(message.result)
+            elif isinstance(message, PrepareConfReq):
+                self._sessions.context.preparations.add(message.key, message.conf, partial(self._prepared, message.key, message.conf))
+                break  # what follows in the same packet waits for the answer
+
+    def _prepared(self, key: str | None, conf: Sequence[tuple[str, str]], answer: PrepareConfResp | ErrResp) -> None:
+        if isinstance(answer, PrepareConfResp):
+            self._sessions.context.runtime.chains.arrived(answer.conf_token, key, conf)
+        if self._socket is not None:
+            self.send(answer)
+            try:
+                self._handle()  # what came behind it
+            except RemoteProtocolError as error:
+                self._refuse(error)
+            if self._held:
+                self._count_held()
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        self.send(ErrResp(error.err_code))
+        self.broken(error)
+
+    def _write(self, data: bytearray) -> None:
+        """Send what there is room for, and keep the rest; `data` is ours from now on."""
+        sock = self._socket
+        if sock is None or self._ending:
+            return
+        sent = 0
+        if not self._unsent:
+            try:
+                sent = descriptors.send(sock, self._descriptor, data)
+            except OSError as error:
+                _log_lost(error)
+                # The gateway hung up, or the system is out of memory. To go on would put the stream out of step.
+                self._ending = True
+                self._sessions.end_soon(self)  # this may be the greenlet of this connection
+                return
+        if sent < len(data):
+            del data[:sent]  # which moves nothing
+            if self._unsent:
+                self._unsent += data
+            else:
+                self._unsent = data  # not a copy: it may be as large as a body
+            # A gateway that does not read replies is not read from either: each further call would leave one more reply here.
+            self._sessions.poller.want(self._descriptor, reading=self._answers_expected(), writing=True)
+            self._count_held()
+
+    def _answers_expected(self) -> bool:
+        """
+        Return whether the gateway may be sending answers to info requests, so that it has to be read from whatever it reads.
+
+        It sends an answer before it reads the next info request. If neither side read, both would wait for each other.
+        """
+        return self._conversation.call is not None
+
+    def _end(self, reason: str) -> None:
+        """End the connection once what was sent has left, and what runs on it at once."""
+        self._ending = True
+        self._connection.decoder.clear()
+        self._conversation.close(reason)
+        if not self._unsent:
+            self._forget(reason)
+        elif self._socket is not None:
+            self._count_held()
+            # Not read from any more: the end of the stream could be read again and again.
+            self._sessions.poller.want(self._descriptor, reading=False, writing=True)
+
+    def _forget(self, reason: str = "") -> None:
+        sock = self._socket
+        if sock is not None:
+            self._leave(reason)
+            sock.close()
+            self._sessions.closed(self)
+
+    def _leave(self, reason: str) -> None:
+        """Have nothing to do with the socket any more."""
+        self._sessions.poller.unwatch(self._descriptor)
+        self._socket = None
+        # Now, not when the garbage collector finds the cycle of connection and greenlet.
+        self._unsent = bytearray()
+        self._connection.decoder.clear()
+        self._count_held()
+        self._conversation.close(reason)
+
+    def _count_held(self) -> None:
+        """Count the bytes that are half read or not sent yet."""
+        unsent = len(self._unsent)
+        size = unsent + self._connection.decoder.buffered_bytes
+        self._held = size > 0
+        self._sessions.context.held.update(self, size, sending=unsent > 0)
+
+    def lost(self) -> None:
+        """Close the connection after a write failed."""
+        if self._socket is not None:
+            self._conversation.hung_up()
+            self._forget("the gateway hung up")
+
+
+class Sessions:
+    """
+    All connections of a worker.
+
+    Attributes:
+        context: what their calls share.
+        poller: watches their sockets.
+        on_idle: called, while draining, when a connection has become idle, so that `release_idle` finds it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self._loop = loop
+        self._open: set[Session] = set()
+        self.context = context
+        self.poller = Poller(loop)
+        self.on_idle: Callable[[], None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls wait for something now."""
+        return self.context.runtime.in_flight
+
+    @property
+    def calls(self) -> int:
+        """How many calls were answered."""
+        return self.context.runtime.calls
+
+    async def adopt(self, sock: socket.socket) -> None:
+        """Serve an accepted connection. `sock` must be non-blocking and belongs to its session from now on."""
+        session = Session(self, sock)
+        self.poller.watch(sock.fileno(), session)
+        self._open.add(session)
+
+    def release_idle(self, limit: int | None = None) -> list[socket.socket]:
+        """Stop serving (up to `limit`) connections that are between calls, and return their sockets. To be called again for the rest."""
+        released = []
+        for session in [session for session in self._open if session.idle][:limit]:
+            handed_over = session.release()
+            if handed_over is not None:
+                self._open.discard(session)
+                released.append(handed_over)
+        return released
+
+    def abandon(self) -> None:
+        """In a child of this process, which a plugin has forked: close what is the worker's, and let the child end with the hook."""
+        self.context.runtime.forked = True
+        for session in self._open:
+            session.abandon()
+        self.poller.abandon()
+        self.context.store.abandon()
+        # A hook that is a coroutine comes back to the loop, whose descriptors are the worker's too.
+        self._loop.call_soon(end_forked, None)
+
+    async def close(self, timeout_s: float) -> None:
+        """Let running calls end, for up to `timeout_s` seconds, then cut all connections and close the plugins."""
+        deadline_s = self._loop.time() + timeout_s
+        closing: set[Session] = set()
+        while self._open and (left_s := deadline_s - self._loop.time()) > 0:
+            closing.update(session for session in self._open - closing if session.finish())
+            settled = self._loop.create_future()
+            self.on_idle = lambda settled=settled: None if settled.done() else settled.set_result(None)
+            await asyncio.wait([settled], timeout=min(left_s, LOOK_AGAIN_S))
+        self.on_idle = None
+        for session in list(self._open):
+            session.cut()
+        self.poller.close()
+        await self.context.close()
+
+    def wrote(self, session: Session) -> None:
+        """Take note that a session has sent something, perhaps its reply."""
+        if session.idle:
+            # Soon, not now: we may be in the greenlet of the very session that is to be released.
+            self._loop.call_soon(self._tell_idle)
+
+    def end_soon(self, session: Session) -> None:
+        """Close a connection that can't be written to, at the next turn of the loop."""
+        self._loop.call_soon(session.lost)
+
+    def closed(self, session: Session) -> None:
+        """Take note that a connection is gone."""
+        self._open.discard(session)
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        if self.on_idle is not None:
+            self.on_idle()

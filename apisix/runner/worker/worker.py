@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a worker process: it serves the connections that the supervisor passes, and hands them back when it is told to."""
+
+import asyncio
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from apisix.runner.call.forked import become_child, end_if_child
+from apisix.runner.ipc import channel as messages
+from apisix.runner.ipc.channel import AnyMessage, Channel, Failed, HandedBack, Ready, ReplaceMe, Stats, Taken
+from apisix.runner.logging import setup as logs
+from apisix.runner.logging.captured import capture_prints
+from apisix.runner.supervisor.gateway_process import die_with
+from apisix.runner.worker import breakpoints
+from apisix.runner.worker.service import Opened, Service
+from apisix.runner.worker.stack_dump import StackDump
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 0.1
+"""How often a worker says that its loop turns, and what it has to do, in seconds: the supervisor spreads new connections by that."""
+CLOSE_S: Final = 5.0
+"""How long plugins may take to close when a drained worker leaves, in seconds."""
+
+
+def serve(channel: Channel, dump: StackDump, service: Service, marks: Iterable[str], supervisor_pid: int) -> int:
+    """
+    Be a worker until the supervisor ends it. To be called right after the fork, with all signals blocked.
+
+    Args: marks: the plugins that are known to block. supervisor_pid: of the parent.
+    Returns: the exit status.
+    """
+    die_with(supervisor_pid)
+    dump.arm()
+    # Ctrl-C goes to all processes of the terminal: it is the supervisor that decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    import uvloop  # imported by the supervisor already, but not before it had bound its socket
+
+    breakpoints.install()
+    finish_prints = capture_prints(logs.emit)
+    loop = uvloop.new_event_loop()
+    loop.set_exception_handler(logs.log_loop_error)
+    asyncio.set_event_loop(loop)
+    try:
+        return _serve(loop, channel, service, marks)
+    finally:
+        finish_prints()
+
+
+def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, service: Service, marks: Iterable[str]) -> int:
+    worker = Worker(loop, channel)
+    # Plugins may fork, with multiprocessing for instance, also while their files are imported. What they start as another program
+    # is not affected.
+    os.register_at_fork(after_in_child=worker.abandon)
+    try:
+        opened = service.open(loop, worker.report_blocking)
+    except Exception as error:
+        end_if_child(error)
+        logger.exception("this worker can't serve")
+        channel.send(Failed(f"{type(error).__name__}: {error}"))
+        return 1
+    for name in marks:
+        opened.mark_blocking(name)
+    end_if_child()
+    loop.run_until_complete(worker.run(opened))
+    return 0
+
+
+def leave_poll(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    In a child: let the loop watch nothing. The kernel's object is shared with the parent, whose connections the child would read from.
+
+    A child gets back into the loop only from a task that a plugin has made itself.
+    """
+    backend = getattr(loop, "_get_backend_id", None)  # uvloop has it
+    if backend is not None and hasattr(select, "epoll"):
+        with select.epoll() as nothing:
+            os.dup2(nothing.fileno(), backend(), inheritable=False)
+
+
+class Worker:
+    """The messages of the channel, turned into what they ask for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._opened: Opened | None = None
+        self._leaving = loop.create_future()
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._actions: dict[type[AnyMessage], Callable[[Any, socket.socket | None], None]] = {
+            messages.Pass: self._pass,
+            messages.Shed: self._shed,
+            messages.Drain: self._drain,
+            messages.Stop: self._stop,
+            messages.BlockingMark: self._mark,
+        }
+
+    def abandon(self) -> None:
+        """In a child that a plugin has forked: have nothing to do any more with the supervisor, the gateway and the loop."""
+        become_child()  # first, so that the child ends with the hook whatever happens here
+        self._channel.abandon()
+        signal.set_wakeup_fd(-1)  # the loop's: a signal to the child would be taken for one to the worker
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_DFL)
+        if self._opened is not None:
+            self._opened.abandon()
+        leave_poll(self._loop)
+
+    def report_blocking(self, name: str) -> None:
+        """Tell the supervisor, and so all workers, that a plugin blocks. From any thread: the loop may be standing still."""
+        self._channel.send(messages.BlockingMark(name))
+
+    async def run(self, opened: Opened) -> None:
+        """Serve until the worker is to leave."""
+        self._opened = opened
+        self._loop.add_signal_handler(signal.SIGTERM, self._send, ReplaceMe("somebody sent it a SIGTERM"))
+        self._loop.add_reader(self._channel.fileno(), self._receive)
+        self._send(Ready(opened.problems, opened.files))
+        if opened.reporter is not None:
+            opened.reporter.start(self._send)
+        self._beat()
+        close_s: float = await self._leaving
+        self._draining = False
+        if self._adopting:  # passed just before: what waits on them is to be seen
+            await asyncio.wait(self._adopting)
+        await opened.connections.close(close_s)
+        if opened.reporter is not None:
+            opened.reporter.finish()
+        self._loop.remove_reader(self._channel.fileno())
+        await self._flush()
+
+    @property
+    def _connections(self) -> int:
+        return self._serving.connections.connections + len(self._adopting)
+
+    @property
+    def _serving(self) -> Opened:
+        assert self._opened is not None  # noqa: S101  # nothing is received before `run`
+        return self._opened
+
+    def _receive(self) -> None:
+        for message, connection in self._channel.receive():
+            self._actions[type(message)](message, connection)
+        if self._channel.at_end:
+            # Where the system does not kill us with the supervisor, this does. Nobody is left who could take the connections.
+            logger.error("the supervisor is gone, and so is this worker")
+            os._exit(1)
+
+    def _pass(self, message: messages.Pass, connection: socket.socket | None) -> None:
+        # Before anything is read: up to here, another worker could serve it just as well.
+        self._send(Taken())
+        if connection is None:
+            logger.error("out of file descriptors: a connection was lost on its way to this worker")
+            self._tell()
+            return
+        task = self._loop.create_task(self._serving.connections.adopt(connection))
+        self._adopting.add(task)
+        task.add_done_callback(partial(self._adopted, connection))
+
+    def _adopted(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._adopting.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a connection can't be served and is closed: %s", error)
+            connection.close()
+        if self._draining:
+            self._hand_back()
+
+    def _shed(self, message: messages.Shed, connection: socket.socket | None) -> None:
+        self._give(self._serving.connections.release_idle(message.count))
+
+    def _drain(self, message: messages.Drain, connection: socket.socket | None) -> None:
+        self._draining = True
+        self._serving.connections.on_idle = self._hand_back
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        if not self._draining:
+            return
+        self._give(self._serving.connections.release_idle())
+        if self._connections == 0:
+            self._leave(CLOSE_S)
+
+    def _give(self, connections: list[socket.socket]) -> None:
+        for connection in connections:
+            self._send(HandedBack(), connection)
+        self._tell()
+
+    def _stop(self, message: messages.Stop, connection: socket.socket | None) -> None:
+        self._leave(message.timeout_s)
+
+    def _leave(self, close_s: float) -> None:
+        if not self._leaving.done():
+            self._leaving.set_result(close_s)
+
+    def _mark(self, message: messages.BlockingMark, connection: socket.socket | None) -> None:
+        self._serving.mark_blocking(message.plugin)
+
+    def _beat(self) -> None:
+        self._tell()
+        self._loop.call_later(HEARTBEAT_S, self._beat)
+
+    def _tell(self) -> None:
+        serving = self._serving.connections
+        self._send(Stats(self._connections, serving.in_flight, serving.calls))
+
+    def _send(self, message: AnyMessage, connection: socket.socket | None = None) -> None:
+        self._channel.send(message, connection)
+        if self._channel.wants_write:
+            self._loop.add_writer(self._channel.fileno(), self._write)
+
+    def _write(self) -> None:
+        self._channel.flush()
+        if not self._channel.wants_write:
+            self._loop.remove_writer(self._channel.fileno())
+
+    async def _flush(self) -> None:
+        while self._channel.pending:
+            self._channel.flush()
+            await asyncio.sleep(0.01)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the conf store lies, who can reach it there, and who clears it away."""
+
+import logging
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.conf_store.store import ConfStore, choose_path, clear_stale
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A socket's place, and a directory for temporary files of the test's own."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run" / "runner.sock"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_the_store_lies_beside_the_socket(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Directory and file are ours alone whatever the umask says, and a second start finds them."""
+    before = os.umask(0)
+    try:
+        path = choose_path(socket_path)
+    finally:
+        os.umask(before)
+    assert socket_path.parent / "runner.sock.conf" / "tokens.sqlite" == path
+    assert (0o700, 0o600) == (mode(path.parent), mode(path))
+    assert path == choose_path(socket_path)
+    assert [] == warnings(caplog)
+
+
+def test_a_directory_that_all_can_write_holds_a_private_one(socket_path: Path) -> None:
+    """In /tmp or a shared volume nobody can lay a journal beside the store for SQLite to replay."""
+    socket_path.parent.chmod(0o1777)
+    assert 0o700 == mode(choose_path(socket_path).parent)
+
+
+def link_the_directory(directory: Path) -> None:
+    target = directory.with_name("target")
+    target.mkdir(mode=0o700)
+    directory.symlink_to(target)
+
+
+def open_the_directory(directory: Path) -> None:
+    directory.mkdir()
+    directory.chmod(0o770)
+
+
+def put_a_file_there(directory: Path) -> None:
+    directory.write_bytes(b"")
+
+
+def put_a_pipe_into_it(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    os.mkfifo(directory / "tokens.sqlite", 0o600)
+
+
+def put_a_link_into_it(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    (directory / "tokens.sqlite").symlink_to(directory / "target")
+
+
+def put_a_second_name_into_it(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    target = directory.with_name("target")
+    target.touch(0o600)
+    (directory / "tokens.sqlite").hardlink_to(target)
+
+
+def put_a_readable_file_into_it(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    (directory / "tokens.sqlite").touch(0o644)
+
+
+def give_the_directory_away(directory: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    directory.mkdir(mode=0o700)
+    os.chown(directory, 12345, 12345)
+
+
+def give_the_file_away(directory: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    directory.mkdir(mode=0o700)
+    (directory / "tokens.sqlite").touch(0o600)
+    os.chown(directory / "tokens.sqlite", 12345, 12345)
+
+
+TRAPS = [
+    link_the_directory,
+    open_the_directory,
+    put_a_file_there,
+    put_a_pipe_into_it,
+    put_a_link_into_it,
+    put_a_second_name_into_it,
+    put_a_readable_file_into_it,
+    give_the_directory_away,
+    give_the_file_away,
+]
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_place_that_is_not_ours_alone_is_left_for_another(
+    socket_path: Path, caplog: pytest.LogCaptureFixture, trap: Callable[[Path], None]
+) -> None:
+    """Wrong owner, mode or kind: one warning, and a private place elsewhere, the same at the next start, which all workers share."""
+    trap(socket_path.with_name("runner.sock.conf"))
+    path = choose_path(socket_path)
+    assert Path(tempfile.gettempdir()) == path.parent.parent
+    assert (0o700, 0o600) == (mode(path.parent), mode(path))
+    assert 1 == len(warnings(caplog))
+    assert str(path) in warnings(caplog)[0]
+    assert path == choose_path(socket_path)
+    assert not socket_path.with_name("target").is_file() or socket_path.with_name("target").read_bytes() == b""
+    with_token(path)
+
+
+def with_token(path: Path) -> None:
+    """Check that two workers share the store on `path`."""
+    one, other = (ConfStore(path, expire_s=3600, max_entries=10) for _ in range(2))
+    try:
+        assert other.get(one.put("key", [("stop", "1")])) is not None
+    finally:
+        one.close()
+        other.close()
+
+
+def test_traps_in_both_places_are_avoided(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where someone also sits on the foreseeable name elsewhere, an unforeseeable one is used."""
+    put_a_file_there(socket_path.with_name("runner.sock.conf"))
+    foreseeable = choose_path(socket_path).parent
+    foreseeable.chmod(0o777)
+    path = choose_path(socket_path)
+    assert foreseeable != path.parent
+    assert 0o700 == mode(path.parent)
+
+
+def test_a_missing_directory_is_no_error(socket_path: Path) -> None:
+    """A socket's directory that can't be written (or is not there) sends the store elsewhere."""
+    path = choose_path(socket_path.parent / "missing" / "deeper" / "runner.sock")
+    assert Path(tempfile.gettempdir()) == path.parent.parent
+
+
+def test_nowhere_to_write_leaves_the_memory(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With no place at all the runner starts, warns, and each worker answers for the tokens that it gave."""
+    put_a_file_there(socket_path.with_name("runner.sock.conf"))
+    tempfile.tempdir = str(socket_path)  # not there; monkeypatch puts the real one back
+    path = choose_path(socket_path)
+    assert 1 == len(warnings(caplog))
+    store = ConfStore(path, expire_s=3600, max_entries=10)
+    assert store.get(store.put("key", [("stop", "1")])) is not None
+
+
+def test_an_operators_place_is_used(socket_path: Path, tmp_path: Path) -> None:
+    """`conf_store_file` names the file itself; its directory may be read, but not written, by others."""
+    tmp_path.chmod(0o755)
+    assert tmp_path / "my.sqlite" == choose_path(socket_path, tmp_path / "my.sqlite")
+    tmp_path.chmod(0o777)
+    assert Path(tempfile.gettempdir()) == choose_path(socket_path, tmp_path / "my.sqlite").parent.parent
+
+
+def test_files_of_gateways_that_are_gone_are_removed(socket_path: Path) -> None:
+    """What bears the pid of a process that has ended goes, in both places; what lives, is foreign or is named otherwise stays."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(timeout=30)
+    directory = socket_path.parent
+    stale = choose_path(directory / f"apisix-{ended.pid}.sock")
+    ConfStore(stale, expire_s=3600, max_entries=10).close()
+    put_a_file_there(directory / f"apisix-{ended.pid}.sock.lock")
+    (directory / f"apisix-{ended.pid}.sock.link").symlink_to(directory)
+    elsewhere = Path(tempfile.gettempdir()) / f"apisix-{ended.pid}.sock.conf-0-abc"
+    elsewhere.mkdir(mode=0o700)
+    stays = [
+        choose_path(directory / f"apisix-{os.getpid()}.sock"),
+        choose_path(directory / "runner.sock"),
+        directory / f"apisix-{ended.pid}.sock",
+        directory / "config.yaml",
+    ]
+    for path in stays:
+        path.touch()
+    removed = {elsewhere, stale.parent, directory / f"apisix-{ended.pid}.sock.lock", directory / f"apisix-{ended.pid}.sock.link"}
+    assert removed == set(clear_stale(directory))
+    assert [] == [path for path in removed if path.exists()]
+    assert [] == [path for path in stays if not path.exists()]
+
+
+def test_what_belongs_to_others_is_left_to_them(socket_path: Path) -> None:
+    """Another user's gateway clears away its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    foreign = socket_path.with_name("apisix-999999999.sock.conf")
+    foreign.mkdir()
+    os.chown(foreign, 12345, 12345)
+    assert [] == clear_stale(socket_path.parent)
+
+
+def test_a_directory_that_is_not_there_has_nothing_stale(socket_path: Path) -> None:
+    """Clearing away never keeps the runner from starting."""
+    assert [] == clear_stale(socket_path.parent / "missing")

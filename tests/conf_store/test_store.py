@@ -1,0 +1,550 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conf store: tokens, expiry and bounds, and everything that can happen to its file."""
+
+import errno
+import logging
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.conf_store import sqlite_file as conf_store_file
+from apisix.runner.conf_store.store import MAX_TOKEN, SWEEP_ROWS, Configuration, ConfStore
+
+KEY = "route#1#ext-plugin-pre-req#42"
+CONF = (("stop", '{"body":"hello"}'), ("rewrite", "{}"))
+EXPIRE_S = 3600.0
+
+
+class Clock:
+    """Seconds since 1970, moved by hand."""
+
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Opener = Callable[..., ConfStore]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tokens.sqlite"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def open_store(path: Path, clock: Clock) -> Iterator[Opener]:
+    """Open any number of stores on one file, as that many workers would."""
+    stores = []
+
+    def open_(max_entries: int = 1000, token_hash: Callable[[bytes], int] | None = None, at: Path = path) -> ConfStore:
+        stores.append(ConfStore(at, expire_s=EXPIRE_S, max_entries=max_entries, clock=clock, token_hash=token_hash))
+        return stores[-1]
+
+    yield open_
+    for store in stores:
+        store.close()
+
+
+def in_another_process(code: str, path: Path) -> subprocess.Popen[str]:
+    """Run `code` with a `store` on `path`; it prints what the test wants to know."""
+    head = (
+        "import os, signal, sys; from pathlib import Path; from apisix.runner.conf_store.store import ConfStore\n"
+        f"store = ConfStore(Path({str(path)!r}), expire_s=3600, max_entries=100000, clock=lambda: 1_700_000_000.0)\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", head + code], stdout=subprocess.PIPE, text=True)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# -- tokens
+
+
+def test_a_token_leads_back_to_its_configuration(open_store: Opener) -> None:
+    """What was put comes back with its token, whole and in order."""
+    store = open_store()
+    token = store.put(KEY, CONF)
+    assert Configuration(KEY, CONF, token) == store.get(token)
+
+
+def test_a_token_is_derived_from_the_content(open_store: Opener, path: Path) -> None:
+    """The same content has the same token also in a store that never saw it before."""
+    assert open_store().put(KEY, CONF) == open_store(at=path.with_name("other")).put(KEY, CONF)
+
+
+@pytest.mark.parametrize(
+    ("key", "conf"),
+    [
+        (None, CONF),
+        ("", CONF),
+        ("route#1#ext-plugin-pre-req#43", CONF),
+        (KEY, CONF[::-1]),
+        (KEY, ()),
+        (KEY, (("stop", '{"body":"hello"}rewrite'), ("", "{}"))),
+        (KEY, (("\udcff\udc80", "\udcfe"),)),
+        (KEY, (("stop", "\0"), ("stop", "\0"), ("stop", "ü€😀"))),
+    ],
+)
+def test_key_and_conf_both_count(open_store: Opener, key: str | None, conf: tuple[tuple[str, str], ...]) -> None:
+    """Neither a key nor a conf alone identifies a configuration, and any bytes survive."""
+    store = open_store()
+    first, second = store.put(KEY, CONF), store.put(key, conf)
+    assert first != second
+    assert Configuration(key, conf, second) == store.get(second)
+
+
+def test_plugins_without_key_get_a_token_each(open_store: Opener) -> None:
+    """Without a key, equal plugins may belong to two routes, which must not share instances. An empty conf has none to share."""
+    store = open_store()
+    tokens = [*store.put_many([(None, CONF), (None, CONF)]), store.put(None, CONF)]
+    assert [Configuration(None, CONF, token) for token in tokens] == [store.get(token) for token in tokens]
+    assert 3 == len(set(tokens))
+    assert store.put(None, ()) == store.put(None, ())
+
+
+def test_tokens_have_31_bits_and_are_never_0(open_store: Opener) -> None:
+    """0 means no token in the schema, and Lua is given no number that it could take for a negative one."""
+    store = open_store()
+    assert all(0 < store.put(str(n), ()) <= MAX_TOKEN for n in range(100))
+
+
+@pytest.mark.parametrize("token", [0, 1, MAX_TOKEN, MAX_TOKEN + 1, 2**32 - 1, 2**63, -1])
+def test_an_unknown_token_is_none(open_store: Opener, token: int) -> None:
+    """Any number that a frame can carry is looked up without an error."""
+    assert open_store().get(token) is None
+
+
+def test_a_collision_takes_the_next_free_token(open_store: Opener) -> None:
+    """Contents with one hash get different tokens, each leads to its own, and the last token wraps to 1."""
+    store = open_store(token_hash=lambda content: MAX_TOKEN)
+    tokens = [store.put(key, CONF) for key in ("a", "b", "c", "a", "b", "c")]
+    assert [MAX_TOKEN, 1, 2] * 2 == tokens
+    assert ["a", "b", "c"] == [found.key for token in tokens[:3] if (found := store.get(token))]
+
+
+def test_many_at_once_get_the_tokens_that_they_would_get_alone(open_store: Opener, path: Path) -> None:
+    """A batch of PrepareConfs, some known, some new, one twice, is answered in its order."""
+    store = open_store()
+    known = store.put("known", CONF)
+    tokens = store.put_many([("a", CONF), ("known", CONF), ("b", ()), ("a", CONF)])
+    assert [store.put("a", CONF), known, store.put("b", ()), store.put("a", CONF)] == tokens
+    assert [] == store.put_many([])
+
+
+def test_the_repr_holds_no_secrets(open_store: Opener) -> None:
+    """A configuration that ends up in a log line shows its key, not its values."""
+    store = open_store()
+    assert "hello" not in repr(store.get(store.put(KEY, CONF)))
+
+
+# -- time and bounds
+
+
+@pytest.mark.parametrize(("age", "lives"), [(2.0, True), (2.13, False)])
+def test_an_entry_lives_twice_the_expiry_at_least(open_store: Opener, clock: Clock, age: float, lives: bool) -> None:
+    """A token that is never used resolves for as long as the gateway may keep it, and then no longer."""
+    store = open_store()
+    token = store.put(KEY, CONF)
+    clock.now += age * EXPIRE_S
+    assert lives == (store.get(token) is not None)
+
+
+def test_a_use_by_any_worker_renews(open_store: Opener, clock: Clock) -> None:
+    """1.2 times the expiry counts from the last use, and a use in one worker keeps the entry alive in another."""
+    one, other = open_store(), open_store()
+    token = one.put(KEY, CONF)
+    for _ in range(5):
+        clock.now += 1.15 * EXPIRE_S
+        assert other.get(token) is not None
+    clock.now += 1.15 * EXPIRE_S
+    assert one.get(token) is not None
+    clock.now += 1.33 * EXPIRE_S
+    assert one.get(token) is None
+
+
+def test_touch_counts_as_a_use(open_store: Opener, clock: Clock) -> None:
+    """A worker that has the chain in memory keeps the entry alive for the others."""
+    one, other = open_store(), open_store()
+    token = one.put(KEY, CONF)
+    for _ in range(30):
+        clock.now += 0.1 * EXPIRE_S
+        one.touch(token)
+    assert other.get(token) is not None
+
+
+def test_a_use_is_written_every_tenth_of_the_lifetime_at_most(open_store: Opener, clock: Clock, path: Path) -> None:
+    """A busy route costs no write per call."""
+    store = open_store()
+    token = store.put(KEY, CONF)
+    used_at = set()
+    with sqlite3.connect(path) as looking:
+        for _ in range(120):
+            clock.now += 0.01 * EXPIRE_S
+            store.get(token)
+            store.touch(token)
+            used_at.update(looking.execute("SELECT used_at FROM configuration").fetchone())
+    looking.close()
+    assert 10 >= len(used_at) > 5
+
+
+def test_asking_again_renews_without_a_write_each_time(open_store: Opener, clock: Clock, path: Path) -> None:
+    """A PrepareConf starts the gateway's 1.9 lifetimes anew, and so ours."""
+    store = open_store()
+    token = store.put(KEY, CONF)
+    changes = path.read_bytes()
+    assert token == store.put(KEY, CONF)
+    assert changes == path.read_bytes()
+    clock.now += 1.9 * EXPIRE_S
+    assert token == store.put(KEY, CONF)
+    clock.now += 1.9 * EXPIRE_S
+    assert store.get(token) is not None
+
+
+def test_expired_entries_are_removed(open_store: Opener, clock: Clock, path: Path) -> None:
+    """The file does not keep what nobody can ask for."""
+    store = open_store(max_entries=100)
+    for n in range(20):
+        store.put(str(n), CONF)
+    clock.now += 3 * EXPIRE_S
+    store.put(KEY, CONF)
+    assert [(1,)] == rows(path, "SELECT count(*) FROM configuration")
+
+
+def test_much_that_expires_together_is_removed_in_batches(open_store: Opener, clock: Clock, path: Path) -> None:
+    """No single PrepareConf pays for all, and the next ones finish the work without waiting for the usual sweep."""
+    store = open_store(max_entries=1000)  # sweeps at every tenth put
+    store.put_many([(str(n), ()) for n in range(2 * SWEEP_ROWS + 1)])
+    clock.now += 3 * EXPIRE_S
+    expired = []
+    for n in range(13):
+        store.put(f"later {n}", ())
+        expired += rows(path, f"SELECT count(*) FROM configuration WHERE used_at < {clock.now}")  # noqa: S608 -- a number of our own
+    full, half, rest = (2 * SWEEP_ROWS + 1,), (SWEEP_ROWS + 1,), (1,)
+    assert [full] * 9 + [half, rest, (0,), (0,)] == expired
+
+
+def test_entries_are_bounded_and_the_oldest_use_goes(open_store: Opener, clock: Clock) -> None:
+    """Over the bound, what was used longest ago is forgotten, not what was given first."""
+    store = open_store(max_entries=10)
+    tokens = []
+    for n in range(10):
+        tokens.append(store.put(str(n), CONF))
+        clock.now += 1
+    clock.now += 0.2 * EXPIRE_S
+    store.get(tokens[0])
+    store.put("one more", CONF)
+    assert [tokens[1]] == [token for token in tokens if store.get(token) is None]
+
+
+def test_a_forgotten_token_is_not_given_to_other_content(open_store: Opener, clock: Clock) -> None:
+    """The gateway may still hold the token of an entry that the bound took: it must not run another route's plugins."""
+    store = open_store(max_entries=1, token_hash=lambda content: 7)
+    assert 7 == store.put("a", CONF)
+    clock.now += 1
+    assert 8 == store.put("b", CONF)
+    assert store.get(7) is None
+    clock.now += 1
+    assert 9 == store.put("c", CONF)
+    clock.now += 1
+    assert 7 == store.put("a", CONF)
+    assert Configuration("a", CONF, 7) == store.get(7)
+
+
+# -- many processes
+
+
+def test_a_token_given_by_one_process_works_in_another_at_once(open_store: Opener, path: Path) -> None:
+    """Tokens travel between real processes, in both directions."""
+    store = open_store()
+    ours = store.put("ours", CONF)
+    code = f"print(store.put('theirs', [('stop', '1')]), store.get({ours}).key, flush=True); sys.stdin.read()"
+    with in_another_process(code, path) as process:
+        assert process.stdout is not None
+        theirs, key = process.stdout.readline().split()
+        assert "ours" == key
+        assert Configuration("theirs", (("stop", "1"),), int(theirs)) == store.get(int(theirs))
+
+
+def test_processes_that_put_at_once_agree(open_store: Opener, path: Path) -> None:
+    """Workers that race for the same contents, all of which collide, give the same tokens."""
+    code = "store._token_hash = lambda content: 5\nprint([store.put(str(n % 20), []) for n in range(60)])"
+    processes = [in_another_process(code, path) for _ in range(3)]
+    outputs = {process.communicate(timeout=30)[0] for process in processes}
+    assert 1 == len({tuple(sorted(set(eval(output)))) for output in outputs})  # noqa: S307 -- a list of numbers from our own process
+    assert list(range(5, 25)) == [token for (token,) in rows(path, "SELECT token FROM configuration ORDER BY token")]
+
+
+def test_kill_9_of_a_writer_loses_no_token_that_was_given(open_store: Opener, path: Path) -> None:
+    """Every token that left a process resolves after that process was killed in the middle of writing, and the store takes more."""
+    code = "\nfor n in range(10**6): print(store.put(str(n), [('a', 'b')]), flush=True)"
+    with in_another_process(code, path) as process:
+        assert process.stdout is not None
+        tokens = [int(process.stdout.readline()) for _ in range(50)]
+        process.kill()
+        tokens += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+    store = open_store()
+    assert [str(n) for n in range(len(tokens))] == [found.key for token in tokens if (found := store.get(token))]
+    assert store.get(store.put(KEY, CONF)) is not None
+
+
+def test_kill_9_inside_a_transaction_leaves_the_state_before(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a killed writer had half written into the file itself is rolled back by the next reader."""
+    store = open_store()
+    token = store.put(KEY, CONF)
+    code = """
+db = store._file._db
+db.execute("PRAGMA cache_size = 5")  # so that pages are written to the file before the commit
+db.execute("BEGIN IMMEDIATE")
+for n in range(1, 2000): db.execute("INSERT OR REPLACE INTO configuration VALUES (?, x'00', ?, 1.0, 1.0)", (n, bytes(500)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with in_another_process(code, path) as process:
+        process.wait(timeout=30)
+    assert -signal.SIGKILL == process.returncode
+    assert path.with_name(path.name + "-journal").stat().st_size > 0
+    assert Configuration(KEY, CONF, token) == store.get(token)
+    assert [(1,)] == rows(path, "SELECT count(*) FROM configuration")
+    assert [] == warnings(caplog)
+
+
+# -- files
+
+
+def test_every_file_is_private_from_the_start(open_store: Opener, path: Path) -> None:
+    """Neither the umask nor SQLite gives the database or its journal to others."""
+    before = os.umask(0)
+    try:
+        store = open_store()
+        modes = {stat.S_IMODE(path.stat().st_mode)}
+        for n in range(10):
+            store.put(str(n), CONF)
+            modes |= {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert {0o600} == modes
+    assert {path, path.with_name(path.name + "-journal")} >= set(path.parent.iterdir())
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_to_one_page(path: Path) -> None:
+    os.truncate(path, 4096)
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"garbage " * 5000)
+
+
+def damage_pages(path: Path) -> None:
+    """Leave the first page alone and fill the others with noise."""
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
+
+
+def change_the_version(path: Path) -> None:
+    run_sql(path, "PRAGMA user_version = 99")
+
+
+def drop_the_table(path: Path) -> None:
+    run_sql(path, "DROP TABLE configuration")
+
+
+def put_wrong_types(path: Path) -> None:
+    run_sql(path, "UPDATE configuration SET given_at = 'yesterday', content = 5")
+
+
+def mix_contents_up(path: Path) -> None:
+    """Let each token mean one and the same route, as a damaged page could."""
+    run_sql(path, "UPDATE configuration SET content = (SELECT max(content) FROM configuration)")
+
+
+DAMAGES = [truncate, cut_to_one_page, overwrite, drop_the_table, put_wrong_types, mix_contents_up]
+# A store that is open does not see these: it has the pages in its cache, and looks at the version when it opens the file.
+UNSEEN_WHILE_OPEN = [damage_pages, change_the_version]
+
+
+@pytest.mark.parametrize(
+    ("damage", "while_open"),
+    [(damage, True) for damage in DAMAGES] + [(damage, False) for damage in DAMAGES + UNSEEN_WHILE_OPEN],
+)
+def test_damage_means_a_warning_and_a_fresh_store(
+    open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], while_open: bool
+) -> None:
+    """Whatever happened to the file, each token resolves to its own configuration or not at all, and the store goes on."""
+    store = open_store()
+    tokens = {store.put(str(n), CONF): str(n) for n in range(200)}
+    if not while_open:
+        store.close()
+    damage(path)
+    if not while_open:
+        store = open_store()
+    for token, key in tokens.items():
+        assert store.get(token) in (None, Configuration(key, CONF, token))
+    token = store.put(KEY, CONF)
+    assert Configuration(KEY, CONF, token) == store.get(token)
+    assert Configuration(KEY, CONF, token) == open_store().get(token)
+    assert 1 == len(warnings(caplog))
+    assert "starting afresh" in warnings(caplog)[0]
+    assert "hello" not in caplog.text
+    assert path.with_name(path.name + ".bad").exists()
+
+
+def test_workers_meet_in_the_fresh_store(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When one worker replaces a damaged file, the others follow, and do not replace it again."""
+    one, other = open_store(), open_store()
+    token = one.put(KEY, CONF)
+    overwrite(path)
+    assert one.get(token) is None
+    new = one.put("new", CONF)
+    assert Configuration("new", CONF, new) == other.get(new)
+    newer = other.put("newer", CONF)
+    assert Configuration("newer", CONF, newer) == one.get(newer)
+    assert 1 == len(warnings(caplog))
+
+
+def test_a_file_that_was_removed_is_made_anew(open_store: Opener, path: Path) -> None:
+    """A cleaner of temporary files costs tokens, not calls, and the workers still share one file."""
+    one, other = open_store(), open_store()
+    one.put(KEY, CONF)
+    path.unlink()
+    token = one.put(KEY, CONF)
+    assert Configuration(KEY, CONF, token) == other.get(token)
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_link_in_the_place_is_not_followed(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The store writes into no file that someone else has chosen; calls work on from memory."""
+    target = path.with_name("target")
+    target.write_bytes(b"")
+    path.symlink_to(target)
+    store = open_store()
+    assert store.get(store.put(KEY, CONF)) is not None
+    assert b"" == target.read_bytes()
+    assert 1 == len(warnings(caplog))
+
+
+def test_a_full_disk_keeps_calls_working(
+    open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What finds no room is kept in memory with one warning, and is written as soon as there is room again."""
+    store, other = open_store(), open_store()
+    known = store.put("known", CONF)
+    assert store._file._db is not None
+    store._file._db.execute("PRAGMA max_page_count = 1")  # SQLite then says "database or disk is full", as with ENOSPC
+    tokens = [store.put(str(n), [("stop", "x" * 3000)]) for n in range(5)]
+    assert ["0", "1", "2", "3", "4"] == [found.key for token in tokens if (found := store.get(token))]
+    assert "known" == getattr(store.get(known), "key", None)
+    assert other.get(tokens[-1]) is None
+    assert ["database or disk is full" in text for text in warnings(caplog)] == [True]
+    store._file._db.execute("PRAGMA max_page_count = 100000")
+    store.put("room", CONF)
+    assert ["0", "1", "2", "3", "4"] == [found.key for token in tokens if (found := other.get(token))]
+    assert {} == store._unwritten
+
+
+def test_a_token_given_in_need_stays_what_it_was(open_store: Opener) -> None:
+    """When another worker wrote other content under that token meanwhile, this worker still answers as it promised."""
+    store, other = open_store(token_hash=lambda content: 7), open_store(token_hash=lambda content: 7)
+    assert store._file._db is not None
+    store._file._db.execute("PRAGMA max_page_count = 1")
+    assert 7 == store.put("a", [("stop", "x" * 9000)])
+    assert 7 == other.put("b", CONF)
+    store._file._db.execute("PRAGMA max_page_count = 100000")
+    assert 8 == store.put("c", CONF)
+    assert "a" == getattr(store.get(7), "key", None)
+    assert ["b", "c", "a"] == [getattr(other.get(token), "key", None) for token in (7, 8, 9)]
+
+
+def test_a_token_given_in_need_means_nothing_else_that_can_be_read(open_store: Opener) -> None:
+    """What finds no room passes by the tokens that are in the file: a collision gives no wrong chain."""
+    store = open_store(token_hash=lambda content: 7)
+    assert 7 == store.put("a", CONF)
+    assert store._file._db is not None
+    store._file._db.execute("PRAGMA max_page_count = 1")
+    assert 8 == store.put("b", [("stop", "x" * 9000)])
+    assert ["a", "b"] == [getattr(store.get(token), "key", None) for token in (7, 8)]
+
+
+def test_an_unwritable_directory_keeps_calls_working(
+    open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that can't even be opened serves from memory, with one warning."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(conf_store_file, "create_private", refuse)
+    store = open_store()
+    tokens = [store.put(str(n), CONF) for n in range(3)]
+    assert ["0", "1", "2"] == [found.key for token in tokens if (found := store.get(token))]
+    assert store.get(12345) is None
+    assert 1 == len(warnings(caplog))
+
+
+def test_what_is_kept_in_memory_is_bounded(open_store: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stays full does not fill the memory."""
+    store = open_store(max_entries=3)
+    assert store._file._db is not None
+    store._file._db.execute("PRAGMA max_page_count = 1")
+    tokens = [store.put(str(n), [("stop", "x" * 9000)]) for n in range(5)]
+    assert [None, None, "2", "3", "4"] == [getattr(store.get(token), "key", None) for token in tokens]
+
+
+def test_a_lock_that_stays_keeps_calls_working(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that holds the lock delays one call by a quarter of a second, and no call fails."""
+    store = open_store()
+    known = store.put("known", CONF)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    began_s = time.monotonic()
+    tokens = [store.put(str(n), CONF) for n in range(20)]
+    assert time.monotonic() - began_s < 4 * conf_store_file.LOCK_PATIENCE_S
+    assert [str(n) for n in range(20)] == [found.key for token in tokens if (found := store.get(token))]
+    assert store.get(known) is not None
+    assert ["locked" in text for text in warnings(caplog)] == [True]
+    holder.execute("ROLLBACK")
+    holder.close()
+    store.put(KEY, CONF)
+    assert 22 == len(rows(path, "SELECT token FROM configuration"))
+
+
+def test_another_database_of_the_operator_is_not_destroyed(open_store: Opener, path: Path) -> None:
+    """A setting that names the wrong file costs nothing: the file is still there, under another name."""
+    run_sql(path, "CREATE TABLE accounts (name TEXT)", "INSERT INTO accounts VALUES ('precious')")
+    path.chmod(0o600)
+    store = open_store()
+    assert store.get(store.put(KEY, CONF)) is not None
+    assert [("precious",)] == rows(path.with_name(path.name + ".bad"), "SELECT name FROM accounts")
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    db = sqlite3.connect(path)
+    try:
+        return db.execute(query).fetchall()
+    finally:
+        db.close()
+
+
+def run_sql(path: Path, *statements: str) -> None:
+    db = sqlite3.connect(path)
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()

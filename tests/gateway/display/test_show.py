@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `dev` prints."""
+
+import io
+import json
+import re
+import sys
+
+import pytest
+from structlog.processors import TimeStamper
+
+from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.display.show import FAILURES_LOGGER, Display, JsonDisplay, RichDisplay, display_for, record_lines, request_lines
+from apisix.gateway.routing.definitions import Problem
+from apisix.runner.call import execution
+
+
+def plain(report: RequestReport) -> list[str]:
+    """Return the lines about a request, without their styles."""
+    return ["".join(text for text, _ in line) for line in request_lines(report)]
+
+
+def report(*phases: PhaseReport, status: int = 200) -> RequestReport:
+    """Return a report of a request that took 12.3 ms."""
+    return RequestReport("GET", "/get", status, 0.0123, "1", "127.0.0.1:1980", list(phases))
+
+
+def test_a_line_a_request() -> None:
+    """The first line tells what was asked for, what came of it, how long it took, and by which way."""
+    assert ["GET /get -> 200  12.3 ms  route 1  upstream 127.0.0.1:1980"] == plain(report())
+
+
+def test_a_line_a_plugin() -> None:
+    """Below stands a line for each plugin, with what it changed."""
+    effects = [PluginEffect("a", 0.001, ("header x-a added", "path /a -> /b")), PluginEffect("b", 1.5)]
+    assert [
+        "    a  1.0 ms  header x-a added, path /a -> /b",
+        "    b  1.50 s  no change",
+    ] == plain(report(PhaseReport("ext-plugin-pre-req", ("a", "b"), effects=effects)))[1:]
+
+
+def test_an_exception() -> None:
+    """An exception is told with the author's own frames."""
+    effect = PluginEffect("a", 0.001, error="ValueError: boom\na.py:5 in on_request: boom()")
+    assert [
+        "    a  1.0 ms  ValueError: boom",
+        "        a.py:5 in on_request: boom()",
+        "    ext-plugin-pre-req: refused",
+    ] == plain(report(PhaseReport("ext-plugin-pre-req", ("a",), error="refused", effects=[effect]), status=503))[1:]
+
+
+def test_a_second_request() -> None:
+    """That APISIX asked the upstream twice is told: nothing else in the terminal shows it."""
+    told = report(PhaseReport("ext-plugin-post-resp", ("a",), 0, 0.002), status=204)
+    told.asked_twice = True
+
+    assert "    the upstream was asked a second time, for there was no body to send" in plain(told)[-1]
+
+
+def test_a_runner_that_reports_nothing() -> None:
+    """Without the plugins' own reports there is one line a call, with what the gateway saw."""
+    phases = [
+        PhaseReport("ext-plugin-pre-req", ("a", "b"), 0, 0.002, ("header x-a added",)),
+        PhaseReport("ext-plugin-post-resp", (), 1, 0.003, error="the runner closed the connection"),
+    ]
+    assert [
+        "    ext-plugin-pre-req (a, b)  2.0 ms  header x-a added",
+        "    ext-plugin-post-resp  3.0 ms  the runner closed the connection",
+    ] == plain(report(*phases))[1:]
+
+
+def test_a_refused_configuration() -> None:
+    """Where the runner refuses a configuration, the reason stands below, each time."""
+    phase = PhaseReport("ext-plugin-pre-req", ("a",), 0, error="the runner answered with an error", refusal="there is no plugin a")
+    assert [
+        "    ext-plugin-pre-req (a)  0.0 ms  the runner answered with an error",
+        "        there is no plugin a",
+    ] == plain(report(phase, status=503))[1:]
+
+
+def test_an_error_of_the_gateway() -> None:
+    """What went wrong beside the runner is told, too."""
+    told = report(status=502)
+    told.error = "can't connect"
+    assert "    can't connect" == plain(told)[1]
+
+
+@pytest.mark.parametrize(
+    ("record", "lines"),
+    [
+        ({"message": "printed"}, ["printed"]),
+        ({"message": "m", "level": "info", "logger": "apisix.runner.supervisor.worker_pool"}, ["runner: info m"]),
+        ({"message": "m", "level": "info", "logger": "root"}, ["root: info m"]),
+        ({"message": "m\nn", "level": "warning", "logger": "root", "plugin": "hello", "call": 1}, ["hello: warning m", "    n"]),
+        ({"message": "m", "level": "info", "logger": "x", "plugin": "hello", "user": 7, "a": "b"}, ["hello: info m  user=7  a=b"]),
+        ({"message": "m", "level": "error", "logger": "x", "exception": "a\nb", "call": 1}, ["x: error m", "    a", "    b"]),
+        ({"message": "m", "level": "error", "logger": FAILURES_LOGGER, "exception": "a\nb", "call": 1}, ["runner: error m"]),
+    ],
+)
+def test_records_of_the_log(record: dict[str, object], lines: list[str]) -> None:
+    """The runner's log is passed on; a failed call's traceback is not told twice."""
+    assert lines == ["".join(text for text, _ in line) for line in record_lines(record)]
+
+
+def test_the_runner_uses_that_logger() -> None:
+    """The name of the logger, written down on both sides of a layer's wall, is the same."""
+    assert execution.execution_logger.name == FAILURES_LOGGER
+
+
+def test_plain_display() -> None:
+    """Without a terminal lines are plain, whatever bytes a path holds."""
+    stream = io.StringIO()
+    display = display_for(stream)
+    assert type(display) is Display
+    display.request(RequestReport("GET", "/\udcff", 200))
+    display.problems([Problem("route 1", "is odd")])
+    display.record({"message": "m"})
+    display.notice("a\nb")
+    first, *rest = stream.getvalue().splitlines()
+    assert first.endswith("GET /\\udcff -> 200  0.0 ms")
+    assert ["! route 1: is odd", "m", "a", "b"] == rest
+
+
+def test_rich_display() -> None:
+    """On a terminal lines are coloured, and markup of a request stays text."""
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    display = display_for(stream)
+    assert isinstance(display, RichDisplay)
+    display.request(RequestReport("GET", "/[red]", 200))
+    assert "/[red]" in stream.getvalue()
+
+
+def test_rich_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without rich a terminal gets plain lines."""
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    assert type(display_for(stream)) is Display
+
+
+def test_json_display() -> None:
+    """For tools each line is an object that tells its event."""
+    stream = io.StringIO()
+    display = display_for(stream, json=True)
+    assert isinstance(display, JsonDisplay)
+    display.request(report(PhaseReport("ext-plugin-pre-req", ("a",), 0, effects=[PluginEffect("a", 0.001, ("\udcff",))])))
+    display.problems([Problem("route 1", "is odd")])
+    display.record({"message": "m", "level": "info"})
+    display.notice("n")
+    request, problem, log, notice = map(json.loads, stream.getvalue().splitlines())
+    assert ("request", 200, "a", ["\\udcff"]) == (
+        request["event"],
+        request["status"],
+        request["phases"][0]["effects"][0]["plugin"],
+        request["phases"][0]["effects"][0]["changes"],
+    )
+    del problem["time"], log["time"], notice["time"]
+    assert {"event": "problem", "where": "route 1", "what": "is odd"} == problem
+    assert {"event": "log", "message": "m", "level": "info"} == log
+    assert {"event": "notice", "text": "n"} == notice
+
+
+def test_json_has_one_time_format() -> None:
+    """Every event has a time, in the format of the runner's log: tools parse one format, and can sort all events by it."""
+    stamp = TimeStamper(fmt="iso", utc=True, key="time")
+    record = dict(stamp(None, "info", {"message": "m"}))
+    stream = io.StringIO()
+    display = JsonDisplay(stream)
+    display.record(record)
+    display.request(report())
+    display.problems([Problem("route 1", "is odd")])
+    display.record({"message": "printed"})
+    display.notice("n")
+    times = [json.loads(line)["time"] for line in stream.getvalue().splitlines()]
+    assert times[0] == record["time"]
+    assert [re.sub(r"\d", "0", time) for time in times] == ["0000-00-00T00:00:00.000000Z"] * 5
+    assert times == sorted(times)
+
+
+def test_a_plugin_in_two_phases() -> None:
+    """If a request has several phases, each plugin's line says in which of them it ran."""
+    phases = [
+        PhaseReport("ext-plugin-pre-req", ("a",), effects=[PluginEffect("a", 0.001)]),
+        PhaseReport("ext-plugin-post-req", ("a",), effects=[PluginEffect("a", 0.002, error="ValueError: x")]),
+    ]
+    assert plain(report(*phases))[1:] == [
+        "    a (ext-plugin-pre-req)  1.0 ms  no change",
+        "    a (ext-plugin-post-req)  2.0 ms  ValueError: x",
+    ]

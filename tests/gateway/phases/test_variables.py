@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables, less those that the recorded scenario `ask-vars` shows."""
+
+import pytest
+from multidict import CIMultiDict
+
+from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.variables import look_up
+from apisix.gateway.routing.routes import Node, Route
+
+HEADERS = CIMultiDict([("Host", "Gw.Example.com:9080"), ("X-Two", "a"), ("X-Two", "b"), ("Cookie", "c=1; d=x=y"), ("Cookie", "e=2")])
+
+
+@pytest.fixture
+def exchange() -> Exchange:
+    """Return a request that has been matched."""
+    exchange = Exchange("GET", "/u/7?x=1&x=2&flag&sp=a+b", HEADERS, b"body", "127.0.0.1", 50000, 9080, head_bytes=100)
+    exchange.route = Route("r1", ("/u/:id",), name="users")
+    exchange.node = Node("10.0.0.1", 81)
+    exchange.uri_params = {"id": "7"}
+    return exchange
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", "gw.example.com"),
+        ("http_host", "Gw.Example.com:9080"),
+        ("http_x_two", "a, b"),
+        ("http_X-Two", "a, b"),
+        ("http_none", None),
+        ("arg_x", "1"),
+        ("arg_sp", "a b"),
+        ("arg_flag", "true"),
+        ("arg_none", None),
+        ("cookie_c", "1"),
+        ("cookie_d", "x=y"),
+        ("cookie_e", "2"),
+        ("cookie_none", None),
+        ("uri_param_id", "7"),
+        ("uri_param_none", None),
+        ("route_id", "r1"),
+        ("route_name", "users"),
+        ("request", "GET /u/7?x=1&x=2&flag&sp=a+b HTTP/1.1"),
+        ("remote_port", "50000"),
+        ("request_length", "100"),
+        ("balancer_ip", "10.0.0.1"),
+        ("balancer_port", "81"),
+        ("upstream_status", None),
+        ("request_body", None),
+    ],
+)
+def test_value(exchange: Exchange, name: str, value: str | None) -> None:
+    """A variable has nginx's value, and what is not there has none."""
+    assert value == look_up(exchange, name)
+
+
+def test_request_length_counts_a_body_that_was_read(exchange: Exchange) -> None:
+    """nginx counts what it has read."""
+    exchange.body_read = True
+    assert ("104", "body") == (look_up(exchange, "request_length"), look_up(exchange, "request_body"))
+
+
+def test_request_id_stays(exchange: Exchange) -> None:
+    """A request has one id of 32 hexadecimal digits."""
+    first = look_up(exchange, "request_id")
+    assert first is not None
+    assert (32, first) == (len(bytes.fromhex(first)) * 2, look_up(exchange, "request_id"))
+
+
+def test_host_of_an_ipv6_address() -> None:
+    """The brackets of an address are kept, its port is not."""
+    assert "[::1]" == Exchange("GET", "/", CIMultiDict(Host="[::1]:9080"), b"", "::1", 1, 9080).host

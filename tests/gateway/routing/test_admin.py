@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin API answers with APISIX's status codes and bodies."""
+
+import json
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.routing.admin import DEFAULT_KEY, PREFIX, AdminApi
+from apisix.gateway.routing.store import Store
+
+ROUTE = {"uri": "/get", "upstream": {"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}}}
+
+
+class Client:
+    """Calls the admin API without a server."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self._api = AdminApi(self.store)
+
+    def __call__(self, method: str, path: str, value: Any = None, *, key: str | None = DEFAULT_KEY, body: bytes = b"") -> tuple[int, Any]:
+        """Return status and decoded body."""
+        headers = CIMultiDict({"X-API-KEY": key} if key is not None else {})
+        body = body or (b"" if value is None else json.dumps(value).encode())
+        answer = self._api.answer(Exchange(method, PREFIX + path, headers, body, "127.0.0.1", 1, 9080))
+        assert isinstance(answer.body, bytes)
+        assert "application/json" == answer.headers["Content-Type"]
+        return answer.status, json.loads(answer.body)
+
+
+@pytest.fixture
+def client() -> Client:
+    """Return a client of an empty gateway."""
+    return Client()
+
+
+def test_put_creates_and_updates(client: Client) -> None:
+    """The first PUT answers 201, the next 200, both with key and value; the version changes."""
+    status, body = client("PUT", "/routes/1", ROUTE)
+    assert (201, "/apisix/routes/1", "/get", "1", 1, 0) == (
+        status,
+        body["key"],
+        body["value"]["uri"],
+        body["value"]["id"],
+        body["value"]["status"],
+        body["value"]["priority"],
+    )
+    first = client.store.records("routes")["1"].version
+    assert 200 == client("PUT", "/routes/1", ROUTE)[0]
+    assert first != client.store.records("routes")["1"].version
+
+
+def test_get(client: Client) -> None:
+    """GET shows one with its indexes, or all; what is not there is a 404."""
+    client("PUT", "/routes/1", ROUTE)
+    status, body = client("GET", "/routes/1")
+    assert (200, 1, 1, "/get") == (status, body["createdIndex"], body["modifiedIndex"], body["value"]["uri"])
+    status, body = client("GET", "/routes")
+    assert (200, 1, "/apisix/routes/1") == (status, body["total"], body["list"][0]["key"])
+    assert (404, {"message": "Key not found"}) == client("GET", "/routes/2")
+
+
+def test_delete(client: Client) -> None:
+    """DELETE removes, once."""
+    client("PUT", "/routes/1", ROUTE)
+    assert (200, {"deleted": "1", "key": "/apisix/routes/1"}) == client("DELETE", "/routes/1")
+    assert (404, {"message": "Key not found"}) == client("DELETE", "/routes/1")
+
+
+def test_post_numbers(client: Client) -> None:
+    """POST creates under an id of its own."""
+    status, body = client("POST", "/routes", ROUTE)
+    assert (201, "/apisix/routes/00000000000000000001") == (status, body["key"])
+
+
+def test_patch_merges(client: Client) -> None:
+    """PATCH lays the body over what is there; a path below the id names a part."""
+    client("PUT", "/routes/1", ROUTE)
+    status, body = client("PATCH", "/routes/1", {"priority": 5, "upstream": {"nodes": {"127.0.0.1:1980": None, "127.0.0.1:81": 1}}})
+    assert (200, 5, {"127.0.0.1:81": 1}) == (status, body["value"]["priority"], body["value"]["upstream"]["nodes"])
+    assert "/other" == client("PATCH", "/routes/1/uri", "/other")[1]["value"]["uri"]
+    assert 404 == client("PATCH", "/routes/2", {"priority": 5})[0]
+
+
+def test_upstream_in_use(client: Client) -> None:
+    """An upstream that a route uses can't be deleted."""
+    client("PUT", "/upstreams/u", {"nodes": {"127.0.0.1:1980": 1}})
+    client("PUT", "/routes/1", {"uri": "/a", "upstream_id": "u"})
+    assert (400, {"error_msg": "can not delete this upstream, route [1] is still using it now"}) == client("DELETE", "/upstreams/u")
+
+
+@pytest.mark.parametrize(("key", "description"), [(None, "missing apikey"), ("nope", "wrong apikey"), ("\udcff", "wrong apikey")])
+def test_key(client: Client, key: str | None, description: str) -> None:
+    """Without the key nothing is shown."""
+    assert (401, {"description": description, "error_msg": "failed to check token"}) == client("GET", "/routes", key=key)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "error"),
+    [
+        ("PUT", "/routes/1", b"{", 400, "invalid request body: "),
+        ("PUT", "/routes/1", b"", 400, "missing configurations"),
+        ("PUT", "/routes/1", b"[]", 400, "invalid configuration: wrong type: expected object"),
+        ("PUT", "/routes/1", b'{"uri":"/a","id":2}', 400, "wrong route id"),
+        ("PUT", "/routes", b'{"uri":"/a"}', 400, "missing route id"),
+        ("PUT", "/routes/1", b'{"uri":"/a","x":1}', 400, "invalid configuration: additional properties forbidden, found x"),
+        ("POST", "/routes/1", b'{"uri":"/a"}', 400, "wrong route id, do not need it"),
+        ("DELETE", "/routes", b"", 400, "missing route id"),
+        ("GET", "/nope", b"", 404, "Unsupported resource type: nope"),
+        ("GET", "/consumers", b"", 501, "consumers are not supported by the development gateway"),
+        ("OPTIONS", "/routes", b"", 404, "not found"),
+    ],
+)
+def test_errors(client: Client, method: str, path: str, body: bytes, status: int, error: str) -> None:
+    """Mistakes are answered in APISIX's words."""
+    got, answer = client(method, path, body=body)
+    assert status == got
+    assert answer["error_msg"].startswith(error)
+
+
+def test_refused_put_changes_nothing(client: Client) -> None:
+    """A PUT that is refused leaves what was there."""
+    client("PUT", "/routes/1", ROUTE)
+    client("PUT", "/routes/1", {"uri": 5})
+    assert "/get" == client("GET", "/routes/1")[1]["value"]["uri"]

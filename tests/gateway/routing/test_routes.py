@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which route a request takes, and which node of its upstream."""
+
+import pytest
+
+from apisix.gateway.routing.definitions import build_route
+from apisix.gateway.routing.routes import Match, Node, RoundRobin, Router
+
+
+def router(*routes: dict[str, object]) -> Router:
+    """Build a router; ids count from 1."""
+    return Router(build_route({"id": str(number), **route}, {}, "1", []) for number, route in enumerate(routes, 1))
+
+
+def matched(match: Match | None) -> str | None:
+    """Return the id of the route that was found."""
+    return None if match is None else match.route.id
+
+
+@pytest.mark.parametrize(
+    ("uri", "path", "params"),
+    [
+        ("/a", "/a", {}),
+        ("/a", "/a/", None),
+        ("/a", "/b", None),
+        ("/*", "/any/thing", {":ext": "any/thing"}),
+        ("/a*", "/abc", {}),
+        ("/a/*", "/a/b/c", {":ext": "b/c"}),
+        ("/a/*", "/a", None),
+        ("/users/:id", "/users/7", {"id": "7"}),
+        ("/users/:id", "/users/7/x", None),
+        ("/users/:id", "/users/", None),
+        ("/users/:id/posts/:post", "/users/7/posts/x", {"id": "7", "post": "x"}),
+        ("/users/:id/*", "/users/7/a/b", {"id": "7", ":ext": "a/b"}),
+        ("/files/*rest", "/files/a/b", {"rest": "a/b"}),
+        ("/a.c/:x", "/abc/1", None),
+    ],
+)
+def test_paths(uri: str, path: str, params: dict[str, str] | None) -> None:
+    """A path is written out, ends in `*`, or holds `:name` for one segment and `*name` for the rest."""
+    match = router({"uri": uri}).match("GET", "", path, "127.0.0.1")
+
+    assert params == (None if match is None else match.params)
+
+
+@pytest.mark.parametrize(
+    ("path", "id"),
+    [("/a/b", "1"), ("/a/c", "2"), ("/a", "3"), ("/x/1", "4")],
+)
+def test_nearest_path_wins(path: str, id: str) -> None:
+    """A path that is written out comes first, then the longest fixed part."""
+    routes = router({"uri": "/a/b"}, {"uri": "/a/*"}, {"uri": "/*"}, {"uri": "/x/:id"})
+
+    assert id == matched(routes.match("GET", "", path, "127.0.0.1"))
+
+
+def test_priority_decides_between_alike() -> None:
+    """Of routes with one path the higher priority wins; it does not beat a nearer path."""
+    assert "2" == matched(router({"uri": "/a"}, {"uri": "/a", "priority": 1}).match("GET", "", "/a", "127.0.0.1"))
+    assert "1" == matched(router({"uri": "/a"}, {"uri": "/*", "priority": 9}).match("GET", "", "/a", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("host", "id"),
+    [("a.example.com", "1"), ("b.example.com", "2"), ("x.b.example.com", "2"), ("example.com", "3"), ("other.org", "3"), ("", "3")],
+)
+def test_hosts(host: str, id: str) -> None:
+    """An exact host comes before a wildcard, and both before routes that name none."""
+    routes = router({"uri": "/*", "host": "A.example.com"}, {"uri": "/*", "hosts": ["*.example.com", "b.example.net"]}, {"uri": "/*"})
+
+    assert id == matched(routes.match("GET", host, "/", "127.0.0.1"))
+
+
+def test_methods() -> None:
+    """A route with methods takes no others; one without takes all."""
+    routes = router({"uri": "/a", "methods": ["GET", "POST"]}, {"uri": "/*"})
+
+    assert ["1", "1", "2"] == [matched(routes.match(method, "", "/a", "127.0.0.1")) for method in ("GET", "POST", "PUT")]
+
+
+def test_remote_addresses() -> None:
+    """A route can be for some clients only."""
+    routes = router({"uri": "/*", "remote_addrs": ["10.0.0.0/8", "::1"]})
+
+    assert ["1", None, "1"] == [matched(routes.match("GET", "", "/", address)) for address in ("10.1.2.3", "127.0.0.1", "::1")]
+
+
+def test_uris() -> None:
+    """A route can have many paths."""
+    routes = router({"uris": ["/a", "/b/*"]})
+
+    assert ["1", "1", None] == [matched(routes.match("GET", "", path, "127.0.0.1")) for path in ("/a", "/b/c", "/c")]
+
+
+def test_round_robin_by_weight() -> None:
+    """Nodes take turns by weight, spread evenly; weight 0 takes none."""
+    nodes = RoundRobin([Node("a", 1, 2), Node("b", 1, 1), Node("c", 1, 0)])
+    picked = [nodes.pick() for _ in range(6)]
+
+    assert ["a", "b", "a", "a", "b", "a"] == [node.host for node in picked if node is not None]
+
+
+def test_no_node() -> None:
+    """An upstream whose nodes have no weight has none to pick."""
+    assert None is RoundRobin([Node("a", 1, 0)]).pick()

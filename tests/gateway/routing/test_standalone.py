@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apisix.yaml is read as APISIX reads it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from apisix.gateway.routing.definitions import Problem
+from apisix.gateway.routing.standalone import RoutesFile
+from apisix.gateway.routing.store import Store
+
+TEXT = """\
+upstreams:
+  - id: u1
+    type: roundrobin
+    nodes: {"127.0.0.1:1980": 1}
+routes:
+  - id: r1
+    uri: /get
+    upstream_id: u1
+    plugins:
+      ext-plugin-pre-req:
+        conf:
+          - name: stop
+            value: '{"body": "hello"}'
+  - uri: /second
+    upstream: {nodes: {"127.0.0.1:1980": 1}}
+#END
+"""
+
+
+class Desk:
+    """A file, a store and what was said."""
+
+    def __init__(self, directory: Path, text: str = TEXT) -> None:
+        self.said: list[Problem] = []
+        self.store = Store(self.said.extend)
+        self.path = directory / "apisix.yaml"
+        self.file = RoutesFile(self.path, self.store)
+        self.path.write_text(text, encoding="utf-8")
+        self.file.load()
+
+    def ids(self) -> list[str]:
+        """Return the ids of the routes in force."""
+        return sorted(self.store.records("routes"))
+
+    def upstream_port(self, path: str) -> int | None:
+        """Return the port that a request goes to."""
+        match = self.store.router.match("GET", "", path, "127.0.0.1")
+        return None if match is None or match.route.upstream is None else match.route.upstream.nodes[0].port
+
+
+def test_routes_and_upstreams(tmp_path: Path) -> None:
+    """Routes find their upstreams by id or within; a route without id is numbered."""
+    desk = Desk(tmp_path)
+
+    assert ([], ["2", "r1"], 1980, 1980) == (desk.said, desk.ids(), desk.upstream_port("/get"), desk.upstream_port("/second"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"routes:\n  - \xff\n#END", "line 2: this is no UTF-8", id="no-utf-8"),
+        pytest.param(b"routes:\n  - id: x\n   uri: [\n#END", "line 3: this is no YAML: expected <block end>", id="no-yaml"),
+        pytest.param(b"[" * 10_000 + b"\n#END", "is no YAML: maximum recursion depth", id="endless"),
+        pytest.param(b"a: 2026-13-41\n#END", "is no YAML: month must be in", id="no-date"),
+        pytest.param(b"a: \0\n#END", "is no YAML: unacceptable character", id="nul"),
+    ],
+)
+def test_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
+    """Whatever the file holds, the routes stay, and the reason names the line."""
+    desk = Desk(tmp_path)
+    desk.path.write_bytes(content)
+
+    assert not desk.file.load()
+    assert ["2", "r1"] == desk.ids()
+    assert reason in str(desk.said[0])
+
+
+def test_same_id_twice(tmp_path: Path) -> None:
+    """Of two routes with one id the last one counts, and that is said."""
+    desk = Desk(tmp_path, "routes:\n  - {id: a, uri: /a}\n  - {id: a, uri: /b}\n#END")
+
+    assert ["route a: stands there more than once; only the last one counts"] == [str(problem) for problem in desk.said]
+
+
+def test_without_end(tmp_path: Path) -> None:
+    """A file without #END changes nothing, and that is said."""
+    desk = Desk(tmp_path)
+    desk.path.write_text("routes: []\n", encoding="utf-8")
+
+    assert not desk.file.load()
+    assert ["2", "r1"] == desk.ids()
+    assert "does not end with the line #END" in str(desk.said[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [\n#END", "is no YAML"), ("- a\n#END", "holds no mapping")],
+)
+def test_broken(tmp_path: Path, text: str, said: str) -> None:
+    """A broken file changes nothing, and that is said."""
+    desk = Desk(tmp_path)
+    desk.path.write_text(text, encoding="utf-8")
+
+    assert not desk.file.load()
+    assert ["2", "r1"] == desk.ids()
+    assert said in str(desk.said[0])
+
+
+def test_missing(tmp_path: Path) -> None:
+    """A file that has gone changes nothing, and that is said."""
+    desk = Desk(tmp_path)
+    desk.path.unlink()
+
+    assert not desk.file.load()
+    assert "can't be read: No such file" in str(desk.said[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("services: []\n#END", "services are not supported by the development gateway"),
+        ("rutes: []\n#END", "'rutes' is nothing that APISIX knows; expected routes or upstreams"),
+        ("routes: {}\n#END", "routes has to be a list"),
+        ("routes: [{id: 1, uri: /a, plugins: {nope: {}}}]\n#END", "route 1: left out: unknown plugin [nope]"),
+        ("routes: [{id: 1, uri: /a, plugins: {cors: {}}}]\n#END", "route 1: plugin cors does not run"),
+    ],
+)
+def test_said_by_name(tmp_path: Path, text: str, said: str) -> None:
+    """What is not taken over is said by name."""
+    assert said in " ".join(map(str, Desk(tmp_path, text).said))
+
+
+def test_bad_route_leaves_the_others(tmp_path: Path) -> None:
+    """One bad route does not take the others with it."""
+    desk = Desk(tmp_path, "routes: [{id: 1, uri: 5}, {id: 2, uri: /b, upstream: {nodes: {a: 1}}}]\n#END")
+
+    assert (None, 80) == (desk.upstream_port("/a"), desk.upstream_port("/b"))
+
+
+def test_change_gets_a_new_version(tmp_path: Path) -> None:
+    """Two changes within one second do not share a version, which stands in the key of PrepareConf."""
+    desk = Desk(tmp_path)
+    first = desk.store.records("routes")["r1"].version
+    modified = desk.path.stat().st_mtime
+    os.utime(desk.path, (modified, modified))
+    desk.file.load()
+
+    assert int(first) + 1 == int(desk.store.records("routes")["r1"].version)
+
+
+def test_disabled_route(tmp_path: Path) -> None:
+    """A route with status 0 takes no requests."""
+    assert None is Desk(tmp_path, "routes: [{id: 1, uri: /a, status: 0, upstream: {nodes: {a: 1}}}]\n#END").upstream_port("/a")
+
+
+def test_admin_route_goes_over_the_file(tmp_path: Path) -> None:
+    """A route of the admin API hides the file's of the same id, until it is deleted; the file's can't be deleted."""
+    desk = Desk(tmp_path)
+    desk.store.put("routes", "r1", {"uri": "/get", "upstream": {"nodes": {"127.0.0.1:81": 1}}})
+    assert 81 == desk.upstream_port("/get")
+    desk.store.delete("routes", "r1")
+    assert 1980 == desk.upstream_port("/get")
+    with pytest.raises(ValueError, match=r"written in apisix\.yaml: remove it there"):
+        desk.store.delete("routes", "r1")

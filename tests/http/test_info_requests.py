@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers are kept, and what is kept is not asked for."""
+
+import pytest
+
+from apisix.runner.http.info_requests import Answers
+from apisix.runner.wire.messages import ReqBody, Var
+from tests.http.calls import FakeGateway
+
+A, B = Var("a"), Var("b")
+
+
+def test_only_what_is_missing() -> None:
+    """Each question is put once, however often and in whatever company it comes."""
+    gateway = FakeGateway({A: b"1"})
+    answers = Answers(gateway)
+    answers.fetch((A, A))
+    answers.fetch((A,))
+    answers.fetch((B, A, ReqBody()))
+    assert [[A], [B, ReqBody()]] == gateway.asked
+    assert (b"1", None, None) == (answers.get(A, "a()"), answers.get(B, "b()"), answers.get(ReqBody(), "read()"))
+    assert [A, B, ReqBody()] == list(answers)
+
+
+async def test_both_forms_share_them() -> None:
+    """What a coroutine fetched is there for the plain form, and the other way round."""
+    gateway = FakeGateway({A: b"1"})
+    answers = Answers(gateway)
+    await answers.afetch((A, B))
+    answers.fetch((A, B))
+    assert (b"1", None) == (await answers.aget(A), answers.get(B, "b()"))
+    assert 1 == len(gateway.asked)
+
+
+class Broken(FakeGateway):
+    """A gateway that hangs up on the first question."""
+
+    broken = True
+
+    def _answer(self, questions):  # type: ignore[no-untyped-def]  # as in FakeGateway
+        if self.broken:
+            raise ConnectionError("gone")
+        return super()._answer(questions)
+
+
+async def test_a_question_that_fails() -> None:
+    """The error comes through, nothing is kept, and a variable can be asked for again."""
+    gateway = Broken({A: b"1"})
+    answers = Answers(gateway)
+    with pytest.raises(ConnectionError):
+        await answers.aget(A)
+    assert A not in answers
+    gateway.broken = False
+    assert b"1" == await answers.aget(A)

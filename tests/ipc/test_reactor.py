@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor's loop: descriptors, timers, signals, and that nothing stops it."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from apisix.runner.ipc.reactor import Reactor
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    """A loop, whose signal handlers are taken back afterwards."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGHUP, signal.SIGUSR2)}
+    reactor = Reactor()
+    yield reactor
+    reactor.close()
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def run(reactor: Reactor, calls: list[object], count: int) -> None:
+    """Run until `calls` has `count` entries."""
+    deadline_s = time.monotonic() + 5
+    guard = reactor.call_later(5, lambda: None)
+    reactor.run(until=lambda: len(calls) >= count or time.monotonic() > deadline_s)
+    guard.cancel()
+    assert count == len(calls)
+
+
+def test_what_can_be_read_is_read(reactor: Reactor) -> None:
+    """The callback of a descriptor is called as long as there is something, and not once it is watched no longer."""
+    ours, theirs = socket.socketpair()
+    calls: list[object] = []
+    with ours, theirs:
+        reactor.watch(ours, lambda: calls.append(ours.recv(1)))
+        theirs.send(b"ab")
+        run(reactor, calls, 2)
+        reactor.unwatch(ours)
+        reactor.unwatch(ours)
+        theirs.send(b"c")
+        reactor.call_later(0, lambda: calls.append("timer"))
+        run(reactor, calls, 3)
+
+    assert [b"a", b"b", "timer"] == calls
+
+
+def test_what_one_callback_closes_is_not_called(reactor: Reactor) -> None:
+    """Of two that are ready in one turn, the one that the other closes is left alone."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    calls: list[object] = []
+
+    def close_both() -> None:
+        calls.append("first")
+        for ours, _ in pairs:
+            reactor.unwatch(ours)
+            ours.close()
+
+    for ours, theirs in pairs:
+        reactor.watch(ours, close_both)
+        theirs.send(b"x")
+    run(reactor, calls, 1)
+    reactor.call_later(0, lambda: calls.append("timer"))
+    run(reactor, calls, 2)
+
+    assert ["first", "timer"] == calls
+    for _, theirs in pairs:
+        theirs.close()
+
+
+def test_writing_is_watched_while_it_is_wanted(reactor: Reactor) -> None:
+    """The second callback comes when there is room, until it is taken back."""
+    ours, theirs = socket.socketpair()
+    calls: list[object] = []
+
+    def write() -> None:
+        calls.append("write")
+        reactor.watch_writing(ours, None)
+
+    with ours, theirs:
+        reactor.watch(ours, lambda: calls.append(ours.recv(1)))
+        reactor.watch_writing(ours, write)
+        run(reactor, calls, 1)
+        theirs.send(b"a")
+        run(reactor, calls, 2)
+        reactor.unwatch(ours)
+        reactor.watch_writing(ours, write)
+
+    assert ["write", b"a"] == calls
+
+
+def test_timers_come_in_their_order(reactor: Reactor) -> None:
+    """Timers come by time, those that repeat repeat, and a cancelled one does not come."""
+    calls: list[object] = []
+    reactor.call_later(0.02, lambda: calls.append("late"))
+    reactor.call_later(0.01, lambda: calls.append("early"))
+    reactor.call_later(0.0, lambda: calls.append("never")).cancel()
+    run(reactor, calls, 2)
+    ticks: list[object] = []
+    timer = reactor.call_every(0.005, lambda: ticks.append("tick"))
+    run(reactor, ticks, 3)
+    timer.cancel()
+
+    assert ["early", "late"] == calls
+
+
+def test_a_timer_that_was_missed_is_not_made_up_for(reactor: Reactor) -> None:
+    """After a pause, a repeating timer comes once and goes on from there."""
+    ticks: list[float] = []
+    reactor.call_every(0.01, lambda: ticks.append(time.monotonic()))
+    calls: list[object] = []
+
+    def pause() -> None:
+        time.sleep(0.1)
+        calls.append("pause")
+
+    reactor.call_later(0.0, pause)
+    run(reactor, calls, 1)
+    reactor.run(until=lambda: len(ticks) >= 2)
+
+    assert ticks[1] - ticks[0] >= 0.009
+
+
+def test_signals_are_called_in_the_loop(reactor: Reactor) -> None:
+    """A signal wakes the loop up, and its callback runs there."""
+    calls: list[object] = []
+    reactor.on_signal(signal.SIGUSR2, lambda: calls.append("usr2"))
+    reactor.on_signal(signal.SIGHUP, lambda: calls.append("hup"))
+    threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+    run(reactor, calls, 1)
+    os.kill(os.getpid(), signal.SIGHUP)
+    run(reactor, calls, 2)
+
+    assert ["usr2", "hup"] == calls
+
+
+def test_a_defect_in_one_callback_leaves_the_others(reactor: Reactor, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception is logged, and the loop goes on: all workers would end with it."""
+    calls: list[object] = []
+    reactor.call_later(0.0, lambda: 1 / 0)
+    reactor.call_later(0.0, lambda: calls.append("next"))
+    with caplog.at_level(logging.ERROR):
+        run(reactor, calls, 1)
+
+    assert ["a defect of the runner's supervisor"] == [record.message for record in caplog.records]

@@ -1,0 +1,479 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log: what a line holds, that lines can't be forged, and that a fault at every call does not fill the disk."""
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.logging import setup as logs
+from apisix.runner.logging.call_fields import current_call
+from apisix.runner.logging.repeat_limit import RepeatLimit
+from apisix.runner.settings.table import Settings
+
+logger = logging.getLogger("plugins.key_auth")  # as a plugin of a user has it
+
+
+@dataclass
+class Call:
+    """A call as far as the log is concerned."""
+
+    id: int = 0
+    route_key: str | None = "route#1#ext-plugin-pre-req#42"
+    plugin: str | None = "key-auth"
+    request_id: str | None = None
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Log:
+    """A log in memory."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        self.stream = io.StringIO()
+        self.handler = logs.configure(Settings(**settings), stream=self.stream, clock=self.clock)
+
+    def take(self) -> str:
+        """Return what was written since the last time."""
+        text = self.stream.getvalue()
+        self.stream.seek(0)
+        self.stream.truncate()
+        return text
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines, written as JSON, less their times."""
+        lines = [json.loads(line) for line in self.take().splitlines()]
+        assert all(line.pop("time") for line in lines)
+        return lines
+
+    def messages(self) -> list[str]:
+        return [line["message"] for line in self.lines()]
+
+
+@pytest.fixture(autouse=True)
+def _root() -> Iterator[None]:
+    """Leave the root logger, the warnings and structlog as they were found."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    root.setLevel(level)
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+        handler.close()
+
+
+@pytest.fixture
+def call() -> Iterator[Call]:
+    """A call that runs here."""
+    call = Call()
+    token = current_call.set(call)
+    yield call
+    current_call.reset(token)
+
+
+def test_line_outside_a_call() -> None:
+    """A line holds its time, level, logger and message, and the fields that it was given."""
+    log = Log()
+    logger.info("loaded %d plugins", 3, extra={"directory": "/srv"})
+
+    assert [{"level": "info", "logger": "plugins.key_auth", "message": "loaded 3 plugins", "directory": "/srv"}] == log.lines()
+
+
+def test_line_of_a_call(call: Call) -> None:
+    """A plugin's plain line bears the call, the route and the plugin; call 0 too, and the request's id as soon as it is known."""
+    log = Log()
+    logger.warning("before")
+    call.request_id = "7fb2"
+    logger.warning("after")
+
+    fields = {"level": "warning", "logger": "plugins.key_auth", "call": 0, "route": "route#1#ext-plugin-pre-req#42", "plugin": "key-auth"}
+    assert [{**fields, "message": "before"}, {**fields, "message": "after", "request_id": "7fb2"}] == log.lines()
+
+
+def test_line_of_a_thread(call: Call) -> None:
+    """A plugin that runs in a thread of the pool, in a copy of the call's context, is told as well."""
+    log = Log()
+    thread = threading.Thread(target=copy_context().run, args=(logger.warning, "in a thread"))
+    thread.start()
+    thread.join()
+
+    assert ["key-auth"] == [line["plugin"] for line in log.lines()]
+
+
+def test_own_fields_rule(call: Call) -> None:
+    """What a line says itself is not overwritten: the supervisor may speak of a plugin during another's call."""
+    log = Log()
+    logger.warning("marked as blocking", extra={"plugin": "call-out"})
+
+    assert ["call-out"] == [line["plugin"] for line in log.lines()]
+
+
+@pytest.mark.usefixtures("call")
+def test_structlog_lands_in_the_same_stream() -> None:
+    """A plugin that prefers structlog gets the same fields."""
+    log = Log()
+    structlog.get_logger("plugins.other").info("hello", size_bytes=12)
+
+    assert [
+        {
+            "level": "info",
+            "logger": "plugins.other",
+            "message": "hello",
+            "size_bytes": 12,
+            "call": 0,
+            "route": "route#1#ext-plugin-pre-req#42",
+            "plugin": "key-auth",
+        }
+    ] == log.lines()
+
+
+def test_bound_context() -> None:
+    """What a plugin binds by structlog's context variables stands on its plain lines too."""
+    log = Log()
+    with structlog.contextvars.bound_contextvars(tenant="a"):
+        logger.info("hello")
+
+    assert ["a"] == [line["tenant"] for line in log.lines()]
+
+
+def test_exception() -> None:
+    """A traceback is one field of its line in JSON, and text below its line otherwise, where each line of it is marked."""
+    for log_format in ("json", "text"):
+        log = Log(log_format=log_format)
+        try:
+            raise ValueError("first\n2026-01-01T00:00:00Z error   forged: line")
+        except ValueError:
+            logger.exception("a plugin failed")
+        lines = log.take().splitlines()
+
+        assert (log_format == "text") == (len(lines) > 1)
+        assert all(line.startswith("  | ") for line in lines[1:])
+        assert "ValueError: first" in "".join(lines)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("character", ["\n", "\r", "\x1b", "\0", "\u2028", "\x85", "\udcff"])
+def test_lines_cannot_be_forged(log_format: str, character: str) -> None:
+    """A line break, an escape sequence or a byte that is no text, in message, field or field's name, is written as an escape."""
+    log = Log(log_format=log_format)
+    evil = f"a{character}b"
+    logger.info("path %s", evil, extra={"field": evil, evil: 1})
+    text = log.take()
+
+    assert character not in text.removesuffix("\n")
+    assert 1 == text.count("\n")
+    assert text.isascii()
+
+
+def test_text() -> None:
+    """Text is for reading: the message, then the fields; what holds spaces or quotes is quoted."""
+    log = Log(log_format="text")
+    logger.info("listening", extra={"path": "/run/x.sock", "reason": "said so", "empty": ""})
+
+    _, rest = log.take().split(" ", 1)
+    assert "info    plugins.key_auth: listening path=/run/x.sock reason='said so' empty=''\n" == rest
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("error", ["error"]), ("warn", ["warn", "error"]), ("info", ["info", "warn", "error"]), ("debug", ["debug", "info", "warn", "error"])],
+)
+def test_levels(level: str, expected: list[str]) -> None:
+    """Lines of the level and the graver ones are written."""
+    log = Log(log_level=level)
+    logger.debug("debug")
+    logger.info("info")
+    logger.warning("warn")
+    logger.error("error")
+
+    assert expected == log.messages()
+
+
+def test_repetitions_are_limited_and_counted() -> None:
+    """Of one kind of error, so many are written a minute; how many more there were is written after it, with the next line."""
+    log = Log(log_repeats=2)
+    for number in range(5):
+        logger.error("call %d failed", number)
+
+    assert ["call 0 failed", "call 1 failed"] == log.messages()
+
+    log.clock.now_s = 60.0
+    logger.info("anything")
+    assert ["3 more lines like this one were not written: call %d failed", "anything"] == log.messages()
+
+    logger.error("call %d failed", 5)
+    assert ["call 5 failed"] == log.messages()
+
+
+def test_count_is_a_field() -> None:
+    """A tool reads the count from a field of a line that has the level and logger of those that it stands for."""
+    log = Log(log_repeats=1)
+    logger.error("failed")
+    logger.error("failed")
+    log.take()
+    logs.write_counts()
+
+    assert [
+        {"level": "error", "logger": "plugins.key_auth", "message": "1 more lines like this one were not written: failed", "suppressed": 1}
+    ] == log.lines()
+
+
+def test_kinds_are_limited_apart(call: Call) -> None:
+    """One plugin's storm does not hide the failure of another, nor one exception another of a different class."""
+    log = Log(log_repeats=1)
+    for plugin in ("key-auth", "limit-count"):
+        call.plugin = plugin
+        for error in (ValueError("1"), ValueError("2"), KeyError("3")):
+            logger.error("a plugin failed", exc_info=error)
+
+    written = [(line["plugin"], line["exception"]) for line in log.lines()]
+    assert [
+        ("key-auth", "ValueError: 1"),
+        ("key-auth", "KeyError: '3'"),
+        ("limit-count", "ValueError: 1"),
+        ("limit-count", "KeyError: '3'"),
+    ] == written
+
+
+def test_what_is_never_limited() -> None:
+    """Information is not limited, nor are lines that say of themselves that each counts, nor anything where the limit is 0."""
+    log = Log(log_repeats=1)
+    for route in range(3):
+        logger.info("route %d is ready", route)
+        logger.error("route %d is refused", route, extra={"limited": False})
+    assert 6 == len(lines := log.lines())
+    assert not any("limited" in line for line in lines)
+
+    log = Log(log_repeats=0)
+    for number in range(100):
+        logger.error("call %d failed", number)
+    assert 100 == len(log.lines())
+
+
+def test_memory_of_kinds_is_bounded() -> None:
+    """A plugin that writes names into its formats, and so a kind a line, costs no memory without end; counts come out all the same."""
+    log = Log(log_repeats=1)
+    logger.error("failed")
+    logger.error("failed")
+    for number in range(1000):
+        logger.error(f"user {number} failed")  # what the test is about
+
+    assert "1 more lines like this one were not written: failed" in log.messages()
+
+
+class Body:
+    """Something large, among the local variables of a call that fails."""
+
+
+def test_the_limit_keeps_nothing_of_a_failed_call() -> None:
+    """Neither the traceback, whose frames refer to the call's variables, nor the arguments of a line outlive the line."""
+    written: list[logging.LogRecord] = []
+    limit = RepeatLimit(1, written.append)
+    seen: list[weakref.ref[Body]] = []
+
+    def fail(body: Body) -> None:
+        seen.append(weakref.ref(body))
+        raise ValueError("1")
+
+    for number in range(3):
+        body = Body()
+        try:
+            fail(body)
+        except ValueError:
+            limit.filter(logging.LogRecord("plugins", logging.ERROR, __file__, 1, "call %d of %s failed", (number, body), sys.exc_info()))
+        del body
+
+    assert [None, None, None] == [reference() for reference in seen]
+    limit.write_counts()
+    assert ["2 more lines like this one were not written: call %d of %s failed"] == [record.getMessage() for record in written]
+
+
+def test_the_limit_keeps_a_short_text() -> None:
+    """Of a long format, as of a plugin that logs a whole body, only the beginning is kept."""
+    log = Log(log_repeats=1)
+    for _ in range(2):
+        logger.error("x" * 1_000_000)
+    log.take()
+    logs.write_counts()
+    assert ["1 more lines like this one were not written: " + "x" * 1000] == log.messages()
+
+
+def test_format_follows_the_stream() -> None:
+    """`auto` is text on a terminal and JSON elsewhere."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, is_json in ((Terminal(), False), (io.StringIO(), True)):
+        logs.configure(Settings(), stream=stream)
+        logger.info("hello")
+
+        assert is_json == stream.getvalue().startswith("{")
+
+
+def test_file_survives_rotation(tmp_path: Path) -> None:
+    """When the file was moved away, the next line begins a new one. Others can't read it from the start."""
+    file = tmp_path / "runner.log"
+    logs.configure(Settings(log_file=str(file)))
+    logger.info("one")
+    file.rename(tmp_path / "runner.log.1")
+    logger.info("two \udcff")
+
+    assert ["one"] == [json.loads(line)["message"] for line in (tmp_path / "runner.log.1").read_text().splitlines()]
+    assert ["two \udcff"] == [json.loads(line)["message"] for line in file.read_text().splitlines()]
+    assert 0 == file.stat().st_mode & 0o007
+
+
+def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    """A log file in a directory that is not there ends the start in a sentence."""
+    file = tmp_path / "nowhere" / "runner.log"
+
+    with pytest.raises(SettingsError) as caught:
+        logs.configure(Settings(log_file=str(file)))
+
+    assert f"logging.file is {str(file)!r}, which can't be opened: No such file or directory" == str(caught.value)
+
+
+def test_notes_of_the_settings() -> None:
+    """What loading the settings had to say is said once there is a log."""
+    log = Log(notes=("socket.file names $env.X, which is not set",))
+
+    assert ["socket.file names $env.X, which is not set"] == log.messages()
+
+
+def test_python_warnings() -> None:
+    """A DeprecationWarning that a plugin causes lands in the stream, not on a terminal that nobody watches."""
+    program = (
+        "import sys, warnings; from apisix.runner.logging import setup as logs; from apisix.runner.settings.table import Settings;"
+        "logs.configure(Settings(), stream=sys.stdout); warnings.warn('old', UserWarning)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ})
+
+    assert "py.warnings" == json.loads(done.stdout)["logger"]
+
+
+def test_counts_are_written_at_the_end() -> None:
+    """A process that ends says what it held back."""
+    program = (
+        "import sys, logging; from apisix.runner.logging import setup as logs; from apisix.runner.settings.table import Settings;"
+        "logs.configure(Settings(log_repeats=1), stream=sys.stdout);"
+        "[logging.error('failed') for _ in range(3)]"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert 2 == json.loads(done.stdout.splitlines()[-1])["suppressed"]
+
+
+def test_configuring_again_leaves_one_handler() -> None:
+    """A worker that sets its log up anew does not write each line twice."""
+    first = Log()
+    second = Log()
+    logger.info("hello")
+
+    assert [] == first.messages()
+    assert ["hello"] == second.messages()
+
+
+def test_importing_the_log_leaves_rich_out() -> None:
+    """A runner does not pay for rich, which structlog imports where it is installed, and a plugin can import it all the same."""
+    code = "import sys, apisix.runner.logging.setup; print('rich' in sys.modules); import rich; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "False\nTrue\n" == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("elsewhere"), "it is a symbolic link"),
+        (os.mkfifo, "No such device or address"),
+        (Path.mkdir, "Is a directory"),
+    ],
+)
+def test_a_trap_in_the_place_of_the_file(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
+    """Nothing is written through a link, to a pipe or the like that somebody has put there; the start does not hang either."""
+    path = tmp_path / "log"
+    make(path)
+
+    with pytest.raises(SettingsError) as caught:
+        logs.configure(Settings(log_file=str(path)))
+
+    assert str(caught.value) == f"logging.file is {str(path)!r}, which can't be opened: {reason}"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_that_can_not_be_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the log file has gone with its directory, whoever writes a line gets no error."""
+    (tmp_path / "logs").mkdir()
+    logs.configure(Settings(log_file=str(tmp_path / "logs" / "log")))
+    (tmp_path / "logs" / "log").unlink()
+    (tmp_path / "logs").rmdir()
+
+    logging.getLogger("author").warning("hello")
+
+    assert "FileNotFoundError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["stderr", "stdout"])
+def test_the_names_of_streams(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """/dev/stderr and /dev/stdout are links on every system, and mean the streams themselves."""
+    logs.configure(Settings(log_file=f"/dev/{name}"))
+    logging.getLogger("author").warning("hello")
+
+    assert "hello" in getattr(capsys.readouterr(), name[-3:])
+
+
+FORK_WHILE_LOGGING = """
+import logging, os, threading
+from apisix.runner.logging import setup as logs
+from apisix.runner.settings.table import Settings
+
+handler = logs.configure(Settings())
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with handler.filters[0]._lock:
+        held.set()
+        done.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+pid = os.fork()
+if not pid:
+    logging.error("in the child")
+    os._exit(0)
+os.waitpid(pid, 0)
+done.set()
+thread.join()
+"""
+
+
+def test_a_child_can_log_whatever_its_parent_was_doing() -> None:
+    """A process that is forked while another thread logs does not wait for that thread, which it does not have."""
+    done = subprocess.run([sys.executable, "-c", FORK_WHILE_LOGGING], capture_output=True, text=True, check=True, timeout=30)
+    assert "in the child" in done.stderr

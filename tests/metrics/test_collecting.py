@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker tells of itself and its plugins."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client.core import Metric
+
+from apisix.runner.call.chains import Chains
+from apisix.runner.call.meter import Histogram as Durations
+from apisix.runner.call.meter import Meter
+from apisix.runner.call.runtime import Runtime
+from apisix.runner.call.threads import PluginThreads
+from apisix.runner.http.phase import Phase
+from apisix.runner.ipc.channel import Measured
+from apisix.runner.metrics import collecting as metrics_worker
+from apisix.runner.metrics.collecting import Reporter, families_of, families_of_plugins, histogram
+from apisix.runner.metrics.families import Family
+
+
+def a_runtime(loop: asyncio.AbstractEventLoop) -> Runtime:
+    """A worker's state, without chains: nothing here calls a plugin."""
+    return Runtime(loop, cast("Chains", None), PluginThreads(1), 1.0, 10, "refuse", 1000)
+
+
+@pytest.fixture
+async def runtime() -> Runtime:
+    return a_runtime(asyncio.get_running_loop())
+
+
+def of(families: Iterator[Family], name: str) -> Family:
+    (found,) = [family for family in families if family.name == name]
+    return found
+
+
+async def test_figures_of_the_runner(runtime: Runtime) -> None:
+    """What is counted in the call layer is told under its name, plugins by name, phase and outcome."""
+    runtime.calls, runtime.asks, runtime.unknown_tokens, runtime.refusals = 4, 3, 2, 1
+    meter = Meter()
+    meter.count("a", Phase.PRE_REQ, "stop", 0.5)
+    meter.count("b", None, "error", 0.5)
+    families = {family.name.removeprefix("apisix_runner_"): family for family in families_of(runtime, meter)}
+
+    for name, value in (("calls", 4), ("asks", 3), ("tokens_missed", 2), ("calls_refused", 1)):
+        assert ((f"apisix_runner_{name}_total", (), value),) == families[name].samples
+    assert (
+        ("apisix_runner_plugin_calls_total", (("plugin", "a"), ("phase", "ext-plugin-pre-req"), ("outcome", "stop")), 1),
+        ("apisix_runner_plugin_calls_total", (("plugin", "b"), ("phase", "unknown"), ("outcome", "error")), 1),
+    ) == families["plugin_calls"].samples
+    assert 2 * (18 + 1 + 2) == len(families["plugin_duration_seconds"].samples)
+
+
+def test_buckets_include_those_below() -> None:
+    """A histogram is told as Prometheus has it."""
+    durations = Durations((0.1, 1.0))
+    for took_s in (0.05, 0.5, 5.0):
+        durations.add(took_s)
+    family = histogram("took", "Took.", [((("a", "b"),), durations)])
+
+    assert [
+        ("took_bucket", (("a", "b"), ("le", "0.1")), 1),
+        ("took_bucket", (("a", "b"), ("le", "1.0")), 2),
+        ("took_bucket", (("a", "b"), ("le", "+Inf")), 3),
+        ("took_count", (("a", "b"),), 3),
+        ("took_sum", (("a", "b"),), 5.55),
+    ] == list(family.samples)
+
+
+def test_metrics_of_plugins() -> None:
+    """Whatever prometheus-client offers is told as it stands there, less the times of creation, which have no sum."""
+    registry = CollectorRegistry()
+    Counter("jobs", "Jobs.", ["who"], registry=registry).labels("a").inc(2)
+    Gauge("size", "Size.", registry=registry).set(3)
+    Gauge("last", "Last.", registry=registry, multiprocess_mode="max").set(4)
+    Histogram("took", "Took.", registry=registry, buckets=(1.0,)).observe(0.5)
+    Summary("sent", "Sent.", registry=registry).observe(7)
+    Info("build", "Build.", registry=registry).info({"v": "1"})
+    Enum("state", "State.", states=["up", "down"], registry=registry)
+    families = {family.name: family for family in families_of_plugins(registry)}
+
+    assert (("jobs_total", (("who", "a"),), 2.0),) == families["jobs"].samples
+    assert ("sum", "max", "max", "max") == tuple(families[name].merge for name in ("size", "last", "build", "state"))
+    assert ["took_bucket", "took_bucket", "took_count", "took_sum"] == [name for name, _, _ in families["took"].samples]
+    assert {"sent_count": 1.0, "sent_sum": 7.0} == {name: value for name, _, value in families["sent"].samples}
+    assert (True, False) == (families["sent"].lasts, families["state"].lasts)
+
+
+def test_names_of_the_runner_are_its_own() -> None:
+    """A plugin can't pass its figures off as the runner's."""
+    registry = CollectorRegistry()
+    Counter("apisix_runner_calls", "Not ours.", registry=registry)
+
+    assert [] == list(families_of_plugins(registry))
+
+
+async def test_only_what_has_changed_is_told(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at the beginning, then what is new, and at the end what came last, although the store is closed by then."""
+    monkeypatch.setattr(metrics_worker, "TICK_S", 0.001)
+    monkeypatch.setattr(metrics_worker, "TICKS_A_PUSH", 1)
+    told: list[Family] = []
+    pushed = asyncio.Event()
+    tokens = iter([5])
+
+    def send(message: Measured) -> None:
+        told.append(message.family)
+        if message.family.name == "apisix_runner_calls":
+            pushed.set()
+
+    def count_tokens() -> int:
+        return next(tokens, 5)
+
+    reporter = Reporter(runtime, count_tokens)
+    reporter.start(send)
+    assert 5 == of(iter(told), "apisix_runner_tokens_known").samples[0][2]
+    assert 1 == sum(family.name == "apisix_runner_calls" for family in told)
+
+    pushed.clear()
+    told.clear()
+    runtime.calls = 1
+    await asyncio.wait_for(pushed.wait(), 5)
+    assert {"apisix_runner_calls", "apisix_runner_loop_lag_seconds"} == {family.name for family in told}
+
+    runtime.calls = 2
+    reporter.finish()
+    assert 2 == told[-1].samples[0][2] or 2 == max(family.samples[0][2] for family in told if family.name == "apisix_runner_calls")
+
+
+async def test_a_late_loop_is_counted(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that stood still is late at its next turn, by as much."""
+    monkeypatch.setattr(metrics_worker, "TICK_S", 0.0)
+    reporter = Reporter(runtime, lambda: 0)
+    told: list[Family] = []
+    reporter.start(lambda message: told.append(message.family))
+    reporter._tick(runtime.loop.time() - 7.0)
+    reporter.finish()
+
+    lag = [family for family in told if family.name == "apisix_runner_loop_lag_seconds"][-1]
+    assert {"5.0": 0, "10.0": 1} == {
+        labels[0][1]: count for name, labels, count in lag.samples if labels and labels[0][1] in ("5.0", "10.0")
+    }
+
+
+async def test_too_many_labels(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A metric that does not fit a message is left out, with one line that names it, and the others are told."""
+    monkeypatch.setattr(metrics_worker, "MAX_MESSAGE_BYTES", 2000)
+    meter_full = Reporter(runtime, lambda: 0)
+    assert runtime.meter is not None
+    for number in range(100):
+        runtime.meter.count(f"plugin-{number}", None, "stop", 0.1)
+    told: list[Family] = []
+    with caplog.at_level(logging.ERROR):
+        meter_full.start(lambda message: told.append(message.family))
+        runtime.meter.count("plugin-0", None, "stop", 0.1)
+        meter_full.finish()
+
+    assert "apisix_runner_plugin_calls" not in {family.name for family in told}
+    assert "apisix_runner_calls" in {family.name for family in told}
+    assert 1 == sum("the metric apisix_runner_plugin_calls has too many labels" in record.message for record in caplog.records)
+
+
+async def test_a_collector_that_raises(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A plugin's own collector may fail: it is logged, and the runner's figures are told."""
+
+    class Broken:
+        def collect(self) -> Iterator[Metric]:
+            raise ZeroDivisionError
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Broken())
+    monkeypatch.setattr("prometheus_client.REGISTRY", registry)
+    told: list[Family] = []
+    reporter = Reporter(runtime, lambda: 0)
+    with caplog.at_level(logging.ERROR):
+        reporter.start(lambda message: told.append(message.family))
+    reporter.finish()
+
+    assert "apisix_runner_calls" in {family.name for family in told}
+    assert "the metrics of the plugins can't be told" in [record.message for record in caplog.records]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sums over workers, those that have ended included."""
+
+import pytest
+
+from apisix.runner.metrics.families import Family, Labels, Totals, counter, gauge
+
+A: Labels = (("who", "a"),)
+B: Labels = (("who", "b"),)
+
+
+def values(totals: Totals) -> dict[str, dict[Labels, float]]:
+    """Return all values, by metric and labels."""
+    return {family.name: {labels: value for _, labels, value in family.samples} for family in totals.families()}
+
+
+def test_sums_over_workers() -> None:
+    """Values with the same labels are added up, others stand beside each other."""
+    totals = Totals()
+    totals.take(1, counter("calls", "Calls.", (A, 2), (B, 3)))
+    totals.take(2, counter("calls", "Calls.", (A, 5)))
+
+    assert {"calls": {A: 7, B: 3}} == values(totals)
+
+
+def test_what_is_told_again_takes_the_place_of_what_was_told() -> None:
+    """A worker tells its totals, not what has come on top."""
+    totals = Totals()
+    totals.take(1, counter("calls", "Calls.", (A, 2)))
+    totals.take(1, counter("calls", "Calls.", (A, 3)))
+
+    assert {"calls": {A: 3}} == values(totals)
+
+
+def test_no_counter_goes_backwards() -> None:
+    """What a worker has counted stays when it ends, and the next one's counts come on top. Gauges go with their worker."""
+    totals = Totals()
+    totals.take(1, counter("calls", "Calls.", (A, 2)))
+    totals.take(1, gauge("size", "Size.", ((), 9)))
+    totals.take(1, Family("took", "histogram", "Took.", (("took_bucket", (("le", "+Inf"),), 2.0), ("took_sum", (), 0.5))))
+    totals.end(1)
+    before = values(totals)
+    totals.take(2, counter("calls", "Calls.", (A, 1)))
+    totals.end(2)
+    totals.end(3)  # one that has never told anything
+
+    assert {"calls": {A: 2}, "took": {(("le", "+Inf"),): 2.0, (): 0.5}} == before
+    assert {A: 3} == values(totals)["calls"]
+
+
+@pytest.mark.parametrize(("merge", "value"), [("sum", 7), ("min", 2), ("max", 5)])
+def test_gauges_of_several_workers(merge: str, value: float) -> None:
+    """A gauge is added up unless it says otherwise."""
+    totals = Totals()
+    for worker, told in ((1, 2), (2, 5)):
+        totals.take(worker, Family("size", "gauge", "Size.", (("size", (), told),), merge))  # type: ignore[arg-type]
+
+    assert {"size": {(): value}} == values(totals)
+
+
+def test_a_metric_that_new_code_makes_something_else() -> None:
+    """Where a plugin's counter is a gauge after a reload, the gauge holds."""
+    totals = Totals()
+    totals.take(1, counter("size", "Size.", ((), 100)))
+    totals.end(1)
+    totals.take(2, gauge("size", "Size.", ((), 3)))
+
+    assert {"size": {(): 3}} == values(totals)

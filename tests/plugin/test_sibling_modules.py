@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of a plugin directory import their neighbours, and two directories don't get into each other's way."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from apisix.runner.plugin.sibling_modules import open_package, package_of
+
+
+@pytest.fixture(autouse=True)
+def unchanged_modules() -> Iterator[None]:
+    """Take what a test imports out of sys.modules."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(directory: Path, **texts: str) -> Path:
+    """Write files; a double underscore in a name makes a folder: `pkg__mod`."""
+    for name, text in texts.items():
+        file = directory / (name.replace("__", "/") + ".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return directory
+
+
+def load(directory: Path, stem: str) -> ModuleType:
+    """Import a file of a directory."""
+    return importlib.import_module(f"{open_package(directory)}.{stem}")
+
+
+IMPORTS = [
+    "import mylib; value = mylib.VALUE",
+    "import mylib as other; value = other.VALUE",
+    "from mylib import VALUE as value",
+    "from mylib import *; value = VALUE",
+    "from . import mylib; value = mylib.VALUE",
+    "from .mylib import VALUE as value",
+    "import os.path, mylib; value = os.path and mylib.VALUE",
+    "import folder.inner; value = folder.inner.VALUE",
+    "import folder.inner as deep; value = deep.VALUE",
+    "from folder.inner import VALUE as value",
+    "from folder import inner; value = inner.VALUE",
+    "from folder.upward import value",
+    "from _private import VALUE as value",
+    "def get():\n    import mylib\n    return mylib.VALUE\nvalue = get()",
+]
+
+
+@pytest.mark.parametrize("statement", IMPORTS)
+def test_a_neighbour_is_imported(tmp_path: Path, statement: str) -> None:
+    """All forms of import reach the neighbour, each in its own directory, whatever else is imported meanwhile."""
+    for value in ("one", "two"):
+        write(
+            tmp_path / value,
+            plugin=statement,
+            mylib=f"VALUE = {value!r}",
+            _private=f"VALUE = {value!r}",
+            folder__init="",
+            folder__inner=f"VALUE = {value!r}",
+            folder__upward="import mylib\nfrom folder.inner import VALUE\nvalue = mylib.VALUE and VALUE",
+        )
+        (tmp_path / value / "folder" / "init.py").rename(tmp_path / value / "folder" / "__init__.py")
+    first, second = load(tmp_path / "one", "plugin"), load(tmp_path / "two", "plugin")
+    assert ("one", "two") == (first.value, second.value)
+    assert "mylib" not in sys.modules
+
+
+def test_a_file_called_like_a_library_may_import_it(tmp_path: Path) -> None:
+    """`redis.py` that imports redis means the library; so does a standard module's name, for all files."""
+    write(tmp_path, msgspec="import msgspec\nvalue = msgspec.json", json="value = 1", plugin="import json\nvalue = json.dumps(1)")
+    assert load(tmp_path, "msgspec").value is importlib.import_module("msgspec").json
+    assert "1" == load(tmp_path, "plugin").value
+
+
+def test_files_are_read_anew(tmp_path: Path) -> None:
+    """A file that is saved twice within a second, with the same size, is read again, neighbours too."""
+    for value in "12":
+        write(tmp_path, plugin="from mylib import VALUE", mylib=f"VALUE = {value}")
+        assert int(value) == load(tmp_path, "plugin").VALUE
+    assert not (tmp_path / "__pycache__").exists()
+
+
+def test_lines_stay_where_they_are(tmp_path: Path) -> None:
+    """Rewriting imports moves no line: tracebacks show the author's own."""
+    write(tmp_path, plugin="import mylib, os\n\n\ndef fail():\n    raise KeyError\n", mylib="")
+    module = load(tmp_path, "plugin")
+    assert 4 == module.fail.__code__.co_firstlineno
+    assert str(tmp_path / "plugin.py") == module.fail.__code__.co_filename
+
+
+def test_the_name_of_a_directory_is_its_own(tmp_path: Path) -> None:
+    """The package's name can be read, is the same each time, and is not that of another directory of the same name."""
+    first, second = tmp_path / "a" / "my plugins", tmp_path / "b" / "my plugins"
+    assert package_of(first).startswith("apisix_plugins_my_plugins_")
+    assert package_of(first) == package_of(tmp_path / "b" / ".." / "a" / "my plugins")
+    assert package_of(first) != package_of(second)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("import click", True),
+        ("\nfrom click.core import x", True),
+        ("from .click import VALUE", False),
+        ("import mylib", False),
+        ("import json", False),
+    ],
+)
+def test_a_neighbour_called_like_a_library(tmp_path: Path, text: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Who imports a neighbour that has the name of an installed library is warned, with the line: the library may be meant."""
+    write(tmp_path, click="VALUE = 1", mylib="VALUE = 1", json="VALUE = 1", importer=f"try:\n    pass\nfinally: pass\n{text}")
+    with suppress(ImportError):
+        load(tmp_path, "importer")
+
+    said = [record.getMessage() for record in caplog.records]
+    line = 4 + text.count("\n")
+    reason = "this imports click, and gets the file of that name beside it, not the library. Rename the file if the library is meant"
+    assert ([f"{tmp_path}/importer.py:{line}: {reason}"] if warned else []) == said

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings: where they come from, what rules over what, and what is said when one is wrong."""
+
+import os
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.settings.kinds import COUNT, COUNT_OR_AUTO, DURATION, SIZE
+from apisix.runner.settings.table import SETTINGS, Setting, Settings, default_config_file, load
+
+NAMES = {
+    section: ", ".join(row.key.partition(".")[2] for row in rows)
+    for section, rows in groupby(SETTINGS, lambda row: row.key.partition(".")[0])
+}
+"""The names of the settings, by section."""
+
+
+def from_file(tmp_path: Path, text: str, *, flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Settings:
+    file = tmp_path / "config.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load(file, flags or {}, environ or {})
+
+
+def error_of(tmp_path: Path, text: str) -> str:
+    """Return what is said of a file, less the directory that it lies in."""
+    with pytest.raises(SettingsError) as caught:
+        from_file(tmp_path, text)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_defaults() -> None:
+    """With nothing given, each setting has the default that users were told."""
+    settings = load(None, {}, {})
+
+    assert Settings() == settings
+    assert ("/tmp/runner.sock", None, "info", 1, 50.0) == (  # noqa: S108  # the documented default
+        settings.socket_file,
+        settings.socket_mode,
+        settings.log_level,
+        settings.workers,
+        settings.plugin_timeout_s,
+    )
+    assert (1000, 32, 60.0, None, 3600.0, 100_000) == (
+        settings.max_in_flight,
+        settings.blocking_threads,
+        settings.worker_timeout_s,
+        settings.shutdown_timeout_s,
+        settings.conf_expire_s,
+        settings.conf_store_max_entries,
+    )
+
+
+def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    """Each source rules over those below it."""
+    text = "logging: {level: error}"
+    environ = {"APISIX_RUNNER_LOGGING_LEVEL": "warn"}
+
+    assert "info" == from_file(tmp_path, "").log_level
+    assert "error" == from_file(tmp_path, text).log_level
+    assert "warn" == from_file(tmp_path, text, environ=environ).log_level
+    assert "debug" == from_file(tmp_path, text, environ=environ, flags={"log_level": "debug"}).log_level
+
+
+def test_absent_flags_and_empty_variables_rule_over_nothing(tmp_path: Path) -> None:
+    """What click passes for an absent flag, and a variable that is set to nothing, are as good as absent."""
+    flags: dict[str, object] = {"log_level": None, "plugins": (), "reload": False}
+    settings = from_file(
+        tmp_path,
+        "logging: {level: error}\nplugins: {directories: [/a]}\nworkers: {reload: true}",
+        flags=flags,
+        environ={"APISIX_RUNNER_LOGGING_LEVEL": "", "APISIX_LISTEN_ADDRESS": ""},
+    )
+
+    assert ("error", ("/a",), True) == (settings.log_level, settings.plugins, settings.reload)
+
+
+@pytest.mark.parametrize("address", ["unix:/run/apisix.sock", "/run/apisix.sock"])
+def test_configuration_of_release_02(tmp_path: Path, address: str) -> None:
+    """The file that release 0.2 came with works, with and without `unix:` before the path."""
+    text = "socket:\n  file: $env.APISIX_LISTEN_ADDRESS # Environment variable or absolute path\nlogging:\n  level: warn\n"
+
+    settings = from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": address})
+
+    assert ("/run/apisix.sock", "warn", ()) == (settings.socket_file, settings.log_level, settings.notes)
+
+
+def test_variable_that_is_not_set(tmp_path: Path) -> None:
+    """Where the variable that the file names is not set, the default stands in, as in release 0.2, and the log will say so."""
+    settings = from_file(tmp_path, "socket: {file: $env.NOWHERE}")
+
+    assert Settings().socket_file == settings.socket_file
+    assert [f"{tmp_path}/config.yaml, line 1: socket.file names $env.NOWHERE, which is not set; it is '/tmp/runner.sock' instead"] == list(
+        settings.notes
+    )
+
+
+def test_unset_variable_is_no_matter_where_a_flag_rules(tmp_path: Path) -> None:
+    """Nothing is said of a variable that nobody needs."""
+    settings = from_file(tmp_path, "socket: {file: $env.NOWHERE}", flags={"socket_file": "/run/x.sock"})
+
+    assert ("/run/x.sock", ()) == (settings.socket_file, settings.notes)
+
+
+def test_the_gateways_variable_rules_over_the_file_but_not_in_silence(tmp_path: Path) -> None:
+    """Where a file of release 0.2 names another path than the gateway does, the gateway finds us, and the log will say why."""
+    text = "socket:\n  file: /run/mine.sock\n"
+    settings = from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/gateway.sock"})
+
+    assert "/run/gateway.sock" == settings.socket_file
+    assert (
+        "socket.file is '/run/gateway.sock', from environment variable APISIX_LISTEN_ADDRESS, and not "
+        f"'/run/mine.sock', from {tmp_path}/config.yaml, line 2",
+    ) == settings.notes
+    assert () == from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/mine.sock"}).notes
+    assert () == from_file(tmp_path, text, environ={"APISIX_RUNNER_SOCKET_FILE": "/run/gateway.sock"}).notes
+    assert () == from_file(tmp_path, text, flags={"socket_file": "/run/x.sock"}, environ={"APISIX_LISTEN_ADDRESS": "/run/y.sock"}).notes
+
+
+def test_any_value_may_come_from_the_environment(tmp_path: Path) -> None:
+    """`$env.NAME` works for each key, not only for the socket."""
+    settings = from_file(tmp_path, "limits: {plugin_timeout: $env.PATIENCE}", environ={"PATIENCE": "2s"})
+
+    assert 2.0 == settings.plugin_timeout_s
+
+
+def test_gateway_tells_how_long_tokens_live() -> None:
+    """The gateway's own variable is understood, and the runner's own name for it rules over it."""
+    assert 7200.0 == load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200"}).conf_expire_s
+    assert 60.0 == load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200", "APISIX_RUNNER_CONF_STORE_EXPIRE_TIME": "1m"}).conf_expire_s
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("limits: {plugin_timeout: 2}", "plugin_timeout_s", 2.0),
+        ("limits: {plugin_timeout: 0.5}", "plugin_timeout_s", 0.5),
+        ("limits: {plugin_timeout: 500ms}", "plugin_timeout_s", 0.5),
+        ("limits: {plugin_timeout: 1 m}", "plugin_timeout_s", 60.0),
+        ("limits: {max_decompressed_size: 65536}", "max_decompressed_bytes", 65536),
+        ("limits: {max_decompressed_size: 64MiB}", "max_decompressed_bytes", 64 * 2**20),
+        ("workers: {memory_limit: 1.5GiB}", "memory_limit_bytes", 3 * 2**29),
+        ("socket: {mode: 0660}", "socket_mode", 0o660),
+        ("socket: {mode: '0660'}", "socket_mode", 0o660),
+        ("socket: {mode: 0o660}", "socket_mode", 0o660),
+        ("socket: {mode: 660}", "socket_mode", 0o660),
+        ("socket: {owner: 636}", "socket_owner", "636"),
+        ("socket: {allow_users: [nobody, 636]}", "allow_users", ("nobody", "636")),
+        ("socket: {allow_users: 'nobody, 636'}", "allow_users", ("nobody", "636")),
+        ("logging: {level: WARNING}", "log_level", "warn"),
+        ("logging: {level: Debug}", "log_level", "debug"),
+        ("logging: {format: JSON}", "log_format", "json"),
+        ("logging: {file: /var/log/runner.log}", "log_file", "/var/log/runner.log"),
+        ("workers: {count: 4}", "workers", 4),
+        ("workers: {count: auto}", "workers", "auto"),
+        ("workers: {reload: on}", "reload", True),
+        ("metrics: {address: 127.0.0.1:9092}", "metrics_address", "127.0.0.1:9092"),
+        ("metrics: {address: '[::1]:9092'}", "metrics_address", "[::1]:9092"),
+        ("metrics: {address: 'localhost:0'}", "metrics_address", "localhost:0"),
+        ("plugins: {modules: [one.plugins, two]}", "plugin_modules", ("one.plugins", "two")),
+        ("plugins: {on_error: pass}", "on_error", "pass"),
+        ("logging:\nworkers:\n  count: 2", "workers", 2),
+    ],
+)
+def test_how_values_are_written(tmp_path: Path, text: str, name: str, value: object) -> None:
+    """Each kind of value can be written as its unit's people write it, and arrives typed."""
+    assert value == getattr(from_file(tmp_path, text), name)
+
+
+@pytest.mark.parametrize(
+    "address", ["9092", ":9092", "localhost", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:9092", "[127.0.0.1]:1", "a.b:1"]
+)
+def test_addresses_that_are_none(tmp_path: Path, address: str) -> None:
+    """An address has a literal host and a port; a name that would have to be looked up is none."""
+    said = error_of(tmp_path, f"metrics: {{address: '{address}'}}")
+
+    assert f"metrics.address is '{address}', but must be an address and a port, as in 127.0.0.1:9092 or [::1]:9092" in said
+
+
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path starts from the file that holds it, or from where the command was given."""
+    monkeypatch.chdir("/")
+    text = "plugins: {directories: [plugins, /srv/plugins]}"
+
+    assert (f"{tmp_path}/plugins", "/srv/plugins") == from_file(tmp_path, text).plugins
+    assert ("/plugins",) == from_file(tmp_path, text, flags={"plugins": ("plugins",)}).plugins
+    assert ("/a", "/b") == from_file(tmp_path, text, environ={"APISIX_RUNNER_PLUGINS_DIRECTORIES": "a:/b"}).plugins
+    assert "/runner.sock" == load(None, {"socket_file": "runner.sock"}, {}).socket_file
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("logging:\n  level: loud", "config.yaml, line 2: logging.level is 'loud', but must be one of error, warn, info or debug"),
+        ("logging: {levle: info}", "config.yaml, line 1: there is no setting logging.levle; did you mean logging.level?"),
+        ("plugin_timeout: 3", "config.yaml, line 1: there is no setting plugin_timeout; did you mean limits.plugin_timeout?"),
+        (
+            "workers: {plugin_timeout: 3}",
+            "config.yaml, line 1: there is no setting workers.plugin_timeout; did you mean limits.plugin_timeout?",
+        ),
+        ("sockets: {file: /x}", "config.yaml, line 1: there is no setting sockets; did you mean socket?"),
+        ("nothing: 1", f"config.yaml, line 1: there is no setting nothing; there are {', '.join(NAMES)}"),
+        (
+            "socket: {file: runner.sock}",
+            "config.yaml, line 1: socket.file is 'runner.sock', but must be an absolute path, with or without unix: before it",
+        ),
+        ("socket: {mode: '0899'}", "config.yaml, line 1: socket.mode is '0899', but must be a file mode in octal, as in 0660"),
+        ("socket: {mode: '7777'}", "config.yaml, line 1: socket.mode is '7777', but must be a file mode in octal, as in 0660"),
+        (
+            "limits: {plugin_timeout: 0}",
+            "config.yaml, line 1: limits.plugin_timeout is '0', but must be a duration above 0 and up to 31536000: "
+            "seconds, or as in 500ms, 2s, 1m, 1h",
+        ),
+        (
+            "limits: {plugin_timeout: 2 weeks}",
+            "config.yaml, line 1: limits.plugin_timeout is '2 weeks', but must be a duration above 0 and up to 31536000: "
+            "seconds, or as in 500ms, 2s, 1m, 1h",
+        ),
+        ("limits: {max_in_flight: 0}", "config.yaml, line 1: limits.max_in_flight is '0', but must be a whole number from 1 to 1000000000"),
+        (
+            "limits: {blocking_threads: -5}",
+            "config.yaml, line 1: limits.blocking_threads is '-5', but must be a whole number from 1 to 10000",
+        ),
+        ("workers: {count: many}", "config.yaml, line 1: workers.count is 'many', but must be auto or a whole number from 1 to 10000"),
+        ("workers: {reload: maybe}", "config.yaml, line 1: workers.reload is 'maybe', but must be true or false"),
+        (
+            "workers: {memory_limit: 5 bananas}",
+            "config.yaml, line 1: workers.memory_limit is '5 bananas', but must be a size from 0 to 17592186044416: "
+            "bytes, or as in 64KiB, 64MiB, 2GiB",
+        ),
+        ("logging: {level: [info]}", "config.yaml, line 1: logging.level is ['info'], but must be one of error, warn, info or debug"),
+        ("logging: {level: {a: b}}", "config.yaml, line 1: logging.level must be a value or a list of values, not a mapping"),
+        ("logging: info", f"config.yaml, line 1: logging holds further keys ({NAMES['logging']}), not a value"),
+        ("- logging", "config.yaml, line 1: a configuration file holds sections, not a list"),
+        ("? [a]\n: b", "config.yaml, line 1: a key must be a word, not a list"),
+        ("socket:\n  file: /a\n  file: /b", "config.yaml, line 3: socket.file stands here a second time; keep one of the two"),
+        ("socket: {}\nlogging: {}\nsocket: {}", "config.yaml, line 3: socket stands here a second time; keep one of the two"),
+        ("socket: {", "config.yaml, line 2: this is no YAML: did not find expected node content"),
+        ("socket: &a {file: *a}", "config.yaml, line 1: socket.file must be a value or a list of values, not a mapping"),
+        ('logging: {file: "a\\0b"}', "config.yaml, line 1: logging.file is 'a\\x00b', but must be a path"),
+    ],
+)
+def test_mistakes_in_the_file(tmp_path: Path, text: str, sentence: str) -> None:
+    """A mistake ends in one sentence with the file, the line, the key, and what is allowed."""
+    assert sentence == error_of(tmp_path, text)
+
+
+def test_tags_are_not_acted_upon(tmp_path: Path) -> None:
+    """YAML that would make a naive reader call a function is only a text here."""
+    assert "config.yaml, line 1: logging.level is 'exit', but must be one of error, warn, info or debug" == error_of(
+        tmp_path, "logging: {level: !!python/object/apply:os._exit exit}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "sentence"),
+    [
+        ({"workers": "x"}, {}, "--workers: workers.count is 'x', but must be auto or a whole number from 1 to 10000"),
+        (
+            {"plugins": ("",)},
+            {},
+            "--plugins: plugins.directories is [''], but must be a list of directories, or one text with : between them",
+        ),
+        (
+            {},
+            {"APISIX_LISTEN_ADDRESS": "unix:x"},
+            "environment variable APISIX_LISTEN_ADDRESS: "
+            "socket.file is 'unix:x', but must be an absolute path, with or without unix: before it",
+        ),
+    ],
+)
+def test_mistakes_elsewhere(flags: dict[str, object], environ: dict[str, str], sentence: str) -> None:
+    """The sentence names the flag or the variable where the mistake is there."""
+    with pytest.raises(SettingsError) as caught:
+        load(None, flags, environ)
+
+    assert sentence == str(caught.value)
+
+
+def test_a_file_mistake_counts_even_where_a_flag_rules(tmp_path: Path) -> None:
+    """A wrong value is found when it is written, not on the day when the flag is left out."""
+    with pytest.raises(SettingsError, match="loud"):
+        from_file(tmp_path, "logging: {level: loud}", flags={"log_level": "info"})
+
+
+def test_a_file_that_is_a_pipe(tmp_path: Path) -> None:
+    """What can be read once only would be empty at the next reload: it is refused before anything is read of it."""
+    pipe = tmp_path / "config.yaml"
+    os.mkfifo(pipe)
+
+    with pytest.raises(SettingsError, match="is a pipe or a device"):
+        load(pipe, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (lambda file: None, "No such file or directory"),
+        (lambda file: file.mkdir(), "Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, prepare: Any, reason: str) -> None:
+    """A file that was named and can't be read is an error, not a reason to go on without."""
+    file = tmp_path / "config.yaml"
+    prepare(file)
+
+    with pytest.raises(SettingsError) as caught:
+        load(file, {}, {})
+
+    assert f"the configuration file {file} can't be read: {reason}" == str(caught.value)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """A file in no encoding of YAML's is refused in a sentence."""
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"socket: {file: /\xff}")
+
+    with pytest.raises(SettingsError, match="this is no YAML"):
+        load(file, {}, {})
+
+
+def test_default_config_file() -> None:
+    """Where no file is named, the checkout's `conf/config.yaml` is read where it exists, and else the package's own."""
+    checkout = Path(__file__).resolve().parent.parent.parent
+    of_release_02 = checkout / "conf" / "config.yaml"
+
+    assert (of_release_02 if of_release_02.exists() else checkout / "apisix" / "config.yaml") == default_config_file()
+
+
+def test_names_are_unique_and_variables_follow_the_keys() -> None:
+    """No two settings share a name outside, and each variable can be told from its key."""
+    for names in (
+        [row.key for row in SETTINGS],
+        [row.flag for row in SETTINGS if row.flag],
+        [name for row in SETTINGS for name in row.variables],
+    ):
+        assert len(set(names)) == len(names)
+    assert all(f"APISIX_RUNNER_{row.key.upper().replace('.', '_')}" == row.variables[0] for row in SETTINGS)
+
+
+NUMBERS = [row for row in SETTINGS if row.kind in (COUNT, COUNT_OR_AUTO, DURATION, SIZE)]
+
+
+@pytest.mark.parametrize("text", ["9" * 15, "9" * 400, "9" * 5000])
+@pytest.mark.parametrize("row", NUMBERS, ids=lambda row: row.key)
+def test_each_number_has_an_upper_bound(row: Setting, text: str) -> None:
+    """A number that is far too large is refused by the usual sentence, however many digits it has."""
+    variable = row.variables[0]
+    with pytest.raises(SettingsError) as caught:
+        load(None, {}, {variable: text})
+
+    assert str(caught.value) == f"environment variable {variable}: {row.key} is '{text}', but must be {row.allowed}"
+    assert " to " in row.allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("APISIX_RUNNER_WORKER_COUNT", "did you mean APISIX_RUNNER_WORKERS_COUNT?"),
+        ("APISIX_RUNNER_CONFG", "did you mean APISIX_RUNNER_CONFIG?"),
+        ("APISIX_RUNNER_BANANA", "docs/reference/settings.md lists the variables that do"),
+    ],
+)
+def test_a_variable_that_is_no_setting(name: str, advice: str) -> None:
+    """A mistyped variable is named in the log, with the nearest one that exists."""
+    expected = f"environment variable {name} has no effect: there is no setting of that name; {advice}"
+
+    assert load(None, {}, {name: "4", "APISIX_RUNNER_WORKERS_COUNT": "2"}).notes == (expected,)
+
+
+OF_KUBERNETES = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_METRICS", "PORT", "PORT_9092_TCP", "METRICS_PORT_9092_TCP_ADDR"]
+
+
+@pytest.mark.parametrize("name", OF_KUBERNETES)
+def test_variables_of_kubernetes(name: str) -> None:
+    """The variables that Kubernetes sets for a service named apisix-runner, and those that are read elsewhere, are no mistakes."""
+    environ = {f"APISIX_RUNNER_{name}": "x", "APISIX_RUNNER_CONFIG": "x", "APISIX_RUNNER_PURE": "1"}
+    assert load(None, {}, environ).notes == ()

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How connections are spread over workers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from apisix.runner.ipc.channel import Channel
+from apisix.runner.supervisor.balancing import emptiest, excesses
+from apisix.runner.supervisor.worker_process import LATE_S, WorkerProcess
+from apisix.runner.worker.stack_dump import StackDump
+
+
+@pytest.fixture
+def workers() -> Iterator[list[WorkerProcess]]:
+    """Four workers, as the supervisor sees them, that spoke at 1000.0."""
+    made = []
+    for number in range(4):
+        ours, theirs = Channel.pair()
+        theirs.close()
+        worker = WorkerProcess(number, 0, ours, StackDump(), 0)
+        worker.heard_s = 1000.0
+        made.append(worker)
+    yield made
+    for worker in made:
+        worker.bury()
+
+
+def having(workers: list[WorkerProcess], *connections: int) -> list[WorkerProcess]:
+    """Give the workers as many connections."""
+    for worker, count in zip(workers, connections, strict=True):
+        worker.connections = count
+    return workers
+
+
+def test_the_emptiest_gets_the_next(workers: list[WorkerProcess]) -> None:
+    """Fewest connections count, and among equals fewest calls that wait."""
+    having(workers, 3, 2, 2, 5)
+    workers[1].in_flight = 1
+
+    assert workers[2] is emptiest(workers, 1000.1)
+
+
+def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
+    """A worker that has missed its heartbeats gets nothing while another speaks, however empty it is; where all have, the emptiest does."""
+    having(workers, 3, 0, 2, 5)
+    now_s = 1000.0 + 2 * LATE_S
+    for speaking in (0, 2, 3):
+        workers[speaking].heard_s = now_s
+
+    assert workers[2] is emptiest(workers, now_s)
+    assert workers[1] is emptiest(workers, now_s + 60)
+
+
+@pytest.mark.parametrize(
+    ("connections", "expected"),
+    [
+        ((16, 16, 16, 16), {}),
+        ((20, 15, 15, 14), {}),
+        ((21, 21, 22, 0), {0: 5, 1: 5, 2: 6}),
+        ((1, 0, 0, 0), {}),
+        ((2, 0, 0, 0), {0: 1}),
+        ((0, 0, 0, 0), {}),
+        ((64, 0, 0, 0), {0: 48}),
+    ],
+)
+def test_who_has_too_many(workers: list[WorkerProcess], connections: tuple[int, ...], expected: dict[int, int]) -> None:
+    """Above 1.25 times the mean, what exceeds the mean is to be handed back; up to there, nobody is disturbed."""
+    having(workers, *connections)
+
+    assert expected == {worker.number: count for worker, count in excesses(workers, 1000.1)}
+
+
+def test_what_stands_still_is_out_of_the_count(workers: list[WorkerProcess]) -> None:
+    """A stuck worker is neither asked to hand back nor counted on."""
+    having(workers, 40, 8, 8, 8)
+    for worker in workers[1:]:
+        worker.heard_s = 1010.0
+
+    assert excesses(workers, 1010.0) == []
+    assert excesses(workers[:1], 1000.0) == []

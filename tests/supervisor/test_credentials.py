@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may connect, by the settings and by what the kernel knows of a peer."""
+
+import os
+import socket
+
+import pytest
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.settings.table import Settings
+from apisix.runner.supervisor.credentials import Access, Peer, access_for, groups_of, peer_of
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the code believe that it runs as root."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
+@pytest.fixture
+def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the code believe that it runs as user 1000."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+def test_the_kernel_knows_who_is_there() -> None:
+    """The peer of a socket pair is this very process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert Peer(os.getpid(), os.geteuid(), os.getegid()) == peer_of(ours)
+        assert set(os.getgroups()) == groups_of(ours)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_by_default_nobody_else() -> None:
+    """Without settings, the file is ours alone, and we and root may connect."""
+    assert Access(0o600, -1, -1, frozenset({0, 1000})) == access_for(Settings())
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Settings(socket_mode=0o640), Access(0o640, -1, -1, frozenset({0, 1000}))),
+        (Settings(socket_group="nogroup"), Access(0o660, -1, 65534, frozenset({0, 1000}))),
+        (Settings(allow_users=("nobody",)), Access(0o666, -1, -1, frozenset({0, 1000, NOBODY}))),
+        (Settings(allow_users=("1000", "0")), Access(0o600, -1, -1, frozenset({0, 1000}))),
+        (Settings(socket_owner="nobody", allow_users=("65534",)), Access(0o600, NOBODY, -1, frozenset({0, 1000, NOBODY}))),
+        (Settings(allow_users=("*",)), Access(0o666, -1, -1, None)),
+        (Settings(allow_users=("nobody",), socket_mode=0o660), Access(0o660, -1, -1, frozenset({0, 1000, NOBODY}))),
+    ],
+)
+def test_settings(settings: Settings, expected: Access) -> None:
+    """The mode is as narrow as those who may connect allow, unless it is given; owner and group are found by name or number."""
+    assert expected == access_for(settings)
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize(
+    ("settings", "users", "expected"),
+    [
+        (Settings(), {NOBODY}, Access(0o600, NOBODY, -1, frozenset({0, NOBODY}))),
+        (Settings(), {NOBODY, 33}, Access(0o666, -1, -1, frozenset({0, NOBODY, 33}))),
+        (Settings(socket_owner="33"), {NOBODY}, Access(0o666, 33, -1, frozenset({0, NOBODY, 33}))),
+        (Settings(socket_mode=0o660), {NOBODY}, Access(0o660, NOBODY, -1, frozenset({0, NOBODY}))),
+    ],
+)
+def test_the_users_of_the_gateways_workers(settings: Settings, users: set[int], expected: Access) -> None:
+    """A root runner gives the socket to the gateway's user where it is one, and opens it where they are several."""
+    assert expected == access_for(settings, users)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (Settings(socket_owner="nosuch"), "socket.owner: there is no user 'nosuch' on this system"),
+        (Settings(socket_group="nosuch"), "socket.group: there is no group 'nosuch' on this system"),
+        (Settings(allow_users=("nosuch",)), "socket.allow_users: there is no user 'nosuch' on this system"),
+    ],
+)
+def test_names_that_nobody_bears(settings: Settings, sentence: str) -> None:
+    """A user or group that does not exist is an error of the settings that names the key."""
+    with pytest.raises(SettingsError) as caught:
+        access_for(settings)
+    assert sentence == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("access", "peer", "admitted"),
+    [
+        (Access(0o600, -1, -1, frozenset({0, 1000})), Peer(1, 1000, 1000), True),
+        (Access(0o666, -1, -1, frozenset({0, 1000})), Peer(1, 1001, 1000), False),
+        (Access(0o666, -1, -1, None), Peer(1, 1001, 1001), True),
+        (Access(0o660, -1, 77, frozenset({0})), Peer(1, 1001, 77), True),
+        (Access(0o600, -1, 77, frozenset({0})), Peer(1, 1001, 77), False),
+        (Access(0o660, -1, 77, frozenset({0})), Peer(1, 1001, 78), False),
+    ],
+)
+def test_admission(access: Access, peer: Peer, admitted: bool) -> None:
+    """A user must be allowed, or in the socket's group where the mode lets the group write; the mode for others counts for nothing."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert admitted == access.admits(ours, peer)
+
+
+def test_a_supplementary_group_counts() -> None:
+    """Who is in the socket's group by a further group of theirs is admitted too."""
+    groups = os.getgroups()
+    if not groups:
+        pytest.skip("this process is in no supplementary group")
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert Access(0o660, -1, groups[0], frozenset()).admits(ours, Peer(1, 1001, 1001))

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway above us: found by the socket's name, watched, and asked for the user of its workers."""
+
+import os
+import select
+import subprocess
+import sys
+
+import pytest
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.supervisor.gateway_process import Lifeline, ancestors, gateway_pid, is_running, workers_users
+
+
+def test_the_ancestors_are_those_of_this_process() -> None:
+    """The chain begins with the parent and ends with what has no parent."""
+    chain = list(ancestors())
+
+    assert os.getppid() == chain[0]
+    assert len(chain) == len(set(chain))
+
+
+@pytest.mark.parametrize("name", ["runner.sock", "apisix-.sock", "apisix-0.sock", "apisix-1x.sock", "my-apisix-1.sock"])
+def test_other_names_are_not_managed(name: str) -> None:
+    """Only the gateway's own pattern of names means that it manages us."""
+    assert gateway_pid(f"/conf/{name}") is None
+
+
+def test_managed_by_an_ancestor() -> None:
+    """The pid in the name must be one above us: a stand-alone runner may use a name that looks alike."""
+    assert gateway_pid(f"/conf/apisix-{os.getppid()}.sock") == os.getppid()
+    assert gateway_pid(f"/conf/apisix-{os.getpid()}.sock") is None
+
+
+def test_managed_by_what_is_left_of_a_gateway() -> None:
+    """If the master in the name has ended, the runner belongs to the process that has started it."""
+    assert gateway_pid(f"/conf/apisix-{ended_pid()}.sock") == os.getppid()
+
+
+def test_nothing_is_left_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If whoever has started the runner has ended too, it does not start."""
+    monkeypatch.setattr("apisix.runner.supervisor.gateway_process.ancestors", lambda: iter([1]))
+    pid = ended_pid()
+
+    with pytest.raises(SettingsError, match=rf"named after a gateway's process \(pid {pid}\) that has ended"):
+        gateway_pid(f"/conf/apisix-{pid}.sock")
+
+
+def test_a_process_that_was_not_waited_for_has_ended() -> None:
+    """A zombie is not running."""
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_running(process.pid)
+    assert is_running(os.getpid())
+
+
+def ended_pid() -> int:
+    """Return the pid of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have children of other users")
+def test_users_of_the_children() -> None:
+    """The users of a gateway's children are found, root left out."""
+    program = "import os, sys; os.setuid(int(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    children = [
+        subprocess.Popen([sys.executable, "-c", program, str(uid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+        for uid in (0, 65534, 33)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"\n"
+        assert {65534, 33} == workers_users(os.getpid())
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+def test_no_users_of_a_process_that_is_gone() -> None:
+    """A gateway that has ended has no workers."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert frozenset() == workers_users(process.pid)
+
+
+def test_the_end_of_a_process_is_noticed() -> None:
+    """The descriptor becomes readable when the process ends, and not before."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        lifeline = Lifeline(process.pid)
+        if lifeline.watchable:
+            assert ([], [], []) == select.select([lifeline], [], [], 0)
+        process.kill()
+        process.wait()
+    if lifeline.watchable:
+        assert ([lifeline], [], []) == select.select([lifeline], [], [], 5)
+    assert not lifeline.alive()
+    lifeline.close()
+    assert Lifeline(os.getppid()).alive()

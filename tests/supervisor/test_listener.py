@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The socket file: who gets the path, with which mode, and who gives it up."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.supervisor.credentials import Access
+from apisix.runner.supervisor.listener import MAX_PATH_BYTES, Hold, Listener, is_open_to_all
+
+OURS = Access(0o600, -1, -1, frozenset({os.geteuid()}))
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A path for a socket, short enough for one."""
+    return str(tmp_path / "runner.sock")
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user can write to; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="runner-") as directory:
+        os.chmod(directory, 0o777)  # noqa: S103  # what this is for
+        yield Path(directory)
+
+
+def connects(path: str) -> bool:
+    """Tell whether somebody listens at `path`."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def test_it_listens_at_once_and_leaves_nothing_else(path: str) -> None:
+    """After `bind`, connections are accepted, and the temporary name is gone."""
+    listener = Listener.bind(path, OURS)
+
+    assert connects(path)
+    assert ["runner.sock"] == os.listdir(os.path.dirname(path))
+    assert listener.displaced_pid is None
+    assert Hold.OURS is listener.hold()
+    listener.close()
+
+
+def test_accepted_connections_do_not_block(path: str) -> None:
+    """`accept` never waits, neither for a connection nor on one."""
+    listener = Listener.bind(path, OURS)
+    assert listener.accept() is None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        connection = listener.accept()
+        assert connection is not None
+        assert not connection.getblocking()
+        connection.close()
+    listener.close()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_the_mode_is_the_one_asked_for(path: str, umask: int, mode: int) -> None:
+    """Whatever the umask, the file has its mode, and the umask is left as it was."""
+    before = os.umask(umask)
+    try:
+        listener = Listener.bind(path, Access(mode, -1, -1, None))
+        assert umask == os.umask(umask)
+    finally:
+        os.umask(before)
+
+    assert mode == stat.S_IMODE(os.lstat(path).st_mode)
+    listener.close()
+
+
+def test_nobody_can_connect_before_the_file_is_as_it_should_be(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When mode and owner are set, the file is closed to others, nobody listens yet, and the final name does not exist."""
+    seen: list[tuple[int, bool, bool]] = []
+    chmod = os.chmod
+
+    def watch(temporary: str, mode: int) -> None:
+        seen.append((stat.S_IMODE(os.lstat(temporary).st_mode), connects(temporary), os.path.lexists(path)))
+        chmod(temporary, mode)
+
+    monkeypatch.setattr(os, "chmod", watch)
+    Listener.bind(path, Access(0o666, -1, -1, None)).close()
+
+    assert [(0o600, False, False)] == seen
+
+
+@pytest.mark.parametrize("name", ["s", "rs", "runner.sock", "apisix-12345.sock"])
+def test_the_temporary_name_is_no_longer(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that just fits can be bound: the name that it has before is as long at most."""
+    renamed: list[str] = []
+    rename = os.rename
+
+    def watch(old: str, new: str) -> None:
+        renamed.append(old)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", watch)
+    path = str(tmp_path / name)
+    Listener.bind(path, OURS).close()
+
+    assert len(path) >= len(renamed[0])
+    assert os.path.dirname(path) == os.path.dirname(renamed[0])
+
+
+def test_a_path_of_just_the_allowed_length(tmp_path: Path) -> None:
+    """The longest path that the system takes works; one byte more is refused with the figures."""
+    fitting = str(tmp_path) + "/" + "x" * (MAX_PATH_BYTES - len(str(tmp_path)) - 1)
+    Listener.bind(fitting, OURS).close()
+
+    with pytest.raises(SettingsError, match=f"{MAX_PATH_BYTES + 1} bytes long, and the system allows {MAX_PATH_BYTES}"):
+        Listener.bind(fitting + "x", OURS)
+
+
+def test_a_stale_file_is_replaced(path: str) -> None:
+    """What a killed runner left does not keep the next one from starting."""
+    Listener.bind(path, OURS).close()
+    assert not connects(path)
+
+    listener = Listener.bind(path, OURS)
+
+    assert connects(path)
+    assert listener.displaced_pid is None
+    listener.close()
+
+
+def test_a_living_runner_is_displaced(path: str) -> None:
+    """The later one gets the path, the earlier one notices, and connections to either are accepted all the time."""
+    first = Listener.bind(path, OURS)
+    waiting = socket.socket(socket.AF_UNIX)
+    waiting.connect(path)
+
+    second = Listener.bind(path, OURS)
+
+    assert os.getpid() == second.displaced_pid
+    assert (Hold.DISPLACED, Hold.OURS) == (first.hold(), second.hold())
+    accepted = first.accept()
+    assert accepted is not None
+    assert not first.unlink()
+    assert connects(path)
+    for sock in (accepted, waiting):
+        sock.close()
+    first.close()
+    second.close()
+
+
+def test_a_full_backlog_is_no_sign_of_death(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that is too busy to accept even our question is alive, and displaced as such."""
+    monkeypatch.setattr("apisix.runner.supervisor.listener.BACKLOG", 0)
+    first = Listener.bind(path, OURS)
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+
+    second = Listener.bind(path, OURS)
+
+    assert second.displaced_pid == 0
+    for end in (client, first, second):
+        end.close()
+
+
+def test_leaving_removes_the_own_file_only(path: str) -> None:
+    """At exit the file goes, unless it is a successor's by now, or gone already."""
+    listener = Listener.bind(path, OURS)
+    assert listener.unlink()
+    assert not os.path.lexists(path)
+    assert Hold.GONE is listener.hold()
+    assert not listener.unlink()
+    listener.close()
+
+
+def make_directory(path: Path) -> None:
+    """Put a directory in the way."""
+    path.mkdir()
+
+
+def make_file(path: Path) -> None:
+    """Put a regular file in the way."""
+    path.write_text("precious")
+
+
+def make_link(path: Path) -> None:
+    """Put a link in the way, to what does not exist."""
+    path.symlink_to("elsewhere")
+
+
+def make_pipe(path: Path) -> None:
+    """Put a named pipe in the way."""
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(make_directory, "directory"), (make_file, "regular file"), (make_link, "symbolic link"), (make_pipe, "named pipe")]
+)
+def test_what_is_no_socket_is_left_alone(path: str, make: Callable[[Path], None], kind: str) -> None:
+    """Anything but a socket is refused by its kind, and still there afterwards."""
+    make(Path(path))
+    before = os.lstat(path)
+
+    with pytest.raises(SettingsError, match=f"a {kind} of that name is in the way"):
+        Listener.bind(path, OURS)
+
+    assert before.st_ino == os.lstat(path).st_ino
+    assert ["runner.sock"] == os.listdir(os.path.dirname(path))
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    """A directory that does not exist is named."""
+    with pytest.raises(SettingsError, match=f"there is no directory {tmp_path}/none"):
+        Listener.bind(str(tmp_path / "none" / "runner.sock"), OURS)
+
+
+def test_a_directory_that_is_open_to_all(tmp_path: Path, open_directory: Path) -> None:
+    """A directory that anybody can write to is told from one of the runner's own."""
+    assert [is_open_to_all(str(directory)) for directory in (open_directory, tmp_path, tmp_path / "none")] == [True, False, False]
+
+
+@needs_root
+def test_another_users_runner_is_left_alone(open_directory: Path) -> None:
+    """The living socket of another user is refused with the user's name and pid, and goes on working."""
+    path = str(open_directory / "runner.sock")
+    program = (
+        "import os, socket, sys\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('listening', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"listening\n"
+
+        with pytest.raises(SettingsError, match=rf"running process of user nobody \(pid {process.pid}\)"):
+            Listener.bind(path, OURS)
+
+        assert connects(path)
+        process.kill()
+
+
+@needs_root
+def test_the_owner_is_set(path: str) -> None:
+    """Root gives the file to whom the settings name."""
+    listener = Listener.bind(path, Access(0o600, NOBODY, NOBODY, None))
+
+    status = os.lstat(path)
+    assert (NOBODY, NOBODY, 0o600) == (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+    listener.close()
+
+
+@needs_root
+def test_access_granted_later(path: str) -> None:
+    """A listener that is there already is given to the gateway's workers; a successor's file is not touched."""
+    first = Listener.bind(path, OURS)
+    first.grant(Access(0o600, NOBODY, -1, None))
+    assert NOBODY == os.lstat(path).st_uid
+
+    second = Listener.bind(path, OURS)
+    first.grant(Access(0o666, NOBODY, -1, None))
+
+    assert (0, 0o600) == (os.lstat(path).st_uid, stat.S_IMODE(os.lstat(path).st_mode))
+    first.close()
+    second.close()
+
+
+def test_one_who_may_not_write_there(tmp_path: Path) -> None:
+    """What the system refuses is said in its words, with the path."""
+    tmp_path.chmod(0o555)
+    try:
+        path = "/proc/self/runner.sock" if os.geteuid() == 0 else str(tmp_path / "runner.sock")  # root may write anywhere else
+        with pytest.raises(SettingsError, match=f"the socket {path} can't be created: "):
+            Listener.bind(path, OURS)
+    finally:
+        tmp_path.chmod(0o755)

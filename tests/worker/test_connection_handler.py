@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections of a worker, handed over and closed. What is said on them is tested through a real process, in tests/integration."""
+
+import asyncio
+import errno
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from apisix.compiled import why_pure
+from apisix.runner.conf_store.store import ConfStore, choose_path
+from apisix.runner.errors import ErrCode
+from apisix.runner.ipc import descriptors
+from apisix.runner.plugin.registry import Registry
+from apisix.runner.settings.table import load
+from apisix.runner.wire.connection import Connection, Role
+from apisix.runner.wire.frames import FrameType
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, PrepareConfReq
+from apisix.runner.worker.connection_handler import Session, Sessions, make_context
+from apisix.runner.worker.held_bytes import HeldBytes
+
+BOUND_S = 10.0
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The loop of a worker."""
+    loop = uvloop.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(params=["epoll", "one by one"])
+def sessions(
+    request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sessions]:
+    """The connections of a worker without plugins, also as they are watched where the system has no epoll."""
+    if request.param == "one by one":
+        monkeypatch.delattr(select, "epoll", raising=False)
+    store = ConfStore(choose_path(tmp_path / "runner.sock", None), expire_s=60, max_entries=10)
+    sessions = Sessions(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
+    yield sessions
+    loop.run_until_complete(sessions.close(0))
+
+
+def connect(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> socket.socket:
+    """Return the gateway's end of a connection that is served."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(BOUND_S)
+    theirs.setblocking(False)
+    loop.run_until_complete(sessions.adopt(theirs))
+    return ours
+
+
+async def turn(loop: asyncio.AbstractEventLoop, end: socket.socket) -> bytes:
+    """Let the loop turn until something comes."""
+    end.setblocking(False)
+    return await asyncio.wait_for(loop.sock_recv(end, 1 << 16), BOUND_S)
+
+
+async def until_busy(sessions: Sessions) -> None:
+    """Let the loop turn until a connection is in the middle of something."""
+    while all(session.idle for session in sessions._open):  # noqa: ASYNC110  # a session tells nobody that it has begun to read
+        await asyncio.sleep(0)
+
+
+def test_a_released_connection_goes_on_elsewhere(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """What is released is the connection itself: the peer notices nothing, and what it sends arrives at the new place."""
+    with connect(loop, sessions) as gateway:
+        (released,) = sessions.release_idle()
+        with released:
+            assert 0 == sessions.connections
+            loop.run_until_complete(asyncio.sleep(0))
+            gateway.sendall(b"still there")
+            released.settimeout(BOUND_S)
+            assert b"still there" == released.recv(100)
+
+
+def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Half a frame keeps a connection where it is."""
+    with connect(loop, sessions) as gateway:
+        frame = Connection(Role.GATEWAY).send(PrepareConfReq())
+        gateway.sendall(frame[:7])
+        loop.run_until_complete(asyncio.wait_for(until_busy(sessions), BOUND_S))
+        assert [] == sessions.release_idle()
+        gateway.sendall(frame[7:])
+        assert loop.run_until_complete(turn(loop, gateway))
+        (released,) = sessions.release_idle()
+        released.close()
+
+
+def test_close_cuts_all(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """At the end all connections are closed."""
+    with connect(loop, sessions) as gateway:
+        loop.run_until_complete(sessions.close(BOUND_S))
+        assert b"" == loop.run_until_complete(turn(loop, gateway))
+
+
+def until_end(end: socket.socket) -> bytes:
+    """Return all that has come until the connection ended."""
+    received = b""
+    while data := end.recv(1 << 16):
+        received += data
+    return received
+
+
+REFUSAL = b"\x00"  # the type of an error frame: nobody knows the token of these calls
+
+
+def test_close_answers_what_has_arrived(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A call that was sent before the end is answered, although nobody had read it when the end began."""
+    with connect(loop, sessions) as gateway:
+        gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        loop.run_until_complete(sessions.close(BOUND_S))
+        assert REFUSAL == until_end(gateway)[:1]
+
+
+def test_close_answers_what_comes_at_the_last_moment(
+    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is one that comes between the last look at the connection and its end; a later one can't be sent."""
+    with connect(loop, sessions) as gateway:
+
+        def has_unread(sock: socket.socket) -> bool:
+            gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+            return False
+
+        monkeypatch.setattr("apisix.runner.worker.connection_handler.has_unread", has_unread)
+        loop.run_until_complete(sessions.close(BOUND_S))
+        assert REFUSAL == until_end(gateway)[:1]
+        with pytest.raises(BrokenPipeError):
+            gateway.sendall(b"too late")
+
+
+def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A connection in the middle of a frame gets the time that there is, and the others do not wait for it."""
+    with connect(loop, sessions) as slow, connect(loop, sessions) as idle:
+        slow.sendall(Connection(Role.GATEWAY).send(PrepareConfReq())[:7])
+        closing = loop.create_task(sessions.close(0.2))
+        loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, until_end, idle), BOUND_S))
+        assert not closing.done()
+        loop.run_until_complete(closing)
+        assert b"" == until_end(slow)
+
+
+def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """What the socket has no room for is sent as soon as there is some, in order, and only then the connection is idle."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        body = bytes(range(256)) * 8192
+        connection = Connection(Role.GATEWAY)
+        gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)))
+        loop.run_until_complete(turn(loop, gateway))  # the call is over, so what follows is only about bytes
+        session._write(bytearray(body))
+        session._write(bytearray(b"the end"))
+        assert not session.idle
+        received = loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, len(body) + 7), BOUND_S))
+        assert body + b"the end" == received
+        loop.run_until_complete(asyncio.wait_for(until_idle(session), BOUND_S))
+
+
+def test_an_error_leaves_before_the_end(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A peer that breaks the protocol is told so, also when it has left no room, and then the connection ends."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        body = bytes(1 << 21)
+        session._write(bytearray(body))
+        gateway.sendall(b"rubbish")
+        received = loop.run_until_complete(loop.run_in_executor(None, until_end, gateway))
+        assert body + ErrResp(ErrCode.BAD_REQUEST).encode_frame() == received
+        assert 0 == sessions.connections
+
+
+def test_a_long_frame(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A frame of many pieces is read like one that comes at once."""
+    with connect(loop, sessions) as gateway:
+        conf = [("stop", "x" * 3_000_000)]
+        frame = Connection(Role.GATEWAY).send(PrepareConfReq(conf, "route#1#ext-plugin-pre-req#1"))
+        loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, gateway.sendall, frame), BOUND_S))
+        answer = loop.run_until_complete(turn(loop, gateway))
+        assert FrameType.PREPARE_CONF == answer[0]
+
+
+async def receive_exactly(loop: asyncio.AbstractEventLoop, end: socket.socket, size: int) -> bytes:
+    """Return so many bytes."""
+    end.setblocking(False)
+    received = b""
+    while len(received) < size:
+        received += await loop.sock_recv(end, 1 << 16)
+    return received
+
+
+async def until_idle(session: Session) -> None:
+    """Let the loop turn until a connection is between calls."""
+    while not session.idle:  # noqa: ASYNC110  # a session tells nobody
+        await asyncio.sleep(0)
+
+
+class Tenant:
+    """A connection that holds bytes, and notes why it is closed."""
+
+    def __init__(self, held: HeldBytes) -> None:
+        self.held = held
+        self.reasons: list[str] = []
+
+    def hold(self, size: int, *, sending: bool = False) -> None:
+        """Hold so many bytes from now on."""
+        self.held.update(self, size, sending=sending)
+
+    def abort(self, reason: str) -> None:
+        """Hold nothing any more."""
+        self.reasons.append(reason)
+        self.held.update(self, 0, sending=False)
+
+
+def test_the_oldest_is_closed_when_there_is_too_much(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Over the budget, the connection that has held bytes for longest is closed, as many as it takes, and no more."""
+    runtime = sessions.context.runtime
+    held = HeldBytes(loop, runtime, 100, 60.0, 60.0)
+    first, second, third = Tenant(held), Tenant(held), Tenant(held)
+    first.hold(40)
+    second.hold(40, sending=True)
+    first.hold(10)  # another frame: the first one was complete
+    third.hold(70)
+    loop.run_until_complete(asyncio.sleep(0))
+    held.close()
+    assert [0, 1, 0] == [len(tenant.reasons) for tenant in (first, second, third)]
+    assert "limits.buffered_size" in second.reasons[0]
+    assert (80, 1) == (runtime.held_bytes, runtime.connections_aborted)
+
+
+@pytest.mark.parametrize(("sending", "setting"), [(False, "limits.read_timeout"), (True, "limits.send_timeout")])
+def test_bytes_are_not_held_for_ever(
+    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, sending: bool, setting: str
+) -> None:
+    """A frame that does not arrive, and a reply that is not read, end their connection after their time."""
+    monkeypatch.setattr("apisix.runner.worker.held_bytes.LOOK_S", 0.001)
+    held = HeldBytes(loop, sessions.context.runtime, 100, 60.0 if sending else 0.001, 0.001 if sending else 60.0)
+    tenant = Tenant(held)
+    tenant.hold(1, sending=sending)
+
+    async def until_closed() -> None:
+        while not tenant.reasons:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(until_closed(), BOUND_S))
+    held.close()
+    assert setting in tenant.reasons[0]
+
+
+def test_memory_is_given_back_when_idle(loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once no connection holds anything, and none did at the last look, what the allocator keeps goes back to the system."""
+    monkeypatch.setattr("apisix.runner.worker.held_bytes.LOOK_S", 0.001)
+    given = loop.create_future()
+    monkeypatch.setattr("apisix.runner.worker.held_bytes.give_memory_back", lambda: given.set_result(None))
+    held = HeldBytes(loop, sessions.context.runtime, 100, 60.0, 60.0)
+    tenant = Tenant(held)
+    tenant.hold(1)
+    loop.run_until_complete(asyncio.sleep(0.02))
+    assert not given.done()
+    tenant.hold(0)
+    loop.run_until_complete(asyncio.wait_for(given, BOUND_S))
+
+
+def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """What has come of a frame is counted, and goes as soon as the connection ends, not when the garbage collector runs."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        runtime = sessions.context.runtime
+        gateway.sendall(b"\x01\xff")
+        loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 2), BOUND_S))
+        gateway.sendall(b"\xff\xff" + b"x" * 5000)
+        loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 5004), BOUND_S))
+    loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+    assert (0, 0) == (runtime.held_bytes, session._connection.decoder.buffered_bytes if hasattr(session, "_connection") else 0)
+
+
+def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Calls behind a reply that has no room wait, in the same packet and in the socket, and are answered once it was read."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        runtime = sessions.context.runtime
+        body = bytes(1 << 21)
+        session._write(bytearray(body))
+        connection = Connection(Role.GATEWAY)
+        gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)) * 3)
+        loop.run_until_complete(asyncio.sleep(0.01))
+        assert 0 == runtime.calls
+        assert 0 < runtime.held_bytes <= len(body)
+        size = len(body) + 3 * len(ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND).encode_frame())
+        received = loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, size), BOUND_S))
+        assert 3 * ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND).encode_frame() == received[len(body) :]
+        assert (3, 0) == (runtime.calls, runtime.held_bytes)
+
+
+def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A reply that could not be written is not just lost: what came after it would be taken for it."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        gateway.shutdown(socket.SHUT_RD)  # writes fail, and nothing is there to be read
+        session._write(bytearray(b"lost"))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+
+
+@pytest.mark.skipif(why_pure() is None, reason="compiled, the functions can't be replaced")
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM, errno.ECONNRESET, errno.EPIPE])
+@pytest.mark.parametrize("function", ["send", "receive_into"])
+def test_a_socket_that_fails(
+    loop: asyncio.AbstractEventLoop,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    function: str,
+    code: int,
+) -> None:
+    """A socket that the system can't serve ends its connection, reading as writing, and the log says why, unless the gateway hung up."""
+
+    def fail(*arguments: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(descriptors, function, fail)
+    with connect(loop, sessions) as gateway:
+        gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+        gateway.setblocking(True)
+        assert b"" == until_end(gateway) if function == "send" else True
+    expected = [] if code in (errno.ECONNRESET, errno.EPIPE) else [f"a connection is closed, its socket can't be used: {os.strerror(code)}"]
+    assert expected == [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.skipif(not hasattr(socket, "MSG_NOSIGNAL"), reason="this system has no MSG_NOSIGNAL")
+def test_a_peer_that_is_gone_sends_no_signal(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Also when a plugin has restored the action of SIGPIPE, which ends the process."""
+    signals: list[int] = []
+    before = signal.signal(signal.SIGPIPE, lambda signum, frame: signals.append(signum))
+    try:
+        with connect(loop, sessions) as gateway:
+            (session,) = sessions._open
+            gateway.shutdown(socket.SHUT_RD)
+            session._write(bytearray(b"lost"))
+            loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert [] == signals
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is the case."""
+    while not condition():  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0)
+
+
+def test_a_call_that_came_with_a_preparation_is_not_held(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A message that has waited for the answer to the one before it counts as held only until it is handled."""
+    with connect(loop, sessions) as gateway:
+        runtime = sessions.context.runtime
+        call = Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5))
+        gateway.sendall(Connection(Role.GATEWAY).send(PrepareConfReq()) + call)
+        loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.calls == 1), BOUND_S))
+        assert runtime.held_bytes == 0

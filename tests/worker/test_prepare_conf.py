@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PrepareConfs of one turn of the loop are written together, and each gets its own answer."""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from apisix.runner.conf_store.store import ConfStore, choose_path
+from apisix.runner.errors import ErrCode
+from apisix.runner.plugin.registry import Registry
+from apisix.runner.settings.table import load
+from apisix.runner.wire.connection import NEED_DATA, Connection, Role
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp
+from apisix.runner.worker.connection_handler import Sessions, make_context
+from apisix.runner.worker.prepare_conf import TOGETHER, Answer, Preparations
+
+BOUND_S = 10.0
+Configurations = Iterable[tuple[str | None, Sequence[tuple[str, str]]]]
+
+
+class CountingStore(ConfStore):
+    """A store that notes how many it is given at once, and refuses the key "poison" as if that were a defect."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, expire_s=60, max_entries=1000)
+        self.given: list[int] = []
+
+    def put_many(self, configurations: Configurations) -> list[int]:
+        listed = list(configurations)
+        self.given.append(len(listed))
+        if any(key == "poison" for key, _ in listed):
+            raise ValueError("poison")
+        return super().put_many(listed)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The loop of a worker."""
+    loop = uvloop.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CountingStore]:
+    """A store of its own."""
+    store = CountingStore(choose_path(tmp_path / "runner.sock", None))
+    yield store
+    store.close()
+
+
+def add_all(loop: asyncio.AbstractEventLoop, store: ConfStore, keys: Sequence[str]) -> dict[str, list[Answer]]:
+    """Add a configuration for each key within one turn, and return the answers to each."""
+    answers: dict[str, list[Answer]] = {key: [] for key in keys}
+    preparations = Preparations(store, loop)
+
+    async def turn() -> None:
+        for key in keys:
+            preparations.add(key, [("stop", "{}")], answers[key].append)
+        assert [] == [answer for answered in answers.values() for answer in answered]
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(turn())
+    return answers
+
+
+def test_one_turn_is_one_transaction(loop: asyncio.AbstractEventLoop, store: CountingStore) -> None:
+    """What came in one turn of the loop is written at once, and each gets the token of its own configuration."""
+    answers = add_all(loop, store, ["a", "b", "c"])
+
+    assert [3] == store.given
+    tokens = {key: reply.conf_token for key, (reply,) in answers.items() if isinstance(reply, PrepareConfResp)}
+    assert {"a": "a", "b": "b", "c": "c"} == {key: getattr(store.get(token), "key", None) for key, token in tokens.items()}
+
+
+def test_many_are_written_in_parts(loop: asyncio.AbstractEventLoop, store: CountingStore) -> None:
+    """So many that calls would wait are written in several turns, and all are answered, once."""
+    answers = add_all(loop, store, [str(number) for number in range(2 * TOGETHER + 1)])
+
+    assert [TOGETHER, TOGETHER, 1] == store.given
+    assert {1} == {len(answered) for answered in answers.values()}
+
+
+def test_one_that_fails_fails_alone(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
+    """What is wrong with one configuration refuses that one only, and the log names it by its key."""
+    answers = add_all(loop, store, ["a", "poison", "b"])
+
+    assert [ErrResp(ErrCode.SERVICE_UNAVAILABLE)] == answers["poison"]
+    assert isinstance(answers["a"][0], PrepareConfResp)
+    assert isinstance(answers["b"][0], PrepareConfResp)
+    assert ["a configuration could not be stored: poison"] == [record.getMessage() for record in caplog.records]
+
+
+def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Where an answer can't be sent, those behind it are answered still."""
+    answers: list[Answer] = []
+    preparations = Preparations(store, loop)
+
+    def fail(answer: Answer) -> None:
+        raise OSError("gone")
+
+    async def turn() -> None:
+        preparations.add("a", [], fail)
+        preparations.add("b", [], answers.append)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(turn())
+    assert 1 == len(answers)
+    assert "the answer to a PrepareConf could not be sent" in caplog.text
+
+
+@pytest.fixture
+def sessions(loop: asyncio.AbstractEventLoop, store: CountingStore) -> Iterator[Sessions]:
+    """The connections of a worker without plugins."""
+    sessions = Sessions(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
+    yield sessions
+    loop.run_until_complete(sessions.close(0))
+
+
+def connect(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> socket.socket:
+    """Return the gateway's end of a connection that is served."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    loop.run_until_complete(sessions.adopt(theirs))
+    return ours
+
+
+def exchange(loop: asyncio.AbstractEventLoop, end: socket.socket, connection: Connection) -> object:
+    """Return the next message that comes."""
+    while (event := connection.next_event()) is NEED_DATA:
+        connection.receive_data(loop.run_until_complete(asyncio.wait_for(loop.sock_recv(end, 1 << 16), BOUND_S)))
+    return event
+
+
+def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, sessions: Sessions, store: CountingStore) -> None:
+    """What waits on several connections when the loop looks is written together."""
+    ends = [connect(loop, sessions) for _ in range(8)]
+    gateways = [Connection(Role.GATEWAY) for _ in ends]
+    try:
+        for number, (end, gateway) in enumerate(zip(ends, gateways, strict=True)):
+            end.send(gateway.send(PrepareConfReq([("stop", "{}")], f"route#{number}#ext-plugin-pre-req#1")))
+        replies = [exchange(loop, end, gateway) for end, gateway in zip(ends, gateways, strict=True)]
+    finally:
+        for end in ends:
+            end.close()
+
+    assert 8 == len({reply.conf_token for reply in replies if isinstance(reply, PrepareConfResp)})
+    assert [8] == store.given
+
+
+def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """A call in the same packet as a PrepareConf is answered after it."""
+    with connect(loop, sessions) as end:
+        gateway = Connection(Role.GATEWAY)
+        prepare = PrepareConfReq([], None)
+        end.send(gateway.send(prepare))
+        prepared = exchange(loop, end, gateway)
+        assert isinstance(prepared, PrepareConfResp)
+        frame = gateway.send(prepare)
+        end.send(frame + HTTPReqCallReq(id=7, conf_token=prepared.conf_token).encode_frame())
+        assert prepared == exchange(loop, end, gateway)
+        gateway.send(HTTPReqCallReq(id=7, conf_token=prepared.conf_token))  # it has been sent; now the gateway knows too
+        assert HTTPReqCallResp(7, None) == exchange(loop, end, gateway)
+
+
+def test_nothing_is_released_while_it_is_prepared(
+    loop: asyncio.AbstractEventLoop, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between a PrepareConf and its answer the connection stays with its worker; hung up meanwhile, it ends without a word in the log."""
+    with connect(loop, sessions) as end:
+        end.send(Connection(Role.GATEWAY).send(PrepareConfReq()))
+
+        async def hang_up_in_the_middle() -> list[socket.socket]:
+            while all(session.idle for session in sessions._open):  # noqa: ASYNC110  # a session tells nobody that it has begun
+                await asyncio.sleep(0)
+            released = sessions.release_idle()
+            for session in list(sessions._open):
+                session.cut()
+            return released
+
+        assert [] == loop.run_until_complete(asyncio.wait_for(hang_up_in_the_middle(), BOUND_S))
+        assert b"" == loop.run_until_complete(asyncio.wait_for(loop.sock_recv(end, 100), BOUND_S))
+    assert "" == caplog.text
