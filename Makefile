@@ -93,6 +93,7 @@ soak: install
 docs: install
 	$(python) -m apisix.cli.settings_docs
 	$(python) -m tests.gateway.behaviour_table
+	$(python) -m tests.docs.api_reference
 	$(python) -m bench.report
 
 clean:

@@ -14,7 +14,7 @@ from apisix.runner.settings.kinds import SIZE
 from apisix.runner.settings.table import SETTINGS, Setting
 
 LICENSE = "SPDX-License-Identifier: Apache-2.0"
-GENERATED = "Generated from apisix/runner/settings.py by `make docs`."
+GENERATED = "Generated from apisix/runner/settings/table.py by `make docs`."
 
 PAGE_HEAD = f"""<!-- {LICENSE} -->
 <!-- {GENERATED} -->

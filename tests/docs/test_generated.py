@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generated pages and files are up to date: `make docs` writes them."""
+
+from pathlib import Path
+
+from apisix.cli.settings_docs import config_file, page
+from apisix.runner.settings.table import SETTINGS, Settings, load
+from tests.docs import api_reference
+from tests.docs.pages import CHECKOUT, text_of
+
+
+def test_settings_page() -> None:
+    """docs/reference/settings.md is generated from the table of settings."""
+    assert text_of("reference", "settings.md") == page()
+
+
+def test_settings_page_is_complete() -> None:
+    """The page has each setting, with each of its names."""
+    text = page()
+
+    assert [row.key for row in SETTINGS if f"### `{row.key}`" not in text or not all(f"`{name}`" in text for name in row.variables)] == []
+
+
+def test_config_file(tmp_path: Path) -> None:
+    """The shipped configuration contains nothing but the defaults."""
+    file = tmp_path / "config.yaml"
+    file.write_text(config_file(), encoding="utf-8")
+
+    assert load(file, {}, {"APISIX_LISTEN_ADDRESS": Settings().socket_file}) == Settings()
+
+
+def test_shipped_config_file_is_up_to_date() -> None:
+    """apisix/config.yaml is generated from the table of settings."""
+    assert (CHECKOUT / "apisix" / "config.yaml").read_text(encoding="utf-8") == config_file()
+
+
+def test_api_reference() -> None:
+    """docs/reference/api.md is generated from the docstrings of the public classes."""
+    assert text_of("reference", "api.md") == api_reference.page()
+
+
+def test_api_reference_is_complete() -> None:
+    """The page has each name that a request or a response offers to plugins."""
+    text = text_of("reference", "api.md")
+    missing = {
+        cls: [name for name in names if f"`{name}`" not in text and f"`{cls}.{name}(" not in text]
+        for cls, names in api_reference.OFFERED.items()
+    }
+
+    assert missing == {"Request": [], "Response": []}
