@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What is generated from the table of settings: `docs/reference/settings.md` and `apisix/config.yaml`.
+Write `docs/reference/settings.md` and `apisix/config.yaml` from the table of settings.
 
-`python -m apisix.cli.settings_docs` writes both; `make docs` calls it, and a test holds that they are up to date.
+`make docs` calls `python -m apisix.cli.settings_docs`. A test checks that both files are up to date.
 """
 
 from collections.abc import Iterator
@@ -20,23 +20,26 @@ PAGE_HEAD = f"""<!-- {LICENSE} -->
 <!-- {GENERATED} -->
 # Settings
 
-A setting comes from a flag of `apisix-runner start`, from the environment, or from the configuration file, and the first of
-these that gives it rules. The file is the one that `--config` or the environment variable `APISIX_RUNNER_CONFIG` names. Where
-none is named it is `conf/config.yaml` of the checkout, where that exists, and else `apisix/config.yaml`.
+A setting can be given by a flag of `apisix-runner start`, by an environment variable, or in the configuration file. If it is given
+more than once, the flag has priority over the variable, and the variable over the file. [Configure the runner](../guides/configure.md)
+explains the most important settings.
 
-In the file, `$env.NAME` is the value of an environment variable; where that is not set, the setting has its default, and the
-log says so. Durations are seconds, or as in `500ms`, `2s`, `1m`, `1h`. Sizes are bytes, or as in `64KiB`, `64MiB`, `2GiB`. Lists
-are YAML lists in the file; a flag is repeated; in the environment, commas stand between names and colons between directories.
-Relative paths start from the directory of the file, or from the current directory in a flag or the environment.
+**The file.** The path is given by `--config` or by the environment variable `APISIX_RUNNER_CONFIG`. By default it is `conf/config.yaml`
+of the checkout, if that exists, and otherwise `apisix/config.yaml`. A value `$env.NAME` is replaced by the environment variable `NAME`.
+If the variable is not set, the setting has its default value, and the log has a note.
 
-A key that is unknown or a value that is not allowed ends the start with exit status 2 and a sentence that names the place, the
-key, and what is allowed. An environment variable that begins with `APISIX_RUNNER_` and is no setting does not end the start, since
-orchestrators set variables of that form too: a warning in the log names it, and the nearest variable that exists.
+**Values.** Durations are seconds, or have a unit: `500ms`, `2s`, `1m`, `1h`. Sizes are bytes, or have a unit: `64KiB`, `64MiB`, `2GiB`.
+Lists are YAML lists in the file. On the command line, repeat the flag. In an environment variable, separate names by commas and
+directories by colons. Relative paths in the file start at the directory of the file. All others start at the current directory.
+
+**Errors.** If a key is unknown or a value is not allowed, the runner exits with status 2, and the message names the key and the
+allowed values. An unknown environment variable that begins with `APISIX_RUNNER_` is only a warning, because orchestrators set such
+variables too.
 """
 
 FILE_HEAD = f"""# {LICENSE}
 # {GENERATED}
-# Every setting with its default. Those that have none are commented out. docs/reference/settings.md says more.
+# Every setting with its default value. Settings without a default are commented out. See docs/reference/settings.md.
 """
 
 

@@ -89,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "socket.file",
             SOCKET,
-            "The socket on which the gateway finds the runner.",
+            "The path of the socket on which the runner listens.",
             flag="--socket",
             metavar="PATH",
             environment="APISIX_LISTEN_ADDRESS",
@@ -101,37 +101,47 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "socket.mode",
             MODE,
             "The mode of the socket.",
-            unset="0600, for the runner's own user; more only where the gateway's workers need it",
+            unset="0600; 0660 if socket.group is set; 0666 if socket.allow_users is set and the runner is not root",
         ),
     ] = None
     socket_owner: Annotated[
-        str | None, Key("socket.owner", TEXT, "The user, by name or number, that the socket is given to.", unset="left as it is")
+        str | None, Key("socket.owner", TEXT, "The owner of the socket, a user name or number.", unset="not changed")
     ] = None
-    socket_group: Annotated[
-        str | None, Key("socket.group", TEXT, "The group, by name or number, that the socket is given to.", unset="left as it is")
-    ] = None
+    socket_group: Annotated[str | None, Key("socket.group", TEXT, "The group of the socket, a name or number.", unset="not changed")] = None
     allow_users: Annotated[
         tuple[str, ...],
-        Key("socket.allow_users", NAMES, "Users, by name or number, that may connect besides the runner's own and root.", unset="none"),
+        Key(
+            "socket.allow_users",
+            NAMES,
+            "Users who may connect, by name or number. The user of the runner and root may always connect.",
+            unset="none",
+        ),
     ] = ()
 
     log_level: Annotated[
         Literal["error", "warn", "info", "debug"],
-        Key("logging.level", LEVEL, "What is logged: lines of this level and those before it.", flag="--log-level", metavar="LEVEL"),
+        Key("logging.level", LEVEL, "The least severe level that is logged.", flag="--log-level", metavar="LEVEL"),
     ] = "info"
     log_format: Annotated[
-        Literal["auto", "text", "json"], Key("logging.format", CHOICE, "How lines look. auto is text on a terminal and json elsewhere.")
+        Literal["auto", "text", "json"],
+        Key("logging.format", CHOICE, "The format of log records. auto is text on a terminal and json elsewhere."),
     ] = "auto"
     log_file: Annotated[
         str | None,
-        Key("logging.file", PATH, "Where lines go. A file that was moved away, as logrotate does, is made anew.", unset="standard error"),
+        Key(
+            "logging.file",
+            PATH,
+            "The file to which records are written. If the file is moved, as logrotate does, it is created again.",
+            unset="standard error",
+        ),
     ] = None
     log_repeats: Annotated[
         Count,
         Key(
             "logging.repeats",
             COUNT,
-            "How often a minute the same warning or error is written; more are counted, and the count is written. 0 is no limit.",
+            "How many times per minute the same warning or error is written. Further ones are counted, and the count is written. "
+            "0 means no limit.",
         ),
     ] = 10
     log_effects: Annotated[
@@ -139,7 +149,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "logging.effects",
             SWITCH,
-            "Log what each plugin did to each call, as the development gateway shows it. Costs time; no values of headers are logged.",
+            "Log what each plugin did in each call, as the development gateway shows it. This makes calls slower. Values of "
+            "headers are not logged.",
         ),
     ] = False
 
@@ -155,15 +166,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     plugin_modules: Annotated[
-        tuple[str, ...], Key("plugins.modules", NAMES, "Modules on Python's path that hold plugins, as package.module.", unset="none")
+        tuple[str, ...], Key("plugins.modules", NAMES, "Importable modules that contain plugins, as package.module.", unset="none")
     ] = ()
     on_error: Annotated[
         OnError,
         Key(
             "plugins.on_error",
             CHOICE,
-            "What a failing plugin means for its request, where its class does not say it: refuse it, let it pass without "
-            "the plugin's edits, or degrade, which in the response phase leaves it to the gateway.",
+            "What happens if a plugin fails and its class does not set on_error. refuse: the call is refused. pass: the call "
+            "continues without the edits of the plugin. degrade: the same as refuse, but in the response phase the gateway "
+            "decides, and sends the upstream's body.",
         ),
     ] = "refuse"
     pre_req_first: Annotated[
@@ -171,9 +183,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "plugins.pre_req_first",
             SWITCH,
-            "Skip the info request in ext-plugin-pre-req that finds out whether something has rewritten the path before. "
-            "Set it only if nothing does: no global rule has proxy-rewrite or an ext-plugin, "
-            "and _meta.priority moves no plugin before ext-plugin-pre-req.",
+            "Omit the info request in ext-plugin-pre-req that finds out whether something has rewritten the path. Set this only "
+            "if nothing does: no global rule has proxy-rewrite or an ext-plugin, and _meta.priority moves no plugin before ext- "
+            "plugin-pre-req.",
         ),
     ] = False
 
@@ -182,31 +194,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "workers.count",
             COUNT_OR_AUTO,
-            "How many processes run plugins. auto is one a core. More than the machine's cores, memory or `ulimit -u` allow are refused.",
+            "The number of worker processes. auto means one for each CPU core. A number is refused if the cores, the memory or "
+            "`ulimit -u` of the machine do not allow it.",
             flag="--workers",
             metavar="N",
         ),
     ] = 1
     reload: Annotated[
-        bool, Key("workers.reload", SWITCH, "Replace the workers when a plugin's file changes, without losing a call.", flag="--reload")
+        bool, Key("workers.reload", SWITCH, "Replace the workers without losing a call if a plugin file changes.", flag="--reload")
     ] = False
     max_requests: Annotated[
-        Count, Key("workers.max_requests", COUNT, "How many calls a worker answers before it is replaced. 0 is no limit.")
+        Count, Key("workers.max_requests", COUNT, "The number of calls after which a worker is replaced. 0 means no limit.")
     ] = 0
     memory_limit_bytes: Annotated[
-        Size, Key("workers.memory_limit", SIZE, "How much memory a worker may use before it is replaced. 0 is no limit.")
+        Size, Key("workers.memory_limit", SIZE, "The amount of memory at which a worker is replaced. 0 means no limit.")
     ] = 0
     worker_timeout_s: Annotated[
         Seconds,
-        Key("workers.timeout", DURATION, "A worker that has been stuck for this long is killed, with its stack in the log, and replaced."),
+        Key(
+            "workers.timeout",
+            DURATION,
+            "If the event loop of a worker does not run for this time, the worker is killed and replaced. Its stacks are logged.",
+        ),
     ] = 60.0
     shutdown_timeout_s: Annotated[
         Seconds | None,
         Key(
             "workers.shutdown_timeout",
             DURATION,
-            "How long calls may go on when the runner is told to stop.",
-            unset="0.9 when the gateway started the runner, else 30",
+            "The time in which the runner exits after SIGTERM or SIGINT. Calls in progress can finish in this time.",
+            unset="0.9 seconds if the gateway starts the runner, otherwise 30 seconds",
         ),
     ] = None
     stop_accepting_after_s: Annotated[
@@ -214,22 +231,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "workers.stop_accepting_after",
             DURATION,
-            "How long after SIGTERM the runner goes on accepting connections while calls keep coming and no other runner has taken its "
-            "socket. It is part of the time that workers.shutdown_timeout gives.",
+            "After SIGTERM, the runner accepts connections for up to this time, while calls arrive and no other runner has taken "
+            "over its socket. This time is part of workers.shutdown_timeout.",
         ),
     ] = 10.0
 
     plugin_timeout_s: Annotated[
         Seconds,
-        Key("limits.plugin_timeout", DURATION, "How long the plugins of one call may take together. The gateway gives up after 60."),
+        Key("limits.plugin_timeout", DURATION, "The time limit for all plugins of a call together. The gateway waits for 60 seconds."),
     ] = 50.0
     info_timeout_s: Annotated[
         Seconds,
         Key(
             "limits.info_timeout",
             DURATION,
-            "How long the gateway may take to answer what a plugin asks, such as for the body of a slow upload. This time does not count "
-            "for plugin_timeout.",
+            "The time limit for an info reply, for example for the body of a slow upload. This time does not count towards "
+            "limits.plugin_timeout.",
         ),
     ] = 120.0
     max_in_flight: Annotated[
@@ -237,35 +254,44 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "limits.max_in_flight",
             COUNT,
-            "How many calls of a worker may wait at once, for an answer, a coroutine or a thread; more are refused.",
+            "How many calls of a worker can wait at the same time for an info reply, a coroutine or a thread. Further calls are refused.",
         ),
     ] = 1000
-    blocking_threads: Annotated[Threads, Key("limits.blocking_threads", COUNT, "Threads of a worker for each plugin that blocks.")] = 32
+    blocking_threads: Annotated[
+        Threads, Key("limits.blocking_threads", COUNT, "The number of threads in a worker for each blocking plugin.")
+    ] = 32
     max_connections: Annotated[
-        AtLeastOne, Key("limits.max_connections", COUNT, "How many connections the runner holds; more are closed.")
+        AtLeastOne, Key("limits.max_connections", COUNT, "The number of connections. Further connections are closed.")
     ] = 10_000
     buffered_bytes: Annotated[
         BufferedSize,
         Key(
             "limits.buffered_size",
             SIZE,
-            "How much the connections of a worker may hold together for frames that are half read and replies that the gateway has not "
-            "read. If it is more, the connection that has held some for longest is closed.",
+            "How many bytes of incomplete frames and unsent replies the connections of a worker can hold together. If there are "
+            "more, the connection that has held such bytes for longest is closed.",
         ),
     ] = 256 * 2**20
     read_timeout_s: Annotated[
-        Seconds, Key("limits.read_timeout", DURATION, "How long a frame may take to arrive before its connection is closed.")
+        Seconds, Key("limits.read_timeout", DURATION, "The time limit for a frame to arrive. If it is exceeded, the connection is closed.")
     ] = 60.0
     send_timeout_s: Annotated[
-        Seconds, Key("limits.send_timeout", DURATION, "How long the gateway may take to read a reply before its connection is closed.")
+        Seconds,
+        Key(
+            "limits.send_timeout", DURATION, "The time limit for the gateway to read a reply. If it is exceeded, the connection is closed."
+        ),
     ] = 60.0
     max_decompressed_bytes: Annotated[
         SizeAboveZero,
-        Key("limits.max_decompressed_size", SIZE, "How large a response's body may become when a plugin reads it decompressed."),
+        Key("limits.max_decompressed_size", SIZE, "The size limit for a decompressed body."),
     ] = 64 * 2**20
     chain_cache_entries: Annotated[
         AtLeastOne,
-        Key("limits.cached_chains", COUNT, "How many configurations a worker keeps ready; the least used are built again when needed."),
+        Key(
+            "limits.cached_chains",
+            COUNT,
+            "How many chains a worker keeps. The least recently used ones are removed, and are built again if they are needed.",
+        ),
     ] = 10_000
 
     conf_expire_s: Annotated[
@@ -273,22 +299,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "conf_store.expire_time",
             DURATION,
-            "How long the gateway uses a configuration's token; the runner keeps it for longer than that.",
+            "For how long the gateway uses a token. The runner keeps the route configuration for longer than that.",
             environment="APISIX_CONF_EXPIRE_TIME",
         ),
     ] = 3600.0
     conf_store_file: Annotated[
-        str | None, Key("conf_store.file", PATH, "Where configurations are kept over a restart.", unset="beside the socket")
+        str | None,
+        Key(
+            "conf_store.file",
+            PATH,
+            "The file in which route configurations are kept over a restart.",
+            unset="in a directory next to the socket",
+        ),
     ] = None
-    conf_store_max_entries: Annotated[AtLeastOne, Key("conf_store.max_entries", COUNT, "How many configurations are kept.")] = 100_000
+    conf_store_max_entries: Annotated[AtLeastOne, Key("conf_store.max_entries", COUNT, "How many route configurations are kept.")] = 100_000
 
     metrics_address: Annotated[
         str | None,
         Key(
             "metrics.address",
             ADDRESS,
-            "Where Prometheus finds the metrics, under /metrics, and a probe the health, under /health. Needs the extra metrics.",
-            unset="none are kept",
+            "The address on which metrics are served (/metrics) and the health of the workers (/health). This needs the extra metrics.",
+            unset="metrics are off",
         ),
     ] = None
     metrics_allow_remote: Annotated[
@@ -296,7 +328,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "metrics.allow_remote",
             SWITCH,
-            "Let metrics.address be one that other machines can reach. Whoever can reads the names of plugins, and how much they do.",
+            "Allow a metrics.address that other machines can reach. Everybody who can connect can read the names of plugins and "
+            "the numbers of their calls.",
         ),
     ] = False
 
