@@ -54,39 +54,39 @@ class UnknownToken(RunnerError):
 
 
 class ChainRefused(RunnerError):
-    """A route's plugins can't run: a name is unknown, a configuration is invalid, a hook is missing."""
+    """The plugins of a route can't run: a name is unknown, a configuration is not valid, or a hook is missing."""
 
 
 class UnsupportedEdit(RunnerError, ValueError):
-    """A plugin tried what the protocol between gateway and runner can't express."""
+    """A plugin made an edit that can't be sent to the gateway."""
 
 
 class BodyError(RunnerError, ValueError):
-    """A body can't be had in the form that was asked for: too long to cross, broken, of an unknown encoding or type."""
+    """A body can't be read: it is too long, damaged, or has an unknown coding, charset or type."""
 
 
 class DeadlineExceeded(RunnerError, TimeoutError):
-    """A call took longer than `plugin_timeout`."""
+    """A call took longer than `limits.plugin_timeout`."""
 
 
 class CallCancelled(RunnerError):
-    """The gateway hung up, or the runner is stopping: nobody waits for this call's answer any more."""
+    """The gateway closed the connection, or the runner is stopping."""
 
 
 class Overloaded(RunnerError):
-    """More calls are waiting at once than `max_in_flight` allows."""
+    """More calls are waiting than `limits.max_in_flight` allows."""
 
 
 class WrongContext(RunnerError, RuntimeError):
-    """An accessor was used where it can't work: the plain one in a coroutine, or one call's in a foreign thread."""
+    """A method was called where it can't work: a plain method in a coroutine, or a method of a call in another thread or process."""
 
 
 class InfoUnavailable(RunnerError, RuntimeError):
-    """A plugin needs an info request, and the gateway is of a release that ends the call instead of answering it."""
+    """A plugin needs an info request that this release of APISIX does not support."""
 
 
 class SettingsError(RunnerError):
-    """A setting is unknown or its value is not allowed. Ends the start-up."""
+    """A setting is unknown, or its value is not allowed. The runner does not start."""
 
 
 class PluginLoadError(RunnerError):

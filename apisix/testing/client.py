@@ -42,23 +42,22 @@ class _Call:
 
 class Client(Verbs):
     """
-    Send requests and responses through plugins, and see what the client and the upstream would see.
+    Run plugins as the gateway would, without a gateway.
 
-    Everything is the runner's own: codec, registry, chain and engine; only the sockets are missing. One instance of a plugin
-    serves all calls of a client that have the same configuration and key. `setup` and `close` run, so close the client after
-    use, or use it as a context manager, plain or async.
+    Calls with the same configuration and key share one instance of a plugin. Close the client after use, or use it as a context
+    manager, so that `close` of the plugins runs.
 
-    In a plain test the calls run on a loop that belongs to the client. In an async test use the twins that begin with `a`:
-    they run on the test's own loop, and plugins are closed when that ends, or by `aclose`.
+    In a plain test, calls run on an event loop of the client. In an async test, use the async variants, whose names begin with `a`.
+    They run on the event loop of the test.
 
     Args:
-        directories: of plugin files.
-        modules: names of modules on the path, as `package.module`.
-        registry: what is loaded already, instead of directories and modules.
-        raise_errors: whether what a plugin raises comes through, or the gateway's view is returned: a 503.
-        allow_degradation: as in a route: whether a call goes on after an error.
-        on_error: as in the settings: "refuse", "pass" or "degrade".
-        plugin_timeout_s: how long a call may wait, in seconds.
+        directories: directories of plugin files.
+        modules: importable modules with plugins, as `package.module`.
+        registry: loaded plugins, instead of directories and modules.
+        raise_errors: true to raise exceptions of plugins in the test, false to return what the client of a gateway would get.
+        allow_degradation: true if requests continue after an error, as the key of that name in a route.
+        on_error: "refuse", "pass" or "degrade", as the setting `plugins.on_error`.
+        plugin_timeout_s: how long a call can wait, in seconds.
     """
 
     def __init__(
@@ -97,9 +96,9 @@ class Client(Verbs):
 
     def plugin(self, name: str) -> type:
         """
-        Return the class that a route means by a name, to look at it or to patch what stands beside it in its module.
+        Return the class of a plugin, for example to replace something in its module.
 
-        Raises: LookupError: there is none, or it could not be loaded.
+        Raises: LookupError if there is no such plugin, or if it can't be loaded.
         """
         found = self._registry.get(name)
         if isinstance(found, PluginType):
@@ -113,29 +112,29 @@ class Client(Verbs):
         Send a client's request through plugins.
 
         Args:
-            method: any that the protocol knows.
-            url: a path, which may hold a query, or a whole URL; percent-encoded, as in a request line.
-            plugins: the chain, in order. Each is a name; a pair of name and configuration, of which a str is taken as it is and
-                anything else becomes JSON; what `KeyAuth.configured(...)` returns; a class; a pair of class and configuration.
-            params: arguments after those of the URL. A list has several values, None has no value (`?flag`).
-            headers: of the request. A host is there anyway, and for a body its length and type.
+            method: a method that the protocol supports.
+            url: a path or a URL, percent-encoded, with or without a query.
+            plugins: the chain, in order. An entry is a name, a name and a configuration, a class, or a class and a configuration. A
+                configuration that is not a str becomes JSON.
+            params: arguments after those of the URL. A list has several values, and None means no value (`?flag`).
+            headers: the headers of the request. `host` is always set, and so are the length and type of a body.
             body, json, form: the body, in one of three ways.
-            vars: what the gateway answers when a plugin asks for a variable. Those that follow from the request (`uri`,
-                `remote_addr`, `arg_*`, `http_*`, `cookie_*`, ...) need not be given; all others do not exist.
-            phase: "ext-plugin-pre-req", the default, or "ext-plugin-post-req".
+            vars: the gateway's variables. Variables that follow from the request (`uri`, `remote_addr`, `arg_*`, `http_*`, `cookie_*`,
+                ...) are set. All others are None.
+            phase: "ext-plugin-pre-req" (default) or "ext-plugin-post-req".
             remote_addr: the client's address.
-            route_key: the key of the route's configuration.
-            raise_errors, allow_degradation: as for the client, for this call.
+            route_key: the key of the route configuration.
+            raise_errors, allow_degradation: same as for the client, but for this call.
         Raises:
-            ChainRefused: the plugins can't run: an unknown name, a configuration that is not valid, a missing hook.
-            DeadlineExceeded: a plugin waited too long.
-            BaseException: what a plugin raised, with its own traceback.
+            ChainRefused: the plugins can't run: a name is unknown, a configuration is not valid, or a hook is missing.
+            DeadlineExceeded: a plugin waited for too long.
+            BaseException: the exception that a plugin raised, with its traceback.
         """
         __tracebackhide__ = True
         return self._run(self._request_call(method, url, **options))
 
     async def arequest(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Result:
-        """Do the same as `request` in an async test, on its loop."""
+        """Same as `request`, but for async tests."""
         __tracebackhide__ = True
         return await self._arun(self._request_call(method, url, **options))
 
@@ -146,10 +145,10 @@ class Client(Verbs):
         Send an upstream's response through plugins.
 
         Args:
-            status, headers, body, json: of the response. Its length, and its type for json, are there anyway.
-            plugins, vars, remote_addr, route_key, raise_errors, allow_degradation: as for `request`.
-            method, url, request_headers: of the request that the upstream answered.
-        Raises: as `request`.
+            status, headers, body, json: the response. Its length is set, and its type if `json` is given.
+            plugins, vars, remote_addr, route_key, raise_errors, allow_degradation: same as in `request`.
+            method, url, request_headers: the request that the upstream has answered.
+        Raises: same as `request`.
         """
         __tracebackhide__ = True
         return self._run(self._response_call(status, headers, body, **options))
@@ -163,11 +162,11 @@ class Client(Verbs):
 
     def close(self) -> None:
         """
-        Close the plugins, and the client's own loop. Further calls begin anew.
+        Close the plugins and the event loop of the client. Later calls create new ones.
 
         Raises:
-            RuntimeError: calls were made on the loop that runs now: `await aclose()`.
-            BaseException: what a plugin's `close` raised.
+            RuntimeError: calls were made on the running event loop. Use `await aclose()`.
+            BaseException: the exception that `close` of a plugin raised.
         """
         if any(loop.is_running() for loop in self._engines):
             raise RuntimeError("this client was used in an async test that still runs: there, write `await client.aclose()`")

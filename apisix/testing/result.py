@@ -23,20 +23,24 @@ class _WithBody:
 
     @property
     def text(self) -> str:
-        """The body as text, by the charset of its content-type, UTF-8 by default."""
+        """The body as text, decoded with the charset of its content-type. The default is UTF-8."""
         return body_text(self.body, self.headers.get("content-type", ""))
 
     def json(self) -> Any:
-        """Return what the body says as JSON, whatever its content-type."""
+        """Return the parsed JSON of the body."""
         return body_json(self.body, self.headers.get("content-type", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class ClientResponse(_WithBody):
     """
-    What the client gets, as far as plugins decide it.
+    What the client gets, as far as plugins decide it. Things that nginx adds are missing: error pages, a default content-type, `Date`,
+    `Server`.
 
-    What nginx adds is not there: its error page where a status of 300 or more has no body, a default content-type, `Date`, `Server`.
+    Attributes:
+        status: the status.
+        headers: the headers, a case-insensitive dict in which a name can have several values.
+        body: the body.
     """
 
     status: int
@@ -50,9 +54,12 @@ class UpstreamRequest(_WithBody):
     What the upstream gets.
 
     Attributes:
-        path: decoded, without query.
-        args: decoded; an argument without value (`?flag`) reads as "".
-        query: as it would stand in the request line, where `flag` and `flag=` differ.
+        method: the method.
+        path: the decoded path, without the query.
+        args: the decoded arguments. An argument without a value (`?flag`) is "".
+        query: the query as in the request line, in which `flag` and `flag=` differ.
+        headers: the headers, a case-insensitive dict in which a name can have several values.
+        body: the body.
     """
 
     method: str
@@ -72,16 +79,16 @@ class Result:
     """
     The outcome of a call.
 
-    `reply`, `upstream` and `response` are never None: a part that the call does not have raises an AssertionError that says what
-    happened instead. To ask whether a request was stopped, there is `stopped`.
+    `reply`, `upstream` and `response` are never None. If a call does not have one of them, reading it raises an AssertionError that
+    describes what happened instead.
 
     Attributes:
-        client_headers: what plugins set on the client's response, if the request was not stopped.
-        upstream_asked_twice: whether the gateway sends the request to the upstream a second time, as it does in the response phase
-            if there is no body (204, 304, HEAD) and no plugin gives one. The client then gets headers twice.
-        asked: what was fetched from the gateway, in order: "body", or a variable's name.
-        effects: what each plugin did, in order. The one that ended the chain is the last.
-        error: why the call failed, if it failed and the test asked for the gateway's view; else None.
+        client_headers: headers that plugins set with `request.response_headers`, if the request was not stopped.
+        upstream_asked_twice: true if the gateway sends the request to the upstream a second time. It does so in the response phase if
+            there is no body (204, 304, HEAD) and no plugin assigns one.
+        asked: the info requests, in order: "body", or the name of a variable.
+        effects: what each plugin did, in order. The last one ended the chain, if any did.
+        error: with `raise_errors=False`, the exception if the call failed; otherwise None.
     """
 
     _reply: ClientResponse | None = None
@@ -95,19 +102,15 @@ class Result:
 
     @property
     def stopped(self) -> bool:
-        """
-        Whether the request did not reach the upstream: a plugin answered it, or the call failed.
-
-        False in the response phase, in which there is no request to stop.
-        """
+        """True if the request did not reach the upstream: a plugin replied, or the call failed. Always False in the response phase."""
         return self._reply is not None
 
     @property
     def reply(self) -> ClientResponse:
         """
-        The answer to the client, if the request was stopped.
+        The client's response, if the request was stopped.
 
-        Raises: AssertionError: the request was not stopped, or this is the response phase.
+        Raises: AssertionError if the request was not stopped, or in the response phase.
         """
         if self._reply is None:
             __tracebackhide__ = True
@@ -117,9 +120,9 @@ class Result:
     @property
     def upstream(self) -> UpstreamRequest:
         """
-        The request as the upstream gets it, if it was not stopped.
+        The request that the upstream gets, if it was not stopped.
 
-        Raises: AssertionError: the request was stopped, or this is the response phase.
+        Raises: AssertionError if the request was stopped, or in the response phase.
         """
         if self._upstream is None:
             __tracebackhide__ = True
@@ -129,9 +132,9 @@ class Result:
     @property
     def response(self) -> ClientResponse:
         """
-        What the client gets, in the response phase.
+        The client's response, in the response phase.
 
-        Raises: AssertionError: this is a request phase.
+        Raises: AssertionError in a request phase.
         """
         if self._response is None:
             __tracebackhide__ = True

@@ -8,7 +8,7 @@ from apisix.testing.result import Result
 
 
 class Verbs:
-    """One method for each that HTTP has; all of them take what `request` takes."""
+    """One method for each HTTP method. All of them accept the arguments of `request`."""
 
     def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Result:
         """Send a client's request through plugins."""

@@ -20,14 +20,14 @@ _OURS: Final = "apisix.runner."
 @dataclass(frozen=True, slots=True)
 class Effect:
     """
-    What one plugin did.
+    What one plugin did in a call.
 
     Attributes:
-        plugin: its name, as the route has it.
-        took_s: how long it ran, waiting included, in seconds.
-        changes: what it changed, one phrase each. Values of headers are left out, they may be secrets.
-        stopped: the status of the reply with which it ended the chain, None where it let the call go on.
-        error: what it raised, in the first line, and below it a short traceback; None if it raised nothing.
+        plugin: the name of the plugin in the route.
+        took_s: how long the plugin took, including the time it waited, in seconds.
+        changes: what the plugin changed, one phrase for each change. Values of headers are not included, because they can be secrets.
+        stopped: the status of the reply with which the plugin ended the chain; None if it did not.
+        error: the exception that the plugin raised, followed by a short traceback; None if it raised none.
     """
 
     plugin: str

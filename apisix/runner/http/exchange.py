@@ -105,7 +105,7 @@ class Exchange:
 
     @property
     def context(self) -> dict[str, Any]:
-        """A dict that the plugins of one chain share, empty when the chain begins."""
+        """A dict that the plugins of one chain share. It is empty when the chain begins."""
         context = self._context
         if context is None:
             context = self._context = {}
@@ -119,59 +119,64 @@ class Exchange:
 
     def read(self) -> bytes:
         """
-        Return the body, b"" where there is none. An assigned body is returned as it is.
+        Return the body, b"" if there is none. If a body was assigned, return that one.
 
         Raises:
-            WrongContext: it is not there yet, and this is a coroutine: `await aread()`.
-            BodyError: it is too long to be handed over, or can't be decoded.
+            WrongContext: the body has not been fetched, and this is a coroutine. Use `await aread()`.
+            BodyError: the body is too long to be transferred.
         """
         return self._plain("read")
 
     async def aread(self) -> bytes:
-        """Do the same as `read` in a coroutine."""
+        """Same as `read`, but for coroutines."""
         return await self._aplain()
 
     def text(self) -> str:
         """
-        Return the body as text, by the charset of its content-type, UTF-8 by default.
+        Return the body as text, decoded with the charset of its content-type. The default is UTF-8.
 
         Raises:
-            BodyError: it is no such text, or the charset is none of the WHATWG Encoding Standard.
-            WrongContext: as `read`, or it is longer than 512 KiB, and this is a coroutine: `await atext()`.
+            BodyError: the body is not valid in this charset, it is longer than 16 MiB, or the charset is not a label of the WHATWG
+                Encoding Standard.
+            WrongContext: same as `read`; or the body is longer than 512 KiB, and this is a coroutine. Use `await atext()`.
         """
         body = self._plain("text")
         return cast("str", self._converted("text", len(body), partial(body_text, body, self._content_type())))
 
     async def atext(self) -> str:
-        """Do the same as `text` in a coroutine."""
+        """Same as `text`, but for coroutines."""
         body = await self._aplain()
         return cast("str", await self._aconverted(len(body), partial(body_text, body, self._content_type())))
 
     def json(self) -> Any:
         """
-        Return what the body says as JSON, whatever its content-type, in the charset that this names, UTF-8 by default.
+        Return the parsed JSON of the body. Its content-type matters only for the charset.
 
-        Raises: BodyError: it is no JSON, or holds more than 200,000 values. BodyError, WrongContext: as `text`.
+        Raises:
+            BodyError: the body is not JSON, or has more than 200,000 values; or same as `text`.
+            WrongContext: same as `text`. Use `await ajson()`.
         """
         body = self._plain("json")
         return self._converted("json", len(body), partial(body_json, body, self._content_type()))
 
     async def ajson(self) -> Any:
-        """Do the same as `json` in a coroutine."""
+        """Same as `json`, but for coroutines."""
         body = await self._aplain()
         return await self._aconverted(len(body), partial(body_json, body, self._content_type()))
 
     def form(self) -> MultiDict[str]:
         """
-        Return the fields of a form body (`application/x-www-form-urlencoded`).
+        Return the fields of a form (`application/x-www-form-urlencoded`).
 
-        Raises: BodyError: it is of another type, or has more than 10,000 fields. WrongContext: as `text`.
+        Raises:
+            BodyError: the content-type is another one, or there are more than 10,000 fields; or same as `text`.
+            WrongContext: same as `text`. Use `await aform()`.
         """
         body = self._plain("form")
         return cast("MultiDict[str]", self._converted("form", len(body), partial(body_form, body, self._content_type())))
 
     async def aform(self) -> MultiDict[str]:
-        """Do the same as `form` in a coroutine."""
+        """Same as `form`, but for coroutines."""
         body = await self._aplain()
         return cast("MultiDict[str]", await self._aconverted(len(body), partial(body_form, body, self._content_type())))
 
@@ -243,14 +248,16 @@ class Exchange:
 
     def var(self, name: str) -> str | None:
         """
-        Return a variable of nginx or APISIX, such as `request_id`, `consumer_name` or `arg_id`; None where it is not set.
+        Return a variable of nginx or APISIX, such as `request_id`, `consumer_name` or `arg_id`. None if it is not set.
 
-        Raises: WrongContext: it is not there yet, and this is a coroutine: `await avar(name)`.
+        Raises:
+            WrongContext: the variable has not been fetched, and this is a coroutine. Use `await avar(name)`.
+            InfoUnavailable: the gateway is older than APISIX 2.9.
         """
         return _text(self._cache().get(Var(name), f"{self._kind}.var({name!r})"))
 
     async def avar(self, name: str) -> str | None:
-        """Do the same as `var` in a coroutine."""
+        """Same as `var`, but for coroutines."""
         return _text(await self._cache().aget(Var(name)))
 
     @property

@@ -21,21 +21,19 @@ _PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
 
 class Reply(Exception):
     """
-    Answer the client: return it from a hook, or raise it from anywhere below, and the chain ends.
+    A reply to the client. Return it from a hook, or raise it from a function that the hook calls. It ends the chain.
 
-    In the request phase the upstream never sees the request. The gateway takes an empty body for none: a status of 300
-    or more then gets nginx's own page. In the response phase the reply takes the place of the whole response.
-
-    `status`, `body` and `headers` can be assigned until it is sent. They are checked in the same way as the arguments.
+    In a request phase, the upstream does not get the request. If the body is empty and the status is 300 or more, the gateway sends its
+    own error page. In the response phase, the reply replaces the whole response.
 
     Args:
         status: 200 to 999.
-        body: bytes are sent as they are; a str as UTF-8, with a content-type that says so unless `headers` has one.
-        headers: a mapping or pairs; a name may repeat. Framing headers such as content-length are the gateway's to set.
-        json: anything that msgspec can encode, or pydantic's models, instead of a body.
+        body: bytes, or a str, which is sent as UTF-8 with the content-type text/plain unless `headers` has a content-type.
+        headers: a mapping or pairs. A name can be repeated. The gateway sets framing headers such as content-length.
+        json: a value that is sent as JSON instead of a body: anything that msgspec can encode, or a pydantic model.
     Raises:
         ValueError: the status is out of range, or a header can't be sent.
-        TypeError: something is of the wrong type, or both body and json are given.
+        TypeError: an argument has the wrong type, or both body and json are given.
     """
 
     def __init__(
@@ -69,7 +67,7 @@ class Reply(Exception):
 
     @property
     def status(self) -> int:
-        """The status. Raises: on assignment, TypeError: it is no int. ValueError: it is not between 200 and 999."""
+        """The status. Assigning it raises TypeError if it is not an int, and ValueError if it is not between 200 and 999."""
         return self._status
 
     @status.setter
@@ -78,11 +76,7 @@ class Reply(Exception):
 
     @property
     def body(self) -> bytes:
-        """
-        The body. A str can be assigned too: it becomes UTF-8, and text/plain unless there is a content-type.
-
-        Raises: on assignment, TypeError: it is neither bytes nor str.
-        """
+        """The body. A str can be assigned too, as in the constructor. Assigning anything else raises TypeError."""
         return self._body
 
     @body.setter
@@ -94,9 +88,8 @@ class Reply(Exception):
     @property
     def headers(self) -> Headers:
         """
-        The headers, which can be edited until the reply is sent. A mapping or pairs can be assigned: they are copied.
-
-        Raises: on assignment, TypeError, ValueError: one can't be sent, as in the constructor.
+        The headers, which can be edited. A mapping or pairs can be assigned too. A header that can't be sent raises TypeError or
+        ValueError.
         """
         headers = self._headers
         if headers is None:

@@ -30,18 +30,17 @@ _FAMILIES = {4: AF_INET, 16: AF_INET6}
 
 class Request(Exchange):
     """
-    A client's request, on its way to the upstream.
+    A client's request.
 
-    Plain assignment and deletion are the API: `request.path = ...`, `del request.headers["cookie"]`,
-    `request.args.add("x", "1")`, `request.body = b"..."`. Only what changed is sent. What the protocol can't do raises
-    UnsupportedEdit at the line that tries.
+    Assign attributes and edit `headers` and `args` in place. Only changes are sent to the gateway. If an edit can't be sent, the line
+    that makes it raises UnsupportedEdit.
 
     Args:
-        message: what the gateway sent.
-        asking: the I/O for what has to be fetched.
-        phase: when this happens; None where the gateway does not say.
-        route_key: the key of the route's configuration; None where the gateway does not send one.
-        first: whether nothing rewrites the path before ext-plugin-pre-req, so that the gateway need not be asked there.
+        message: the message from the gateway.
+        asking: the I/O for info requests.
+        phase: the phase of the call; None if the gateway does not send it.
+        route_key: the key of the route configuration; None if the gateway does not send it.
+        first: true if nothing rewrites the path before ext-plugin-pre-req, so that no info request is needed to find out.
     """
 
     __slots__ = ("_args", "_first", "_headers", "_legacy", "_message", "_path", "_phase", "_response_headers", "_route_key")
@@ -69,7 +68,7 @@ class Request(Exchange):
 
     @property
     def id(self) -> int:
-        """The gateway's number of the call. The first one is 0; it is no request id, that is `var("request_id")`."""
+        """The gateway's number of the call, from 0. It is not a request id: that is `var("request_id")`."""
         return self._message.id
 
     @id.setter
@@ -78,7 +77,7 @@ class Request(Exchange):
 
     @property
     def method(self) -> str:
-        """The method, in capitals."""
+        """The method, in upper case."""
         return self._message.method
 
     @method.setter
@@ -87,7 +86,7 @@ class Request(Exchange):
 
     @property
     def remote_addr(self) -> str:
-        """The client's address, IPv4 or IPv6; "" where the gateway sent none."""
+        """The address of the client that connected to the gateway, IPv4 or IPv6. "" if the gateway does not send it."""
         address = self._message.src_ip
         family = _FAMILIES.get(len(address))
         return "" if family is None else inet_ntop(family, address)
@@ -100,7 +99,7 @@ class Request(Exchange):
 
     @property
     def phase(self) -> Phase | None:
-        """When this happens, before or after the gateway's own plugins; None where the gateway does not say."""
+        """`"ext-plugin-pre-req"` or `"ext-plugin-post-req"`. None before APISIX 2.9."""
         return self._phase
 
     @phase.setter
@@ -109,7 +108,7 @@ class Request(Exchange):
 
     @property
     def route_key(self) -> str | None:
-        """The key of the route's configuration, such as `route#1#ext-plugin-pre-req#42`; None where there is none."""
+        """The key of the route configuration, such as `route#1#ext-plugin-pre-req#42`. None before APISIX 2.9."""
         return self._route_key
 
     @route_key.setter
@@ -118,7 +117,7 @@ class Request(Exchange):
 
     @property
     def conf_token(self) -> int:
-        """The token of the route's configuration, for plugins of older generations."""
+        """The token of the route configuration, for the legacy APIs."""
         return self._message.conf_token
 
     @conf_token.setter
@@ -130,10 +129,10 @@ class Request(Exchange):
     @property
     def path(self) -> str:
         """
-        The path, without the query. It is decoded, unless something has rewritten it before this call (proxy-rewrite on the route or in a
-        global rule, or an earlier ext-plugin): then it is percent-encoded. Assign it in the form in which it is read.
+        The path, without the query. It is decoded and normalized. If something has rewritten it before this call, such as proxy-
+        rewrite, it is percent-encoded. Assign it in the form in which you read it.
 
-        Raises: on assignment, TypeError: it is no str. ValueError: it does not begin with "/".
+        Raises: TypeError on assignment if it is not a str; ValueError if it does not begin with "/".
         """
         return self._message.path if self._path is None else self._path
 
@@ -146,7 +145,10 @@ class Request(Exchange):
 
     @property
     def headers(self) -> RequestHeaders:
-        """The headers, a CIMultiDict; their names come in lower case. `host` also sets the host that the upstream sees."""
+        """
+        The headers, a case-insensitive dict in which a name can have several values. Names are in lower case. `host` is the host that
+        the upstream gets.
+        """
         headers = self._headers
         if headers is None:
             headers = self._headers = request_headers_of(self._message.came_headers())
@@ -158,7 +160,9 @@ class Request(Exchange):
 
     @property
     def args(self) -> Args:
-        """The query's arguments, decoded, a MultiDict. An argument without value (`?flag`) reads as ""."""
+        """
+        The decoded arguments of the query, a dict in which a name can have several values. An argument without a value (`?flag`) is "".
+        """
         args = self._args
         if args is None:
             args = self._args = args_of(self._message.came_args())
@@ -171,10 +175,8 @@ class Request(Exchange):
     @property
     def query(self) -> str:
         """
-        The query, "" if there is none: the arguments as they are now, percent-encoded.
-
-        It means the same as what the client sent, but need not be the same text: the gateway sends arguments decoded. That text is the
-        variable `args`.
+        The query: the current arguments, percent-encoded. "" if there are none. The text that the client sent, which can differ in its
+        encoding, is the variable `args`.
         """
         came = self._message.args.decoded()
         pairs = came
@@ -191,9 +193,7 @@ class Request(Exchange):
     @property
     def host(self) -> str:
         """
-        The header `host`, with its port if it has one; "" if there is none.
-
-        This is the host that the upstream gets. If the route chooses another one (`pass_host`), what the client asked for is the
+        The header `host`, "" if it is missing. This is the host that the upstream gets. The host that the client requested is the
         variable `host`.
         """
         return self.headers.get("host", "")
@@ -204,7 +204,7 @@ class Request(Exchange):
 
     @property
     def cookies(self) -> MultiDictProxy[str]:
-        """The cookies that the headers hold now, a MultiDict that can't be edited. A value is as it was sent, quotes included."""
+        """The cookies of the current headers, a read-only dict in which a name can have several values. Values are not decoded."""
         return request_cookies(self.headers.getall("cookie", ()))
 
     @cookies.setter
@@ -213,7 +213,7 @@ class Request(Exchange):
 
     @property
     def response_headers(self) -> ClientHeaders:
-        """Headers to set on the client's response, where the request goes on. A Reply has headers of its own."""
+        """Headers to set on the client's response if the request continues. Edit them in place."""
         headers = self._response_headers
         if headers is None:
             headers = self._response_headers = client_headers()
@@ -226,11 +226,10 @@ class Request(Exchange):
     @property
     def body(self) -> bytes:
         """
-        The body: what was assigned, else what `read()` gives.
+        The body: the assigned one, or the result of `read()`.
 
-        Raises:
-            WrongContext: as `read()`.
-            UnsupportedEdit: on assignment, it would empty a body, or is longer than a frame. TypeError: it is not bytes.
+        Raises: WrongContext and BodyError, as `read()`. On assignment, UnsupportedEdit if it is empty or too long, and TypeError if it
+            is not bytes.
         """
         return self._raw("read")
 

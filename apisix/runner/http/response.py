@@ -27,18 +27,17 @@ _HOP_BY_HOP_AND_LENGTH: Final = names("connection", "keep-alive", "transfer-enco
 
 class Response(Exchange):
     """
-    An upstream's response, on its way to the client.
+    An upstream's response.
 
-    Assign and delete to edit it: `response.status = 404`, `response.headers["x-a"] = "1"`, `response.body = b"..."`.
-    Assigning a body deletes the headers content-length and content-encoding, since they speak of the old one; where the new
-    one is compressed, set content-encoding afterwards.
+    Assign attributes and edit `headers` in place. Assigning a body deletes the headers content-length and content-encoding. If the new
+    body is compressed, set content-encoding afterwards.
 
     Args:
-        message: what the gateway sent.
-        asking: the I/O for what has to be fetched.
-        route_key: the key of the route's configuration; None where the gateway does not send one.
-        phase: when this happens.
-        max_decompressed_bytes: how long a body may become when its content-encoding is undone.
+        message: the message from the gateway.
+        asking: the I/O for info requests.
+        route_key: the key of the route configuration; None if the gateway does not send it.
+        phase: the phase of the call.
+        max_decompressed_bytes: the length limit for a decompressed body.
     """
 
     __slots__ = ("_headers", "_max_decompressed_bytes", "_message", "_phase", "_route_key", "_status")
@@ -64,7 +63,7 @@ class Response(Exchange):
 
     @property
     def id(self) -> int:
-        """The gateway's number of the call."""
+        """The gateway's number of the call, from 0."""
         return self._message.id
 
     @id.setter
@@ -73,7 +72,7 @@ class Response(Exchange):
 
     @property
     def phase(self) -> Phase:
-        """When this happens."""
+        """`"ext-plugin-post-resp"`."""
         return self._phase
 
     @phase.setter
@@ -82,7 +81,7 @@ class Response(Exchange):
 
     @property
     def route_key(self) -> str | None:
-        """The key of the route's configuration; None where there is none."""
+        """The key of the route configuration, such as `route#1#ext-plugin-post-resp#42`."""
         return self._route_key
 
     @route_key.setter
@@ -94,7 +93,7 @@ class Response(Exchange):
         """
         The status.
 
-        Raises: on assignment, TypeError: it is no int. ValueError: it is not between 200 and 999.
+        Raises: on assignment, TypeError if it is not an int, and ValueError if it is not between 200 and 999.
         """
         return self._status or self._message.status
 
@@ -104,7 +103,7 @@ class Response(Exchange):
 
     @property
     def headers(self) -> Headers:
-        """The headers, a CIMultiDict; names may repeat."""
+        """The headers, a case-insensitive dict in which a name can have several values. Names have the case that the upstream sent."""
         headers = self._headers
         if headers is None:
             headers = self._headers = Headers(self._message.came_headers())
@@ -116,7 +115,7 @@ class Response(Exchange):
 
     @property
     def cookies(self) -> MultiDictProxy[str]:
-        """The cookies that the headers set now, without their attributes, a MultiDict that can't be edited."""
+        """The cookies that the current headers set, without their attributes, as a read-only dict."""
         return response_cookies(self.headers.getall("set-cookie", ()))
 
     @cookies.setter
@@ -126,11 +125,10 @@ class Response(Exchange):
     @property
     def body(self) -> bytes:
         """
-        The body: what was assigned, else what `read()` gives.
+        The body: the assigned one, or the result of `read()`.
 
-        Raises:
-            WrongContext, BodyError: as `read()`.
-            UnsupportedEdit: on assignment, it would empty a body, or is longer than a frame. TypeError: it is not bytes.
+        Raises: WrongContext and BodyError, as `read()`. On assignment, UnsupportedEdit if it is empty or too long, and TypeError if it
+            is not bytes.
         """
         return self.read()
 
@@ -150,16 +148,16 @@ class Response(Exchange):
 
     def read(self, *, decode: bool = True) -> bytes:
         """
-        Return the body, b"" where there is none, decompressed by its content-encoding unless `decode` is False.
+        Return the body, b"" if there is none. It is decompressed according to its content-encoding, unless `decode` is False.
 
         Raises:
-            WrongContext: it is not there yet, and this is a coroutine: `await aread()`.
-            BodyError: it is too long to be handed over, its content-encoding is unknown, or it becomes too long.
+            WrongContext: the body has not been fetched, and this is a coroutine. Use `await aread()`.
+            BodyError: the body is too long to be transferred or decompressed, or its content-encoding is unknown.
         """
         return self._plain("read") if decode else self._raw("read")
 
     async def aread(self, *, decode: bool = True) -> bytes:
-        """Do the same as `read` in a coroutine."""
+        """Same as `read`, but for coroutines."""
         return await (self._aplain() if decode else self._araw())
 
     def _plain(self, accessor: str) -> bytes:

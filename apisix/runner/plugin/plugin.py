@@ -30,14 +30,13 @@ OnError = Literal["refuse", "pass", "degrade"]
 
 class Plugin(Generic[C]):
     """
-    Derive a plugin from this class, and give it at least one hook.
+    The base class of plugins.
 
-    The hooks are `on_request(self, request)` and `on_response(self, response)`, each `def` or `async def`. Returning
-    or raising a `Reply` ends the chain of plugins. `async def setup(self)` and `async def close(self)` are optional.
+    Derive a class from it and define at least one hook: `on_request`, `on_response`, or both. `setup` and `close` are optional.
 
-    There is one instance per configuration (so per route) and worker. `C` is the type of the configuration: a
-    dataclass, a TypedDict, a `msgspec.Struct`, a dict, or a pydantic model. `config` holds it, validated, in `__init__` already,
-    which takes no arguments. Without `C`, `config` is the parsed JSON, or the string where it is none.
+    `C` is the type of the configuration: a dataclass, a TypedDict, a `msgspec.Struct`, a dict, or a pydantic model. If `C` is omitted,
+    `config` is the parsed JSON, or the string if it is not JSON. There is one instance for each route configuration and worker.
+    `__init__` takes no arguments, and can use `self.config`.
 
     >>> class SayHello(Plugin):
     ...     def on_request(self, request):
@@ -47,27 +46,31 @@ class Plugin(Generic[C]):
     """
 
     name: ClassVar[str]
-    """The name that routes use. By default the class's in kebab-case: `KeyAuth` is `key-auth`."""
+    """The name of the plugin in routes. The default is the class name in kebab-case: `key-auth` for `KeyAuth`."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """What to fetch from the gateway before the hook runs: `"body"`, or the names of variables."""
+    """What the runner fetches from the gateway before the hook runs: `"body"`, and names of variables."""
 
     blocking: ClassVar[bool | None] = None
-    """True: calls run in threads from the start. False: never. None: the runner watches, and decides."""
+    """
+    True: hooks run in threads. False: hooks never run in threads. None: the runner moves the plugin to threads if it blocks the event
+    loop.
+    """
 
     on_error: ClassVar[OnError | None] = None
-    """What a failure does: `"refuse"` the call, let it `"pass"` without this plugin's edits, or, for responses,
-    `"degrade"`, which leaves the decision to the gateway. None: as the settings say."""
+    """What happens if a hook fails: `"refuse"`, `"pass"` or `"degrade"`. None: the setting `plugins.on_error` decides."""
 
     shared_state: ClassVar[tuple[str, ...]] = ()
-    """Attributes of `self` that hooks assign on purpose, such as a counter: all calls of a route share one instance. `dev` and
-    tests warn of others, and the command `check` points at those that it sees."""
+    """
+    Attributes of `self` that hooks assign intentionally, such as a counter. Assigning other attributes causes warnings, because all
+    calls of a route share the instance.
+    """
 
     eager: ClassVar[bool] = False
-    """True: the instance is made and set up as soon as the gateway sends the configuration. False: before the first call."""
+    """True: the instance is created when the gateway sends the route configuration. False: it is created before the first call."""
 
     config: C
-    """The configuration of the route, validated."""
+    """The validated configuration."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Name the class. A name is never inherited: two plugins would bear it."""
@@ -77,28 +80,27 @@ class Plugin(Generic[C]):
 
     def on_request(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
         """
-        Called for each request of a route that names the plugin under ext-plugin-pre-req or ext-plugin-post-req. `def` or `async def`.
+        Called for each request of a route that lists the plugin under ext-plugin-pre-req or ext-plugin-post-req. Can be `def` or `async
+        def`.
 
-        Only declared here: a route can't name a plugin for a phase whose hook it does not define.
-
-        Args: request: to be edited in place.
-        Returns: None to go on, or a Reply, which ends the chain and answers the client.
+        Args:
+            request: the request. Edit it in place.
+        Returns: None to continue with the next plugin, or a Reply to end the chain and answer the client.
         """
         return None
 
     def on_response(self, response: Response) -> Reply | Awaitable[Reply | None] | None:
         """
-        Called for each response of a route that names the plugin under ext-plugin-post-resp. `def` or `async def`.
+        Called for each response of a route that lists the plugin under ext-plugin-post-resp. Can be `def` or `async def`.
 
-        Only declared here, as `on_request`.
-
-        Args: response: to be edited in place.
-        Returns: None to go on, or a Reply, which takes the place of the response.
+        Args:
+            response: the upstream's response. Edit it in place.
+        Returns: None to continue with the next plugin, or a Reply that replaces the response.
         """
         return None
 
     async def setup(self) -> None:
-        """Called once for each instance, before its first call, which waits for it: a place to open pools and clients."""
+        """Called once for each instance, before its first call. Open connection pools and clients here."""
 
     async def close(self) -> None:
         """Called once for each instance that was set up, when it is no longer used."""
@@ -106,12 +108,13 @@ class Plugin(Generic[C]):
     @classmethod
     def configured(cls, value: object = None, /, **fields: object) -> tuple[str, str]:
         """
-        Write a route's entry for this plugin, as its `conf` holds it.
+        Return an entry for the `conf` of a route: the name of the plugin and its configuration.
 
         Args:
-            value: the whole configuration: a str as it is, anything else as JSON. Not together with fields.
-            fields: the configuration's fields.
-        Returns: the pair of name and value.
+            value: the whole configuration. A str is not changed, and everything else becomes JSON.
+            fields: the fields of the configuration, instead of `value`.
+        Raises:
+            TypeError: both `value` and fields are given.
 
         >>> class KeyAuth(Plugin): ...
         >>> KeyAuth.configured(keys=["alpha"])
