@@ -30,17 +30,10 @@ ALLOWED = {
 LAYER_OF = {"main": "cli", "__main__": "cli"}
 """Modules that belong to the layer of another name."""
 TO_BE_UNTANGLED = {
-    ("apisix.runner.conf_store.write_lock", "ipc"),
-    ("apisix.runner.logging.setup", "call"),
-    ("apisix.runner.metrics.collecting", "ipc"),
     ("apisix.runner.metrics.http_end", "ipc"),
-    ("apisix.runner.metrics.page", "ipc"),
-    ("apisix.runner.metrics.page", "supervisor"),
     ("apisix.runner.plugin.chain", "legacy"),
     ("apisix.runner.plugin.check", "legacy"),
     ("apisix.runner.plugin.registry", "legacy"),
-    ("apisix.runner.worker.connection_handler", "supervisor"),
-    ("apisix.runner.worker.worker", "supervisor"),
 }
 """Imports against the order that have yet to be removed."""
 OLD_IMPORT_PATHS = {"apisix.runner.plugin.base", "apisix.runner.plugin.core"}

@@ -20,8 +20,8 @@ from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FO
 from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, MAX_CODINGS, MAX_STREAMS
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.collecting import Reporter
-from apisix.runner.metrics.page import families_of
 from apisix.runner.settings.table import NO_SETTINGS, SETTINGS, Settings, load
+from apisix.runner.supervisor.status import Refusals, supervisor_families
 from apisix.runner.supervisor.worker_pool import Crew
 from tests.docs.pages import CHECKOUT, DOCS, blocks, pages, text_of
 
@@ -45,10 +45,10 @@ def reactor() -> Iterator[Reactor]:
 
 def test_metrics(reactor: Reactor) -> None:
     """The table contains each metric that is served, under the name that Prometheus uses, and no other."""
-    served = list(families_of(Crew(reactor, Settings(), 1, lambda channel, dump, marks, pid: 0), (0, 0)))
+    served = list(supervisor_families(Crew(reactor, Settings(), 1, lambda channel, dump, marks, pid: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
-    reporter = Reporter(Runtime(loop, cast("Chains", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0)
-    reporter.start(lambda message: served.append(message.family))
+    reporter = Reporter(Runtime(loop, cast("Chains", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0, 1 << 20)
+    reporter.start(served.append)
     reporter.finish()
     loop.close()
     names = {

@@ -16,10 +16,11 @@ from apisix.runner.call.meter import Meter
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.phase import Phase
-from apisix.runner.ipc.channel import Measured
 from apisix.runner.metrics import collecting as metrics_worker
 from apisix.runner.metrics.collecting import Reporter, families_of, families_of_plugins, histogram
 from apisix.runner.metrics.families import Family
+
+MAX_BYTES = 1 << 20
 
 
 def a_runtime(loop: asyncio.AbstractEventLoop) -> Runtime:
@@ -105,15 +106,15 @@ async def test_only_what_has_changed_is_told(runtime: Runtime, monkeypatch: pyte
     pushed = asyncio.Event()
     tokens = iter([5])
 
-    def send(message: Measured) -> None:
-        told.append(message.family)
-        if message.family.name == "apisix_runner_calls":
+    def send(family: Family) -> None:
+        told.append(family)
+        if family.name == "apisix_runner_calls":
             pushed.set()
 
     def count_tokens() -> int:
         return next(tokens, 5)
 
-    reporter = Reporter(runtime, count_tokens)
+    reporter = Reporter(runtime, count_tokens, MAX_BYTES)
     reporter.start(send)
     assert 5 == of(iter(told), "apisix_runner_tokens_known").samples[0][2]
     assert 1 == sum(family.name == "apisix_runner_calls" for family in told)
@@ -132,9 +133,9 @@ async def test_only_what_has_changed_is_told(runtime: Runtime, monkeypatch: pyte
 async def test_a_late_loop_is_counted(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that stood still is late at its next turn, by as much."""
     monkeypatch.setattr(metrics_worker, "TICK_S", 0.0)
-    reporter = Reporter(runtime, lambda: 0)
+    reporter = Reporter(runtime, lambda: 0, MAX_BYTES)
     told: list[Family] = []
-    reporter.start(lambda message: told.append(message.family))
+    reporter.start(told.append)
     reporter._tick(runtime.loop.time() - 7.0)
     reporter.finish()
 
@@ -144,18 +145,17 @@ async def test_a_late_loop_is_counted(runtime: Runtime, monkeypatch: pytest.Monk
     }
 
 
-async def test_too_many_labels(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_too_many_labels(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     """A metric that does not fit a message is left out, with one line that names it, and the others are told."""
-    monkeypatch.setattr(metrics_worker, "MAX_MESSAGE_BYTES", 2000)
-    meter_full = Reporter(runtime, lambda: 0)
+    reporter = Reporter(runtime, lambda: 0, 2000)
     assert runtime.meter is not None
     for number in range(100):
         runtime.meter.count(f"plugin-{number}", None, "stop", 0.1)
     told: list[Family] = []
     with caplog.at_level(logging.ERROR):
-        meter_full.start(lambda message: told.append(message.family))
+        reporter.start(told.append)
         runtime.meter.count("plugin-0", None, "stop", 0.1)
-        meter_full.finish()
+        reporter.finish()
 
     assert "apisix_runner_plugin_calls" not in {family.name for family in told}
     assert "apisix_runner_calls" in {family.name for family in told}
@@ -173,9 +173,9 @@ async def test_a_collector_that_raises(runtime: Runtime, monkeypatch: pytest.Mon
     registry.register(Broken())
     monkeypatch.setattr("prometheus_client.REGISTRY", registry)
     told: list[Family] = []
-    reporter = Reporter(runtime, lambda: 0)
+    reporter = Reporter(runtime, lambda: 0, MAX_BYTES)
     with caplog.at_level(logging.ERROR):
-        reporter.start(lambda message: told.append(message.family))
+        reporter.start(told.append)
     reporter.finish()
 
     assert "apisix_runner_calls" in {family.name for family in told}

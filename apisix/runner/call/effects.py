@@ -8,11 +8,11 @@ from typing import Final
 
 from multidict import MultiMapping
 
-from apisix.runner.call.tracebacks import describe_error
 from apisix.runner.http.framing import REQUEST_FRAMING
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
+from apisix.runner.logging.tracebacks import describe_error
 
 _OURS: Final = "apisix.runner."
 

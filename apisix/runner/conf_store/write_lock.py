@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from apisix.runner.ipc.descriptors import NO_SIGNAL
-
 PATIENCE_S: Final = 0.1
 """Who has waited for so long goes on without its turn, in seconds: its holder was killed or stopped. A turn takes some milliseconds."""
 
@@ -52,4 +50,4 @@ class WriteTurn:
 
     def _pass_on(self) -> None:
         with suppress(BlockingIOError):  # full: there are more than one
-            self._other.send(b"t", NO_SIGNAL)
+            self._other.send(b"t")

@@ -217,7 +217,7 @@ def _shared_processors(*, short_tracebacks: bool) -> list[Processor]:
 
 
 def _short_traceback(exc_info: Any) -> str:
-    from apisix.runner.call.tracebacks import format_error  # late: only the development gateway asks for it
+    from apisix.runner.logging.tracebacks import format_error  # late: only the development gateway asks for it
 
     return format_error(exc_info[1])
 

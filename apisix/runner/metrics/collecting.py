@@ -13,7 +13,6 @@ import msgspec
 
 from apisix.runner.call.meter import Histogram, Meter
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.ipc.channel import MAX_MESSAGE_BYTES, Measured
 from apisix.runner.metrics.families import PREFIX, Family, Labels, Merge, counter, gauge
 
 if TYPE_CHECKING:
@@ -47,25 +46,27 @@ class Reporter:
 
     Args:
         runtime: the worker's; its calls are counted from now on.
-        count_tokens: tells how many configurations the store knows.
+        count_tokens: returns how many configurations the store contains.
+        max_bytes: the size of a metric that is too large to send, in bytes.
     """
 
-    def __init__(self, runtime: Runtime, count_tokens: Callable[[], int]) -> None:
+    def __init__(self, runtime: Runtime, count_tokens: Callable[[], int], max_bytes: int) -> None:
         self._runtime = runtime
         self._meter = runtime.meter = Meter()
         self._count_tokens = count_tokens
+        self._max_bytes = max_bytes
         self._lag = Histogram(LAG_S)
         self._tokens = 0
         self._pushes = 0
         self._ticks = 0
         self._sent: dict[str, Family] = {}
         self._too_large: set[str] = set()
-        self._send: Callable[[Measured], None] = lambda message: None
+        self._send: Callable[[Family], None] = lambda family: None
         self._timer: asyncio.TimerHandle | None = None
         leave_process_out()
 
-    def start(self, send: Callable[[Measured], None]) -> None:
-        """Begin. Args: send: takes messages for the supervisor."""
+    def start(self, send: Callable[[Family], None]) -> None:
+        """Start. Args: send: sends a metric to the supervisor."""
         self._send = send
         self._schedule()
         self._push()
@@ -95,8 +96,8 @@ class Reporter:
             if self._sent.get(family.name) == family:
                 continue
             self._sent[family.name] = family
-            if len(msgspec.msgpack.encode(family)) < MAX_MESSAGE_BYTES - 64:
-                self._send(Measured(family))
+            if len(msgspec.msgpack.encode(family)) < self._max_bytes:
+                self._send(family)
             elif family.name not in self._too_large:
                 self._too_large.add(family.name)
                 logger.error("the metric %s has too many labels to be told: %d samples", family.name, len(family.samples))

@@ -11,11 +11,10 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.ipc.descriptors import NO_SIGNAL
-from apisix.runner.ipc.reactor import Reactor, Timer
 from apisix.runner.settings.table import Settings
 
 logger = logging.getLogger(__name__)
@@ -27,6 +26,35 @@ CLIENT_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = 1.0
 """How soon to try again to listen where that failed, in seconds: a runner that is ending may still have the address."""
 _METHODS: Final = ("GET", "HEAD")
+
+
+class HasFileno(Protocol):
+    """An object with a file descriptor, such as a socket."""
+
+    def fileno(self) -> int: ...
+
+
+class Timer(Protocol):
+    """A callback that will be called later."""
+
+    def cancel(self) -> None:
+        """Do not call it."""
+
+
+class EventLoop(Protocol):
+    """The part of the supervisor's event loop that the server uses."""
+
+    def watch(self, source: HasFileno, callback: Callable[[], object]) -> None:
+        """Call `callback` whenever `source` can be read."""
+
+    def watch_writing(self, source: HasFileno, callback: Callable[[], object] | None) -> None:
+        """Call `callback` whenever `source` can be written; None stops that."""
+
+    def unwatch(self, source: HasFileno) -> None:
+        """Watch `source` no longer."""
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` once, after `delay_s` seconds."""
 
 
 class Page(NamedTuple):
@@ -69,9 +97,9 @@ class HttpServer:
         port: where it listens, 0 while it does not.
     """
 
-    def __init__(self, reactor: Reactor, address: tuple[str, int], pages: Pages) -> None:
+    def __init__(self, loop: EventLoop, address: tuple[str, int], pages: Pages) -> None:
         self.port = 0
-        self._reactor = reactor
+        self._loop = loop
         self._address = address
         self._pages = pages
         self._sock: socket.socket | None = None
@@ -85,7 +113,7 @@ class HttpServer:
         if self._retry is not None:
             self._retry.cancel()
         if self._sock is not None:
-            self._reactor.unwatch(self._sock)
+            self._loop.unwatch(self._sock)
             self._sock.close()
             self._sock = None
             self.port = 0
@@ -131,11 +159,11 @@ class HttpServer:
         except OSError as error:
             sock.close()
             self._complain(error)
-            self._retry = self._reactor.call_later(RETRY_S, self._listen)
+            self._retry = self._loop.call_later(RETRY_S, self._listen)
             return
         self._sock = sock
         self.port = sock.getsockname()[1]
-        self._reactor.watch(sock, partial(self._accept, sock))
+        self._loop.watch(sock, partial(self._accept, sock))
         logger.info("metrics are at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, self.port)
 
     def _complain(self, error: OSError) -> None:
@@ -154,30 +182,30 @@ class HttpServer:
             # Out of descriptors. What can't be accepted would wake us all the time.
             logger.error("a client of the metrics can't be accepted: %s", error.strerror)
             self.close()
-            self._retry = self._reactor.call_later(RETRY_S, self._listen)
+            self._retry = self._loop.call_later(RETRY_S, self._listen)
             return
         if len(self._clients) >= MAX_CLIENTS:
             connection.close()
             return
         connection.setblocking(False)
-        self._clients.add(_Client(self, self._reactor, connection))
+        self._clients.add(_Client(self, self._loop, connection))
 
 
 class _Client:
     """One connection: a request, an answer, the end."""
 
-    def __init__(self, server: HttpServer, reactor: Reactor, sock: socket.socket) -> None:
+    def __init__(self, server: HttpServer, loop: EventLoop, sock: socket.socket) -> None:
         self.sock = sock
         self._server = server
-        self._reactor = reactor
+        self._loop = loop
         self._received = bytearray()
         self._unsent = memoryview(b"")
-        self._timer = reactor.call_later(CLIENT_TIMEOUT_S, self.close)
-        reactor.watch(sock, self._read)
+        self._timer = loop.call_later(CLIENT_TIMEOUT_S, self.close)
+        loop.watch(sock, self._read)
 
     def close(self) -> None:
         self._timer.cancel()
-        self._reactor.unwatch(self.sock)
+        self._loop.unwatch(self.sock)
         self.sock.close()
         self._server.left(self)
 
@@ -221,7 +249,7 @@ class _Client:
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
-            self._reactor.watch_writing(self.sock, self._write)
+            self._loop.watch_writing(self.sock, self._write)
         else:
             self.close()
 

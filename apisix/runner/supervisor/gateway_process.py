@@ -3,7 +3,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -121,23 +120,6 @@ class Lifeline:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def die_with(parent_pid: int) -> None:
-    """
-    Let this process be killed when its parent ends, however that ends. To be called in the child, after the fork.
-
-    Only Linux can; elsewhere the end of the channel has to do.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes  # late: only Linux needs it, and a process without the runner's workers never does
-
-    pr_set_pdeathsig, sigkill = 1, 9
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, sigkill, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it ended before we could ask
-        os._exit(1)
 
 
 def _parent_of(pid: int) -> int:

@@ -169,17 +169,6 @@ def is_from_successor(connection: socket.socket) -> bool:
         return False
 
 
-def has_unread(sock: socket.socket) -> bool:
-    """Tell whether something has arrived that nobody has read, the end of the connection included."""
-    try:
-        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 @contextmanager
 def _locked(directory: str) -> Iterator[None]:
     # Two runners must not look and act at the same time: one that leaves would unlink its successor's file. The lock is

@@ -155,16 +155,24 @@ class Supervisor:
         if self._gateway_pid is not None:
             self._follow_gateway(self._gateway_pid)
         if self._settings.metrics_address is not None:
-            from apisix.runner.metrics.page import serve_metrics
-
-            refusals = lambda: (self.refused_peers, self.refused_connections)  # noqa: E731  # two numbers that change
-            self._metrics = serve_metrics(self._reactor, self._settings, self._crew, refusals)
+            self._metrics = self._serve_metrics()
         # What is there now is never written to by the garbage collector again, so the workers go on sharing it.
         gc.collect()
         gc.freeze()
         self._say_hello()
         if self._listener is not None:
             self._meet_predecessor(self._listener)
+
+    def _serve_metrics(self) -> "HttpServer | None":
+        from apisix.runner.metrics.page import serve_metrics
+        from apisix.runner.supervisor.status import Refusals, all_families, health_page
+
+        return serve_metrics(
+            self._reactor,
+            self._settings,
+            families=lambda: all_families(self._crew, Refusals(self.refused_peers, self.refused_connections)),
+            health=lambda: health_page(self._crew),
+        )
 
     def _say_hello(self) -> None:
         path = self._settings.socket_file

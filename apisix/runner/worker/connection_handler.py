@@ -20,7 +20,6 @@ from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.ipc import descriptors
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.listener import has_unread
 from apisix.runner.wire.call_messages import CallReq
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.info_messages import ExtraInfoResp
@@ -111,6 +110,17 @@ def _log_lost(error: OSError) -> None:
     """Log why a socket can't be used any more, unless it is just that the gateway hung up."""
     if not isinstance(error, BrokenPipeError | ConnectionResetError):
         session_logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
+
+
+def has_unread(sock: socket.socket) -> bool:
+    """Return whether data, or the end of the connection, has arrived and was not read."""
+    try:
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class Session(Peer):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from apisix.runner.ipc.channel import Problem
+from apisix.runner.ipc.channel import MAX_MESSAGE_BYTES, Problem
 from apisix.runner.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class PluginService:
         if settings.metrics_address is not None:
             from apisix.runner.metrics.collecting import Reporter
 
-            reporter = Reporter(context.runtime, store.count)
+            reporter = Reporter(context.runtime, store.count, MAX_MESSAGE_BYTES - 64)
 
         def mark_blocking(name: str) -> None:
             plugin_type = registry.get(name)

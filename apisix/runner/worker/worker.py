@@ -7,16 +7,17 @@ import os
 import select
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from apisix.runner.call.forked import become_child, end_if_child
 from apisix.runner.ipc import channel as messages
-from apisix.runner.ipc.channel import AnyMessage, Channel, Failed, HandedBack, Ready, ReplaceMe, Stats, Taken
+from apisix.runner.ipc.channel import AnyMessage, Channel, Failed, HandedBack, Measured, Ready, ReplaceMe, Stats, Taken
 from apisix.runner.logging import setup as logs
 from apisix.runner.logging.captured import capture_prints
-from apisix.runner.supervisor.gateway_process import die_with
 from apisix.runner.worker import breakpoints
 from apisix.runner.worker.service import Opened, Service
 from apisix.runner.worker.stack_dump import StackDump
@@ -76,6 +77,23 @@ def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, service: Service, 
     return 0
 
 
+def die_with(parent_pid: int) -> None:
+    """
+    Have the system kill this process when its parent exits, for whatever reason. Must be called in the child, after the fork.
+
+    Only Linux can do this. On other systems the worker exits when the channel to the supervisor is closed.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes  # late, because only Linux needs it
+
+    pr_set_pdeathsig, sigkill = 1, 9
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, sigkill, 0, 0, 0)
+    if os.getppid() != parent_pid:  # the parent exited before the call
+        os._exit(1)
+
+
 def leave_poll(loop: asyncio.AbstractEventLoop) -> None:
     """
     In a child: let the loop watch nothing. The kernel's object is shared with the parent, whose connections the child would read from.
@@ -128,7 +146,7 @@ class Worker:
         self._loop.add_reader(self._channel.fileno(), self._receive)
         self._send(Ready(opened.problems, opened.files))
         if opened.reporter is not None:
-            opened.reporter.start(self._send)
+            opened.reporter.start(lambda family: self._send(Measured(family)))
         self._beat()
         close_s: float = await self._leaving
         self._draining = False

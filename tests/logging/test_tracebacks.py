@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from apisix.runner.call import tracebacks
-from apisix.runner.call.tracebacks import MAX_FRAMES, MAX_MEMBERS, describe_error, format_error
 from apisix.runner.errors import ChainRefused
+from apisix.runner.logging import tracebacks
+from apisix.runner.logging.tracebacks import MAX_FRAMES, MAX_MEMBERS, describe_error, format_error
 
 EMPTY: dict[str, str] = {}
 
