@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench`: every part in some seconds; `python -m bench all`: the figures of docs/internals/performance.md. See there."""
+"""`python -m bench` runs every part for a short time, and `python -m bench all` measures the figures of docs/internals/performance.md."""
 
 import argparse
 import inspect
@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from bench import build, growth, instructions, latency, memory, report, start, table, workers
+from bench import build, growth, instructions, latency, memory, peers, report, start, table, workers
 from bench.cases import CASES
 from bench.files import CannotMeasure, compile_programs
 from bench.machine import in_words, machine
@@ -34,17 +34,17 @@ PARTS: dict[str, ModuleType] = {
 
 
 def main() -> int:
-    """Run what the arguments say and return the exit code."""
-    parser = _parser()
-    options = parser.parse_args()
+    """Measure what the arguments ask for, and return the exit status."""
+    options = _parser().parse_args()
     if platform.system() != "Linux":
         print("The benchmark needs Linux: epoll, /proc and processes pinned to cores.", file=sys.stderr)
         return 2
     if len(os.sched_getaffinity(0)) < 2:
-        note("with one core, server and load take it from each other; only the ratios of CPU time mean something")
+        note("There is one core, which server and load generator share: only the ratios of CPU time mean something.")
     everything = options.parts == ["all"]
-    smoke = options.smoke or not (options.parts or options.case)
-    names = list(PARTS) if everything or not (options.parts or options.case) else options.parts or ["table"]
+    smoke = options.smoke or not (options.parts or options.case or options.peer)
+    chosen = options.parts or (["table"] if options.case or options.peer else list(PARTS))
+    names = list(report.PARTS) if everything else chosen
     scale = _scale(options, SMOKE if smoke else FULL)
     write = (everything or options.write) and not smoke
     try:
@@ -62,22 +62,44 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    parts = "\n".join(f"  {name:<13} {_first_sentence(part)}" for name, part in PARTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure the runner. Without arguments: every part in little time, to see that it works.",
-        epilog="parts: " + "; ".join(f"{name}: {_first_sentence(part)}" for name, part in PARTS.items()),
+        description="Measure the runner. Without arguments: every part for a short time, to see that it works.",
+        epilog=f"parts:\n{parts}\n\n{peers.help_text()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=["all", *PARTS, []], help=f"all, or some of {', '.join(PARTS)}")
-    parser.add_argument("--smoke", action="store_true", help="measure little of the parts that are named")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        choices=["all", *PARTS, []],
+        help="all (the parts of the performance page), or some of those below",
+    )
+    parser.add_argument("--smoke", action="store_true", help="measure the named parts for a short time")
     parser.add_argument("--rounds", type=int, help=f"how often everything is measured, in turn (default {FULL.rounds})")
-    parser.add_argument("--seconds", type=float, help=f"how long each time (default {FULL.seconds:g})")
+    parser.add_argument("--seconds", type=float, help=f"how long each measurement takes (default {FULL.seconds:g})")
     parser.add_argument("--mode", action="append", choices=[COMPILED, PURE], help="only this mode; may be repeated")
     parser.add_argument(
-        "--case", action="append", metavar="NAME", choices=[case.name for case in CASES], help="of the table, only this case"
+        "--case",
+        action="append",
+        metavar="NAME",
+        choices=[case.name for case in CASES],
+        help="of the table, only this case; may be repeated",
     )
-    parser.add_argument("--connections", action="append", type=int, metavar="N", help="of the table; may be repeated")
+    parser.add_argument("--connections", action="append", type=int, metavar="N", help="of the table, only this number; may be repeated")
+    parser.add_argument(
+        "--peer", action="append", type=_peer, metavar="NAME=COMMAND", help="of the table: measure another runner too; may be repeated"
+    )
     parser.add_argument("--write", action="store_true", help="write results, charts and page, as `all` does")
     return parser
+
+
+def _peer(text: str) -> peers.Peer:
+    try:
+        return peers.parse(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from problem
 
 
 def _scale(options: argparse.Namespace, default: Scale) -> Scale:
@@ -85,10 +107,15 @@ def _scale(options: argparse.Namespace, default: Scale) -> Scale:
 
 
 def _run(name: str, scale: Scale, options: argparse.Namespace, write: bool) -> bool:
-    """Measure one part, print it, and write it where it is wanted. Returns: whether all of it could be measured."""
+    """Measure one part, print it, and write it if `write`. Return True if all of it could be measured."""
     part = PARTS[name]
     known = inspect.signature(part.measure).parameters
-    given = {"wanted": options.mode or (), "cases": options.case or (), "connections": options.connections or ()}
+    given = {
+        "wanted": options.mode or (),
+        "cases": options.case or (),
+        "connections": options.connections or (),
+        "others": options.peer or (),
+    }
     described, began_s = machine(), time.monotonic()
     try:
         result = part.measure(scale, **{key: value for key, value in given.items() if key in known and value})
@@ -101,7 +128,7 @@ def _run(name: str, scale: Scale, options: argparse.Namespace, write: bool) -> b
     if missed and not scale.smoke:
         print("\nmissed:\n" + "\n".join(f"- {target.what}: {target.measured}, target {target.limit}" for target in missed))
     print(f"\n{in_words(described)}; {took_s:.0f} s")
-    if write:
+    if write and name in report.PARTS:
         described |= {"rounds": scale.rounds, "seconds": scale.seconds, "took_s": round(took_s)}
         report.write_result(name, result, described, _command())
     return not any(row.get("problem") for row in _rows(result))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"compiled": "#2b6ca3", "pure": "#d9a441", "floor": "#888888"}
+COLOURS = {"compiled": "#2b6ca3", "pure": "#d9a441", "baseline": "#888888"}
 _MARKS: Mapping[str, Mapping[str, Any]] = {
     "target": {"marker": "|", "color": "#d62728", "s": 220, "linewidth": 2},
     "Go runner (design, 9)": {"marker": "D", "color": "#333333", "s": 20},

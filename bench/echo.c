@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The floor: a single-threaded epoll server that answers each frame with a canned one, bearing the id of the call.
+// The baseline: a single-threaded epoll server that answers each frame with a canned reply that has the id of the call.
 // With --ask it first asks for the body, as a runner would whose plugin reads it.
 //
 //   echo --socket PATH --prepared FRAME --reply FRAME --id-at N --reply-id-at N [--ask FRAME]

@@ -32,6 +32,9 @@ NOISE_US = 0.02
 """A header. A flat curve has no shape: what is below is noise."""
 """Growth with what must not cost anything is told from noise above this."""
 
+_Curve = list[tuple[int, dict[str, float]]]
+"""Points of a curve: where, and the spread of the CPU time in microseconds."""
+
 AXES = {
     "headers": "headers of the request",
     "body": "size of the body, bytes",
@@ -57,7 +60,7 @@ class Point:
         return BODY_CONNECTIONS if self.curve == "body" else CONNECTIONS
 
     @property
-    def has_floor(self) -> bool:
+    def has_baseline(self) -> bool:
         """Whether the echo's cost changes too, so that it is worth knowing."""
         return self.curve in ("headers", "body")
 
@@ -118,10 +121,10 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
 def _at(
     point: Point, frames: Frames, seconds: float, directory: Path, running: dict[str, tuple[Path, list[int]]]
 ) -> Iterator[tuple[str, float]]:
-    """Yield the CPU time per call, in us, for the floor and each mode."""
-    if point.has_floor:
+    """Yield the CPU time per call, in us, for the baseline and each mode."""
+    if point.has_baseline:
         with echo(frames, directory) as (path, pids):
-            yield "floor", load(point.case, frames, path, pids, connections=point.connections, seconds=seconds / 2)["cpu_us_per_call"]
+            yield "baseline", load(point.case, frames, path, pids, connections=point.connections, seconds=seconds / 2)["cpu_us_per_call"]
     for name, (path, pids) in running.items():
         seen = load(
             point.case,
@@ -136,9 +139,9 @@ def _at(
         yield name, seen["cpu_us_per_call"]
 
 
-def _curves(result: dict[str, Any], curve: str) -> dict[str, dict[str, list[tuple[int, dict[str, float]]]]]:
+def _curves(result: dict[str, Any], curve: str) -> dict[str, dict[str, _Curve]]:
     """Return the points of a curve, by plugin and then by mode."""
-    found: dict[str, dict[str, list[tuple[int, dict[str, float]]]]] = {}
+    found: dict[str, dict[str, _Curve]] = {}
     for point in result["points"]:
         if point["curve"] == curve:
             for name, cpu_us in point["cpu_us"].items():
@@ -165,22 +168,27 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def targets(result: dict[str, Any]) -> list[Target]:
-    """Say whether what must not cost anything does, and how cost grows with what may."""
+    """Compare the curves with the targets: which have to be flat, and which may grow linearly."""
     found = []
     for curve in ("routes", "idle"):
         for by_mode in _curves(result, curve).values():
-            for name, curve_points in by_mode.items():
+            for name, curve_points in _compiled(by_mode):
                 ratio = curve_points[-1][1]["least"] / curve_points[0][1]["least"]
                 what = f"{curve_points[-1][0]:,} {AXES[curve].split(',')[0]} next to {curve_points[0][0]:,}, {name}"
                 found.append(Target(what, f"no more (<= {FLAT} x, for noise)", f"{ratio:.2f} x", ratio <= FLAT))
     for plugin, by_mode in _curves(result, "headers").items():
-        for name, curve_points in by_mode.items():
-            if name != "floor":
-                found.append(_linear(plugin, name, curve_points))
+        for name, curve_points in _compiled(by_mode):
+            found.append(_linear(plugin, name, curve_points))
     return found
 
 
-def _linear(plugin: str, name: str, curve_points: list[tuple[int, dict[str, float]]]) -> Target:
+def _compiled(by_mode: dict[str, _Curve]) -> Iterator[tuple[str, _Curve]]:
+    """Yield the curve of the compiled runner, which the targets are for."""
+    if COMPILED in by_mode:
+        yield COMPILED, by_mode[COMPILED]
+
+
+def _linear(plugin: str, name: str, curve_points: _Curve) -> Target:
     """
     Compare the growth over the second half of the headers with that over the first: more than proportional is what must not be.
 
@@ -204,7 +212,7 @@ def draw(result: dict[str, Any], axes: Any) -> None:
         series, styles = {}, {}
         for number, (plugin, by_mode) in enumerate(curves.items()):
             for name, curve_points in by_mode.items():
-                if name == "floor" and number:
+                if name == "baseline" and number:
                     continue  # the echo's line is much the same for each plugin
                 series[f"{plugin}, {name}"] = curve_points
                 styles[f"{plugin}, {name}"] = {"color": COLOURS.get(name), "linestyle": dashes[number % 3]}

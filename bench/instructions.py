@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES, SMOKE
-from bench.charts import bars
+from bench.caller import Caller
+from bench.cases import CASES, SMOKE, Case
 from bench.files import CannotMeasure
 from bench.modes import COMPILED, PURE, Mode, modes
-from bench.part import Scale, Target, note, spread
-from bench.peer import Peer
+from bench.part import Scale, Target, note
 from bench.processes import process_family, scratch, serving, start_command
 
 WARMUP_CALLS = 200
@@ -33,32 +32,53 @@ def measure(scale: Scale, *, cases: Sequence[str] = (), wanted: Sequence[str] = 
     """
     Count each case in every mode.
 
-    Raises: CannotMeasure: valgrind is not installed, or a runner under it does not answer.
+    Raises:
+        CannotMeasure: valgrind is not installed, or a runner under it does not reply.
     """
-    if not (shutil.which("valgrind") and shutil.which("callgrind_control")):
-        raise CannotMeasure("Counting instructions needs valgrind with its tool callgrind (Debian: valgrind).")
     names = cases or (SMOKE if scale.smoke else [case.name for case in CASES])
     chosen = [case for case in CASES if case.name in names]
-    counted: dict[str, dict[str, int]] = {case.name: {} for case in chosen}
-    with scratch() as directory:
-        for mode in modes(wanted or (COMPILED, PURE)):
-            with _counted_runner(directory, mode) as (path, worker):
-                for case in chosen:
-                    peer = Peer(path, case.body())
-                    call = case.call(1, peer.prepare(case.prepare()))
-                    for _ in range(WARMUP_CALLS):
-                        peer.call(call)
-                    worker.instructions()
-                    for _ in range(CALLS):
-                        peer.call(call)
-                    counted[case.name][mode.name] = round(worker.instructions() / CALLS)
-                    peer.close()
-                    note(f"{case.title}, {mode.name}: {counted[case.name][mode.name]:,} instructions")
+    counted = count(chosen, modes(wanted or (COMPILED, PURE)))
     return {"rows": [{"case": case.name, "title": case.title, "modes": counted[case.name]} for case in chosen]}
 
 
+def count(cases: Sequence[Case], ways: Sequence[Mode]) -> dict[str, dict[str, int]]:
+    """
+    Return the instructions per call of each case, by the case's name and then by the mode's.
+
+    Raises:
+        CannotMeasure: valgrind is not installed, or a runner under it does not reply.
+    """
+    if not (shutil.which("valgrind") and shutil.which("callgrind_control")):
+        raise CannotMeasure("Counting instructions needs valgrind with its tool callgrind (Debian: valgrind).")
+    counted: dict[str, dict[str, int]] = {case.name: {} for case in cases}
+    with scratch() as directory:
+        for mode in ways:
+            with _counted_runner(directory, mode) as (path, worker):
+                for case in cases:
+                    counted[case.name][mode.name] = _count(case, path, worker)
+                    note(f"{case.title}, {mode.name}: {counted[case.name][mode.name]:,} instructions")
+    return counted
+
+
+def _count(case: Case, path: Path, worker: "_Worker") -> int:
+    caller = Caller(path, case.body())
+    call = case.call(1, caller.prepare(case.prepare()))
+    for _ in range(WARMUP_CALLS):
+        caller.call(call)
+    worker.instructions()
+    for _ in range(CALLS):
+        caller.call(call)
+    caller.close()
+    return round(worker.instructions() / CALLS)
+
+
 class _Worker:
-    """A worker process under callgrind. Args: directory: where its dumps are written."""
+    """
+    A worker process under callgrind.
+
+    Args:
+        directory: where its dumps are written.
+    """
 
     def __init__(self, pid: int, directory: Path) -> None:
         self._pid = pid
@@ -99,16 +119,5 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def targets(result: dict[str, Any]) -> list[Target]:
-    """Return nothing: the targets are ratios of time."""
+    """Return nothing: the targets are ratios of CPU time."""
     return []
-
-
-def draw(result: dict[str, Any], axes: Any) -> None:
-    """Draw the counts as bars."""
-    rows = result["rows"]
-    names = list(dict.fromkeys(name for row in rows for name in row["modes"]))
-    counts: dict[str, list[dict[str, float] | None]] = {
-        name: [spread([row["modes"][name]]) if name in row["modes"] else None for row in rows] for name in names
-    }
-    bars(axes, [row["title"] for row in rows], counts, {})
-    axes.set_xlabel("instructions per call, without the kernel's")

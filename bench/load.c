@@ -152,7 +152,7 @@ static void run_for(int epoll, double seconds) {
     uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
     while (now_ns() < end) {
         // Never sleeps unless told to: in a virtual machine, waking a process on another core costs the waker 10 us and more, and whether the load
-        // sleeps depends on how fast the server is. So neither floor nor runner pays for that.
+        // sleeps depends on how fast the server is. So neither baseline nor runner pays for that.
         int count = epoll_wait(epoll, events, 256, sleeps ? 10 : 0);
         if (count < 0 && errno != EINTR) die("epoll_wait");
         for (int i = 0; i < count; i++) serve(epoll, events[i].data.ptr, events[i].events);

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from apisix.runner.wire.messages import PrepareConfReq
+from bench.caller import Caller
 from bench.cases import CASES, Case
 from bench.charts import COLOURS
 from bench.files import CannotMeasure
 from bench.modes import COMPILED, PURE, Mode, modes
 from bench.part import Scale, Target, note, shown, spread
-from bench.peer import Peer
 from bench.processes import runner, scratch
 
 KIB, MIB = 2**10, 2**20
@@ -61,9 +61,9 @@ def _without_plugins(mode: Mode, smoke: bool) -> dict[str, float]:
     found = {}
     for workers in (1, 4):
         with _running(mode, workers=workers, plugins=False) as (path, pids):
-            peer = Peer(path)
+            caller = Caller(path)
             stop = replace(_case("noop"), plugins=[("stop", "{}")])
-            peer.call(stop.call(1, peer.prepare(stop.prepare())))
+            caller.call(stop.call(1, caller.prepare(stop.prepare())))
             _settle(smoke)
             found[f"worker_of_{workers}_mib"] = max(_pss(pid) for pid in pids[1:]) / MIB
             if workers == 1:
@@ -76,14 +76,14 @@ def _routes(mode: Mode, smoke: bool) -> dict[str, float]:
     count = SMOKE_ROUTES if smoke else ROUTES
     noop = _case("noop")
     with _running(mode) as (path, pids):
-        peer = Peer(path)
-        peer.call(noop.call(1, peer.prepare(noop.prepare())))
+        caller = Caller(path)
+        caller.call(noop.call(1, caller.prepare(noop.prepare())))
         _settle(smoke)
         before = _grown(pids)
         for number in range(count):
             conf = [("bench-noop", ""), ("bench-set-header", f'{{"name":"x-route-{number}","realm":"{_KEY}"}}')]
-            token = peer.prepare(PrepareConfReq(conf, f"route#{number}#ext-plugin-pre-req#1"))
-            peer.call(noop.call(number, token))
+            token = caller.prepare(PrepareConfReq(conf, f"route#{number}#ext-plugin-pre-req#1"))
+            caller.call(noop.call(number, token))
         return {"routes_mib": (_grown(pids) - before) / MIB}
 
 
@@ -94,21 +94,21 @@ def _connections(mode: Mode, smoke: bool) -> dict[str, float]:
     found = {}
     for name, calls in (("silent_connection_kib", False), ("idle_connection_kib", True)):
         with _running(mode) as (path, pids):
-            first = Peer(path)
+            first = Caller(path)
             token = first.prepare(noop.prepare())
             first.call(noop.call(1, token))
             _settle(smoke)
             before = _grown(pids)
-            peers = [Peer(path) for _ in range(count)]
+            callers = [Caller(path) for _ in range(count)]
             if calls:
-                for peer in peers:
-                    peer.call(noop.call(1, token))
+                for caller in callers:
+                    caller.call(noop.call(1, token))
             else:
                 _settle(smoke)  # until all are passed on
             _settle(smoke)
             found[name] = (_grown(pids) - before) / KIB / count
-            for peer in peers:
-                peer.close()
+            for caller in callers:
+                caller.close()
     return found
 
 
@@ -120,14 +120,14 @@ def _bodies(mode: Mode, smoke: bool) -> dict[str, float]:
     replaced = replace(read, plugins=[("bench-replace-body", f'{{"size":{size}}}')])
     for name, case in (("body_read_copies", read), ("body_replaced_copies", replaced)):
         with _running(mode) as (path, pids):
-            peer, other = Peer(path, case.body()), Peer(path, b"x")
-            token = peer.prepare(case.prepare())
+            caller, other = Caller(path, case.body()), Caller(path, b"x")
+            token = caller.prepare(case.prepare())
             other.call(case.call(1, token))  # builds the chain; the plugin makes the body that it will send, which is none of our copies
             _settle(smoke)
             worker = pids[1]
             before = _field(worker, "status", "VmRSS")
             Path(f"/proc/{worker}/clear_refs").write_text("5")  # the peak is that of now. Source: proc(5)
-            peer.call(case.call(2, token))
+            caller.call(case.call(2, token))
             found[name] = (_field(worker, "status", "VmHWM") - before) / size
     return found
 

@@ -29,7 +29,7 @@ SMOKE = Scale(1, 0.3, smoke=True)
 
 @dataclass(frozen=True)
 class Target:
-    """One thing that the runner set out to reach, and how far it came."""
+    """A target, what was measured, and whether the target is met."""
 
     what: str
     limit: str
@@ -50,5 +50,5 @@ def shown(values: dict[str, float], unit: str = "", digits: int = 1) -> str:
 
 
 def note(text: str) -> None:
-    """Tell whoever waits how far it is."""
+    """Report progress on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 
 from apisix.runner.wire.messages import PrepareConfReq
+from bench.caller import Caller
 from bench.cases import CASES, Case
 from bench.modes import Mode
-from bench.peer import Peer
 from bench.processes import cores, runner, scratch
 
 CALLS = 10_000
@@ -39,16 +39,16 @@ def _round(mode: Mode, edit: str) -> tuple[float, float]:
     """Return the worker's CPU time and the time of a call, in microseconds."""
     case: Case = CASES[0]
     with scratch() as directory, runner(directory, mode) as (path, pids):
-        peer = Peer(path, b"")
-        token = peer.prepare(PrepareConfReq([("bench-edit-path", json.dumps({"edit": edit}))], "route#1#ext-plugin-pre-req#1"))
+        caller = Caller(path, b"")
+        token = caller.prepare(PrepareConfReq([("bench-edit-path", json.dumps({"edit": edit}))], "route#1#ext-plugin-pre-req#1"))
         call = case.call(1, token)
         for _ in range(CALLS // 10):
-            peer.call(call)
+            caller.call(call)
         began_s, cpu_s = time.perf_counter(), _cpu_s(pids)
         for _ in range(CALLS):
-            peer.call(call)
+            caller.call(call)
         took = (_cpu_s(pids) - cpu_s, time.perf_counter() - began_s)
-        peer.close()
+        caller.close()
     return took[0] / CALLS * 1e6, took[1] / CALLS * 1e6
 
 

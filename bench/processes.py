@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ SAMPLE_BYTES = 65536
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """Return the core of the server and that of the load; the same one where there is no other."""
+    """Return the core of the server and that of the load; the same one if there is no other."""
     usable = sorted(os.sched_getaffinity(0))
     return {usable[0]}, {usable[-1]}
 
 
 @contextmanager
 def echo(frames: Frames, directory: Path) -> Iterator[tuple[Path, list[int]]]:
-    """Run the echo with the canned frames of a case."""
+    """Run the baseline with the canned frames of a case."""
     path = directory / "echo.sock"
     path.unlink(missing_ok=True)
     with serving([str(BUILD / "echo"), "--socket", str(path), *frames.echo], path, dict(os.environ), cores()[0]) as process:
@@ -71,12 +71,22 @@ def load(
     warmup_calls: int = 0,
     sleeping: bool = False,
     on: set[int] | None = None,
+    check: Callable[[Case, bytes], None] | None = None,
 ) -> dict[str, Any]:
     """
-    Put load on the server at `path` and return what the load generator saw.
+    Put load on the server at `path` and return what the load generator measured.
 
-    Args: warmup_calls: at least as many calls before it counts. sleeping: let the load sleep while it waits. on: its cores.
-    Raises: CannotMeasure: a reply was not what the case says, or an error.
+    Args:
+        pids: the server's processes, whose CPU time is counted.
+        connections: how many of them have one call each in flight.
+        seconds: how long to measure.
+        idle: how many further connections to open.
+        warmup_calls: the least number of calls before the measurement starts.
+        sleeping: whether the load generator sleeps while it waits.
+        on: the cores of the load generator.
+        check: raises CannotMeasure if the frame of a reply is not the right one; `check_reply` if it is not given.
+    Raises:
+        CannotMeasure: a reply was an error or not the right one, or there was none.
     """
     command = [str(BUILD / "load"), "--socket", str(path), *frames.load, "--connections", str(connections), "--idle", str(idle)]
     command += ["--seconds", str(seconds), "--warmup", str(min(1.0, seconds / 2)), "--warmup-calls", str(max(warmup_calls, connections))]
@@ -95,13 +105,15 @@ def load(
         )
     if seen["errors"]:
         raise CannotMeasure(f"In the case {case.name!r}, {seen['errors']} of {seen['calls']} calls were answered with an error.")
+    if case.body_bytes and not seen["asks"]:
+        raise CannotMeasure(f"In the case {case.name!r} the body was never requested.")
     if len(reply) < SAMPLE_BYTES:  # a longer one is cut off there
-        check_reply(case, reply)
+        (check or check_reply)(case, reply)
     return seen
 
 
 def check_reply(case: Case, frame: bytes) -> None:
-    """Make sure that the plugins did their work: a runner that does nothing is fast."""
+    """Raise CannotMeasure if the plugins did not do their work: a runner that does nothing is fast."""
     expected = case.answer(1)
     actual: Any = type(expected).decode(frame[4:])
     actual.id = 1
@@ -125,18 +137,24 @@ def serving(
     *,
     timeout_s: float = START_TIMEOUT_S,
     stop_with: signal.Signals = signal.SIGTERM,
+    directory: Path = HERE.parent,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """
-    Run a server until it listens at `path`, and end it afterwards.
+    Start a server, wait until it listens at `path`, and end it afterwards.
 
-    Args: on: its cores. timeout_s: how long it may take to listen, in seconds.
-    Raises: CannotMeasure: it does not listen; with what it printed.
+    Args:
+        on: its cores.
+        timeout_s: how long it may take to listen, in seconds.
+        stop_with: the signal that ends it.
+        directory: its working directory.
+    Raises:
+        CannotMeasure: it does not listen; the text has what it printed.
     """
     # SIGINT lets the runner stop at once, where after a SIGTERM it waits for calls that may still come.
     with (
         tempfile.TemporaryFile() as output,
         subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=HERE.parent, preexec_fn=_pinned(on or cores()[0])
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=directory, preexec_fn=_pinned(on or cores()[0])
         ) as process,
     ):
         try:

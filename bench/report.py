@@ -23,10 +23,9 @@ PAGE = HERE.parent / "docs" / "internals" / "performance.md"
 BUSY = 0.7
 """A load average, before a part begins, from which on others disturb it."""
 
-PARTS = ("table", "instructions", "growth", "workers", "latency", "memory", "start", "build")
+PARTS = ("table", "growth", "workers", "latency", "memory", "start", "build")
 _SIZES = {
     "table": (9, 8),
-    "instructions": (9, 6),
     "growth": (10, 8),
     "workers": (5, 3),
     "latency": (9, 4.5),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long it takes from exec until the socket accepts, until a first call is answered, and what `import apisix` costs a test."""
+"""How long the runner takes to start, and how long `import apisix` takes."""
 
 import signal
 import socket
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.caller import Caller
 from bench.cases import CASES
 from bench.charts import COLOURS
 from bench.files import HERE, CannotMeasure
 from bench.modes import COMPILED, PURE, Mode, modes
 from bench.part import Scale, Target, note, shown, spread
-from bench.peer import Peer
 from bench.processes import START_TIMEOUT_S, scratch, start_command
 
 ACCEPTS_MS, ANSWERS_MS, IMPORT_MS = 150.0, 600.0, 120.0
@@ -62,10 +62,10 @@ def _start(mode: Mode) -> dict[str, float]:
         try:
             _wait_until_it_accepts(path, process)
             accepted = time.perf_counter()
-            peer = Peer(path)
-            peer.call(stop.call(1, peer.prepare(stop.prepare())))
+            caller = Caller(path)
+            caller.call(stop.call(1, caller.prepare(stop.prepare())))
             answered = time.perf_counter()
-            peer.close()
+            caller.close()
         finally:
             process.send_signal(signal.SIGINT)  # at once, and not after half a second of quiet
             process.wait(START_TIMEOUT_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gateway's end of a connection, in Python: for what is measured once and not a hundred thousand times."""
+"""A gateway's end of a connection, in Python: for measurements that need few calls."""
 
 import socket
 from pathlib import Path
@@ -12,29 +12,31 @@ from bench.files import CannotMeasure
 TIMEOUT_S = 30.0
 
 
-class Peer:
+class Caller:
     """
     One connection to a runner.
 
-    Args: body: what is answered to each question.
+    Args:
+        path: the runner's socket.
+        body: the info reply to every info request.
     """
 
     def __init__(self, path: Path, body: bytes | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(TIMEOUT_S)
         self._socket.connect(str(path))
-        self._answer = ExtraInfoResp(body).encode_frame()
+        self._info_reply = ExtraInfoResp(body).encode_frame()
 
     def prepare(self, request: PrepareConfReq) -> int:
         """Return the token of a configuration."""
         self._socket.sendall(request.encode_frame())
         kind, payload = self._receive()
         if kind != FrameType.PREPARE_CONF:
-            raise CannotMeasure("PrepareConf was refused.")
+            raise CannotMeasure(f"PrepareConf was expected to be answered with a frame of type 1, not {kind}.")
         return PrepareConfResp.decode(payload).conf_token
 
     def call(self, request: Any) -> int:
-        """Make a call, answer what is asked, and return the size of the reply's payload."""
+        """Make a call, reply to its info requests, and return the size of its reply's payload in bytes."""
         self._socket.sendall(request.encode_frame())
         while True:
             kind, payload = self._receive()
@@ -42,10 +44,10 @@ class Peer:
                 raise CannotMeasure("A call was answered with an error.")
             if kind != FrameType.EXTRA_INFO:
                 return len(payload)
-            self._socket.sendall(self._answer)
+            self._socket.sendall(self._info_reply)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def _receive(self) -> tuple[int, bytes]:
@@ -57,6 +59,6 @@ class Peer:
         while len(data) < size:
             piece = self._socket.recv(min(size - len(data), 1 << 20))
             if not piece:
-                raise CannotMeasure("The runner hung up.")
+                raise CannotMeasure("The runner closed the connection.")
             data += piece
         return bytes(data)
