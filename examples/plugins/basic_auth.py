@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Ask for a user name and a password, of which only hashes stand in the route.
+Require a user name and a password. The route contains only hashes of the passwords.
 
-When to use it: people with browsers, an internal page, and no login service. Put limit-req before it, since each
-wrong password costs a hash. To get the hash of a password, in this directory:
+When to use it: for people with browsers, an internal page, and no login service. List limit-req before it, because each
+wrong password causes an expensive hash. To get the hash of a password, run this in the directory of this file:
 
     python -c 'import basic_auth, getpass; print(basic_auth.hash_password(getpass.getpass()))'
 """
@@ -19,18 +19,18 @@ _CHALLENGE = {"www-authenticate": 'Basic realm="restricted", charset="UTF-8"'}
 
 
 def hash_password(password: str, salt: bytes = b"") -> str:
-    """Return salt and hash, in hexadecimal. Takes 0.1 s and 16 MiB, and so it does for whoever tries passwords."""
+    """Return the salt and the hash in hexadecimal. The hash is slow on purpose, so that guessing passwords is slow too."""
     salt = salt or secrets.token_bytes(16)
     return salt.hex() + ":" + hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=2).hex()
 
 
 class BasicAuth(Plugin[dict[str, str]]):
-    """Let a request through only with the name and password of a user. The configuration: user to hash."""
+    """Refuse requests without the name and password of a user. The configuration maps users to hashes."""
 
-    blocking = True  # hashes are slow by intention: in threads from the start, where they don't hold up other calls
+    blocking = True  # hashes are slow on purpose, so run in threads, where other calls do not have to wait
 
     def __init__(self) -> None:
-        # Each user's password, once it was right, as a digest under a key that only this process has: slow once, then fast.
+        # A fast digest of each user's correct password, with a key that only this process has. So only the first request is slow.
         self._secret = secrets.token_bytes(32)
         self._seen: dict[str, bytes] = {}
 
@@ -39,18 +39,18 @@ class BasicAuth(Plugin[dict[str, str]]):
         try:
             user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except ValueError:
-            return Reply(401, "who are you?", _CHALLENGE)
-        if scheme.lower() != "basic" or not self._knows(user, password):
-            return Reply(401, "who are you?", _CHALLENGE)
-        request.headers.discard("authorization")  # the upstream need not know the password
+            return Reply(401, "authentication required", _CHALLENGE)
+        if scheme.lower() != "basic" or not self._is_valid(user, password):
+            return Reply(401, "authentication required", _CHALLENGE)
+        request.headers.discard("authorization")  # the upstream does not need the password
         request.headers["x-user"] = user
         return None
 
-    def _knows(self, user: str, password: str) -> bool:
+    def _is_valid(self, user: str, password: str) -> bool:
         digest = hmac.digest(self._secret, password.encode(), "sha256")
         if hmac.compare_digest(self._seen.get(user, b""), digest):
             return True
-        # An unknown user costs a hash too: the time must not tell who exists.
+        # Compute a hash for an unknown user too, so that the time does not show which users exist.
         stored = self.config.get(user, "00:")
         if not hmac.compare_digest(hash_password(password, bytes.fromhex(stored.partition(":")[0])), stored):
             return False

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Ask another service with a library that blocks (`pip install requests`), and do nothing special about it.
+Call another service with a blocking library (`pip install requests`).
 
-When to use it: the library that you have is not async: requests, most database drivers, a vendor's SDK. A plugin that blocks
-holds up its worker, so the runner watches: after one call of 0.1 s or three of 0.01 s within a minute it logs one warning, and runs
-this plugin's calls in threads from then on. `blocking = True` on the class spares you the warning and these first calls. For
-many calls a second a coroutine with a pool (call_out.py) costs less.
+When to use it: if your library is not async, such as requests, most database drivers, or a vendor's SDK. The runner
+detects a plugin that blocks, logs one warning, and runs its calls in threads from then on. Set `blocking = True` on the
+class to use threads from the start. For many calls per second, a coroutine with a connection pool (call_out.py) is
+faster.
 """
 
 import logging
@@ -20,21 +20,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class BlockingCallOutConfig:
-    """Where to ask, and how long to wait for the answer in seconds."""
+    """The URL of the service, and its timeout in seconds."""
 
     url: str
-    timeout_s: float = 2.0  # requests itself waits for ever
+    timeout_s: float = 2.0  # requests has no timeout by default
 
 
 class BlockingCallOut(Plugin[BlockingCallOutConfig]):
-    """Tell the upstream from which country a request comes, as another service says."""
+    """Add a header with the country of the client, which another service returns."""
 
     def on_request(self, request: Request) -> None:
-        request.headers.discard("x-country")  # the client's own word does not count
+        request.headers.discard("x-country")  # do not trust a header that the client sent
         try:
-            # No session of our own: several threads may be in here at once, and a requests.Session is not made for that.
+            # Do not share a requests.Session: several threads run this code, and a Session is not thread-safe.
             answer = requests.get(self.config.url, params={"address": request.remote_addr}, timeout=self.config.timeout_s)
             request.headers["x-country"] = answer.json()["country"]
         except (requests.RequestException, KeyError) as error:
-            # The request is as good without it. on_error = "pass" would let it go on too, but with the deletion above undone.
+            # Continue without the country. on_error = "pass" would also continue, but keep the header of the client.
             logger.warning("the country of a request is unknown: %s", error)

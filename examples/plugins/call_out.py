@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Ask another service whether a request may pass, with one pool of connections (`pip install httpx`).
+Ask another service if a request is allowed, with a connection pool (`pip install httpx`).
 
-When to use it: the decision is made elsewhere (OPA, an account service). While it is asked, other calls go on. Where it
-does not answer, httpx raises, and the call is refused with a 503: nobody gets in because the guard is asleep.
+When to use it: if another service makes the decision, such as OPA or an account service. Other calls continue while the
+plugin waits. If the service does not answer, httpx raises an exception, and the request is refused with a 503.
 """
 
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ from apisix import Plugin, Reply, Request
 
 @dataclass
 class CallOutConfig:
-    """Where to ask, and how long to wait for the answer in seconds."""
+    """The URL of the service, and its timeout in seconds."""
 
     url: str
     timeout_s: float = 2.0
 
 
 class CallOut(Plugin[CallOutConfig]):
-    """Let a request through only when another service says so."""
+    """Refuse requests that another service does not allow."""
 
     async def setup(self) -> None:
-        # Awaited once, by the first call of this route in this worker; in __init__ there would be no event loop yet.
-        # trust_env=False: no proxy that happens to stand in the environment gets to see the tokens.
+        # Awaited once, before the first call of this route in this worker. In __init__ there is no event loop.
+        # trust_env=False: do not send tokens through a proxy that an environment variable names.
         self._client = httpx.AsyncClient(timeout=self.config.timeout_s, limits=httpx.Limits(max_connections=50), trust_env=False)
 
     async def close(self) -> None:
         await self._client.aclose()
 
     async def on_request(self, request: Request) -> Reply | None:
-        # Paths and headers may hold bytes that are no text, which come as surrogates, and JSON and httpx would choke on them.
+        # Paths and headers can contain bytes that are not UTF-8. They are decoded to surrogates, which JSON and httpx do not accept.
         path = quote(request.path.encode("utf-8", "surrogateescape"))
         token = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
-        question = {"method": request.method, "path": path, "client": request.remote_addr}
-        answer = await self._client.post(self.config.url, json=question, headers={b"authorization": token})
+        data = {"method": request.method, "path": path, "client": request.remote_addr}
+        answer = await self._client.post(self.config.url, json=data, headers={b"authorization": token})
         if answer.status_code in (401, 403):
             return Reply(answer.status_code, json={"error": "not allowed"})
-        answer.raise_for_status()  # any other status is no answer, so no permission either
-        request.headers["x-user"] = answer.headers.get("x-user", "")  # set in any case: the client's own word does not count
+        answer.raise_for_status()  # any other status is a failure, and the request is refused
+        request.headers["x-user"] = answer.headers.get("x-user", "")  # always set, to replace the client's own header
         return None

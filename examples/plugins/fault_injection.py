@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Delay some requests, and fail some: what does a client do when your API is slow or broken?
+Delay some requests, and abort some, to test how a client behaves if your API is slow or broken.
 
-When to use it: on a route for tests, or on a small percentage of real calls. A delayed call costs a little memory
-while it waits, and holds up no other.
+When to use it: on a route for tests, or for a small percentage of real calls. Other calls continue while one is
+delayed.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ Percentage = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
 
 class FaultInjectionConfig(msgspec.Struct, frozen=True):
-    """Of how many calls in a hundred to do what."""
+    """The percentages of calls to delay and to abort."""
 
-    # A delay must end before the gateway's patience does: the runner's deadline, plugin_timeout, is 50 s.
+    # A delay must be shorter than limits.plugin_timeout, which is 50 s by default.
     delay_s: Annotated[float, msgspec.Meta(ge=0, le=40)] = 0
     delay_percentage: Percentage = 100
     abort_status: Annotated[int, msgspec.Meta(ge=200, le=999)] = 503
@@ -40,4 +40,4 @@ class FaultInjection(Plugin[FaultInjectionConfig]):
 
 
 def _happens(percentage: float) -> bool:
-    return random.random() * 100 < percentage  # noqa: S311 - nobody gains by guessing it
+    return random.random() * 100 < percentage  # noqa: S311 - not used for security

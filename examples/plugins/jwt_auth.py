@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Let a request through only with a JSON Web Token of the issuer that you trust (`pip install "PyJWT[crypto]"`).
+Require a JSON Web Token of an issuer that you trust (`pip install "PyJWT[crypto]"`).
 
-When to use it: a login service signs tokens, and all your upstreams would otherwise each have to check them.
+When to use it: if a login service signs tokens, and you do not want to check them in every upstream.
 """
 
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class JwtAuthConfig(msgspec.Struct, frozen=True):
-    """Who signs how, and for whom. The algorithm stands here because a token's own word for it is the attacker's."""
+    """The key and the expected claims. The algorithm is configured, because an attacker can choose the one that a token names."""
 
     key: str  # the public key as PEM, or the shared secret of HS256
     audience: str
@@ -28,13 +28,13 @@ class JwtAuthConfig(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         is_pem = self.key.startswith("-----BEGIN PUBLIC KEY-----")
         if self.algorithm != "HS256" and not is_pem:
-            raise ValueError(f"the key of {self.algorithm} is a public key in PEM")
+            raise ValueError(f"the key for {self.algorithm} must be a public key in PEM format")
         if self.algorithm == "HS256" and (is_pem or len(self.key.encode()) < 32):
-            raise ValueError("the key of HS256 is a secret of 32 bytes or more")
+            raise ValueError("the key for HS256 must be a secret of 32 bytes or more")
 
 
 class JwtAuth(Plugin[JwtAuthConfig]):
-    """Let a request through only with a valid JWT, and tell the upstream whose it is."""
+    """Refuse requests without a valid JWT. Send its subject to the upstream."""
 
     def on_request(self, request: Request) -> Reply | None:
         config = self.config
@@ -43,7 +43,7 @@ class JwtAuth(Plugin[JwtAuthConfig]):
             return Reply(401, json={"error": "no token"}, headers={"www-authenticate": "Bearer"})
         try:
             claims = jwt.decode(
-                token.encode("utf-8", "surrogateescape"),  # a header may hold any bytes
+                token.encode("utf-8", "surrogateescape"),  # a header can contain any bytes
                 config.key,
                 algorithms=[config.algorithm],
                 audience=config.audience,
@@ -52,7 +52,7 @@ class JwtAuth(Plugin[JwtAuthConfig]):
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
         except jwt.InvalidTokenError as error:
-            logger.info("token refused: %s", error)  # for you, and not for the client, who may be trying
+            logger.info("token refused: %s", error)  # log the reason, but do not send it to the client, which can be an attacker
             return Reply(401, json={"error": "invalid token"}, headers={"www-authenticate": 'Bearer error="invalid_token"'})
         request.headers["x-subject"] = str(claims["sub"])
         return None

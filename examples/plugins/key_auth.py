@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Let a request through only when it carries a known API key.
+Require a known API key.
 
-When to use it: a handful of programs call your API, and you hand out one key to each.
+When to use it: if a small number of programs call your API, and you give a key to each.
 """
 
 import hmac
@@ -13,29 +13,29 @@ from apisix import Plugin, Reply, Request
 
 @dataclass
 class KeyAuthConfig:
-    """The keys, and the header that carries one."""
+    """The keys, and the name of the header."""
 
     keys: frozenset[str]
     header: str = "x-api-key"
 
     def __post_init__(self) -> None:
-        # A route with such a configuration is refused. An empty key would let in everybody who sends an empty header.
+        # A route with such a configuration is refused. With an empty key, every request with an empty header would be accepted.
         if not self.keys or "" in self.keys:
-            raise ValueError("keys must hold at least one key, and no empty one")
+            raise ValueError("keys must contain at least one key, and no empty key")
 
 
 class KeyAuth(Plugin[KeyAuthConfig]):
-    """Let a request through only when it carries a known API key."""
+    """Refuse requests that do not have a known API key."""
 
     def __init__(self) -> None:
         self._keys = [key.encode() for key in self.config.keys]
 
     def on_request(self, request: Request) -> Reply | None:
-        # surrogateescape: a header may hold any bytes, and they must not make the comparison raise.
+        # surrogateescape: a header can contain any bytes, and encoding them must not raise an exception.
         given = request.headers.get(self.config.header, "").encode("utf-8", "surrogateescape")
-        # compare_digest, and sum instead of any: the time must not tell how much of a key was right, nor which one was.
+        # Use compare_digest, and sum instead of any, so that the time does not show which key, or how much of it, was correct.
         if not sum(hmac.compare_digest(given, key) for key in self._keys):
             return Reply(401, json={"error": "unknown key"})
-        request.headers.discard(self.config.header)  # the upstream has no use for it
-        request.headers["x-authenticated"] = "yes"  # replaces what the client may have sent under this name
+        request.headers.discard(self.config.header)  # the upstream does not need it
+        request.headers["x-authenticated"] = "yes"  # replaces a header that the client sent
         return None

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Limit how many calls each client has in a window of time, counted in Redis for all gateways together (`pip install redis`).
+Limit the number of calls of each client in a time window, counted in Redis for all gateways together (`pip install
+redis`).
 
-When to use it: quotas, such as 1000 calls an hour. Each call waits for Redis, so use limit-req where a rough limit will do.
+When to use it: for quotas, such as 1000 calls per hour. Each call waits for Redis, so use limit-req if an approximate
+limit is enough.
 """
 
 import msgspec
@@ -12,12 +14,12 @@ from apisix import Plugin, Reply, Request
 
 
 class LimitCountConfig(msgspec.Struct, frozen=True):
-    """How many calls in how many seconds. Routes with the same `name` share their counts."""
+    """The number of calls and the length of the window. Routes with the same `name` share their counts."""
 
     name: str
     count: int
     window_s: int
-    key: str = "remote_addr"  # a variable: consumer_name where the gateway knows its consumers
+    key: str = "remote_addr"  # a variable; use consumer_name if the gateway authenticates consumers
     redis: str = "redis://127.0.0.1:6379/0"
 
     def __post_init__(self) -> None:
@@ -26,13 +28,13 @@ class LimitCountConfig(msgspec.Struct, frozen=True):
 
 
 class LimitCount(Plugin[LimitCountConfig]):
-    """Answer 429 to a client that has used up its calls."""
+    """Reply with 429 if a client has used up its quota."""
 
-    # Without Redis nobody can count. As it stands, such calls are refused with a 503; uncomment to let them through instead.
+    # If Redis is not available, calls are refused with a 503. Uncomment this line to let them continue instead.
     # on_error = "pass"
 
     async def setup(self) -> None:
-        # The pool belongs to this instance, so to the route and worker. It connects when first used, and again after a failure.
+        # Each route and worker has its own pool. It connects when it is first used, and again after a failure.
         self._redis = Redis.from_url(self.config.redis, socket_timeout=1, socket_connect_timeout=1)
 
     async def close(self) -> None:
@@ -41,7 +43,7 @@ class LimitCount(Plugin[LimitCountConfig]):
     async def on_request(self, request: Request) -> Reply | None:
         config = self.config
         key = f"limit-count:{config.name}:{await request.avar(config.key) or ''}"
-        # One transaction: a counter that lost its end of life between two commands would lock the client out for ever.
+        # One transaction: if the counter lost its expiry between two commands, the client would be refused forever.
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(key, 0, ex=config.window_s, nx=True)
             pipeline.incr(key)

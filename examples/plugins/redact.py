@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Mask fields in JSON responses, at any depth.
+Mask fields in JSON responses, at any depth. Needs APISIX 3.0: on 2.14 and 2.15, the gateway sends the response without
+masking.
 
-Needs APISIX 3.0. On 2.14 and 2.15 a plugin can't read a response's body, and the gateway sends it to the client unredacted.
+When to use it: if an upstream returns more than clients are allowed to see, and you can't change it. List it under ext-
+plugin-post-resp.
 
-When to use it: an upstream says more than clients may know, and can't be changed. Stands under ext-plugin-post-resp.
-
-What calls itself JSON and does not parse is not sent: the error ends the call with a 503 of the runner's own. That is
-`on_error = "refuse"`, the default, written here because it matters. What no plugin can prevent: while the runner itself is
-down, the gateway sends the original body. Keep no secret by this alone.
+If a response says that it is JSON but can't be parsed, it is not sent: the client gets a 503. This is `on_error =
+"refuse"`, the default, which is repeated here because it matters. While the runner is not running, the gateway sends
+the original body. Do not use this plugin as the only protection of a secret.
 """
 
 import json
@@ -20,7 +20,7 @@ from apisix import Plugin, Response
 
 @dataclass
 class RedactConfig:
-    """The names of the fields, without case, and what stands in their place."""
+    """The names of the fields, in any case, and the value that replaces theirs."""
 
     fields: frozenset[str]
     mask: str = "***"
@@ -35,11 +35,11 @@ class Redact(Plugin[RedactConfig]):
         self._fields = {name.casefold() for name in self.config.fields}
 
     def on_response(self, response: Response) -> None:
-        # read() undoes content-encoding, so compression hides nothing. A body that is empty has nothing to hide.
+        # read() decompresses the body, so compressed responses are masked too. An empty body needs no masking.
         if "json" not in response.headers.get("content-type", "").lower() or not response.read():
             return
         response.body = json.dumps(self._masked(response.json()), ensure_ascii=False).encode()
-        response.headers.discard("etag")  # it is the original's
+        response.headers.discard("etag")  # it belongs to the original body
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, dict):

@@ -2,7 +2,7 @@
 """
 Set and remove fields of the JSON object that a client sends.
 
-When to use it: to fill in what clients must not choose themselves (a tenant, a role), or to keep old clients working.
+When to use it: to set fields that clients must not choose (a tenant, a role), or to support old clients.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from apisix import Plugin, Reply, Request
 
 @dataclass
 class RequestBodyRewriteConfig:
-    """Which fields to set, and which to remove."""
+    """The fields to set, and the fields to remove."""
 
     set: dict[str, Any] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
@@ -24,18 +24,18 @@ class RequestBodyRewriteConfig:
 class RequestBodyRewrite(Plugin[RequestBodyRewriteConfig]):
     """Set and remove fields of the JSON object that a client sends."""
 
-    needs = ("body",)  # fetched from the gateway before the hook; without it, request.json() would fetch it then and there
+    needs = ("body",)  # fetched before the hook runs; without this line, request.read() fetches it
 
     def on_request(self, request: Request) -> Reply | None:
         if not request.read():
-            return None  # nothing to rewrite: a GET
+            return None  # for example a GET
         try:
             data = request.json()
-        except ValueError:  # refused, or a body that we don't understand would reach the upstream with its own role in it
+        except ValueError:  # refuse it, or the client could choose its role with a body that is not valid
             return Reply(400, json={"error": "the body must be JSON"})
         if not isinstance(data, dict):
             return Reply(400, json={"error": "the body must be a JSON object"})
         kept = {name: value for name, value in data.items() if name not in self.config.remove}
-        request.body = msgspec.json.encode(kept | self.config.set)  # the gateway mends content-length
-        request.headers["content-type"] = "application/json"  # whatever the client called it, this is what it is now
+        request.body = msgspec.json.encode(kept | self.config.set)  # the gateway adapts content-length
+        request.headers["content-type"] = "application/json"  # the client could have sent another content-type
         return None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Answer from memory what the upstream has answered before, for as long as its Cache-Control: max-age allows.
+Cache responses in memory, for as long as their Cache-Control: max-age allows.
 
-When to use it: a slow upstream with public pages. A route lists it twice: last under ext-plugin-post-req, where it looks up (the
-gateway's own plugins, such as key-auth, have run by then), and under ext-plugin-post-resp, where it stores. Each of the two
-gets an instance of its own, and a context of its own, so what they share is the module's. Each worker has its own store.
+When to use it: for a slow upstream with public pages. List it twice in a route: last under ext-plugin-post-req, where
+it looks up responses after the gateway's own plugins have run, and under ext-plugin-post-resp, where it stores them.
+Each phase has its own instance and context, so both use a module-level variable. Each worker has its own cache.
 """
 
 import re
@@ -13,19 +13,19 @@ from time import monotonic
 
 from apisix import Plugin, Reply, Request, Response
 
-MAX_ENTRIES, MAX_BODY_BYTES = 1000, 64 * 1024  # so it never grows beyond some 64 MiB
-# What tells one response from another. Only variables: the response phase has no other way to know the request.
+MAX_ENTRIES, MAX_BODY_BYTES = 1000, 64 * 1024  # so the cache needs about 64 MiB at most
+# The cache key. It consists of variables, because the response phase has no request.
 KEY = ("route_id", "consumer_name", "scheme", "host", "request_uri", "upstream_uri", "args")
-_PERSONAL = ("http_authorization", "http_cookie", "http_range")  # requests with one of these get answers of their own
-_store: OrderedDict[tuple[str | None, ...], tuple[float, float, Reply]] = OrderedDict()  # stored at, good until, the answer
+_PERSONAL = ("http_authorization", "http_cookie", "http_range")  # responses to requests with one of these are not shared
+_store: OrderedDict[tuple[str | None, ...], tuple[float, float, Reply]] = OrderedDict()  # time of storage, expiry, reply
 
 
 class ResponseCache(Plugin):
-    """Answer from memory what the upstream has answered before."""
+    """Cache responses in memory."""
 
     needs = (*KEY, *_PERSONAL, "request_method")
-    blocking = False  # it never waits, and the store is no thread's but the loop's
-    on_error = "pass"  # the upstream answers as well
+    blocking = False  # it never blocks, and the cache is not thread-safe
+    on_error = "pass"  # without the cache, the upstream answers
 
     def on_request(self, request: Request) -> Reply | None:
         key = tuple(map(request.var, KEY))
@@ -46,8 +46,8 @@ class ResponseCache(Plugin):
             _store.pop(key, None)
             _store[key] = (now_s, now_s + int(allowed[1]), Reply(200, response.read(decode=False), response.headers))
             if len(_store) > MAX_ENTRIES:
-                _store.popitem(last=False)  # whoever was asked for longest ago
+                _store.popitem(last=False)  # the least recently used response
 
 
-def _is_public(exchange: Request | Response) -> bool:
-    return exchange.var("request_method") == "GET" and not any(map(exchange.var, _PERSONAL))
+def _is_public(message: Request | Response) -> bool:
+    return message.var("request_method") == "GET" and not any(map(message.var, _PERSONAL))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Change status, headers or body of the upstream's response, without reading it.
+Change the status, the headers or the body of a response, without reading it.
 
-When to use it: to remove what an upstream tells about itself, to add security headers, to replace its error pages.
-Stands under ext-plugin-post-resp. For headers alone on requests that go on, `request.response_headers` is cheaper.
+When to use it: to remove headers that describe the upstream, to add security headers, or to replace error pages. List
+it under ext-plugin-post-resp. To set only headers, `request.response_headers` in a request phase is cheaper.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from apisix import Plugin, Response
 
 @dataclass
 class ResponseRewriteConfig:
-    """What to change. `only_status`: of which responses, all where it is empty."""
+    """The changes. If `only_status` is not empty, only responses with one of these statuses are changed."""
 
     status: int | None = None
     set_headers: dict[str, str] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class ResponseRewriteConfig:
 
 
 class ResponseRewrite(Plugin[ResponseRewriteConfig]):
-    """Change status, headers or body of the upstream's response."""
+    """Change the status, the headers or the body of a response."""
 
     def on_response(self, response: Response) -> None:
         config = self.config
@@ -32,7 +32,7 @@ class ResponseRewrite(Plugin[ResponseRewriteConfig]):
         for name in config.remove_headers:
             response.headers.discard(name)
         response.headers.update(config.set_headers)
-        if config.body:  # an empty body can't be sent: the gateway would take it for no change
-            response.body = config.body.encode()  # content-length and content-encoding of the old one go by themselves
+        if config.body:  # a body can't be removed
+            response.body = config.body.encode()  # this also deletes content-length and content-encoding
         if config.status is not None:
             response.status = config.status

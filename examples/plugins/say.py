@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Answer the client without asking the upstream.
+Reply to the client without calling the upstream.
 
-When to use it: maintenance pages, health checks, robots.txt, a stub for an upstream that is not written yet.
+When to use it: for maintenance pages, health checks, robots.txt, or an upstream that does not exist yet.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from apisix import Plugin, Reply, Request
 
 @dataclass
 class SayConfig:
-    """What to say. A field with a default is optional in the route."""
+    """The reply. A field with a default is optional in the route."""
 
     body: str
     status: int = 200
 
 
 class Say(Plugin[SayConfig]):
-    """Answer every request with one text."""
+    """Reply to every request with the same text."""
 
     def on_request(self, request: Request) -> Reply:
         return Reply(self.config.status, self.config.body)

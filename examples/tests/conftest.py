@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The fixtures of these tests. `client` comes with the package, and is told here where the plugins are.
+The fixtures of these tests.
 
-A project of your own, with plugins/ and tests/ side by side, needs no conftest.py to begin with.
+`client` is redefined here to load the plugins of this directory. A project that has plugins/ in its root directory does not need that.
 """
 
 import threading
@@ -19,20 +19,20 @@ from apisix.testing import Client
 
 @pytest.fixture(scope="session")
 def apisix_registry() -> Registry:
-    """The plugins beside these tests, loaded once for all of them."""
+    """Return the plugins of the examples. They are loaded once."""
     return Registry.load([Path(__file__).parent.parent / "plugins"])
 
 
 @pytest.fixture
 def client(apisix_registry: Registry) -> Iterator[Client]:
-    """A client for the plugins beside these tests, wherever pytest was started."""
+    """Return a client for the plugins of the examples."""
     with Client(registry=apisix_registry) as client:
         yield client
 
 
 @dataclass
 class Service:
-    """An HTTP service on this machine, for the plugins that call one: what it answers, and what it was asked."""
+    """An HTTP service for plugins that call one: the response that it sends, and the requests that it got."""
 
     url: str = ""
     status: int = 200
@@ -44,7 +44,7 @@ class Service:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    """A service that runs as long as the test."""
+    """Return a service that runs until the test ends."""
     service = Service()
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,7 +66,7 @@ def service() -> Iterator[Service]:
         do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         service.url = f"http://127.0.0.1:{server.server_port}/"

@@ -20,15 +20,15 @@ def credentials(text: str) -> dict[str, str]:
 
 
 def test_right_password(client: Client) -> None:
-    """The upstream learns who it is, and not the password."""
+    """The upstream gets the name of the user, but not the password."""
     result = client.get("/", headers={**credentials("ali:open sesame"), "x-user": "root"}, plugins=[BASIC_AUTH])
 
-    assert "ali" == result.upstream.headers["x-user"]
+    assert result.upstream.headers["x-user"] == "ali"
     assert "authorization" not in result.upstream.headers
 
 
 def test_right_password_is_hashed_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first time the right password costs no hash; a wrong one is still wrong, and so is another user with the right one."""
+    """After the first request, a correct password needs no hash. Others are still refused."""
     client.get("/", headers=credentials("ali:open sesame"), plugins=[BASIC_AUTH])
     hashed: list[str] = []
 
@@ -43,8 +43,8 @@ def test_right_password_is_hashed_once(client: Client, monkeypatch: pytest.Monke
     other = client.get("/", headers=credentials("cassim:open sesame"), plugins=[BASIC_AUTH])
 
     assert not again.stopped
-    assert (401, 401) == (wrong.reply.status, other.reply.status)
-    assert ["open barley", "open sesame"] == hashed
+    assert (wrong.reply.status, other.reply.status) == (401, 401)
+    assert hashed == ["open barley", "open sesame"]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_right_password_is_hashed_once(client: Client, monkeypatch: pytest.Monke
     ],
 )
 def test_no_right_password(client: Client, headers: dict[str, str]) -> None:
-    """Everything else is asked for a password, in the way that browsers understand."""
+    """All other requests get a 401 that makes browsers ask for a password."""
     result = client.get("/", headers=headers, plugins=[BASIC_AUTH])
 
-    assert 401 == result.reply.status
-    assert 'Basic realm="restricted", charset="UTF-8"' == result.reply.headers["www-authenticate"]
+    assert result.reply.status == 401
+    assert result.reply.headers["www-authenticate"] == 'Basic realm="restricted", charset="UTF-8"'

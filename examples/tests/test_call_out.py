@@ -13,19 +13,19 @@ from examples.tests.conftest import Service
 
 
 def test_allowed(client: Client, service: Service) -> None:
-    """The service is told what the request wants, and its word on who it is reaches the upstream."""
+    """The service gets the method, the path and the token. The upstream gets the user that it returns."""
     service.headers["x-user"] = "ali"
     headers = {"authorization": "Bearer abc", "x-user": "root"}
     result = client.put("/a%20b", headers=headers, plugins=[("call-out", {"url": service.url})])
     ((_, asked_with, question),) = service.asked
 
-    assert {"method": "PUT", "path": "/a%20b", "client": "127.0.0.1"} == json.loads(question)
-    assert "Bearer abc" == asked_with["authorization"]
-    assert "ali" == result.upstream.headers["x-user"]
+    assert json.loads(question) == {"method": "PUT", "path": "/a%20b", "client": "127.0.0.1"}
+    assert asked_with["authorization"] == "Bearer abc"
+    assert result.upstream.headers["x-user"] == "ali"
 
 
 def test_client_does_not_name_itself(client: Client, service: Service) -> None:
-    """Where the service names nobody, the client's own word does not reach the upstream."""
+    """If the service returns no user, the header that the client sent does not reach the upstream."""
     result = client.get("/", headers={"x-user": "root"}, plugins=[("call-out", {"url": service.url})])
 
     assert "x-user" not in result.upstream.headers
@@ -33,7 +33,7 @@ def test_client_does_not_name_itself(client: Client, service: Service) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_forbidden(client: Client, service: Service, status: int) -> None:
-    """A no is passed on."""
+    """A refusal of the service is sent to the client."""
     service.status = status
     result = client.get("/", plugins=[("call-out", {"url": service.url})])
 
@@ -41,36 +41,36 @@ def test_forbidden(client: Client, service: Service, status: int) -> None:
 
 
 def test_any_bytes(client: Client, service: Service) -> None:
-    """A path and a header that are no text are asked for too, and do not make the plugin fail."""
+    """A path and a header that are not UTF-8 are sent to the service, and do not make the plugin fail."""
     result = client.get("/%ff", headers={"authorization": "\udcff"}, plugins=[("call-out", {"url": service.url})])
     ((_, _, question),) = service.asked
 
-    assert "/%FF" == json.loads(question)["path"]
+    assert json.loads(question)["path"] == "/%FF"
     assert not result.stopped
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_no_answer(client: Client, service: Service, status: int) -> None:
-    """A service that is broken lets nobody in."""
+    """If the service fails, the request is refused."""
     service.status = status
     plugins = [("call-out", {"url": service.url})]
     result = client.get("/", plugins=plugins, raise_errors=False)
 
-    assert 503 == result.reply.status
+    assert result.reply.status == 503
     with pytest.raises(httpx.HTTPStatusError):
         client.get("/", plugins=plugins)
 
 
 def test_connections_are_kept(client: Client, service: Service) -> None:
-    """All calls of a route go through one pool."""
+    """All calls of a route use one connection."""
     for _ in range(3):
         client.get("/", plugins=[("call-out", {"url": service.url})])
 
-    assert (3, 1) == (len(service.asked), service.connections)
+    assert (len(service.asked), service.connections) == (3, 1)
 
 
 async def test_calls_do_not_wait_for_each_other(apisix_registry: Registry) -> None:
-    """While the service thinks about one call, others go on. An async test: the service is a few lines on the test's own loop."""
+    """While one call waits for the service, others continue. The service runs on the event loop of this async test."""
     both_have_come = asyncio.Barrier(2)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,4 +84,4 @@ async def test_calls_do_not_wait_for_each_other(apisix_registry: Registry) -> No
         plugins = [("call-out", {"url": f"http://{host}:{port}/"})]
         results = await asyncio.gather(*(client.aget("/", plugins=plugins) for _ in range(2)))
 
-    assert ["ali", "ali"] == [result.upstream.headers["x-user"] for result in results]
+    assert [result.upstream.headers["x-user"] for result in results] == ["ali", "ali"]

@@ -11,7 +11,7 @@ from apisix.testing import ChainRefused, Client
 
 @pytest.fixture
 def slept_s(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the plugin would have slept each time: it does not, and the dice always show 30."""
+    """Return the delays that the plugin requested. It does not sleep, and each random number is 30 percent."""
     slept: list[float] = []
 
     class Asyncio:
@@ -32,7 +32,7 @@ def slept_s(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.mark.parametrize(("percentage", "delays"), [(100, [5.0]), (31, [5.0]), (30, []), (0, [])])
 def test_delay(client: Client, slept_s: list[float], percentage: int, delays: list[float]) -> None:
-    """So many calls in a hundred are delayed, and then go on."""
+    """The percentage of calls is delayed, and then continues."""
     result = client.get("/", plugins=[("fault-injection", {"delay_s": 5, "delay_percentage": percentage})])
 
     assert not result.stopped
@@ -41,20 +41,20 @@ def test_delay(client: Client, slept_s: list[float], percentage: int, delays: li
 
 @pytest.mark.parametrize(("percentage", "status"), [(100, 418), (31, 418), (30, None), (0, None)])
 def test_abort(client: Client, slept_s: list[float], percentage: int, status: int | None) -> None:
-    """So many calls in a hundred are answered with the status."""
+    """The percentage of calls gets the status."""
     result = client.get("/", plugins=[("fault-injection", {"abort_status": 418, "abort_percentage": percentage})])
 
     assert status == (result.reply.status if result.stopped else None)
 
 
 async def test_delays_run_side_by_side(apisix_registry: Registry) -> None:
-    """Fifty calls of 0.2 s each take about as long as one."""
+    """Fifty calls with a delay of 0.2 s wait at the same time."""
     async with Client(registry=apisix_registry) as client, asyncio.timeout(2):
         await asyncio.gather(*(client.aget("/", plugins=[("fault-injection", {"delay_s": 0.2})]) for _ in range(50)))
 
 
 @pytest.mark.parametrize("config", [{"delay_percentage": 101}, {"delay_s": 60}, {"abort_status": 99}])
 def test_out_of_bounds(client: Client, config: dict[str, int]) -> None:
-    """A number that makes no sense is refused with the path to it."""
+    """A number that is out of range is refused, and the message names the field."""
     with pytest.raises(ChainRefused, match=next(iter(config))):
         client.get("/", plugins=[("fault-injection", config)])

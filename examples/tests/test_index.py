@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of all examples."""
+"""Rules for all examples."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_file(file: Path) -> None:
-    """Each example is short, says when to use it, has a test, and stands in the index."""
+    """Each example is short, describes when to use it, has a test, and is listed in README.md."""
     text = file.read_text(encoding="utf-8")
 
     assert 60 >= len(text.splitlines())
@@ -35,7 +35,7 @@ def test_routes(apisix_registry: Registry) -> None:
     for route in routes:
         for phase, plugin in route["plugins"].items():
             conf = [(entry["name"], entry["value"]) for entry in plugin["conf"]]
-            assert None is build_chain(apisix_registry, conf, f"route#1#{phase}#1", response=phase == "ext-plugin-post-resp").refusal
+            assert build_chain(apisix_registry, conf, f"route#1#{phase}#1", response=phase == "ext-plugin-post-resp").refusal is None
             used.update(name for name, _ in conf)
 
     assert {plugin.name for plugin in apisix_registry.types if plugin.source.kind == "directory"} == used
@@ -50,5 +50,5 @@ def test_commands() -> None:
 
 
 def test_schemas(apisix_registry: Registry) -> None:
-    """Each configuration can be described, as `apisix-runner schema` does it."""
+    """Each configuration has a JSON Schema, as `apisix-runner schema` prints it."""
     assert all(json.dumps(plugin.config_schema()) for plugin in apisix_registry.types)

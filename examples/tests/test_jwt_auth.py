@@ -20,13 +20,13 @@ CLAIMS = {"sub": "ali", "aud": "api", "iss": "https://login.example.com"}
 
 
 def token(key: Any = PRIVATE_KEY, algorithm: str = "ES256", **claims: object) -> str:
-    """Sign a token. Claims that are None are left out."""
+    """Return a signed token. Claims that are None are omitted."""
     given = {"exp": time.time() + 60, **CLAIMS, **claims}
     return jwt.encode({name: value for name, value in given.items() if value is not None}, key, algorithm)
 
 
 def confused_token() -> str:
-    """Sign with HMAC, and the public key as the secret: who asks the token for its algorithm is taken in."""
+    """Return a token that is signed with HMAC and the public key as secret. A check that uses the token's own algorithm would accept it."""
     header = base64.urlsafe_b64encode(b'{"typ":"JWT","alg":"HS256"}').rstrip(b"=").decode()
     signed = f"{header}.{token().split('.')[1]}"
     signature = base64.urlsafe_b64encode(hmac.digest(PUBLIC_KEY.encode(), signed.encode(), "sha256"))
@@ -34,10 +34,10 @@ def confused_token() -> str:
 
 
 def test_valid_token(client: Client) -> None:
-    """The upstream learns whose token it was, from the token and not from the client."""
+    """The upstream gets the subject of the token, and not the header that the client sent."""
     result = client.get("/", headers={"authorization": f"Bearer {token()}", "x-subject": "root"}, plugins=[("jwt-auth", CONFIG)])
 
-    assert "ali" == result.upstream.headers["x-subject"]
+    assert result.upstream.headers["x-subject"] == "ali"
 
 
 @pytest.mark.parametrize(
@@ -57,17 +57,17 @@ def test_valid_token(client: Client) -> None:
     ],
 )
 def test_bad_token(client: Client, bad: str) -> None:
-    """Any other token is refused, and the answer does not say why."""
+    """Any other token is refused, and the reply does not contain the reason."""
     result = client.get("/", headers={"authorization": f"Bearer {bad}"}, plugins=[("jwt-auth", CONFIG)])
 
-    assert (401, {"error": "invalid token"}) == (result.reply.status, result.reply.json())
+    assert (result.reply.status, result.reply.json()) == (401, {"error": "invalid token"})
 
 
 def test_no_token(client: Client) -> None:
-    """Without a token there is a 401 that asks for one."""
+    """A request without a token gets a 401 that asks for one."""
     result = client.get("/", plugins=[("jwt-auth", CONFIG)])
 
-    assert (401, "Bearer") == (result.reply.status, result.reply.headers["www-authenticate"])
+    assert (result.reply.status, result.reply.headers["www-authenticate"]) == (401, "Bearer")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_no_token(client: Client) -> None:
     ],
 )
 def test_bad_configuration(client: Client, change: dict[str, str], reason: str) -> None:
-    """A route with a key that does not fit its algorithm is refused."""
+    """A route whose key does not match its algorithm is refused."""
     with pytest.raises(ChainRefused, match=reason):
         client.get("/", plugins=[("jwt-auth", CONFIG | change)])
