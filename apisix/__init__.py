@@ -2,8 +2,8 @@
 """
 Write Apache APISIX plugins in Python.
 
-What an author needs stands here, and is loaded when it is first used: the supervisor imports this package too, and
-must be listening long before a plugin is needed.
+This package exports the API for plugin authors. Its names are imported on first use, because the supervisor imports this package too
+and must bind its socket before it needs any plugin.
 """
 
 from typing import TYPE_CHECKING

@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-The command `apisix-runner`, also as `python3 apisix/main.py` from a checkout.
+The command `apisix-runner`, also run as `python3 apisix/main.py` from a checkout.
 
-The gateway spawns that with whatever python3 comes first on PATH and next to no environment. So this file has to be
-readable for a Python 3.6, and when it is run as a script it hands over to the Python of the checkout's `.venv`.
+The gateway starts that script with the first python3 on its PATH and with an almost empty environment. So this file must be valid
+Python 3.6, and if it is run as a script, it executes the Python of the checkout's `.venv`.
 """
 
 import os
 import sys
 
-USAGE_ERROR = 2  # as click and most commands of a shell have it
+USAGE_ERROR = 2  # as click and most shell commands do
 
 
 def main():  # type: () -> int
     """
     Run the command line.
 
-    Returns: the exit status; 130, as shells have it, after a Ctrl-C that comes before the command can see to it.
+    Returns: the exit status; 130, as in shells, after a Ctrl-C before the command handles it.
     """
     try:
         return _run()
@@ -29,8 +29,8 @@ def _run():  # type: () -> int
     """
     Find the command and run it.
 
-    `start` does not go through click, whose import would stand between the exec and the socket, and `health` does not, which
-    is started every few seconds; anything that their short reading of the arguments does not understand, does.
+    `start` and `health` do not import click unless their own argument parsers meet something that they do not handle: `start` must bind
+    the socket soon, and `health` is run every few seconds.
 
     Returns: the exit status.
     """
@@ -55,9 +55,9 @@ def _run():  # type: () -> int
 
 def _hand_over():  # type: () -> None
     """
-    Go on in the checkout's `.venv`, unless this is it. With none, go on here if this Python has what it takes.
+    Execute the Python of the checkout's `.venv`, unless this is it. If there is none, continue here if this Python is sufficient.
 
-    Also takes this file's own directory off the path, where `testing` and `plugins` would be found as top-level modules.
+    Also remove this file's directory from `sys.path`, because `testing` and `plugins` would be found there as top-level modules.
     """
     package = os.path.dirname(os.path.abspath(__file__))
     checkout = os.path.dirname(package)
@@ -67,13 +67,13 @@ def _hand_over():  # type: () -> None
         sys.path.insert(0, checkout)
     venv = os.path.join(checkout, ".venv")
     python = os.path.join(venv, "bin", "python")
-    # The second half ends the game where a PYTHONHOME keeps that Python from noticing its own environment.
+    # The second condition prevents a loop if PYTHONHOME hides from that Python that it runs in a virtual environment.
     if os.path.realpath(sys.prefix) == os.path.realpath(venv) or sys.executable == python:
         return
     if os.access(python, os.X_OK):
-        arguments = [python, os.path.abspath(__file__)] + sys.argv[1:]  # noqa: RUF005  # an old Python reads this too
+        arguments = [python, os.path.abspath(__file__)] + sys.argv[1:]  # noqa: RUF005  # an old Python must be able to parse this
         try:
-            os.execv(python, arguments)  # noqa: S606  # no shell is wanted
+            os.execv(python, arguments)  # noqa: S606  # no shell is needed
         except OSError as error:
             sys.exit("%s does not start (%s): run `make install` in %s again" % (python, error.strerror, checkout))  # noqa: UP031
     missing = _missing()
@@ -82,8 +82,8 @@ def _hand_over():  # type: () -> None
 
 
 def _missing():  # type: () -> str
-    """Say what this Python lacks to run the runner, "" where it lacks nothing."""
-    if sys.version_info < (3, 11):  # noqa: UP036  # nobody knows which Python comes first on a gateway's PATH
+    """Return what this Python lacks to run the runner, "" if it lacks nothing."""
+    if sys.version_info < (3, 11):  # noqa: UP036  # the first Python on a gateway's PATH may be any version
         return "is " + sys.version.split()[0] + ", older than 3.11"
     from importlib.util import find_spec
 

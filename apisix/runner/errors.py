@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner's errors: one small hierarchy, each class knowing the `Err` code that it becomes on the wire."""
+"""The errors of the runner: one hierarchy. Each class has the `Err` code that is sent to the gateway if the error ends a call."""
 
 from enum import IntEnum
 
@@ -13,19 +13,19 @@ class ErrCode(IntEnum):
 
 
 class RunnerError(Exception):
-    """The base of all errors of the runner. `err_code` is what the gateway is told when one ends a call."""
+    """The base of all errors of the runner. `err_code` is the code sent to the gateway if the error ends a call."""
 
     err_code = ErrCode.SERVICE_UNAVAILABLE
 
 
 class RemoteProtocolError(RunnerError):
-    """The peer broke the protocol: a malformed frame or buffer, or a message that its state does not allow."""
+    """The peer violated the protocol: a malformed frame or buffer, or a message that the connection's state does not allow."""
 
     err_code = ErrCode.BAD_REQUEST
 
 
 class LocalProtocolError(RunnerError):
-    """Our own side was about to break the protocol. A defect of the caller, never of the peer."""
+    """This side was about to violate the protocol. The cause is a defect in the calling code, never the peer."""
 
 
 class MessageTooLarge(LocalProtocolError):
@@ -37,11 +37,11 @@ class MessageTooLarge(LocalProtocolError):
         self.limit_bytes = limit_bytes
 
     def __str__(self) -> str:
-        return f"a message of {self.size_bytes} bytes does not fit a frame, which holds {self.limit_bytes} bytes at most"
+        return f"a message of {self.size_bytes} bytes does not fit a frame, which can hold at most {self.limit_bytes} bytes"
 
 
 class UnknownToken(RunnerError):
-    """The gateway used a configuration token that this runner never gave, or has forgotten."""
+    """The gateway used a token that this runner has not issued or no longer has."""
 
     err_code = ErrCode.CONF_TOKEN_NOT_FOUND
 
@@ -54,7 +54,7 @@ class UnknownToken(RunnerError):
 
 
 class ChainRefused(RunnerError):
-    """The plugins of a route can't run: a name is unknown, a configuration is not valid, or a hook is missing."""
+    """The plugins of a route can't run: a name is unknown, a configuration is invalid, or a hook is missing."""
 
 
 class UnsupportedEdit(RunnerError, ValueError):

@@ -233,12 +233,12 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ("logging: {level: [info]}", "config.yaml, line 1: logging.level is ['info'], but must be one of error, warn, info or debug"),
         ("logging: {level: {a: b}}", "config.yaml, line 1: logging.level must be a value or a list of values, not a mapping"),
-        ("logging: info", f"config.yaml, line 1: logging holds further keys ({NAMES['logging']}), not a value"),
-        ("- logging", "config.yaml, line 1: a configuration file holds sections, not a list"),
+        ("logging: info", f"config.yaml, line 1: logging contains further keys ({NAMES['logging']}), not a value"),
+        ("- logging", "config.yaml, line 1: a configuration file contains sections, not a list"),
         ("? [a]\n: b", "config.yaml, line 1: a key must be a word, not a list"),
-        ("socket:\n  file: /a\n  file: /b", "config.yaml, line 3: socket.file stands here a second time; keep one of the two"),
-        ("socket: {}\nlogging: {}\nsocket: {}", "config.yaml, line 3: socket stands here a second time; keep one of the two"),
-        ("socket: {", "config.yaml, line 2: this is no YAML: did not find expected node content"),
+        ("socket:\n  file: /a\n  file: /b", "config.yaml, line 3: socket.file is given here a second time; keep one of the two"),
+        ("socket: {}\nlogging: {}\nsocket: {}", "config.yaml, line 3: socket is given here a second time; keep one of the two"),
+        ("socket: {", "config.yaml, line 2: this is not YAML: did not find expected node content"),
         ("socket: &a {file: *a}", "config.yaml, line 1: socket.file must be a value or a list of values, not a mapping"),
         ('logging: {file: "a\\0b"}', "config.yaml, line 1: logging.file is 'a\\x00b', but must be a path"),
     ],
@@ -318,7 +318,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_bytes(b"socket: {file: /\xff}")
 
-    with pytest.raises(SettingsError, match="this is no YAML"):
+    with pytest.raises(SettingsError, match="this is not YAML"):
         load(file, {}, {})
 
 

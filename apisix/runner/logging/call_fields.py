@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which call is running here, so that each log line can say so. Cheap by design: it is read only when a line is written."""
+"""The call that is running in this context, for the fields of log lines. It is read only when a line is written."""
 
 from contextvars import ContextVar
 from typing import Protocol
@@ -7,15 +7,15 @@ from typing import Protocol
 
 class CallFields(Protocol):
     """
-    What a log line says about its call.
+    The fields of a log line that describe its call.
 
     They are read when the line is written, so they may change while the call runs.
 
     Attributes:
         id: the gateway's number of the call. The first of a gateway's worker is 0.
-        route_key: the key of its configuration, None where the gateway is old and sends none.
-        plugin: the name of the plugin that runs, None between two of them.
-        request_id: the gateway's variable `request_id`, None as long as nobody has asked for it.
+        route_key: the key of its configuration, None if the gateway is too old to send one.
+        plugin: the name of the plugin that is running, None between two plugins.
+        request_id: the gateway's variable `request_id`, None until a plugin has requested it.
     """
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What plugins print: each line becomes a record of the log, at once, with the plugin's name."""
+"""Capture the output of `print`: each line becomes a log record immediately, with the plugin's name."""
 
 import io
 import logging
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 MAX_LINE_CHARS: Final = 1 << 16
-"""A line without an end is cut there, or it would be kept without bound."""
+"""The length at which a line without an end is split, to bound memory, in characters."""
 _NOT_AN_AUTHOR: Final = ("logging", "traceback", "warnings", "pprint", __name__)
-"""Modules that write for somebody else: the record bears the name of the module that has called them."""
+"""Modules that write on behalf of others: the record has the name of the module that called them."""
 
 Emit = Callable[[logging.LogRecord], object]
 
@@ -27,14 +27,14 @@ class PrintedLines(io.TextIOBase):
     """
     A text stream, for `sys.stdout` or `sys.stderr`, that makes a log record of each line.
 
-    A part of a line waits until the line ends, the stream is flushed, or the same thread writes for another call.
+    An incomplete line is kept until the line ends, the stream is flushed, or the same thread writes during another call.
 
-    Records go to `emit` and not to a logger: an author's own handler may write to this stream, and would get its own output again.
+    Records go to `emit` instead of a logger, because an author's own handler may write to this stream and would receive its own output.
 
     Args:
-        original: the stream in whose place this one is; None if the process was started without. It has the descriptor.
-        level: of the records.
-        emit: takes the records.
+        original: the stream that is replaced, which has the descriptor; None if the process was started without it.
+        level: the level of the records.
+        emit: called with each record.
     """
 
     encoding = "utf-8"
@@ -44,18 +44,18 @@ class PrintedLines(io.TextIOBase):
         self._original = original
         self._level = level
         self._emit = emit
-        # By thread: what each has written since its last line, for which call and from which module.
+        # By thread: the incomplete line, the call during which it was written, and the module that wrote it.
         self._parts: dict[int, tuple[str, CallFields | None, str]] = {}
 
         self._emitting: set[int] = set()  # threads in `emit`
 
     @property
     def buffer(self) -> "PrintedBytes":
-        """The stream as one of bytes, in UTF-8."""
+        """A binary stream that decodes UTF-8 and writes to this one."""
         return PrintedBytes(self)
 
     def reconfigure(self, **options: object) -> None:
-        """Do nothing: encoding and buffering are the log's."""
+        """Do nothing: the log decides about encoding and buffering."""
 
     def writable(self) -> bool:
         """Return True."""
@@ -76,7 +76,7 @@ class PrintedLines(io.TextIOBase):
         return self._original.fileno()
 
     def write(self, text: str) -> int:
-        """Log the lines that are now whole. Returns: the number of characters."""
+        """Log the lines that are now complete. Return the number of characters."""
         if not isinstance(text, str):
             raise TypeError(f"write() takes a str, not {type(text).__name__}")
         thread = threading.get_ident()
@@ -97,24 +97,24 @@ class PrintedLines(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Log what this thread has written since its last line."""
+        """Log the incomplete line of this thread."""
         if waiting := self._parts.pop(threading.get_ident(), None):
             self._log(*waiting)
 
     def flush_all(self) -> None:
-        """Log what any thread has written since its last line, at the end of the process."""
+        """Log the incomplete lines of all threads. Called at the end of the process."""
         for thread in list(self._parts):
             if waiting := self._parts.pop(thread, None):
                 self._log(*waiting)
 
     def _log(self, line: str, call: CallFields | None, module: str) -> None:
-        if not line:  # an empty line says nothing in a log
+        if not line:  # an empty line is of no use in a log
             return
         record = logging.LogRecord(module, self._level, "", 0, "%s", (line,), None)
-        record.limited = False  # lines of one place are no repetitions: their text differs
+        record.limited = False  # the limit compares formats, and printed lines have only one
         thread = threading.get_ident()
         if thread in self._emitting:
-            # The log itself has something to say, for example that it can't be written.
+            # The log itself writes here, for example because it can't write to its file.
             if self._original is not None:
                 with suppress(OSError, ValueError):
                     self._original.write(f"{line}\n")
@@ -129,7 +129,7 @@ class PrintedLines(io.TextIOBase):
 
 
 class PrintedBytes(io.RawIOBase):
-    """The bytes of `PrintedLines`."""
+    """The binary stream of a `PrintedLines`."""
 
     def __init__(self, lines: PrintedLines) -> None:
         self._lines = lines
@@ -139,34 +139,35 @@ class PrintedBytes(io.RawIOBase):
         return True
 
     def write(self, data: "ReadableBuffer") -> int:
-        """Log the lines that are now whole. Returns: the number of bytes."""
+        """Log the lines that are now complete. Return the number of bytes."""
         view = memoryview(data)
         self._lines.write(bytes(view).decode(errors="backslashreplace"))
         return view.nbytes
 
     def flush(self) -> None:
-        """Log what this thread has written since its last line."""
+        """Log the incomplete line of this thread."""
         self._lines.flush()
 
     def fileno(self) -> int:
-        """Return the descriptor of the original stream. Raises: UnsupportedOperation: there is none."""
+        """Return the descriptor of the original stream. Raise UnsupportedOperation if there is none."""
         return self._lines.fileno()
 
 
 def capture_prints(emit: Emit) -> Callable[[], None]:
     """
-    Log what is written to `sys.stdout` (level info) and `sys.stderr` (warning), unless it goes to a terminal.
+    Log output to `sys.stdout` (level info) and `sys.stderr` (warning), unless the stream is a terminal.
 
-    On a terminal, somebody reads it as it is, and a debugger may need it.
+    A terminal is read by a person, and a debugger may need it.
 
-    Returns: logs the parts of lines that still wait; to be called at the end of the process.
+    Returns: a function that logs incomplete lines, to be called at the end of the process.
     """
     captured = []
     for name, level in (("stdout", logging.INFO), ("stderr", logging.WARNING)):
         original: TextIO | None = getattr(sys, name)
         if original is None or not original.isatty():
             if isinstance(original, io.TextIOWrapper):
-                original.reconfigure(line_buffering=True)  # for code that writes to sys.__stdout__: workers exit without flushing it
+                # For code that writes to sys.__stdout__, because workers exit without flushing it.
+                original.reconfigure(line_buffering=True)
             captured.append(PrintedLines(original, level, emit))
             setattr(sys, name, captured[-1])
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the log needs of structlog, imported without rich.
+The parts of structlog that the log needs, imported without rich.
 
-structlog imports rich where that is installed, for coloured tracebacks that the runner never writes. On an author's desk, where
-the extra `dev` brings it, that is 204 of 865 million instructions before the first worker is forked.
+structlog imports rich if it is installed, for coloured tracebacks that the runner never writes. The extra `dev` installs it, and the
+import would take a considerable part of the time until the first worker is forked.
 """
 
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep one fault that strikes at every call from filling the disk: its lines are limited, and the rest of them counted."""
+"""Keep an error that occurs in every call from filling the disk: its lines are limited, and the others are counted."""
 
 import logging
 import threading
@@ -14,14 +14,14 @@ from apisix.runner.logging.call_fields import current_call
 WINDOW_S = 60.0
 MAX_TEXT = 1000
 """How many characters of a format are kept and compared."""
-MAX_KINDS = 1000  # a plugin that writes the user's name into its format makes a new kind for each user
+MAX_KINDS = 1000  # a plugin that formats a user's name itself creates a new kind for each user
 
 
 class Window(msgspec.Struct):
     """
-    The minute of one kind of line.
+    The current minute of one kind of line.
 
-    It keeps what the line with the count needs and nothing else: a record refers to its arguments and to a traceback, and with that to
+    It keeps only what the line with the count needs, and no record: a record refers to its arguments and to a traceback, and so to
     the local variables of a failed call.
     """
 
@@ -37,17 +37,17 @@ class Window(msgspec.Struct):
 
 class RepeatLimit(logging.Filter):
     """
-    Let `limit` lines of a kind through within a minute, and write how many were held back after that.
+    Write up to `limit` lines of a kind within a minute, and then write how many were suppressed.
 
-    Lines are of one kind when logger, level, format (before its arguments are filled in), plugin and class of exception
-    are the same. Only warnings and worse are limited, and of these only the ones that do not bear
-    `extra={"limited": False}`: what is logged once for each route is no repetition although it looks like one.
+    Lines are of one kind if their logger, level, format (before its arguments are filled in), plugin and class of exception
+    are the same. Only warnings and errors are limited, and only if they do not have
+    `extra={"limited": False}`, which marks lines that are logged once for each route.
 
-    The count is written when the next line of any kind comes after the minute, or by `write_counts`.
+    The count is written before the first line of any kind after the minute, or by `write_counts`.
     """
 
     def __init__(self, limit: int, write: Callable[[logging.LogRecord], object], clock: Callable[[], float] = time.monotonic) -> None:
-        """Args: limit: lines a minute. write: takes the records that say how many were held back. clock: in seconds."""
+        """Args: limit: lines per minute. write: called with the records that contain a count. clock: returns seconds."""
         super().__init__()
         self._limit = limit
         self._write = write
@@ -56,7 +56,7 @@ class RepeatLimit(logging.Filter):
         self._windows: OrderedDict[tuple[object, ...], Window] = OrderedDict()  # by the end of the window
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether the line is to be written. Lines that count earlier ones are written first."""
+        """Return whether to write the record. Counts of earlier records are written first."""
         with self._lock:
             return self._admit(record)
 
@@ -81,11 +81,11 @@ class RepeatLimit(logging.Filter):
         return False
 
     def renew_lock(self) -> None:
-        """In a child of this process: another thread may have held the lock at the fork, and does not exist in the child."""
+        """Replace the lock in a forked child: a thread that does not exist in the child may have held it."""
         self._lock = threading.RLock()
 
     def write_counts(self) -> None:
-        """Write all counts now, at the end of the process for instance."""
+        """Write all counts now, for example at the end of the process."""
         with self._lock:
             while self._windows:
                 self._close_oldest()
@@ -101,7 +101,7 @@ class RepeatLimit(logging.Filter):
 
 
 def _text(record: logging.LogRecord) -> str:
-    """Return the format of a line, cut off: a plugin can log a text of any length."""
+    """Return the format of a record, shortened, because a plugin can log a text of any length."""
     return str(record.msg)[:MAX_TEXT]
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The log: one stream for the runner and its plugins, text for people or JSON for machines.
+Set up the log: one stream for the runner and its plugins, text for people or JSON for machines.
 
-All code uses the standard library's `logging.getLogger(__name__)`, with `extra={...}` for fields. A line that is
-written during a call bears the call's fields, whoever writes it. Lines can't be forged: a control character in a value
-is written as its escape.
+All code uses the standard library's `logging.getLogger(__name__)`, with `extra={...}` for fields. A line that is written during a
+call has the call's fields, no matter which code writes it. A value can't forge a line, because control characters are escaped.
 """
 
 import atexit
@@ -43,7 +42,7 @@ LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO,
 
 LEADING = ("time", "level", "logger", "message", "request_id", "call", "route", "plugin")
 
-# The names that containers use for the streams are links, and no file is opened through a link.
+# These names are symbolic links in containers, and the log does not open a file through a link.
 _STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
     None: lambda: sys.stderr,
     "/dev/stderr": lambda: sys.stderr,
@@ -51,7 +50,7 @@ _STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
 }
 
 REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool"
-"""The logger that says which workers were replaced."""
+"""The logger of the lines about replaced workers."""
 
 logger = logging.getLogger(__name__)
 _installed: logging.Handler | None = None
@@ -60,13 +59,13 @@ _level = logging.INFO
 
 def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> logging.Handler:
     """
-    Set the log up as the settings say, and log their notes. Called again, it takes the place of what it set up before.
+    Set up the log from the settings, and log their notes. A second call replaces the set-up of the first.
 
     Args:
-        settings: level, format, file, and the limit for repetitions.
-        stream: where lines go when the settings name no file; None for standard error.
-        clock: what repetitions are timed with, in seconds.
-    Returns: the handler that now stands at the root.
+        settings: level, format, file, and the limit for repeated lines.
+        stream: the stream to write to if the settings name no file; None for standard error.
+        clock: returns seconds, for the limit of repeated lines.
+    Returns: the handler that was added to the root logger.
     Raises: SettingsError: the file can't be opened.
     """
     global _installed, _level  # there is one log in a process, as there is one root logger
@@ -87,12 +86,12 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     _level = LEVELS[settings.log_level]
     root.setLevel(_level)
     _installed = handler
-    if settings.log_effects:  # the development gateway has to know when workers were replaced, whatever the level
+    if settings.log_effects:  # the development gateway reads when workers were replaced, so this does not depend on the level
         logging.getLogger(REPLACEMENTS_LOGGER).setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
-    # A guard that is not awaited guards nothing. Python would say so once for each place and never again.
+    # A check that is not awaited does not protect anything. Python would warn only once for each line of code.
     warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)
-    # For plugins that use structlog themselves: the same stream, the same fields.
+    # Plugins that use structlog themselves write to the same stream, with the same fields.
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -105,7 +104,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
 
 
 def write_counts() -> None:
-    """Write how many repetitions were held back so far. Happens by itself when Python exits, which `os._exit` is not."""
+    """Write how many repeated lines were suppressed so far. Python calls this at exit, but not after `os._exit`."""
     for limit in [] if _installed is None else _installed.filters:
         if isinstance(limit, RepeatLimit):
             limit.write_counts()
@@ -121,23 +120,23 @@ os.register_at_fork(after_in_child=_renew_locks)  # as the standard library does
 
 
 def emit(record: logging.LogRecord) -> None:
-    """Write a record to the log that `configure` has set up, whatever handlers and levels an author has set since."""
+    """Write a record to the log that `configure` set up, regardless of handlers and levels that an author has set since."""
     if _installed is not None and record.levelno >= _level:
         _installed.handle(record)
 
 
 def log_stray_errors() -> None:
     """
-    Log what Python would print to standard error: errors that ended a thread, and errors that could not be raised.
+    Log what Python would print to standard error: exceptions that ended a thread, and exceptions that could not be raised.
 
-    To be called once in a process, which then has it for all of its life.
+    Must be called once per process.
     """
     threading.excepthook = _log_thread_error
     sys.unraisablehook = _log_unraisable
 
 
 def log_loop_error(_loop: object, context: Mapping[str, Any]) -> None:
-    """Log an error that nobody handled in the event loop, for example one of a task that nobody awaits."""
+    """Log an exception that was not handled in the event loop, for example one of a task that is not awaited."""
     error = context.get("exception")
     logger.error(
         "an error that nobody handled: %s", context.get("message", ""), exc_info=error if isinstance(error, BaseException) else None
@@ -163,14 +162,14 @@ def _log_unraisable(unraisable: Any) -> None:
 
 
 class LogFile(WatchedFileHandler):
-    """A log file that is made anew when it was moved away, and that others can't read."""
+    """A log file that is created again if it was moved, and that other users can't read."""
 
     def _open(self) -> TextIOWrapper:
-        file = open(self.baseFilename, "ab", opener=_open_log)  # noqa: SIM115  # it stays open
+        file = open(self.baseFilename, "ab", opener=_open_log)  # noqa: SIM115  # it remains open
         return TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line. If the file was moved away and can't be made again, that is said on standard error, and no caller gets an error."""
+        """Write a line. If the file was moved and can't be created again, report this on standard error instead of raising."""
         try:
             super().emit(record)
         except OSError:
@@ -178,7 +177,7 @@ class LogFile(WatchedFileHandler):
 
 
 def _open_log(path: str, flags: int) -> int:
-    # In a directory that others can write to, a link or a pipe of that name would be somebody's trap.
+    # In a directory that others can write to, another user may have placed a link or a pipe of that name.
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
@@ -195,7 +194,7 @@ def _handler(settings: Settings, stream: TextIO | None) -> logging.Handler:
     try:
         return LogFile(settings.log_file)
     except OSError as error:
-        # O_NOFOLLOW makes a link look like one of too many.
+        # O_NOFOLLOW reports a link as ELOOP, "too many levels of symbolic links".
         reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
         raise SettingsError(f"logging.file is {settings.log_file!r}, which can't be opened: {reason}") from error
 
@@ -217,13 +216,13 @@ def _shared_processors(*, short_tracebacks: bool) -> list[Processor]:
 
 
 def _short_traceback(exc_info: Any) -> str:
-    from apisix.runner.logging.tracebacks import format_error  # late: only the development gateway asks for it
+    from apisix.runner.logging.tracebacks import format_error  # imported late: only the development gateway uses it
 
     return format_error(exc_info[1])
 
 
 def _add_call(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add what is known of the call that runs here. What the line says itself comes first."""
+    """Add the fields of the call that is running. Fields that the line has itself take precedence."""
     call = current_call.get()
     if call is not None:
         fields = {"request_id": call.request_id, "call": call.id, "route": call.route_key, "plugin": call.plugin}
@@ -234,7 +233,7 @@ def _add_call(_logger: object, _method: str, event: MutableMapping[str, Any]) ->
 
 
 def _finish(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Drop what serves the machinery, and put the fields in the order that one reads them in."""
+    """Remove internal fields, and put the others in the order in which they are read."""
     event["message"] = event.pop("event", "")
     for name in ("_record", "_from_structlog", "limited"):
         event.pop(name, None)
@@ -249,7 +248,7 @@ def _render_text(_logger: object, _method: str, event: MutableMapping[str, Any])
     exception = event.pop("exception", None)
     head = f"{event.pop('time', '')} {event.pop('level', ''):<7} {_printable(event.pop('logger', ''))}: {_printable(event.pop('message'))}"
     fields = "".join(f" {_printable(name)}={_value(value)}" for name, value in event.items())
-    # A traceback may hold any text in its lines; the bar tells them from lines of the log.
+    # Lines of a traceback can contain any text, so a bar distinguishes them from lines of the log.
     tail = "".join(f"\n  | {_printable(line)}" for line in str(exception).splitlines()) if exception else ""
     return head + fields + tail
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The configuration file: from YAML to texts that know the line they stand on.
+Read the configuration file: from YAML to texts with their line numbers.
 
-The file is composed to nodes and never constructed: no tag in it is acted upon, `0660` stays as it was written, and
-each value keeps its line for the error that may be about it.
+PyYAML composes the file to nodes and does not construct values from them. So no tag in the file has an effect, `0660` stays as it is
+written, and error messages can name the line of a value.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,9 +22,9 @@ def read_file(path: Path, keys: Collection[str]) -> dict[str, Given]:
     """
     Read a configuration file.
 
-    Args: path: the file. keys: all that it may hold, as `section.name`.
-    Returns: what it gives, by key. What is null in the file is left out.
-    Raises: SettingsError: the file can't be read, is no YAML, holds an unknown key, or one key twice.
+    Args: path: the file. keys: all keys that are allowed, as `section.name`.
+    Returns: the given texts, by key. Values that are null in the file are left out.
+    Raises: SettingsError: the file can't be read, is not YAML, or contains an unknown key or the same key twice.
     """
     root = _compose(path)
     if root is None or _is_null(root):
@@ -56,24 +56,24 @@ def _compose(path: Path) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = "" if mark is None else f", line {mark.line + 1}"
-        raise SettingsError(f"{path}{line}: this is no YAML: {error.problem or error.context}") from error
+        raise SettingsError(f"{path}{line}: this is not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, UnicodeError) as error:
-        raise SettingsError(f"{path}: this is no YAML: {str(error).splitlines()[0]}") from error
+        raise SettingsError(f"{path}: this is not YAML: {str(error).splitlines()[0]}") from error
     return root
 
 
 def _items(path: Path, node: Node, prefix: str, nested: Mapping[str, str]) -> list[tuple[ScalarNode, Node]]:
-    """Return the keys and values of a mapping node. Raises: SettingsError: it is no mapping, or holds a key twice."""
+    """Return the keys and values of a mapping node. Raise SettingsError if it is not a mapping or contains a key twice."""
     if not isinstance(node, MappingNode):
         section = prefix.removesuffix(".")
-        holds = f"{section} holds further keys ({nested.get(section, '')})" if section else "a configuration file holds sections"
+        holds = f"{section} contains further keys ({nested.get(section, '')})" if section else "a configuration file contains sections"
         raise SettingsError(f"{_where(path, node)}: {holds}, not a {_kind(node)}")
     seen: set[str] = set()
     for key, _ in node.value:
         if not isinstance(key, ScalarNode):
             raise SettingsError(f"{_where(path, key)}: a key must be a word, not a {_kind(key)}")
         if key.value in seen:
-            raise SettingsError(f"{_where(path, key)}: {prefix}{key.value} stands here a second time; keep one of the two")
+            raise SettingsError(f"{_where(path, key)}: {prefix}{key.value} is given here a second time; keep one of the two")
         seen.add(key.value)
     return list(node.value)
 
@@ -89,7 +89,7 @@ def _text(path: Path, node: Node, key: str) -> str | tuple[str, ...] | None:
 
 
 def _unknown(path: Path, node: Node, key: str, keys: Collection[str]) -> SettingsError:
-    """Say that a key is unknown, and what was probably meant, or else what there is in its place."""
+    """Return the error for an unknown key. It names the key that was probably meant, or else those that exist."""
     nested = _nested(keys)
     section, _, name = key.rpartition(".")
     moved = [known for known in keys if known.rpartition(".")[2] == name]

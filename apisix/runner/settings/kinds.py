@@ -2,8 +2,8 @@
 """
 How the text of a setting becomes its value.
 
-Settings come as text from everywhere: flags, the environment, and the configuration file, whose scalars are taken as
-they are written. So `0660` is octal and `on` a switch wherever they stand, and each kind has one reader.
+Every setting arrives as text: from a flag, from the environment, or from the configuration file, whose scalars are kept as
+they are written. So `0660` is octal and `on` is a switch in all three places, and each kind needs one reader only.
 """
 
 import math
@@ -19,11 +19,12 @@ class Kind(msgspec.Struct, frozen=True, eq=False):
     A kind of value.
 
     Attributes:
-        allowed: what may be written, to stand behind "must be". {} is where the bounds of the type, or its words, go.
-        read: turns text into what msgspec converts to the setting's type; ValueError where it can't. The second
-            argument is the directory that relative paths start from.
-        unit: of the value, for the documentation.
-        separator: between the items of a list that is written as one text; None where the value is no list.
+        allowed: which values are allowed, as the end of a sentence that begins with "must be". {} is replaced by the bounds or the words of
+            the type.
+        read: converts text to a value that msgspec converts to the setting's type. Raises ValueError if the text is not allowed. The second
+            argument is the directory to which relative paths refer.
+        unit: the unit of the value, for the documentation.
+        separator: the character between the items of a list that is written as one text; None if the value is not a list.
     """
 
     allowed: str
@@ -34,12 +35,12 @@ class Kind(msgspec.Struct, frozen=True, eq=False):
 
 class Given(msgspec.Struct, frozen=True):
     """
-    What somebody wrote for a setting.
+    The text given for a setting, before it is converted.
 
     Attributes:
-        text: the text, or several where it is a list.
-        where: the place, as an error names it.
-        base: the directory that relative paths start from.
+        text: the text, or a tuple of texts for a list.
+        where: where the text was given, in the words of an error message.
+        base: the directory to which relative paths refer.
     """
 
     text: str | tuple[str, ...]
@@ -61,19 +62,19 @@ def _split_amount(text: str) -> tuple[str, str]:
 
 
 def read_text(text: str, _base: str) -> str:
-    """Return the text. Raises: ValueError: it is empty, or holds a control character."""
+    """Return the text. Raise ValueError if it is empty or contains a control character."""
     if not text or not text.isprintable():
         raise ValueError(text)
     return text
 
 
 def read_path(text: str, base: str) -> str:
-    """Return an absolute path. Raises: ValueError: as `read_text`."""
+    """Return an absolute path. Raise ValueError as `read_text` does."""
     return os.path.normpath(os.path.join(base, read_text(text, base)))
 
 
 def read_socket(text: str, base: str) -> str:
-    """Return the path of a socket, without the `unix:` that the gateway writes before it. Raises: ValueError: it is relative."""
+    """Return the path of a socket without the prefix `unix:` that the gateway uses. Raise ValueError if the path is relative."""
     path = read_text(text, base).removeprefix("unix:")
     if not os.path.isabs(path):
         raise ValueError(text)
@@ -81,17 +82,17 @@ def read_socket(text: str, base: str) -> str:
 
 
 def read_choice(text: str, _base: str) -> str:
-    """Return one of a few words, whose case does not matter."""
+    """Return the word in lower case, because case does not matter."""
     return text.lower()
 
 
 def read_level(text: str, _base: str) -> str:
-    """Return a level's name as the gateway spells it: Python's `WARNING` is `warn`."""
+    """Return the name of a level as the gateway spells it: `warn` for Python's `WARNING`."""
     return {"warning": "warn"}.get(text.lower(), text.lower())
 
 
 def read_count(text: str, _base: str) -> str:
-    """Return a whole number, still as text: msgspec converts it and holds its bounds. Raises: ValueError: it is something else."""
+    """Return a whole number as text; msgspec converts it and checks its bounds. Raise ValueError if it is not a whole number."""
     if text.isascii() and text.isdecimal():
         return text
     raise ValueError(text)
@@ -103,7 +104,7 @@ def read_count_or_auto(text: str, base: str) -> str:
 
 
 def read_duration(text: str, _base: str) -> float:
-    """Return seconds: `2`, `0.5`, `500ms`, `2s`, `1m`, `1h`. Raises: ValueError: it is something else."""
+    """Return seconds for `2`, `0.5`, `500ms`, `2s`, `1m` or `1h`. Raise ValueError if the text has another form."""
     number, unit = _split_amount(text)
     if unit.lower() not in SECONDS_PER:
         raise ValueError(text)
@@ -111,7 +112,7 @@ def read_duration(text: str, _base: str) -> float:
 
 
 def read_size(text: str, _base: str) -> int:
-    """Return bytes: `65536`, `64KiB`, `1.5MiB`, `2GiB`. Raises: ValueError: it is something else."""
+    """Return bytes for `65536`, `64KiB`, `1.5MiB` or `2GiB`. Raise ValueError if the text has another form."""
     number, unit = _split_amount(text)
     if unit.lower() not in BYTES_PER:
         raise ValueError(text)
@@ -122,17 +123,19 @@ def read_size(text: str, _base: str) -> int:
 
 
 def read_mode(text: str, _base: str) -> int:
-    """Return the mode of a file, written in octal as chmod takes it. Raises: ValueError: it is something else."""
+    """Return the mode of a file, written in octal as for chmod. Raise ValueError if the text has another form."""
     return int(read_count(text.lower().removeprefix("0o"), _base), 8)
 
 
 def read_address(text: str, _base: str) -> str:
     """
-    Return a TCP address, `127.0.0.1:9092`, `[::1]:9092` or `localhost:9092`.
+    Return a TCP address such as `127.0.0.1:9092`, `[::1]:9092` or `localhost:9092`.
 
-    Raises: ValueError: it is something else. Names are not looked up: what listens must not depend on who answers.
+    No other names are allowed, because the address to listen on must not depend on a name server.
+
+    Raises: ValueError: the text has another form.
     """
-    from ipaddress import ip_address  # late: 5 ms that nearly no start needs, before the socket
+    from ipaddress import ip_address  # imported late: few starts need it, and the socket must be bound soon
 
     host, colon, port = text.rpartition(":")
     literal = host.removeprefix("[").removesuffix("]")
@@ -144,7 +147,7 @@ def read_address(text: str, _base: str) -> str:
 
 
 def read_switch(text: str, _base: str) -> bool:
-    """Return what a switch says. Raises: ValueError: neither yes nor no."""
+    """Return the value of a switch. Raise ValueError if the text means neither true nor false."""
     word = text.lower()
     if word in {"true", "yes", "on", "1"}:
         return True

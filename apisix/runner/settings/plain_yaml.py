@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A configuration file that is as plain as the one we ship, read without PyYAML.
+Read a configuration file of the simple form of the shipped one without PyYAML.
 
-Importing that and composing the shipped file cost a quarter of all that happens before the socket accepts (91 of 371 million
-instructions), and the supervisor and its workers would hold it for good. Whatever is not plain, and each mistake, is left to
-`file.py`; a test holds that the two agree on what both read.
+Importing PyYAML would delay the moment at which the socket accepts, and the supervisor and all workers would keep it in memory. A file
+of another form, or with a mistake, is left to `file.py`. A test checks that both return the same for files that both can read.
 """
 
 import re
@@ -15,19 +14,19 @@ from apisix.runner.settings.kinds import Given
 
 _NOTHING = re.compile(r" *(#.*)?")
 _SECTION = re.compile(r"([a-z_]+):")
-# A scalar that means itself in YAML too: no quotes, no mark that it knows, no colon at the end, and no null.
+# A scalar whose value in YAML is its own text: no quotes, no indicator, no colon at the end, and not null.
 _PAIR = re.compile(r"  ([a-z_]+): (\[\]|(?!(?:null|Null|NULL)$)[A-Za-z0-9./$](?:[A-Za-z0-9_./$@%+:-]*[A-Za-z0-9_./$@%+-])?)")
 
 
 def read_plain(path: Path, keys: Collection[str]) -> dict[str, Given] | None:
     """
-    Read a configuration file of sections and, indented by two, `name: value` with a plain value or `[]`.
+    Read a configuration file of sections with lines `name: value`, indented by two spaces, whose value is a plain scalar or `[]`.
 
-    Args: path: the file. keys: all that it may hold, as `section.name`.
-    Returns: what it gives, by key, as `file.read_file` does; None where that has to look at it.
+    Args: path: the file. keys: all keys that are allowed, as `section.name`.
+    Returns: the given texts by key, as `file.read_file` does; None if the file has another form or a mistake.
     """
     try:
-        text = path.read_bytes().decode()  # and no line ends translated
+        text = path.read_bytes().decode()  # without translating line ends
     except (OSError, UnicodeError):
         return None
     base = str(path.absolute().parent)
@@ -36,7 +35,7 @@ def read_plain(path: Path, keys: Collection[str]) -> dict[str, Given] | None:
     sections: set[str] = set()
     section = ""
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.isprintable():  # a tab, or a line break that YAML knows and split() does not
+        if not line.isprintable():  # a tab, or a line break in YAML that split() does not recognize
             return None
         if _NOTHING.fullmatch(line):
             continue

@@ -2,9 +2,9 @@
 """
 The settings of the runner, in one table.
 
-The fields of `Settings` are the table: name, type and default stand there as in any class, and what a field is called
-in the file, in the environment and on the command line, and what it does, stands beside it. The documentation and
-`apisix/config.yaml` are generated from it.
+Each field of `Settings` is one row: its name, type and default are written as in any class, and its `Key` adds what it is called in
+the file, in the environment and on the command line, and what it does. The documentation and `apisix/config.yaml` are generated
+from this table.
 """
 
 import re
@@ -35,7 +35,7 @@ from apisix.runner.settings.kinds import (
 )
 from apisix.runner.settings.plain_yaml import read_plain
 
-# Each number has an upper bound far above what is of use, so that a mistyped one is refused and none overflows.
+# Each number has an upper bound far above useful values, so that a mistyped number is refused and none overflows.
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
@@ -50,7 +50,7 @@ OnError = Literal["refuse", "pass", "degrade"]
 
 PREFIX = "APISIX_RUNNER_"
 NO_SETTINGS = frozenset({"APISIX_RUNNER_CONFIG", "APISIX_RUNNER_PURE", "APISIX_RUNNER_ACCELERATE"})
-"""Variables of our prefix that are read elsewhere."""
+"""Variables with the prefix that are read elsewhere."""
 # Kubernetes sets these in each container if there is a service named apisix-runner.
 # Source: its documentation of services, "environment variables".
 _OF_KUBERNETES = re.compile(
@@ -66,10 +66,10 @@ class Key(msgspec.Struct, frozen=True, eq=False):
         key: in the file, as `section.name`. `APISIX_RUNNER_SECTION_NAME` is its environment variable.
         kind: how its text is read.
         help: what it does: a sentence for the documentation.
-        flag: on the command line, "" where there is none.
-        metavar: what stands behind the flag in the help, "" for a switch.
-        environment: the variable by which the gateway itself gives it, "" where it does not.
-        unset: what the documentation says of a default that is None or an empty list.
+        flag: the flag of the command line, "" if there is none.
+        metavar: the placeholder after the flag in the help text, "" for a switch.
+        environment: the variable in which the gateway itself passes the value, "" if there is none.
+        unset: what the documentation says about a default that is None or an empty list.
     """
 
     key: str
@@ -337,7 +337,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(msgspec.Struct, frozen=True, eq=False):
-    """One row of the table. `name` is the field of `Settings`, `environment` the variable by which the gateway itself gives it."""
+    """One row of the table. `name` is the field of `Settings`, `environment` the variable in which the gateway itself passes the value."""
 
     name: str
     type: Any
@@ -352,13 +352,13 @@ class Setting(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables of the environment that give it, the first one rules."""
+        """The environment variables of this setting. The first one that is set takes precedence."""
         own = f"{PREFIX}{self.key.replace('.', '_').upper()}"
         return (own, self.environment) if self.environment else (own,)
 
     @property
     def allowed(self) -> str:
-        """Say what may be written, to stand behind "must be"."""
+        """Which values are allowed, as the end of a sentence that begins with "must be"."""
         return self.kind.allowed.format(_constraint(self.type))
 
 
@@ -375,9 +375,9 @@ def _rows() -> tuple[Setting, ...]:
 
 
 def _constraint(annotation: Any) -> str:
-    """Return the words or the bounds that a type allows, "" where there are none."""
+    """Return the words or the bounds that a type allows, "" if it has none."""
     if isinstance(annotation, msgspec.Meta):
-        if annotation.le is None or annotation.le == 0o777:  # a mode has no bounds to name
+        if annotation.le is None or annotation.le == 0o777:  # the bounds of a mode are not worth naming
             return ""
         return (
             f" above {annotation.gt:g} and up to {annotation.le}"
@@ -395,13 +395,13 @@ SETTINGS: tuple[Setting, ...] = _rows()
 
 def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     """
-    Gather the settings. A flag rules over the environment, that over the file, and the file over the default.
+    Load the settings. A flag takes precedence over the environment, the environment over the file, and the file over the default.
 
     Args:
-        config_file: the file to read, None for none.
-        flags: what the command line gave, by the name of the field; None, False and () are as good as absent.
-        environ: the environment. An empty variable is as good as absent.
-    Raises: SettingsError: a key is unknown or a value is not allowed, wherever it stands.
+        config_file: the file to read, None for no file.
+        flags: the values of the command line, by the name of the field; None, False and () mean that the flag was not given.
+        environ: the environment. An empty variable counts as not set.
+    Raises: SettingsError: a key is unknown, or a value is not allowed.
     """
     in_file = {} if config_file is None else _read_file(config_file)
     values: dict[str, Any] = {}
@@ -418,7 +418,7 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
         if given is not None:
             overruled = values.get(row.name)
             value = values[row.name] = _value(row, given)
-            # Who wrote the file need not know that the gateway sets a variable, and would look for the cause in vain.
+            # The gateway sets this variable by itself, so the author of the file may not expect that it takes precedence.
             if from_file is not None and overruled not in (None, value) and given.where == _where(row.environment):
                 notes.append(f"{row.key} is {_shown(value)}, from {given.where}, and not {_shown(overruled)}, from {from_file.where}")
     notes += _unknown_variables(environ)
@@ -427,9 +427,9 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """
-    Say which variables of our prefix are no settings, and what was probably meant.
+    Yield a note for each variable with the prefix that is not a setting, with the name that was probably meant.
 
-    They are not refused: an orchestrator may set variables of that prefix that nobody has asked for.
+    They are not refused, because an orchestrator may set variables with this prefix for its own purposes.
     """
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in NO_SETTINGS)
     if not unknown:
@@ -438,7 +438,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     words = [variable.removeprefix(PREFIX) for variable in (*known, *sorted(NO_SETTINGS))]
     for name in unknown:
         if name not in known and not _OF_KUBERNETES.fullmatch(name):
-            from difflib import get_close_matches  # late: few need it
+            from difflib import get_close_matches  # imported late: few starts need it
 
             near = get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=0.6)
             advice = f"did you mean {PREFIX}{near[0]}?" if near else "docs/reference/settings.md lists the variables that do"
@@ -447,25 +447,27 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 def default_config_file() -> Path:
     """
-    Return the file that is read where none is named.
+    Return the configuration file that is read if none is given.
 
-    That is `conf/config.yaml` of the checkout, where an operator of release 0.2 put it, and else `apisix/config.yaml`.
+    That is `conf/config.yaml` of a checkout, the place in release 0.2, or else `apisix/config.yaml`.
     """
     package = Path(__file__).resolve().parent.parent.parent
     of_release_02 = package.parent / "conf" / "config.yaml"
-    # Beside an installed package, `conf` would be somebody else's.
+    # Beside an installed package, a directory `conf` would belong to another program.
     is_checkout = (package.parent / "bin" / "py-runner").exists()
     return of_release_02 if is_checkout and of_release_02.exists() else package / "config.yaml"
 
 
 def _read_file(path: Path) -> dict[str, Given]:
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise SettingsError(f"the configuration file {path} is a pipe or a device: it is read at each reload again, so it has to be a file")
+        raise SettingsError(
+            f"the configuration file {path} is a pipe or a device; it must be a regular file, as each reload reads it again"
+        )
     keys = [row.key for row in SETTINGS]
     plain = read_plain(path, keys)
     if plain is not None:
         return plain
-    from apisix.runner.settings.file import read_file  # late: it brings PyYAML, which only few files need
+    from apisix.runner.settings.file import read_file  # imported late: it imports PyYAML, which few files need
 
     return read_file(path, keys)
 
@@ -477,7 +479,7 @@ def _flag(row: Setting, value: object) -> Given | None:
     if isinstance(value, (tuple, list)):
         return Given(tuple(str(item) for item in value), row.flag, base)
     text = str(value)
-    if row.kind is SOCKET:  # who types a path on the command line means it from where he stands
+    if row.kind is SOCKET:  # on the command line, a relative path refers to the current directory
         text = str(Path(base, text.removeprefix("unix:")))
     return Given(text, row.flag, base)
 
@@ -494,7 +496,7 @@ def _where(variable: str) -> str:
 
 
 def _resolve(given: Given, environ: Mapping[str, str]) -> Given | None:
-    """Look up `$env.NAME`. Returns: None where that variable is not set, or empty."""
+    """Replace `$env.NAME` by the value of that variable. Return None if it is not set or empty."""
     if isinstance(given.text, str) and given.text.startswith("$env."):
         name = given.text.removeprefix("$env.")
         text = environ.get(name)
