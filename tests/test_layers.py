@@ -31,7 +31,7 @@ LAYER_OF = {"main": "cli", "__main__": "cli"}
 """Modules that belong to the layer of another name."""
 TO_BE_UNTANGLED = {
     ("apisix.runner.metrics.http_end", "ipc"),
-    ("apisix.runner.plugin.chain", "legacy"),
+    ("apisix.runner.plugin.chain_builder", "legacy"),
     ("apisix.runner.plugin.check", "legacy"),
     ("apisix.runner.plugin.registry", "legacy"),
 }

@@ -19,8 +19,10 @@ from apisix.cli.route_search import FoundConf, Search
 from apisix.cli.shared_state import assigned_attributes
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain import Chain, build_chain
+from apisix.runner.plugin.chain import Chain
+from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 
 MAX_NAME_LENGTH = 128  # source: gateway contract, 3
 DEFAULT_ROUTES = Path("apisix.yaml")
@@ -136,7 +138,8 @@ def reasons_against(registry: Registry, found: FoundConf) -> Iterator[tuple[int,
             yield at, f"plugin {number}: {reason}"
         # One by one, and not as a chain: its reasons are one text, and each of them has a line of its own here.
         name = entry["name"]
-        chain = build_chain(registry, [(name, entry["value"])], f"route#1#{found.phase}#1", response=found.phase is Phase.POST_RESP)
+        configuration = RouteConfiguration(f"route#1#{found.phase}#1", ((name, entry["value"]),))
+        chain = build_chain(registry, configuration, response=found.phase is Phase.POST_RESP)
         refusal = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
         if refusal:
             yield line, f"plugin {number}, {name}: {refusal}"
@@ -145,9 +148,9 @@ def reasons_against(registry: Registry, found: FoundConf) -> Iterator[tuple[int,
 def _failed_configuration(chain: Chain) -> str | None:
     """Return why a plugin can't be configured that is only configured when a call runs."""
     try:
-        for link in chain.links:
-            if link.configure is not None:
-                link.configure()
+        for step in chain.steps:
+            if step.configure is not None:
+                step.configure()
     except ChainRefused as refused:
         return str(refused)
     return None

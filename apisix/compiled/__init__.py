@@ -54,13 +54,14 @@ EXTENSIONS = {
         "apisix.runner.legacy.hooks",
     ),
     "call": (
+        "apisix.runner.plugin.chain",
         "apisix.runner.call.reply_sink",
-        "apisix.runner.call.chains",
-        "apisix.runner.call.blocking",
+        "apisix.runner.call.chain_cache",
+        "apisix.runner.call.blocking.detector",
         "apisix.runner.call.runtime",
         "apisix.runner.call.call",
         "apisix.runner.call.execution",
-        "apisix.runner.call.conversation",
+        "apisix.runner.call.engine",
     ),
     "connection": (
         "apisix.runner.worker.poller",

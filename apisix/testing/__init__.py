@@ -11,7 +11,7 @@ What stands here is loaded when it is first used: pytest imports this package at
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apisix.runner.call.effects import Effect
+    from apisix.runner.call.observing.effects import Effect
     from apisix.runner.errors import ChainRefused, DeadlineExceeded
     from apisix.testing.client import Client
     from apisix.testing.result import ClientResponse, Result, UpstreamRequest
@@ -23,7 +23,7 @@ _homes = {
     "Client": "apisix.testing.client",
     "ClientResponse": "apisix.testing.result",
     "DeadlineExceeded": "apisix.runner.errors",
-    "Effect": "apisix.runner.call.effects",
+    "Effect": "apisix.runner.call.observing.effects",
     "Result": "apisix.testing.result",
     "UpstreamRequest": "apisix.testing.result",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
-from apisix.runner.call.effects import past_runner
+from apisix.runner.call.observing.effects import past_runner
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry

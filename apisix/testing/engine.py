@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from apisix.runner.call.blocking import StallWatch
-from apisix.runner.call.chains import Chains
-from apisix.runner.call.effects import Effect
+from apisix.runner.call.blocking.detector import BlockingDetector
+from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.observing.effects import Effect
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ChainRefused
@@ -18,6 +18,7 @@ from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.plugin.plugin_type import PluginType
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, PrepareConfReq
 from apisix.testing.entries import OfferingRegistry
 from apisix.testing.line import Line
@@ -41,13 +42,8 @@ class Limits:
     on_error: str
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """What a token stands for. Two with the same content are one, so a plugin's instance lives as long as its client."""
-
-    key: str | None
-    conf: tuple[tuple[str, str], ...]
-    offered: tuple[tuple[str, PluginType], ...]
+OfferedTypes = tuple[tuple[str, PluginType], ...]
+"""The classes that a test offers for a call, by their names in the route."""
 
 
 @dataclass(slots=True)
@@ -69,23 +65,23 @@ class _Tokens:
     """Tokens are numbers from 1 up, and live as long as the engine. A `Lookup` of the chains."""
 
     def __init__(self) -> None:
-        self._tokens: dict[Configuration, int] = {}
-        self._configurations: list[Configuration] = []
+        self._tokens: dict[tuple[RouteConfiguration, OfferedTypes], int] = {}
+        self._configurations: list[RouteConfiguration] = []
 
-    def find(self, configuration: Configuration) -> int:
-        """Return the token of a configuration that was put, else 0."""
-        return self._tokens.get(configuration, 0)
+    def find(self, configuration: RouteConfiguration, types: OfferedTypes) -> int:
+        """Return the token of a configuration that was put with the same classes, else 0."""
+        return self._tokens.get((configuration, types), 0)
 
-    def put(self, configuration: Configuration) -> int:
+    def put(self, configuration: RouteConfiguration, types: OfferedTypes) -> int:
         self._configurations.append(configuration)
-        token = self._tokens[configuration] = len(self._configurations)
+        token = self._tokens[configuration, types] = len(self._configurations)
         return token
 
-    def get(self, token: int) -> Configuration | None:
+    def get(self, token: int) -> RouteConfiguration | None:
         return self._configurations[token - 1] if 0 < token <= len(self._configurations) else None
 
 
-class _NoStalls(StallWatch):
+class _NoDetection(BlockingDetector):
     """Marks no plugin as blocking: in a test a slow hook, or one in a debugger, must not change threads."""
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
@@ -121,7 +117,7 @@ class Engine:
         self._close_errors: list[BaseException] = []
         self._ending: AsyncGenerator[None, None] | None = None
         threads = PluginThreads(BLOCKING_THREADS)
-        self._chains = Chains(
+        self._chains = ChainCache(
             self._registry,
             self._tokens,
             threads,
@@ -140,7 +136,7 @@ class Engine:
             max_in_flight=MAX_IN_FLIGHT,
             on_error=limits.on_error,
             max_decompressed_bytes=DEFAULT_MAX_DECOMPRESSED_BYTES,
-            stalls=_NoStalls(),
+            blocking_detector=_NoDetection(),
             observer=self._observe,
             failure_observer=self._observe_failure,
         )
@@ -152,8 +148,9 @@ class Engine:
         call_id = next(self._ids)
         line = Line(self._runtime, sent.answer)
         watched = self._calls[call_id] = _Watched(line)
-        configuration = Configuration(key, tuple(conf), tuple(offered.items()))
-        token = self._tokens.find(configuration)
+        configuration = RouteConfiguration(key, tuple(conf))
+        types = tuple(offered.items())
+        token = self._tokens.find(configuration, types)
 
         def begin() -> None:
             nonlocal token
@@ -165,7 +162,7 @@ class Engine:
                 line.reply.set_exception(error)
 
         def prepare(message: PrepareConfReq) -> int:
-            return self._tokens.put(Configuration(message.key, tuple(message.conf), tuple(offered.items())))
+            return self._tokens.put(RouteConfiguration(message.key, tuple(message.conf)), types)
 
         self.loop.call_soon(begin)
         try:
@@ -233,13 +230,13 @@ class Engine:
 
     def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
         """Say why the plugins behind a token can't run, None where they can."""
-        prepared = self._chains.acquire(token, response, self.loop.time())
-        if prepared is None:
+        cached = self._chains.acquire(token, response, self.loop.time())
+        if cached is None:
             return None
-        self._chains.release(prepared)
-        refusal = prepared.chain.refusal
+        self._chains.release(cached)
+        refusal = cached.chain.refusal
         configuration = self._tokens.get(token)
-        if refusal is not None and configuration is not None and any(self._registry.get(name) is None for name, _ in configuration.conf):
+        if refusal is not None and configuration is not None and any(self._registry.get(name) is None for name, _ in configuration.entries):
             refusal += f"\n{_ADVICE}"
         return None if refusal is None else ChainRefused(refusal)
 

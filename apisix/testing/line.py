@@ -7,8 +7,8 @@ from typing import Any
 
 import greenlet
 
-from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.reply_sink import Peer
+from apisix.runner.call.engine import CallRunner
+from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import MessageTooLarge
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
@@ -31,7 +31,7 @@ class Hub:
         return self._hub.switch()
 
 
-class Line(Peer):
+class Line(ReplySink):
     """
     Carry one call from a gateway to the runner's engine and back, as frames, without a socket.
 
@@ -49,8 +49,8 @@ class Line(Peer):
         self._answer = answer
         self._gateway = Connection(Role.GATEWAY)
         self._runner = Connection(Role.RUNNER)
-        self._conversation = Conversation(runtime, self)
-        self._conversation.hub = Hub(self._conversation.hub)  # type: ignore[assignment]  # nothing but `switch` is used
+        self._call_runner = CallRunner(runtime, self)
+        self._call_runner.hub = Hub(self._call_runner.hub)  # type: ignore[assignment]  # nothing but `switch` is used
         self.asked: list[str] = []
         self.failure: MessageTooLarge | None = None
         self.reply: asyncio.Future[Any] = self._loop.create_future()
@@ -64,11 +64,11 @@ class Line(Peer):
 
     def call(self, message: Any) -> None:
         """Make a call. `reply` tells when it is over."""
-        self._conversation.start(self._at_runner(message))
+        self._call_runner.start(self._at_runner(message))
 
     def hang_up(self) -> None:
         """End the connection. A call that still runs is cancelled."""
-        self._conversation.close("the test has ended the call")
+        self._call_runner.close("the test has ended the call")
 
     def _at_runner(self, message: Any) -> Any:
         self._runner.receive_data(self._gateway.send(message))
@@ -91,7 +91,7 @@ class Line(Peer):
                 if isinstance(message, ExtraInfoReq):
                     self.asked.append(message.info.name if isinstance(message.info, Var) else "body")
                     answer: Any = self._at_runner(ExtraInfoResp(self._answer(message.info)))
-                    self._conversation.answer(answer.result)
+                    self._call_runner.receive_info(answer.result)
                 else:
                     self._settle(message)
         except MessageTooLarge as error:  # the answer to a question: no body of this length can cross (gateway contract, 6)

@@ -67,11 +67,11 @@ class _Answers:
         self._answers: dict[Info, bytes] = {ReqBody(): _encoded(body)}
         self._answers.update((Var(name), _encoded(value)) for name, value in variables.items())
 
-    def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+    def request_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         return [self._answers.get(question.info) for question in questions]
 
-    async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
-        return self.ask(questions)
+    async def arequest_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        return self.request_info(questions)
 
     def offload(self, work: Callable[[], _T]) -> _T:
         return work()

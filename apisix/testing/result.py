@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from multidict import CIMultiDict, MultiDict
 
-from apisix.runner.call.effects import Effect
+from apisix.runner.call.observing.effects import Effect
 from apisix.runner.http.bodies import body_json, body_text
 
 MAX_SHOWN_B: Final = 200

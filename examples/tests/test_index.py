@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apisix.runner.plugin.chain import build_chain
+from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 
 EXAMPLES = Path(__file__).parent.parent
 FILES = sorted((EXAMPLES / "plugins").glob("*.py"))
@@ -35,7 +36,8 @@ def test_routes(apisix_registry: Registry) -> None:
     for route in routes:
         for phase, plugin in route["plugins"].items():
             conf = [(entry["name"], entry["value"]) for entry in plugin["conf"]]
-            assert build_chain(apisix_registry, conf, f"route#1#{phase}#1", response=phase == "ext-plugin-post-resp").refusal is None
+            configuration = RouteConfiguration(f"route#1#{phase}#1", tuple(conf))
+            assert build_chain(apisix_registry, configuration, response=phase == "ext-plugin-post-resp").refusal is None
             used.update(name for name, _ in conf)
 
     assert {plugin.name for plugin in apisix_registry.types if plugin.source.kind == "directory"} == used

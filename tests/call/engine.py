@@ -5,31 +5,31 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from apisix.runner.call.chains import Chains
-from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.reply_sink import Peer
+from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.engine import CallRunner
+from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq
-from apisix.testing.engine import Configuration
 from apisix.testing.entries import AnyPlugin, OfferingRegistry, Offers
 
 WITHIN_S = 20.0
 
 
-class Line(Peer):
+class Line(ReplySink):
     """A connection of a gateway: takes what the runner sends, and answers questions when the test says so."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.conversation = Conversation(runtime, self)
+        self.call_runner = CallRunner(runtime, self)
         self.questions: list[Any] = []
         self.replies: list[Any] = []
 
     def call(self, token: int, call_id: int = 1) -> None:
         """Make a call. To be used in a callback of the loop, as sockets do."""
-        self.conversation.start(HTTPReqCallReq(call_id, conf_token=token))
+        self.call_runner.start(HTTPReqCallReq(call_id, conf_token=token))
 
     def send(self, message: Any) -> None:
         self.send_all([message])
@@ -61,10 +61,10 @@ class Engine:
         for number, classes in enumerate(chains, 1):
             conf, found = offers.conf_of(classes)
             offered |= found
-            self.configurations.append(Configuration(f"route#{number}#ext-plugin-pre-req#1", conf, ()))
+            self.configurations.append(RouteConfiguration(f"route#{number}#ext-plugin-pre-req#1", conf))
         registry.offered = offered
         self.threads = PluginThreads(limits.pop("blocking_threads", 2))
-        self.chains = Chains(
+        self.chains = ChainCache(
             registry,
             self,
             self.threads,
@@ -77,7 +77,7 @@ class Engine:
         defaults: dict[str, Any] = {"plugin_timeout_s": 5.0, "max_in_flight": 100, "on_error": "refuse", "max_decompressed_bytes": 1000}
         self.runtime = Runtime(loop, self.chains, self.threads, **defaults | limits)
 
-    def get(self, token: int) -> Configuration | None:
+    def get(self, token: int) -> RouteConfiguration | None:
         """Return what a token stands for."""
         return self.configurations[token - 1] if token <= len(self.configurations) else None
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apisix.runner.call.blocking import StallWatch
-from apisix.runner.call.chains import Chains
-from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.reply_sink import Peer
+from apisix.runner.call.blocking.detector import BlockingDetector
+from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.engine import CallRunner
+from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
@@ -22,6 +22,7 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.plugin.plugin_type import PluginType
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import (
     ErrResp,
@@ -33,7 +34,6 @@ from apisix.runner.wire.messages import (
     HTTPRespCallResp,
     Message,
 )
-from apisix.testing.engine import Configuration
 from apisix.testing.entries import OfferingRegistry, Offers
 
 Hook = Callable[[Any], Any]
@@ -54,13 +54,13 @@ class Scripted(Plugin[Any]):
         return type(self).script(response)
 
 
-class Gateway(Peer):
+class Gateway(ReplySink):
     """A gateway that takes frames, decodes each, and has nothing to answer to questions."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runner = Connection(Role.RUNNER)
         self.gateway = Connection(Role.GATEWAY)
-        self.conversation = Conversation(runtime, self)
+        self.call_runner = CallRunner(runtime, self)
         self.replies: list[Message] = []
         self.ended: list[object] = []
         self.open = 0
@@ -70,12 +70,12 @@ class Gateway(Peer):
         self.replies = []
         self.runner.receive_data(self.gateway.send(message))
         received: Any = self.runner.next_event()
-        self.conversation.start(received)
+        self.call_runner.start(received)
         while self.open:
             self.open -= 1
             self.runner.receive_data(self.gateway.send(ExtraInfoResp(None)))
             answer: Any = self.runner.next_event()
-            self.conversation.answer(answer.result)
+            self.call_runner.receive_info(answer.result)
         return self.replies
 
     def send(self, message: Message) -> None:
@@ -106,20 +106,20 @@ class Configurations:
 
     offered = Offers().conf_of([Scripted])[1]
 
-    def get(self, token: int) -> Configuration:
+    def get(self, token: int) -> RouteConfiguration:
         """Return a chain of the one plugin."""
         phase = {REQUEST: Phase.PRE_REQ, RESPONSE: Phase.POST_RESP}[token]
-        return Configuration(f"route#1#{phase}#1", (("scripted", "{}"),), tuple(self.offered.items()))
+        return RouteConfiguration(f"route#1#{phase}#1", (("scripted", "{}"),))
 
 
-class NeverBlocking(StallWatch):
+class NeverBlocking(BlockingDetector):
     """Marks no plugin as blocking: on a busy machine that would run the hook in a thread."""
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
         """Do nothing."""
 
 
-async def build(chains: Chains) -> None:
+async def build(chains: ChainCache) -> None:
     """Build the chains of both configurations."""
     await chains.build(REQUEST, response=False)
     await chains.build(RESPONSE, response=True)
@@ -132,12 +132,12 @@ def runtime() -> Iterator[Runtime]:
     registry = OfferingRegistry(Registry.load(builtins=False, entry_points=False))
     registry.offered = Configurations.offered
     threads = PluginThreads(1)
-    chains = Chains(
+    chains = ChainCache(
         registry, Configurations(), threads, capacity=9, renew_s=1e9, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task
     )
     loop.run_until_complete(build(chains))  # what a call runs then needs no loop
     limits: dict[str, Any] = {"plugin_timeout_s": 60, "max_in_flight": 9, "on_error": "refuse", "max_decompressed_bytes": 999}
-    yield Runtime(loop, chains, threads, **limits, stalls=NeverBlocking())
+    yield Runtime(loop, chains, threads, **limits, blocking_detector=NeverBlocking())
     loop.close()
 
 

@@ -105,7 +105,7 @@ def test_a_failed_call_keeps_none_of_its_variables(plugin: type[Failing]) -> Non
             if plugin is Asks:
                 await until(lambda: line.questions)
                 line.questions.clear()
-                engine.at_loop(line.conversation.answer, b"127.0.0.1")
+                engine.at_loop(line.call_runner.receive_info, b"127.0.0.1")
             await until(lambda: line.replies)
             line.replies.clear()
         # Threads and tasks drop what they had a little after the call is answered.

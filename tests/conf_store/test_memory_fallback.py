@@ -77,7 +77,7 @@ def test_workers_without_a_disk_share_tokens(tmp_path: Path) -> None:
     first = one.put("route#1#ext-plugin-pre-req#1", [("stop", "{}")])
     found = other.get(first)
     assert found is not None
-    assert ("route#1#ext-plugin-pre-req#1", (("stop", "{}"),)) == (found.key, found.conf)
+    assert ("route#1#ext-plugin-pre-req#1", (("stop", "{}"),)) == (found.key, found.entries)
     assert first == other.put("route#1#ext-plugin-pre-req#1", [("stop", "{}")])
     assert first != other.put("route#2#ext-plugin-pre-req#1", [])
     assert one.get(first + 1) == other.get(first + 1) is not None

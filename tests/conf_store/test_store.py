@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from apisix.runner.conf_store import sqlite_file as conf_store_file
-from apisix.runner.conf_store.store import MAX_TOKEN, SWEEP_ROWS, Configuration, ConfStore
+from apisix.runner.conf_store.store import MAX_TOKEN, SWEEP_ROWS, ConfStore
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 
 KEY = "route#1#ext-plugin-pre-req#42"
 CONF = (("stop", '{"body":"hello"}'), ("rewrite", "{}"))
@@ -79,7 +80,7 @@ def test_a_token_leads_back_to_its_configuration(open_store: Opener) -> None:
     """What was put comes back with its token, whole and in order."""
     store = open_store()
     token = store.put(KEY, CONF)
-    assert Configuration(KEY, CONF, token) == store.get(token)
+    assert RouteConfiguration(KEY, CONF) == store.get(token)
 
 
 def test_a_token_is_derived_from_the_content(open_store: Opener, path: Path) -> None:
@@ -105,14 +106,14 @@ def test_key_and_conf_both_count(open_store: Opener, key: str | None, conf: tupl
     store = open_store()
     first, second = store.put(KEY, CONF), store.put(key, conf)
     assert first != second
-    assert Configuration(key, conf, second) == store.get(second)
+    assert RouteConfiguration(key, conf) == store.get(second)
 
 
 def test_plugins_without_key_get_a_token_each(open_store: Opener) -> None:
     """Without a key, equal plugins may belong to two routes, which must not share instances. An empty conf has none to share."""
     store = open_store()
     tokens = [*store.put_many([(None, CONF), (None, CONF)]), store.put(None, CONF)]
-    assert [Configuration(None, CONF, token) for token in tokens] == [store.get(token) for token in tokens]
+    assert [RouteConfiguration(None, CONF) for token in tokens] == [store.get(token) for token in tokens]
     assert 3 == len(set(tokens))
     assert store.put(None, ()) == store.put(None, ())
 
@@ -262,7 +263,7 @@ def test_a_forgotten_token_is_not_given_to_other_content(open_store: Opener, clo
     assert 9 == store.put("c", CONF)
     clock.now += 1
     assert 7 == store.put("a", CONF)
-    assert Configuration("a", CONF, 7) == store.get(7)
+    assert RouteConfiguration("a", CONF) == store.get(7)
 
 
 # -- many processes
@@ -277,7 +278,7 @@ def test_a_token_given_by_one_process_works_in_another_at_once(open_store: Opene
         assert process.stdout is not None
         theirs, key = process.stdout.readline().split()
         assert "ours" == key
-        assert Configuration("theirs", (("stop", "1"),), int(theirs)) == store.get(int(theirs))
+        assert RouteConfiguration("theirs", (("stop", "1"),)) == store.get(int(theirs))
 
 
 def test_processes_that_put_at_once_agree(open_store: Opener, path: Path) -> None:
@@ -317,7 +318,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         process.wait(timeout=30)
     assert -signal.SIGKILL == process.returncode
     assert path.with_name(path.name + "-journal").stat().st_size > 0
-    assert Configuration(KEY, CONF, token) == store.get(token)
+    assert RouteConfiguration(KEY, CONF) == store.get(token)
     assert [(1,)] == rows(path, "SELECT count(*) FROM configuration")
     assert [] == warnings(caplog)
 
@@ -396,10 +397,10 @@ def test_damage_means_a_warning_and_a_fresh_store(
     if not while_open:
         store = open_store()
     for token, key in tokens.items():
-        assert store.get(token) in (None, Configuration(key, CONF, token))
+        assert store.get(token) in (None, RouteConfiguration(key, CONF))
     token = store.put(KEY, CONF)
-    assert Configuration(KEY, CONF, token) == store.get(token)
-    assert Configuration(KEY, CONF, token) == open_store().get(token)
+    assert RouteConfiguration(KEY, CONF) == store.get(token)
+    assert RouteConfiguration(KEY, CONF) == open_store().get(token)
     assert 1 == len(warnings(caplog))
     assert "starting afresh" in warnings(caplog)[0]
     assert "hello" not in caplog.text
@@ -413,9 +414,9 @@ def test_workers_meet_in_the_fresh_store(open_store: Opener, path: Path, caplog:
     overwrite(path)
     assert one.get(token) is None
     new = one.put("new", CONF)
-    assert Configuration("new", CONF, new) == other.get(new)
+    assert RouteConfiguration("new", CONF) == other.get(new)
     newer = other.put("newer", CONF)
-    assert Configuration("newer", CONF, newer) == one.get(newer)
+    assert RouteConfiguration("newer", CONF) == one.get(newer)
     assert 1 == len(warnings(caplog))
 
 
@@ -425,7 +426,7 @@ def test_a_file_that_was_removed_is_made_anew(open_store: Opener, path: Path) ->
     one.put(KEY, CONF)
     path.unlink()
     token = one.put(KEY, CONF)
-    assert Configuration(KEY, CONF, token) == other.get(token)
+    assert RouteConfiguration(KEY, CONF) == other.get(token)
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
 

@@ -13,8 +13,9 @@ import yaml
 
 from apisix.cli.new import PLUGIN
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain import build_chain
+from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.plugin.sources import ENTRY_POINT_GROUP
 from apisix.testing import Client
 from tests.docs.pages import CHECKOUT, DOCS, Block, blocks
@@ -98,7 +99,7 @@ def test_route(registry: Registry) -> None:
     conf = [(entry["name"], entry["value"]) for entry in route["plugins"][Phase.PRE_REQ]["conf"]]
 
     assert block.code.rstrip().endswith("#END")
-    assert build_chain(registry, conf, "route#1#ext-plugin-pre-req#1", response=False).refusal is None
+    assert build_chain(registry, RouteConfiguration("route#1#ext-plugin-pre-req#1", tuple(conf)), response=False).refusal is None
 
 
 def test_entry_point() -> None:
@@ -117,7 +118,7 @@ def test_readme(tmp_path: Path) -> None:
         functions(test)["test_unknown_key"](client)
 
     assert registry.problems == []
-    assert build_chain(registry, [("key-auth", '{"keys": ["a"]}')], None, response=False).refusal is None
+    assert build_chain(registry, RouteConfiguration(None, (("key-auth", '{"keys": ["a"]}'),)), response=False).refusal is None
 
 
 def test_commands_of_the_readme() -> None:

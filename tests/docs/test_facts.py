@@ -13,7 +13,7 @@ import yaml
 
 from apisix.cli.commands import COMMANDS
 from apisix.cli.diagnosis.gateway import GatewayConfig, look_at_gateway
-from apisix.runner.call.chains import Chains
+from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
@@ -47,7 +47,7 @@ def test_metrics(reactor: Reactor) -> None:
     """The table contains each metric that is served, under the name that Prometheus uses, and no other."""
     served = list(supervisor_families(Crew(reactor, Settings(), 1, lambda channel, dump, marks, pid: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
-    reporter = Reporter(Runtime(loop, cast("Chains", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0, 1 << 20)
+    reporter = Reporter(Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0, 1 << 20)
     reporter.start(served.append)
     reporter.finish()
     loop.close()

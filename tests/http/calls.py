@@ -36,18 +36,18 @@ class FakeGateway:
         self.offloaded = 0
         """How often something was to be run off the loop."""
         self.arrived = asyncio.Event()
-        """Set when `aask` has been called: the question is on its way."""
+        """Set when `arequest_info` has been called: the question is on its way."""
         self.let_answer: asyncio.Event | None = None
-        """What `aask` waits for, where it is to wait."""
+        """What `arequest_info` waits for, where it is to wait."""
 
-    def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+    def request_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return self._answer(questions)
         raise WrongContext("a coroutine can't be suspended from outside")
 
-    async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+    async def arequest_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         answers = self._answer(questions)
         self.arrived.set()
         if self.let_answer is not None:

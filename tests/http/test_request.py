@@ -204,7 +204,7 @@ class TestPathAfterProxyRewrite:
         """Before 2.9 a path is sent as it was assigned, and arguments travel alone."""
 
         class Old(FakeGateway):
-            def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+            def request_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
                 raise InfoUnavailable
 
         request = a_request("/a", gateway=Old())

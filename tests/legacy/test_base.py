@@ -7,22 +7,24 @@ from typing import Any
 import pytest
 
 from apisix.runner.plugin.base import Base
-from apisix.runner.plugin.chain import Link, build_chain
+from apisix.runner.plugin.chain import ChainStep
+from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from tests.http.calls import a_request, rewrite, stop
 from tests.plugin.conftest import Load
 
 
-def link_of(registry: Registry, name: str, value: str = "") -> Link:
+def step_of(registry: Registry, name: str, value: str = "") -> ChainStep:
     """Build a chain of one plugin."""
-    chain = build_chain(registry, [(name, value)], None, response=False)
+    chain = build_chain(registry, RouteConfiguration(None, ((name, value),)), response=False)
     assert chain.refusal is None
-    return chain.links[0]
+    return chain.steps[0]
 
 
-def run(link: Link, request: Any) -> Any:
+def run(step: ChainStep, request: Any) -> Any:
     """Run the hook."""
-    return link.hook(request)
+    return step.hook(request)
 
 
 def test_config_is_a_dict_whatever_comes(load: Load) -> None:
@@ -36,7 +38,7 @@ def test_config_is_a_dict_whatever_comes(load: Load) -> None:
     )
     for value, config in [('{"a":1}', "{'a': 1}"), ("[1]", "{}"), ("", "{}"), ("no JSON", "{}"), ("\udcff", "{}")]:
         request = a_request()
-        assert run(link_of(registry, "my_plugin", value), request) is None
+        assert run(step_of(registry, "my_plugin", value), request) is None
         assert config == request.headers["x-config"]
 
 
@@ -53,10 +55,10 @@ def test_attributes_are_kept_and_decisions_are_not(load: Load) -> None:
                     self.stop()
         """
     )
-    link = link_of(registry, "counts")
-    assert run(link, a_request("/stop")).status == 200
+    step = step_of(registry, "counts")
+    assert run(step, a_request("/stop")).status == 200
     request = a_request("/go")
-    assert run(link, request) is None
+    assert run(step, request) is None
     assert request.headers["x-hits"] == "2"
 
 
@@ -74,8 +76,8 @@ def test_a_stop_in_init_stops_each_call(load: Load) -> None:
                     self.rewrite()
         """
     )
-    link = link_of(registry, "closed")
-    assert [run(link, a_request(path)) is None for path in ("/", "/open", "/")] == [False, True, False]
+    step = step_of(registry, "closed")
+    assert [run(step, a_request(path)) is None for path in ("/", "/open", "/")] == [False, True, False]
 
 
 def test_a_decision_outside_of_a_call_is_refused(load: Load) -> None:
@@ -90,7 +92,7 @@ def test_a_decision_outside_of_a_call_is_refused(load: Load) -> None:
         """
     )
     with pytest.raises(RuntimeError, match="use them in filter"):
-        run(link_of(registry, "outside"), a_request())
+        run(step_of(registry, "outside"), a_request())
 
 
 def test_the_names_of_release_01_exist() -> None:
@@ -127,19 +129,40 @@ class Third(Plugin):
 
 def test_plugins_of_a_chain_share_request_and_response(load: Load) -> None:
     """The second sees what the first assigned, and its stop() sends it."""
-    chain = build_chain(load(sharing=SHARING), [("First", ""), ("Second", "")], None, response=False)
+    chain = build_chain(
+        load(sharing=SHARING),
+        RouteConfiguration(
+            None,
+            (
+                ("First", ""),
+                ("Second", ""),
+            ),
+        ),
+        response=False,
+    )
     request = a_request("/stop")
-    assert chain.links[0].hook(request) is None
-    action = stop(request, run(chain.links[1], request))
+    assert chain.steps[0].hook(request) is None
+    action = stop(request, run(chain.steps[1], request))
     assert (action.status, action.body) == (403, b"denied")
     assert dict(action.headers) == {"x-a": "1", "x-user": "jack", "content-type": "text/plain; charset=utf-8"}
 
 
 def test_what_an_earlier_plugin_set_is_not_set_twice(load: Load) -> None:
     """An edit that a plugin in between made to the same header stays."""
-    chain = build_chain(load(sharing=SHARING), [("First", ""), ("third", ""), ("Second", "")], None, response=False)
+    chain = build_chain(
+        load(sharing=SHARING),
+        RouteConfiguration(
+            None,
+            (
+                ("First", ""),
+                ("third", ""),
+                ("Second", ""),
+            ),
+        ),
+        response=False,
+    )
     request = a_request("/go")
-    assert [link.hook(request) for link in chain.links] == [None, None, None]
+    assert [step.hook(request) for step in chain.steps] == [None, None, None]
     action = rewrite(request)
     assert dict(action.headers) == {"x-a": "3", "x-user": "jack"}
     assert list(action.args) == [("n", "1")]
@@ -147,12 +170,22 @@ def test_what_an_earlier_plugin_set_is_not_set_twice(load: Load) -> None:
 
 def test_a_copy_keeps_what_was_shared_before_a_plugin_that_fails(load: Load) -> None:
     """With `on_error: pass` the chain goes on with the copy of the request that was made before the failure."""
-    chain = build_chain(load(sharing=SHARING), [("First", ""), ("Second", "")], None, response=False)
+    chain = build_chain(
+        load(sharing=SHARING),
+        RouteConfiguration(
+            None,
+            (
+                ("First", ""),
+                ("Second", ""),
+            ),
+        ),
+        response=False,
+    )
     request = a_request("/stop")
-    chain.links[0].hook(request)
+    chain.steps[0].hook(request)
     before = request.copy()
-    chain.links[1].hook(request)
-    assert stop(before, run(chain.links[1], before)).status == 403
+    chain.steps[1].hook(request)
+    assert stop(before, run(chain.steps[1], before)).status == 403
 
 
 @pytest.mark.parametrize(
@@ -171,7 +204,7 @@ def test_a_value_of_the_wrong_type_is_refused_where_it_is_assigned(load: Load, l
     """The traceback names the author's line. Without stop() too, so that the request does not go on."""
     registry = load(wrong=f"class Wrong(Base):\n    def filter(self, request, response):\n        {line}\n")
     with pytest.raises(TypeError, match=message) as raised:
-        run(link_of(registry, "wrong"), a_request())
+        run(step_of(registry, "wrong"), a_request())
     assert "wrong.py" in {Path(str(entry.path)).name for entry in raised.traceback}
 
 
@@ -179,7 +212,7 @@ def test_a_value_of_the_wrong_type_is_refused_where_it_is_assigned(load: Load, l
 def test_none_is_as_if_nothing_had_been_assigned(load: Load, name: str) -> None:
     registry = load(nothing=f"class Nothing(Base):\n    def filter(self, request, response):\n        response.{name} = None\n")
     request = a_request("/a", [("a", "1")], [("user-agent", "curl")])
-    assert run(link_of(registry, "nothing"), request) is None
+    assert run(step_of(registry, "nothing"), request) is None
     assert request.to_message().action is None
 
 
@@ -200,9 +233,9 @@ def test_none_is_as_if_nothing_had_been_assigned(load: Load, name: str) -> None:
 def test_an_edit_without_effect_is_logged_once(load: Load, caplog: pytest.LogCaptureFixture, line: str, advice: str) -> None:
     """Release 0.1 ignored it too, and nobody noticed."""
     registry = load(ignored=f"class Ignored(Base):\n    def filter(self, request, response):\n        {line}\n")
-    link = link_of(registry, "ignored")
+    step = step_of(registry, "ignored")
     for _ in range(2):
-        assert run(link, a_request("/", [("a", "1")], [("user-agent", "curl")])) is None
+        assert run(step, a_request("/", [("a", "1")], [("user-agent", "curl")])) is None
     assert [advice in message for message in caplog.messages] == [True]
 
 
@@ -220,7 +253,7 @@ def test_an_edit_without_effect_is_logged_once(load: Load, caplog: pytest.LogCap
 def test_an_edit_with_effect_is_not_logged(load: Load, caplog: pytest.LogCaptureFixture, line: str) -> None:
     """The samples of the article work on the dicts of the request, and pass them on."""
     registry = load(passed_on=f"class PassedOn(Base):\n    def filter(self, request, response):\n        {line}\n")
-    run(link_of(registry, "passed_on"), a_request("/", [("a", "1")], [("user-agent", "curl")]))
+    run(step_of(registry, "passed_on"), a_request("/", [("a", "1")], [("user-agent", "curl")]))
     assert caplog.messages == []
 
 
@@ -234,7 +267,7 @@ def test_rewrite_takes_a_stop_back(load: Load) -> None:
                 self.rewrite()
         """
     )
-    assert run(link_of(registry, "wavering"), a_request()) is None
+    assert run(step_of(registry, "wavering"), a_request()) is None
 
 
 def test_an_init_of_ones_own_need_not_call_ours(load: Load) -> None:
@@ -248,7 +281,7 @@ def test_an_init_of_ones_own_need_not_call_ours(load: Load) -> None:
                 self.stop()
         """
     )
-    assert b"hello" == run(link_of(registry, "plain"), a_request()).body
+    assert b"hello" == run(step_of(registry, "plain"), a_request()).body
 
 
 def test_name_defaults_to_the_class() -> None:
@@ -267,14 +300,14 @@ def test_hidden_coroutine_does_not_pass_for_a_filter_that_ran(load: Load) -> Non
         """
     )
     with pytest.raises(TypeError, match="which Base and PluginBase do not know"):
-        run(link_of(registry, "hidden"), a_request())
+        run(step_of(registry, "hidden"), a_request())
 
 
 def test_stop_sample() -> None:
     """The documented `stop` answers with the greeting, its header, and the request's headers beside it."""
-    link = link_of(Registry.load(entry_points=False), "stop", '{"body":"hello"}')
+    step = step_of(Registry.load(entry_points=False), "stop", '{"body":"hello"}')
     request = a_request("/get", [("a", "1")], [("user-agent", "curl"), ("content-length", "3")])
-    action = stop(request, run(link, request))
+    action = stop(request, run(step, request))
     assert 201 == action.status
     assert b"Hello, Python Runner of APISIX" == action.body
     headers = {str(name).lower(): value for name, value in action.headers}
@@ -284,9 +317,9 @@ def test_stop_sample() -> None:
 
 def test_rewrite_sample() -> None:
     """The documented `rewrite` adds a header and an argument, and sends nothing else."""
-    link = link_of(Registry.load(entry_points=False), "rewrite")
+    step = step_of(Registry.load(entry_points=False), "rewrite")
     request = a_request("/get", [("a", "1"), ("flag", None)], [("user-agent", "curl")])
-    assert run(link, request) is None
+    assert run(step, request) is None
     action = rewrite(request)
     assert [("x-resp-a6-runner", "Python")] == list(action.headers)
     assert [("a6_runner", "Python")] == list(action.args)

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.chain import Chain, build_chain
+from apisix.runner.plugin.chain import Chain
+from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.messages import ReqBody, Var
 from tests.http.calls import FakeGateway, a_request, rewrite, stop
 from tests.plugin.conftest import Load
@@ -31,14 +33,14 @@ class Say(PluginBase):
 
 def chain_of(registry: Registry, *conf: tuple[str, str]) -> Chain:
     """Build a chain that must not be refused."""
-    chain = build_chain(registry, list(conf), None, response=False)
+    chain = build_chain(registry, RouteConfiguration(None, tuple(conf)), response=False)
     assert chain.refusal is None
     return chain
 
 
 def answer(chain: Chain, request: Any) -> Any:
     """Run the first hook."""
-    return chain.links[0].hook(request)
+    return chain.steps[0].hook(request)
 
 
 def test_config_runs_for_each_call_and_its_result_goes_to_filter(load: Load) -> None:
@@ -62,7 +64,7 @@ def test_a_config_that_fails_does_not_refuse_the_chain(load: Load) -> None:
         """
     )
     chain = chain_of(registry, ("strict", "s3cret"))
-    configure = chain.links[0].configure
+    configure = chain.steps[0].configure
     assert configure is not None
     for configures in (configure, lambda: answer(chain, a_request())):
         with pytest.raises(ChainRefused, match=r"^it can't be configured: KeyError: '\.\.\.' \(.*strict\.py:\d+\)$"):

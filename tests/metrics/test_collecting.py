@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.core import Metric
 
-from apisix.runner.call.chains import Chains
-from apisix.runner.call.meter import Histogram as Durations
-from apisix.runner.call.meter import Meter
+from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.observing.meter import Histogram as Durations
+from apisix.runner.call.observing.meter import Meter
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.phase import Phase
@@ -25,7 +25,7 @@ MAX_BYTES = 1 << 20
 
 def a_runtime(loop: asyncio.AbstractEventLoop) -> Runtime:
     """A worker's state, without chains: nothing here calls a plugin."""
-    return Runtime(loop, cast("Chains", None), PluginThreads(1), 1.0, 10, "refuse", 1000)
+    return Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 10, "refuse", 1000)
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ import pytest
 
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
-from apisix.runner.plugin.chain import Chain, Link, build_chain, phase_of
+from apisix.runner.plugin.chain import COROUTINE, INLINE, Chain, ChainStep
+from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration, phase_of
 from tests.http.calls import a_request, rewrite
 from tests.plugin.conftest import Load
 
@@ -70,18 +72,18 @@ def registry(load: Load) -> Registry:
 
 def build(registry: Registry, *conf: tuple[str, str], response: bool = False, key: str | None = None) -> Chain:
     """Build a chain."""
-    return build_chain(registry, conf, key, response=response)
+    return build_chain(registry, RouteConfiguration(key, tuple(conf)), response=response)
 
 
-def links(chain: Chain) -> tuple[Link, ...]:
-    """Return the links of a chain that must not be refused."""
+def steps(chain: Chain) -> tuple[ChainStep, ...]:
+    """Return the steps of a chain that must not be refused."""
     assert chain.refusal is None
-    return chain.links
+    return chain.steps
 
 
 def run(chain: Chain, request: Any) -> list[object]:
     """Run all hooks of a chain without coroutines."""
-    return [link.hook(request) for link in links(chain)]
+    return [step.hook(request) for step in steps(chain)]
 
 
 def test_three_generations_in_one_chain(registry: Registry) -> None:
@@ -92,19 +94,20 @@ def test_three_generations_in_one_chain(registry: Registry) -> None:
     assert [("x-tags", "01234")] == list(rewrite(request).headers)
 
 
-def test_what_a_link_says(registry: Registry) -> None:
+def test_what_a_step_has(registry: Registry) -> None:
     """The engine gets what it needs to run a plugin."""
-    tag, both = links(build(registry, ("tag", '{"tag":"x"}'), ("both", "")))
-    assert ("tag", False, ("body",), "pass", None, None) == (tag.name, tag.is_coroutine, tag.needs, tag.on_error, tag.setup, tag.close)
+    tag, both = steps(build(registry, ("tag", '{"tag":"x"}'), ("both", "")))
+    assert ("tag", INLINE, ("body",), "pass", None, None) == (tag.name, tag.how_it_runs, tag.needs, tag.on_error, tag.setup, tag.close)
     assert tag.plugin_type is registry.get("tag")
-    assert ("both", True, (), None) == (both.name, both.is_coroutine, both.needs, both.on_error)
-    assert inspect.iscoroutinefunction(both.setup)
+    assert ("both", COROUTINE, (), "refuse") == (both.name, both.how_it_runs, both.needs, both.on_error)
+    assert both.setup is not None
+    assert not both.setup.done
     assert inspect.iscoroutinefunction(both.close)
 
 
 async def test_a_coroutine_hook(registry: Registry) -> None:
     """A coroutine's result is the reply."""
-    (both,) = links(build(registry, ("both", "")))
+    (both,) = steps(build(registry, ("both", "")))
     result: Any = both.hook(a_request())
     reply = await result
     assert isinstance(reply, Reply)
@@ -113,20 +116,21 @@ async def test_a_coroutine_hook(registry: Registry) -> None:
 
 def test_the_same_plugin_twice(registry: Registry) -> None:
     """Each entry has an instance and a configuration of its own."""
-    first, second = links(build(registry, ("tag", '{"tag":"a"}'), ("tag", '{"tag":"b"}')))
+    first, second = steps(build(registry, ("tag", '{"tag":"a"}'), ("tag", '{"tag":"b"}')))
     assert first.instance is not second.instance
-    assert ["a", "b"] == [link.instance.config.tag for link in (first, second)]  # type: ignore[attr-defined]
+    assert ["a", "b"] == [step.instance.config.tag for step in (first, second)]  # type: ignore[attr-defined]
 
 
 def test_an_init_of_ones_own(registry: Registry) -> None:
     """An author's `__init__` can use the configuration."""
-    (own,) = links(build(registry, ("own", '{"a":1}')))
+    (own,) = steps(build(registry, ("own", '{"a":1}')))
     assert ([{"a": 1}], {"a": 1}) == (own.instance.mine, own.instance.config)  # type: ignore[attr-defined]
 
 
 def test_an_empty_configuration(registry: Registry) -> None:
     """A route may name no plugin at all."""
-    assert Chain((), Phase.PRE_REQ, "route#1#ext-plugin-pre-req#2") == build(registry, key="route#1#ext-plugin-pre-req#2")
+    chain = build(registry, key="route#1#ext-plugin-pre-req#2")
+    assert (chain.key, chain.steps, chain.phase, chain.refusal) == ("route#1#ext-plugin-pre-req#2", (), Phase.PRE_REQ, None)
 
 
 REFUSED = {
@@ -144,7 +148,7 @@ REFUSED = {
 def test_refusals(registry: Registry, entry: tuple[str, str], reason: str) -> None:
     """What can't run is refused with the plugin's name and the reason, and no instance is left."""
     chain = build(registry, entry)
-    assert () == chain.links
+    assert () == chain.steps
     assert chain.refusal is not None
     assert chain.refusal.startswith(f"plugin 1 of 1, {entry[0]}: {reason}")
 
@@ -171,8 +175,8 @@ def test_hooks_and_phases(registry: Registry) -> None:
     assert "it has no on_response" in str(build(registry, ("own", ""), response=True).refusal)
     for name in ("Tagging", "old"):
         assert "which has no response phase" in str(build(registry, (name, ""), response=True).refusal)
-    (both,) = links(build(registry, ("both", ""), response=True))
-    assert not both.is_coroutine
+    (both,) = steps(build(registry, ("both", ""), response=True))
+    assert both.how_it_runs == INLINE
 
 
 def test_a_plugin_for_responses_only(load: Load) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from apisix import Plugin, Reply, Request, Response
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.chain import build_chain
+from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.plugin import defines
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.testing.entries import OfferingRegistry, Offers
 
 
@@ -84,7 +85,7 @@ def chain_of(cls: type[Plugin[Any]], *, response: bool) -> Any:
     conf, offered = Offers().conf_of([cls])
     registry = OfferingRegistry(Registry.load(builtins=False, entry_points=False))
     registry.offered = offered
-    return build_chain(registry, conf, None, response=response)
+    return build_chain(registry, RouteConfiguration(None, tuple(conf)), response=response)
 
 
 @pytest.mark.parametrize(("cls", "response"), [(OnlyRequest, True), (OnlyResponse, False)])
@@ -97,11 +98,11 @@ def test_a_declared_hook_is_none(cls: type[Plugin[Any]], response: bool) -> None
 
 def test_setup_and_close() -> None:
     """A call waits for `setup` only if the plugin has one of its own."""
-    link = chain_of(OnlyRequest, response=False).links[0]
-    assert (link.setup, link.close) == (None, None)
-    link = chain_of(Coroutine, response=False).links[0]
-    asyncio.run(link.setup())
-    asyncio.run(link.close())
+    step = chain_of(OnlyRequest, response=False).steps[0]
+    assert (step.setup, step.close) == (None, None)
+    step = chain_of(Coroutine, response=False).steps[0]
+    asyncio.run(step.setup.ensure())
+    asyncio.run(step.close())
 
 
 def test_defines() -> None:

@@ -12,6 +12,7 @@ import uvloop
 from apisix.runner.conf_store.store import ConfStore, choose_path
 from apisix.runner.errors import ErrCode
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.settings.table import load
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp
@@ -60,7 +61,7 @@ def add_all(loop: asyncio.AbstractEventLoop, store: ConfStore, keys: Sequence[st
 
     async def turn() -> None:
         for key in keys:
-            preparations.add(key, [("stop", "{}")], answers[key].append)
+            preparations.add(RouteConfiguration(key, (("stop", "{}"),)), answers[key].append)
         assert [] == [answer for answered in answers.values() for answer in answered]
         for _ in range(5):
             await asyncio.sleep(0)
@@ -105,8 +106,8 @@ def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: Co
         raise OSError("gone")
 
     async def turn() -> None:
-        preparations.add("a", [], fail)
-        preparations.add("b", [], answers.append)
+        preparations.add(RouteConfiguration("a", ()), fail)
+        preparations.add(RouteConfiguration("b", ()), answers.append)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 

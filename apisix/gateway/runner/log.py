@@ -14,7 +14,7 @@ from apisix.gateway.display.report import PluginEffect
 # The logger and the field of the runner's reports. Source: apisix/runner/worker/effects_log.py, which this layer does not import.
 EFFECTS_LOGGER = "apisix.effects"
 # What the runner says once of a configuration that it refuses. Source: apisix/runner/call/chains.py.
-REFUSALS_LOGGER = "apisix.runner.call.chains"
+REFUSALS_LOGGER = "apisix.runner.call.chain_cache"
 REFUSAL = re.compile(r"the plugins of (.+?) are refused, each of its calls fails: (.+)", re.DOTALL)
 # What the runner says when new workers have replaced others. Source: apisix/runner/supervisor/worker_pool.py.
 REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool"

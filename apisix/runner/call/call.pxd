@@ -4,7 +4,7 @@
 cimport cython
 
 from apisix.runner.call cimport clock
-from apisix.runner.call.chains cimport PreparedChain
+from apisix.runner.call.chain_cache cimport CachedChain
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.http.exchange cimport Exchange
 from apisix.runner.wire.call_messages cimport CallReq
@@ -23,7 +23,7 @@ cdef class Call:
     cdef public Py_ssize_t id
     cdef readonly CallReq message
     cdef readonly object context
-    cdef public PreparedChain prepared
+    cdef public CachedChain prepared
     cdef public Exchange exchange
     cdef public Py_ssize_t position
     cdef public object pending
@@ -33,7 +33,7 @@ cdef class Call:
     cdef readonly double began_s
     cdef public double suspended_s
     cdef public bint gave_up
-    cdef object _conversation
+    cdef object _call_runner
     cdef Runtime _runtime
     cdef bint _counted
     cdef object _failure
@@ -50,4 +50,4 @@ cdef class Call:
     cpdef finish(self)
 
 @cython.locals(self=Call)
-cpdef Call new_call(conversation, Runtime runtime, CallReq message, context)
+cpdef Call new_call(runner, Runtime runtime, CallReq message, context)

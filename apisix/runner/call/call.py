@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import greenlet
 
-from apisix.runner.call import clock, where
-from apisix.runner.call.chains import PreparedChain
-from apisix.runner.call.forked import EndingInChild, end_forked
+from apisix.runner.call import clock
+from apisix.runner.call.blocking import places
+from apisix.runner.call.chain_cache import CachedChain
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job, ThreadPool
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
 from apisix.runner.http.releases import unavailable
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
+from apisix.runner.plugin.forked import EndingInChild, end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ExtraInfoReq
 
 if TYPE_CHECKING:
-    from apisix.runner.call.conversation import Conversation
+    from apisix.runner.call.engine import CallRunner
 
 
 LOOK_AGAIN_S: Final = 0.1
@@ -48,7 +49,7 @@ class Call:
     """
     One request or response on its way through the plugins.
 
-    It runs in the greenlet of its conversation, or without one up to the first plugin that might have to wait. `ask`,
+    It runs in the greenlet of its runner, or without one up to the first plugin that might have to wait. `request_info`,
     `wait_for` and `run_in_thread` suspend that greenlet and let the loop run; whatever else happens meanwhile, exactly one of
     them resumes it. Once the call has failed (its deadline passed, the gateway hung up, there was no room), each attempt to
     wait again raises the same error.
@@ -71,7 +72,7 @@ class Call:
     __slots__ = (
         "_asked_s",
         "_asking_since_s",
-        "_conversation",
+        "_call_runner",
         "_counted",
         "_failure",
         "_job",
@@ -98,7 +99,7 @@ class Call:
     id: int
     message: CallReq
     context: contextvars.Context | None
-    prepared: PreparedChain | None
+    prepared: CachedChain | None
     exchange: Request | Response | None
     position: int
     pending: "asyncio.Task[Any] | None"
@@ -108,7 +109,7 @@ class Call:
     began_s: float
     suspended_s: float
     gave_up: bool
-    _conversation: "Conversation"
+    _call_runner: "CallRunner"
     _runtime: Runtime
     _counted: bool
     _failure: RunnerError | None
@@ -122,7 +123,7 @@ class Call:
 
     # What plugins reach through their request or response.
 
-    def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+    def request_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """
         Ask the gateway and return the answers once all are there.
 
@@ -134,7 +135,7 @@ class Call:
         self._refuse_old_gateway(questions)
         # An eagerly started task may run on the stack of our greenlet, so being in it is not enough. Switching to the
         # hub from inside a task would wedge the loop.
-        if greenlet.getcurrent() is self._conversation.greenlet:
+        if greenlet.getcurrent() is self._call_runner.greenlet:
             if not EAGER or asyncio.current_task() is None:
                 self.check()
                 asked = self._send(questions, self._wake)
@@ -144,11 +145,11 @@ class Call:
             return self._ask_from_thread(questions)
         raise WrongContext("only the hook's own greenlet or thread can do that")
 
-    async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+    async def arequest_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """
         Ask the gateway, from a coroutine on the worker's loop, and return the answers once all are there.
 
-        Raises: as `ask`.
+        Raises: as `request_info`.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._runtime.loop:
@@ -170,7 +171,7 @@ class Call:
         """
         if asyncio._get_running_loop() is not self._runtime.loop:
             return self._offload_from_thread(work)
-        if greenlet.getcurrent() is self._conversation.greenlet and (not EAGER or asyncio.current_task() is None):
+        if greenlet.getcurrent() is self._call_runner.greenlet and (not EAGER or asyncio.current_task() is None):
             return self.run_in_thread(lambda _: work(), None, self._runtime.body_threads)
         raise WrongContext("only the hook's own greenlet or thread can do that")
 
@@ -253,7 +254,7 @@ class Call:
             self._asking_since_s = clock.now_s()
         self._open_questions += 1
         self._runtime.asks += len(questions)
-        self._conversation.ask(asked, questions)
+        self._call_runner.ask(asked, questions)
         return asked
 
     def answered(self, asked: Questions) -> None:
@@ -384,10 +385,10 @@ class Call:
             self._counted = True
             self._runtime.in_flight += 1
             self._runtime.deadlines.add(self, self.began_s + self._runtime.first_look_s)
-        self._runtime.stalls.running = None  # others run now
+        self._runtime.blocking_detector.running = None  # others run now
         self._waits_for = waits_for
         suspended_at_s = clock.now_s()
-        self._conversation.hub.switch()
+        self._call_runner.hub.switch()
         self.suspended_s += clock.now_s() - suspended_at_s
         if self._failure is not None:
             self.gave_up = True
@@ -397,7 +398,7 @@ class Call:
         # Only what the greenlet waits for now may resume it: a task or thread it has given up comes back later.
         if self._waits_for is waits_for:
             self._waits_for = None
-            self._conversation.greenlet.switch()
+            self._call_runner.greenlet.switch()
 
     def expire(self) -> None:
         """
@@ -436,18 +437,18 @@ class Call:
             message = self.message
             found = self._runtime.chains.place(message.conf_token, isinstance(message, HTTPRespCallReq))
         elif isinstance(waits_for, asyncio.Task):
-            found = where.of_task(waits_for)
+            found = places.of_task(waits_for)
         elif isinstance(waits_for, Job):
-            found = where.of_thread(waits_for.thread_id) if waits_for.running else "the queue for a thread"
+            found = places.of_thread(waits_for.thread_id) if waits_for.running else "the queue for a thread"
         elif waits_for is not None:
-            found = where.of_frame(self._conversation.greenlet.gr_frame)
+            found = places.of_frame(self._call_runner.greenlet.gr_frame)
         return found or "a place that is not known"
 
 
-def new_call(conversation: "Conversation", runtime: Runtime, message: CallReq, context: contextvars.Context) -> Call:
+def new_call(runner: "CallRunner", runtime: Runtime, message: CallReq, context: contextvars.Context) -> Call:
     """Begin a call. A function, because in C a constructor costs twice as much."""
     self = Call.__new__(Call)
-    self._conversation = conversation
+    self._call_runner = runner
     self._runtime = runtime
     self.id = message.id
     self.message = message

@@ -6,19 +6,20 @@ from collections.abc import Awaitable
 from typing import Any, Final, cast
 
 from apisix.runner.call import clock
-from apisix.runner.call.blocking import STALL_S
+from apisix.runner.call.blocking.detector import HOLD_S
 from apisix.runner.call.call import Call
-from apisix.runner.call.chains import PreparedChain, Step
-from apisix.runner.call.effects import Effect, effect_of
-from apisix.runner.call.forked import end_forked
-from apisix.runner.call.meter import Meter, outcome_of
+from apisix.runner.call.chain_cache import CachedChain
+from apisix.runner.call.observing.effects import Effect, effect_of
+from apisix.runner.call.observing.meter import Meter, outcome_of
+from apisix.runner.call.observing.watching import HookWatch, WatchedRequest, WatchedResponse, watched
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.watching import HookWatch, WatchedRequest, WatchedResponse
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, ErrCode, Overloaded, RemoteProtocolError, UnknownToken
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
+from apisix.runner.plugin.chain import COROUTINE, INLINE, ChainStep
+from apisix.runner.plugin.forked import end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
 from apisix.runner.wire.messages import ErrResp
 
@@ -61,18 +62,18 @@ def execute(call: Call, runtime: Runtime, can_wait: bool) -> Outcome | None:
             runtime.failed(call.id, error)
             return refuse(message, runtime.on_error)
         call.prepared = prepared
-        call.route_key = prepared.key
-        if prepared.refused:  # logged when the chain was built
+        call.route_key = prepared.chain.key
+        if prepared.chain.refusal is not None:  # logged when the chain was built
             runtime.refusals += 1
             return refuse(message, runtime.on_error)
         if isinstance(message, HTTPReqCallReq):
             request_class = Request if runtime.observer is None else WatchedRequest
-            call.exchange = request_class(message, call, prepared.phase, prepared.key, runtime.pre_req_first)
+            call.exchange = request_class(message, call, prepared.chain.phase, prepared.chain.key, runtime.pre_req_first)
         elif isinstance(message, HTTPRespCallReq):
             if message.status in WITHOUT_BODY:
                 _warn_of_second_request(prepared, message.status)
             response_class = Response if runtime.observer is None else WatchedResponse
-            call.exchange = response_class(message, call, prepared.key, _POST_RESP, runtime.max_decompressed_bytes)
+            call.exchange = response_class(message, call, prepared.chain.key, _POST_RESP, runtime.max_decompressed_bytes)
     if runtime.observer is None:
         return _run_chain(call, runtime, can_wait, None)
     if not can_wait:
@@ -105,12 +106,14 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
     exchange = call.exchange
     assert exchange is not None  # noqa: S101  for the type checker, as the next one
     assert call.prepared is not None  # noqa: S101
-    steps = call.prepared.steps
+    steps = call.prepared.chain.steps
     reply: Any = None
     while call.position < len(steps):
         step = steps[call.position]
         call.plugin = step.name
-        if not can_wait and (not step.straight or step.plugin_type.blocking or (step.is_coroutine and runtime.meter is not None)):
+        if not can_wait and (
+            not _runs_at_once(step) or step.plugin_type.blocking or (step.how_it_runs == COROUTINE and runtime.meter is not None)
+        ):
             return None
         before = exchange.copy() if effects is not None or step.passes else None
         began_s = 0.0 if effects is None else clock.now_s()
@@ -119,7 +122,7 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         try:
             if runtime.meter is not None:
                 reply = _run_measured(runtime.meter, call, runtime, step, exchange, can_wait)
-            elif can_wait or step.is_coroutine:
+            elif can_wait or step.how_it_runs == COROUTINE:
                 reply = _run_step(call, runtime, step, exchange, can_wait)
             else:
                 reply = _run_inline(call, runtime, step, exchange)
@@ -140,8 +143,8 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         if failure is not None:
             passes = step.passes and not isinstance(failure, Overloaded)
             _log_failure(step, failure, passes=passes)
-            if not step.is_coroutine:
-                runtime.stalls.failed(step.plugin_type, failure)
+            if step.how_it_runs != COROUTINE:
+                runtime.blocking_detector.failed(step.plugin_type, failure)
             if not passes or before is None:
                 runtime.failed(call.id, failure)
                 failure = None  # its traceback refers to this frame: only the garbage collector would free both
@@ -162,17 +165,26 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         return refuse(call.message, runtime.on_error)
 
 
-def _run_step(call: Call, runtime: Runtime, step: Step, exchange: Request | Response, can_wait: bool) -> Any:
+def _runs_at_once(step: ChainStep) -> bool:
+    return step.how_it_runs in (INLINE, COROUTINE) and step.setup is None and not step.needs and not step.passes
+
+
+def _run_step(call: Call, runtime: Runtime, step: ChainStep, exchange: Request | Response, can_wait: bool) -> Any:
     call.gave_up = False
     if step.setup is not None and not step.setup.done:
-        call.wait_for(step.setup.ensure())
+        watch = watched.get()
+        watched.set(None)  # it is no hook: what it assigns is meant for all calls
+        try:
+            call.wait_for(step.setup.ensure())
+        finally:
+            watched.set(watch)
     if step.needs:
         exchange.prefetch(step.needs)
     result: object
     try:
         if call.pending is not None:
             result = _pending_result(call)
-        elif step.is_coroutine:
+        elif step.how_it_runs == COROUTINE:
             result = step.hook(exchange)
         elif step.plugin_type.blocking:
             result = call.run_in_thread(step.hook, exchange)
@@ -194,7 +206,7 @@ def _pending_result(call: Call) -> Any:
         del task  # as in `_reply_of`
 
 
-def _reply_of(call: Call, step: Step, result: Any, can_wait: bool) -> Any:
+def _reply_of(call: Call, step: ChainStep, result: Any, can_wait: bool) -> Any:
     """
     Return the Reply that a hook has given, or None; `_WAITS` where the greenlet has to wait for it.
 
@@ -216,7 +228,7 @@ def _reply_of(call: Call, step: Step, result: Any, can_wait: bool) -> Any:
     return result
 
 
-def _run_measured(meter: Meter, call: Call, runtime: Runtime, step: Step, exchange: Request | Response, can_wait: bool) -> Any:
+def _run_measured(meter: Meter, call: Call, runtime: Runtime, step: ChainStep, exchange: Request | Response, can_wait: bool) -> Any:
     mark = exchange.mark()
     began_s = clock.now_s()
     try:
@@ -231,25 +243,25 @@ def _run_measured(meter: Meter, call: Call, runtime: Runtime, step: Step, exchan
     return reply
 
 
-def _run_inline(call: Call, runtime: Runtime, step: Step, exchange: Request | Response) -> object:
-    stalls = runtime.stalls
+def _run_inline(call: Call, runtime: Runtime, step: ChainStep, exchange: Request | Response) -> object:
+    blocking_detector = runtime.blocking_detector
     plugin_type = step.plugin_type
     suspended_s = call.suspended_s
-    began_s = stalls.since_s = clock.now_s()
-    stalls.running = plugin_type
+    began_s = blocking_detector.since_s = clock.now_s()
+    blocking_detector.running = plugin_type
     try:
         return step.hook(exchange)
     except Reply as reply:
         return reply
     finally:
-        stalls.running = None
+        blocking_detector.running = None
         now_s = clock.now_s()
         held_s = now_s - began_s - (call.suspended_s - suspended_s)
-        if held_s >= STALL_S:
-            stalls.record(plugin_type, held_s, now_s)
+        if held_s >= HOLD_S:
+            blocking_detector.record(plugin_type, held_s, now_s)
 
 
-def _log_failure(step: Step, error: BaseException, *, passes: bool) -> None:
+def _log_failure(step: ChainStep, error: BaseException, *, passes: bool) -> None:
     consequence = "the call goes on without its edits (on_error: pass)" if passes else "the call is refused"
     if isinstance(error, DeadlineExceeded | Overloaded):  # where it stood says nothing
         execution_logger.error("plugin %s could not run to its end, %s: %s", step.name, consequence, error)
@@ -257,7 +269,7 @@ def _log_failure(step: Step, error: BaseException, *, passes: bool) -> None:
         execution_logger.error("plugin %s failed, %s", step.name, consequence, exc_info=error)
 
 
-def _warn_of_second_request(prepared: PreparedChain, status: int) -> None:
+def _warn_of_second_request(prepared: CachedChain, status: int) -> None:
     if not prepared.warned:
         prepared.warned = True
         execution_logger.warning(

@@ -3,7 +3,7 @@
 
 from apisix.runner.wire.tables cimport Message
 
-cdef class Peer:
+cdef class ReplySink:
     cpdef send(self, Message message)
     cpdef send_all(self, messages)
     cpdef give_up(self, reason)

@@ -8,7 +8,7 @@ from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.wire.tables import Message
 
 
-class Peer:
+class ReplySink:
     """The base of whatever has a connection: what its conversation needs of it. I/O is injected so."""
 
     __slots__ = ()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `runtime.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.call.chains cimport Chains
-from apisix.runner.call.blocking cimport StallWatch
+from apisix.runner.call.chain_cache cimport ChainCache
+from apisix.runner.call.blocking.detector cimport BlockingDetector
 
 cdef class Runtime:
     cdef readonly object loop
-    cdef readonly Chains chains
+    cdef readonly ChainCache chains
     cdef readonly object threads
     cdef readonly object body_threads
     cdef readonly object deadlines
@@ -16,7 +16,7 @@ cdef class Runtime:
     cdef readonly Py_ssize_t max_in_flight
     cdef readonly object on_error
     cdef readonly Py_ssize_t max_decompressed_bytes
-    cdef public StallWatch stalls
+    cdef public BlockingDetector blocking_detector
     cdef public object observer
     cdef public object failure_observer
     cdef public object meter

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from apisix.runner.call import watching
-from apisix.runner.call.blocking import StallWatch
-from apisix.runner.call.chains import Chains
+from apisix.runner.call.blocking.detector import BlockingDetector
+from apisix.runner.call.blocking.long_calls import LongCalls
+from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.deadlines import Deadlines
-from apisix.runner.call.effects import Effect
-from apisix.runner.call.long_calls import LongCalls
-from apisix.runner.call.meter import Meter
+from apisix.runner.call.observing import watching
+from apisix.runner.call.observing.effects import Effect
+from apisix.runner.call.observing.meter import Meter
 from apisix.runner.call.threads import PluginThreads, ThreadPool
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
@@ -46,7 +46,7 @@ class Runtime:
         max_in_flight: how many calls may wait (suspended, in a coroutine or a thread) at once.
         on_error: "refuse", "pass" or "degrade", for failures that are no plugin's.
         max_decompressed_bytes: how large a compressed response may become, in bytes.
-        stalls: the judge of which plugins block.
+        blocking_detector: the judge of which plugins block.
         observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know. With an observer,
             hooks are watched for mistakes too (`watching.py`).
         failure_observer: told why a call is refused, before it is answered: a plugin's exception, or what went wrong in the runner.
@@ -65,6 +65,7 @@ class Runtime:
 
     __slots__ = (
         "asks",
+        "blocking_detector",
         "body_threads",
         "calls",
         "chains",
@@ -85,7 +86,6 @@ class Runtime:
         "plugin_timeout_s",
         "pre_req_first",
         "refusals",
-        "stalls",
         "threads",
         "unknown_tokens",
     )
@@ -93,13 +93,13 @@ class Runtime:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        chains: Chains,
+        chains: ChainCache,
         threads: PluginThreads,
         plugin_timeout_s: float,
         max_in_flight: int,
         on_error: str,
         max_decompressed_bytes: int,
-        stalls: StallWatch | None = None,
+        blocking_detector: BlockingDetector | None = None,
         observer: Observer | None = None,
         failure_observer: FailureObserver | None = None,
         pre_req_first: bool = False,
@@ -116,7 +116,7 @@ class Runtime:
         self.max_in_flight = max_in_flight
         self.on_error = on_error
         self.max_decompressed_bytes = max_decompressed_bytes
-        self.stalls = stalls or StallWatch()
+        self.blocking_detector = blocking_detector or BlockingDetector()
         self.observer = observer
         if observer is not None:
             watching.install()
@@ -136,7 +136,7 @@ class Runtime:
         """Begin to look for plugins that hold up the loop, and for calls that take long. To be called in the loop's own thread."""
         # The loop gets the interpreter sooner from a thread that computes, such as a slow __init__. PrepareConf must not wait for that.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self.stalls.watch(self.loop, LongCalls(self.deadlines).look)
+        self.blocking_detector.watch(self.loop, LongCalls(self.deadlines).look)
 
     def failed(self, call_id: int, error: BaseException) -> None:
         """Tell who wants to know why a call is refused."""

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TypeVar
 
-from apisix.runner.call import where
-from apisix.runner.call.forked import end_if_child
+from apisix.runner.call.blocking import places
 from apisix.runner.errors import Overloaded
+from apisix.runner.plugin.forked import end_if_child
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class ThreadPool:
                 "once; other plugins are not affected. Give every library that it calls a timeout shorter than plugin_timeout",
                 self._plugin,
                 self._abandoned,
-                where.of_thread(job.thread_id) or "code that has no Python frame",
+                places.of_thread(job.thread_id) or "code that has no Python frame",
             )
 
     async def run(self, function: Callable[[], T]) -> T:

@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +22,9 @@ from apisix.runner.conf_store.memory_fallback import SpareFile
 from apisix.runner.conf_store.placement import choose_path, clear_stale
 from apisix.runner.conf_store.sqlite_file import Damaged, StoreFile
 from apisix.runner.conf_store.write_lock import WriteTurn
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 
-__all__ = ["MAX_TOKEN", "ConfStore", "Configuration", "choose_path", "clear_stale"]
+__all__ = ["MAX_TOKEN", "ConfStore", "choose_path", "clear_stale"]
 
 MAX_TOKEN = 2**31 - 1
 
@@ -52,15 +52,6 @@ _EVICT = """
     WHERE token IN (SELECT token FROM configuration WHERE content IS NOT NULL ORDER BY used_at LIMIT ?)
 """
 _FORGET = "DELETE FROM configuration WHERE token IN (SELECT token FROM configuration WHERE content IS NULL ORDER BY used_at LIMIT ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """What a token stands for. `conf` holds secrets and is kept out of the repr."""
-
-    key: str | None
-    conf: tuple[tuple[str, str], ...] = field(repr=False)
-    token: int
 
 
 class ConfStore:
@@ -131,16 +122,16 @@ class ConfStore:
             given = {content: self._remember(content) for content in new}
         return [given[content] if token is None else token for content, token in zip(contents, tokens, strict=True)]
 
-    def get(self, token: int) -> Configuration | None:
+    def get(self, token: int) -> RouteConfiguration | None:
         """Return what `token` stands for, or None: the gateway is then told CONF_TOKEN_NOT_FOUND and asks anew. Counts as a use."""
         if token in self._unwritten:
-            return _configuration(token, self._unwritten[token])
+            return _configuration(self._unwritten[token])
         if not 0 < token <= MAX_TOKEN:
             return None
         # The second look only for a miss: another worker may have put a fresh file there.
         found = self._file.attempt(lambda: self._read(token), follow=False) or self._file.attempt(lambda: self._read(token))
         if found is None and self._spare is not None and (content := self._spare.get(token)) is not None:
-            return _configuration(token, content)
+            return _configuration(content)
         return found
 
     def touch(self, token: int) -> None:
@@ -219,7 +210,7 @@ class ConfStore:
                 return token
             token = token % MAX_TOKEN + 1
 
-    def _read(self, token: int) -> Configuration | None:
+    def _read(self, token: int) -> RouteConfiguration | None:
         row = self._row(token)
         if row is None:
             return None
@@ -235,7 +226,7 @@ class ConfStore:
                 self._use(token, now)
         elif token not in self._used_at:
             self._note_use(token, used_at)
-        return _configuration(token, content)
+        return _configuration(content)
 
     def _row(self, token: int) -> tuple[bytes, bytes | None, float, float] | None:
         row = self._file.execute(_SELECT, (token,)).fetchone()
@@ -318,12 +309,12 @@ def _encode(key: str | None, conf: Sequence[tuple[str, str]]) -> bytes:
 _decode = msgspec.msgpack.Decoder(_Content).decode
 
 
-def _configuration(token: int, content: bytes) -> Configuration:
+def _configuration(content: bytes) -> RouteConfiguration:
     try:
-        key, conf, _ = _decode(content)
+        key, entries, _ = _decode(content)
     except msgspec.MsgspecError as error:
         raise Damaged("a row's content can't be decoded") from error
-    return Configuration(None if key is None else _to_text(key), tuple([(_to_text(name), _to_text(value)) for name, value in conf]), token)
+    return RouteConfiguration(None if key is None else _to_text(key), tuple([(_to_text(name), _to_text(value)) for name, value in entries]))
 
 
 def _to_bytes(text: str) -> bytes:

@@ -16,15 +16,15 @@ Info = Var | ReqBody | RespBody
 class Asking(Protocol):
     """The I/O behind a request or response: whoever runs the call gives it."""
 
-    def ask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+    def request_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """
         Send the questions back to back and return their answers, in order.
 
         Raises: WrongContext: called in a coroutine, where waiting would stop the event loop.
         """
 
-    async def aask(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
-        """Do the same as `ask` in a coroutine, in any task of the call's loop."""
+    async def arequest_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        """Do the same as `request_info` in a coroutine, in any task of the call's loop."""
 
     def offload(self, work: Callable[[], Any]) -> Any:
         """
@@ -94,7 +94,7 @@ class Answers:
         if not missing:
             return
         self._refuse_spent(missing)
-        self._keep(missing, self._asking.ask([ExtraInfoReq(info) for info in missing]))
+        self._keep(missing, self._asking.request_info([ExtraInfoReq(info) for info in missing]))
 
     async def afetch(self, infos: Iterable[Info]) -> None:
         """Do the same as `fetch` in a coroutine. Several tasks of one call may want the same: one of them asks."""
@@ -112,7 +112,7 @@ class Answers:
                 asked = asyncio.get_running_loop().create_future()
                 pending.update(dict.fromkeys(own, asked))
                 try:
-                    self._keep(own, await self._asking.aask([ExtraInfoReq(info) for info in own]))
+                    self._keep(own, await self._asking.arequest_info([ExtraInfoReq(info) for info in own]))
                 except BaseException:
                     # The question may be on its way, and a second one for a response's body breaks the response.
                     self._spent = self._spent or RespBody() in own

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from apisix.runner.call.meter import Histogram, Meter
+from apisix.runner.call.observing.meter import Histogram, Meter
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.metrics.families import PREFIX, Family, Labels, Merge, counter, gauge
 

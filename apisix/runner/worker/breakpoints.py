@@ -10,7 +10,7 @@ import pdb
 import sys
 from typing import Any, Final
 
-from apisix.runner.call.blocking import StallWatch
+from apisix.runner.call.blocking.detector import BlockingDetector
 from apisix.runner.plugin.plugin_type import PluginType
 
 DEBUG_VARIABLE: Final = "APISIX_DEV_DEBUG"
@@ -23,7 +23,7 @@ NO_TERMINAL: Final = (
 )
 
 
-class NoStalls(StallWatch):
+class NoDetection(BlockingDetector):
     """Marks no plugin as blocking and reports none: one in a debugger holds up everything for as long as somebody thinks."""
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:

@@ -3,8 +3,8 @@
 
 cimport cython
 
-from apisix.runner.call.conversation cimport Conversation
-from apisix.runner.call.reply_sink cimport Peer
+from apisix.runner.call.engine cimport CallRunner
+from apisix.runner.call.reply_sink cimport ReplySink
 from apisix.runner.ipc cimport descriptors
 from apisix.runner.wire.call_messages cimport CallReq
 from apisix.runner.wire.connection cimport Connection
@@ -14,10 +14,10 @@ from apisix.runner.wire.tables cimport Message
 
 cdef bytearray _BUFFER
 
-cdef class Session(Peer):
+cdef class Session(ReplySink):
     cdef Sessions _sessions
     cdef Connection _connection
-    cdef Conversation _conversation
+    cdef CallRunner _call_runner
     cdef object _socket
     cdef int _descriptor
     cdef bytearray _unsent

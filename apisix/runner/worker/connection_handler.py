@@ -9,23 +9,24 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from apisix.runner.call.chains import Chains
-from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.forked import end_forked
-from apisix.runner.call.reply_sink import Peer
+from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.engine import CallRunner
+from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.ipc import descriptors
+from apisix.runner.plugin.forked import end_forked
 from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.settings.table import Settings
 from apisix.runner.wire.call_messages import CallReq
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.info_messages import ExtraInfoResp
 from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
 from apisix.runner.wire.tables import Message
-from apisix.runner.worker.breakpoints import NoStalls, is_debugging
+from apisix.runner.worker.breakpoints import NoDetection, is_debugging
 from apisix.runner.worker.effects_log import log_effects
 from apisix.runner.worker.held_bytes import HeldBytes
 from apisix.runner.worker.lost_tasks import report_lost_tasks
@@ -66,7 +67,7 @@ class Context:
     async def close(self) -> None:
         """Close the plugins, the idle threads and the store."""
         await self.runtime.chains.close()
-        self.runtime.stalls.close()
+        self.runtime.blocking_detector.close()
         self.runtime.close_threads()
         self.held.close()
         self.store.close()
@@ -75,7 +76,7 @@ class Context:
 def make_context(settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop) -> Context:
     """Build what a worker's calls share from its settings. To be called in the worker, after the fork."""
     threads = PluginThreads(settings.blocking_threads)
-    chains = Chains(
+    chains = ChainCache(
         registry,
         store,
         threads,
@@ -96,7 +97,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         observer=log_effects if settings.log_effects else None,
         pre_req_first=settings.pre_req_first,
         info_timeout_s=settings.info_timeout_s,
-        stalls=NoStalls() if is_debugging() else None,
+        blocking_detector=NoDetection() if is_debugging() else None,
     )
     runtime.watch()
     if settings.log_effects:
@@ -123,15 +124,15 @@ def has_unread(sock: socket.socket) -> bool:
     return True
 
 
-class Session(Peer):
+class Session(ReplySink):
     """One connection of the gateway."""
 
-    __slots__ = ("_connection", "_conversation", "_descriptor", "_ending", "_held", "_sessions", "_socket", "_unsent")
+    __slots__ = ("_call_runner", "_connection", "_descriptor", "_ending", "_held", "_sessions", "_socket", "_unsent")
 
     def __init__(self, sessions: "Sessions", sock: socket.socket) -> None:
         self._sessions = sessions
         self._connection = Connection(Role.RUNNER)
-        self._conversation = Conversation(sessions.context.runtime, self)
+        self._call_runner = CallRunner(sessions.context.runtime, self)
         self._socket: socket.socket | None = sock
         self._descriptor = sock.fileno()
         self._unsent = bytearray()  # what the socket had no room for
@@ -142,7 +143,7 @@ class Session(Peer):
     def idle(self) -> bool:
         """Whether the connection is between calls, with nothing half read, half written or unanswered."""
         return (
-            self._conversation.call is None and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
+            self._call_runner.call is None and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
         )
 
     # What the poller tells.
@@ -165,7 +166,7 @@ class Session(Peer):
             _log_lost(error)
             size = 0
         if size == 0:
-            self._conversation.hung_up()
+            self._call_runner.log_hang_up()
             self._end("the gateway hung up")
         elif size > 0:
             try:
@@ -273,16 +274,17 @@ class Session(Peer):
         while decoder.may_have_more and self._socket is not None and not self._ending and (not self._unsent or self._answers_expected()):
             message = connection.next_event()
             if isinstance(message, CallReq):
-                self._conversation.start(message)
+                self._call_runner.start(message)
             elif isinstance(message, ExtraInfoResp):
-                self._conversation.answer(message.result)
+                self._call_runner.receive_info(message.result)
             elif isinstance(message, PrepareConfReq):
-                self._sessions.context.preparations.add(message.key, message.conf, partial(self._prepared, message.key, message.conf))
+                configuration = RouteConfiguration(message.key, tuple(message.conf))
+                self._sessions.context.preparations.add(configuration, partial(self._prepared, configuration))
                 break  # what follows in the same packet waits for the answer
 
-    def _prepared(self, key: str | None, conf: Sequence[tuple[str, str]], answer: PrepareConfResp | ErrResp) -> None:
+    def _prepared(self, configuration: RouteConfiguration, answer: PrepareConfResp | ErrResp) -> None:
         if isinstance(answer, PrepareConfResp):
-            self._sessions.context.runtime.chains.arrived(answer.conf_token, key, conf)
+            self._sessions.context.runtime.chains.received(answer.conf_token, configuration)
         if self._socket is not None:
             self.send(answer)
             try:
@@ -327,13 +329,13 @@ class Session(Peer):
 
         It sends an answer before it reads the next info request. If neither side read, both would wait for each other.
         """
-        return self._conversation.call is not None
+        return self._call_runner.call is not None
 
     def _end(self, reason: str) -> None:
         """End the connection once what was sent has left, and what runs on it at once."""
         self._ending = True
         self._connection.decoder.clear()
-        self._conversation.close(reason)
+        self._call_runner.close(reason)
         if not self._unsent:
             self._forget(reason)
         elif self._socket is not None:
@@ -356,7 +358,7 @@ class Session(Peer):
         self._unsent = bytearray()
         self._connection.decoder.clear()
         self._count_held()
-        self._conversation.close(reason)
+        self._call_runner.close(reason)
 
     def _count_held(self) -> None:
         """Count the bytes that are half read or not sent yet."""
@@ -368,7 +370,7 @@ class Session(Peer):
     def lost(self) -> None:
         """Close the connection after a write failed."""
         if self._socket is not None:
-            self._conversation.hung_up()
+            self._call_runner.log_hang_up()
             self._forget("the gateway hung up")
 
 

@@ -4,7 +4,7 @@
 import logging
 from collections.abc import Sequence
 
-from apisix.runner.call.effects import Effect
+from apisix.runner.call.observing.effects import Effect
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 

@@ -130,7 +130,7 @@ class PluginService:
         )
         registry = Registry.load(settings.plugins, settings.plugin_modules)
         context = make_context(settings, registry, store, loop)
-        context.runtime.stalls.on_mark = report_blocking
+        context.runtime.blocking_detector.on_mark = report_blocking
 
         reporter = None
         if settings.metrics_address is not None:

@@ -13,11 +13,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from apisix.runner.call.forked import become_child, end_if_child
 from apisix.runner.ipc import channel as messages
 from apisix.runner.ipc.channel import AnyMessage, Channel, Failed, HandedBack, Measured, Ready, ReplaceMe, Stats, Taken
 from apisix.runner.logging import setup as logs
 from apisix.runner.logging.captured import capture_prints
+from apisix.runner.plugin.forked import become_child, end_if_child
 from apisix.runner.worker import breakpoints
 from apisix.runner.worker.service import Opened, Service
 from apisix.runner.worker.stack_dump import StackDump

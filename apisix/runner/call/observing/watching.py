@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from apisix.runner.call import where
+from apisix.runner.call.blocking import places
 from apisix.runner.errors import RunnerError
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
@@ -59,7 +59,7 @@ class HookWatch:
             file, line, function = origin[0]
             place = f"{Path(file).name}:{line} in {function}"
         else:
-            place = where.of_frame(sys._getframe(1)) or "a place that is not known"
+            place = places.of_frame(sys._getframe(1)) or "a place that is not known"
         self._never_awaited.append(f"{place}: the coroutine {name} was never awaited, so it did not run. Write `await` before the call")
 
     def check(self) -> None:

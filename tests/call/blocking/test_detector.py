@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 import uvloop
 
-from apisix.runner.call.blocking import LONG_STALL_S, OWN_LOOP, STALL_S, STALLS, STALLS_WITHIN_S, StallWatch
-from apisix.runner.call.starvation import Starvation
+from apisix.runner.call.blocking.detector import HOLD_S, HOLDS, HOLDS_WITHIN_S, LONG_HOLD_S, OWN_LOOP, BlockingDetector
+from apisix.runner.call.blocking.starvation import Starvation
 from apisix.runner.plugin.configuration import TextReader
 from apisix.runner.plugin.plugin_type import PluginType, Source
 
@@ -25,10 +25,10 @@ def plugin_type() -> PluginType:
 def test_one_long_stall_marks(plugin_type: PluginType, caplog: pytest.LogCaptureFixture) -> None:
     """One call of 100 ms is enough, the mark is told once, and one warning names the plugin."""
     marked: list[str] = []
-    watch = StallWatch(marked.append)
+    watch = BlockingDetector(marked.append)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            watch.record(plugin_type, LONG_STALL_S, 1.0)
+            watch.record(plugin_type, LONG_HOLD_S, 1.0)
     assert plugin_type.blocking is True
     assert ["slow"] == marked
     assert 1 == len(caplog.records)
@@ -37,19 +37,19 @@ def test_one_long_stall_marks(plugin_type: PluginType, caplog: pytest.LogCapture
 
 def test_stalls_within_a_minute_mark(plugin_type: PluginType) -> None:
     """Several short stalls within a minute mark, and not one fewer."""
-    watch = StallWatch()
-    for n in range(STALLS - 1):
-        watch.record(plugin_type, STALL_S, float(n))
+    watch = BlockingDetector()
+    for n in range(HOLDS - 1):
+        watch.record(plugin_type, HOLD_S, float(n))
     assert plugin_type.blocking is None
-    watch.record(plugin_type, STALL_S, STALLS_WITHIN_S)
+    watch.record(plugin_type, HOLD_S, HOLDS_WITHIN_S)
     assert plugin_type.blocking is True
 
 
 def test_rare_stalls_do_not_mark(plugin_type: PluginType) -> None:
     """A stall now and then is a garbage collection or a busy machine, not the plugin."""
-    watch = StallWatch()
+    watch = BlockingDetector()
     for n in range(10):
-        watch.record(plugin_type, STALL_S, n * STALLS_WITHIN_S)
+        watch.record(plugin_type, HOLD_S, n * HOLDS_WITHIN_S)
     assert plugin_type.blocking is None
 
 
@@ -64,40 +64,40 @@ class _Starved(Starvation):
 def test_a_busy_machine_is_not_the_plugins_fault(plugin_type: PluginType) -> None:
     """Time in which others had the processor does not count, in a stall that is over and in one that lasts."""
     marked: list[str] = []
-    watch = StallWatch(marked.append)
+    watch = BlockingDetector(marked.append)
     watch.starvation = _Starved()
-    for _ in range(STALLS):
-        watch.record(plugin_type, 0.09 + STALL_S / 2, 1.0)
+    for _ in range(HOLDS):
+        watch.record(plugin_type, 0.09 + HOLD_S / 2, 1.0)
     watch.running, watch.since_s = plugin_type, 1.0
-    watch.look(1.0 + LONG_STALL_S)
+    watch.look(1.0 + LONG_HOLD_S)
     assert [] == marked
-    watch.look(1.0 + LONG_STALL_S + 0.09)
+    watch.look(1.0 + LONG_HOLD_S + 0.09)
     assert ["slow"] == marked
 
 
 def test_the_author_has_the_last_word(plugin_type: PluginType) -> None:
     """`blocking = False` on the class opts out."""
     plugin_type.blocking = False
-    StallWatch().record(plugin_type, 10.0, 1.0)
+    BlockingDetector().record(plugin_type, 10.0, 1.0)
     assert plugin_type.blocking is False
 
 
 def test_a_stall_is_found_while_it_lasts(plugin_type: PluginType) -> None:
     """A hook that has held the loop for long is marked before it ends, and one that has not is left alone."""
     marked: list[str] = []
-    watch = StallWatch(marked.append)
+    watch = BlockingDetector(marked.append)
     watch.running, watch.since_s = plugin_type, 1.0
-    watch.look(1.0 + LONG_STALL_S / 2)
+    watch.look(1.0 + LONG_HOLD_S / 2)
     assert [] == marked
-    watch.look(1.0 + LONG_STALL_S)
-    watch.look(1.0 + 2 * LONG_STALL_S)
+    watch.look(1.0 + LONG_HOLD_S)
+    watch.look(1.0 + 2 * LONG_HOLD_S)
     assert ["slow"] == marked
 
 
 def test_the_thread_looks_by_itself(plugin_type: PluginType) -> None:
     """The thread finds a stall of its own accord."""
     found = threading.Event()
-    watch = StallWatch(lambda name: found.set())
+    watch = BlockingDetector(lambda name: found.set())
     loop = asyncio.new_event_loop()
     watch.watch(loop, lambda now_s: None)
     watch.running, watch.since_s = plugin_type, 0.0
@@ -138,7 +138,7 @@ def test_an_event_loop_of_its_own_marks(
     async def call() -> None:
         with pytest.raises((RuntimeError, ValueError)) as raised:
             hook()
-        StallWatch().failed(plugin_type, raised.value)
+        BlockingDetector().failed(plugin_type, raised.value)
 
     with closing(new_loop()) as loop:
         loop.run_until_complete(call())
@@ -147,11 +147,11 @@ def test_an_event_loop_of_its_own_marks(
 
 @pytest.mark.parametrize("error", [RuntimeError("no running event loop"), RuntimeError("wrong"), ValueError(OWN_LOOP[0])])
 def test_other_errors_do_not_mark(plugin_type: PluginType, error: Exception) -> None:
-    StallWatch().failed(plugin_type, error)
+    BlockingDetector().failed(plugin_type, error)
     assert plugin_type.blocking is None
 
 
 def test_an_event_loop_of_its_own_does_not_mark_if_the_author_forbids_it(plugin_type: PluginType) -> None:
     plugin_type.blocking = False
-    StallWatch().failed(plugin_type, RuntimeError(OWN_LOOP[1]))
+    BlockingDetector().failed(plugin_type, RuntimeError(OWN_LOOP[1]))
     assert plugin_type.blocking is False

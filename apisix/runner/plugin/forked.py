@@ -65,7 +65,7 @@ class EndingInChild:
     __slots__ = ("_steps", "cr_await")
 
     def __init__(self, awaitable: Awaitable[Any]) -> None:
-        self.cr_await = awaitable  # as in a coroutine, for `where.of_task`
+        self.cr_await = awaitable  # as in a coroutine, for `places.of_task`
         self._steps: Iterator[Any] = awaitable.__await__()
 
     def __await__(self) -> Generator[Any, Any, Any]:

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from typing import Final
 
 from apisix.runner.call import clock
-from apisix.runner.call.long_calls import FIRST_S
-from apisix.runner.call.loop_turn import LoopTurn
-from apisix.runner.call.starvation import Starvation
+from apisix.runner.call.blocking.long_calls import FIRST_S
+from apisix.runner.call.blocking.loop_turn import LoopTurn
+from apisix.runner.call.blocking.starvation import Starvation
 from apisix.runner.plugin.plugin_type import PluginType
 
-stalls_logger = logging.getLogger("apisix.runner.call.blocking")
+detector_logger = logging.getLogger("apisix.runner.call.blocking.detector")
 
-STALL_S: Final = 0.010
+HOLD_S: Final = 0.010
 """A call that holds the loop as long as this, in seconds, is a stall."""
-LONG_STALL_S: Final = 0.100
+LONG_HOLD_S: Final = 0.100
 """One stall as long as this, in seconds, shows that the plugin blocks."""
-STALLS: Final = 3
-"""As many stalls within `STALLS_WITHIN_S` show it too."""
-STALLS_WITHIN_S: Final = 60.0
+HOLDS: Final = 3
+"""As many stalls within `HOLDS_WITHIN_S` show it too."""
+HOLDS_WITHIN_S: Final = 60.0
 
 
 OWN_LOOP: Final = (
@@ -34,7 +34,7 @@ OWN_LOOP: Final = (
 """What the error says if a hook runs an event loop although the worker's runs in its thread. Source: asyncio."""
 
 
-class StallWatch:
+class BlockingDetector:
     """
     Remember how long synchronous hooks held the loop, and mark those that block.
 
@@ -64,12 +64,12 @@ class StallWatch:
         if plugin_type.blocking is not None:  # the author said which, or it is marked already
             return
         held_s -= self._starved_s(now_s - held_s)
-        if held_s < STALL_S:
+        if held_s < HOLD_S:
             return
-        stalls = self._stalls.setdefault(plugin_type.name, deque(maxlen=STALLS))
+        stalls = self._stalls.setdefault(plugin_type.name, deque(maxlen=HOLDS))
         stalls.append(now_s)
-        often = len(stalls) == STALLS and now_s - stalls[0] <= STALLS_WITHIN_S
-        if held_s >= LONG_STALL_S or often:
+        often = len(stalls) == HOLDS and now_s - stalls[0] <= HOLDS_WITHIN_S
+        if held_s >= LONG_HOLD_S or often:
             self._mark(plugin_type, _held_up(held_s, None))
 
     def failed(self, plugin_type: PluginType, error: BaseException) -> None:
@@ -94,9 +94,9 @@ class StallWatch:
     def look(self, now_s: float) -> None:
         """Mark the plugin that holds the loop, if it has held it for long enough."""
         plugin_type, since_s = self.running, self.since_s  # in this order: who begins to run sets them in the other
-        if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_STALL_S:
+        if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_HOLD_S:
             held_s = now_s - since_s - self._starved_s(since_s)
-            if held_s >= LONG_STALL_S:
+            if held_s >= LONG_HOLD_S:
                 self._mark(plugin_type, _held_up(held_s, self.turn.place()))
 
     def look_at_loop(self, now_s: float) -> None:
@@ -107,17 +107,17 @@ class StallWatch:
         """
         held_s = self.turn.held_s(now_s)
         running = self.running
-        if held_s - self._starved_s(now_s - held_s) < (LONG_STALL_S if running is None else FIRST_S):
+        if held_s - self._starved_s(now_s - held_s) < (LONG_HOLD_S if running is None else FIRST_S):
             return
         place = self.turn.place_to_report(now_s)
         if place is None:
             return
         if running is not None:
-            stalls_logger.warning(
+            detector_logger.warning(
                 "plugin %s still holds up all calls of its worker after %g s, in %s", running.name, round(held_s, 1), place
             )
         else:
-            stalls_logger.warning(
+            detector_logger.warning(
                 "%s holds up all calls of its worker, for %g s so far, in %s. In a coroutine, await what can be awaited, and run what "
                 "blocks with `await asyncio.to_thread(...)`",
                 self.turn.task(),
@@ -129,7 +129,7 @@ class StallWatch:
         return 0.0 if self.starvation is None else self.starvation.since_s(since_s)
 
     def _watch(self) -> None:
-        while not self._closed.wait(LONG_STALL_S):
+        while not self._closed.wait(LONG_HOLD_S):
             now_s = clock.now_s()
             self.look(now_s)
             self.look_at_loop(now_s)
@@ -141,7 +141,7 @@ class StallWatch:
             if plugin_type.blocking is not None:
                 return
             plugin_type.blocking = True
-        stalls_logger.warning(
+        detector_logger.warning(
             "plugin %s %s: from now on it runs in threads. "
             "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",
             plugin_type.name,

@@ -3,7 +3,7 @@
 
 import pytest
 
-from apisix.runner.call.meter import Histogram, Meter, outcome_of
+from apisix.runner.call.observing.meter import Histogram, Meter, outcome_of
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded
 from apisix.runner.http.phase import Phase
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chains are built off the loop, once for all calls that wait, and only those calls wait."""
+"""ChainCache are built off the loop, once for all calls that wait, and only those calls wait."""
 
 import asyncio
 import threading
@@ -219,7 +219,7 @@ def test_an_eager_plugin_is_set_up_when_its_configuration_comes() -> None:
         engine = Engine(loop, [Eager])
         configuration = engine.configurations[0]
         for _ in range(3):
-            engine.chains.arrived(1, configuration.key, configuration.conf)
+            engine.chains.received(1, configuration)
         await until(lambda: "setup" in Eager.done)
         line = engine.line()
         engine.at_loop(line.call, 1)
@@ -235,7 +235,7 @@ def test_other_plugins_wait_for_their_first_call() -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Instant])
         configuration = engine.configurations[0]
-        engine.chains.arrived(1, configuration.key, configuration.conf)
+        engine.chains.received(1, configuration)
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == 1
 
@@ -256,7 +256,7 @@ def test_an_eager_setup_that_fails_is_tried_again_by_a_call(caplog: pytest.LogCa
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Fails])
         configuration = engine.configurations[0]
-        engine.chains.arrived(1, configuration.key, configuration.conf)
+        engine.chains.received(1, configuration)
         await until(lambda: "could not be set up when its configuration came" in caplog.text)
 
     run(scenario)

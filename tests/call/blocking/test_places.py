@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 
 import pytest
 
-from apisix.runner.call import where
+from apisix.runner.call.blocking import places
 
 
 async def waits() -> None:
@@ -40,12 +40,12 @@ def test_task(coroutine: Callable[[], Awaitable[None]]) -> None:
     async def scenario() -> str | None:
         task = asyncio.ensure_future(coroutine())
         await asyncio.sleep(0)
-        place = where.of_task(task)
+        place = places.of_task(task)
         task.cancel()
         return place
 
     line = waits.__code__.co_firstlineno + 2
-    assert asyncio.run(scenario()) == f"test_where.py:{line} in waits: await asyncio.sleep(60)  # here"
+    assert asyncio.run(scenario()) == f"test_places.py:{line} in waits: await asyncio.sleep(60)  # here"
 
 
 def test_frame_of_no_module() -> None:
@@ -54,10 +54,10 @@ def test_frame_of_no_module() -> None:
     exec("frames.append(sys._getframe())", {"frames": frames, "sys": sys})  # noqa: S102  # the text before it
 
     assert "__name__" not in frames[0].f_globals
-    assert where.outermost(frames[0]) is not None
-    assert not where._is_the_plugins(frames[0])
+    assert places.outermost(frames[0]) is not None
+    assert not places._is_the_plugins(frames[0])
 
 
 def test_no_such_thread() -> None:
     """A thread that has ended is nowhere."""
-    assert where.of_thread(0) is None
+    assert places.of_thread(0) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apisix.runner.call.starvation import Starvation
+from apisix.runner.call.blocking.starvation import Starvation
 
 WITHIN_S = 20.0
 

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from apisix.runner.call.effects import changes, past_runner
+from apisix.runner.call.observing.effects import changes, past_runner
 from apisix.runner.logging.tracebacks import describe_error
 from tests.http.calls import a_request
 

@@ -12,7 +12,7 @@ import greenlet
 from apisix.runner.call import contexts
 from apisix.runner.call.call import Call, Questions, new_call
 from apisix.runner.call.execution import execute, refuse
-from apisix.runner.call.reply_sink import Peer
+from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.errors import CallCancelled, LocalProtocolError, RemoteProtocolError
 from apisix.runner.http.releases import described, hang_up
@@ -20,10 +20,10 @@ from apisix.runner.logging.call_fields import current_call
 from apisix.runner.wire.call_messages import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
 
-conversation_logger = logging.getLogger("apisix.runner.call.conversation")
+engine_logger = logging.getLogger("apisix.runner.call.engine")
 
 
-class Conversation:
+class CallRunner:
     """
     Run the calls of one connection.
 
@@ -38,7 +38,7 @@ class Conversation:
 
     __slots__ = ("_asked", "_closed", "_context", "_peer", "_runtime", "call", "greenlet", "hub")
 
-    def __init__(self, runtime: Runtime, peer: Peer) -> None:
+    def __init__(self, runtime: Runtime, peer: ReplySink) -> None:
         self._runtime = runtime
         self._peer = peer
         self._asked: deque[Questions] = deque()
@@ -64,7 +64,7 @@ class Conversation:
         if not answered:
             self.greenlet.switch(call)
 
-    def answer(self, result: bytes | None) -> None:
+    def receive_info(self, result: bytes | None) -> None:
         """Take the answer to the oldest open question. One that came too late for its call is dropped."""
         asked: Questions = self._asked[0]
         asked.answers.append(result)
@@ -78,7 +78,7 @@ class Conversation:
         self._peer.send_all(questions)
         self._asked.append(asked)
 
-    def hung_up(self) -> None:
+    def log_hang_up(self) -> None:
         """Log it if the gateway hung up on an info request, most likely because it is too old. `close` has to follow."""
         call = self.call
         if call is None or not self._asked:
@@ -88,9 +88,7 @@ class Conversation:
         meaning = hang_up(info, in_response=type(call.message) is HTTPRespCallReq)
         # In a copy of the call's context, so that the line names its route and plugin. The call itself may be inside the original.
         context = cast("contextvars.Context", call.context).copy()
-        context.run(
-            conversation_logger.warning, "the gateway hung up instead of answering an info request, for %s. %s", described(info), meaning
-        )
+        context.run(engine_logger.warning, "the gateway hung up instead of answering an info request, for %s. %s", described(info), meaning)
 
     def close(self, reason: str) -> None:
         """End the conversation: a call that runs is cancelled, and nothing more is sent."""
@@ -126,13 +124,13 @@ class Conversation:
             if reply is None:
                 return False
         except CallCancelled as error:
-            conversation_logger.debug("a call was cancelled: %s", error)
+            engine_logger.debug("a call was cancelled: %s", error)
             reply = None
         except RemoteProtocolError as error:
             malformed = error
             reply = ErrResp(error.err_code)
         except BaseException as error:  # nothing may leave the greenlet, and each call is answered
-            conversation_logger.exception("a call failed in the runner itself")
+            engine_logger.exception("a call failed in the runner itself")
             self._runtime.failed(call.id, error)
             reply = refuse(call.message, self._runtime.on_error)
         call.finish()
@@ -155,12 +153,12 @@ class Conversation:
         Nothing of it was sent: a reply is a frame before any of it leaves.
         """
         if isinstance(error, LocalProtocolError):
-            conversation_logger.error("the reply is refused: %s", error)  # too large, or with a value that the schema can't express
+            engine_logger.error("the reply is refused: %s", error)  # too large, or with a value that the schema can't express
         else:
-            conversation_logger.error("the reply is refused, it can't be encoded", exc_info=error)
+            engine_logger.error("the reply is refused, it can't be encoded", exc_info=error)
         try:
             self._runtime.failed(call.id, error)
             self._peer.send(refuse(call.message, self._runtime.on_error))
         except BaseException:  # nothing may leave the greenlet
-            conversation_logger.exception("a call could not be answered, its connection is closed")
+            engine_logger.exception("a call could not be answered, its connection is closed")
             self._peer.give_up("a call could not be answered")

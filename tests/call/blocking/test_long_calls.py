@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.call import clock
-from apisix.runner.call.long_calls import LongCalls, passed
+from apisix.runner.call.blocking.long_calls import LongCalls, passed
 from apisix.runner.errors import ErrCode
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp
@@ -94,7 +94,7 @@ def test_calls_are_reported_while_they_run(caplog: pytest.LogCaptureFixture, plu
             calls.look(began_s + passed_s)
         Thread.go.set()
         for line in lines:
-            engine.at_loop(line.conversation.close, "the test is over")
+            engine.at_loop(line.call_runner.close, "the test is over")
         await until(lambda: engine.runtime.in_flight == 0)
 
     asyncio.run(scenario())
@@ -120,7 +120,7 @@ def waits_for_gateway(plugin: Any, **limits: Any) -> Any:
         if call is not None:
             await asyncio.sleep(3 * limits["plugin_timeout_s"])
             if not line.replies:
-                engine.at_loop(line.conversation.answer, b"body")
+                engine.at_loop(line.call_runner.receive_info, b"body")
         await until(lambda: line.replies)
         return line.replies[0]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from apisix.runner.call.chains import Chains
-from apisix.runner.call.conversation import Conversation
-from apisix.runner.call.reply_sink import Peer
+from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.engine import CallRunner
+from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ErrCode, LocalProtocolError, RemoteProtocolError
@@ -24,7 +24,7 @@ class Nothing:
         """Know nothing."""
 
 
-class Strict(Peer):
+class Strict(ReplySink):
     """A peer that can't be sent the first replies, for a reason each."""
 
     def __init__(self, *errors: BaseException) -> None:
@@ -56,7 +56,7 @@ def runtime() -> Iterator[Runtime]:
     loop = asyncio.new_event_loop()
     registry = Registry.load(builtins=False, entry_points=False)
     threads = PluginThreads(1)
-    chains = Chains(registry, Nothing(), threads, capacity=1, renew_s=1, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task)
+    chains = ChainCache(registry, Nothing(), threads, capacity=1, renew_s=1, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task)
     yield Runtime(loop, chains, threads, plugin_timeout_s=1, max_in_flight=1, on_error="refuse", max_decompressed_bytes=1)
     loop.close()
 
@@ -65,12 +65,12 @@ def runtime() -> Iterator[Runtime]:
 def test_reply_that_cannot_be_expressed(runtime: Runtime, error: BaseException) -> None:
     """A reply that can't be sent, for whatever reason, is replaced by SERVICE_UNAVAILABLE: the gateway must not wait for a minute."""
     peer = Strict(error)
-    Conversation(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
+    CallRunner(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
     assert peer.sent == [ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND), ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
 
 
 def test_call_that_cannot_be_answered(runtime: Runtime) -> None:
     """If even the refusal can't be sent, the connection ends."""
     peer = Strict(MemoryError(), MemoryError())
-    Conversation(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
+    CallRunner(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
     assert peer.sent[2:] == ["a call could not be answered"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from apisix.runner.call import watching
-from apisix.runner.call.watching import CoroutineNeverAwaited, SharedStateWarning
+from apisix.runner.call.observing import watching
+from apisix.runner.call.observing.watching import CoroutineNeverAwaited, SharedStateWarning
 from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.plugin import Plugin
 from apisix.testing import Client

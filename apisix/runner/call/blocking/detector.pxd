@@ -3,7 +3,7 @@
 
 from apisix.runner.call cimport clock
 
-cdef class StallWatch:
+cdef class BlockingDetector:
     cdef public object on_mark
     cdef public object running
     cdef public double since_s

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.call import clock
-from apisix.runner.call.blocking import StallWatch
+from apisix.runner.call.blocking.detector import BlockingDetector
 from apisix.runner.plugin.plugin import Plugin
 from tests.call.engine import WITHIN_S, Engine, until
 
@@ -54,8 +54,8 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        watch = StallWatch()
-        engine = Engine(loop, [plugin], stalls=watch)
+        watch = BlockingDetector()
+        engine = Engine(loop, [plugin], blocking_detector=watch)
         watch.turn = type(watch.turn)(loop)  # the thread of this test takes the place of the watch's own
 
         def look() -> None:
@@ -116,10 +116,10 @@ def test_a_plain_hook_that_must_not_run_in_threads(caplog: pytest.LogCaptureFixt
 
 def test_many_short_calls_are_no_call_that_blocks(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that is in another call each time is busy, not blocked."""
-    watch = StallWatch()
+    watch = BlockingDetector()
     turn = watch.turn
     frames = iter([object(), object(), object()])
-    monkeypatch.setattr("apisix.runner.call.where.outermost", lambda frame: next(frames))
+    monkeypatch.setattr("apisix.runner.call.blocking.places.outermost", lambda frame: next(frames))
     turn._asked_at_s = 1.0
     for now_s in (1.2, 1.3, 1.4):
         watch.look_at_loop(now_s)
@@ -133,7 +133,7 @@ def test_a_loop_that_turns(caplog: pytest.LogCaptureFixture) -> None:
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        watch = StallWatch()
+        watch = BlockingDetector()
         watch.turn = type(watch.turn)(loop, looked.append)
         for tenth in range(25):
             watch.look_at_loop(100 + tenth / 10)

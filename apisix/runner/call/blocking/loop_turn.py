@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from apisix.runner.call import where
-from apisix.runner.call.long_calls import passed
+from apisix.runner.call.blocking import places
+from apisix.runner.call.blocking.long_calls import passed
 
 LOOK_S: Final = 1.0
 """How often `look` is called, in seconds."""
@@ -50,7 +50,7 @@ class LoopTurn:
 
     def place(self) -> str | None:
         """Return the line of a plugin in which the loop's thread is."""
-        return where.of_thread(self._thread_id)
+        return places.of_thread(self._thread_id)
 
     def place_to_report(self, now_s: float) -> str | None:
         """
@@ -59,7 +59,7 @@ class LoopTurn:
         None if the loop is not in the same call of a function as the last time: many calls that come together hold up the loop too.
         """
         held_s = self.held_s(now_s)
-        before, self._frame = self._frame, where.outermost(sys._current_frames().get(self._thread_id))
+        before, self._frame = self._frame, places.outermost(sys._current_frames().get(self._thread_id))
         if self._frame is None or self._frame != before:
             return None
         if self._reported_s and passed(self._reported_s, held_s) is None:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `setup` of a plugin's instance: awaited before the first call that needs it, and retried with a back-off if it fails."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from apisix.runner.errors import ChainRefused
+from apisix.runner.plugin.forked import EndingInChild
+
+FIRST_RETRY_S: Final = 1.0
+"""How long after a failed `setup` it is retried, in seconds. Doubles with each failure."""
+LONGEST_RETRY_S: Final = 60.0
+"""The longest delay before a retry, in seconds."""
+MAX_FAILURE: Final = 1000
+"""How many characters of a failure of `setup` are kept until it is retried."""
+
+
+class Setup:
+    """
+    The `setup` of one instance. It runs once, and the calls that need it share one attempt. Source: design, 3c.
+
+    Args:
+        function: the author's `setup`.
+        timeout_s: how long it may take, in seconds.
+    Attributes:
+        done: True if the instance is set up.
+    """
+
+    __slots__ = ("_delay_s", "_failure", "_function", "_retry_at_s", "_task", "_timeout_s", "done")
+
+    def __init__(self, function: Callable[[], Awaitable[None]], timeout_s: float) -> None:
+        self._function = function
+        self._timeout_s = timeout_s
+        self._delay_s = FIRST_RETRY_S
+        self._retry_at_s = 0.0
+        self._failure: str | None = None  # not the exception, whose traceback refers to all variables of the setup
+        self._task: asyncio.Task[BaseException | None] | None = None
+        self.done = False
+
+    async def ensure(self) -> None:
+        """
+        Return once the instance is set up.
+
+        Raises: whatever `setup` raised. During the back-off: ChainRefused, without another attempt.
+        """
+        if self.done:
+            return
+        loop = asyncio.get_running_loop()
+        if self._task is None:
+            if self._failure is not None and loop.time() < self._retry_at_s:
+                raise ChainRefused(f"setup failed: {self._failure}; it is tried again later")
+            self._task = loop.create_task(self._attempt())
+        # A call that gives up must not cancel what other calls wait for.
+        failure = await asyncio.shield(self._task)
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback refers to this frame
+
+    async def _attempt(self) -> BaseException | None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await EndingInChild(self._function())
+        except BaseException as error:  # an author's setup may raise anything, and a task must not raise SystemExit
+            self._failure = repr(error)[:MAX_FAILURE]
+            self._retry_at_s = asyncio.get_running_loop().time() + self._delay_s
+            self._delay_s = min(2 * self._delay_s, LONGEST_RETRY_S)
+            return error
+        else:
+            self._failure = None
+            self.done = True
+            return None
+        finally:
+            self._task = None
