@@ -13,7 +13,7 @@ PYTHON ?=
 candidates = python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[123].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: install setup accelerate dev test test-modes test-all lint format bench soak docs clean
+.PHONY: install setup packages engine build dev test test-modes test-all lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 install: $(stamp)
@@ -31,15 +31,24 @@ $(python):
 	echo "no Python 3.11 or later with the modules venv and ensurepip (Debian: python3-venv) among: $(or $(PYTHON),$(candidates));" \
 	    "say which one to use: make install PYTHON=/path/to/python3" >&2; exit 1
 
-# pip learnt dependency groups in 25.1, and what comes with Python 3.11 and 3.12 is older.
+# pip has supported dependency groups since 25.1. The packages are installed while the engine is compiled, which needs only the build tools.
+build_requirements = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 $(stamp): pyproject.toml $(python)
-	$(python) -m pip install --quiet --upgrade 'pip>=25.1'
-	$(python) -m pip install --quiet --editable '.[$(EXTRAS)]' --group test
+	$(python) -c '$(build_requirements)' | $(python) -m pip install --quiet --upgrade 'pip>=25.1' --requirement /dev/stdin
+	$(MAKE) --no-print-directory --jobs 2 packages engine
 	@touch $@
+	$(python) -m apisix --version
 
-# Compiles the hot path beside its sources. Edit one of them, and the sources run until this is said again.
-accelerate: install
-	APISIX_RUNNER_BUILD=require $(python) -m pip install --quiet --no-deps --editable .
+packages:
+	APISIX_RUNNER_BUILD=never $(python) -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]' --group test
+
+# Without a C compiler, this prints that the pure Python fallback will be used.
+engine:
+	$(python) setup.py --quiet build_ext --inplace
+
+# Compiles what was edited.
+build: export APISIX_RUNNER_BUILD = require
+build: install engine
 	$(python) -m apisix --version
 
 dev: install
@@ -54,7 +63,7 @@ test: install
 	$(pytest) $(ARGS)
 
 # The hot path in both modes, for where it was compiled.
-test-modes: accelerate
+test-modes: build
 	$(pytest) $(HOT_PATH_TESTS)
 	APISIX_RUNNER_PURE=1 $(pytest) $(HOT_PATH_TESTS)
 

@@ -39,7 +39,7 @@ def modes(wanted: Sequence[str] = (COMPILED, PURE)) -> list[Mode]:
     """
     Return the modes that this checkout can run in.
 
-    Raises: CannotMeasure: none of those that are wanted. `make accelerate` compiles the checkout.
+    Raises: CannotMeasure: none of those that are wanted. `make build` compiles the checkout.
     """
     found = []
     if COMPILED in wanted and (os.environ.get(VARIABLE) or why_pure() is None):
@@ -58,7 +58,7 @@ def newer_python() -> Mode | None:
     """
     Return a mode on Python 3.12 or later, compiled where it is; None where there is none.
 
-    Such a Python starts coroutines eagerly. `make test-3.13` makes the environment, and `make accelerate VENV=.venv-3.13` compiles for it.
+    Such a Python starts coroutines eagerly. `make build VENV=.venv-3.13 PYTHON=python3.13` makes the environment and compiles for it.
     """
     if sys.version_info >= (3, 12):
         return None  # every mode is one

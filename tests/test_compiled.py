@@ -4,9 +4,12 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -32,6 +35,66 @@ def test_the_variable_keeps_compiled_modules_out() -> None:
 def test_this_process_runs_what_it_says() -> None:
     """What `--version` says is what a process runs."""
     assert str(compiled.why_pure() is not None) == run_says({})
+
+
+def build(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run setup.py without a working C compiler, so that nothing is compiled."""
+    return subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", str(directory), "--build-temp", str(directory)],
+        cwd=ROOT,
+        env={**os.environ, "CC": str(directory / "no-compiler"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_compiler_the_fallback_is_announced_in_one_line(tmp_path: Path) -> None:
+    """An installation without a C compiler succeeds, and prints what to install."""
+    done = build(tmp_path, APISIX_RUNNER_BUILD="auto")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "pure Python fallback" in line
+    assert "no-compiler: No such file or directory" in line
+    assert "gcc python3-dev" in line
+
+
+def test_without_a_compiler_a_required_build_fails(tmp_path: Path) -> None:
+    """A wheel is never built without the engine by mistake."""
+    done = build(tmp_path, APISIX_RUNNER_BUILD="require")
+    assert done.returncode == 1
+    assert "no-compiler: No such file or directory" in done.stderr
+
+
+def test_another_value_of_the_variable_is_refused(tmp_path: Path) -> None:
+    """A typing mistake does not silently choose a mode."""
+    done = build(tmp_path, APISIX_RUNNER_BUILD="yes")
+    assert done.returncode == 1
+    assert done.stderr == "APISIX_RUNNER_BUILD must be auto, require or never, and is 'yes'\n"
+
+
+def checkout_with_extension_modules(directory: Path, built_s: float) -> Path:
+    """Make a copy of the package's sources with empty files in place of the extension modules. Returns: where the list of them is."""
+    shutil.copytree(ROOT / "apisix", directory / "apisix", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (directory / "setup.py").touch()
+    for name in compiled.EXTENSIONS:
+        module = directory / "apisix" / "compiled" / f"{name}{EXTENSION_SUFFIXES[0]}"
+        module.touch()
+        os.utime(module, (built_s, built_s))
+    return directory / "apisix" / "compiled" / "__init__.py"
+
+
+@pytest.mark.parametrize("suffix", [".py", ".pxd"])
+def test_a_source_edited_after_the_build_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """A checkout runs its Python sources if one of them was edited, and `--version` contains its name."""
+    monkeypatch.delenv(compiled.VARIABLE, raising=False)
+    source = ROOT / "apisix" / "runner" / "wire" / f"frames{suffix}"
+    built_s = max(file.stat().st_mtime for file in (ROOT / "apisix").rglob("*.p*"))
+    package = checkout_with_extension_modules(tmp_path, built_s)
+    engine = run_path(str(package))["engine"]
+    assert engine() == "compiled"
+    os.utime(tmp_path / source.relative_to(ROOT), (built_s + 1, built_s + 1))
+    assert engine() == "pure Python: apisix.runner.wire.frames was edited since it was compiled; run `make build`"
 
 
 def declared_attributes() -> dict[str, set[str]]:

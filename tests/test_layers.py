@@ -19,6 +19,7 @@ ALLOWED = {
     **{layer: {"errors", *SETTINGS, *LEFT_TO_RIGHT[:number]} for number, layer in enumerate(LEFT_TO_RIGHT)},
     "wire": {"errors"},
     "http": {"errors", "wire"},
+    "supervisor": {"errors", *SETTINGS, *LEFT_TO_RIGHT[:-1], "compiled"},
     # Beside the runner: the author's names, the built-in plugins, the test kit, the development gateway, the command line.
     "compiled": set(),
     "apisix": {"compiled", "http", "plugin"},

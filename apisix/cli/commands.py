@@ -51,14 +51,8 @@ class Commands(click.Group):
             formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
 
 
-def mode() -> str:
-    """Say whether compiled modules run, and if not, why not."""
-    reason = compiled.why_pure()
-    return "compiled" if reason is None else f"pure Python: {reason}"
-
-
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(f"{__version__} ({mode()})", prog_name="apisix-runner")
+@click.version_option(f"{__version__} ({compiled.engine()})", prog_name="apisix-runner")
 def commands() -> None:
     """Run Apache APISIX plugins that are written in Python."""
 

@@ -113,6 +113,12 @@ def choose() -> None:
         sys.meta_path.insert(0, CompiledModules)
 
 
+def engine() -> str:
+    """Return which engine runs: "compiled", or "pure Python" and why."""
+    reason = why_pure()
+    return "compiled" if reason is None else f"pure Python: {reason}"
+
+
 def why_pure() -> str | None:
     """Return why the Python sources run, as half a sentence; None if the compiled engine runs."""
     if os.environ.get(VARIABLE):
@@ -122,13 +128,14 @@ def why_pure() -> str | None:
     for name, sources in EXTENSIONS.items():
         built = _built(name)
         if built is None:
-            return "not compiled for this Python"
+            how = "run `make build`" if is_checkout else "reinstall with pip's --no-cache-dir"
+            return f"not compiled for this Python; install a C compiler and Python's headers (Debian: gcc python3-dev), then {how}"
         if is_checkout:
             built_s = os.stat(built).st_mtime
             for source in sources:
                 file = source_file(source)
                 if built_s < max(_changed_s(file), _changed_s(f"{file[:-3]}.pxd")):
-                    return f"{source} was edited since it was compiled: make accelerate"
+                    return f"{source} was edited since it was compiled; run `make build`"
     return None
 
 

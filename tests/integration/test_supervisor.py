@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from apisix.compiled import engine
 from apisix.runner.supervisor.supervisor import LOOK_S
 from tests.integration.echo import Answer, Client, EchoRunner, HungUp, alive, echo_runner, is_within, kill, start, wait_until
 
@@ -592,5 +593,5 @@ def test_the_log_is_json(path: Path) -> None:
         runner.end()
         messages = [json.loads(line)["message"] for line in runner.log().splitlines()]
 
-    assert messages[0] == f"listening on {path}"
+    assert messages[0] == f"listening on {path} ({engine()})"
     assert messages[-1] == "stopped"

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Final
 
-from apisix import __version__
+from apisix import __version__, compiled
 from apisix.cli.diagnosis.finding import Findings, ok, problem
 from apisix.runner.settings.table import Settings
 
@@ -22,7 +22,7 @@ _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)[^;]*?(?:>=\s*([0-9.]+))?\s*
 
 def look_at_python(settings: Settings) -> Findings:
     """Look at the version and at the libraries that the runner needs, by its own metadata."""
-    found = f"Python {platform.python_version()}, {sys.executable}; runner {__version__}"
+    found = f"Python {platform.python_version()}, {sys.executable}; runner {__version__} ({compiled.engine()})"
     if sys.version_info < OLDEST:
         yield problem("python", found, f"The runner needs Python {'.'.join(map(str, OLDEST))} or later")
     else:

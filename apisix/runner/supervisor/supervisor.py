@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from apisix.compiled import engine
 from apisix.runner.errors import SettingsError
 from apisix.runner.ipc.channel import Channel
 from apisix.runner.ipc.reactor import Reactor
@@ -176,7 +177,8 @@ class Supervisor:
 
     def _say_hello(self) -> None:
         path = self._settings.socket_file
-        logger.info("listening on %s%s", path, f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else "")
+        managed = f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else ""
+        logger.info("listening on %s%s (%s)", path, managed, engine())
         if self._gateway_pid is None and is_open_to_all(directory := os.path.dirname(path)):
             logger.warning(
                 "everybody may write to %s, so any user of this machine can listen on %s while no runner does, and would get the gateway's "
