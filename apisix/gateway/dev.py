@@ -33,14 +33,14 @@ DEFAULT_PLUGINS = Path("plugins")
 DEFAULT_ROUTES = Path("apisix.yaml")
 
 DEBUGGING_TIMEOUT_S = 365 * 86400.0
-"""How long the runner may be silent while somebody looks at a plugin in a debugger, in seconds."""
+"""The read timeout of the runner while a plugin is debugged, in seconds."""
 
-# A saved file is to take effect within a second.
+# A saved file must take effect within a second.
 LOOK_INTERVAL_S = 0.1
 
-# Where `new` and the docs say that the echo upstream is.
+# The port of the echo upstream in the docs and in the routes that `new` prints.
 ECHO_PORT = 1980
-# How many of the author's routes are shown as commands to try.
+# How many of the author's routes are printed as commands to try.
 MAX_EXAMPLES = 3
 
 logger = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ Stamp = tuple[int, int, int] | None
 
 
 class DevError(Exception):
-    """The development gateway can't start; the text says what to do."""
+    """The development gateway can't start; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the flags of `dev` say. Times are in seconds."""
+    """The flags of `dev`. Times are in seconds."""
 
     config: Path | None
     socket: str | None
@@ -87,19 +87,19 @@ def run(
     debugpy: str | None = None,
 ) -> int:
     """
-    Serve until Ctrl-C, SIGTERM or the end of the terminal, and return the exit status.
+    Serve until Ctrl-C, SIGTERM or SIGHUP, and return the exit status.
 
     Args:
         config: the runner's configuration file.
-        socket: where the runner is to listen; a temporary path where there is none.
-        plugins: directories of plugins; `plugins` of the current directory where none is named, as soon as it is there.
-        routes: an apisix.yaml; that of the current directory where none is named, as soon as it is there.
-        runner_socket: use a runner that was started elsewhere.
-        apisix_version: the release whose quirks to show.
-        read_timeout: how long the runner may be silent, in seconds.
+        socket: the path on which the runner listens; a temporary path if None.
+        plugins: directories of plugins; if none is given, `plugins` in the current directory, as soon as it exists.
+        routes: an apisix.yaml; if None, the one in the current directory, as soon as it exists.
+        runner_socket: the socket of a runner that is already running; no runner is started.
+        apisix_version: the release of APISIX to emulate.
+        read_timeout: how long to wait for data from the runner, in seconds.
         json: print JSON lines.
         debug: let plugins open a prompt with `breakpoint()`, and lift all time limits.
-        debugpy: as `debug`, and wait for an editor at this address and port.
+        debugpy: same as `debug`, but wait for an editor at this address and port.
     """
     display = display_for(json=json)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -119,7 +119,7 @@ def run(
             debug=debug or debugpy is not None,
             debugpy=debugpy,
         )
-        asyncio.run(_Desk(options, display).serve())
+        asyncio.run(_Dev(options, display).serve())
     except (DevError, ValueError) as error:
         print(f"apisix-runner dev: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -128,7 +128,7 @@ def run(
 
 def _check_debugging(*, debug: bool, debugpy: str | None, elsewhere: bool) -> None:
     if (debug or debugpy) and elsewhere:
-        raise DevError("--debug and --debugpy are for the runner that dev starts: leave --runner-socket away")
+        raise DevError("--debug and --debugpy apply to the runner that dev starts: remove --runner-socket")
     if debugpy and find_spec("debugpy") is None:
         raise DevError("--debugpy needs the package debugpy: pip install debugpy")
     if debug and not debugpy and not sys.stdin.isatty():
@@ -138,7 +138,7 @@ def _check_debugging(*, debug: bool, debugpy: str | None, elsewhere: bool) -> No
 def _existing(name: str) -> Path:
     path = Path(name)
     if not path.is_file():
-        raise DevError(f"{name} is no file: mend the path, or leave the flag away")
+        raise DevError(f"{name} is not a file: correct the path or remove the flag")
     return path
 
 
@@ -147,25 +147,25 @@ def _stamp(path: Path) -> Stamp:
         status = path.stat()
     except OSError:
         return None
-    # Of a directory only its being there counts: what is in it is the runner's to watch.
+    # For a directory, only its existence matters, because the runner watches the files in it.
     return (0, 0, 0) if path.is_dir() else (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 @contextmanager
-def _told_as_taken(port: int, flag: str) -> Iterator[None]:
+def _reported_as_taken(port: int, flag: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        raise DevError(f"can't listen on {HOST}:{port} ({reason}): stop what does, or take another port with {flag}") from error
+        raise DevError(f"can't listen on {HOST}:{port} ({reason}): stop that process, or choose another port with {flag}") from error
 
 
 def _has_default_plugins() -> bool:
     return DEFAULT_PLUGINS.is_dir()
 
 
-class _Desk:
-    """All the parts of one `dev`, stopped in the opposite order of their start."""
+class _Dev:
+    """All parts of one `dev`. They are stopped in the reverse order of their start."""
 
     def __init__(self, options: Options, display: Display) -> None:
         self._options = options
@@ -182,26 +182,26 @@ class _Desk:
 
     async def serve(self) -> None:
         """
-        Start everything, and stop it all when told to.
+        Start all parts, and stop them on a signal.
 
         Raises: DevError: a part can't start.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, say
+            if signal.getsignal(number) is not signal.SIG_IGN:  # for example under nohup
                 loop.add_signal_handler(number, self._stop.set)
         work, stopping = asyncio.create_task(self._work()), asyncio.create_task(self._stop.wait())
         await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not work.done():
-            with suppress(OSError):  # the terminal may be the reason why
+            with suppress(OSError):  # the terminal may have gone away
                 self._display.notice("stopping")
             work.cancel()
         with suppress(asyncio.CancelledError):
             await work
 
     async def _work(self) -> None:
-        """Start all parts, look after them, and stop them when cancelled, which may be at any point."""
+        """Start and watch all parts, and stop them when this task is cancelled, which may be at any point."""
         async with AsyncExitStack() as stack:
             socket = self._prepare_runner(stack)
             pool = RunnerPool(socket, read_timeout_s=self._options.read_timeout_s)
@@ -212,7 +212,7 @@ class _Desk:
             effects = NoEffects() if self._runner is None else self._log
             apisix_version = ".".join(map(str, self._options.apisix_version))
             gateway = Gateway(self._store, plugins, AdminApi(self._store), self._request, effects)
-            # The ports are taken before anything slow begins, and served once the runner is there to be asked.
+            # Ports are bound before anything slow starts, and connections are accepted once the runner listens.
             servers: list[tuple[EchoUpstream | HttpServer, int, str]] = [
                 (EchoUpstream(), self._options.upstream_port, "--upstream-port"),
                 (HttpServer(gateway, version=apisix_version), self._options.port, "--port"),
@@ -223,17 +223,17 @@ class _Desk:
             if stamps[self._options.routes] is not None:
                 self._routes_file.load()
             for server, number, flag in servers:
-                with _told_as_taken(number, flag):
+                with _reported_as_taken(number, flag):
                     await server.serve()
             self._display.notice(self._welcome(port))
             await self._watch(stamps)
 
     def _prepare_runner(self, stack: AsyncExitStack) -> str:
-        """Make what runs the runner where none was named, and return the path of its socket."""
+        """Prepare the runner process unless a running one was given, and return the path of the socket."""
         if self._options.runner_socket is not None:
             return self._options.runner_socket.removeprefix("unix:")
         directory = stack.enter_context(scratch_directory())
-        # The name that APISIX gives: with it the runner knows that its gateway has this pid, and does not outlive it.
+        # APISIX names the socket like this. From the name the runner learns the pid of its gateway, and it ends with that process.
         socket = (self._options.socket or f"{directory}/apisix-{os.getpid()}.sock").removeprefix("unix:")
         self._runner = RunnerProcess(
             socket, self._runner_arguments(), self._log.line, self._runner_ended, debug=self._options.debug, debugpy=self._options.debugpy
@@ -246,7 +246,7 @@ class _Desk:
             try:
                 await self._runner.start()
             except RunnerNotStarted as error:
-                raise DevError(f"{error}; its own words stand above") from error
+                raise DevError(f"{error}; see its output above") from error
 
     def _runner_arguments(self) -> list[str]:
         arguments = ["--reload"]
@@ -263,25 +263,25 @@ class _Desk:
 
     def _runner_ended(self, status: int) -> None:
         self._on_runner_ended()
-        self._display.notice(f"the runner ended with status {status}; it is started again in {RESPAWN_DELAY_S:g} s, as the gateway does")
+        self._display.notice(f"the runner ended with status {status}; it will be restarted in {RESPAWN_DELAY_S:g} s, as the gateway does")
 
     async def _bind(self, stack: AsyncExitStack, server: EchoUpstream | HttpServer, port: int, flag: str) -> int:
         stack.push_async_callback(server.stop)
-        with _told_as_taken(port, flag):
+        with _reported_as_taken(port, flag):
             return await server.bind(HOST, port)
 
     def _request(self, report: RequestReport) -> None:
-        """Show a request, and why its upstream is not there where that is the echo upstream's usual port."""
+        """Show a request. If its upstream is the usual port of the echo upstream and nothing listens there, say where that one listens."""
         if report.error is not None and report.status == 502 and report.upstream == f"{HOST}:{ECHO_PORT}" and self._echo_port != ECHO_PORT:
             report.error += f"; the echo upstream of this dev is {HOST}:{self._echo_port}"
         self._display.request(report)
 
     async def _watch(self, before: dict[Path, Stamp]) -> None:
         """
-        Read apisix.yaml again, and replace the runner, when what they are made of changes.
+        Load apisix.yaml again, or replace the runner, when their files change.
 
-        Three files are looked at by their times, as the runner looks at plugins: that works on any file system, and, unlike
-        a notification, misses nothing that happens while the watch is being set up.
+        The modification times of three files are compared, as the runner does for plugins. This works on any file system and, unlike
+        notifications, does not miss changes during its set-up.
         """
         on_change = dict(self._watched())
         while True:
@@ -290,20 +290,20 @@ class _Desk:
             for path in [path for path in on_change if now[path] != before[path]]:
                 try:
                     await on_change[path]()
-                except Exception:  # all that was running goes on
-                    logger.exception("%s: a defect of the development gateway itself", path)
+                except Exception:  # everything that was running continues
+                    logger.exception("%s: an error in the development gateway itself", path)
             before = now
 
     def _watched(self) -> Iterator[tuple[Path, Callable[[], Awaitable[None]]]]:
         yield self._options.routes, self._routes_changed
         if self._options.config is not None:
-            yield self._options.config, lambda: self._replace_runner(f"{self._options.config}: settings read again")
+            yield self._options.config, lambda: self._replace_runner(f"{self._options.config}: settings reloaded")
         if not self._options.plugins:
             yield DEFAULT_PLUGINS, self._plugins_appeared
 
     async def _routes_changed(self) -> None:
         if self._routes_file.load():
-            self._display.notice(f"{self._options.routes}: routes read again")
+            self._display.notice(f"{self._options.routes}: routes reloaded")
 
     async def _plugins_appeared(self) -> None:
         before, self._has_default_plugins = self._has_default_plugins, _has_default_plugins()
@@ -321,23 +321,21 @@ class _Desk:
         try:
             await self._runner.replace(self._runner_arguments(), replaced)
         except RunnerNotStarted as error:
-            self._display.notice(f"{error}; the old runner goes on")
+            self._display.notice(f"{error}; the old runner continues")
 
     def _welcome(self, port: int) -> str:
         gateway = f"http://{HOST}:{port}"
         plugins = (
             ", ".join(str(directory) for directory in self._plugin_directories())
-            or f"the built-in ones, and ./{DEFAULT_PLUGINS} when it is there"
+            or f"the built-in ones, and ./{DEFAULT_PLUGINS} once it exists"
         )
         routes = (
-            self._options.routes
-            if self._options.routes.exists()
-            else f"over the admin API, or in ./{self._options.routes} when it is there"
+            self._options.routes if self._options.routes.exists() else f"from the admin API, or ./{self._options.routes} once it exists"
         )
         commands = "\n\n".join(f"  {command}" for command in self._to_try(gateway))
         return f"""\
 gateway   {gateway}
-upstream  http://{HOST}:{self._echo_port} echoes what it gets
+upstream  http://{HOST}:{self._echo_port} echoes the request
 plugins   {plugins}
 routes    {routes}
 
@@ -354,7 +352,7 @@ Try, in a second terminal:
         return "breakpoint() in a plugin opens a prompt here. There are no time limits.\n\n" if self._options.debug else ""
 
     def _to_try(self, gateway: str) -> list[str]:
-        """Return commands that show something: calls of the author's own routes, else how to make one."""
+        """Return commands to try: calls of the author's own routes, or a command that creates a route."""
         if paths := self._store.router.example_paths()[:MAX_EXAMPLES]:
             return [f"curl -i {gateway}{path}" for path in paths]
         route = (

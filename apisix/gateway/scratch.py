@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The temporary directory of one `dev`, which goes with it, and at the latest when the next one starts."""
+"""The temporary directory of one `dev`. It is removed at the end, or when the next `dev` starts."""
 
 import fcntl
 import os
@@ -11,25 +11,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "apisix-dev-"
-# One this young, in seconds, may be about to be locked by who has just made it.
+# A directory younger than this, in seconds, may not be locked yet by the process that created it.
 YOUNG_S = 10.0
-# Not the directory itself is locked: the runner locks that of its socket while it binds and while it unlinks, and would wait for us.
+# A file in the directory is locked, not the directory itself: the runner locks that while it binds and unlinks its socket.
 LOCK = "lock"
 
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
     """
-    Make a directory that is removed at the end, and remove those of our user that were left behind by a `dev` that was killed.
+    Create a directory that is removed at the end, and remove those that a killed `dev` of the same user left behind.
 
-    The kernel lets go of the lock on a file in it when its process ends, in whatever way. A pid would not do: it may be another's by
-    now, or count in another container that shares the directory.
+    The kernel releases the lock on a file in it when its process ends for any reason. A pid would not suffice, because it may belong to
+    another process by now, or to another container that shares the directory.
     """
     sweep()
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     lock = os.open(directory / LOCK, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with suppress(OSError):  # a file system without locks
+        with suppress(OSError):  # the file system has no locks
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield directory
     finally:
@@ -38,7 +38,7 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove the directories of our user that no living process holds."""
+    """Remove the directories of this user that no running process has locked."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
             directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -52,11 +52,11 @@ def sweep() -> None:
 
 
 def _is_held(directory: int) -> bool:
-    """Tell whether a living process has locked the directory. Raises: OSError: it can't be told."""
+    """Return whether a running process has locked the directory. Raise OSError if this can't be determined."""
     try:
         lock = os.open(LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
-        return False  # who made it was killed before it came to that
+        return False  # its process was killed before it created the file
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

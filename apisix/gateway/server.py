@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway itself: from a request to its answer, through the phases in APISIX's order."""
+"""The gateway: from a request to its response, through the phases in APISIX's order."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -47,9 +47,9 @@ class Gateway:
     Args:
         store: the routes.
         plugins: the runner's phases.
-        admin_api: who answers under /apisix/admin; None for a gateway without one.
-        on_report: told about each request when it is over.
-        effects: where the single plugins' effects come from.
+        admin_api: handles requests under /apisix/admin; None for a gateway without an admin API.
+        on_report: called with the report of each request when it has finished.
+        effects: the source of the effects of each plugin.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Gateway:
         self._admin = admin_api
         self._on_report = on_report
         self._effects = effects or NoEffects()
-        self._told = asyncio.Event()  # about the request that was answered last
+        self._told = asyncio.Event()  # of the request that was answered last
         self._told.set()
 
     async def answer(self, exchange: Exchange) -> tuple[Answer, RequestReport]:
-        """Return the answer to a request, and the report to hand to `finish` when it has been sent."""
+        """Return the answer to a request, and the report to pass to `finish` when the answer has been sent."""
         report = RequestReport(exchange.method, exchange.target)
         if self._admin is not None and f"{exchange.uri}/".startswith(f"{admin.PREFIX}/"):
             answer = self._admin.answer(exchange)
@@ -79,14 +79,14 @@ class Gateway:
             except UpstreamFailed as error:
                 report.error = str(error)
                 answer = page_answer(exchange, error.status)
-        exchange.obey_length()  # if nobody needed the body, nginx reads and drops as much of it
+        exchange.obey_length()  # nginx reads and discards this much of the body if it was not needed
         if exchange.rest:
             report.error = _SMUGGLED.format(len(exchange.rest)) + (f"; {report.error}" if report.error else "")
         report.status = answer.status
         return answer, report
 
     async def finish(self, report: RequestReport) -> None:
-        """Complete a request's report and tell it, after those for which this was called before: some reports are waited for in vain."""
+        """Complete the report of a request and pass it on, in the order of the calls of this method. Some effects never arrive."""
         before, told = self._told, asyncio.Event()
         self._told = told
         try:
@@ -129,18 +129,18 @@ class Gateway:
 
         if Phase.POST_RESP in route.plugins:
             if exchange.body and "transfer-encoding" in exchange.headers:
-                # The gateway and the upstream wait for each other until the gateway's time-out: there is nothing to see in that.
+                # The gateway and the upstream would wait for each other until a timeout, which is of no use here.
                 raise UpstreamFailed(502, _CHUNKED_UPLOAD)
             try:
                 response = await self._send(exchange, route.upstream, report, _headers_by_fetcher(exchange))
             except UpstreamFailed as error:
-                # The plugin that fetches answers 502 to any failure, a time-out too.
+                # APISIX answers 502 to any failure in this phase, including a timeout.
                 raise UpstreamFailed(502, str(error)) from error
             conf = route.plugins[Phase.POST_RESP]
             shown = await self._plugins.on_response(exchange, response, conf, _phase_report(exchange, Phase.POST_RESP, report))
             if shown is not None:
                 return shown
-            # Nothing to print: nginx goes on to proxy the request, a second time (observed for 204, 304 and HEAD).
+            # Without a body, nginx proxies the request a second time (observed for 204, 304 and HEAD).
             report.asked_twice = True
         response = await self._send(exchange, route.upstream, report, _headers_by_nginx(exchange))
         return _pass_on(exchange, response)
@@ -148,7 +148,7 @@ class Gateway:
     async def _send(
         self, exchange: Exchange, upstream: Upstream, report: RequestReport, headers: Iterator[tuple[str, str]]
     ) -> UpstreamResponse:
-        """Send the request; a node that can't be reached is replaced by the next, each tried once."""
+        """Send the request. If a node can't be reached, try the next one; each is tried once."""
         fields = list(headers)
         target = exchange.upstream_target()
         tried: list[Node] = []
@@ -172,21 +172,21 @@ def _phase_report(exchange: Exchange, phase: Phase, report: RequestReport) -> Ph
 
 
 def _set_forwarded_headers(exchange: Exchange) -> None:
-    """Tell plugins and upstream what the client asked for; a client's own word on that is not trusted."""
+    """Set the X-Forwarded headers for plugins and upstream. Those of the client are not trusted."""
     replace(exchange.headers, "X-Forwarded-Proto", "http")
     replace(exchange.headers, "X-Forwarded-Host", exchange.headers.get("host", exchange.host))
     replace(exchange.headers, "X-Forwarded-Port", str(exchange.server_port))
 
 
 def _set_upstream_host(exchange: Exchange, upstream: Upstream, node: Node) -> None:
-    if upstream.pass_host == "rewrite" and upstream.upstream_host:  # noqa: S105  # no password
+    if upstream.pass_host == "rewrite" and upstream.upstream_host:  # noqa: S105  # not a password
         exchange.upstream_host = upstream.upstream_host
-    elif upstream.pass_host == "node":  # noqa: S105  # no password
+    elif upstream.pass_host == "node":  # noqa: S105  # not a password
         exchange.upstream_host = node.host if node.port == 80 else str(node)
 
 
 def _headers_by_nginx(exchange: Exchange) -> Iterator[tuple[str, str]]:
-    """Yield what nginx sends: its own headers first, then the client's in their order."""
+    """Yield the headers that nginx sends: its own first, then the client's in their order."""
     if exchange.upstream_host:
         yield "Host", exchange.upstream_host
     yield "X-Real-IP", exchange.remote_addr
@@ -202,7 +202,7 @@ def _headers_by_nginx(exchange: Exchange) -> Iterator[tuple[str, str]]:
 
 
 def _headers_by_fetcher(exchange: Exchange) -> Iterator[tuple[str, str]]:
-    """Yield what the gateway's own HTTP client sends for ext-plugin-post-resp: the request's headers as Lua holds them."""
+    """Yield the headers that the gateway's own HTTP client sends for ext-plugin-post-resp: the request's headers from a Lua table."""
     if "user-agent" not in exchange.headers:
         yield "User-Agent", _FETCHER
     names = set()
@@ -217,7 +217,7 @@ def _headers_by_fetcher(exchange: Exchange) -> Iterator[tuple[str, str]]:
 
 
 def _pass_on(exchange: Exchange, response: UpstreamResponse) -> Answer:
-    """Build the client's answer from an upstream's: nginx's own fields, those that plugins set, then the upstream's."""
+    """Build the response for the client: nginx's own fields, those that plugins set, then the upstream's."""
     exchange.upstream_status = response.status
     encoded = bool(response.values("content-encoding"))
     headers: CIMultiDict[str] = CIMultiDict()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.bed import TestBed
 from tests.gateway.behaviour_table import FURTHER, NOT_EMULATED, PAGE, RECORDED, page
-from tests.gateway.house import House
 from tests.gateway.scenarios import SCENARIOS, Scenario, client_view, runner_view, sorted_pairs, upstream_view
 
 
@@ -20,17 +20,17 @@ async def test_same_as_the_real_gateway(scenario: Scenario, tmp_path: Path, requ
         request.applymarker(pytest.mark.xfail(reason=NOT_EMULATED[name], strict=True))
     # What passes through a Lua table has a random order: there names are compared sorted, elsewhere the order counts too.
     ordered = scenario["phase"] != "ext-plugin-post-resp"
-    async with House(tmp_path) as house:
-        house.route(name, f"/{name}/*", _plugins(scenario))
+    async with TestBed(tmp_path) as bed:
+        bed.route(name, f"/{name}/*", _plugins(scenario))
         sent = scenario["request"]
-        response = await house.request(sent["method"], sent["target"], sent["headers"], sent["body"].encode())
+        response = await bed.request(sent["method"], sent["target"], sent["headers"], sent["body"].encode())
 
     expected = dict(scenario["client_sees"])
     if not ordered:
         expected["headers"] = sorted_pairs(expected["headers"])
     assert expected == client_view(response.status, response.headers, response.body, ordered=ordered)
-    assert upstream_view(scenario["upstream_sees"], ordered=ordered) == upstream_view(house.upstream.seen, ordered=ordered)
-    assert runner_view(scenario["runner_sees"]) == runner_view(house.runner.seen)
+    assert upstream_view(scenario["upstream_sees"], ordered=ordered) == upstream_view(bed.upstream.seen, ordered=ordered)
+    assert runner_view(scenario["runner_sees"]) == runner_view(bed.runner.seen)
 
 
 def _plugins(scenario: Scenario) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def test_saved_files_take_effect(dev: Dev) -> None:
     (dev.directory / "plugins" / "hello.py").write_text(PLUGIN.format(value="one"), encoding="utf-8")
     assert "plugins: plugins found" == dev.event("notice")["text"]
     (dev.directory / "apisix.yaml").write_text(ROUTES.format(uri="/file", port=dev.upstream_port), encoding="utf-8")
-    assert "apisix.yaml: routes read again" == dev.event("notice")["text"]
+    assert "apisix.yaml: routes reloaded" == dev.event("notice")["text"]
     dev.until_hello("one")
 
     (dev.directory / "plugins" / "hello.py").write_text(PLUGIN.format(value="two!"), encoding="utf-8")
@@ -301,7 +301,7 @@ def test_runner_that_dies_is_started_again(tmp_path: Path) -> None:
     assert 3.0 == runner_process.RESPAWN_DELAY_S
     with Dev(tmp_path, program=("-c", IMPATIENT)) as dev:
         os.kill(dev.runner_pid, signal.SIGKILL)
-        assert "the runner ended with status -9; it is started again in 0.2 s" in dev.event("notice")["text"]
+        assert "the runner ended with status -9; it will be restarted in 0.2 s" in dev.event("notice")["text"]
         dev.put_route("rewrite")
         dev.event("log", level="info")
         assert "Python" == json.loads(dev.get("/get")[2])["headers"]["x-resp-a6-runner"]
@@ -314,10 +314,10 @@ def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
     with Dev(tmp_path, "--config", "settings.yaml") as dev:
         dev.put_route("stop")
         config.write_text("logging: {level: nonsense}\n", encoding="utf-8")
-        assert "the old runner goes on" in dev.event("notice")["text"]
+        assert "the old runner continues" in dev.event("notice")["text"]
         assert 201 == dev.get("/get")[0]
         config.write_text("logging: {level: warn}\n", encoding="utf-8")
-        assert "settings.yaml: settings read again" == dev.event("notice")["text"]
+        assert "settings.yaml: settings reloaded" == dev.event("notice")["text"]
         assert 201 == dev.get("/get")[0]
         deadline = time.monotonic() + TIMEOUT_S
         while dev.runner_pid == dev._runner():  # the new one serves before the old one has ended
@@ -393,9 +393,9 @@ def test_runner_started_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"apisix_version": "latest"}, "'latest' is no version of APISIX"),
-        ({"routes": "nope.yaml"}, "nope.yaml is no file"),
-        ({"config": "nope.yaml"}, "nope.yaml is no file"),
+        ({"apisix_version": "latest"}, "'latest' is not a version of APISIX"),
+        ({"routes": "nope.yaml"}, "nope.yaml is not a file"),
+        ({"config": "nope.yaml"}, "nope.yaml is not a file"),
     ],
 )
 def test_wrong_flags(flags: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -413,7 +413,7 @@ def test_port_in_use(tmp_path: Path) -> None:
 
     assert (2, "") == (ended.returncode, ended.stdout)
     assert f"can't listen on 127.0.0.1:{port} (Address already in use): stop" in ended.stderr
-    assert "take another port with --port" in ended.stderr
+    assert "choose another port with --port" in ended.stderr
 
 
 def _runs(pid: int) -> bool:

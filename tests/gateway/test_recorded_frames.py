@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.wire.messages import HTTPReqCallReq, HTTPRespCallReq
-from tests.gateway.house import House
+from tests.gateway.bed import TestBed
 from tests.gateway.scenarios import sorted_pairs
 
 FRAMES = Path(__file__).parents[1] / "golden" / "frames.jsonl"
@@ -30,12 +30,12 @@ ROUTES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=[exchange["label"] for exchange in EXCHANGES])
 async def test_same_frames(exchange: dict[str, Any], tmp_path: Path) -> None:
     """Method, path, arguments and headers come to the runner as a real gateway sent them."""
-    async with House(tmp_path) as house:
+    async with TestBed(tmp_path) as bed:
         for name, plugins in ROUTES.items():
-            house.route(name, f"/{name}/*", plugins)
-        await house.send(_closing(_whole(exchange)))
+            bed.route(name, f"/{name}/*", plugins)
+        await bed.send(_closing(_whole(exchange)))
 
-    assert _recorded(exchange) == [_view(entry) for entry in house.runner.seen if entry["rpc"] != "prepare"]
+    assert _recorded(exchange) == [_view(entry) for entry in bed.runner.seen if entry["rpc"] != "prepare"]
 
 
 def _whole(exchange: dict[str, Any]) -> bytes:

@@ -14,14 +14,14 @@ from apisix.gateway.routing.admin import DEFAULT_KEY
 from apisix.gateway.routing.store import Store
 from apisix.gateway.runner.connection_pool import RunnerPool
 from apisix.gateway.server import Gateway
-from tests.gateway.house import House
+from tests.gateway.bed import TestBed
 from tests.ports import reserved_port
 
 
 async def test_no_route(tmp_path: Path) -> None:
     """Without a route the client gets APISIX's 404."""
-    async with House(tmp_path) as house:
-        response = await house.request("GET", "/nope")
+    async with TestBed(tmp_path) as bed:
+        response = await bed.request("GET", "/nope")
 
     assert (404, b'{"error_msg":"404 Route Not Found"}\n') == (response.status, response.body)
     assert ["text/plain; charset=utf-8"] == response.values("content-type")
@@ -29,21 +29,21 @@ async def test_no_route(tmp_path: Path) -> None:
 
 async def test_admin_api_over_http(tmp_path: Path) -> None:
     """The admin API is served on the gateway's port, and what it creates is in force at once."""
-    async with House(tmp_path) as house:
-        route = {"uri": "/get", "upstream": {"nodes": {f"127.0.0.1:{house.upstream.port}": 1}}}
-        created = await house.request("PUT", "/apisix/admin/routes/1", [f"X-API-KEY: {DEFAULT_KEY}"], json.dumps(route).encode())
-        response = await house.request("GET", "/get")
+    async with TestBed(tmp_path) as bed:
+        route = {"uri": "/get", "upstream": {"nodes": {f"127.0.0.1:{bed.upstream.port}": 1}}}
+        created = await bed.request("PUT", "/apisix/admin/routes/1", [f"X-API-KEY: {DEFAULT_KEY}"], json.dumps(route).encode())
+        response = await bed.request("GET", "/get")
 
     assert (201, 200) == (created.status, response.status)
 
 
 async def test_bytes_pass(tmp_path: Path) -> None:
     """Header values, paths and bodies that are no UTF-8 pass as they are, both ways."""
-    async with House(tmp_path) as house:
-        house.route()
-        response = await house.request("POST", "/%ff/a%2Fb//c?x=%fe", ["X-Raw: a\udcffb"], b"\x00\xff")
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        response = await bed.request("POST", "/%ff/a%2Fb//c?x=%fe", ["X-Raw: a\udcffb"], b"\x00\xff")
 
-    (seen,) = house.upstream.seen
+    (seen,) = bed.upstream.seen
     assert ("/%ff/a%2Fb//c?x=%fe", ["X-Raw", "a\xffb"], "\x00\xff") == (seen["target"], seen["headers"][-1], seen["body"])
     assert 200 == response.status
 
@@ -51,31 +51,31 @@ async def test_bytes_pass(tmp_path: Path) -> None:
 async def test_changed_args_normalise_the_path(tmp_path: Path) -> None:
     """As soon as an argument changes nginx writes the path anew."""
     does = {"rewrite": {"args": [["x", "1"]]}}
-    async with House(tmp_path) as house:
-        house.route(plugins={"ext-plugin-pre-req": {"conf": [{"name": "scripted", "value": json.dumps(does)}]}})
-        await house.request("GET", "/a%2Fb//c%20d")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins={"ext-plugin-pre-req": {"conf": [{"name": "scripted", "value": json.dumps(does)}]}})
+        await bed.request("GET", "/a%2Fb//c%20d")
 
-    assert "/a/b/c%20d?x=1" == house.upstream.seen[0]["target"]
+    assert "/a/b/c%20d?x=1" == bed.upstream.seen[0]["target"]
 
 
 async def test_upstream_down(tmp_path: Path) -> None:
     """An upstream that refuses: 502 with nginx's page."""
-    async with House(tmp_path) as house:
+    async with TestBed(tmp_path) as bed:
         with reserved_port() as port:
-            house.route(upstream={"nodes": {f"127.0.0.1:{port}": 1}})
-            response = await house.request("GET", "/a")
+            bed.route(upstream={"nodes": {f"127.0.0.1:{port}": 1}})
+            response = await bed.request("GET", "/a")
 
     assert 502 == response.status
     assert b"<h1>502 Bad Gateway</h1>" in response.body
-    assert "Connect call failed" in str(house.reports[0].error)
+    assert "Connect call failed" in str(bed.reports[0].error)
 
 
 async def test_next_node(tmp_path: Path) -> None:
     """A node that can't be reached is replaced by the next."""
-    async with House(tmp_path) as house:
+    async with TestBed(tmp_path) as bed:
         with reserved_port() as port:
-            house.route(upstream={"nodes": {f"127.0.0.1:{port}": 9, f"127.0.0.1:{house.upstream.port}": 1}})
-            responses = [await house.request("GET", "/a") for _ in range(4)]
+            bed.route(upstream={"nodes": {f"127.0.0.1:{port}": 9, f"127.0.0.1:{bed.upstream.port}": 1}})
+            responses = [await bed.request("GET", "/a") for _ in range(4)]
 
     assert [200] * 4 == [response.status for response in responses]
 
@@ -83,9 +83,9 @@ async def test_next_node(tmp_path: Path) -> None:
 @pytest.mark.parametrize("route", [{"upstream": {"nodes": {}}}, {"upstream": {"nodes": {"127.0.0.1:1": 0}}}])
 async def test_no_node(tmp_path: Path, route: dict[str, Any]) -> None:
     """An upstream without a node: 503."""
-    async with House(tmp_path) as house:
-        house.route(**route)
-        assert 503 == (await house.request("GET", "/a")).status
+    async with TestBed(tmp_path) as bed:
+        bed.route(**route)
+        assert 503 == (await bed.request("GET", "/a")).status
 
 
 @pytest.mark.parametrize(
@@ -94,21 +94,21 @@ async def test_no_node(tmp_path: Path, route: dict[str, Any]) -> None:
 )
 async def test_pass_host(tmp_path: Path, pass_host: dict[str, str], host: str | None) -> None:
     """The upstream's Host is the client's, a fixed one, or the node's."""
-    async with House(tmp_path) as house:
-        node = f"127.0.0.1:{house.upstream.port}"
-        house.route(upstream={"nodes": {node: 1}, **pass_host})
-        await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed:
+        node = f"127.0.0.1:{bed.upstream.port}"
+        bed.route(upstream={"nodes": {node: 1}, **pass_host})
+        await bed.request("GET", "/a")
 
-    assert ["Host", host or node] == house.upstream.seen[0]["headers"][0]
+    assert ["Host", host or node] == bed.upstream.seen[0]["headers"][0]
 
 
 async def test_forwarded_headers(tmp_path: Path) -> None:
     """The upstream is told who asked, for what; a client's own word on host and scheme does not count."""
-    async with House(tmp_path) as house:
-        house.route()
-        await house.request("GET", "/a", ["X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"])
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        await bed.request("GET", "/a", ["X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"])
 
-    headers = dict(house.upstream.seen[0]["headers"])
+    headers = dict(bed.upstream.seen[0]["headers"])
     assert ("1.2.3.4, 127.0.0.1", "http", "127.0.0.1") == (headers["X-Forwarded-For"], headers["X-Forwarded-Proto"], headers["X-Real-IP"])
 
 
@@ -119,11 +119,11 @@ async def test_proxy_rewrite(tmp_path: Path) -> None:
         "host": "h.org",
         "headers": {"set": {"X-Set": "${remote_addr}"}, "add": {"X-A": "2"}, "remove": ["X-Gone"]},
     }
-    async with House(tmp_path) as house:
-        house.route(uri="/u/:id", plugins={"proxy-rewrite": conf})
-        await house.request("GET", "/u/7?x=1", ["X-A: 1", "X-Gone: 1"])
+    async with TestBed(tmp_path) as bed:
+        bed.route(uri="/u/:id", plugins={"proxy-rewrite": conf})
+        await bed.request("GET", "/u/7?x=1", ["X-A: 1", "X-Gone: 1"])
 
-    (seen,) = house.upstream.seen
+    (seen,) = bed.upstream.seen
     assert "/p/7?x=1" == seen["target"]
     assert [["Host", "h.org"], ["X-A", "1"], ["X-A", "2"], ["X-Set", "127.0.0.1"]] == [
         header for header in seen["headers"] if header[0] in ("Host", "X-A", "X-Set", "X-Gone")
@@ -141,9 +141,9 @@ async def test_response_streams(tmp_path: Path) -> None:
         writer.write(b"b")
         writer.close()
 
-    async with House(tmp_path) as house, await asyncio.start_server(slow, "127.0.0.1", 0) as server:
-        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async with TestBed(tmp_path) as bed, await asyncio.start_server(slow, "127.0.0.1", 0) as server:
+        bed.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         writer.write(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         async with asyncio.timeout(5):
             await reader.readuntil(b"\r\n\r\na")
@@ -165,9 +165,9 @@ async def test_upstream_garbage(tmp_path: Path, answer: bytes) -> None:
         writer.write(answer)
         writer.close()
 
-    async with House(tmp_path) as house, await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
-        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
-        assert 502 == (await house.request("GET", "/a")).status
+    async with TestBed(tmp_path) as bed, await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
+        bed.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        assert 502 == (await bed.request("GET", "/a")).status
 
 
 @pytest.mark.parametrize(("plugins", "status"), [({}, 504), ({"ext-plugin-post-resp": {}}, 502)], ids=["proxied", "fetched"])
@@ -178,10 +178,10 @@ async def test_upstream_silent(tmp_path: Path, plugins: dict[str, Any], status: 
         await reader.read()
         writer.close()
 
-    async with House(tmp_path) as house, await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+    async with TestBed(tmp_path) as bed, await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         upstream = {"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}, "timeout": {"read": 0.05}}
-        house.route(upstream=upstream, plugins=plugins)
-        assert status == (await house.request("GET", "/a")).status
+        bed.route(upstream=upstream, plugins=plugins)
+        assert status == (await bed.request("GET", "/a")).status
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ async def test_upstream_framing(tmp_path: Path, response: bytes) -> None:
         writer.write(response)
         writer.close()
 
-    async with House(tmp_path) as house, await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
-        assert b"abcde" == (await house.request("GET", "/a")).body
+    async with TestBed(tmp_path) as bed, await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        bed.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        assert b"abcde" == (await bed.request("GET", "/a")).body
 
 
 async def test_upstream_breaks_off(tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ async def test_upstream_breaks_off(tmp_path: Path) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
         writer.close()
 
-    async with House(tmp_path) as house, await asyncio.start_server(half, "127.0.0.1", 0) as server:
-        house.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
-        response = await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed, await asyncio.start_server(half, "127.0.0.1", 0) as server:
+        bed.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
+        response = await bed.request("GET", "/a")
 
     assert (200, b"half") == (response.status, response.body)
 
@@ -257,8 +257,8 @@ class _LateEffects:
 @pytest.mark.parametrize(("status", "twice"), [(204, True), (200, False)])
 async def test_second_request_is_reported(tmp_path: Path, status: int, twice: bool) -> None:
     """The report tells that the upstream was asked again after ext-plugin-post-resp."""
-    async with House(tmp_path) as house:
-        house.route(plugins={"ext-plugin-post-resp": {}})
-        await house.request("GET", "/a", [f"X-Up: up_status={status}"])
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins={"ext-plugin-post-resp": {}})
+        await bed.request("GET", "/a", [f"X-Up: up_status={status}"])
 
-    assert (twice, 1 + twice) == (house.reports[0].asked_twice, len(house.upstream.seen))
+    assert (twice, 1 + twice) == (bed.reports[0].asked_twice, len(bed.upstream.seen))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runner's answer in words, for the lines that `dev` prints."""
+"""Describe a runner's reply in words, for the lines that `dev` prints."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from apisix.runner.wire.messages import HTTPRespCallResp, Rewrite, Stop
 
 
 def request_changes(exchange: Exchange, path: str, args: uris.Args, action: Stop | Rewrite | None) -> tuple[str, ...]:
-    """Say what an action changes in a request; () for nothing."""
+    """Describe the changes that an action makes to a request; () if there are none."""
     if action is None:
         return ()
     if isinstance(action, Stop):
@@ -27,7 +27,7 @@ def request_changes(exchange: Exchange, path: str, args: uris.Args, action: Stop
 
 
 def response_changes(response: UpstreamResponse, body: bytes, reply: HTTPRespCallResp) -> tuple[str, ...]:
-    """Say what a reply changes in a response; () for nothing."""
+    """Describe the changes that a reply makes to a response; () if there are none."""
     changes = []
     if reply.status and reply.status != response.status:
         changes.append(f"status {response.status} -> {reply.status}")

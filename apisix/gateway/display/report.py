@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened to one request: values that `show` prints and tools read."""
+"""The report of one request, which `show` prints and tools read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ class PhaseReport:
     One call to the runner, as the gateway saw it.
 
     Attributes:
-        effects: what the single plugins did, where the runner reports that.
-        key: of the configuration, as PrepareConf names it.
-        refusal: why the runner refuses each call of this configuration, where it has said so.
+        effects: what each plugin did, if the runner reports it.
+        key: the key of the configuration in PrepareConf.
+        refusal: why the runner refuses each call of this configuration, if it has reported that.
     """
 
     phase: str
@@ -41,9 +41,9 @@ class PhaseReport:
 @dataclass(slots=True)
 class RequestReport:
     """
-    One request, from the first byte to the last.
+    One request.
 
-    Attributes: asked_twice: whether the upstream was asked a second time, after ext-plugin-post-resp had nothing to print.
+    Attributes: asked_twice: whether the request was sent to the upstream a second time, because ext-plugin-post-resp had no body to send.
     """
 
     method: str
@@ -58,13 +58,13 @@ class RequestReport:
 
 
 class EffectSource(Protocol):
-    """Where the effects of single plugins come from: a runner that was started for this."""
+    """The source of the effects of each plugin: a runner that reports them."""
 
     async def take(self, call_id: int) -> Sequence[PluginEffect]:
-        """Return what each plugin of a call did, in the order of the chain; () where nothing is known."""
+        """Return what each plugin of a call did, in the order of the chain; () if that is not known."""
 
     def refusal(self, key: str) -> str | None:
-        """Return why all calls of a configuration are refused; None where nothing is known of that."""
+        """Return why all calls of a configuration are refused; None if they are not."""
 
 
 class NoEffects:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `dev` prints: one line a request, below it one line a plugin; for people on a terminal, for pipes, or as JSON for tools."""
+"""Print what happened: one line per request, and one line per plugin below it, as coloured text, plain text or JSON."""
 
 import dataclasses
 import sys
@@ -14,13 +14,13 @@ from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestRepo
 from apisix.gateway.routing.definitions import Problem
 from apisix.gateway.runner.log import Record
 
-# A piece of a line with its style, in rich's words; "" is plain.
+# A part of a line with its style in rich's notation; "" is plain.
 Segment = tuple[str, str]
 Line = Sequence[Segment]
 
 FAILURES_LOGGER = "apisix.runner.call.execution"
-"""The logger that says that a plugin has failed in a call."""
-# Fields of a record that are shown in their own way or not at all. All others are an author's `extra`.
+"""The logger of failures of plugins in calls."""
+# Fields of a record that are shown in another way or not at all. All others come from an author's `extra`.
 _KNOWN_FIELDS = frozenset({"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"})
 _RUNNERS_OWN = ("apisix.runner.", "py.warnings")
 
@@ -28,7 +28,7 @@ _NOTHING_CHANGED = "no change"
 
 
 def request_lines(report: RequestReport) -> list[Line]:
-    """Return the lines that tell about one request."""
+    """Return the lines about one request."""
     style = "bold green" if report.status < 400 else "bold yellow" if report.status < 500 else "bold red"
     head: list[Segment] = [
         (f"{report.method} {report.target}", "bold"),
@@ -46,7 +46,7 @@ def request_lines(report: RequestReport) -> list[Line]:
     for phase in report.phases:
         lines += _phase_lines(phase, names_phase=len(report.phases) > 1)
     if report.asked_twice:
-        text = "the upstream was asked a second time, for there was no body to send: APISIX does so after ext-plugin-post-resp"
+        text = "the request was sent to the upstream twice, because there was no body to send: APISIX does this after ext-plugin-post-resp"
         lines.append([("    ", ""), (text, "yellow")])
     return lines
 
@@ -56,7 +56,7 @@ def _phase_lines(phase: PhaseReport, *, names_phase: bool) -> list[Line]:
         suffix = f" ({phase.phase})" if names_phase else ""
         lines = [line for effect in phase.effects for line in _effect_lines(effect, suffix)]
         return [*lines, [("    ", ""), (f"{phase.phase}: {phase.error}", "red")]] if phase.error is not None else lines
-    # Without the runner's own report, one line a call: what the gateway saw of it.
+    # Without a report of the runner, one line for the call, as seen by the gateway.
     names = f" ({', '.join(phase.plugins)})" if phase.plugins else ""
     refusal = (phase.refusal or "").splitlines()
     return [
@@ -85,7 +85,7 @@ def record_lines(record: Record) -> list[Line]:
     """
     Return the lines for one record of the runner's log.
 
-    The traceback of a failed plugin is left out, because it stands below the request.
+    The traceback of a failed plugin is left out, because it is printed below the request.
     """
     level = str(record.get("level", ""))
     style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level, "dim")
@@ -111,20 +111,20 @@ class Display:
         self._stream.flush()
 
     def request(self, report: RequestReport) -> None:
-        """Tell about one request."""
+        """Print one request."""
         lines = request_lines(report)
         self.lines([[(f"{time.strftime('%H:%M:%S')} ", "dim"), *lines[0]], *lines[1:]])
 
     def problems(self, problems: Sequence[Problem]) -> None:
-        """Tell what in the routes is refused or does nothing."""
+        """Print what in the routes is refused or has no effect."""
         self.lines([[("! ", "bold yellow"), (str(problem), "yellow")] for problem in problems])
 
     def record(self, record: Record) -> None:
-        """Pass on what the runner logged."""
+        """Print a record of the runner's log."""
         self.lines(record_lines(record))
 
     def notice(self, text: str) -> None:
-        """Say something."""
+        """Print a message."""
         self.lines([[(line, "")] for line in text.splitlines()])
 
 
@@ -133,7 +133,7 @@ class RichDisplay(Display):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        from rich.console import Console  # late: a fifth of a second, and only terminals need it
+        from rich.console import Console  # imported late: it is slow, and only terminals need it
 
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
 
@@ -147,36 +147,36 @@ class RichDisplay(Display):
 
 class JsonDisplay(Display):
     """
-    Writes one object a line: `event` is request, problem, log or notice, and `time` is when it was written, in UTC and ISO 8601.
+    Writes one JSON object per line: `event` is request, problem, log or notice, and `time` is the time of writing, in UTC and ISO 8601.
 
     Records of the runner's log keep their own time, which has the same format.
     """
 
     def request(self, report: RequestReport) -> None:
-        """Tell about one request."""
+        """Print one request."""
         self._write({"event": "request", "time": _now(), **dataclasses.asdict(report)})
 
     def problems(self, problems: Sequence[Problem]) -> None:
-        """Tell what in the routes is refused or does nothing."""
+        """Print what in the routes is refused or has no effect."""
         for problem in problems:
             self._write({"event": "problem", "time": _now(), **dataclasses.asdict(problem)})
 
     def record(self, record: Record) -> None:
-        """Pass on what the runner logged."""
+        """Print a record of the runner's log."""
         self._write({"event": "log", "time": _now(), **record})
 
     def notice(self, text: str) -> None:
-        """Say something."""
+        """Print a message."""
         self._write({"event": "notice", "time": _now(), "text": text})
 
     def _write(self, value: dict[str, object]) -> None:
-        # Text with bytes that are no UTF-8 (a path, say) has to be escaped before it is JSON.
+        # Text with bytes that are not UTF-8, for example a path, must be escaped before it is encoded as JSON.
         self._stream.write(msgspec.json.encode(_printable(value)).decode() + "\n")
         self._stream.flush()
 
 
 def _now() -> str:
-    """Return the time as the runner's log writes it."""
+    """Return the time in the format of the runner's log."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -191,7 +191,7 @@ def _printable(value: object) -> object:
 
 
 def display_for(stream: TextIO = sys.stdout, *, json: bool = False) -> Display:
-    """Return the display that fits a stream: JSON where asked for, colours on a terminal with rich, else plain lines."""
+    """Return the display for a stream: JSON if requested, colours on a terminal if rich is installed, else plain lines."""
     if json:
         return JsonDisplay(stream)
     kind: Callable[[TextIO], Display] = Display

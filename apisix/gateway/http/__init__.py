@@ -2,5 +2,5 @@
 """
 The HTTP side of the development gateway: HTTP/1 requests, the server, the client for upstreams, URIs and headers as nginx handles them.
 
-May import: nothing else of the gateway. Start reading in `server.py`.
+Start reading in `server.py`, which connects it to the gateway, then `http1.py`.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An upstream that answers any request with what it saw of it, so that a plugin's edits can be looked at."""
+"""An upstream that answers each request with a description of it, which shows the edits of plugins."""
 
 import json
 
@@ -12,21 +12,21 @@ from apisix.gateway.phases.exchange import Answer, page_answer
 
 
 class EchoUpstream:
-    """Serves JSON with method, path, args, headers, body and origin, as httpbin does, for any path."""
+    """Answers any path with JSON: method, path, args, headers, body and origin, as httpbin does."""
 
     def __init__(self) -> None:
         self._listener = HttpListener(self, "echo")
 
     async def bind(self, host: str, port: int) -> int:
         """
-        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
+        Bind a port and return it; 0 binds any free port. Connections are accepted after `serve`.
 
         Raises: OSError: the port is taken.
         """
         return await self._listener.bind(host, port)
 
     async def serve(self) -> None:
-        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        """Start to accept connections. Raise OSError if another process has taken the port since `bind`."""
         await self._listener.serve()
 
     async def stop(self) -> None:
@@ -34,7 +34,7 @@ class EchoUpstream:
         await self._listener.stop()
 
     async def answer(self, request: Request) -> tuple[Answer, None]:
-        """Answer with what was seen of a request."""
+        """Answer with a description of the request."""
         body = _seen(request)
         return Answer(200, CIMultiDict({"Content-Type": "application/json", "Content-Length": str(len(body))}), body), None
 
@@ -62,7 +62,7 @@ def _seen(request: Request) -> bytes:
 
 
 def _shown(text: str) -> str:
-    """Return text in which bytes that are no UTF-8 stand as `\\xff`, for JSON has no other way."""
+    """Return text in which bytes that are not UTF-8 are written as `\\xff`, because JSON can't represent them."""
     return uris.encode(text).decode(errors="backslashreplace")
 
 

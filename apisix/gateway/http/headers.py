@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Header fields in the order and case in which they came, edited as nginx edits them."""
+"""Header fields in the order and case in which they were received, edited as nginx edits them."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -22,9 +22,9 @@ def grouped(headers: Headers, limit: int = MAX_ENTRIES) -> list[tuple[str, str]]
 
 def replace(headers: Headers, name: str, value: str | None) -> None:
     """
-    Set a request header to one value, in the place and case in which it stands; delete it where there is no value.
+    Set a request header to one value, keeping its position and case; delete it if the value is None or empty.
 
-    Source: `ngx.req.set_header`; an empty value deletes too (gateway contract, 5.2).
+    Source: `ngx.req.set_header`; an empty value deletes the header (gateway contract, 5.2).
     """
     if not value:
         headers.popall(name, None)
@@ -35,9 +35,9 @@ def replace(headers: Headers, name: str, value: str | None) -> None:
 
 def set_all(headers: Headers, entries: Iterable[tuple[str, str | None]]) -> None:
     """
-    Set response headers by `entries`: a name's first value replaces what was there, its further ones are added.
+    Set response headers from `entries`: the first value of a name replaces present values, further values are added.
 
-    Names come out in lower case; an entry without value sets nothing. Source: gateway contract, 5 (observed).
+    Names become lower case; an entry without a value has no effect. Source: gateway contract, 5 (observed).
     """
     seen: set[str] = set()
     for name, value in entries:

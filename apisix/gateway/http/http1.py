@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-HTTP/1 requests, read as nginx reads them: byte for byte, and refused with the status that nginx has for what is wrong.
+HTTP/1 requests, read as nginx reads them. Invalid ones are refused with the status that nginx returns.
 
 Source: nginx 1.27, ngx_http_parse.c and ngx_http_request.c, with the directives that APISIX sets.
 """
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from apisix.gateway.http import uris
 
-# large_client_header_buffers 4 8k: the longest line, and all lines together. In bytes.
+# large_client_header_buffers 4 8k: the limit of one line, and of all lines together, in bytes.
 MAX_LINE = 8 * 1024
 MAX_HEAD = 4 * MAX_LINE
-# What nginx logs as the status of a request whose client closed the connection. No client ever gets it.
+# The status that nginx logs for a request whose client closed the connection. It is never sent.
 CLIENT_CLOSED = 499
 
 _METHOD = re.compile(rb"[A-Z_-]+")
 _VERSION = re.compile(rb"HTTP/(\d)\.(\d)")
-# What a target may not hold, though any other byte passes: nginx 1.21.1 and later.
+# Bytes that are not allowed in a target. All others are, since nginx 1.21.1.
 _NO_TARGET = re.compile(rb"[\x00-\x20\x7f]")
-# A name with these ends the request; one with other characters that are no letters, digits, - or _ is left out.
+# A name with one of these makes the request invalid; a field whose name has other characters than letters, digits, - and _ is ignored.
 _NO_NAME = re.compile(rb"[\x00-\x20\x7f]|^:|^$")
 _NAME = re.compile(rb"[A-Za-z0-9_-]+")
 _NO_HOST = re.compile(rb"[\x00-\x20\x7f/]|\.\.")
@@ -29,7 +29,7 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
 
 class BadRequest(Exception):
-    """nginx refuses this by itself: no route is looked for. `status` is what the client gets, `line` the request line if there is one."""
+    """nginx refuses this request before it looks for a route. `status` is sent to the client; `line` is the request line, if any."""
 
     def __init__(self, status: int, reason: str, line: str = "") -> None:
         super().__init__(reason)
@@ -45,22 +45,22 @@ class ClientGone(BadRequest):
     """
 
     def __init__(self, line: str, *, is_begun: bool = True) -> None:
-        super().__init__(CLIENT_CLOSED, "the client closed the connection while it sent the request", line)
+        super().__init__(CLIENT_CLOSED, "the client closed the connection while it was sending the request", line)
         self.is_begun = is_begun
 
 
 @dataclass(slots=True)
 class Request:
     """
-    A request as it came.
+    A request as it was received.
 
     Attributes:
-        target: text from which the bytes can be had back.
+        target: the request target, decoded so that the bytes can be restored.
         version: (1, 0) or (1, 1).
-        fields: of the header, in their order and case.
+        fields: the header fields, in their order and case.
         head_bytes: length of the request line and the header block.
         peer: the client's address and port.
-        rest: what the gateway left of the body, and which is read as the next request.
+        rest: the part of the body that the gateway did not consume, which is read as the next request.
     """
 
     method: str
@@ -74,18 +74,18 @@ class Request:
 
     @property
     def line(self) -> str:
-        """What names the request in a log."""
+        """The request line, for logs."""
         return f"{self.method} {self.target}"
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the client may send a further request on the connection."""
+        """Whether the client may send another request on the connection."""
         tokens = {token.strip().lower() for value in self.values("connection") for token in value.split(",")}
         return "close" not in tokens if self.version >= (1, 1) else "keep-alive" in tokens
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client waits for leave to send its body."""
+        """Whether the client waits for `100 Continue` before it sends its body."""
         return self.version >= (1, 1) and any("100-continue" == value.lower() for value in self.values("expect"))
 
     def values(self, name: str) -> list[str]:
@@ -95,7 +95,7 @@ class Request:
 
 async def read_head(reader: asyncio.StreamReader) -> Request | None:
     """
-    Read a request up to its body; None where the client has no further one.
+    Read a request up to its body; return None if the client has closed the connection instead.
 
     Raises: BadRequest: nginx would refuse it. ClientGone: the client closed the connection before the end of the header.
     """
@@ -142,7 +142,7 @@ async def _body(reader: asyncio.StreamReader, request: Request) -> bytes:
         line = await _line(reader, 400, request.line)
         size = _SIZE.fullmatch(line)
         if size is None:
-            raise BadRequest(400, f"a chunk begins with {uris.decode(line[:40])!r} and not with its size", request.line)
+            raise BadRequest(400, f"a chunk begins with {uris.decode(line[:40])!r} instead of its size", request.line)
         if not int(size[1], 16):
             break
         pieces.append(await reader.readexactly(int(size[1], 16)))
@@ -154,7 +154,7 @@ async def _body(reader: asyncio.StreamReader, request: Request) -> bytes:
 
 
 async def _line(reader: asyncio.StreamReader, status: int, shown: str) -> bytes:
-    """Read a line without its end. Raises: BadRequest: it is too long, which is answered with `status`. ClientGone: it has no end."""
+    """Read a line and remove its end. Raise BadRequest with `status` if it is too long, ClientGone if its end is missing."""
     try:
         line = await reader.readuntil(b"\n")
     except asyncio.IncompleteReadError as error:
@@ -174,46 +174,46 @@ def _request_line(line: bytes, shown: str) -> tuple[str, str, tuple[int, int]]:
     if method[:1] == b"\x16":
         raise BadRequest(400, "this is TLS: the development gateway speaks plain http", "-")
     if not _METHOD.fullmatch(method):
-        raise BadRequest(400, "it does not begin with a method, in capitals", shown)
+        raise BadRequest(400, "it does not begin with a method in capital letters", shown)
     numbers = _VERSION.fullmatch(version)
     if numbers is None:
         raise BadRequest(400, "the request line does not end with a version, as in HTTP/1.1", shown)
     if int(numbers[1]) > 1:
         raise BadRequest(505, f"the development gateway speaks HTTP/1, not {uris.decode(version)}", shown)
     if int(numbers[1]) < 1 or not target or _NO_TARGET.search(target):
-        raise BadRequest(400, "the request line holds no valid target", shown)
+        raise BadRequest(400, "the request line has no valid target", shown)
     return uris.decode(method), uris.decode(target), (1, min(int(numbers[2]), 1))
 
 
 def _field(line: bytes, shown: str) -> tuple[str, str] | None:
-    """Take a line of the header apart; None for one that nginx leaves out."""
+    """Parse a header line; return None for one that nginx ignores."""
     name, _, value = line.partition(b":")
     if _NO_NAME.search(name) or b"\0" in value:
-        raise BadRequest(400, f"{uris.decode(line[:40])!r} is no header", shown)
+        raise BadRequest(400, f"{uris.decode(line[:40])!r} is not a header", shown)
     if not _NAME.fullmatch(name):
         return None
     return uris.decode(name), uris.decode(value.strip(b" "))
 
 
 def _check(request: Request) -> None:
-    """Refuse what nginx refuses once it knows the whole header."""
+    """Refuse requests that nginx refuses after it has read all headers."""
 
     def refuse(status: int, reason: str) -> None:
         raise BadRequest(status, reason, request.line)
 
     hosts, lengths, codings = (request.values(name) for name in ("host", "content-length", "transfer-encoding"))
     if len(hosts) > 1 or len(lengths) > 1 or len(codings) > 1:
-        refuse(400, "Host, Content-Length or Transfer-Encoding stands twice")
+        refuse(400, "Host, Content-Length or Transfer-Encoding occurs twice")
     if not hosts and request.version >= (1, 1):
         refuse(400, "it has no Host")
     if hosts and _NO_HOST.search(uris.encode(hosts[0])):
-        refuse(400, f"{hosts[0]!r} is no Host")
+        refuse(400, f"{hosts[0]!r} is not a valid Host")
     if lengths and not (lengths[0].isascii() and lengths[0].isdigit() and len(lengths[0]) < 19):
-        refuse(400, f"{lengths[0]!r} is no Content-Length")
+        refuse(400, f"{lengths[0]!r} is not a valid Content-Length")
     if codings and request.version < (1, 1):
-        refuse(400, "HTTP/1.0 has no Transfer-Encoding")
+        refuse(400, "HTTP/1.0 does not have Transfer-Encoding")
     if codings and codings[0].lower() != "chunked":
-        refuse(501, f"{codings[0]!r} is no Transfer-Encoding that nginx knows")
+        refuse(501, f"{codings[0]!r} is not a Transfer-Encoding that nginx supports")
     if codings and lengths:
         refuse(400, "it has both Content-Length and Transfer-Encoding")
     if request.method in ("TRACE", "CONNECT"):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-An HTTP/1 server whose responses are written as they stand.
+An HTTP/1 server that writes responses unchanged.
 
-No library's: they encode values as UTF-8, reorder fields, cut a body to a wrong content-length, and refuse bytes in a target, all of
-which the real gateway passes on.
+No HTTP library is used, because they encode values as UTF-8, reorder fields, truncate a body to a wrong content-length, and refuse some
+bytes in a target. The real gateway does none of this.
 """
 
 import asyncio
@@ -25,36 +25,36 @@ logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _BUFFER_BYTES = 64 * 1024
 
-# How long a client may take for a header, and wait between requests. Source: client_header_timeout and keepalive_timeout of APISIX.
+# How long a client may take to send a header, and be idle. Source: client_header_timeout and keepalive_timeout of APISIX.
 IDLE_S = 60.0
-# How long what a refused client still sends is read and dropped: closing at once would take the answer from it.
+# How long data from a refused client is read and discarded. Closing at once could discard the answer too.
 LINGER_S = 1.0
-# How long requests under way may go on when the server stops.
+# How long requests in progress may continue when the server stops.
 STOP_S = 1.0
 
-# How often, and at which intervals, to look whether a client that closed its side of the connection takes no answer either.
+# How often, and at which intervals, to check whether a client that closed its side of the connection still reads.
 GONE_LOOKS = 10
 GONE_INTERVAL_S = 0.01
 
-# Called with whether the client took the answer: False if it closed the connection before.
+# Called with True if the client received the answer, with False if it closed the connection before.
 OnSent = Callable[[bool], None]
 
 
 class Handler(Protocol):
-    """What answers requests."""
+    """Handles requests."""
 
     def answer(self, request: Request) -> Awaitable[tuple[Answer, OnSent | None]]:
-        """Return the answer to a request, and what to call when it has been sent, or could not be. Raises: BadRequest."""
+        """Return the answer to a request, and a callback for when it has been sent or could not be sent. Raise BadRequest."""
 
     def refuse(self, error: BadRequest) -> tuple[Answer, OnSent | None]:
-        """Return the answer to what is no request; the connection ends with it."""
+        """Return the answer to an invalid request. The connection is closed after it."""
 
 
 class HttpListener:
     """
     Serves HTTP/1 on a port.
 
-    Args: handler: what answers. product: what `Server` says.
+    Args: handler: handles the requests. product: the value of `Server`.
     """
 
     def __init__(self, handler: Handler, product: str) -> None:
@@ -67,7 +67,7 @@ class HttpListener:
 
     async def bind(self, host: str, port: int) -> int:
         """
-        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
+        Bind a port and return it; 0 binds any free port. Connections are accepted after `serve`.
 
         Raises: OSError: the port is taken.
         """
@@ -76,12 +76,12 @@ class HttpListener:
         return bound
 
     async def serve(self) -> None:
-        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        """Start to accept connections. Raise OSError if another process has taken the port since `bind`."""
         assert self._server is not None  # noqa: S101  # bind comes first
         await self._server.start_serving()
 
     async def stop(self) -> None:
-        """Close the listener and the connections that wait, let requests under way end within a second, then cancel them."""
+        """Close the listener and idle connections, and cancel requests that are still in progress after a second."""
         if self._server is None:
             return
         self._server.close()
@@ -97,10 +97,10 @@ class HttpListener:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # streams run this in one
+        assert task is not None  # noqa: S101  # asyncio's streams run this in a task
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
-        # Cancelled quietly too: Python 3.11 logs a cancelled task of a connection as an error.
+        # Also for cancellation: Python 3.11 logs a cancelled connection task as an error.
         with suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
             try:
                 following: asyncio.StreamReader | None = reader
@@ -113,7 +113,7 @@ class HttpListener:
     async def _serve_one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]
     ) -> asyncio.StreamReader | None:
-        """Read and answer one request, and return where to read another; None if the connection ends."""
+        """Read and answer one request. Return the reader for the next one, None if the connection ends."""
         try:
             async with asyncio.timeout(IDLE_S):
                 request = await read_head(reader)
@@ -128,7 +128,7 @@ class HttpListener:
         except ClientGone as error:
             _, on_sent = self._handler.refuse(error)
             if on_sent is not None:
-                on_sent(True)  # its report says already what became of it
+                on_sent(True)  # its report contains the outcome already
             return None
         except BadRequest as error:
             self._busy.add(task)
@@ -143,7 +143,7 @@ class HttpListener:
         return self._with_rest(request.rest, reader) if request.rest else reader
 
     def _with_rest(self, rest: bytes, reader: asyncio.StreamReader) -> asyncio.StreamReader:
-        """Return a reader of what the gateway left of a body, and then of what the client sends after it."""
+        """Return a reader of the rest of a body, followed by the data that the client sends after it."""
         joined = asyncio.StreamReader(limit=_BUFFER_BYTES)
         joined.feed_data(rest)
 
@@ -152,7 +152,7 @@ class HttpListener:
                 while data := await reader.read(_BUFFER_BYTES):
                     joined.feed_data(data)
             except OSError:
-                pass  # the client has gone, which ends the stream
+                pass  # the client has closed the connection, which ends the stream
             finally:
                 joined.feed_eof()
 
@@ -169,13 +169,13 @@ class HttpListener:
         answer: Answer,
         on_sent: OnSent | None,
     ) -> bool:
-        """Write an answer, and say whether the connection is still good."""
+        """Write an answer, and return whether the connection can be used again."""
         keeps_alive = request is not None and request.keeps_alive and self._server is not None
         has_length = "content-length" in answer.headers or answer.status in (204, 304)
         chunked = not has_length and (request is None or request.version >= (1, 1))
         keeps_alive = keeps_alive and (has_length or chunked)
         has_body = (request is None or request.method != "HEAD") and answer.status not in (204, 304)
-        # Only what was closed before the first byte: as with nginx, a status that was sent stays, whatever the client does then.
+        # Only if it was closed before the first byte: as in nginx, a status that was sent is not changed by what the client does later.
         is_taken = not (writer.is_closing() or reader.at_eof())
         try:
             writer.write(_head(answer, self._product, chunked=chunked, keep_alive=keeps_alive))
@@ -183,11 +183,11 @@ class HttpListener:
             await writer.drain()
             is_taken = is_taken or not await _refuses_answer(writer)
         except UpstreamFailed as error:
-            # The head is out already: all that can be done is to end before the end, as nginx does.
+            # The head has been sent already, so the connection is closed early, as nginx does.
             logger.warning("%s", error)
             return False
         finally:
-            # Also if the client has gone.
+            # Also if the client has closed the connection.
             if on_sent is not None:
                 on_sent(is_taken)
         return keeps_alive
@@ -211,10 +211,10 @@ async def _write_body(writer: asyncio.StreamWriter, answer: Answer, *, has_body:
 
 async def _refuses_answer(writer: asyncio.StreamWriter) -> bool:
     """
-    Return whether a client that has closed its side of the connection takes no answer either.
+    Return whether a client that has closed its side of the connection does not read answers either.
 
-    A client that closed only its side, as `nc -N` does, still waits for the answer. If a client closed the whole connection, its system
-    refuses what is written, which the socket learns a moment later.
+    A client that closed only its side, as `nc -N` does, still waits for the answer. If it closed the whole connection, its system
+    rejects the data that is written, and the socket reports this a moment later.
     """
     connection: socket.socket = writer.get_extra_info("socket")
     for _ in range(GONE_LOOKS):
@@ -237,7 +237,7 @@ def _head(answer: Answer, product: str, *, chunked: bool, keep_alive: bool) -> b
     lines = [f"HTTP/1.1 {answer.status} {reason}"]
     if "date" not in answer.headers:
         lines.append(f"Date: {formatdate(usegmt=True)}")
-    # nginx writes these first where it knows them itself; in other case they are a plugin's, and keep their place.
+    # nginx writes these first if it generates them. Names in another case come from a plugin and keep their position.
     first = [entry for entry in answer.headers.items() if entry[0] in ("Content-Type", "Content-Length")]
     rest = [entry for entry in answer.headers.items() if entry not in first]
     framing = [("Transfer-Encoding", "chunked")] if chunked else []
@@ -249,5 +249,5 @@ def _head(answer: Answer, product: str, *, chunked: bool, keep_alive: bool) -> b
 
 
 def _one_line(value: str) -> str:
-    """Escape what would end the line, as ngx.header does."""
+    """Escape line ends, as ngx.header does."""
     return value.replace("\r", "%0D").replace("\n", "%0A") if "\r" in value or "\n" in value else value

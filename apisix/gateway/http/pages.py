@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages that nginx answers with by itself, byte for byte."""
+"""nginx's own error pages, byte for byte."""
 
-# What stands in title and heading. A status that is not here has no page: its answer is empty.
+# The text of title and heading. A status that is missing here has no page: the body is empty.
 # Source: observed on APISIX 3.18 for 302, 403, 500 and 503; nginx 1.27 for the rest.
 TITLES = {
     301: "301 Moved Permanently",
@@ -36,7 +36,7 @@ TITLES = {
     507: "507 Insufficient Storage",
 }
 
-# The types to which nginx adds `; charset=utf-8` where they name none. Source: nginx, charset_types; observed for text/html and text/plain.
+# The content types to which nginx adds `; charset=utf-8`. Source: nginx, charset_types; observed for text/html and text/plain.
 _CHARSET_TYPES = frozenset(
     {"text/html", "text/xml", "text/plain", "text/vnd.wap.wml", "application/javascript", "application/rss+xml"},
 )
@@ -45,7 +45,7 @@ DEFAULT_TYPE = "text/plain"
 
 
 def error_page(status: int) -> bytes:
-    """Return nginx's page for a status of 300 or more, b"" where it has none."""
+    """Return nginx's page for a status of 300 or more, b"" if it has none."""
     title = TITLES.get(status)
     if title is None:
         return b""
@@ -58,11 +58,11 @@ def error_page(status: int) -> bytes:
 
 def with_charset(content_type: str, status: int, *, encoded: bool = False) -> str:
     """
-    Return a content type as nginx's charset filter leaves it.
+    Return a content type after nginx's charset filter.
 
     Args:
-        status: 301 and 302 get no charset.
-        encoded: whether the answer has a content-encoding, which stops the filter.
+        status: the filter does not change 301 and 302.
+        encoded: whether the response has a content-encoding; then the filter does not change it either.
     """
     if status in (301, 302) or encoded or content_type.strip().lower() not in _CHARSET_TYPES:
         return content_type

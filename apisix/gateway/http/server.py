@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway's HTTP side: requests in, and each of them told when it is over."""
+"""Serve the gateway over HTTP: pass requests to it, and report each one when it has finished."""
 
 import asyncio
 import logging
@@ -21,7 +21,9 @@ class HttpServer:
     """
     Serves a gateway over HTTP/1.
 
-    Args: announced_port: what `server_port` and X-Forwarded-Port say, where it is not the port listened on. version: what `Server` says.
+    Args:
+        announced_port: the value of `server_port` and X-Forwarded-Port; the bound port if None.
+        version: the release in the header `Server`.
     """
 
     def __init__(self, gateway: Gateway, *, announced_port: int | None = None, version: str = "3.18") -> None:
@@ -32,7 +34,7 @@ class HttpServer:
 
     async def bind(self, host: str, port: int) -> int:
         """
-        Take a port, and return it (any free one where 0 was asked for). Nobody can connect before `serve`.
+        Bind a port and return it; 0 binds any free port. Connections are accepted after `serve`.
 
         Raises: OSError: the port is taken.
         """
@@ -41,26 +43,26 @@ class HttpServer:
         return bound
 
     async def serve(self) -> None:
-        """Begin to accept connections. Raises: OSError: somebody else has taken the port since `bind`."""
+        """Start to accept connections. Raise OSError if another process has taken the port since `bind`."""
         await self._listener.serve()
 
     async def stop(self) -> None:
-        """Close the listener, let requests under way end within a second, then cancel them."""
+        """Close the listener, and cancel requests that are still in progress after a second."""
         await self._listener.stop()
         await asyncio.gather(*self._finishing)
 
     async def answer(self, request: Request) -> tuple[Answer, OnSent]:
-        """Send a request through the gateway. Raises: BadRequest: nginx accepts no such target."""
+        """Send a request through the gateway. Raise BadRequest if nginx refuses its target."""
         try:
             exchange = self._exchange(request)
         except uris.BadTarget as error:
-            raise BadRequest(400, "the path holds a NUL, does not begin with a slash, or climbs above the root", request.line) from error
+            raise BadRequest(400, "the path contains a NUL, does not begin with a slash, or leads above the root", request.line) from error
         try:
             answer, report = await self._gateway.answer(exchange)
         except Exception:
-            logger.exception("%s: a defect of the development gateway itself", request.line)
+            logger.exception("%s: an error in the development gateway itself", request.line)
             answer, report = page_answer(None, 500), RequestReport(request.method, request.target, 500)
-            report.error = "a defect of the development gateway itself"
+            report.error = "an error in the development gateway itself"
         request.rest = exchange.rest
         return answer, lambda is_taken: self._finish(exchange.started, report, is_taken=is_taken)
 
@@ -73,10 +75,10 @@ class HttpServer:
 
     def _finish(self, started: float, report: RequestReport, *, is_taken: bool) -> None:
         if not is_taken:
-            gone = f"the client closed the connection before it got the answer, whose status is {report.status}"
+            gone = f"the client closed the connection before it received the response, which had status {report.status}"
             report.error = gone if report.error is None else f"{gone}; {report.error}"
             report.status = CLIENT_CLOSED
-        # Not awaited: the next request on the connection need not wait until this one is told.
+        # Not awaited, so that the next request on the connection does not wait for this report.
         report.duration_s = time.time() - started
         task = asyncio.create_task(self._gateway.finish(report))
         self._finishing.add(task)

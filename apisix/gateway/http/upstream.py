@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The HTTP client towards upstreams.
+The HTTP client for upstreams.
 
-No library's: they write headers as UTF-8 (other bytes of a value are lost), add their own, and quote targets anew,
-while what reaches the upstream here has to be, byte for byte, what nginx would send.
+No HTTP library is used, because they encode headers as UTF-8 (other bytes of a value are lost), add headers of their own, and quote
+targets again. The upstream must receive exactly the bytes that nginx would send.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _READ_BYTES = 65536
 
 
 class UpstreamFailed(Exception):
-    """The upstream gave no usable response; `status` is what the client gets."""
+    """The upstream sent no usable response. `status` is sent to the client."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -26,12 +26,12 @@ class UpstreamFailed(Exception):
 
 
 class ConnectFailed(UpstreamFailed):
-    """The upstream did not even take the request, so that another node may."""
+    """The upstream did not accept the request, so another node can be tried."""
 
 
 @dataclass(slots=True)
 class UpstreamResponse:
-    """A response whose body has not been read yet: read `body` to its end, or call `close`."""
+    """A response whose body has not been read yet. Read `body` to its end, or call `close`."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -53,7 +53,7 @@ class UpstreamResponse:
         return b"".join([piece async for piece in self.body])
 
     def close(self) -> None:
-        """Close the connection; what has not been read is lost."""
+        """Close the connection and discard what has not been read."""
         self._writer.close()
 
     async def _read_body(self) -> AsyncGenerator[bytes, None]:
@@ -61,9 +61,9 @@ class UpstreamResponse:
             async for piece in self._pieces():
                 yield piece
         except TimeoutError as error:
-            raise UpstreamFailed(504, f"the upstream was silent for {self._timeout_s:g} s") from error
+            raise UpstreamFailed(504, f"the upstream sent nothing for {self._timeout_s:g} s") from error
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-            raise UpstreamFailed(502, f"the upstream broke off: {error}") from error
+            raise UpstreamFailed(502, f"the upstream closed the connection before the end of the response: {error}") from error
         finally:
             self.close()
 
@@ -102,9 +102,9 @@ async def send_request(
     body: bytes,
 ) -> UpstreamResponse:
     """
-    Send a request to one node and return its response as soon as the head has come.
+    Send a request to one node and return its response as soon as the head has been received.
 
-    Raises: ConnectFailed: the node can't be reached. UpstreamFailed: it was, but what came is no response.
+    Raises: ConnectFailed: the node can't be reached. UpstreamFailed: the node did not send a valid response in time.
     """
     reader, writer = await _connect(upstream, node)
     head = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]

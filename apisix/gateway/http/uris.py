@@ -2,7 +2,7 @@
 """
 Paths and queries as nginx and its Lua module read and write them.
 
-Text is `str` decoded with utf-8 and surrogateescape, as on the wire, so that `/%ff` survives.
+Text is decoded with utf-8 and surrogateescape, as on the wire, so that bytes such as those of `/%ff` are preserved.
 """
 
 from collections.abc import Iterable
@@ -10,42 +10,42 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 ENCODING = ("utf-8", "surrogateescape")
 
-# The names of a query in order of first appearance, each with its values; None is `?flag`, without `=`.
+# The names of a query in order of first occurrence, each with its values. None stands for `?flag`, without `=`.
 Args = dict[str, list[str | None]]
 
-# nginx escapes these in a path whose text changed, and nothing else: `&`, `+` and `:` stay. Source: nginx 1.21.1, change log.
+# nginx escapes all other bytes in a path that was changed. `&`, `+` and `:` are not escaped. Source: nginx 1.21.1, change log.
 _PATH_SAFE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) not in '"#%<>?\\^`{|}')
 
 
 class BadTarget(ValueError):
-    """The request target is not one that nginx accepts: the client gets a 400."""
+    """nginx does not accept this request target and answers 400."""
 
 
 def encode(text: str) -> bytes:
-    """Return the bytes that `text` stands for."""
+    """Return the bytes of `text`."""
     return text.encode(*ENCODING)
 
 
 def decode(octets: bytes) -> str:
-    """Return `octets` as text from which they can be had back."""
+    """Return `octets` as text from which `encode` restores them."""
     return octets.decode(*ENCODING)
 
 
 def escape_path(path: str) -> str:
-    """Percent-encode a path as the gateway does with one that a plugin set."""
+    """Percent-encode a path as the gateway does if a plugin has set it."""
     return quote_from_bytes(encode(path), safe=_PATH_SAFE)
 
 
 def escape_component(text: str) -> str:
-    """Percent-encode a name or value of a query; only letters, digits, `-._~` stay."""
+    """Percent-encode a name or value of a query; only letters, digits and `-._~` are kept."""
     return quote_from_bytes(encode(text), safe="")
 
 
 def split_target(target: str) -> tuple[str, str | None]:
     """
-    Split a request target into its raw path and its query, None where there is no `?`.
+    Split a request target into its raw path and its query, which is None if there is no `?`.
 
-    The scheme and authority of an absolute target and a fragment are cut off, as in nginx.
+    Scheme and authority of an absolute target, and a fragment, are removed, as in nginx.
     """
     target = target.partition("#")[0]
     if not target.startswith("/") and "://" in target:
@@ -56,9 +56,9 @@ def split_target(target: str) -> tuple[str, str | None]:
 
 def normalise_path(raw_path: str) -> str:
     """
-    Decode a raw path and resolve what nginx resolves in it: `//`, `/./` and `/../`.
+    Decode a raw path and resolve `//`, `/./` and `/../`, as nginx does.
 
-    Raises: BadTarget: the path holds a NUL, does not start with a slash, or climbs above the root.
+    Raises: BadTarget: the path contains a NUL, does not start with a slash, or leads above the root.
     """
     path = decode(unquote_to_bytes(encode(raw_path)))
     if not path.startswith("/") or "\0" in path:
@@ -78,7 +78,7 @@ def normalise_path(raw_path: str) -> str:
 
 
 def parse_args(query: str) -> Args:
-    """Read a query as `ngx.decode_args` does: by name, `+` is a space, entries without a name are dropped."""
+    """Parse a query as `ngx.decode_args` does: `+` is a space, and entries without a name are ignored."""
     args: Args = {}
     for entry in query.split("&"):
         name, mark, value = entry.partition("=")
@@ -88,14 +88,14 @@ def parse_args(query: str) -> Args:
 
 
 def flatten(args: Args) -> Iterable[tuple[str, str | None]]:
-    """Yield one pair a value, names in their order."""
+    """Yield one pair for each value, in the order of the names."""
     for name, values in args.items():
         for value in values:
             yield name, value
 
 
 def build_query(args: Args) -> str:
-    """Write a query as `ngx.encode_args` does. APISIX's own order of names is random here; ours is kept."""
+    """Write a query as `ngx.encode_args` does. The order of names, which is random in APISIX, is kept here."""
     return "&".join(
         escape_component(name) if value is None else f"{escape_component(name)}={escape_component(value)}" for name, value in flatten(args)
     )

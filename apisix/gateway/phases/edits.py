@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a runner's answer does to a request, in the gateway's order. Source: gateway contract, 5."""
+"""Apply a runner's reply to a request, in the gateway's order. Source: gateway contract, 5."""
 
 from apisix.gateway.http import pages, uris
 from apisix.gateway.http.headers import replace, set_all
@@ -9,7 +9,7 @@ from apisix.gateway.phases.quirks import Quirk
 from apisix.runner.wire.messages import Rewrite, Stop
 
 # Response headers that a Rewrite can't set, and that are not copied from an upstream's response in ext-plugin-post-resp.
-# The runner has the same list (http/fields.py); a gateway that took the runner's could not show that it is wrong.
+# The runner has the same list (http/fields.py). It is not shared, so that an error in the runner's list shows here.
 PROTECTED_RESPONSE_HEADERS = frozenset(
     {
         "connection",
@@ -27,7 +27,7 @@ PROTECTED_RESPONSE_HEADERS = frozenset(
 
 
 def apply_stop(exchange: Exchange, stop: Stop) -> Answer:
-    """Return the client's answer: with nginx's page where there is no body and the status is 300 or more."""
+    """Return the answer for the client, with nginx's page if there is no body and the status is 300 or more."""
     set_all(exchange.response_headers, stop.headers)
     status = stop.status or 200
     if not stop.body and status >= 300:
@@ -38,7 +38,7 @@ def apply_stop(exchange: Exchange, stop: Stop) -> Answer:
 
 
 def finish_content_type(exchange: Exchange, status: int) -> None:
-    """Give the answer its content type as nginx does: its default where there is none, with a charset, and first in the list."""
+    """Set the content type as nginx does: the default if there is none, with a charset, and as the first header."""
     headers = exchange.response_headers
     if status == 204:
         headers.popall("content-type", None)
@@ -54,9 +54,9 @@ def finish_content_type(exchange: Exchange, status: int) -> None:
 
 def read_client_body(exchange: Exchange) -> None:
     """
-    Do what reading the client's body does, the first time.
+    Do what nginx does when it first reads the client's body.
 
-    Raises: UpstreamFailed: a runner has set a content-length for which nginx would wait.
+    Raises: UpstreamFailed: a runner has set a content-length that is too long, and nginx would wait for more data.
     """
     missing = exchange.obey_length()
     if missing > 0:
@@ -69,9 +69,9 @@ def read_client_body(exchange: Exchange) -> None:
 
 def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk], args: uris.Args) -> None:
     """
-    Change the request as the runner wants it.
+    Apply the edits of a Rewrite to the request.
 
-    Args: args: the arguments that the runner was shown; what it sends is laid over them.
+    Args: args: the arguments that were sent to the runner, to which its edits apply.
     """
     _apply_path(exchange, rewrite, quirks)
     for name, value in rewrite.headers:
@@ -81,7 +81,7 @@ def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk]
         if name.lower() == "host":
             exchange.upstream_host = value or ""
     if rewrite.body and Quirk.BODY_IGNORED not in quirks:
-        read_client_body(exchange)  # which obeys the headers that were set above
+        read_client_body(exchange)  # it uses the headers that were set above
         exchange.set_body(rewrite.body)
     set_all(
         exchange.response_headers, ((name, value) for name, value in rewrite.resp_headers if name.lower() not in PROTECTED_RESPONSE_HEADERS)
@@ -111,6 +111,6 @@ def _apply_args(exchange: Exchange, rewrite: Rewrite, args: uris.Args) -> None:
             changed.add(name)
     query = uris.build_query(args)
     exchange.set_args(query)
-    # Without a new path `upstream_uri` stays: after proxy-rewrite the changed arguments are lost (observed).
+    # Without a new path, `upstream_uri` is kept, so changed arguments are lost after proxy-rewrite (observed).
     if rewrite.path is not None:
         exchange.upstream_uri = uris.escape_path(rewrite.path) + (f"?{query}" if query else "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request on its way through the gateway, and the answer that ends it."""
+"""One request in the gateway, and its answer."""
 
 import secrets
 import time
@@ -15,7 +15,7 @@ from apisix.gateway.routing.routes import Node, Route
 
 @dataclass(slots=True)
 class Answer:
-    """What the client gets. A body that is a stream is passed on as it comes; it has to be read or closed."""
+    """The answer for the client. A body that is a stream must be read or closed."""
 
     status: int
     headers: Headers = field(default_factory=CIMultiDict)
@@ -25,14 +25,14 @@ class Answer:
 @dataclass(slots=True)
 class Exchange:
     """
-    One request with all that plugins changed in it so far: what APISIX keeps in `ctx` and nginx in its variables.
+    One request with the edits of plugins so far: what APISIX stores in `ctx` and nginx in its variables.
 
     Args:
         target: the request target as the client sent it.
         head_bytes: length of the request line and the header block.
-        server_port: the port that the gateway says it listens on.
+        server_port: the port of the gateway as seen by plugins and upstream.
     Attributes:
-        rest: the end of the client's body that nginx takes for the next request, because a runner changed content-length.
+        rest: the end of the client's body that nginx reads as the next request, because a runner changed content-length.
     """
 
     method: str
@@ -64,7 +64,7 @@ class Exchange:
     _length_counts: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        # A chunked body says itself where it ends.
+        # A chunked body contains its own end.
         self._length_counts = "transfer-encoding" not in self.headers
         raw_path, self.args = uris.split_target(self.target)
         self.uri = uris.normalise_path(raw_path)
@@ -72,20 +72,20 @@ class Exchange:
 
     @property
     def host(self) -> str:
-        """The name that the client asked for, in lower case and without port: nginx's `$host`."""
+        """The requested host in lower case and without port: nginx's `$host`."""
         name = self.headers.get("host", "").lower()
         if name.startswith("["):
             return name.partition("]")[0] + "]"
         return name.partition(":")[0]
 
     def set_args(self, query: str) -> None:
-        """Replace the query. From then on nginx writes the path anew instead of passing the client's."""
+        """Replace the query. From then on nginx writes the path again instead of passing on the client's."""
         self.args = query
         self.uri_changed = True
 
     def obey_length(self) -> int:
         """
-        Cut the client's body as nginx does when it first reads it: to the content-length that plugins have left until then.
+        Truncate the client's body as nginx does when it first reads it: to the current content-length, which plugins may have changed.
 
         Return how many bytes are missing, for which nginx would wait. Source: gateway contract, 9.
         """
@@ -98,7 +98,7 @@ class Exchange:
         return length - len(self.body)
 
     def set_body(self, body: bytes) -> None:
-        """Replace the request's body, and its length with it."""
+        """Replace the request's body and its length."""
         self.body = body
         self.headers.popall("transfer-encoding", None)
         present = next((key for key in self.headers if key.lower() == "content-length"), "Content-Length")
@@ -116,7 +116,7 @@ class Exchange:
 
 
 def page_answer(exchange: Exchange | None, status: int) -> Answer:
-    """Answer with nginx's own page, and with the response headers that plugins have set so far."""
+    """Return nginx's own page with the response headers that plugins have set so far."""
     headers: Headers = CIMultiDict() if exchange is None else exchange.response_headers.copy()
     for name in ("content-type", "content-length"):
         headers.popall(name, None)

@@ -48,7 +48,7 @@ class ExtPlugins:
     """
     Runs the ext-plugin phases of a request against one runner.
 
-    Args: quirks: what the release of APISIX that is emulated does otherwise.
+    Args: quirks: the differences of the emulated release of APISIX.
     """
 
     def __init__(self, pool: RunnerPool, quirks: frozenset[Quirk] = frozenset()) -> None:
@@ -59,12 +59,12 @@ class ExtPlugins:
 
     async def on_request(self, exchange: Exchange, phase: Phase, conf: Mapping[str, Any], report: PhaseReport) -> Answer | None:
         """
-        Show a request to the runner and do what it answers.
+        Call the runner for a request and apply its reply.
 
-        Returns: the answer for the client where the runner stopped the request, or failed and the route does not degrade; else None.
+        Returns: the answer for the client if the runner stopped the request, or if it failed and the route does not degrade; else None.
         """
         if exchange.method not in _METHODS:
-            # APISIX's Lua throws: the schema has no number for the method.
+            # APISIX's Lua code raises an error, because the schema has no number for the method.
             report.error = f"the protocol has no method {exchange.method}"
             return page_answer(exchange, 500)
         path, args = _path_and_args(exchange)
@@ -93,9 +93,9 @@ class ExtPlugins:
         self, exchange: Exchange, response: UpstreamResponse, conf: Mapping[str, Any], report: PhaseReport
     ) -> Answer | None:
         """
-        Show the upstream's response to the runner and build the client's from both.
+        Call the runner for the upstream's response, and build the client's from both.
 
-        Returns: None where nothing is there to print, upon which the gateway asks the upstream a second time.
+        Returns: None if there is no body to send; the gateway then sends the request to the upstream a second time.
         """
         body = await response.read()
         unread = [body or None] if response.has_body else [None]
@@ -114,7 +114,7 @@ class ExtPlugins:
                 return page_answer(exchange, 500)
             if not response.has_body:
                 return None
-            # The original body without its headers, also if it was to be hidden (observed).
+            # The original body without its headers, even if a plugin wanted to replace it (observed).
             status = reply if isinstance(reply, int) else response.status
             finish_content_type(exchange, status)
             return Answer(status, exchange.response_headers, body)
@@ -141,12 +141,12 @@ class ExtPlugins:
         build: Callable[[int, int], Message],
         answer: Answerer,
     ) -> Message | int | None:
-        """Return the runner's reply; where there is none, the status for the client, or None where the route degrades."""
+        """Return the runner's reply; without a reply, the status for the client, or None if the route degrades."""
         started = time.perf_counter()
         try:
             return await self._with_tries(exchange, phase, conf, report, build, answer)
         except RunnerGarbage as error:
-            report.error = f"the runner sent what is no answer: {error}"
+            report.error = f"the runner sent an invalid message: {error}"
             return 500
         except RunnerFailed as error:
             report.error = str(error)
@@ -163,11 +163,11 @@ class ExtPlugins:
         build: Callable[[int, int], Message],
         answer: Answerer,
     ) -> Message:
-        assert exchange.route is not None  # noqa: S101  # a phase belongs to a route
+        assert exchange.route is not None  # noqa: S101  # a phase runs only for a matched route
         key = report.key = f"route#{exchange.route.id}#{phase}#{exchange.route.version}"
         for _ in range(TRIES):
             try:
-                # The call's connection is open and silent while PrepareConf travels on another.
+                # The connection for the call is open while PrepareConf is sent on another one.
                 async with self._pool.connection() as connection:
                     token = await self.tokens.get(key, conf)
                     report.call_id = next(self._ids)
@@ -178,11 +178,11 @@ class ExtPlugins:
             except TokenNotFound as error:
                 logger.warning("%s: flushing all tokens", error)
                 self.tokens.flush()
-        raise RunnerFailed(f"the runner did not know the token it had just given, {TRIES} times")
+        raise RunnerFailed(f"the runner refused the token that it had just issued, {TRIES} times")
 
 
 def _path_and_args(exchange: Exchange) -> tuple[str, uris.Args]:
-    """Return what the runner is shown: after proxy-rewrite or another phase's rewrite the rewritten path, encoded as it stands."""
+    """Return path and arguments for the runner. After proxy-rewrite or another phase's rewrite, the path is the rewritten one, encoded."""
     if not exchange.upstream_uri:
         return exchange.uri, uris.parse_args(exchange.args or "")
     path, mark, query = exchange.upstream_uri.partition("?")
@@ -211,7 +211,7 @@ def _answer_in_request(exchange: Exchange, info: Info) -> bytes | None:
 
 
 def _together(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return headers with the values of one name side by side, in the case that came first."""
+    """Return headers with the values of one name grouped, in the case of its first occurrence."""
     groups: dict[str, tuple[str, list[str]]] = {}
     for name, value in headers:
         groups.setdefault(name.lower(), (name, []))[1].append(value)

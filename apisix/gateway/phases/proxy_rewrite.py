@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one plugin of APISIX itself that the development gateway runs, because it changes what ext-plugin-post-req gets to see."""
+"""APISIX's plugin proxy-rewrite. The development gateway emulates it because it changes the request that ext-plugin-post-req receives."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class _Operations(msgspec.Struct):
 
 
 def reason_against(conf: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with a configuration, None for nothing."""
+    """Return what is wrong with a configuration, None if it is valid."""
     headers = conf.get("headers", {})
     is_old_form = isinstance(headers, dict) and not any(isinstance(value, dict | list) for value in headers.values())
     kinds: dict[str, Any] = {"uri": str, "host": str, "headers": dict[str, str | float] if is_old_form else _Operations}
@@ -40,15 +40,15 @@ def reason_against(conf: Mapping[str, Any]) -> str | None:
 
 def apply(exchange: Exchange, conf: Mapping[str, Any]) -> None:
     """
-    Rewrite path and headers as the route says.
+    Rewrite path and headers as configured.
 
-    The path is percent-encoded even where it is encoded already, and the client's arguments follow the new ones.
+    The path is percent-encoded even if it is encoded already, and the client's arguments are appended to the new ones.
     Source: observed, the scenarios `post-req-after-proxy-rewrite-*` of tests/golden/behaviour.jsonl.
     """
     if host := conf.get("host"):
         exchange.upstream_host = host
     if uri := conf.get("uri"):
-        # A `?` out of a variable is part of the path, one that the route itself writes starts the query.
+        # A `?` from a variable is part of the path; a `?` in the configuration starts the query.
         path, mark, query = _resolve(uri, exchange, question_mark="%3F").partition("?")
     else:
         path, mark, query = exchange.uri, "", ""

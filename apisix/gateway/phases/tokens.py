@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens that stand for routes' configurations, and how the gateway comes by one. Source: gateway contract, 3."""
+"""The tokens for the configurations of routes, and how the gateway obtains them. Source: gateway contract, 3."""
 
 import asyncio
 import time
@@ -14,13 +14,13 @@ LOCK_TIMEOUT_S = 5.0
 
 
 class Tokens:
-    """Remembers a token for each route, plugin and version, and asks the runner for what it does not have."""
+    """Stores a token for each route, plugin and version, and requests missing ones from the runner."""
 
     def __init__(self, pool: RunnerPool, *, lifetime_s: float = LIFETIME_S) -> None:
         self._pool = pool
         self._lifetime_s = lifetime_s
         self._tokens: dict[str, tuple[int, float]] = {}
-        # One lock for all routes: a slow PrepareConf makes others fail.
+        # One lock for all routes, so a slow PrepareConf makes others fail.
         self._lock = asyncio.Lock()
 
     def flush(self) -> None:
@@ -29,13 +29,13 @@ class Tokens:
 
     async def get(self, key: str, plugin: Mapping[str, Any]) -> int:
         """
-        Return the token for a key, from memory or by PrepareConf over a connection of its own.
+        Return the token for a key, either a stored one or by PrepareConf over a separate connection.
 
         Args:
             key: `route#id#plugin#version`.
-            plugin: the plugin's configuration in the route, of which `conf` is sent.
+            plugin: the plugin's configuration in the route; its `conf` is sent.
 
-        Raises: RunnerFailed: the runner gave none, or another PrepareConf holds the lock for more than 5 s.
+        Raises: RunnerFailed: the runner did not return a token, or another PrepareConf held the lock for more than 5 s.
         """
         if (token := self._fresh(key)) is not None:
             return token
@@ -43,7 +43,7 @@ class Tokens:
             async with asyncio.timeout(LOCK_TIMEOUT_S):
                 await self._lock.acquire()
         except TimeoutError as error:
-            raise RunnerFailed(f"another PrepareConf was under way for {LOCK_TIMEOUT_S:g} s") from error
+            raise RunnerFailed(f"another PrepareConf was in progress for {LOCK_TIMEOUT_S:g} s") from error
         try:
             return await self._prepare(key, plugin)
         finally:
@@ -54,7 +54,7 @@ class Tokens:
         return token if until > time.monotonic() else None
 
     async def _prepare(self, key: str, plugin: Mapping[str, Any]) -> int:
-        if (token := self._fresh(key)) is not None:  # whoever held the lock may have asked for the same
+        if (token := self._fresh(key)) is not None:  # the previous holder of the lock may have requested the same token
             return token
         async with self._pool.connection() as connection:
             await connection.send(PrepareConfReq([(entry["name"], entry["value"]) for entry in plugin.get("conf", ())], key))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nginx's and APISIX's variables, for the questions that a runner asks."""
+"""The variables of nginx and APISIX, for the info requests of a runner."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from apisix.gateway.http import uris
 from apisix.gateway.phases.exchange import Exchange
 
-# A variable that is not here does not exist: the answer has no result. None likewise, while "" is an answer.
+# A variable that is missing here does not exist, and the info reply has no result. None means the same; "" is a result.
 # Source: gateway contract, 6, and the scenario `ask-vars` of tests/golden/behaviour.jsonl.
 VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
     "args": lambda exchange: exchange.args,
@@ -31,7 +31,7 @@ VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
     "request": lambda exchange: f"{exchange.method} {exchange.target} {exchange.protocol}",
     "request_body": lambda exchange: uris.decode(exchange.body) if exchange.body_read else None,
     "request_id": lambda exchange: exchange.request_id,
-    # nginx counts what it has read so far, and reads the body late.
+    # nginx counts what it has read so far, and it reads the body late.
     "request_length": lambda exchange: str(exchange.head_bytes + (len(exchange.body) if exchange.body_read else 0)),
     "request_method": lambda exchange: exchange.method,
     "request_time": lambda exchange: f"{time.time() - exchange.started:.3f}",
@@ -55,18 +55,18 @@ VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
 def _header(exchange: Exchange, name: str) -> str | None:
     wanted = name.lower().replace("_", "-")
     values = [value for key, value in exchange.headers.items() if key.lower().replace("_", "-") == wanted]
-    # Repeated fields come as one list, as nginx joins them.
+    # Repeated fields are joined, as nginx does.
     return ("; " if wanted == "cookie" else ", ").join(values) if values else None
 
 
 def _argument(exchange: Exchange, name: str) -> str | None:
     values = uris.parse_args(exchange.args or "").get(name)
-    # Lua's `true`, which stands for an argument without value, becomes text on its way to the runner.
+    # In Lua, `true` represents an argument without a value; it is converted to text for the runner.
     return None if values is None else "true" if values[0] is None else values[0]
 
 
 def _cookie(exchange: Exchange, name: str) -> str | None:
-    # Not http.cookies: that drops the whole header at the first cookie which it finds malformed.
+    # http.cookies is not used, because it ignores the whole header if one cookie is malformed.
     for pair in (_header(exchange, "cookie") or "").split(";"):
         key, mark, value = pair.strip().partition("=")
         if mark and key == name:
@@ -87,7 +87,7 @@ PREFIXES: dict[str, Callable[[Exchange, str], str | None]] = {
 
 
 def look_up(exchange: Exchange, name: str) -> str | None:
-    """Return a variable's value, None where it does not exist or has none."""
+    """Return the value of a variable, None if it does not exist or has no value."""
     getter = VARIABLES.get(name)
     if getter is not None:
         return getter(exchange)

@@ -13,7 +13,7 @@ from apisix.gateway.routing.store import KINDS, Record, Store
 
 PREFIX = "/apisix/admin"
 
-# The key of APISIX's own examples; this gateway listens on the loopback only.
+# The key in the examples of APISIX's documentation. This gateway listens on the loopback interface only.
 DEFAULT_KEY = "edd1c9f034335f136f87ad84b625c8f1"
 
 _OTHER_KINDS = frozenset(
@@ -33,7 +33,7 @@ _OTHER_KINDS = frozenset(
     }
 )
 
-# What APISIX's schema fills in. Source: the answers of APISIX 3.x.
+# Defaults in APISIX's schema. Source: the answers of APISIX 3.x.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "routes": {"priority": 0, "status": 1},
     "upstreams": {"type": "roundrobin", "hash_on": "vars", "pass_host": "pass", "scheme": "http"},
@@ -41,7 +41,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class AdminApi:
-    """Answers requests under `/apisix/admin` by reading and changing the store."""
+    """Handles requests under `/apisix/admin`, which read and change the store."""
 
     def __init__(self, store: Store, key: str = DEFAULT_KEY) -> None:
         self._store = store
@@ -116,7 +116,7 @@ class AdminApi:
 
 
 def json_answer(status: int, value: object) -> Answer:
-    """Answer with JSON and the line end that APISIX appends."""
+    """Return a JSON answer with the line end that APISIX appends."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape") + b"\n"
     return Answer(status, CIMultiDict({"Content-Type": "application/json"}), body)
 
@@ -137,7 +137,7 @@ def _with_defaults(kind: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Lay `new` over `old`, mappings within mappings too; null removes."""
+    """Merge `new` into `old`, nested mappings too. Null removes a name."""
     merged = dict(old)
     for name, value in new.items():
         if value is None:

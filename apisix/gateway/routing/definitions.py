@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Routes and upstreams as they are written, in apisix.yaml or in the admin API's JSON: checked, and made into values.
+Definitions of routes and upstreams in apisix.yaml or in the JSON of the admin API: check them and convert them to values.
 
-What APISIX refuses is refused in its words; what it knows and this gateway does not do is said by name.
+Definitions that APISIX refuses are refused with the same message. Fields that APISIX supports and this gateway does not are reported.
 """
 
 import ipaddress
@@ -21,7 +21,7 @@ from apisix.runner.http.phase import Phase
 Definition = Mapping[str, Any]
 Converted = TypeVar("Converted")
 
-# The fields of a route and of an upstream with the type that APISIX wants. Source: APISIX 3.x, the Admin API's manual.
+# The fields of a route and of an upstream with the type that APISIX expects. Source: APISIX 3.x, the Admin API's manual.
 ROUTE_FIELDS: dict[str, str] = {
     **dict.fromkeys(("uri", "host", "name", "desc", "remote_addr", "script", "filter_func"), "string"),
     **dict.fromkeys(("uris", "hosts", "methods", "remote_addrs", "vars"), "array"),
@@ -40,7 +40,7 @@ UPSTREAM_FIELDS: dict[str, str] = {
     "id": "id",
 }
 
-# What APISIX acts on and this gateway does not.
+# Fields that have an effect in APISIX, but not in this gateway.
 _UNSUPPORTED_IN_ROUTE = ("vars", "filter_func", "script", "service_id", "plugin_config_id", "enable_websocket", "timeout")
 _UNSUPPORTED_IN_UPSTREAM = (
     "checks",
@@ -87,12 +87,12 @@ class _Timeout(msgspec.Struct):
 
 
 class InvalidDefinition(ValueError):
-    """APISIX would refuse this definition; the text is what its admin API would say."""
+    """APISIX would refuse this definition, with this message in its admin API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is refused, or that does nothing here. `where` names the route or upstream."""
+    """Something in a definition that is refused or has no effect here. `where` names the route or upstream."""
 
     where: str
     what: str
@@ -103,7 +103,7 @@ class Problem:
 
 def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upstream:
     """
-    Read an upstream; what is not supported is added to `problems`.
+    Convert an upstream. Unsupported fields are added to `problems`.
 
     Raises: InvalidDefinition: APISIX would refuse it.
     """
@@ -111,10 +111,12 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
     problems.extend(_unsupported(where, [f"{name} of the upstream" for name in _UNSUPPORTED_IN_UPSTREAM if name in raw]))
     if raw.get("type", "roundrobin") != "roundrobin":
         problems.append(
-            Problem(where, f"upstream type {raw['type']} is not supported by the development gateway: it does roundrobin instead")
+            Problem(where, f"upstream type {raw['type']} is not supported by the development gateway: roundrobin is used instead")
         )
     if raw.get("scheme", "http") != "http":
-        problems.append(Problem(where, f"upstream scheme {raw['scheme']} is not supported by the development gateway: it talks plain http"))
+        problems.append(
+            Problem(where, f"upstream scheme {raw['scheme']} is not supported by the development gateway: http is used instead")
+        )
     if "nodes" not in raw and "service_name" not in raw:
         raise InvalidDefinition("invalid configuration: value should match only one schema, but matches none")
     _check_id(raw)
@@ -131,9 +133,9 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
 
 def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str, problems: list[Problem]) -> Route:
     """
-    Read a route; what is not supported is added to `problems`.
+    Convert a route. Unsupported fields are added to `problems`.
 
-    Args: upstreams: those that `upstream_id` may name.
+    Args: upstreams: the upstreams to which `upstream_id` may refer.
     Raises: InvalidDefinition: APISIX would refuse it.
     """
     where = f"route {raw.get('id', '?')}"
@@ -176,7 +178,7 @@ def _check_id(raw: Definition) -> None:
 
 
 def _unsupported(where: str, names: list[str]) -> list[Problem]:
-    return [Problem(where, f"{name} is not supported by the development gateway and does nothing") for name in names]
+    return [Problem(where, f"{name} is not supported by the development gateway and has no effect") for name in names]
 
 
 def _upstream_of(raw: Definition, upstreams: Mapping[str, Upstream], where: str, problems: list[Problem]) -> Upstream | None:
@@ -221,7 +223,7 @@ def _check_plugins(plugins: Definition, where: str, problems: list[Problem]) -> 
             if reason := proxy_rewrite.reason_against(conf):
                 raise InvalidDefinition(f"failed to check the configuration of plugin {name} err: {reason}")
         else:
-            problems.append(Problem(where, f"plugin {name} does not run in the development gateway: requests pass as if it were not there"))
+            problems.append(Problem(where, f"plugin {name} does not run in the development gateway: it is ignored"))
 
 
 def _check_meta(name: str, meta: object, where: str) -> list[Problem]:
@@ -272,7 +274,7 @@ def _node(address: str, weight: int) -> Node:
 
 
 def _convert(name: str, value: object, kind: type[Converted]) -> Converted:
-    """Check what is inside of a field. Here the words after "failed:" are ours, they say where and what."""
+    """Convert the value of a field. The text after "failed:" is not APISIX's; it names the place and the reason."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of APISIX's own plugins: one of these that does not run here is a warning, any other name is an error."""
+"""The names of APISIX's own plugins. If one of them does not run here, that is a warning; any other name is an error."""
 
 _NAMES = """
     ai ai-aliyun-content-moderation ai-aws-content-moderation ai-prompt-decorator ai-prompt-guard ai-prompt-template ai-proxy

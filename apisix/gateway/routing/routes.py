@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes and upstreams, and which route a request takes: what APISIX's radixtree does, without the tree."""
+"""Routes and upstreams, and which route a request matches. The rules are those of APISIX's radixtree, without its tree."""
 
 import ipaddress
 import re
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# What `${name}` in a path's pattern may hold. Source: lua-resty-radixtree, `:name` is one segment, `*name` is anything.
+# The characters of a name in the pattern of a path. Source: lua-resty-radixtree, `:name` is one segment, `*name` is anything.
 _SEGMENT, _REST = "([^/]+)", r"((?:.|\n)*)"
 
 
@@ -24,14 +24,14 @@ class Node:
 
 
 class RoundRobin:
-    """Picks nodes by weight, spread evenly ("smooth weighted round-robin", as in nginx)."""
+    """Selects nodes by weight with smooth weighted round-robin, as in nginx."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = [node for node in nodes if node.weight > 0]
         self._current = [0] * len(self._nodes)
 
     def pick(self, tried: Collection[Node] = ()) -> Node | None:
-        """Return the next node that has not been tried, None where there is none."""
+        """Return the next node that has not been tried, None if all have been."""
         candidates = [index for index, node in enumerate(self._nodes) if node not in tried]
         if not candidates:
             return None
@@ -44,10 +44,10 @@ class RoundRobin:
 
 @dataclass(slots=True)
 class Upstream:
-    """Where requests go. Time-outs are in seconds."""
+    """The servers to which requests are sent. Timeouts are in seconds."""
 
     nodes: Sequence[Node]
-    pass_host: str = "pass"  # noqa: S105  # APISIX's word for "pass the client's Host on", no secret
+    pass_host: str = "pass"  # noqa: S105  # not a password: APISIX's value for "pass the client's Host"
     upstream_host: str | None = None
     connect_timeout_s: float = 60.0
     send_timeout_s: float = 60.0
@@ -60,7 +60,7 @@ class Upstream:
 
 @dataclass(slots=True)
 class Route:
-    """One route, ready to be matched. `version` is APISIX's `modifiedIndex`, part of the key of PrepareConf."""
+    """One route. `version` is APISIX's `modifiedIndex`, which is part of the key of PrepareConf."""
 
     id: str
     uris: tuple[str, ...]
@@ -74,7 +74,7 @@ class Route:
     version: str = "1"
 
     def accepts(self, method: str, remote_addr: str) -> bool:
-        """Tell whether the route takes requests of this method from this address."""
+        """Return whether the route accepts requests with this method from this address."""
         if self.methods and method not in self.methods:
             return False
         if not self.remote_addrs:
@@ -85,7 +85,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A route and what `:name` and `*name` of its path matched, without their marks."""
+    """A route and the text that each `:name` and `*name` of its path matched, by name."""
 
     route: Route
     params: dict[str, str]
@@ -93,7 +93,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One path of one route: `prefix` is what stands before the first `:` or `*`."""
+    """One path of one route. `prefix` is the part before the first `:` or `*`."""
 
     route: Route
     path: str
@@ -121,7 +121,7 @@ class Router:
             entries.sort(key=lambda entry: (not entry.exact, -len(entry.prefix), -entry.route.priority, -len(entry.path)))
 
     def match(self, method: str, host: str, uri: str, remote_addr: str) -> Match | None:
-        """Return the route that takes this request, None for a 404."""
+        """Return the route that matches the request, None if there is none (404)."""
         for name in self._hosts_for(host):
             for entry in self._by_host[name]:
                 params = _match_path(entry, uri)
@@ -130,7 +130,7 @@ class Router:
         return None
 
     def example_paths(self) -> list[str]:
-        """Return a path of each route that needs no host of its own, in the order of the routes: what a person could try."""
+        """Return one path of each route without a host, in the order of the routes, for commands to try."""
         entries = self._by_host.get("", [])
         paths = {id(entry.route): entry.prefix if not entry.exact else entry.path for entry in reversed(entries) if not entry.names}
         return sorted(path for path in paths.values() if path.startswith("/"))
@@ -145,7 +145,7 @@ def _entry(route: Route, path: str) -> _Entry:
     marks = [position for position in (path.find(":"), path.find("*")) if position >= 0]
     if not marks:
         return _Entry(route, path, path, exact=True, pattern=None, names=())
-    # `:` decides first, as in radixtree, even where a `*` stands before it.
+    # `:` takes precedence, as in radixtree, even if there is a `*` before it.
     prefix = path[: path.index(":")] if ":" in path else path[: path.index("*")]
     pattern, names = _pattern(path) if ":" in path or path.index("*") != len(path) - 1 else (None, ())
     return _Entry(route, path, prefix, exact=False, pattern=pattern, names=names)
@@ -163,7 +163,7 @@ def _pattern(path: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
             parts.append(_REST)
         else:
             parts.append(re.escape(segment))
-    # A mark in the middle of a segment names nothing: radixtree then takes the prefix alone.
+    # `:` or `*` in the middle of a segment is not a parameter: radixtree then compares the prefix only.
     return (re.compile("/".join(parts)), tuple(names)) if names else (None, ())
 
 

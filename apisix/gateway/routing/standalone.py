@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apisix.yaml: the routes of a gateway in stand-alone mode, read as APISIX reads them."""
+"""Load apisix.yaml, the routes of a gateway in stand-alone mode, as APISIX does."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import yaml
 from apisix.gateway.routing.definitions import Problem
 from apisix.gateway.routing.store import KINDS, Store
 
-# APISIX reads these too. Source: its manual of the stand-alone mode.
+# Further keys that APISIX reads. Source: its documentation of the stand-alone mode.
 _OTHER_KINDS = frozenset(
     {
         "services",
@@ -29,7 +29,7 @@ _OTHER_KINDS = frozenset(
 
 
 class RoutesFile:
-    """One apisix.yaml, read again when it changes."""
+    """One apisix.yaml, loaded again when it changes."""
 
     def __init__(self, path: Path, store: Store) -> None:
         self.path = path
@@ -38,9 +38,9 @@ class RoutesFile:
 
     def load(self) -> bool:
         """
-        Read the file into the store, and say whether it was taken over.
+        Load the file into the store, and return whether it was accepted.
 
-        As in APISIX, a file without `#END` at its end, or one that is no YAML, changes nothing: the routes of before stay.
+        As in APISIX, a file without `#END` at its end, or a file that is not YAML, is ignored and the current routes are kept.
         """
         try:
             text = self.path.read_text(encoding="utf-8")
@@ -49,19 +49,19 @@ class RoutesFile:
             return self._refuse(f"can't be read: {error.strerror}")
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
-            return self._refuse(f"line {line}: this is no UTF-8")
+            return self._refuse(f"line {line}: this is not UTF-8")
         if not text.rstrip().endswith("#END"):
-            return self._refuse("does not end with the line #END: APISIX ignores such a file, since it may be half written")
+            return self._refuse("does not end with the line #END: APISIX ignores such a file, because it may be incomplete")
         try:
             content = yaml.safe_load(text) or {}
         except yaml.MarkedYAMLError as error:
             where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-            return self._refuse(f"{where}this is no YAML: {error.problem}")
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a thousand brackets
-            return self._refuse(f"is no YAML: {' '.join(str(error).split())}")
+            return self._refuse(f"{where}this is not YAML: {error.problem}")
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # for example an invalid date, or a thousand brackets
+            return self._refuse(f"is not YAML: {' '.join(str(error).split())}")
         if not isinstance(content, dict):
-            return self._refuse("holds no mapping at its top")
-        # APISIX takes the file's time; two changes within one second must not share it.
+            return self._refuse("does not contain a mapping at its top level")
+        # APISIX uses the file's time. Here, two changes within one second must get different versions.
         self._version = max(modified, self._version + 1)
         problems: list[Problem] = []
         self._store.replace_file(self._definitions(content, problems), str(self._version), problems)
@@ -71,15 +71,15 @@ class RoutesFile:
         definitions: dict[str, list[dict[str, Any]]] = {}
         for kind, entries in content.items():
             if kind in _OTHER_KINDS:
-                problems.append(Problem(self.path.name, f"{kind} are not supported by the development gateway and do nothing"))
+                problems.append(Problem(self.path.name, f"{kind} are not supported by the development gateway and have no effect"))
             elif kind not in KINDS:
-                problems.append(Problem(self.path.name, f"{kind!r} is nothing that APISIX knows; expected {' or '.join(KINDS)}"))
+                problems.append(Problem(self.path.name, f"{kind!r} is not a key that APISIX supports; expected {' or '.join(KINDS)}"))
             elif not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-                problems.append(Problem(self.path.name, f"{kind} has to be a list of mappings"))
+                problems.append(Problem(self.path.name, f"{kind} must be a list of mappings"))
             else:
                 definitions[kind] = entries
         return definitions
 
     def _refuse(self, reason: str) -> bool:
-        self._store.report([Problem(str(self.path), f"{reason}; the routes stay as they were")])
+        self._store.report([Problem(str(self.path), f"{reason}; the current routes are kept")])
         return False

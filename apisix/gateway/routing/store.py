@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes and upstreams in force: those of apisix.yaml and, over them, those of the admin API."""
+"""The current routes and upstreams: those of apisix.yaml and those of the admin API, which take precedence."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ KINDS = ("routes", "upstreams")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One definition. `version` is part of the key of PrepareConf: a change has to change it."""
+    """One definition. `version` is part of the key of PrepareConf, so it is changed with every change."""
 
     kind: str
     id: str
@@ -27,9 +27,9 @@ class Record:
 
 class Store:
     """
-    Holds definitions and the router that is made of them.
+    Stores definitions, and builds the router from them.
 
-    Args: on_problems: told what is refused or not supported, whenever that is found.
+    Args: on_problems: called with what is refused or not supported.
     """
 
     def __init__(self, on_problems: Callable[[list[Problem]], None] = lambda _: None) -> None:
@@ -40,22 +40,22 @@ class Store:
         self.router = Router([])
 
     def records(self, kind: str) -> dict[str, Record]:
-        """Return what is in force, by id."""
+        """Return the current definitions, by id."""
         return self._file[kind] | self._records[kind]
 
     def next_id(self) -> str:
-        """Return the id of a definition that is created without one, as etcd would number it."""
+        """Return an id for a definition that is created without one, in the format of etcd."""
         return f"{self._revision + 1:020d}"
 
     def report(self, problems: list[Problem]) -> None:
-        """Tell what was found outside of the store, while definitions were read."""
+        """Report problems that were found outside the store, while definitions were loaded."""
         self._on_problems(problems)
 
     def put(self, kind: str, id: str, value: Definition) -> tuple[Record, bool]:
         """
-        Create or replace a definition, and say whether it was created.
+        Create or replace a definition, and return whether it was created.
 
-        Raises: InvalidDefinition: APISIX would refuse it; nothing has changed then.
+        Raises: InvalidDefinition: APISIX would refuse it; nothing is changed.
         """
         old = self.records(kind).get(id)
         self._revision += 1
@@ -75,12 +75,12 @@ class Store:
         Remove a definition.
 
         Raises:
-            KeyError: there is none of that id.
-            InvalidDefinition: it comes from the file, or a route still uses it.
+            KeyError: there is no definition with this id.
+            InvalidDefinition: it is defined in the file, or a route still uses it.
         """
         record = self.records(kind)[id]
         if record.from_file and id not in self._records[kind]:
-            raise InvalidDefinition(f"{kind.removesuffix('s')} [{id}] is written in apisix.yaml: remove it there")
+            raise InvalidDefinition(f"{kind.removesuffix('s')} [{id}] is defined in apisix.yaml: remove it there")
         users = [route.id for route in self.records("routes").values() if kind == "upstreams" and str(route.value.get("upstream_id")) == id]
         if users:
             raise InvalidDefinition(f"can not delete this upstream, route [{users[0]}] is still using it now")
@@ -90,9 +90,9 @@ class Store:
 
     def replace_file(self, definitions: Mapping[str, Iterable[Definition]], version: str, problems: list[Problem]) -> None:
         """
-        Take over what apisix.yaml says now; definitions that APISIX would refuse are left out and said.
+        Replace the definitions of apisix.yaml. Definitions that APISIX would refuse are left out and reported.
 
-        Args: problems: what was found while the file was read, told together with what is found here.
+        Args: problems: problems found while the file was loaded, to be reported together with those found here.
         """
         fresh: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         for kind in KINDS:
@@ -100,7 +100,7 @@ class Store:
                 self._revision += 1
                 id = str(value.get("id", number))
                 if id in fresh[kind]:
-                    problems.append(Problem(f"{kind.removesuffix('s')} {id}", "stands there more than once; only the last one counts"))
+                    problems.append(Problem(f"{kind.removesuffix('s')} {id}", "is defined more than once; the last one is used"))
                 fresh[kind][id] = Record(kind, id, {**value, "id": id}, self._revision, self._revision, version, from_file=True)
         self._file = fresh
         problems += self._rebuild()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections to the runner, kept and timed as the gateway keeps and times them. Source: gateway contract, 1."""
+"""Connections to the runner, with the keepalive and timeouts of APISIX. Source: gateway contract, 1."""
 
 import asyncio
 import time
@@ -22,22 +22,22 @@ _READ_BYTES = 65536
 
 
 class RunnerFailed(Exception):
-    """The runner did not do what was asked: the client gets a 503, or the request goes on where the route degrades."""
+    """The call of the runner failed: the client gets a 503, or the request continues if the route degrades."""
 
 
 class TokenNotFound(RunnerFailed):
-    """The runner does not know the token: the gateway flushes its tokens and tries again."""
+    """The runner does not have the token: the gateway flushes its tokens and tries again."""
 
 
 class RunnerGarbage(Exception):
-    """The runner sent what is no answer at all. APISIX's Lua throws on it, and the client gets a 500."""
+    """The runner sent an invalid message. APISIX's Lua code raises an error, and the client gets a 500."""
 
 
 class _FrameTypes:
     """
-    The types of the frames of a stream, whether or not they may stand there.
+    The types of the frames in a stream, whether or not they are allowed there.
 
-    APISIX looks at the type first: a frame that is not due is a failure, one that is due and malformed makes its Lua throw.
+    APISIX checks the type first: an unexpected frame is a failure, while an expected frame that is malformed raises an error in Lua.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class _FrameTypes:
         self._left = 0
 
     def feed(self, data: bytes) -> None:
-        """Take any piece of the stream."""
+        """Add data of the stream, any part of it."""
         position = 0
         while position < len(data):
             if self._left:
@@ -75,14 +75,14 @@ class RunnerConnection:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the runner has not closed it, and has sent nothing that nobody asked for."""
+        """Whether the runner has neither closed it nor sent unexpected data."""
         return self._wire.idle and not self._reader.at_eof() and not self._writer.is_closing()
 
     async def send(self, message: Message) -> None:
         """
-        Send a message whole.
+        Send a complete message.
 
-        Raises: RunnerFailed: it does not fit a frame, or the runner does not take it in time.
+        Raises: RunnerFailed: it does not fit into a frame, or the runner does not read it in time.
         """
         try:
             self._writer.write(self._wire.send(message))
@@ -91,7 +91,7 @@ class RunnerConnection:
         except MessageTooLarge as error:
             raise RunnerFailed(f"can't send {type(message).__name__}: {error}") from error
         except TimeoutError as error:
-            raise RunnerFailed(f"the runner does not read: waited {SEND_TIMEOUT_S:g} s") from error
+            raise RunnerFailed(f"the runner did not read for {SEND_TIMEOUT_S:g} s") from error
         except ConnectionError as error:
             raise RunnerFailed(f"can't send {type(message).__name__}: {error}") from error
 
@@ -100,8 +100,8 @@ class RunnerConnection:
         Return the runner's next message.
 
         Raises:
-            RunnerFailed: it closed the connection, fell silent, answered with an error, or with a message that is not due.
-            RunnerGarbage: it sent a message that is due, but malformed.
+            RunnerFailed: the runner closed the connection, sent nothing in time, or sent an error or an unexpected message.
+            RunnerGarbage: the runner sent an expected message that is malformed.
         """
         state = self._wire.state
         try:
@@ -113,17 +113,17 @@ class RunnerConnection:
                 self._wire.receive_data(data)
                 self._types.feed(data)
         except TimeoutError as error:
-            raise RunnerFailed(f"the runner was silent for {self._read_timeout_s:g} s") from error
+            raise RunnerFailed(f"the runner sent nothing for {self._read_timeout_s:g} s") from error
         except ConnectionError as error:
-            raise RunnerFailed(f"the connection to the runner broke: {error}") from error
+            raise RunnerFailed(f"the connection to the runner failed: {error}") from error
         except RemoteProtocolError as error:
             if (sent := self._types.unread[0]) not in _due(state):
-                raise RunnerFailed(f"the runner answered with a frame of type {sent}, which is not due") from error
+                raise RunnerFailed(f"the runner answered with an unexpected frame of type {sent}") from error
             raise RunnerGarbage(str(error)) from error
         self._types.unread.popleft()
         if isinstance(message, ErrResp):
             if message.code is ErrCode.CONF_TOKEN_NOT_FOUND:
-                raise TokenNotFound("the runner does not know the token")
+                raise TokenNotFound("the runner does not have the token")
             raise RunnerFailed(f"the runner answered with the error {message.code.name}")
         return message
 
@@ -139,56 +139,56 @@ def _due(state: State) -> set[int]:
 
 class RunnerPool:
     """
-    Opens connections, keeps idle ones, and closes whatever failed.
+    Opens connections, keeps idle ones, and closes failed ones.
 
     Args:
         path: the runner's socket.
-        read_timeout_s: how long the runner may be silent; each message that it sends starts the time anew.
+        read_timeout_s: how long to wait for data; each message of the runner restarts this time.
     """
 
     def __init__(self, path: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self.path = path
         self._read_timeout_s = read_timeout_s
         self._idle: deque[RunnerConnection] = deque()
-        self._generation = 0  # how often `drop` was called
+        self._drops = 0  # how often `drop` was called
         self._closed = False
 
     @property
     def idle_count(self) -> int:
-        """How many connections wait for their next call."""
+        """The number of idle connections."""
         return len(self._idle)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[RunnerConnection]:
         """
-        Lend a connection for one call; it is kept afterwards unless the call failed.
+        Provide a connection for one call; it is kept afterwards unless the call failed.
 
-        Raises: RunnerFailed: nobody listens, or does not accept within a second.
+        Raises: RunnerFailed: nothing listens, or the connection is not accepted within a second.
         """
-        generation = self._generation
+        drops = self._drops
         connection = self._take() or await self._open()
         try:
             yield connection
         except BaseException:
             connection.close()
             raise
-        if generation == self._generation:
+        if drops == self._drops:
             self._keep(connection)
         else:
             connection.close()
 
     def drop(self) -> None:
         """
-        Close the idle connections now and the others after their calls.
+        Close idle connections now, and the others after their calls.
 
-        To be called when workers were replaced: one that is stuck does not close its connections, and calls sent to it would hang.
+        Called when workers were replaced, because a stuck worker does not close its connections, and calls sent to it would hang.
         """
-        self._generation += 1
+        self._drops += 1
         while self._idle:
             self._idle.pop().close()
 
     def close(self) -> None:
-        """Close the idle connections, and the others as they come back."""
+        """Close idle connections now, and the others after their calls."""
         self._closed = True
         self.drop()
 
@@ -197,7 +197,7 @@ class RunnerPool:
         while self._idle and self._idle[0].idle_since < oldest_allowed:
             self._idle.popleft().close()
         while self._idle:
-            connection = self._idle.pop()  # the one used last, as nginx does
+            connection = self._idle.pop()  # the most recently used one, as nginx does
             if connection.is_usable:
                 return connection
             connection.close()

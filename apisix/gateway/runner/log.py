@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner's log as it comes out of its process: lines for people, and in between what each plugin did to each call."""
+"""Parse the output of the runner's process: log records, and reports of what each plugin did in each call."""
 
 import asyncio
 import re
@@ -11,16 +11,16 @@ import msgspec
 
 from apisix.gateway.display.report import PluginEffect
 
-# The logger and the field of the runner's reports. Source: apisix/runner/worker/effects_log.py, which this layer does not import.
+# The logger of the runner's reports. Source: apisix/runner/worker/effects_log.py, which this layer does not import.
 EFFECTS_LOGGER = "apisix.effects"
-# What the runner says once of a configuration that it refuses. Source: apisix/runner/call/chains.py.
+# The message that the runner logs once for a refused configuration. Source: apisix/runner/call/chain_cache.py.
 REFUSALS_LOGGER = "apisix.runner.call.chain_cache"
 REFUSAL = re.compile(r"the plugins of (.+?) are refused, each of its calls fails: (.+)", re.DOTALL)
-# What the runner says when new workers have replaced others. Source: apisix/runner/supervisor/worker_pool.py.
+# The message that the runner logs when new workers have replaced others. Source: apisix/runner/supervisor/worker_pool.py.
 REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool"
 REPLACEMENT = re.compile(r".+: worker .+ in the place of worker .+", re.DOTALL)
 
-# The runner writes its report before its answer, through another pipe: it is there at once, or there is none.
+# The runner writes its report before its reply, through another pipe, so it arrives within a moment or not at all.
 WAIT_S = 0.2
 MAX_KEPT = 1000
 
@@ -37,17 +37,17 @@ class _Effect(msgspec.Struct):
     error: str | None = None
 
 
-class _Told(msgspec.Struct):
+class _Report(msgspec.Struct):
     call_id: int
     effects: list[_Effect]
 
 
 class RunnerLog:
     """
-    Takes the runner's output line by line; an `EffectSource` for the gateway.
+    Parses the runner's output line by line. Implements `EffectSource` for the gateway.
 
-    Args: on_record: told each record of the log that is no report; a line that is no record comes as its `message`.
-    Attributes: on_replaced: called when new workers have replaced others, before the record that says so is passed on.
+    Args: on_record: called with each log record that is not a report. Other lines are passed as the `message` of a record.
+    Attributes: on_replaced: called when new workers have replaced others, before the log record about it is passed on.
     """
 
     def __init__(self, on_record: Callable[[Record], None]) -> None:
@@ -58,14 +58,14 @@ class RunnerLog:
         self._waiting: dict[int, asyncio.Event] = {}
 
     def line(self, line: bytes) -> None:
-        """Take one line of output."""
+        """Parse one line of output."""
         text = line.decode(errors="replace").rstrip("\r\n")
         try:
             record = msgspec.json.decode(text)
         except msgspec.DecodeError:
             record = None
         if not isinstance(record, dict) or "message" not in record:
-            # Whatever a plugin prints.
+            # For example, output of a plugin.
             self._on_record({"message": text})
         elif record.get("logger") == EFFECTS_LOGGER:
             self._keep(record)
@@ -77,12 +77,12 @@ class RunnerLog:
             self._on_record(record)
 
     async def take(self, call_id: int) -> Sequence[PluginEffect]:
-        """Return what each plugin of a call did, and wait a moment for it; () where the runner said nothing."""
+        """Return what each plugin of a call did. Wait a moment for the report; return () if there is none."""
         if call_id not in self._effects:
-            told = self._waiting.setdefault(call_id, asyncio.Event())
+            arrived = self._waiting.setdefault(call_id, asyncio.Event())
             try:
                 async with asyncio.timeout(WAIT_S):
-                    await told.wait()
+                    await arrived.wait()
             except TimeoutError:
                 return ()
             finally:
@@ -90,25 +90,25 @@ class RunnerLog:
         return self._effects.pop(call_id, ())
 
     def refusal(self, key: str) -> str | None:
-        """Return why all calls of a configuration are refused; None where the runner has not said so."""
+        """Return why all calls of a configuration are refused; None if the runner has not reported this."""
         return self._refusals.get(key)
 
     def _keep(self, record: Record) -> None:
         try:
-            told = msgspec.convert(record, _Told)
+            report = msgspec.convert(record, _Report)
         except msgspec.ValidationError:
             self._on_record(record)
             return
-        self._tell(told.call_id, tuple(_effect(effect) for effect in told.effects))
+        self._deliver(report.call_id, tuple(_effect(effect) for effect in report.effects))
 
     def _keep_refusal(self, record: Record) -> None:
         if match := REFUSAL.fullmatch(str(record["message"])):
             key, reason = match.groups()
             _keep_newest(self._refusals, key, reason)
-            if isinstance(call_id := record.get("call"), int):  # the one that found out; no report of it will come
-                self._tell(call_id, ())
+            if isinstance(call_id := record.get("call"), int):  # the call that discovered it, for which no report will follow
+                self._deliver(call_id, ())
 
-    def _tell(self, call_id: int, effects: tuple[PluginEffect, ...]) -> None:
+    def _deliver(self, call_id: int, effects: tuple[PluginEffect, ...]) -> None:
         _keep_newest(self._effects, call_id, effects)
         if call_id in self._waiting:
             self._waiting[call_id].set()
@@ -120,6 +120,6 @@ def _keep_newest(kept: OrderedDict[K, V], key: K, value: V) -> None:
         kept.popitem(last=False)
 
 
-def _effect(told: _Effect) -> PluginEffect:
-    stopped = () if told.stopped is None else (f"stopped with {told.stopped}",)
-    return PluginEffect(told.plugin, told.took_s, (*told.changes, *stopped), told.error)
+def _effect(reported: _Effect) -> PluginEffect:
+    stopped = () if reported.stopped is None else (f"stopped with {reported.stopped}",)
+    return PluginEffect(reported.plugin, reported.took_s, (*reported.changes, *stopped), reported.error)

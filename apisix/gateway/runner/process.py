@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner as the gateway's child: started, watched, started again, stopped. Source: gateway contract, 8."""
+"""The runner as a child process of the gateway: start, watch, restart and stop it. Source: gateway contract, 8."""
 
 import asyncio
 import os
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 RESPAWN_DELAY_S = 3.0
-# The gateway kills after 1 s. Here a little more, so that a slow machine does not hide what a runner does on its way out.
+# APISIX kills the runner after 1 s. This is longer, so that the last log lines are shown on a slow machine too.
 STOP_TIMEOUT_S = 3.0
 
 LINE_BYTES = 1024 * 1024
-# The runner tells what each plugin did, in lines that can be read, and to us, whatever the settings say of a file; what plugins print
-# comes at once.
+# The runner reports what each plugin did as JSON lines on its standard error, regardless of the settings for a log file. Output of plugins
+# is not buffered.
 REPORTING = {
     "APISIX_RUNNER_LOGGING_EFFECTS": "true",
     "APISIX_RUNNER_LOGGING_FORMAT": "json",
@@ -22,7 +22,7 @@ REPORTING = {
     "PYTHONUNBUFFERED": "1",
 }
 
-# Nothing ends while somebody thinks at a prompt: the longest time that settings may have.
+# The longest time that settings allow, so that nothing ends while a person debugs.
 A_YEAR = "31536000"
 DEBUGGING = {
     "APISIX_DEV_DEBUG": "1",
@@ -46,7 +46,7 @@ LAST_WORDS_S = 0.5
 
 
 class RunnerNotStarted(Exception):
-    """The runner ended, or did not listen, before it had served anything."""
+    """The runner ended before it listened, or did not listen in time."""
 
 
 class RunnerProcess:
@@ -54,12 +54,12 @@ class RunnerProcess:
     Runs `python -m apisix start` on a socket.
 
     Args:
-        socket: where the runner is to listen. Named `apisix-<pid>.sock` with our pid, it does not outlive us.
+        socket: the path on which the runner listens. If it is `apisix-<pid>.sock` with the pid of this process, the runner ends with it.
         arguments: further arguments of `start`.
-        on_line: told each line that the runner writes; one stream, as the gateway merges them.
-        on_exit: told the exit status whenever the runner ends by itself.
-        debug: whether plugins may open a prompt on the terminal: the runner stays in its foreground, and no time limit applies.
-        debugpy: the address and port on which debugpy waits for an editor, None if it is not wanted.
+        on_line: called with each line of output. Standard output and standard error are one stream, as in APISIX.
+        on_exit: called with the exit status when the runner ends by itself.
+        debug: whether plugins may open a prompt on the terminal. The runner then stays in the foreground, without time limits.
+        debugpy: the address and port on which debugpy waits for an editor, None if it is not used.
     """
 
     def __init__(
@@ -91,17 +91,17 @@ class RunnerProcess:
         """
         Start the runner and return as soon as it accepts connections.
 
-        Raises: RunnerNotStarted: it ended, or did not listen in time.
+        Raises: RunnerNotStarted: the runner ended, or did not listen in time.
         """
         self._process = await self._spawn()
         self._watch = asyncio.create_task(self._respawn(self._process))
 
     async def replace(self, arguments: Sequence[str], on_replaced: Callable[[], None]) -> None:
         """
-        Start another runner on the same path, with other arguments, which takes the path over; then end the old one.
+        Start another runner with other arguments, which takes over the path; then stop the old one.
 
-        Args: on_replaced: called once the new one listens, before the old one ends, which may take a while.
-        Raises: RunnerNotStarted: the new one does not start; the old one goes on.
+        Args: on_replaced: called when the new runner listens, before the old one has ended.
+        Raises: RunnerNotStarted: the new runner did not start; the old one continues.
         """
         old, before, self._arguments = self._process, self._arguments, tuple(arguments)
         try:
@@ -117,14 +117,14 @@ class RunnerProcess:
             await _end(old)
 
     async def stop(self) -> None:
-        """End the runner with SIGTERM, and with SIGKILL where that takes too long."""
+        """Stop the runner with SIGTERM, or with SIGKILL if that takes too long."""
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
         if self._process is not None:
             await _end(self._process)
-        # What it said on its way out is still read; a process of its own that a plugin left behind may keep the pipe open.
+        # Its last output is still read. The pipe may stay open, if a plugin started a process that is still running.
         if self._readers:
             await asyncio.wait(self._readers, timeout=LAST_WORDS_S)
         for reader in self._readers:
@@ -140,7 +140,7 @@ class RunnerProcess:
             "--socket",
             self._socket,
             *self._arguments,
-            # A plugin that is being tried may need the author's environment; the gateway itself passes next to nothing on.
+            # Plugins under development may need the author's environment. APISIX passes an almost empty one.
             env={
                 **os.environ,
                 **REPORTING,
@@ -148,7 +148,7 @@ class RunnerProcess:
                 "APISIX_LISTEN_ADDRESS": f"unix:{self._socket}",
                 "APISIX_CONF_EXPIRE_TIME": "3600",
             },
-            # Ctrl-C on the terminal is for us, and we stop the runner. Only processes in the terminal's foreground may read from it.
+            # Ctrl-C must reach only this process, which stops the runner. For a debugger, the runner must be in the foreground.
             process_group=None if self._debug else 0,
             stdin=None if self._debug else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -160,10 +160,10 @@ class RunnerProcess:
         reader.add_done_callback(self._readers.discard)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                # It binds to another name and renames: once the path leads to another inode, the new one listens.
+                # The runner binds another name and renames it, so a new inode at the path means that it listens.
                 while self._inode() in (None, before):
                     if process.returncode is not None:
-                        raise RunnerNotStarted(f"the runner ended at once, with status {process.returncode}")
+                        raise RunnerNotStarted(f"the runner ended during start-up with status {process.returncode}")
                     await asyncio.sleep(LOOK_INTERVAL_S)
         except TimeoutError as error:
             await _end(process)
@@ -181,11 +181,11 @@ class RunnerProcess:
                 self._process = process = await self._spawn()
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None  # noqa: S101  # it was asked for
+        assert process.stdout is not None  # noqa: S101  # it was requested above
         while True:
             try:
                 line = await process.stdout.readline()
-            except ValueError:  # longer than LINE_BYTES: asyncio has dropped it
+            except ValueError:  # longer than LINE_BYTES: asyncio has discarded it
                 continue
             if not line:
                 return
@@ -206,7 +206,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
     except TimeoutError:
-        # With its workers: they are in its process group, unless that is ours too. Then they end because it does.
+        # Its workers are in its process group, unless that is also the group of this process; then they end by themselves.
         with suppress(ProcessLookupError):
             if os.getpgid(process.pid) == process.pid:
                 os.killpg(process.pid, signal.SIGKILL)

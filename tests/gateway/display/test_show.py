@@ -54,7 +54,7 @@ def test_a_second_request() -> None:
     told = report(PhaseReport("ext-plugin-post-resp", ("a",), 0, 0.002), status=204)
     told.asked_twice = True
 
-    assert "    the upstream was asked a second time, for there was no body to send" in plain(told)[-1]
+    assert "    the request was sent to the upstream twice, because there was no body to send" in plain(told)[-1]
 
 
 def test_a_runner_that_reports_nothing() -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from apisix.gateway.http.echo import EchoUpstream
-from tests.gateway.house import Response, read_response
+from tests.gateway.bed import Response, read_response
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_shows_the_request(port: int) -> None:
 
 
 async def test_shows_bytes(port: int) -> None:
-    """What is no UTF-8 is shown escaped."""
+    """What is not UTF-8 is shown escaped."""
     response = await send(port, b"GET /%ff?x=%fe HTTP/1.1\r\nHost: h\r\nX-A: \xff\r\nConnection: close\r\n\r\n")
 
     assert ("/%ff", "\\xfe", "\\xff") == (

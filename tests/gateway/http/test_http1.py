@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from apisix.gateway.http.http1 import MAX_LINE, BadRequest, ClientGone, Request, read_body, read_head
-from tests.gateway.house import House
+from tests.gateway.bed import TestBed
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: h\r\n"
@@ -117,45 +117,45 @@ async def test_keeps_alive(data: bytes, keeps: bool) -> None:
 @pytest.mark.parametrize(("data", "status"), REFUSED)
 async def test_page_and_report(tmp_path: Path, data: bytes, status: int) -> None:
     """The client gets the gateway's own page, the connection ends, and the terminal shows the request as any other."""
-    async with House(tmp_path) as house:
-        house.route()
-        response = await house.send(data)
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        response = await bed.send(data)
 
     assert (status, ["APISIX/3.18.0"], ["close"]) == (response.status, response.values("server"), response.values("connection"))
     assert b"openresty" in response.body
-    (report,) = house.reports
+    (report,) = bed.reports
     assert status == report.status
     assert report.error
 
 
 async def test_a_path_with_raw_bytes_reaches_the_upstream(tmp_path: Path) -> None:
     """What is not percent-encoded in a target stays so, as in nginx: `curl http://host/é`."""
-    async with House(tmp_path) as house:
-        house.route()
-        response = await house.request("GET", "/é?q=\udcff")
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        response = await bed.request("GET", "/é?q=\udcff")
 
     assert 200 == response.status
-    assert "/\xc3\xa9?q=\xff" == house.upstream.seen[0]["target"]
+    assert "/\xc3\xa9?q=\xff" == bed.upstream.seen[0]["target"]
 
 
 async def test_further_requests_are_answered_in_order(tmp_path: Path) -> None:
     """Requests that come at once on one connection are answered one after the other."""
-    async with House(tmp_path) as house:
-        house.route()
-        response = await house.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        response = await bed.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 
     assert 200 == response.status
-    assert ["/a", "/b"] == [seen["target"] for seen in house.upstream.seen]
+    assert ["/a", "/b"] == [seen["target"] for seen in bed.upstream.seen]
 
 
 async def test_stopping_ends_connections_that_wait(tmp_path: Path) -> None:
     """A client that keeps its connection does not hold up the end of the gateway."""
-    async with House(tmp_path) as house:
-        house.route()
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         writer.write(GET + b"\r\n")
         await reader.readuntil(b"upstream says hello")
         async with asyncio.timeout(5):
-            await house.server.stop()
+            await bed.server.stop()
             assert b"" == await reader.read()
         writer.close()

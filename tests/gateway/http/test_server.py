@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.house import House, read_response
+from tests.gateway.bed import TestBed, read_response
 from tests.gateway.phases.test_phases import scripted
 
 
 async def test_keeps_alive(tmp_path: Path) -> None:
     """Two requests go over one connection, answers with and without a length."""
-    async with House(tmp_path) as house:
-        house.route("1", "/plain")
-        house.route("2", "/stop", scripted({"stop": {"body": "stopped"}}))
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async with TestBed(tmp_path) as bed:
+        bed.route("1", "/plain")
+        bed.route("2", "/stop", scripted({"stop": {"body": "stopped"}}))
+        reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         async with asyncio.timeout(5):
             for path, end in (
                 ("/plain", b"upstream says hello"),
@@ -32,18 +32,18 @@ async def test_keeps_alive(tmp_path: Path) -> None:
 
 async def test_http_1_0(tmp_path: Path) -> None:
     """A client of HTTP/1.0 gets no chunks; the end of the connection is the end of the body."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"stop": {"body": "stopped"}}))
-        response = await house.send(b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"stop": {"body": "stopped"}}))
+        response = await bed.send(b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n")
 
     assert (b"stopped", [], ["close"]) == (response.body, response.values("transfer-encoding"), response.values("connection"))
 
 
 async def test_expect_continue(tmp_path: Path) -> None:
     """A client that waits for leave to send its body gets it."""
-    async with House(tmp_path) as house:
-        house.route()
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         writer.write(b"POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         async with asyncio.timeout(5):
             assert b"HTTP/1.1 100 Continue\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
@@ -51,34 +51,34 @@ async def test_expect_continue(tmp_path: Path) -> None:
             assert 200 == read_response(await reader.read()).status
         writer.close()
 
-    assert "body" == house.upstream.seen[0]["body"]
+    assert "body" == bed.upstream.seen[0]["body"]
 
 
 async def test_chunked_request(tmp_path: Path) -> None:
     """A chunked body reaches the upstream with its length."""
-    async with House(tmp_path) as house:
-        house.route()
-        await house.send(
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        await bed.send(
             b"POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
         )
 
-    (seen,) = house.upstream.seen
+    (seen,) = bed.upstream.seen
     assert ("abc", "3") == (seen["body"], dict(seen["headers"])["Content-Length"])
 
 
 async def test_compressed_request_stays_compressed(tmp_path: Path) -> None:
     """A body with a Content-Encoding is passed on as it came."""
-    async with House(tmp_path) as house:
-        house.route()
-        await house.request("POST", "/a", ["Content-Encoding: gzip"], b"\x1f\x8bnot really")
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        await bed.request("POST", "/a", ["Content-Encoding: gzip"], b"\x1f\x8bnot really")
 
-    assert "\x1f\x8bnot really" == house.upstream.seen[0]["body"]
+    assert "\x1f\x8bnot really" == bed.upstream.seen[0]["body"]
 
 
 async def test_bad_target(tmp_path: Path) -> None:
     """A path that climbs above the root gets nginx's 400."""
-    async with House(tmp_path) as house:
-        response = await house.request("GET", "/../x")
+    async with TestBed(tmp_path) as bed:
+        response = await bed.request("GET", "/../x")
 
     assert 400 == response.status
     assert b"<h1>400 Bad Request</h1>" in response.body
@@ -86,30 +86,30 @@ async def test_bad_target(tmp_path: Path) -> None:
 
 async def test_headers_can_not_be_split(tmp_path: Path) -> None:
     """A line end in a header's value is escaped, as ngx.header does."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"stop": {"headers": [["X-A", "1\r\nX-B: 2"]], "body": "b"}}))
-        response = await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"stop": {"headers": [["X-A", "1\r\nX-B: 2"]], "body": "b"}}))
+        response = await bed.request("GET", "/a")
 
     assert (["1%0D%0AX-B: 2"], []) == (response.values("x-a"), response.values("x-b"))
 
 
 async def test_client_that_leaves_is_reported(tmp_path: Path) -> None:
     """A request whose client has gone is reported all the same, and nothing is left behind."""
-    async with House(tmp_path) as house:
-        house.route()
-        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        _, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         writer.write(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Up: up_times=100000\r\n\r\n")
         await writer.drain()
         async with asyncio.timeout(5):
-            while not house.upstream.seen:  # noqa: ASYNC110  # until the upstream has it; the recording sets no event
+            while not bed.upstream.seen:  # noqa: ASYNC110  # until the upstream has it; the recording sets no event
                 await asyncio.sleep(0)
         writer.close()
         await writer.wait_closed()
 
-    assert ["/a"] == [report.target for report in house.reports]
+    assert ["/a"] == [report.target for report in bed.reports]
 
 
-async def answered_late(house: House, *, half_closed: bool) -> bytes:
+async def answered_late(bed: TestBed, *, half_closed: bool) -> bytes:
     """Send a request, close the connection or the client's side of it, let the upstream answer then, and return what the client gets."""
     asked, may_answer = asyncio.Event(), asyncio.Event()
 
@@ -122,8 +122,8 @@ async def answered_late(house: House, *, half_closed: bool) -> bytes:
 
     async with asyncio.timeout(5), await asyncio.start_server(answer, "127.0.0.1", 0) as upstream:
         port = upstream.sockets[0].getsockname()[1]
-        house.store.put("routes", "1", {"uri": "/*", "upstream": {"type": "roundrobin", "nodes": {f"127.0.0.1:{port}": 1}}})
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        bed.store.put("routes", "1", {"uri": "/*", "upstream": {"type": "roundrobin", "nodes": {f"127.0.0.1:{port}": 1}}})
+        reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         writer.write(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
         await asked.wait()
         if half_closed:
@@ -132,7 +132,7 @@ async def answered_late(house: House, *, half_closed: bool) -> bytes:
             writer.close()
             await writer.wait_closed()
         may_answer.set()
-        while not house.reports:  # noqa: ASYNC110  # the gateway sets no event
+        while not bed.reports:  # noqa: ASYNC110  # the gateway sets no event
             await asyncio.sleep(0)
         received = b"" if half_closed is False else await reader.readuntil(b"late")
         writer.close()
@@ -141,21 +141,21 @@ async def answered_late(house: House, *, half_closed: bool) -> bytes:
 
 async def test_client_that_gives_up_waiting(tmp_path: Path) -> None:
     """The request runs to its end, as with APISIX, and its line says that nobody got the answer."""
-    async with House(tmp_path) as house:
-        await answered_late(house, half_closed=False)
+    async with TestBed(tmp_path) as bed:
+        await answered_late(bed, half_closed=False)
 
-    (report,) = house.reports
-    assert (report.status, report.error) == (499, "the client closed the connection before it got the answer, whose status is 200")
+    (report,) = bed.reports
+    assert (report.status, report.error) == (499, "the client closed the connection before it received the response, which had status 200")
     assert report.upstream is not None
 
 
 async def test_client_that_closes_its_side_only(tmp_path: Path) -> None:
     """A client that only says that it sends no further request, as `nc -N` does, gets its answer."""
-    async with House(tmp_path) as house:
-        received = await answered_late(house, half_closed=True)
+    async with TestBed(tmp_path) as bed:
+        received = await answered_late(bed, half_closed=True)
 
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert [(report.status, report.error) for report in house.reports] == [(200, None)]
+    assert [(report.status, report.error) for report in bed.reports] == [(200, None)]
 
 
 @pytest.mark.parametrize("resets", [False, True])
@@ -170,30 +170,30 @@ async def test_client_that_closes_its_side_only(tmp_path: Path) -> None:
 )
 async def test_client_that_leaves_while_it_sends(tmp_path: Path, sent: bytes, request_line: tuple[str, str], resets: bool) -> None:
     """A request that never came whole has a line, too, however the connection ended."""
-    async with House(tmp_path) as house, asyncio.timeout(5):
-        house.route()
-        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async with TestBed(tmp_path) as bed, asyncio.timeout(5):
+        bed.route()
+        _, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         writer.write(sent)
         for _ in range(10):  # until the gateway has read that and waits for more
             await asyncio.sleep(0)
         if resets:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.close()
-        while not house.reports:  # noqa: ASYNC110  # the gateway sets no event
+        while not bed.reports:  # noqa: ASYNC110  # the gateway sets no event
             await asyncio.sleep(0)
 
-    (report,) = house.reports
+    (report,) = bed.reports
     assert (report.method, report.target, report.status) == (*request_line, 499)
-    assert report.error == "the client closed the connection while it sent the request"
-    assert house.upstream.seen == []
+    assert report.error == "the client closed the connection while it was sending the request"
+    assert bed.upstream.seen == []
 
 
 async def test_client_that_has_no_further_request(tmp_path: Path) -> None:
     """A client that closes or resets the connection between requests has given up nothing."""
-    async with House(tmp_path) as house, asyncio.timeout(5):
-        house.route()
+    async with TestBed(tmp_path) as bed, asyncio.timeout(5):
+        bed.route()
         for linger in (0, 1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
             writer.write(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
             await reader.readuntil(b"upstream says hello")
             if linger:
@@ -201,4 +201,4 @@ async def test_client_that_has_no_further_request(tmp_path: Path) -> None:
             writer.close()
             await writer.wait_closed()
 
-    assert [(report.target, report.status) for report in house.reports] == [("/a", 200)] * 2
+    assert [(report.target, report.status) for report in bed.reports] == [("/a", 200)] * 2

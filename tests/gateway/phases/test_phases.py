@@ -11,7 +11,7 @@ import pytest
 from apisix.runner.http.bodies import MAX_BODY_BYTES
 from apisix.runner.wire.frames import encode_frame
 from apisix.runner.wire.messages import PrepareConfResp
-from tests.gateway.house import House
+from tests.gateway.bed import TestBed
 
 PRE_REQ = "ext-plugin-pre-req"
 POST_RESP = "ext-plugin-post-resp"
@@ -24,73 +24,73 @@ def scripted(does: dict[str, Any], phase: str = PRE_REQ, **more: Any) -> dict[st
 
 async def test_ids_count_from_zero(tmp_path: Path) -> None:
     """The first call has id 0, as on worker 0 of a real gateway."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({}))
-        await house.request("GET", "/a")
-        await house.request("GET", "/b")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({}))
+        await bed.request("GET", "/a")
+        await bed.request("GET", "/b")
 
-    assert [0, 1] == [entry["id"] for entry in house.runner.seen if entry["rpc"] == "call"]
+    assert [0, 1] == [entry["id"] for entry in bed.runner.seen if entry["rpc"] == "call"]
 
 
 async def test_prepare_on_a_second_connection(tmp_path: Path) -> None:
     """While PrepareConf is under way, the call's own connection is open and silent; both are kept afterwards."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({}))
-        await house.request("GET", "/a")
-        assert (2, 2) == (house.runner.connections, house.pool.idle_count)
-        await house.request("GET", "/b")
-        assert (2, 2) == (house.runner.connections, house.pool.idle_count)
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({}))
+        await bed.request("GET", "/a")
+        assert (2, 2) == (bed.runner.connections, bed.pool.idle_count)
+        await bed.request("GET", "/b")
+        assert (2, 2) == (bed.runner.connections, bed.pool.idle_count)
 
 
 async def test_key_names_route_phase_and_version(tmp_path: Path) -> None:
     """The key of PrepareConf is route#id#plugin#version."""
-    async with House(tmp_path) as house:
-        house.route("7", plugins=scripted({}, POST_RESP))
-        await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route("7", plugins=scripted({}, POST_RESP))
+        await bed.request("GET", "/a")
 
-    assert f"route#7#{POST_RESP}#1" == house.runner.seen[0]["key"]
+    assert f"route#7#{POST_RESP}#1" == bed.runner.seen[0]["key"]
 
 
 async def test_failed_prepare_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A PrepareConf that nobody answers fails the request, and the next one asks again."""
-    async with House(tmp_path, read_timeout_s=0.1) as house:
-        house.runner.prepare_gate = asyncio.Event()
-        house.route(plugins=scripted({}))
-        first = await house.request("GET", "/a")
-        house.runner.prepare_gate.set()
-        second = await house.request("GET", "/a")
+    async with TestBed(tmp_path, read_timeout_s=0.1) as bed:
+        bed.runner.prepare_gate = asyncio.Event()
+        bed.route(plugins=scripted({}))
+        first = await bed.request("GET", "/a")
+        bed.runner.prepare_gate.set()
+        second = await bed.request("GET", "/a")
 
     assert (503, 200) == (first.status, second.status)
 
 
 async def test_no_runner(tmp_path: Path) -> None:
     """Without a runner the client gets nginx's 503 page, and the report says why."""
-    async with House(tmp_path, start_runner=False) as house:
-        house.route(plugins=scripted({}))
-        response = await house.request("GET", "/a")
+    async with TestBed(tmp_path, start_runner=False) as bed:
+        bed.route(plugins=scripted({}))
+        response = await bed.request("GET", "/a")
 
     assert 503 == response.status
     assert b"503 Service Temporarily Unavailable" in response.body
-    assert f"can't connect to {house.socket}: No such file or directory" == house.reports[0].phases[0].error
+    assert f"can't connect to {bed.socket}: No such file or directory" == bed.reports[0].phases[0].error
 
 
 async def test_no_runner_with_degradation(tmp_path: Path) -> None:
     """Without a runner a route that degrades serves its upstream."""
-    async with House(tmp_path, start_runner=False) as house:
-        house.route(plugins=scripted({}, allow_degradation=True))
-        response = await house.request("GET", "/a")
+    async with TestBed(tmp_path, start_runner=False) as bed:
+        bed.route(plugins=scripted({}, allow_degradation=True))
+        response = await bed.request("GET", "/a")
 
     assert b"upstream says hello" == response.body
 
 
 async def test_silent_runner(tmp_path: Path) -> None:
     """A runner that does not answer in time: 503."""
-    async with House(tmp_path, read_timeout_s=0.1) as house:
-        house.route(plugins=scripted({"silent": 1}))
-        response = await house.request("GET", "/a")
+    async with TestBed(tmp_path, read_timeout_s=0.1) as bed:
+        bed.route(plugins=scripted({"silent": 1}))
+        response = await bed.request("GET", "/a")
 
     assert 503 == response.status
-    assert "the runner was silent for 0.1 s" == house.reports[0].phases[0].error
+    assert "the runner sent nothing for 0.1 s" == bed.reports[0].phases[0].error
 
 
 @pytest.mark.parametrize("phase", [PRE_REQ, POST_RESP])
@@ -98,9 +98,9 @@ async def test_silent_runner(tmp_path: Path) -> None:
 async def test_garbage(tmp_path: Path, payload: str, phase: str) -> None:
     """A reply that is no message makes APISIX's Lua throw: 500, also where the route degrades."""
     kind = "02" if phase == PRE_REQ else "04"
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"raw": kind + payload}, phase, allow_degradation=True))
-        response = await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"raw": kind + payload}, phase, allow_degradation=True))
+        response = await bed.request("GET", "/a")
 
     assert 500 == response.status
     assert b"500 Internal Server Error" in response.body
@@ -114,62 +114,62 @@ async def test_garbage(tmp_path: Path, payload: str, phase: str) -> None:
 )
 async def test_a_frame_that_is_not_due(tmp_path: Path, frame: bytes, phase: str) -> None:
     """A reply of another type than the call's is a failure like others, whatever is in it: 503, or the route degrades."""
-    async with House(tmp_path) as house:
-        house.route("1", "/strict", scripted({"raw": frame.hex()}, phase))
-        house.route("2", "/lax", scripted({"raw": frame.hex()}, phase, allow_degradation=True))
-        statuses = [(await house.request("GET", path)).status for path in ("/strict", "/lax")]
+    async with TestBed(tmp_path) as bed:
+        bed.route("1", "/strict", scripted({"raw": frame.hex()}, phase))
+        bed.route("2", "/lax", scripted({"raw": frame.hex()}, phase, allow_degradation=True))
+        statuses = [(await bed.request("GET", path)).status for path in ("/strict", "/lax")]
 
     assert [503, 200] == statuses
-    assert f"the runner answered with a frame of type {frame[0]}, which is not due" == house.reports[0].phases[0].error
+    assert f"the runner answered with an unexpected frame of type {frame[0]}" == bed.reports[0].phases[0].error
 
 
 async def test_method_without_a_name(tmp_path: Path) -> None:
     """PURGE has no number in the schema: the gateway answers 500 and the runner sees nothing."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({}))
-        response = await house.request("PURGE", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({}))
+        response = await bed.request("PURGE", "/a")
 
-    assert (500, []) == (response.status, house.runner.seen)
+    assert (500, []) == (response.status, bed.runner.seen)
 
 
 async def test_method_without_a_name_in_the_response_phase(tmp_path: Path) -> None:
     """The response phase sends no method, so any passes."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({}, POST_RESP))
-        response = await house.request("PURGE", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({}, POST_RESP))
+        response = await bed.request("PURGE", "/a")
 
     assert 200 == response.status
 
 
 async def test_request_body_is_answered(tmp_path: Path) -> None:
     """ReqBody gives the body's bytes, again and again; without a body there is no result."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"ask": [["reqbody", None], ["reqbody", None]]}))
-        await house.request("POST", "/a", body=b"\x00\xff")
-        await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"ask": [["reqbody", None], ["reqbody", None]]}))
+        await bed.request("POST", "/a", body=b"\x00\xff")
+        await bed.request("GET", "/a")
 
-    asked = [entry["asked"] for entry in house.runner.seen if entry["rpc"] == "call"]
+    asked = [entry["asked"] for entry in bed.runner.seen if entry["rpc"] == "call"]
     assert [["\x00\xff", 2], ["\x00\xff", 2]] == [answer[1:] for answer in asked[0]]
     assert [[None, None], [None, None]] == [answer[1:] for answer in asked[1]]
 
 
 async def test_body_over_the_limit(tmp_path: Path) -> None:
     """A body that fits no frame, its other fields included, fails the call that asks for it."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"ask": [["reqbody", None]]}))
-        response = await house.request("POST", "/a", body=bytes(MAX_BODY_BYTES + 1))
-        longest = await house.request("POST", "/a", body=bytes(MAX_BODY_BYTES))
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"ask": [["reqbody", None]]}))
+        response = await bed.request("POST", "/a", body=bytes(MAX_BODY_BYTES + 1))
+        longest = await bed.request("POST", "/a", body=bytes(MAX_BODY_BYTES))
 
     assert (503, 200) == (response.status, longest.status)
-    assert "can't send ExtraInfoResp" in str(house.reports[0].phases[0].error)
+    assert "can't send ExtraInfoResp" in str(bed.reports[0].phases[0].error)
 
 
 async def test_response_headers_survive_into_the_response_phase(tmp_path: Path) -> None:
     """What a Rewrite sets on the response reaches the client together with what the response phase returns."""
     plugins = scripted({"rewrite": {"resp_headers": [["X-Early", "1"]]}}) | scripted({"resp": {"headers": [["X-Late", "2"]]}}, POST_RESP)
-    async with House(tmp_path) as house:
-        house.route(plugins=plugins)
-        response = await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=plugins)
+        response = await bed.request("GET", "/a")
 
     assert (["1"], ["2"]) == (response.values("x-early"), response.values("x-late"))
 
@@ -177,11 +177,11 @@ async def test_response_headers_survive_into_the_response_phase(tmp_path: Path) 
 async def test_second_phase_sees_the_rewritten_path(tmp_path: Path) -> None:
     """After a rewrite in pre-req, post-req is shown the new path, percent-encoded, and the arguments."""
     plugins = scripted({"rewrite": {"path": "/new path"}}) | scripted({}, "ext-plugin-post-req")
-    async with House(tmp_path) as house:
-        house.route(plugins=plugins)
-        await house.request("GET", "/a?x=1")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=plugins)
+        await bed.request("GET", "/a?x=1")
 
-    calls = [entry for entry in house.runner.seen if entry["rpc"] == "call"]
+    calls = [entry for entry in bed.runner.seen if entry["rpc"] == "call"]
     assert ("/new%20path", [["x", "1"]]) == (calls[1]["path"], calls[1]["args"])
 
 
@@ -189,11 +189,11 @@ async def test_report_names_what_changed(tmp_path: Path) -> None:
     """The report of a request has one entry a phase, with its changes in words."""
     does = {"rewrite": {"path": "/new", "headers": [["x-a", "1"], ["user-agent", None]], "args": [["q", "1"]], "body": "12345"}}
     plugins = scripted(does) | scripted({"resp": {"status": 418, "headers": [["X-Upstream", "other"]], "body": "b"}}, POST_RESP)
-    async with House(tmp_path) as house:
-        house.route(plugins=plugins)
-        await house.request("GET", "/a", ["User-Agent: t"])
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=plugins)
+        await bed.request("GET", "/a", ["User-Agent: t"])
 
-    pre_req, post_resp = house.reports[0].phases
+    pre_req, post_resp = bed.reports[0].phases
     assert (
         "path /a -> /new",
         "header x-a added",
@@ -209,9 +209,9 @@ async def test_report_names_what_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("degrades", "status"), [(False, 503), (True, 404)])
 async def test_error_in_the_response_phase(tmp_path: Path, degrades: bool, status: int) -> None:
     """The client gets the upstream's body without its headers, with 503, or with the upstream's status where the route degrades."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
-        response = await house.request("GET", "/a", ["X-Up: up_status=404"])
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
+        response = await bed.request("GET", "/a", ["X-Up: up_status=404"])
 
     assert (status, b"upstream says hello") == (response.status, response.body)
     assert ([], ["text/plain; charset=utf-8"]) == (response.values("x-upstream"), response.values("content-type"))
@@ -221,12 +221,12 @@ async def test_error_in_the_response_phase(tmp_path: Path, degrades: bool, statu
 @pytest.mark.parametrize(("method", "wish", "status"), [("GET", "up_status=204", 204), ("HEAD", "up_status=404", 404)])
 async def test_error_in_the_response_phase_without_a_body(tmp_path: Path, method: str, wish: str, status: int, degrades: bool) -> None:
     """After an error on a 204 or a HEAD the upstream is asked again, and its second answer goes out whole."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
-        response = await house.request(method, "/a", [f"X-Up: {wish}"])
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
+        response = await bed.request(method, "/a", [f"X-Up: {wish}"])
 
     assert (status, ["echo"], ["u1=1", "u2=2"]) == (response.status, response.values("x-upstream"), response.values("set-cookie"))
-    assert (2, True) == (len(house.upstream.seen), house.reports[0].asked_twice)
+    assert (2, True) == (len(bed.upstream.seen), bed.reports[0].asked_twice)
 
 
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
@@ -234,23 +234,23 @@ CHUNKED = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nConnection: close\r\nTra
 
 async def test_chunked_upload_in_the_response_phase(tmp_path: Path) -> None:
     """It hangs on APISIX; here it ends at once with the status that it has there in the end, and the report says why and what to do."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"resp": {}}, POST_RESP))
-        response = await house.send(CHUNKED)
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"resp": {}}, POST_RESP))
+        response = await bed.send(CHUNKED)
 
-    assert (502, []) == (response.status, house.upstream.seen)
-    assert "on APISIX this call hangs for 60 s" in str(house.reports[0].error)
-    assert "request.headers.popall('transfer-encoding', None)" in str(house.reports[0].error)
+    assert (502, []) == (response.status, bed.upstream.seen)
+    assert "on APISIX this call hangs for 60 s" in str(bed.reports[0].error)
+    assert "request.headers.popall('transfer-encoding', None)" in str(bed.reports[0].error)
 
 
 @pytest.mark.parametrize("rewrite", [{"headers": [["transfer-encoding", None]]}, {"body": "new"}])
 async def test_the_way_round_a_chunked_upload(tmp_path: Path, rewrite: dict[str, Any]) -> None:
     """Deleting transfer-encoding in a request phase, or replacing the body, lets the upload through."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"rewrite": rewrite}) | scripted({"resp": {}}, POST_RESP))
-        response = await house.send(CHUNKED)
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"rewrite": rewrite}) | scripted({"resp": {}}, POST_RESP))
+        response = await bed.send(CHUNKED)
 
-    assert (200, rewrite.get("body", "abc")) == (response.status, house.upstream.seen[0]["body"])
+    assert (200, rewrite.get("body", "abc")) == (response.status, bed.upstream.seen[0]["body"])
 
 
 BODY = b"hello" + b"GET /admin HTTP/1.1\r\nHost: gw.example.com\r\nX-Inner: yes\r\nConnection: close\r\n\r\n"
@@ -261,66 +261,66 @@ def _posted(body: bytes) -> bytes:
     return b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-def _seen(house: House) -> list[tuple[str, str]]:
-    return [(seen["target"], seen["body"]) for seen in house.upstream.seen]
+def _seen(bed: TestBed) -> list[tuple[str, str]]:
+    return [(seen["target"], seen["body"]) for seen in bed.upstream.seen]
 
 
 @pytest.mark.parametrize("new_body", [{}, {"body": "HELLO"}])
 async def test_length_that_is_too_short(tmp_path: Path, new_body: dict[str, str]) -> None:
     """A runner that sets a shorter content-length makes a second request of the rest of the body, also beside a new body."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", "5"]], **new_body}}))
-        house.route("admin", "/admin")
-        await house.send(_posted(BODY))
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", "5"]], **new_body}}))
+        bed.route("admin", "/admin")
+        await bed.send(_posted(BODY))
 
-    assert _seen(house) == [("/a", new_body.get("body", "hello")), ("/admin", "")]
-    assert "request smuggling" in str(house.reports[0].error)
+    assert _seen(bed) == [("/a", new_body.get("body", "hello")), ("/admin", "")]
+    assert "request smuggling" in str(bed.reports[0].error)
 
 
 async def test_length_that_is_deleted(tmp_path: Path) -> None:
     """Without content-length the upstream gets no body, and the whole body is taken for a request: 400."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", None]]}}))
-        await house.send(_posted(b"no request at all\r\n"))
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", None]]}}))
+        await bed.send(_posted(b"no request at all\r\n"))
 
-    assert _seen(house) == [("/a", "")]
-    assert sorted(report.status for report in house.reports) == [200, 400]
+    assert _seen(bed) == [("/a", "")]
+    assert sorted(report.status for report in bed.reports) == [200, 400]
 
 
 async def test_length_that_is_too_long(tmp_path: Path) -> None:
     """A longer content-length: APISIX waits for the rest until its time-out; here it is told at once."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", "9"]]}}))
-        response = await house.request("POST", "/a", body=b"hello")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", "9"]]}}))
+        response = await bed.request("POST", "/a", body=b"hello")
 
-    assert (response.status, _seen(house)) == (408, [])
-    assert "4 bytes more" in str(house.reports[0].error)
+    assert (response.status, _seen(bed)) == (408, [])
+    assert "4 bytes more" in str(bed.reports[0].error)
 
 
 @pytest.mark.parametrize("length", ["2", "9", None])
 async def test_length_after_the_body_was_read(tmp_path: Path, length: str | None) -> None:
     """If the runner asked for the body first, a changed length does nothing."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"ask": [["body", None]], "rewrite": {"headers": [["content-length", length]]}}))
-        response = await house.request("POST", "/a", body=b"hello")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"ask": [["body", None]], "rewrite": {"headers": [["content-length", length]]}}))
+        response = await bed.request("POST", "/a", body=b"hello")
 
-    assert (response.status, _seen(house)) == (200, [("/a", "hello")])
+    assert (response.status, _seen(bed)) == (200, [("/a", "hello")])
 
 
 async def test_length_of_a_chunked_body(tmp_path: Path) -> None:
     """A chunked body says itself where it ends."""
     chunked = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"rewrite": {"headers": [["content-length", "2"]]}}))
-        await house.send(chunked)
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", "2"]]}}))
+        await bed.send(chunked)
 
-    assert _seen(house) == [("/a", "hello")]
+    assert _seen(bed) == [("/a", "hello")]
 
 
 async def test_host_that_is_deleted(tmp_path: Path) -> None:
     """The upstream gets no Host."""
-    async with House(tmp_path) as house:
-        house.route(plugins=scripted({"rewrite": {"headers": [["host", None]]}}))
-        await house.request("GET", "/a")
+    async with TestBed(tmp_path) as bed:
+        bed.route(plugins=scripted({"rewrite": {"headers": [["host", None]]}}))
+        await bed.request("GET", "/a")
 
-    assert "host" not in {name.lower() for name, _ in house.upstream.seen[0]["headers"]}
+    assert "host" not in {name.lower() for name, _ in bed.upstream.seen[0]["headers"]}

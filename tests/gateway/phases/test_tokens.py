@@ -9,52 +9,52 @@ import pytest
 from apisix.gateway.phases import tokens as tokens_module
 from apisix.gateway.phases.tokens import Tokens
 from apisix.gateway.runner.connection_pool import RunnerFailed
-from tests.gateway.house import House
+from tests.gateway.bed import TestBed
 
 CONF = {"conf": [{"name": "a", "value": "{}"}]}
 
 
 async def test_kept_by_key(tmp_path: Path) -> None:
     """A key is asked for once; another key, or a flush, asks again."""
-    async with House(tmp_path) as house:
-        tokens = Tokens(house.pool)
+    async with TestBed(tmp_path) as bed:
+        tokens = Tokens(bed.pool)
         first = await tokens.get("k1", CONF)
         assert first == await tokens.get("k1", CONF)
         assert first != await tokens.get("k2", CONF)
         tokens.flush()
         assert first != await tokens.get("k1", CONF)
 
-    assert ["k1", "k2", "k1"] == [entry["key"] for entry in house.runner.seen]
+    assert ["k1", "k2", "k1"] == [entry["key"] for entry in bed.runner.seen]
 
 
 async def test_expires(tmp_path: Path) -> None:
     """After its lifetime a token is asked for anew."""
-    async with House(tmp_path) as house:
-        tokens = Tokens(house.pool, lifetime_s=0.0)
+    async with TestBed(tmp_path) as bed:
+        tokens = Tokens(bed.pool, lifetime_s=0.0)
         await tokens.get("k1", CONF)
         await tokens.get("k1", CONF)
 
-    assert 2 == len(house.runner.seen)
+    assert 2 == len(bed.runner.seen)
 
 
 async def test_asked_once_by_many(tmp_path: Path) -> None:
     """Requests that come at once share one PrepareConf."""
-    async with House(tmp_path) as house:
-        tokens = Tokens(house.pool)
+    async with TestBed(tmp_path) as bed:
+        tokens = Tokens(bed.pool)
         given = await asyncio.gather(*(tokens.get("k1", CONF) for _ in range(5)))
 
-    assert (1, 1) == (len(set(given)), len(house.runner.seen))
+    assert (1, 1) == (len(set(given)), len(bed.runner.seen))
 
 
 async def test_one_lock_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one PrepareConf hangs, another route's fails after its wait for the lock."""
     monkeypatch.setattr(tokens_module, "LOCK_TIMEOUT_S", 0.05)
-    async with House(tmp_path) as house:
-        house.runner.prepare_gate = asyncio.Event()
-        tokens = Tokens(house.pool)
+    async with TestBed(tmp_path) as bed:
+        bed.runner.prepare_gate = asyncio.Event()
+        tokens = Tokens(bed.pool)
         tasks = [asyncio.create_task(tokens.get(key, CONF)) for key in ("k1", "k2")]
         (failed,), (hanging,) = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(RunnerFailed, match="another PrepareConf"):
             failed.result()
-        house.runner.prepare_gate.set()
+        bed.runner.prepare_gate.set()
         await hanging

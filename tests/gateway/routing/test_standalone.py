@@ -61,11 +61,11 @@ def test_routes_and_upstreams(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(b"routes:\n  - \xff\n#END", "line 2: this is no UTF-8", id="no-utf-8"),
-        pytest.param(b"routes:\n  - id: x\n   uri: [\n#END", "line 3: this is no YAML: expected <block end>", id="no-yaml"),
-        pytest.param(b"[" * 10_000 + b"\n#END", "is no YAML: maximum recursion depth", id="endless"),
-        pytest.param(b"a: 2026-13-41\n#END", "is no YAML: month must be in", id="no-date"),
-        pytest.param(b"a: \0\n#END", "is no YAML: unacceptable character", id="nul"),
+        pytest.param(b"routes:\n  - \xff\n#END", "line 2: this is not UTF-8", id="no-utf-8"),
+        pytest.param(b"routes:\n  - id: x\n   uri: [\n#END", "line 3: this is not YAML: expected <block end>", id="no-yaml"),
+        pytest.param(b"[" * 10_000 + b"\n#END", "is not YAML: maximum recursion depth", id="endless"),
+        pytest.param(b"a: 2026-13-41\n#END", "is not YAML: month must be in", id="no-date"),
+        pytest.param(b"a: \0\n#END", "is not YAML: unacceptable character", id="nul"),
     ],
 )
 def test_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -82,7 +82,7 @@ def test_same_id_twice(tmp_path: Path) -> None:
     """Of two routes with one id the last one counts, and that is said."""
     desk = Desk(tmp_path, "routes:\n  - {id: a, uri: /a}\n  - {id: a, uri: /b}\n#END")
 
-    assert ["route a: stands there more than once; only the last one counts"] == [str(problem) for problem in desk.said]
+    assert ["route a: is defined more than once; the last one is used"] == [str(problem) for problem in desk.said]
 
 
 def test_without_end(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_without_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a: [\n#END", "is no YAML"), ("- a\n#END", "holds no mapping")],
+    [("a: [\n#END", "is not YAML"), ("- a\n#END", "does not contain a mapping")],
 )
 def test_broken(tmp_path: Path, text: str, said: str) -> None:
     """A broken file changes nothing, and that is said."""
@@ -122,8 +122,8 @@ def test_missing(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("services: []\n#END", "services are not supported by the development gateway"),
-        ("rutes: []\n#END", "'rutes' is nothing that APISIX knows; expected routes or upstreams"),
-        ("routes: {}\n#END", "routes has to be a list"),
+        ("rutes: []\n#END", "'rutes' is not a key that APISIX supports; expected routes or upstreams"),
+        ("routes: {}\n#END", "routes must be a list"),
         ("routes: [{id: 1, uri: /a, plugins: {nope: {}}}]\n#END", "route 1: left out: unknown plugin [nope]"),
         ("routes: [{id: 1, uri: /a, plugins: {cors: {}}}]\n#END", "route 1: plugin cors does not run"),
     ],
@@ -163,5 +163,5 @@ def test_admin_route_goes_over_the_file(tmp_path: Path) -> None:
     assert 81 == desk.upstream_port("/get")
     desk.store.delete("routes", "r1")
     assert 1980 == desk.upstream_port("/get")
-    with pytest.raises(ValueError, match=r"written in apisix\.yaml: remove it there"):
+    with pytest.raises(ValueError, match=r"defined in apisix\.yaml: remove it there"):
         desk.store.delete("routes", "r1")

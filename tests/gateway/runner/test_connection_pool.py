@@ -10,61 +10,61 @@ import pytest
 from apisix.gateway.runner import connection_pool as runner_pool
 from apisix.gateway.runner.connection_pool import MAX_IDLE, RunnerFailed, RunnerPool
 from apisix.runner.wire.messages import PrepareConfReq, PrepareConfResp
-from tests.gateway.house import House
+from tests.gateway.bed import TestBed
 
 
 async def test_keeps_so_many(tmp_path: Path) -> None:
     """Of 40 connections that were in use at once, 32 are kept."""
-    async with House(tmp_path) as house:
+    async with TestBed(tmp_path) as bed:
         async with AsyncExitStack() as stack:
             for _ in range(40):
-                connection = await stack.enter_async_context(house.pool.connection())
+                connection = await stack.enter_async_context(bed.pool.connection())
                 await connection.send(PrepareConfReq([], "k"))
                 await connection.receive()
-        assert (MAX_IDLE, 32) == (house.pool.idle_count, MAX_IDLE)
+        assert (MAX_IDLE, 32) == (bed.pool.idle_count, MAX_IDLE)
 
 
 async def test_reuses_the_latest(tmp_path: Path) -> None:
     """A call takes a connection that waits instead of opening one."""
-    async with House(tmp_path) as house:
+    async with TestBed(tmp_path) as bed:
         for _ in range(3):
-            async with house.pool.connection() as connection:
+            async with bed.pool.connection() as connection:
                 await connection.send(PrepareConfReq([], "k"))
                 assert isinstance(await connection.receive(), PrepareConfResp)
-        assert 1 == house.runner.connections
+        assert 1 == bed.runner.connections
 
 
 async def test_drops_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that has waited for longer than 180 s is not used again."""
-    async with House(tmp_path) as house:
-        async with house.pool.connection() as first:
+    async with TestBed(tmp_path) as bed:
+        async with bed.pool.connection() as first:
             pass
         monkeypatch.setattr(runner_pool, "KEEPALIVE_S", 0.0)
-        async with house.pool.connection() as second:
+        async with bed.pool.connection() as second:
             assert first is not second
 
 
 async def test_drops_what_failed(tmp_path: Path) -> None:
     """A connection on which a call failed is closed."""
-    async with House(tmp_path) as house:
+    async with TestBed(tmp_path) as bed:
         with pytest.raises(RunnerFailed):
-            async with house.pool.connection():
+            async with bed.pool.connection():
                 raise RunnerFailed("any reason")
-        assert 0 == house.pool.idle_count
+        assert 0 == bed.pool.idle_count
 
 
 async def test_drops_what_the_runner_closed(tmp_path: Path) -> None:
     """A connection that the runner closed while it waited is not used again."""
-    async with House(tmp_path) as house:
-        async with house.pool.connection() as first:
+    async with TestBed(tmp_path) as bed:
+        async with bed.pool.connection() as first:
             await first.send(PrepareConfReq([], "k"))
             await first.receive()
-        await house.runner.stop()
+        await bed.runner.stop()
         async with asyncio.timeout(5):
             while first.is_usable:  # noqa: ASYNC110  # until the loop has seen the end of the stream, which sets no event
                 await asyncio.sleep(0)
         with pytest.raises(RunnerFailed, match="can't connect"):
-            async with house.pool.connection():
+            async with bed.pool.connection():
                 pass
 
 
@@ -78,12 +78,12 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 
 async def test_drops_connections_to_replaced_workers(tmp_path: Path) -> None:
     """Once workers were replaced, no connection from before is used again, whether it was idle then or in use."""
-    async with House(tmp_path) as house:
-        async with house.pool.connection() as idle, house.pool.connection() as used:
+    async with TestBed(tmp_path) as bed:
+        async with bed.pool.connection() as idle, bed.pool.connection() as used:
             await idle.send(PrepareConfReq([], "k"))
             await idle.receive()
-        async with house.pool.connection() as used:
-            house.pool.drop()
-        assert house.pool.idle_count == 0
-        async with house.pool.connection() as new:
+        async with bed.pool.connection() as used:
+            bed.pool.drop()
+        assert bed.pool.idle_count == 0
+        async with bed.pool.connection() as new:
             assert new not in (idle, used)

@@ -40,8 +40,10 @@ class Response:
 
 
 @dataclass
-class House:
-    """Everything that a test of the gateway needs, started on entering and stopped on leaving."""
+class TestBed:
+    """A gateway with a runner and an upstream, started on entering the context and stopped on leaving it."""
+
+    __test__ = False  # pytest: this is not a test class
 
     directory: Path
     version: tuple[int, int] = LATEST
