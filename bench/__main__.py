@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench` runs every part for a short time, and `python -m bench all` measures the figures of docs/internals/performance.md."""
+"""
+`python -m bench` runs every part for a short time, and `python -m bench all` measures the figures of docs/internals/performance.md.
+
+`python -m bench gateway` measures through a gateway, and has options of its own.
+"""
 
 import argparse
 import inspect
@@ -14,7 +18,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from bench import build, growth, instructions, latency, memory, peers, report, start, table, workers
+from bench import build, gateway, growth, instructions, latency, memory, peers, report, start, table, workers
 from bench.cases import CASES
 from bench.files import CannotMeasure, compile_programs
 from bench.machine import in_words, machine
@@ -35,10 +39,12 @@ PARTS: dict[str, ModuleType] = {
 
 def main() -> int:
     """Measure what the arguments ask for, and return the exit status."""
-    options = _parser().parse_args()
     if platform.system() != "Linux":
         print("The benchmark needs Linux: epoll, /proc and processes pinned to cores.", file=sys.stderr)
         return 2
+    if sys.argv[1:2] == ["gateway"]:
+        return gateway.main(sys.argv[2:])
+    options = _parser().parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         note("There is one core, which server and load generator share: only the ratios of CPU time mean something.")
     everything = options.parts == ["all"]
@@ -66,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure the runner. Without arguments: every part for a short time, to see that it works.",
-        epilog=f"parts:\n{parts}\n\n{peers.help_text()}",
+        epilog=f"parts:\n{parts}\n\n{peers.help_text()}\n`python -m bench gateway --help` is about measuring through a gateway.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -89,17 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--connections", action="append", type=int, metavar="N", help="of the table, only this number; may be repeated")
     parser.add_argument(
-        "--peer", action="append", type=_peer, metavar="NAME=COMMAND", help="of the table: measure another runner too; may be repeated"
+        "--peer",
+        action="append",
+        type=peers.argument,
+        metavar="NAME=COMMAND",
+        help="of the table: measure another runner too; may be repeated",
     )
     parser.add_argument("--write", action="store_true", help="write results, charts and page, as `all` does")
     return parser
-
-
-def _peer(text: str) -> peers.Peer:
-    try:
-        return peers.parse(text)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(str(problem)) from problem
 
 
 def _scale(options: argparse.Namespace, default: Scale) -> Scale:

@@ -7,17 +7,19 @@ environment variable `APISIX_LISTEN_ADDRESS` is `unix:` and the path, and `APISI
 the cases, under the names that `PLUGINS` has.
 """
 
+import argparse
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from apisix.runner.wire.messages import HTTPReqCallResp, Rewrite
 from bench.cases import REQUEST_HEADERS, Case
 from bench.files import CannotMeasure
+from bench.modes import COMPILED, PURE
 from bench.processes import process_family, serving
 
 PLUGINS = {
@@ -35,10 +37,18 @@ PLUGINS = {
 
 @dataclass(frozen=True)
 class Peer:
-    """The name that the table shows, and the command that starts the runner."""
+    """
+    A runner that can be started.
+
+    Attributes:
+        name: what the table calls it.
+        command: what starts it.
+        environment: further environment variables.
+    """
 
     name: str
     command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def parse(text: str) -> Peer:
@@ -50,9 +60,19 @@ def parse(text: str) -> Peer:
     """
     name, equals, command = text.partition("=")
     words = tuple(shlex.split(command))
-    if not (name and equals and words):
-        raise ValueError(f"expected NAME=COMMAND, for example go='./go-runner run', not {text!r}")
+    if not (name and equals and words) or name in (COMPILED, PURE):
+        raise ValueError(
+            f"expected NAME=COMMAND, for example go='./go-runner run', and a name other than {COMPILED} and {PURE}, not {text!r}"
+        )
     return Peer(name, words)
+
+
+def argument(text: str) -> Peer:
+    """Return the peer that an argument of the command line describes."""
+    try:
+        return parse(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from problem
 
 
 def takes_part(case: Case) -> bool:
@@ -72,9 +92,13 @@ def running(peer: Peer, directory: Path, on: set[int]) -> Iterator[tuple[Path, l
     """
     path = directory / "peer.sock"
     path.unlink(missing_ok=True)
-    variables = {"APISIX_LISTEN_ADDRESS": f"unix:{path}", "APISIX_CONF_EXPIRE_TIME": "3600"}
-    with serving(peer.command, path, os.environ | variables, on, directory=Path.cwd()) as process:
+    with serving(peer.command, path, variables(peer, path), on, directory=Path.cwd()) as process:
         yield path, process_family(process.pid, 1)
+
+
+def variables(peer: Peer, path: Path) -> dict[str, str]:
+    """Return the environment of a runner that is to listen on the socket `path`. Source: gateway contract, 8."""
+    return {**os.environ, **peer.environment, "APISIX_LISTEN_ADDRESS": f"unix:{path}", "APISIX_CONF_EXPIRE_TIME": "3600"}
 
 
 def check_reply(case: Case, frame: bytes) -> None:

@@ -17,7 +17,7 @@ def test_a_command_is_split_as_a_shell_splits_it() -> None:
     assert parse("go='./go runner' run -m prod") == Peer("go", ("./go runner", "run", "-m", "prod"))
 
 
-@pytest.mark.parametrize("text", ["go", "=./go-runner", "go=", "go=' '", ""])
+@pytest.mark.parametrize("text", ["go", "=./go-runner", "go=", "go=' '", "", "pure=./runner"])
 def test_a_peer_without_name_or_command_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected NAME=COMMAND"):
         parse(text.replace("' '", " "))
