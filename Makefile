@@ -80,6 +80,8 @@ lint: install
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
+	$(VENV)/bin/codespell
+	$(python) tools/vocabulary.py
 
 format: install
 	$(python) -m ruff check --fix .

@@ -32,7 +32,7 @@ class BlockingCallOut(Plugin[BlockingCallOutConfig]):
     def on_request(self, request: Request) -> None:
         request.headers.discard("x-country")  # do not trust a header that the client sent
         try:
-            # Do not share a requests.Session: several threads run this code, and a Session is not thread-safe.
+            # Do not share a requests.Session: several threads run this code, and it is not thread-safe.
             answer = requests.get(self.config.url, params={"address": request.remote_addr}, timeout=self.config.timeout_s)
             request.headers["x-country"] = answer.json()["country"]
         except (requests.RequestException, KeyError) as error:

@@ -17,9 +17,9 @@ def test_allowed(client: Client, service: Service) -> None:
     service.headers["x-user"] = "ali"
     headers = {"authorization": "Bearer abc", "x-user": "root"}
     result = client.put("/a%20b", headers=headers, plugins=[("call-out", {"url": service.url})])
-    ((_, asked_with, question),) = service.asked
+    ((_, asked_with, data),) = service.asked
 
-    assert json.loads(question) == {"method": "PUT", "path": "/a%20b", "client": "127.0.0.1"}
+    assert json.loads(data) == {"method": "PUT", "path": "/a%20b", "client": "127.0.0.1"}
     assert asked_with["authorization"] == "Bearer abc"
     assert result.upstream.headers["x-user"] == "ali"
 
@@ -43,9 +43,9 @@ def test_forbidden(client: Client, service: Service, status: int) -> None:
 def test_any_bytes(client: Client, service: Service) -> None:
     """A path and a header that are not UTF-8 are sent to the service, and do not make the plugin fail."""
     result = client.get("/%ff", headers={"authorization": "\udcff"}, plugins=[("call-out", {"url": service.url})])
-    ((_, _, question),) = service.asked
+    ((_, _, data),) = service.asked
 
-    assert json.loads(question)["path"] == "/%FF"
+    assert json.loads(data)["path"] == "/%FF"
     assert not result.stopped
 
 

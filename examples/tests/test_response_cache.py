@@ -69,7 +69,7 @@ def test_max_age(client: Client, module: dict[str, Any]) -> None:
         {"Cache-Control": "max-age=60, no-store"},
         {"Cache-Control": "Private, max-age=60"},
         [("Cache-Control", "max-age=60"), ("Cache-Control", "no-cache")],
-        {"Cache-Control": "max-age=60", "Set-Cookie": "session=1"},
+        {"Cache-Control": "max-age=60", "Set-Cookie": "login=1"},
         {"Cache-Control": "max-age=60", "Vary": "Accept-Language"},
     ],
 )

@@ -12,7 +12,7 @@ def test_page_is_up_to_date() -> None:
 
 
 def test_every_part_has_its_place() -> None:
-    """Each part of the benchmark, and the list of targets, stands on the page."""
+    """Each part of the benchmark, and the list of targets, is on the page."""
     page = PAGE.read_text(encoding="utf-8")
 
     assert [] == [name for name in ("targets", *PARTS) if f"<!-- bench: {name} -->\n" not in page]
