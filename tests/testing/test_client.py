@@ -105,6 +105,27 @@ def test_gateways_view_of_an_exception(client: Client) -> None:
     assert "ValueError: this is wrong" == (result.effects[0].error or "").splitlines()[0]
 
 
+class FailAgain(Plugin[Any]):
+    """Raise another exception each time. Those of `samples` are shared, and their tracebacks grow."""
+
+    def on_request(self, request: Request) -> None:
+        raise ValueError("this is wrong")
+
+
+class FailAgainAsync(Plugin[Any]):
+    async def on_request(self, request: Request) -> None:
+        raise ValueError("this is wrong")
+
+
+@pytest.mark.parametrize("plugin", [FailAgain, FailAgainAsync])
+def test_only_frames_of_the_plugin(client: Client, plugin: type[Plugin[Any]]) -> None:
+    """The short traceback of a failure contains only the frames of the plugin, in both build modes."""
+    result = client.get("/", plugins=[plugin], raise_errors=False)
+
+    error = result.effects[0].error or ""
+    assert [line.rpartition(" ")[2] for line in error.splitlines() if ", in " in line] == ["on_request"]
+
+
 def test_degradation(client: Client) -> None:
     """Where the route allows degradation, the request goes on as it came."""
     result = client.get("/", plugins=[(samples.Fail, '"value"')], raise_errors=False, allow_degradation=True)

@@ -16,7 +16,8 @@ MAX_FRAMES: Final = 12
 MAX_MEMBERS: Final = 5
 """How many members of an ExceptionGroup are shown, and how deep groups within groups are followed."""
 
-_RUNNER: Final = (str(Path(__file__).parents[1]) + os.sep, f"apisix{os.sep}runner{os.sep}")  # the second is what compiled modules say
+# The files of the sources, and those that the frames of compiled modules name: setup.py merges the sources into them.
+_RUNNER: Final = (str(Path(__file__).parents[1]) + os.sep, os.path.join("build", "cython", "apisix", ""))
 _LIBRARIES: Final = tuple(
     sorted(
         {str(Path(sysconfig.get_path(name)).resolve()) + os.sep for name in ("purelib", "platlib", "stdlib", "platstdlib")},

@@ -19,7 +19,7 @@ def runner_function(file: str) -> Callable[[Callable[[], object]], object]:
 
 def failure() -> BaseException:
     """Fail in a plugin's function that a compiled module of the runner calls, from one that is called by it too."""
-    call = runner_function("apisix/runner/call/sample.py")  # relative, as Cython writes it
+    call = runner_function("build/cython/apisix/compiled/call.py")  # relative, as Cython writes it
 
     def hook() -> object:
         return call(helper)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-_NOT_THE_PLUGINS: Final = ("apisix.runner.", "asyncio.", "uvloop.", "selectors.", "threading.")
+_NOT_THE_PLUGINS: Final = ("apisix.runner.", "apisix.compiled.", "asyncio.", "uvloop.", "selectors.", "threading.")
 MAX_DEPTH: Final = 1000
 """How many frames or awaitables are followed at most."""
 

@@ -14,7 +14,7 @@ from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.logging.tracebacks import describe_error
 
-_OURS: Final = "apisix.runner."
+_OURS: Final = ("apisix.runner.", "apisix.compiled.")
 
 
 @dataclass(frozen=True, slots=True)
