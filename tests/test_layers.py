@@ -32,9 +32,6 @@ LAYER_OF = {"main": "cli", "__main__": "cli"}
 """Modules that belong to the layer of another name."""
 TO_BE_UNTANGLED = {
     ("apisix.runner.metrics.http_end", "ipc"),
-    ("apisix.runner.plugin.chain_builder", "legacy"),
-    ("apisix.runner.plugin.check", "legacy"),
-    ("apisix.runner.plugin.registry", "legacy"),
 }
 """Imports against the order that have yet to be removed."""
 OLD_IMPORT_PATHS = {"apisix.runner.plugin.base", "apisix.runner.plugin.core"}

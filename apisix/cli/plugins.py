@@ -70,7 +70,7 @@ def plugins(as_json: bool, **flags: object) -> None:
         click.echo(json.dumps(shown, indent=2))
     else:
         for found in registry.types:
-            click.echo(f"{found.name}  {found.generation}  {', '.join(found.hooks)}  {found.source}")
+            click.echo(f"{found.name}  {found.api.name}  {', '.join(found.hooks)}  {found.source}")
             if found.doc:
                 click.echo(f"    {found.doc}")
         for problem in registry.problems:
@@ -96,7 +96,7 @@ def schema(name: str, **flags: object) -> None:
 def _fields(found: PluginType) -> dict[str, object]:
     return {
         "name": found.name,
-        "generation": found.generation,
+        "api": found.api.name,
         "hooks": list(found.hooks),
         "file": found.source.file,
         "line": found.source.line,

@@ -41,7 +41,7 @@ def assigned_attributes(registry: Registry) -> list[Assigned]:
     """
     found: dict[Assigned, None] = {}
     for plugin in registry.types:
-        if plugin.generation == "Plugin":
+        if not plugin.api.is_legacy:
             found.update(dict.fromkeys(_in_class(plugin.cls)))
     return list(found)
 

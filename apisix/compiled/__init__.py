@@ -48,10 +48,10 @@ EXTENSIONS = {
         "apisix.runner.http.response",
     ),
     "legacy": (
-        "apisix.runner.legacy.dicts",
-        "apisix.runner.legacy.release_01",
-        "apisix.runner.legacy.release_02",
-        "apisix.runner.legacy.hooks",
+        "apisix.runner.legacy.header_dict",
+        "apisix.runner.legacy.edits",
+        "apisix.runner.legacy.plugin_base_adapter",
+        "apisix.runner.legacy.base_adapter",
     ),
     "call": (
         "apisix.runner.plugin.chain",

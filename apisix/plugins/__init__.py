@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins that are always loaded. A user's plugin of the same name takes the place of one of these."""
+"""The built-in plugins, which are always loaded. A user's plugin of the same name replaces one of them."""

@@ -9,7 +9,7 @@
 They show what the plugin sees and sets. What the client and the upstream get is shown by `apisix.testing.Client`.
 """
 
-from apisix.runner.legacy.release_01 import BaseRequest, BaseResponse
+from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
 from apisix.testing.release_02 import Headers, Pairs, request_of
 
 

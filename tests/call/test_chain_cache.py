@@ -171,7 +171,7 @@ def test_init_that_needs_the_loop_is_told_of_setup(caplog: pytest.LogCaptureFixt
         assert line.replies == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
 
     run(scenario)
-    assert "make what needs one in `async def setup(self)`" in caplog.text
+    assert "create objects that need one in `async def setup(self)`" in caplog.text
 
 
 def test_log_lines_of_init_name_the_call() -> None:

@@ -248,7 +248,7 @@ def test_what_may_not_be_meant_is_noted(plugins: Path, monkeypatch: pytest.Monke
     (plugins / "other.py").write_text("import click\n")
     result = invoke("check", "--plugins", "plugins")
     assert (0, 1) == (result.exit_code, result.stderr.count("note: "))
-    assert f"note: {plugins}/other.py:1: this imports click, and gets the file of that name beside it" in result.stderr
+    assert f"note: {plugins}/other.py:1: this imports click from the file of that name in the plugin directory" in result.stderr
 
 
 ROUTE = """routes:

@@ -11,8 +11,9 @@ import pytest
 from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http.framing import REQUEST_FRAMING
 from apisix.runner.http.request import Request
-from apisix.runner.legacy import dicts
-from apisix.runner.legacy.release_01 import BaseRequest, BaseResponse, PluginBaseRequest
+from apisix.runner.legacy import edits
+from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
+from apisix.runner.legacy.plugin_base_adapter import PluginBaseRequest
 from tests.http.calls import Pairs, a_request, rewrite, sent
 
 CAME: Pairs = [(name, "came") for name in REQUEST_FRAMING]
@@ -25,7 +26,7 @@ Edit = Callable[[Request], object]
 @pytest.fixture(autouse=True)
 def nothing_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each warning comes once in a process."""
-    monkeypatch.setattr(dicts, "_left_out", set())
+    monkeypatch.setattr(edits, "_reported", set())
 
 
 def test_length_beside_a_new_body() -> None:
@@ -155,8 +156,8 @@ class TestLegacyPlugins:
         assert list(rewrite(request).headers) == [("x-a", "1")]
         assert rewrite(request).body == b"hello"
         assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-            "an edit by a plugin of an earlier API is not sent",
-            "an edit by a plugin of an earlier API is not sent",
+            "plugin (without a name) sets Content-Length, which is not sent",
+            "plugin (without a name) sets transfer-encoding, which is not sent",
         ]
         assert "content-length" in caplog.text.lower()
 
@@ -190,7 +191,7 @@ class TestLegacyPlugins:
         headers["x-a"] = "1"
         response.headers = headers
         with caplog.at_level(logging.WARNING):
-            response.rewrite(request, seen)
+            response.rewrite(request, seen, "guard")
 
         assert list(rewrite(request).headers) == [("x-a", "1")]
         assert len(caplog.records) == 1

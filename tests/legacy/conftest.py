@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runner with the plugins of the earlier APIs that these tests need."""
+"""A runner with the plugins of the legacy APIs that these tests need."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from apisix.runner.legacy import edits
 from tests.peer import Peer
 from tests.plugin.conftest import load
 from tests.runner_process import RunnerProcess, running
 
 __all__ = ["load"]  # the fixture of tests/plugin
 PLUGINS = Path(__file__).parent / "plugins"
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget which warnings were logged: each is logged once in a process."""
+    monkeypatch.setattr(edits, "_reported", set())
 
 
 @pytest.fixture(scope="module")

@@ -223,11 +223,11 @@ def test_none_is_as_if_nothing_had_been_assigned(load: Load, name: str) -> None:
         ("response.body = 'no'", "call self.stop()"),
         ("request.headers['x-a'] = '1'", "assign to response.headers"),
         ("request.headers = {'x-a': '1'}", "assign to response.headers"),
-        ("del request.headers['user-agent']", "None there deletes a header"),
+        ("del request.headers['user-agent']", "where None deletes a header"),
         ("request.args['a'] = '2'", "assign to response.args"),
         ("request.path = '/b'", "assign to response.path"),
-        ("request.method = 'POST'", "assigned request.method, which does nothing: the protocol can't change it"),
-        ("request.src_ip = '10.0.0.1'", "assigned request.src_ip, which does nothing: the protocol can't change it"),
+        ("request.method = 'POST'", "assigned request.method, which has no effect: the protocol can't change it"),
+        ("request.src_ip = '10.0.0.1'", "assigned request.src_ip, which has no effect: the protocol can't change it"),
     ],
 )
 def test_an_edit_without_effect_is_logged_once(load: Load, caplog: pytest.LogCaptureFixture, line: str, advice: str) -> None:
@@ -299,7 +299,7 @@ def test_hidden_coroutine_does_not_pass_for_a_filter_that_ran(load: Load) -> Non
             def filter(self, request, response): return Awaitable()
         """
     )
-    with pytest.raises(TypeError, match="which Base and PluginBase do not know"):
+    with pytest.raises(TypeError, match="which Base and PluginBase do not support"):
         run(step_of(registry, "hidden"), a_request())
 
 
@@ -324,3 +324,13 @@ def test_rewrite_sample() -> None:
     assert [("x-resp-a6-runner", "Python")] == list(action.headers)
     assert [("a6_runner", "Python")] == list(action.args)
     assert action.path is None
+
+
+def test_each_plugin_that_sets_content_length_is_named_in_a_warning(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """The header is not sent. One warning for each plugin names it, not one for the whole process."""
+    text = "class {}(Base):\n    def filter(self, request, response):\n        response.headers = {{'content-length': '5'}}\n"
+    registry = load(first=text.format("First"), second=text.format("Second"))
+    for name in ("first", "second", "first"):
+        assert run(step_of(registry, name), a_request("/", headers=[("content-length", "9")])) is None
+    expected = [f"plugin {name} sets content-length, which is not sent" for name in ("first", "second")]
+    assert [message.partition(":")[0] for message in caplog.messages] == expected

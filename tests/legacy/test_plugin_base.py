@@ -187,3 +187,20 @@ def test_an_event_loop_of_its_own_needs_a_thread(load: Load, base: str, line: st
     takes = "self, conf, request, response" if base == "PluginBase" else "self, request, response"
     registry = load(loops=f"import asyncio\nclass Loops({base}):\n    {line}\n    {methods}def filter({takes}): pass\n")
     assert [found.blocking for found in registry.types] == [blocking]
+
+
+def test_a_plugin_that_sets_content_length_is_named_in_a_warning(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """Set by its method or in the dict, the header is not sent, and one warning names the plugin."""
+    registry = load(
+        guard="""
+        class Guard(PluginBase):
+            def name(self): return "guard"
+            def config(self, conf): return conf
+            def filter(self, conf, request, response):
+                if conf: request.set_header("content-length", "5")
+                else: request.get_headers()["content-length"] = "5"
+        """
+    )
+    for value in ("by its method", ""):
+        assert answer(chain_of(registry, ("guard", value)), a_request("/", headers=[("content-length", "9")])) is None
+    assert [message.partition(":")[0] for message in caplog.messages] == ["plugin guard sets content-length, which is not sent"]

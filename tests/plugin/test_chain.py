@@ -138,7 +138,7 @@ REFUSED = {
     "nothing near": (("zzz", ""), "there is no plugin of this name"),
     "faulty": (("faulty", ""), "it could not be loaded: "),
     "configuration": (("tag", '{"count":"x"}'), "$.count: Expected int, got str"),
-    "empty configuration": (("tag", ""), "$.tag: a value is required (the route gives no value, which is read as {})"),
+    "empty configuration": (("tag", ""), "$.tag: a value is required (the route has no value, which is read as {})"),
     "init": (("fails", ""), "it can't be configured: SystemExit: no ("),
     "init with a secret": (("tells", "bad secret"), "it can't be configured: KeyError: '...' ("),
 }

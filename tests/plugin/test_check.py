@@ -16,20 +16,20 @@ MISTAKES = {
     "hook with too much": ("def on_response(self, a, b): ...", 4, "takes (self, a, b)", "Write def on_response(self, response)"),
     "keyword-only": ("def on_request(self, *, request): ...", 4, "takes (self, *, request)", "Write def on_request(self, request)"),
     "static": ("@staticmethod\n    def on_request(): ...", 4, "takes ()", "Write def on_request(self, request)"),
-    "no function": ("on_request = 1", 3, "on_request is no function", "Write def on_request(self, request)"),
+    "no function": ("on_request = 1", 3, "on_request is not a function", "Write def on_request(self, request)"),
     "generator": ("def on_request(self, request): yield", 4, "is a generator", "Return a Reply or None"),
     "async generator": ("async def on_request(self, request): yield", 4, "is a generator", "Return a Reply or None"),
-    "misspelt": ("def on_reqest(self, request): ...", 4, "on_reqest is no hook", "If you mean on_request(self, request), rename it"),
-    "misspelt response": ("def on_responce(self, response): ...", 4, "on_responce is no hook", "mean on_response(self, response)"),
-    "camel": ("def onRequest(self, request): ...", 4, "onRequest is no hook", "mean on_request(self, request)"),
-    "unknown event": ("def on_connect(self): ...", 4, "on_connect is no hook", "The hooks are on_request, on_response"),
-    "async prefix": ("async def async_setup(self): ...", 4, "async_setup is no hook", "mean setup(self)"),
-    "aclose": ("async def aclose(self): ...", 4, "aclose is no hook", "mean close(self)"),
-    "misspelt static": ("@staticmethod\n    def on_reqest(request): ...", 4, "on_reqest is no hook", "mean on_request"),
+    "misspelt": ("def on_reqest(self, request): ...", 4, "on_reqest is not a hook", "If you mean on_request(self, request), rename it"),
+    "misspelt response": ("def on_responce(self, response): ...", 4, "on_responce is not a hook", "mean on_response(self, response)"),
+    "camel": ("def onRequest(self, request): ...", 4, "onRequest is not a hook", "mean on_request(self, request)"),
+    "unknown event": ("def on_connect(self): ...", 4, "on_connect is not a hook", "The hooks are on_request, on_response"),
+    "async prefix": ("async def async_setup(self): ...", 4, "async_setup is not a hook", "mean setup(self)"),
+    "aclose": ("async def aclose(self): ...", 4, "aclose is not a hook", "mean close(self)"),
+    "misspelt static": ("@staticmethod\n    def on_reqest(request): ...", 4, "on_reqest is not a hook", "mean on_request"),
     "plain setup": (
         "def on_request(self, request): ...\n    def setup(self): ...",
         5,
-        "setup is no coroutine function",
+        "setup is not a coroutine function",
         "async def setup(self)",
     ),
     "setup with arguments": ("async def setup(self, loop): ...", 4, "setup takes (self, loop)", "Write def setup(self)"),
@@ -39,17 +39,17 @@ MISTAKES = {
         "__init__ takes (self, config)",
         "Write def __init__(self)",
     ),
-    "needs a str": ('needs = "body"', 3, "needs is no tuple of str", 'Write needs = ("body",)'),
-    "needs a list": ('needs = ["body"]', 3, "needs is no tuple of str", 'Write needs = ("body", "consumer_name")'),
-    "needs numbers": ("needs = (1,)", 3, "needs is no tuple of str", "Write needs ="),
-    "blocking": ('blocking = "yes"', 3, "blocking is neither True, False nor None", "Leave it away"),
-    "on_error": ('on_error = "ignore"', 3, "on_error is none of 'refuse', 'pass', 'degrade'", "Choose one of these"),
-    "on_error method": ("def on_error(self): ...", 3, "on_error is none of", "Choose one of these"),
-    "unhashable on_error": ("on_error = ['pass']", 3, "on_error is none of", "Choose one of these"),
+    "needs a str": ('needs = "body"', 3, "needs must be a tuple of str", 'Write needs = ("body",)'),
+    "needs a list": ('needs = ["body"]', 3, "needs must be a tuple of str", 'Write needs = ("body", "consumer_name")'),
+    "needs numbers": ("needs = (1,)", 3, "needs must be a tuple of str", "Write needs ="),
+    "blocking": ('blocking = "yes"', 3, "blocking must be True, False or None", "Remove it"),
+    "on_error": ('on_error = "ignore"', 3, "on_error must be one of 'refuse', 'pass', 'degrade'", "Choose one of these"),
+    "on_error method": ("def on_error(self): ...", 3, "on_error must be one of", "Choose one of these"),
+    "unhashable on_error": ("on_error = ['pass']", 3, "on_error must be one of", "Choose one of these"),
     "no hook": ("pass", 3, "has no hook", "Give it on_request(self, request) or on_response(self, response)"),
-    "filter": ("def filter(self, request, response): ...", 3, "has no hook", "Name filter on_request(self, request)"),
-    "empty name": ('name = ""', 3, "is no str of 1 to 128 characters", "Give it a name"),
-    "long name": ("name = 129 * 'x'", 3, "is no str of 1 to 128 characters", "Give it a name"),
+    "filter": ("def filter(self, request, response): ...", 3, "has no hook", "Rename filter to on_request(self, request)"),
+    "empty name": ('name = ""', 3, "must be a str of 1 to 128 characters", "Give it a name"),
+    "long name": ("name = 129 * 'x'", 3, "must be a str of 1 to 128 characters", "Give it a name"),
 }
 
 
@@ -107,7 +107,13 @@ LEGACY_MISTAKES = {
         "name() raises SystemExit: 3",
         "Make it",
     ),
-    "name is None": ("PluginBase", "def name(self): ...\n    def filter(self, c, q, p): ...", 4, "is no str of 1 to 128", "Give it a name"),
+    "name is None": (
+        "PluginBase",
+        "def name(self): ...\n    def filter(self, c, q, p): ...",
+        4,
+        "must be a str of 1 to 128",
+        "Give it a name",
+    ),
 }
 
 
@@ -176,7 +182,7 @@ def test_what_a_plugin_type_says(load: Load) -> None:
     )
     found = registry.get("key-auth")
     assert isinstance(found, PluginType)
-    assert ("key-auth", "Plugin", ("on_request", "on_response")) == (found.name, found.generation, found.hooks)
+    assert ("key-auth", "Plugin", ("on_request", "on_response")) == (found.name, found.api.name, found.hooks)
     assert "Let a request through." == found.doc
     assert (("body",), True, "pass") == (found.needs, found.blocking, found.on_error)
     assert (3, "directory") == (found.source.line, found.source.kind)
@@ -220,7 +226,7 @@ def test_a_mistake_in_a_base_is_told_where_it_stands(load: Load) -> None:
         """
     )
     assert [("real", 4)] == [(problem.name, problem.line) for problem in registry.problems]
-    assert "_Common.on_reqest is no hook" == registry.problems[0].reason
+    assert "_Common.on_reqest is not a hook" == registry.problems[0].reason
 
 
 def test_decorated_hooks_are_seen_through(load: Load) -> None:
@@ -257,7 +263,7 @@ def test_configuration_types_that_cannot_be_read(load: Load) -> None:
         """
     )
     reasons = {problem.name: problem.reason for problem in registry.problems}
-    assert "Conf is no dataclass, TypedDict, msgspec.Struct, dict or pydantic model" in reasons["plain"]
+    assert "Conf is not a dataclass, TypedDict, msgspec.Struct, dict or pydantic model" in reasons["plain"]
     assert "name 'Nowhere' is not defined" in reasons["unknown"]
     assert "Type unions may not contain more than one array-like" in reasons["mixed"]
     assert {5, 7, 9} == {problem.line for problem in registry.problems}

@@ -140,7 +140,7 @@ def test_an_empty_value_means_the_defaults(config_type: Any, value: str) -> None
 
 
 FAULTS = [
-    (Data, "", ["$.keys: a value is required (the route gives no value, which is read as {})"]),
+    (Data, "", ["$.keys: a value is required (the route has no value, which is read as {})"]),
     (Data, "{}", ["$.keys: a value is required"]),
     (Data, '{"keys":["a",SECRET]}', ["$.keys[1]: Expected str, got int"]),
     (Data, '{"keys":[],"mode":"SECRET"}', ['$.mode: expected one of "strict"']),
@@ -151,11 +151,11 @@ FAULTS = [
     (dict[str, list[Data | None]], '{"a":[{"keys":[],"mode":"SECRET"}]}', ['$[...][0].mode: expected one of "strict"']),
     (list[Ham | Egg], '[{"type":"SECRET"}]', ['$[0].type: expected one of "egg", "ham"']),
     (Data, "[]", ["$: Expected object, got array"]),
-    (Data, "!SECRET", ["the value is no JSON that can be read: JSON is malformed: invalid character (byte 0)"]),
-    (Data, "\udcff", ["the value is no JSON that can be read: JSON is malformed: invalid character (byte 0)"]),
-    (list, 100_000 * "[", ["the value is no JSON that can be read: it is nested too deeply"]),
+    (Data, "!SECRET", ["the value is not valid JSON: JSON is malformed: invalid character (byte 0)"]),
+    (Data, "\udcff", ["the value is not valid JSON: JSON is malformed: invalid character (byte 0)"]),
+    (list, 100_000 * "[", ["the value is not valid JSON: it is nested too deeply"]),
     (Struct, '{"kyes":["SECRET"]}', ["$.kyes: there is no such field"]),
-    (Model, "", ["$.keys: Field required (the route gives no value, which is read as {})"]),
+    (Model, "", ["$.keys: Field required (the route has no value, which is read as {})"]),
     (Model, '{"keys":"SECRET","kyes":1}', ["$.keys: Input should be a valid array", "$.kyes: Extra inputs are not permitted"]),
     (Model, '{"keys":["a",1]}', ["$.keys[1]: Input should be a valid string"]),
     (Model, '{"keys":[],"users":{"SECRET":"x"}}', ["$.users[...]: Input should be a valid integer, unable to parse string as an integer"]),
@@ -178,7 +178,7 @@ def test_faults_name_the_path_and_never_the_value(config_type: Any, value: str, 
     value = value.replace("SECRET", "271828")
     with pytest.raises(InvalidConfiguration) as caught:
         reader_for(config_type).read(value)
-    assert faults == list(caught.value.faults)
+    assert faults == list(caught.value.problems)
     assert "271828" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__

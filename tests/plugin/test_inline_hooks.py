@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is taken for a hook that asks nothing: nothing that might ask."""
+"""Which hooks run inline, and the reason why others may suspend their call."""
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apisix import Reply, Request
-from apisix.runner.plugin.inline_hooks import CORE_ATTRIBUTES, asks_nothing
+from apisix.runner.legacy.apis import PLUGIN_BASE_ATTRIBUTES
+from apisix.runner.plugin.inline_hooks import may_suspend
 
 KEPT: list[Any] = []
 
 
 def hands_on(request: Request) -> None:
-    """Take a request, to do with it whatever one likes."""
+    """Take a request and do anything with it."""
 
 
-class Straight:
-    """Hooks that ask nothing."""
+class Inline:
+    """Hooks that cannot suspend their call."""
 
     limit = 3
 
@@ -26,7 +28,7 @@ class Straight:
         """Do nothing."""
 
     def edits(self, request: Request) -> None:
-        """Look at what came and edit it."""
+        """Read and edit the request."""
         request.headers["x-copy"] = request.headers.get("user-agent", "")
         del request.headers["cookie"]
         if request.method == "GET" and len(request.path) > self.limit:
@@ -35,92 +37,96 @@ class Straight:
             hands_on_name(name, value)
 
     def stops(self, request: Request) -> Reply | None:
-        """Answer the client."""
+        """Reply to the client."""
         key = request.headers.get("x-api-key")
         return None if key in ("alpha", "beta") else Reply(401, json={"path": request.path})
 
     def assigns_a_body(self, request: Request) -> None:
-        """Assign a body, which needs no look at the one that came."""
+        """Assign a body, which does not read the received one."""
         request.body = b"new"
 
 
-class Asking:
-    """Hooks that ask, or might."""
+class Suspending:
+    """Hooks that may suspend their call, each with the expected reason. The number after + counts lines from the function's."""
 
     def reads(self, request: Request) -> None:
-        """Read the body."""
+        """request.read() may wait for the gateway (FILE:+2)"""
         request.read()
 
     def body(self, request: Request) -> None:
-        """Read the body by its property."""
+        """request.body may wait for the gateway (FILE:+2)"""
         KEPT.append(request.body)
 
     def variable(self, request: Request) -> None:
-        """Ask for a variable."""
+        """request.var() may wait for the gateway (FILE:+2)"""
         request.headers["x-id"] = request.var("request_id") or ""
 
     def hands_on(self, request: Request) -> None:
-        """Give the request to another function."""
+        """it stores request or passes it on (FILE:+2)"""
         hands_on(request)
 
     def renames(self, request: Request) -> None:
-        """Look at the request under another name."""
+        """it stores request or passes it on (FILE:+2)"""
         other = request
         other.read()
 
     def keeps(self, request: Request) -> None:
-        """Keep the request."""
+        """request (FILE:+2)"""
         self.request = request
 
     def chooses(self, request: Request) -> None:
-        """Use it as one of two."""
+        """it stores request or passes it on (FILE:+2)"""
         (request if request.path else hands_on).read()  # type: ignore[union-attr]
 
     def closure(self, request: Request) -> Callable[[], bytes]:
-        """Let a function inside of this one have it."""
+        """a function inside it uses request (FILE:+0)"""
         return lambda: request.read()
 
     def collects(self, request: Request) -> list[str]:
-        """Use it in a comprehension that calls."""
+        """request"""
         return [request.text() for _ in range(2)]
 
     def by_name(self, request: Request) -> object:
-        """Find it among the local variables."""
+        """it uses locals, which gives access to request (FILE:+0)"""
         return locals()["request"].read()
 
     def gets_attribute(self, request: Request) -> object:
-        """Choose the attribute at run time."""
+        """it stores request or passes it on (FILE:+2)"""
         return getattr(request, "read")()  # noqa: B009
 
+    def assigns(self, request: Request) -> None:
+        """request.extra is assigned (FILE:+2)"""
+        request.extra = 1  # type: ignore[attr-defined]
+
     def stores_in_context(self, request: Request) -> None:
-        """Leave it where a later plugin finds it."""
+        """request (FILE:+2)"""
         request.context["request"] = request
 
     def context_manager(self, request: Request) -> None:
-        """Read it as something else."""
+        """it stores request or passes it on (FILE:+2)"""
         with request as other:  # type: ignore[attr-defined]
             other.read()
 
     def matches(self, request: Request) -> object:
-        """Take it apart."""
+        """it stores request or passes it on (FILE:+2)"""
         match request:
             case Request(body=body):
                 return body
 
     def any_arguments(self, *arguments: Request) -> None:
-        """Have it among others."""
+        """its arguments do not name the request or response (FILE:+0)"""
         arguments[0].read()
 
     async def coroutine(self, request: Request) -> None:
-        """Be a coroutine."""
+        """it is a coroutine function, which runs as a task"""
 
     def generator(self, request: Request) -> Any:
-        """Be a generator."""
+        """it is a coroutine function, which runs as a task"""
         yield request.path
 
 
 def hands_on_name(name: str, value: str) -> None:
-    """Take what is no request."""
+    """Take a name and a value."""
 
 
 def methods(cls: type) -> list[str]:
@@ -128,35 +134,46 @@ def methods(cls: type) -> list[str]:
     return [name for name, member in vars(cls).items() if callable(member) and not name.startswith("__")]
 
 
-@pytest.mark.parametrize("name", methods(Straight))
-def test_straight(name: str) -> None:
-    """Looking up and assigning attributes that do not ask is recognised, on each version of Python."""
-    assert asks_nothing(getattr(Straight(), name))
+@pytest.mark.parametrize("name", methods(Inline))
+def test_a_hook_that_cannot_suspend(name: str) -> None:
+    """A hook that only reads and assigns attributes that never wait runs inline, in each version of Python."""
+    assert may_suspend(getattr(Inline(), name)) is None
 
 
-@pytest.mark.parametrize("name", methods(Asking))
-def test_asking(name: str) -> None:
-    """Whatever reads, keeps or hands on the request might ask."""
-    assert not asks_nothing(getattr(Asking(), name))
+@pytest.mark.parametrize("name", methods(Suspending))
+def test_a_hook_that_may_suspend(name: str) -> None:
+    """The reason names the use of the request and its line."""
+    hook = getattr(Suspending(), name)
+    reason = may_suspend(hook)
+    expected, _, offset = hook.__doc__.removesuffix(")").partition(":+")
+    assert reason is not None
+    if not offset:
+        assert expected in reason
+        return
+    subject, _, _ = expected.partition(" (FILE")
+    assert subject in reason
+    assert reason.endswith(f" ({Path(__file__).name}:{hook.__code__.co_firstlineno + int(offset)})")
 
 
-def test_what_is_no_function() -> None:
-    """Of objects that can be called, and of functions behind a decorator, nothing is known."""
-    assert not asks_nothing(functools.partial(Straight.empty, Straight()))
-    assert not asks_nothing(functools.wraps(Straight.empty)(lambda *given: Straight().empty(*given)))
-    assert not asks_nothing(print)
+def test_objects_that_are_not_functions() -> None:
+    """Callable objects and functions behind a decorator can't be analyzed."""
+    assert "it is not a Python function but a partial, which can't be analyzed" == may_suspend(functools.partial(Inline.empty, Inline()))
+    assert may_suspend(functools.wraps(Inline.empty)(lambda *given: Inline().empty(*given))) is not None
+    assert may_suspend(print) is not None
 
 
-def test_release_0_2() -> None:
-    """In a plugin of release 0.2, `get_var` and `get_body` ask, and nothing else does."""
+def test_plugin_base() -> None:
+    """In a `PluginBase`, `get_var` and `get_body` wait for the gateway, and nothing else does."""
 
     class Plugin:
         def edits(self, conf: Any, request: Any, response: Any) -> None:
             request.set_header("x-a", request.get_arg("a"))
             response.set_body("x")
 
-        def asks(self, conf: Any, request: Any, response: Any) -> None:
+        def waits(self, conf: Any, request: Any, response: Any) -> None:
             request.get_var("request_id")
 
-    assert asks_nothing(Plugin().edits, 2, CORE_ATTRIBUTES)
-    assert not asks_nothing(Plugin().asks, 2, CORE_ATTRIBUTES)
+    assert may_suspend(Plugin().edits, 2, PLUGIN_BASE_ATTRIBUTES) is None
+    reason = may_suspend(Plugin().waits, 2, PLUGIN_BASE_ATTRIBUTES)
+    assert reason is not None
+    assert reason.startswith("request.get_var() may wait for the gateway (test_inline_hooks.py:")

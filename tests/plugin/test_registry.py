@@ -62,7 +62,7 @@ def test_a_file_with_several_bases_means_none(load: Load) -> None:
 
 @pytest.mark.parametrize("text", [NEW.format("Stop"), BASE.format("Stop"), OLD.format("stop")])
 def test_a_user_replaces_a_builtin(load: Load, caplog: pytest.LogCaptureFixture, text: str) -> None:
-    """A user's plugin takes the place of the built-in one of the same name, with an info line."""
+    """A user's plugin replaces the built-in plugin of the same name, with an info line."""
     with caplog.at_level(logging.INFO):
         registry = load(stop=text, builtins=True)
     found = registry.get("stop")
@@ -70,8 +70,19 @@ def test_a_user_replaces_a_builtin(load: Load, caplog: pytest.LogCaptureFixture,
     assert "directory" == found.source.kind
     assert [] == registry.problems
     assert ["rewrite", "stop"] == [held.name for held in registry.types]
-    expected = f"plugin stop of {found.source} takes the place of the built-in one"
+    expected = f"plugin stop of {found.source} replaces the built-in plugin"
     assert [(logging.INFO, expected)] == [(record.levelno, record.getMessage()) for record in caplog.records]
+
+
+@pytest.mark.parametrize("name", ["STOP", "Stop"])
+def test_a_name_that_differs_in_case_replaces_no_builtin(load: Load, name: str) -> None:
+    """Routes that name `stop` get the built-in plugin, and those that name the user's plugin as it is spelled get that."""
+    registry = load(mine=NEW.format("Mine") + f"    name = {name!r}\n", builtins=True)
+    found, builtin = registry.get(name), registry.get("stop")
+    assert isinstance(found, PluginType)
+    assert isinstance(builtin, PluginType)
+    assert (found.source.kind, builtin.source.kind) == ("directory", "builtin")
+    assert [held.name for held in registry.types] == sorted([name, "rewrite", "stop"])
 
 
 def test_a_broken_user_file_replaces_a_builtin(load: Load) -> None:
@@ -133,8 +144,8 @@ def test_a_class_that_derives_from_nothing(load: Load, tmp_path: Path, text: str
     registry = load(guard=text, other=NEW.format("Other"), builtins=True)
     (problem,) = registry.problems
     assert (problem.file, problem.line) == (str(tmp_path / "guard.py"), 2)
-    assert "looks like a plugin, for it has " in problem.reason
-    assert "but derives from no plugin class" in problem.reason
+    assert "looks like a plugin, because it has " in problem.reason
+    assert "but it does not derive from a plugin class" in problem.reason
     assert advice in problem.advice
     assert registry.get("stop") is problem
     assert isinstance(registry.get("other"), PluginType)

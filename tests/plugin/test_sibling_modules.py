@@ -122,5 +122,7 @@ def test_a_neighbour_called_like_a_library(tmp_path: Path, text: str, warned: bo
 
     said = [record.getMessage() for record in caplog.records]
     line = 4 + text.count("\n")
-    reason = "this imports click, and gets the file of that name beside it, not the library. Rename the file if the library is meant"
+    reason = (
+        "this imports click from the file of that name in the plugin directory, not the library. Rename the file if you mean the library"
+    )
     assert ([f"{tmp_path}/importer.py:{line}: {reason}"] if warned else []) == said

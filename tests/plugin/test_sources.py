@@ -14,16 +14,16 @@ from tests.plugin.conftest import Load
 HELLO = "from apisix import Plugin\nclass Hello(Plugin):\n    def on_request(self, request): ...\n"
 
 BROKEN = {
-    "syntax": ("class Broken(Plugin:\n", 2, "it can't be compiled: ", "Mend the syntax"),
-    "null byte": ("\0", 1, "it can't be", "Mend"),
+    "syntax": ("class Broken(Plugin:\n", 2, "it can't be compiled: ", "Correct the syntax"),
+    "null byte": ("\0", 1, "it can't be", "Correct the syntax"),
     "missing library": ("\nimport nowhere.at_all", 3, "it imports nowhere, which is missing", "Install nowhere for "),
-    "missing neighbour": ("from .nothing import x", 2, "it imports nothing, which is missing", "put it beside the plugin"),
-    "missing name": ("from apisix import Plugins", 2, "cannot import name 'Plugins' from 'apisix'", "Mend that line"),
-    "neighbour's name": ("from mylib import y", 2, "ImportError: cannot import name 'y' from 'mylib'", "Mend that line"),
-    "exit": ("import sys\n\nsys.exit(3)", 4, "it exits while it is imported (SystemExit: 3)", "must only define things"),
-    "raise": ("\n1/0", 3, "ZeroDivisionError: division by zero", "Mend that line"),
-    "library's exception": ("import json\njson.loads('')", 3, "JSONDecodeError", "Mend that line"),
-    "base exception": ("raise GeneratorExit", 2, "it can't be imported: GeneratorExit", "Mend that line"),
+    "missing neighbour": ("from .nothing import x", 2, "it imports nothing, which is missing", "put it next to the plugin"),
+    "missing name": ("from apisix import Plugins", 2, "cannot import name 'Plugins' from 'apisix'", "Correct that line"),
+    "neighbour's name": ("from mylib import y", 2, "ImportError: cannot import name 'y' from 'mylib'", "Correct that line"),
+    "exit": ("import sys\n\nsys.exit(3)", 4, "it exits while it is imported (SystemExit: 3)", "must only define functions and classes"),
+    "raise": ("\n1/0", 3, "ZeroDivisionError: division by zero", "Correct that line"),
+    "library's exception": ("import json\njson.loads('')", 3, "JSONDecodeError", "Correct that line"),
+    "base exception": ("raise GeneratorExit", 2, "it can't be imported: GeneratorExit", "Correct that line"),
 }
 
 
@@ -95,8 +95,8 @@ def test_a_file_with_a_dot_in_its_name(tmp_path: Path) -> None:
     """It can't be a module, and is told so."""
     (tmp_path / "hello.v2.py").write_text(HELLO)
     registry = Registry.load([tmp_path], builtins=False, entry_points=False)
-    assert ["the file's name has a dot in it, so it is no module"] == [problem.reason for problem in registry.problems]
-    assert str(registry.problems[0]).startswith(f"{tmp_path / 'hello.v2.py'}: the file's name")
+    assert ["the name of the file contains a dot, so it can't be imported as a module"] == [problem.reason for problem in registry.problems]
+    assert str(registry.problems[0]).startswith(f"{tmp_path / 'hello.v2.py'}: the name of the file")
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -140,7 +140,7 @@ def test_a_module_that_is_missing(on_path: Path) -> None:
     assert f"there is no module {on_path.name}.nothing" == first.reason
     assert str(first).startswith(f"{on_path.name}.nothing: there is no module"), "a module that is missing has no lines"
     assert "there is no module no_such_package" == second.reason
-    assert "or put its directory on PYTHONPATH" in second.advice
+    assert "or add its directory to PYTHONPATH" in second.advice
     assert "it imports nowhere, which is missing" == third.reason
     assert (str(on_path / "needy.py"), 1) == (third.file, third.line)
     assert third is registry.get("needy")
@@ -167,11 +167,11 @@ def test_entry_points(on_path: Path, tmp_path: Path) -> None:
     bad, worse, none, empty, faulty = registry.problems
     assert "has no attribute 'Nothing'" in bad.reason
     assert bad is registry.get("nothing")
-    assert "it names no module" == worse.reason
+    assert "it does not name a module" == worse.reason
     assert worse is registry.get("worse-one")
-    assert "it offers no plugin class" == none.reason == empty.reason
+    assert "it contains no plugin class" == none.reason == empty.reason
     assert none is registry.get("no-class")
-    assert "Faulty.on_reqest is no hook" == faulty.reason
+    assert "Faulty.on_reqest is not a hook" == faulty.reason
     for problem, name, value in (
         (bad, "bad", f"{on_path.name}.hello:Nothing"),
         (worse, "worse-one", "???"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from apisix import Plugin, Reply, Request, Response
-from apisix.runner.legacy.release_01 import BaseRequest, BaseResponse
+from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
 from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.core import PluginBase
 

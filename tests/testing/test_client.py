@@ -162,7 +162,7 @@ def test_deadline() -> None:
     [
         ("key-autth", "request", "there is no plugin of this name"),
         ((KeyAuth, {"keys": 3}), "request", "keys"),
-        ((KeyAuth, "not JSON"), "request", "no JSON"),
+        ((KeyAuth, "not JSON"), "request", "not valid JSON"),
         (samples.Hide, "request", "it has no on_request"),
         (samples.Edit, "response", "it has no on_response"),
         ((samples.Old, {}), "response", "no response phase"),

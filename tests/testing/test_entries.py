@@ -78,7 +78,7 @@ def test_faulty_class() -> None:
     class Misspelt(Plugin):
         def on_reqest(self, request: Request) -> None: ...
 
-    with pytest.raises(ChainRefused, match=r"test_entries\.py:\d+: Misspelt\.on_reqest is no hook"):
+    with pytest.raises(ChainRefused, match=r"test_entries\.py:\d+: Misspelt\.on_reqest is not a hook"):
         Offers().conf_of([Misspelt])
 
     class Empty(Plugin):

@@ -1,52 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Base`, the base of plugins that are written as the article of 2021 documents them."""
+"""`Base`, the base class of plugins that are written as the article of 2021 documents them."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from threading import get_ident
 from typing import Any, Final
 
 STOP: Final = 1
 REWRITE: Final = 2
 
 
-class Decision:
-    """What one call of a plugin has decided: its `action`, STOP or REWRITE."""
-
-    __slots__ = ("action", "plugin")
-
-    def __init__(self, plugin: Base) -> None:
-        self.plugin = plugin
-        self.action = plugin._action
-
-
-current_decision: ContextVar[Decision | None] = ContextVar("current_decision", default=None)
-"""The decision of the call whose `filter` runs. Threads of the runner have it too, those that a plugin starts do not."""
-
-
 class Base:
     """
-    The base of the documented plugins: `filter(self, request, response)`, ended by `self.stop()` or `self.rewrite()`.
+    The base class of documented plugins: `filter(self, request, response)` calls `self.stop()` or `self.rewrite()`.
 
-    There is one instance for each configuration and worker, as in release 0.1: an attribute such as a counter is kept from call to call,
-    and is shared by the calls that run in threads at the same time. What a call decides by `stop()`, `rewrite()` or `action` belongs to
-    that call alone. `config` is the parsed JSON of the route's value, and `{}` if that is not a JSON object.
+    There is one instance for each route configuration and worker, as in release 0.1: an attribute such as a counter keeps its value from
+    call to call, and calls that run in threads at the same time share it. What a call decides by `stop()`, `rewrite()` or `action` is
+    not shared with other calls. `config` is the parsed JSON of the route's value, and `{}` if that is not a JSON object.
 
     Derive new plugins from `apisix.Plugin`.
     """
 
-    # Set on the class too: an author's `__init__` need not call ours.
+    # Defined on the class too, because a plugin's `__init__` may not call this class's.
     _name: str = ""
-    _config: dict[str, Any] = {}  # noqa: RUF012 - never written to, each configuration brings its own
+    _config: dict[str, Any] = {}  # noqa: RUF012 - never changed: each configuration assigns its own
     _action: int = REWRITE
-    _serves: bool = False  # set by the runner: from then on, only a call can decide
+    # By the thread that runs `filter`, the action of the call. None until the runner uses the plugin: from then on, only a call decides.
+    _decisions: dict[int, int] | None = None
 
     def __init__(self, name: str = "") -> None:
         self._name = name or type(self).__name__
 
     @property
     def name(self) -> str:
-        """The name that was given to `__init__`, by default that of the class."""
+        """The name that was passed to `__init__`. By default the name of the class."""
         return self._name
 
     @name.setter
@@ -55,7 +42,7 @@ class Base:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The route's configuration. Anything but a dict becomes `{}`."""
+        """The configuration of the route. A value that is not a dict becomes `{}`."""
         return self._config
 
     @config.setter
@@ -65,27 +52,28 @@ class Base:
     @property
     def action(self) -> int:
         """
-        What this call does: 1 stops it, 2 lets it go on. In `__init__`, what calls do unless they decide otherwise.
+        What the runner does after `filter`: 1 stops the chain, 2 continues. An assignment in `__init__` sets the default for all calls.
 
-        Raises: RuntimeError: on assignment, it is not clear which call decides: not in `filter`, or in a thread that the plugin started.
+        Raises: RuntimeError: on assignment outside of `filter`, or in a thread that the plugin started: no call can be found.
         """
-        decision = current_decision.get()
-        return decision.action if decision is not None and decision.plugin is self else self._action
+        decisions = self._decisions
+        return self._action if decisions is None else decisions.get(get_ident(), self._action)
 
     @action.setter
     def action(self, action: int) -> None:
-        decision = current_decision.get()
-        if decision is not None and decision.plugin is self:
-            decision.action = action
-        elif self._serves:
-            raise RuntimeError("stop(), rewrite() and action decide one call: use them in filter(), in the thread that runs it")
-        else:
+        decisions = self._decisions
+        if decisions is None:
             self._action = action
+            return
+        thread = get_ident()
+        if thread not in decisions:
+            raise RuntimeError("stop(), rewrite() and action apply to one call: use them in filter(), in the thread that runs it")
+        decisions[thread] = action
 
     def stop(self) -> None:
-        """End the chain when `filter` has returned, and answer the client with the response."""
+        """End the chain after `filter` has returned, and send the response to the client."""
         self.action = STOP
 
     def rewrite(self) -> None:
-        """Go on when `filter` has returned, with the content of the response object as edits of the request. The default."""
+        """Continue after `filter` has returned, with the content of the response as edits of the request. This is the default."""
         self.action = REWRITE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`PluginBase`, the base of plugins that were written for release 0.2."""
+"""`PluginBase`, the base class of plugins that were written for release 0.2."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 class PluginBase:
     """
-    The base of 0.2 plugins: `name()`, `config(conf)`, `filter(conf, request, response)`.
+    The base class of plugins of release 0.2: `name()`, `config(conf)`, `filter(conf, request, response)`.
 
-    Each call has its own instance. `config` is called on it with the route's value, the raw string, and its result goes to `filter`.
-    Anything set on the response ends the chain and answers the client. Derive new plugins from `apisix.Plugin`.
+    Each call has its own instance. `config` is called on it with the route's value, a string, and its result is passed to `filter`. If
+    anything is set on the response, the chain ends and the response is sent to the client. Derive new plugins from `apisix.Plugin`.
     """
 
     def name(self) -> str:
-        """Return the name that routes use. Every plugin has to define it."""
+        """Return the name that routes use. Every plugin must define this method."""
         return None  # type: ignore[return-value]  # as in release 0.2, for `super().name()`
 
     def config(self, conf: Any) -> Any:
-        """Return what `filter` gets for the route's value. A plugin without this method gets None, as in release 0.2."""
+        """Return what `filter` gets as `conf`. A plugin without this method gets None, as in release 0.2."""
 
     def filter(self, conf: Any, request: Any, response: Any) -> Any:
-        """Do nothing, for `super().filter(...)`. Every plugin has to define it."""
+        """Do nothing, so that `super().filter(...)` works. Every plugin must define this method."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The import path of `Base` that plugins of release 0.1 use."""
+"""The module from which plugins of release 0.1 import `Base`."""
 
 from apisix.runner.legacy.base import Base
 

@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
 from typing import Any, Final
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
-from apisix.runner.legacy.hooks import base_hook, core_hook
 from apisix.runner.plugin.chain import COROUTINE, INLINE, SUSPENDABLE, Chain, ChainStep
 from apisix.runner.plugin.check import is_coroutine_function
-from apisix.runner.plugin.inline_hooks import CORE_ATTRIBUTES, asks_nothing
+from apisix.runner.plugin.configuration import configuration_refused
 from apisix.runner.plugin.plugin import defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.plugin.setup import Setup
-from apisix.runner.plugin.validation_errors import without_values
 
 SETUP_TIMEOUT_S: Final = 50.0
 """How long a plugin's `setup` may take by default, in seconds."""
@@ -72,7 +68,7 @@ class ChainBuilder:
         self._entries = configuration.entries
         self._configs = dict(configuration.entries)
         self._found = [_find(registry, name) for name in self.names]
-        self._generations = [found.generation for found in self._found if isinstance(found, PluginType)]
+        self._apis = [found.api for found in self._found if isinstance(found, PluginType)]
         self._steps: list[ChainStep] = []
         self._reasons: list[str] = []
 
@@ -94,19 +90,16 @@ class ChainBuilder:
         """Configure one plugin. Raises: ChainRefused: it cannot be configured; the text says why."""
         if isinstance(found, ChainRefused):
             raise found
-        hook_name = ("on_response" if self._response else "on_request") if found.generation == "Plugin" else "filter"
-        if hook_name not in found.hooks or (self._response and found.generation != "Plugin"):
+        hook_name = "filter" if found.api.is_legacy else "on_response" if self._response else "on_request"
+        if hook_name not in found.hooks or (self._response and found.api.is_legacy):
             raise ChainRefused(_missing_hook(found, self._phase, self._response))
         try:
             config = found.reader.read(value)
-            if found.generation == "Plugin":
-                return self._plugin_step(found, config, hook_name)
-            # Plugins of one legacy API share the request's and the response's attributes.
-            return self._legacy_step(found, config, shares=self._generations.count(found.generation) > 1)
+            return self._legacy_step(found, config) if found.api.is_legacy else self._plugin_step(found, config, hook_name)
         except (ChainRefused, KeyboardInterrupt):
             raise
         except BaseException as error:  # an author's validator, __init__ or config() may raise anything, SystemExit too
-            raise _refusal(found, value, error) from None
+            raise configuration_refused(found, value, error) from None
 
     def _plugin_step(self, found: PluginType, config: Any, hook_name: str) -> ChainStep:
         """Make an instance and its hook. Exceptions of the author's code are not caught."""
@@ -119,26 +112,19 @@ class ChainBuilder:
             found,
             instance,
             hook,
-            COROUTINE if is_coroutine_function(hook) else INLINE if asks_nothing(hook) else SUSPENDABLE,
+            COROUTINE if is_coroutine_function(hook) else INLINE if found.api.may_suspend(cls, hook) is None else SUSPENDABLE,
             needs=found.needs,
             on_error=found.on_error or self._on_error,
             setup=Setup(instance.setup, self._setup_timeout_s) if defines(cls, "setup") else None,
             close=instance.close if defines(cls, "close") else None,
         )
 
-    def _legacy_step(self, found: PluginType, config: Any, *, shares: bool) -> ChainStep:
-        """Same as `_plugin_step`, but for plugins of a legacy API."""
-        cls: Any = found.cls
-        if found.generation == "PluginBase":
-            # As in release 0.2, a `config` that fails only fails the call that runs it: the next one may succeed.
-            configure = _core_configurator(found, config)
-            runs = INLINE if asks_nothing(cls.filter, 2, CORE_ATTRIBUTES) else SUSPENDABLE
-            hook = core_hook(configure, self._configs, shares)
-            return ChainStep(found, None, hook, runs, on_error=self._on_error, configure=configure)
-        instance = cls()
-        instance.config = config
-        # The request that `filter` gets cannot suspend.
-        return ChainStep(found, instance, base_hook(instance, shares), INLINE, on_error=self._on_error)
+    def _legacy_step(self, found: PluginType, config: Any) -> ChainStep:
+        """Same as `_plugin_step`, but for plugins of a legacy API. Several of one API share the attributes of the request."""
+        assert found.api.configure is not None  # noqa: S101  for the type checker: the caller checks that it is a legacy API
+        made = found.api.configure(found, config, self._configs, self._apis.count(found.api) > 1)
+        runs = INLINE if made.may_suspend is None else SUSPENDABLE
+        return ChainStep(found, made.instance, made.hook, runs, on_error=self._on_error, configure=made.configure)
 
 
 def _find(registry: Registry, name: str) -> PluginType | ChainRefused:
@@ -152,39 +138,13 @@ def _find(registry: Registry, name: str) -> PluginType | ChainRefused:
     return found
 
 
-def _refusal(found: PluginType, value: str, error: BaseException) -> ChainRefused:
-    """Say that a plugin can't be configured, and where it failed. The text does not repeat the route's value, which may hold secrets."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
-    line = frames[-1].lineno if frames else found.source.line
-    text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")
-    if found.generation == "Plugin" and isinstance(error, RuntimeError) and "event loop" in str(error):
-        text += ". It is configured in a thread, without an event loop: make what needs one in `async def setup(self)`"
-    return ChainRefused(f"it can't be configured: {text} ({found.source.file}:{line})")
-
-
 def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str:
     """Say which hook a plugin lacks for the phase, and where it may be named instead."""
-    if found.generation != "Plugin":
-        return f"it derives from {found.generation}, which has no response phase; name it under ext-plugin-pre-req or ext-plugin-post-req"
+    if found.api.is_legacy:
+        return f"it derives from {found.api.name}, which has no response phase; name it under ext-plugin-pre-req or ext-plugin-post-req"
     if response:
         return (
             "it has no on_response, so it can't stand under ext-plugin-post-resp; name it under ext-plugin-pre-req or ext-plugin-post-req"
         )
     advice = "name it under ext-plugin-post-resp, which APISIX has since 2.14"
     return f"it has no on_request, so it can't stand under {phase or 'a request phase'}; {advice}"
-
-
-def _core_configurator(found: PluginType, value: str) -> Callable[[], tuple[Any, Any]]:
-    """Return a function that makes an instance of a `PluginBase` for one call, and what its `config` makes of the route's value."""
-    cls: Any = found.cls
-
-    def configure() -> tuple[Any, Any]:
-        try:
-            instance = cls()
-            return instance, instance.config(value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # as in `_make_step`
-            raise _refusal(found, value, error) from None
-
-    return configure

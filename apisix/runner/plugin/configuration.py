@@ -2,13 +2,14 @@
 """
 Read a route's `value` into the typed configuration of a plugin.
 
-The texts of errors name the path to the field and what is expected there, and never hold a value: configurations carry
-keys and passwords, and the texts go to logs.
+Error messages contain the path to the field and what is expected there, and never a value: configurations contain keys and passwords, and
+the messages are logged.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -17,18 +18,31 @@ import msgspec
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.plugin import Plugin
-from apisix.runner.plugin.validation_errors import bytes_of, msgspec_fault, note_on_empty, parsed_json, pydantic_faults
+from apisix.runner.plugin.plugin_type import PluginType
+from apisix.runner.plugin.validation_errors import (
+    bytes_of,
+    msgspec_problem,
+    note_on_empty,
+    parsed_json,
+    pydantic_problems,
+    without_values,
+)
 
 
 class InvalidConfiguration(ChainRefused):
-    """A route's value is not what the plugin's configuration must be. `faults` says what is wrong, path by path."""
+    """
+    A route's value is not a valid configuration of the plugin.
 
-    def __init__(self, faults: tuple[str, ...]) -> None:
-        super().__init__(faults)
-        self.faults = faults
+    Attributes:
+        problems: what is wrong, one text for each path.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
 
     def __str__(self) -> str:
-        return "; ".join(self.faults)
+        return "; ".join(self.problems)
 
 
 class Reader(Protocol):
@@ -36,18 +50,18 @@ class Reader(Protocol):
 
     def read(self, value: str) -> Any:
         """
-        Return the configuration that the plugin sees.
+        Return the configuration that the plugin gets.
 
-        Raises: InvalidConfiguration: the value is not what the plugin asks for. What an author's own validators raise beside
-            ValueError comes through.
+        Raises: InvalidConfiguration: the value is not a valid configuration. Errors other than ValueError that the author's own
+            validators raise are not caught.
         """
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of what `read` accepts, `{}` where that is anything."""
+        """Return the JSON Schema of what `read` accepts, or `{}` if it accepts anything."""
 
 
 class TextReader:
-    """Hands the string on as it came: `PluginBase`, and `Plugin[str]`."""
+    """Returns the string unchanged: for `PluginBase` and `Plugin[str]`."""
 
     def read(self, value: str) -> str:
         """Return the value."""
@@ -59,7 +73,7 @@ class TextReader:
 
 
 class UntypedReader:
-    """The parsed JSON, or the string where it is none: `Plugin` without a parameter."""
+    """Returns the parsed JSON, or the string if it is not JSON: for `Plugin` without a parameter."""
 
     def read(self, value: str) -> Any:
         """Return any JSON value, or the string."""
@@ -71,16 +85,16 @@ class UntypedReader:
 
 
 class ObjectReader(UntypedReader):
-    """The parsed JSON object, `{}` where the value is none: `Base`."""
+    """Returns the parsed JSON object, or `{}` if the value is not one: for `Base`."""
 
     def read(self, value: str) -> dict[str, Any]:
-        """Return a dict in any case."""
+        """Return a dict."""
         parsed = super().read(value)
         return parsed if isinstance(parsed, dict) else {}
 
 
 class MsgspecReader:
-    """A dataclass, TypedDict, `msgspec.Struct`, dict, or what else msgspec reads."""
+    """Reads a dataclass, TypedDict, `msgspec.Struct`, dict, or another type that msgspec supports."""
 
     def __init__(self, config_type: Any) -> None:
         self._type = config_type
@@ -91,17 +105,17 @@ class MsgspecReader:
         try:
             return self._decoder.decode(bytes_of(value) or b"{}")
         except msgspec.ValidationError as error:
-            raise InvalidConfiguration((msgspec_fault(error, value, self.schema) + note_on_empty(value),)) from None
+            raise InvalidConfiguration((msgspec_problem(error, value, self.schema) + note_on_empty(value),)) from None
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidConfiguration((f"the value is no JSON that can be read: {_text_of(error)}",)) from None
+            raise InvalidConfiguration((f"the value is not valid JSON: {_text_of(error)}",)) from None
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema, with its parts under `$defs`."""
+        """Return the schema. Its parts are under `$defs`."""
         return msgspec.json.schema(self._type)
 
 
 class PydanticReader:
-    """A pydantic model, or a type that has one inside, read by the methods that it brings. The runner does not import pydantic."""
+    """Reads a pydantic model, or a type that contains one, with its own methods. The runner does not import pydantic."""
 
     def __init__(self, validate_json: Callable[[bytes], Any], json_schema: Callable[[], dict[str, Any]]) -> None:
         self._validate_json = validate_json
@@ -111,23 +125,23 @@ class PydanticReader:
         """Return an instance of the model. An empty value is read as `{}`, so that defaults apply."""
         try:
             return self._validate_json(bytes_of(value) or b"{}")
-        except ValueError as error:  # pydantic's own class, which is one, can't be named here
+        except ValueError as error:  # pydantic's own error derives from it, and can't be named here
             if not callable(getattr(error, "errors", None)):
                 raise
             details = error.errors(include_input=False, include_url=False, include_context=False)  # type: ignore[attr-defined]
-            faults = pydantic_faults(details, value, self.schema())
-            raise InvalidConfiguration(tuple(fault + note_on_empty(value) for fault in faults)) from None
+            problems = pydantic_problems(details, value, self.schema())
+            raise InvalidConfiguration(tuple(problem + note_on_empty(value) for problem in problems)) from None
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema as pydantic writes it."""
+        """Return the schema that pydantic generates."""
         return self._json_schema()
 
 
 def reader_for(config_type: Any) -> Reader:
     """
-    Choose how configurations of a type are read.
+    Return the reader for a type of configuration.
 
-    Raises: TypeError: neither msgspec nor pydantic can read the type; the text says why.
+    Raises: TypeError: neither msgspec nor pydantic can read the type; the message says why.
     """
     if config_type is Any:
         return UntypedReader()
@@ -142,15 +156,15 @@ def reader_for(config_type: Any) -> Reader:
         return PydanticReader(adapter.validate_json, adapter.json_schema)
     for cls, is_foreign in inside:
         if is_foreign:
-            raise TypeError(f"{getattr(cls, '__name__', cls)} is no dataclass, TypedDict, msgspec.Struct, dict or pydantic model")
+            raise TypeError(f"{getattr(cls, '__name__', cls)} is not a dataclass, TypedDict, msgspec.Struct, dict or pydantic model")
     return reader
 
 
 def config_type_of(cls: type[Plugin[Any]]) -> Any:
     """
-    Return what `C` is in a class derived from `Plugin[C]`, through any classes between, and Any where none is named.
+    Return `C` of a class that derives from `Plugin[C]`, directly or through other classes. Return Any if it is not given.
 
-    Raises: NameError: the type is given as a string that means nothing in the class's module.
+    Raises: NameError: the type is given as a string that the class's module does not define.
     """
     found = _argument_of(cls, ())
     if isinstance(found, str | typing.ForwardRef):
@@ -160,7 +174,7 @@ def config_type_of(cls: type[Plugin[Any]]) -> Any:
 
 
 def _argument_of(cls: type, arguments: tuple[Any, ...]) -> Any:
-    """Follow the bases to `Plugin`, putting each class's arguments in the place of its parameters."""
+    """Follow the bases to `Plugin`, and replace the parameters of each class by its arguments."""
     if cls is Plugin:
         return _resolved(arguments[0], {}) if arguments else Any
     known = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
@@ -172,7 +186,7 @@ def _argument_of(cls: type, arguments: tuple[Any, ...]) -> Any:
 
 
 def _resolved(argument: Any, known: dict[Any, Any]) -> Any:
-    """Put the known types in the place of type variables; what stays open is the variable's bound, or Any."""
+    """Replace type variables by the known types, or else by the variable's bound or Any."""
     if isinstance(argument, typing.TypeVar):
         return known.get(argument, argument.__bound__ or Any)
     if isinstance(argument, type):  # a generic class without arguments has parameters too
@@ -182,8 +196,8 @@ def _resolved(argument: Any, known: dict[Any, Any]) -> Any:
 
 
 def _classes_in(config_type: Any) -> Iterator[tuple[Any, bool]]:
-    """Yield the classes inside a type, and whether each is one that msgspec can't read by itself."""
-    from msgspec import inspect  # not before a typed plugin needs it
+    """Yield the classes inside a type, each with True if msgspec can't read it by itself."""
+    from msgspec import inspect  # only if a typed plugin needs it
 
     seen: set[int] = set()
     waiting: list[object] = [inspect.type_info(config_type)]
@@ -200,3 +214,13 @@ def _classes_in(config_type: Any) -> Iterator[tuple[Any, bool]]:
 
 def _text_of(error: BaseException) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def configuration_refused(found: PluginType, value: str, error: BaseException) -> ChainRefused:
+    """Return the error that a plugin can't be configured, with the line that raised. It does not contain the route's value."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
+    line = frames[-1].lineno if frames else found.source.line
+    text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")
+    if not found.api.is_legacy and isinstance(error, RuntimeError) and "event loop" in str(error):
+        text += ". A plugin is configured in a thread without an event loop: create objects that need one in `async def setup(self)`"
+    return ChainRefused(f"it can't be configured: {text} ({found.source.file}:{line})")

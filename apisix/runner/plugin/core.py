@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The import path of `PluginBase` that plugins of release 0.2 use."""
+"""The module from which plugins of release 0.2 import `PluginBase`."""
 
 from apisix.runner.legacy.plugin_base import PluginBase
 

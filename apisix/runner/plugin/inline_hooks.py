@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tell which hooks provably ask the gateway nothing: those need no greenlet to wait in, which saves a call some 3 us.
+Find out which hooks run inline: those that cannot suspend their call, so they need no greenlet in which to wait.
 
-What can ask is the request or response and nothing else. So a function asks nothing if it does no more with it than look up or assign
-attributes that do not ask. As soon as it does anything else with it (hands it on, keeps it, reads the body), it may ask.
+A hook can suspend its call only through its request or response. So it runs inline if all that it does with that object is to read or
+assign attributes that never wait for the gateway. If it does anything else with the object, such as passing it on, storing it or reading
+the body, it may suspend the call.
 """
 
 import dis
+import sys
 from collections.abc import Callable
-from types import FunctionType, MethodType
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType
 from typing import Final
 
-EXCHANGE_ATTRIBUTES: Final = frozenset(
+ATTRIBUTES: Final = frozenset(
     {
         "args",
         "conf_token",
@@ -30,51 +33,71 @@ EXCHANGE_ATTRIBUTES: Final = frozenset(
         "status",
     }
 )
-"""What of a Request or Response does not ask. `context` is among them: a chain is left at the first plugin that could put one there."""
+"""
+Attributes of Request and Response that never wait for the gateway.
 
-CORE_ATTRIBUTES: Final = frozenset(
-    f"{verb}_{name}"
-    for verb in ("get", "set")
-    for name in ("arg", "args", "config", "configs", "header", "headers", "id", "method", "remote_addr", "uri")
-)
-"""What of the request of release 0.2 does not ask."""
+`context` is one of them: an earlier plugin can put a request there only after the chain has stopped running inline.
+"""
 
 _LOOKS_UP: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _ASSIGNS: Final = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _ASSIGNABLE: Final = frozenset({"body", "path", "status"})
 _SEES_LOCALS: Final = frozenset({"locals", "vars", "eval", "exec", "dir", "_getframe", "currentframe", "stack", "tb_frame", "f_locals"})
-_PLAIN_FLAGS: Final = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200  # *args, **kwargs, generators and coroutines (inspect.CO_*)
+_ANY_ARGUMENTS: Final = 0x04 | 0x08  # *args and **kwargs (inspect.CO_VARARGS, CO_VARKEYWORDS)
+_AWAITED: Final = 0x20 | 0x80 | 0x100 | 0x200  # generators and coroutines (inspect.CO_GENERATOR, CO_COROUTINE, ...)
 
 
-def asks_nothing(hook: Callable[..., object], argument: int = 1, attributes: frozenset[str] = EXCHANGE_ATTRIBUTES) -> bool:
+def may_suspend(hook: Callable[..., object], argument: int = 1, attributes: frozenset[str] = ATTRIBUTES) -> str | None:
     """
-    Tell whether a hook provably asks nothing. False means that it might.
+    Return why a hook may suspend its call, or None if it cannot, so that it runs inline.
 
     Args:
         hook: a function, or a method of an instance.
-        argument: the place of the request or response among its arguments, `self` included.
-        attributes: those of it that do not ask.
+        argument: the index of the request or response among its arguments, `self` included.
+        attributes: the attributes of that object that never wait.
     """
     function = hook.__func__ if isinstance(hook, MethodType) else hook
     if type(function) is not FunctionType:
-        return False
+        return f"it is not a Python function but a {type(function).__name__}, which can't be analyzed"
     code = function.__code__
-    if code.co_flags & _PLAIN_FLAGS or code.co_argcount <= argument or _SEES_LOCALS & set(code.co_names):
-        return False
+    if code.co_flags & _AWAITED:
+        return "it is a coroutine function, which runs as a task"
+    if code.co_flags & _ANY_ARGUMENTS or code.co_argcount <= argument:
+        return f"its arguments do not name the request or response ({_place(code, code.co_firstlineno)})"
     name = code.co_varnames[argument]
-    if name in code.co_cellvars:  # a function inside of this one has it
-        return False
+    if found := _SEES_LOCALS & set(code.co_names):
+        return f"it uses {min(found)}, which gives access to {name} ({_place(code, code.co_firstlineno)})"
+    if name in code.co_cellvars:
+        return f"a function inside it uses {name} ({_place(code, code.co_firstlineno)})"
+    return _use_that_may_suspend(code, name, attributes)
+
+
+def _use_that_may_suspend(code: CodeType, name: str, attributes: frozenset[str]) -> str | None:
+    """Return the first use of a local variable that may suspend the call, with its line, or None."""
     instructions = list(dis.get_instructions(code))
     for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
-        read = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-        if "FAST" not in instruction.opname or name not in read:
+        used = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+        if "FAST" not in instruction.opname or name not in used:
             continue
-        # Python 3.13 loads two variables in one instruction; what follows is about the second.
-        if not instruction.opname.startswith("LOAD_FAST") or read[-1] != name or name in read[:-1] or following is None:
-            return False
-        if not (
-            (following.opname in _LOOKS_UP and following.argval in attributes)
-            or (following.opname in _ASSIGNS and following.argval in _ASSIGNABLE)
-        ):
-            return False
-    return True
+        place = _place(code, instruction.positions.lineno if instruction.positions else None)
+        # Python 3.13 loads two variables with one instruction. The following instruction uses the second.
+        if not instruction.opname.startswith("LOAD_FAST") or used[-1] != name or name in used[:-1] or following is None:
+            return f"it assigns {name} or passes it on ({place})"
+        if following.opname in _LOOKS_UP:
+            if following.argval not in attributes:
+                return f"{name}.{following.argval}{'()' if _is_method(following) else ''} may wait for the gateway ({place})"
+        elif following.opname in _ASSIGNS:
+            if following.argval not in _ASSIGNABLE:
+                return f"{name}.{following.argval} is assigned ({place})"
+        else:
+            return f"it stores {name} or passes it on ({place})"
+    return None
+
+
+def _is_method(instruction: dis.Instruction) -> bool:
+    """Return True if an attribute is looked up to be called. Since Python 3.12, LOAD_ATTR says so in its lowest bit."""
+    return instruction.opname == "LOAD_METHOD" or (sys.version_info >= (3, 12) and bool((instruction.arg or 0) & 1))
+
+
+def _place(code: CodeType, line: int | None) -> str:
+    return f"{Path(code.co_filename).name}:{line or code.co_firstlineno}"

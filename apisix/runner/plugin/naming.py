@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names by which routes reach a plugin."""
+"""How the names that routes use follow from the names of classes and files."""
 
 import re
 
@@ -8,7 +8,7 @@ _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 def words_of(class_name: str) -> list[str]:
     """
-    Split a name at underscores, hyphens and capitals, in lower case.
+    Split a name at underscores, hyphens and capital letters, and return the words in lower case.
 
     >>> words_of("KeyAuth"), words_of("JWTAuth"), words_of("my_plugin")
     (['key', 'auth'], ['jwt', 'auth'], ['my', 'plugin'])
@@ -18,7 +18,7 @@ def words_of(class_name: str) -> list[str]:
 
 def kebab_case(class_name: str) -> str:
     """
-    Name a class as routes do.
+    Return the name of a class as routes use it.
 
     >>> kebab_case("KeyAuth"), kebab_case("ABoom"), kebab_case("Stop1")
     ('key-auth', 'a-boom', 'stop1')
@@ -28,7 +28,7 @@ def kebab_case(class_name: str) -> str:
 
 def snake_case(class_name: str) -> str:
     """
-    Name a class as files do.
+    Return the name of a class as files use it.
 
     >>> snake_case("MyPlugin")
     'my_plugin'

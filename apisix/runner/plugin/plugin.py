@@ -51,6 +51,15 @@ class Plugin(Generic[C]):
     needs: ClassVar[tuple[str, ...]] = ()
     """What the runner fetches from the gateway before the hook runs: `"body"`, and names of variables."""
 
+    inline: ClassVar[bool | None] = None
+    """
+    Whether a plain hook runs inline. An inline hook is faster, but it cannot wait for the gateway.
+
+    None: the runner runs the hook inline if its code shows that it never waits for the gateway. True: the hook runs inline even if its
+    code does not show that. If it then has to wait, as `request.read()` does, the call fails with an error that names the plugin. False:
+    the hook never runs inline. `apisix-runner plugins` prints which hooks run inline, and why others do not.
+    """
+
     blocking: ClassVar[bool | None] = None
     """
     True: hooks run in threads. False: hooks never run in threads. None: the runner moves the plugin to threads if it blocks the event
@@ -73,7 +82,7 @@ class Plugin(Generic[C]):
     """The validated configuration."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Name the class. A name is never inherited: two plugins would bear it."""
+        """Set `name`. It is never inherited, because two plugins would have the same name."""
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = kebab_case(cls.__name__)

@@ -1,22 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What loading yields: plugins that routes may name, and problems that say why one may not."""
+"""The result of loading a plugin: a `PluginType` that routes may name, or a `Problem` that says why they may not."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from apisix.runner.plugin.plugin import defines
+
 if TYPE_CHECKING:
+    from apisix.runner.plugin.apis import PluginApi
     from apisix.runner.plugin.configuration import Reader
     from apisix.runner.plugin.plugin import OnError
 
-Generation = Literal["Plugin", "Base", "PluginBase"]
 SourceKind = Literal["builtin", "directory", "module", "entry point"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a plugin is written, and how the runner came to it."""
+    """
+    Where a plugin class is defined, and how the runner found it.
+
+    Attributes:
+        kind: how the runner found the module.
+        file: the path of the file.
+        line: the line of the class, from 1.
+        module: the dotted name of the module.
+        entry_point: the text of the entry point, if there is one.
+    """
 
     kind: SourceKind
     file: str
@@ -32,9 +44,15 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Problem:
     """
-    Why something that should be a plugin is none: a sentence for its author, with file and line, and what to do.
+    Why a class or a file can't be used as a plugin.
 
-    `name` is what routes call it, None where that can't be known. `line` is 0 if no line is to blame, as for a directory that is missing.
+    Attributes:
+        name: the name that routes use, or None if it is not known.
+        file: the file to open.
+        line: the line that is wrong, or 0 if there is none, as for a directory that is missing.
+        reason: what is wrong, as a clause.
+        advice: what to do, as a sentence without its full stop.
+        entry_point: the text of the entry point, if there is one.
     """
 
     name: str | None
@@ -53,14 +71,26 @@ class Problem:
 @dataclass(slots=True, eq=False)
 class PluginType:
     """
-    A plugin that routes may name: its class, checked, and what the runner has learned about it.
+    A plugin that routes may name: its class, which was checked, and its properties.
 
-    `blocking` begins as the class says and is set to True when the runner finds that the plugin blocks its worker.
+    Attributes:
+        name: the name that routes use.
+        cls: the class.
+        api: the plugin API from which it derives.
+        source: where the class is defined.
+        hooks: the names of the hooks that it has.
+        doc: the first line of the class's docstring, or "".
+        reader: reads a route's value into the configuration.
+        aliases: further names that routes may use.
+        needs: what to fetch from the gateway before a hook runs.
+        blocking: as the class declares it. The runner sets it to True when the plugin blocks its worker.
+        on_error: as the class declares it.
+        eager: whether it is configured as soon as the gateway sends the configuration.
     """
 
     name: str
     cls: type
-    generation: Generation
+    api: PluginApi
     source: Source
     hooks: tuple[str, ...]
     doc: str
@@ -71,6 +101,21 @@ class PluginType:
     on_error: OnError | None = None
     eager: bool = False
 
+    def may_suspend(self, hook: str) -> str | None:
+        """Return why a hook does not run inline, as a clause, or None if it does."""
+        function = getattr(self.cls, hook)
+        if inspect.iscoroutinefunction(function):
+            return "it is a coroutine function, which runs as a task"
+        if self.blocking:
+            return "blocking is True, so it runs in a thread"
+        if self.needs:
+            return f"needs is {self.needs!r}, so each call first waits for the gateway"
+        if defines(self.cls, "setup"):
+            return "the plugin has a setup(), for which its first call waits"
+        if self.on_error == "pass":
+            return "on_error is 'pass', so the call must be able to continue without its edits"
+        return self.api.may_suspend(self.cls, function)
+
     def config_schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of the configuration, `{}` where anything is allowed."""
+        """Return the JSON Schema of the configuration, or `{}` if anything is allowed."""
         return self.reader.schema()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All plugins that routes may name, and why others may not be named."""
+"""The plugins that routes may name, and the problems of those that could not be loaded."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
-from apisix.runner.legacy.base import Base
 from apisix.runner.plugin import sources
+from apisix.runner.plugin.apis import api_of
 from apisix.runner.plugin.check import check_class
 from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.sources import Failure, Loaded, Origin
+from apisix.runner.plugin.sources import Loaded, NotLoaded, Origin
 
 logger = logging.getLogger(__name__)
 
 
 class _Rank(IntEnum):
-    """Whose claim to a name prevails."""
+    """Which claim to a name prevails: the highest."""
 
     BUILTIN = 0
     GUESS = 1
@@ -31,25 +31,40 @@ class _Rank(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A name, and what wants to bear it. One that folds takes the name in upper and lower case."""
+    """
+    A claim to a name.
+
+    Attributes:
+        name: the name that routes may use.
+        holder: the plugin that they then get, or the problem that it has.
+        rank: whether the claim prevails over others.
+        ignores_case: whether routes may write the name in upper or lower case.
+    """
 
     name: str
     holder: PluginType | Problem
     rank: _Rank
-    folds: bool = False
+    ignores_case: bool = False
+
+    @property
+    def own_name(self) -> str:
+        """The name of the plugin, of which this claim may be to an alias."""
+        return self.holder.name if isinstance(self.holder, PluginType) else self.name
 
 
 class Registry:
     """
     The plugins of one runner.
 
-    `types` are those that routes may name, `problems` what is wrong with others, in the order of their sources.
+    Attributes:
+        types: the plugins that routes may name, by name.
+        problems: why others could not be loaded, in the order of their sources.
     """
 
     def __init__(self) -> None:
         self.types: list[PluginType] = []
         self.problems: list[Problem] = []
-        # What names lead to: those that are taken as they are written, and those that are taken without case.
+        # By name: first those that routes must write exactly, then in lower case those for which case does not matter.
         self._exact: dict[str, PluginType | Problem] = {}
         self._folded: dict[str, PluginType | Problem] = {}
 
@@ -63,94 +78,109 @@ class Registry:
         entry_points: bool = True,
     ) -> Self:
         """
-        Import and check all plugins. Never raises for a bad one: see `problems`. Each problem is logged as an error.
+        Import and check all plugins. A plugin that can't be loaded raises nothing: it is in `problems` and logged as an error.
 
         Args:
-            directories: of plugin files. The files are read anew at each load.
+            directories: directories of plugin files. The files are read again at each load.
             modules: names of modules on the path, as `package.module`.
-            builtins: whether to offer `apisix.plugins`.
-            entry_points: whether to offer what installed distributions declare in the group `apisix.plugins`.
+            builtins: whether to load `apisix.plugins`.
+            entry_points: whether to load the entry points of installed distributions in the group `apisix.plugins`.
         """
         registry = cls()
-        origins: list[Iterable[Origin | Failure]] = [sources.builtin_origins()] if builtins else []
+        origins: list[Iterable[Origin | NotLoaded]] = [sources.builtin_origins()] if builtins else []
         origins += [sources.directory_origins(path) for path in dict.fromkeys(Path(directory).resolve() for directory in directories)]
         origins.append(map(sources.module_origin, dict.fromkeys(modules)))
         if entry_points:
             origins.append(sources.entry_point_origins())
-        # All are imported before the first is checked: a class that looks like a plugin may be the common part of plugins in later files.
+        # All are imported before the first is checked: a class that looks like a plugin may be a base class of plugins in later files.
         results = [sources.load(origin) if isinstance(origin, Origin) else origin for origin in chain.from_iterable(origins)]
         registry._settle([claim for result in results for claim in registry._claims_of(result)])
         for problem in registry.problems:
-            logger.error("a plugin is refused: %s", problem, extra={"limited": False})  # each is a different one
+            logger.error("a plugin is refused: %s", problem, extra={"limited": False})  # each one is different
         return registry
 
     def get(self, name: str) -> PluginType | Problem | None:
-        """Return what a route means by a name: a plugin, the problem that its plugin has, or None where nothing bears the name."""
+        """Return the plugin to which a name leads, or the problem that it has, or None if there is no such name."""
         found = self._exact.get(name)
         return found if found is not None else self._folded.get(name.casefold())
 
     def suggest(self, name: str) -> str | None:
-        """Return the nearest name of a plugin, for a route's name that is unknown."""
+        """Return the name of a plugin that is similar to an unknown name, or None."""
         close = difflib.get_close_matches(name, [plugin_type.name for plugin_type in self.types], n=1)
         return close[0] if close else None
 
-    def _claims_of(self, result: list[Loaded] | Failure) -> Iterator[_Claim]:
+    def _claims_of(self, result: list[Loaded] | NotLoaded) -> Iterator[_Claim]:
         """Check the classes of a module, note the problems, and yield the claims to names."""
-        if isinstance(result, Failure):
+        if isinstance(result, NotLoaded):
             self.problems.append(result.problem)
             rank = _Rank.BUILTIN if result.kind == "builtin" else _Rank.GUESS
-            yield from (_Claim(name, result.problem, rank, folds=True) for name in result.names)
+            yield from (_Claim(name, result.problem, rank, ignores_case=True) for name in result.names)
             return
         for loaded in result:
             if loaded.names is not None and loaded.cls.__subclasses__():
-                continue  # the common part of others
+                continue  # a base class of plugins
             rank = _Rank.BUILTIN if loaded.source.kind == "builtin" else _Rank.USER
-            folds = issubclass(loaded.cls, Base)
+            api = api_of(loaded.cls)
+            ignores_case = api is not None and api.ignores_case
             checked = check_class(loaded.cls, loaded.source, loaded.stem)
             if isinstance(checked, PluginType):
-                yield _Claim(checked.name, checked, rank, folds)
-                yield from (_Claim(alias, checked, rank, folds) for alias in checked.aliases)
+                yield from (_Claim(name, checked, rank, ignores_case) for name in (checked.name, *checked.aliases))
                 continue
             self.problems += checked
             if checked[0].name is not None:
-                yield _Claim(checked[0].name, checked[0], rank, folds)
+                yield _Claim(checked[0].name, checked[0], rank, ignores_case)
             guesses = sources.names_like(loaded.stem or "") | sources.names_like(loaded.cls.__name__) | (loaded.names or frozenset())
-            yield from (_Claim(name, checked[0], min(rank, _Rank.GUESS), folds=True) for name in guesses)
+            yield from (_Claim(name, checked[0], min(rank, _Rank.GUESS), ignores_case=True) for name in guesses)
 
     def _settle(self, claims: Iterable[_Claim]) -> None:
-        """Give each name to who has the best claim, or to nobody where two of the user's sources claim it."""
+        """Give each name to the highest claim, or to none if two of the user's sources claim it."""
         by_name: dict[str, list[_Claim]] = {}
         for claim in claims:
             by_name.setdefault(claim.name.casefold(), []).append(claim)
         unused: dict[Problem, set[str]] = {}
-        for folded, rivals in by_name.items():
-            best = max(claim.rank for claim in rivals)
-            winners = [claim for claim in rivals if claim.rank == best]
-            if any(claim.folds for claim in winners):
-                holders = [self._only(winners)]
-                self._folded[folded] = holders[0]
-            else:
-                names = {claim.name for claim in winners}
-                self._exact |= {name: self._only([claim for claim in winners if claim.name == name]) for name in names}
-                holders = [self._exact[name] for name in names]
-            if best != _Rank.BUILTIN:
-                replaced = {claim.holder.name for claim in rivals if claim.rank == _Rank.BUILTIN and isinstance(claim.holder, PluginType)}
-                self._tell_of_replaced(holders, replaced, unused)
+        for rivals in by_name.values():
+            self._settle_name(rivals, unused)
         self._explain(unused)
         named = chain(self._exact.values(), self._folded.values())
         self.types = sorted({holder for holder in named if isinstance(holder, PluginType)}, key=lambda held: held.name)
 
-    def _tell_of_replaced(self, holders: list[PluginType | Problem], replaced: set[str], unused: dict[Problem, set[str]]) -> None:
-        """Log that a user's plugin takes the place of a built-in one, which may be meant or not; add to `unused` if a refused one does."""
+    def _settle_name(self, rivals: list[_Claim], unused: dict[Problem, set[str]]) -> None:
+        """
+        Settle the claims to names that differ only in case.
+
+        Args: unused: by the problem that replaces it, the names of built-in plugins that are not used. Names are added.
+        """
+        best = max(claim.rank for claim in rivals)
+        winners = [claim for claim in rivals if claim.rank == best]
+        losers = [claim for claim in rivals if claim.rank < best]
+        if any(claim.ignores_case for claim in winners):
+            holders = [self._only(winners)]
+            self._folded[winners[0].name.casefold()] = holders[0]
+        else:
+            names = {claim.name for claim in winners}
+            exact = {name: self._only([claim for claim in winners if claim.name == name]) for name in names}
+            self._exact |= exact
+            holders = list(exact.values())
+            # A plugin called Stop does not replace one called stop, which routes reach by any other spelling.
+            kept = [claim for claim in losers if claim.own_name not in names]
+            losers = [claim for claim in losers if claim.own_name in names]
+            if kept:
+                self._settle_name(kept, unused)
+        if best != _Rank.BUILTIN:
+            replaced = {claim.holder.name for claim in losers if claim.rank == _Rank.BUILTIN and isinstance(claim.holder, PluginType)}
+            self._report_replaced(holders, replaced, unused)
+
+    def _report_replaced(self, holders: list[PluginType | Problem], replaced: set[str], unused: dict[Problem, set[str]]) -> None:
+        """Log that a user's plugin replaces a built-in one, which may be a mistake. If a problem does, add the name to `unused`."""
         for name in replaced:
             for holder in holders:
                 if isinstance(holder, PluginType):
-                    logger.info("plugin %s of %s takes the place of the built-in one", name, holder.source)
+                    logger.info("plugin %s of %s replaces the built-in plugin", name, holder.source)
                 else:
                     unused.setdefault(holder, set()).add(name)
 
     def _explain(self, unused: dict[Problem, set[str]]) -> None:
-        """Say in each problem which built-in plugins are not used for it: a guard that can't be loaded must not become a sample."""
+        """Add to each problem which built-in plugins are not used because of it: they must not run instead of a user's plugin."""
         for problem, names in unused.items():
             subject = f"the built-in plugin {min(names)} is" if len(names) == 1 else f"the built-in plugins {', '.join(sorted(names))} are"
             effect = f"so routes that name {min(names) if len(names) == 1 else 'them'} are refused"
@@ -160,19 +190,19 @@ class Registry:
                 holders.update({name: explained for name, holder in holders.items() if holder == problem})
 
     def _only(self, claims: list[_Claim]) -> PluginType | Problem:
-        """Return what all claims agree on, else the problem that they don't."""
+        """Return the holder of all claims, or if there are several holders, a problem that says so."""
         holders = {_place_of(claim.holder): claim.holder for claim in reversed(claims)}
         first = claims[0].holder
         if len(holders) == 1 or not any(isinstance(holder, PluginType) for holder in holders.values()):
             return first
         places = [f"{file}:{line}" for file, line in reversed(holders)]
         name, (file, line) = claims[0].name, _place_of(first)
-        reason = f"the name {name} is offered more than once, so none of them is used: {', '.join(places)}"
+        reason = f"the name {name} is used by several plugins, so none of them is loaded: {', '.join(places)}"
         problem = Problem(name, file, line, reason, "Rename all but one of these plugins, or remove them")
         self.problems.append(problem)
         return problem
 
 
 def _place_of(holder: PluginType | Problem) -> tuple[str, int]:
-    """Tell two plugins apart by where they are written: one that is found by two ways is one plugin."""
+    """Return where a plugin is defined. A plugin that is found in two ways has one place."""
     return (holder.source.file, holder.source.line) if isinstance(holder, PluginType) else (holder.file, holder.line)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Import the files of a plugin directory, each directory as a package of its own.
+Import the files of a plugin directory. Each directory is imported as its own package.
 
-Two directories may hold files of one name, and a file may be called like a library (`redis.py`), so their modules can't
-stand at the top level. `DIR/key_auth.py` becomes `apisix_plugins_<DIR's name>_<hash>.key_auth`. Relative imports work by
-that alone. For plain ones (`from mylib import x`, with a DIR/mylib.py) the import statement is rewritten to the package's
-module as the file is compiled, which, unlike an entry in `sys.path`, concerns this directory's files and nobody else.
+Two directories may contain files of the same name, and a file may have the name of a library (`redis.py`), so their modules can't be
+top-level modules. `DIR/key_auth.py` is imported as `apisix_plugins_<name of DIR>_<hash>.key_auth`. Relative imports then work. An absolute
+import of a sibling module (`from mylib import x`, if there is a DIR/mylib.py) is rewritten when the file is compiled. Unlike an entry in
+`sys.path`, this affects only the files of the directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREFIX = "apisix_plugins_"
 
 
 def package_of(directory: Path) -> str:
-    """Name the package that a directory becomes. The same directory always gets the same name."""
+    """Return the name of the package as which a directory is imported. It is always the same for a directory."""
     path = directory.resolve()
     readable = re.sub(r"\W", "_", path.name)
     return f"{PREFIX}{readable}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
@@ -36,9 +36,9 @@ def package_of(directory: Path) -> str:
 
 def open_package(directory: Path) -> str:
     """
-    Make a directory's files importable, and return the name of their package.
+    Make the files of a directory importable, and return the name of their package.
 
-    What was imported from it before is forgotten, so that the files are read as they are now.
+    Modules that were imported from it before are removed, so that the files are read again.
     """
     package = package_of(directory)
     for name in [name for name in sys.modules if name == package or name.startswith(package + ".")]:
@@ -46,67 +46,68 @@ def open_package(directory: Path) -> str:
     module = ModuleType(package, f"The plugins of {directory}.")
     module.__path__ = [str(directory.resolve())]
     sys.modules[package] = module
-    if not any(isinstance(finder, NeighbourFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, NeighbourFinder())
+    if not any(isinstance(finder, SiblingFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, SiblingFinder())
     importlib.invalidate_caches()
     return package
 
 
 def importable_names(directory: Path) -> set[str]:
-    """Collect what files of a directory may import from it: its modules and packages."""
+    """Return the names of the modules and packages in a directory."""
     names = {path.stem for path in directory.glob("*.py")}
     return names | {path.parent.name for path in directory.glob("*/__init__.py")}
 
 
-class NeighbourFinder:
-    """A finder for `sys.meta_path`: finds the modules of plugin directories, and has them loaded by NeighbourLoader."""
+class SiblingFinder:
+    """Finds the modules of plugin directories, which SiblingLoader loads. For `sys.meta_path`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return the spec of a module below one of our packages, None for all others."""
+        """Return the spec of a module in a plugin directory, or None for all other modules."""
         if not fullname.startswith(PREFIX):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = NeighbourLoader(fullname, spec.loader.path)
+            spec.loader = SiblingLoader(fullname, spec.loader.path)
             spec.cached = None
         return spec
 
 
-class NeighbourLoader(importlib.machinery.SourceFileLoader):
-    """Compiles a file with its imports of neighbours rewritten."""
+class SiblingLoader(importlib.machinery.SourceFileLoader):
+    """Compiles a file, and rewrites its imports of sibling modules."""
 
     def get_code(self, fullname: str) -> CodeType:
         """
         Compile the file.
 
-        A bytecode cache is neither read nor written: it would be wrong for those who import the file by another name, and it
-        takes a file for unchanged that is saved twice within a second.
+        No bytecode cache is read or written: it would be wrong if the file is imported under another name, and a file that is saved twice
+        within a second would be considered unchanged.
         """
         package = fullname.partition(".")[0]
         path = self.get_filename(fullname)
         tree = ast.parse(self.get_data(path), path)
         names = importable_names(Path(sys.modules[package].__path__[0])) - sys.stdlib_module_names
         if not self.is_package(fullname):
-            names.discard(fullname.removeprefix(package + "."))  # DIR/redis.py, which imports redis, means the library
+            names.discard(fullname.removeprefix(package + "."))  # an import of redis in DIR/redis.py means the library
         rewriter = _ImportRewriter(package, names)
         tree = ast.fix_missing_locations(rewriter.visit(tree))
         for name, line in rewriter.used.items():
-            _tell_of_library(path, line, name)
+            _warn_of_library(path, line, name)
         code: CodeType = compile(tree, path, "exec", dont_inherit=True)
         return code
 
 
-def _tell_of_library(path: str, line: int, name: str) -> None:
-    """Warn where a neighbour has the name of a library that is installed, which may have been meant."""
+def _warn_of_library(path: str, line: int, name: str) -> None:
+    """Warn if a sibling module has the name of an installed library, which the author may have meant."""
     try:
         library = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # a module of that name that is broken, or was put there by a test
+    except (ImportError, ValueError):  # the module is broken, or a test has added it
         return
     if library is not None:
         logger.warning(
-            "%s:%d: this imports %s, and gets the file of that name beside it, not the library. Rename the file if the library is meant",
+            "%s:%d: this imports %s from the file of that name in the plugin directory, not the library. Rename the file if you mean "
+            "the library",
             path,
             line,
             name,
@@ -115,9 +116,9 @@ def _tell_of_library(path: str, line: int, name: str) -> None:
 
 class _ImportRewriter(ast.NodeTransformer):
     """
-    Puts the package before the names of neighbours in import statements.
+    Adds the package to the names of sibling modules in import statements.
 
-    Attributes: used: the neighbours that are imported, with the first line that does.
+    Attributes: used: the sibling modules that are imported, each with the first line that imports it.
     """
 
     def __init__(self, package: str, names: set[str]) -> None:
@@ -125,7 +126,7 @@ class _ImportRewriter(ast.NodeTransformer):
         self._names = names
         self.used: dict[str, int] = {}
 
-    def _is_neighbour(self, module: str | None, line: int) -> bool:
+    def _is_sibling(self, module: str | None, line: int) -> bool:
         name = (module or "").partition(".")[0]
         if name not in self._names:
             return False
@@ -134,15 +135,15 @@ class _ImportRewriter(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         """Rewrite `from mylib import x` to `from <package>.mylib import x`."""
-        if node.level == 0 and self._is_neighbour(node.module, node.lineno):
+        if node.level == 0 and self._is_sibling(node.module, node.lineno):
             node.module = f"{self._package}.{node.module}"
         return node
 
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
-        """Rewrite `import mylib` to `from <package> import mylib`, and the dotted and renamed forms alike."""
+        """Rewrite `import mylib` to `from <package> import mylib`, and imports with dots or `as` in the same way."""
         statements: list[ast.stmt] = []
         for alias in node.names:
-            if not self._is_neighbour(alias.name, node.lineno):
+            if not self._is_sibling(alias.name, node.lineno):
                 statements.append(ast.Import([alias]))
                 continue
             parent, _, last = alias.name.rpartition(".")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where plugins come from, and their import: built-in ones, directories, modules on the path, entry points."""
+"""Find the modules that contain plugins, and import them: built-in ones, directories, modules on the path and entry points."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from apisix.runner.plugin.check import base_by_looks, is_plugin_class
+from apisix.runner.plugin.check import api_by_looks, is_plugin_class
 from apisix.runner.plugin.naming import kebab_case, snake_case, words_of
 from apisix.runner.plugin.plugin_type import Problem, Source, SourceKind
 from apisix.runner.plugin.sibling_modules import PREFIX, open_package
@@ -27,7 +27,16 @@ _MODULE_AND_CLASS = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?:\s*:\s*(?P<attribut
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A module that may hold plugins, not yet imported. `file` is what to open when it can't be."""
+    """
+    A module that may contain plugins and is not imported yet.
+
+    Attributes:
+        kind: how it was found.
+        module: its dotted name.
+        file: the file to open if the import fails.
+        attribute: the class in the module, if an entry point names one.
+        entry_point: the text of the entry point, if there is one.
+    """
 
     kind: SourceKind
     module: str
@@ -44,9 +53,13 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """
-    A class that an origin offers. `stem` is the file's name where that means this class and no other of the file.
+    A class of a module that is a plugin or looks like one.
 
-    If the class only looks like a plugin, `names` are those by which routes may mean it; else it is None.
+    Attributes:
+        cls: the class.
+        source: where it is defined.
+        stem: the name of the file without suffix if routes may use it for this class, else None.
+        names: if the class only looks like a plugin, the names that routes may use for it; else None.
     """
 
     cls: type
@@ -56,8 +69,15 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """An origin that can't be imported, and the names by which routes may have meant its plugins."""
+class NotLoaded:
+    """
+    A module that could not be imported.
+
+    Attributes:
+        problem: why.
+        names: the names that routes may use for its plugins, as far as they can be guessed.
+        kind: how it was found.
+    """
 
     problem: Problem
     names: frozenset[str]
@@ -65,20 +85,20 @@ class Failure:
 
 
 def builtin_origins() -> Iterator[Origin]:
-    """Find the modules of `apisix.plugins`."""
+    """Yield the modules of `apisix.plugins`."""
     package = importlib.import_module(BUILTIN_PACKAGE)
     for module in pkgutil.iter_modules(package.__path__):
         yield Origin("builtin", f"{BUILTIN_PACKAGE}.{module.name}", str(Path(package.__path__[0], f"{module.name}.py")))
 
 
-def directory_origins(directory: Path) -> Iterator[Origin | Failure]:
-    """Find the files and packages of a directory. Those that begin with an underscore or a dot are not offered."""
+def directory_origins(directory: Path) -> Iterator[Origin | NotLoaded]:
+    """Yield the files and packages of a directory, except those whose name begins with an underscore or a dot."""
     try:
         entries = sorted(directory.iterdir())
     except OSError as error:
         reason = f"the directory of plugins can't be read: {error.strerror}"
-        problem = Problem(None, str(directory), 0, reason, "Create it, or mend the path that the settings or --plugins give")
-        yield Failure(problem, frozenset(), "directory")
+        problem = Problem(None, str(directory), 0, reason, "Create it, or correct the path in the settings or in --plugins")
+        yield NotLoaded(problem, frozenset(), "directory")
         return
     package = open_package(directory)
     for entry in entries:
@@ -86,38 +106,38 @@ def directory_origins(directory: Path) -> Iterator[Origin | Failure]:
         if entry.name.startswith(("_", ".")) or file.suffix != ".py" or not file.is_file():
             continue
         if "." in entry.stem:
-            problem = Problem(None, str(file), 0, "the file's name has a dot in it, so it is no module", "Rename it")
-            yield Failure(problem, names_like(entry.stem), "directory")
+            problem = Problem(None, str(file), 0, "the name of the file contains a dot, so it can't be imported as a module", "Rename it")
+            yield NotLoaded(problem, names_like(entry.stem), "directory")
             continue
         yield Origin("directory", f"{package}.{entry.stem}", str(file))
 
 
 def module_origin(name: str) -> Origin:
-    """Describe a module on the path, `package.module`."""
+    """Return the origin of a module on the path, `package.module`."""
     return Origin("module", name, name)
 
 
-def entry_point_origins() -> Iterator[Origin | Failure]:
-    """Find what installed distributions offer in the group `apisix.plugins`."""
-    from importlib.metadata import entry_points  # takes 15 ms, which a start without this source need not spend
+def entry_point_origins() -> Iterator[Origin | NotLoaded]:
+    """Yield the entry points of installed distributions in the group `apisix.plugins`."""
+    from importlib.metadata import entry_points  # imported only if entry points are wanted, because it takes long
 
     for point in entry_points(group=ENTRY_POINT_GROUP):
         distribution = f"the distribution {point.dist.name}" if point.dist else "an unknown distribution"
         label = f"{point.name} = {point.value} in the group {point.group} of {distribution}"
-        # Matched here: what an EntryPoint does with a value that names no module differs from Python to Python.
+        # Matched here, because versions of Python differ in what an EntryPoint does with a value that is not the name of a module.
         value = _MODULE_AND_CLASS.fullmatch(point.value)
         if value is not None:
             yield Origin("entry point", value["module"], point.value, value["attribute"], label)
         else:
-            problem = Problem(None, point.value, 0, "it names no module", "Write it as package.module:Class", label)
-            yield Failure(problem, names_like(point.name), "entry point")
+            problem = Problem(None, point.value, 0, "it does not name a module", "Write it as package.module:Class", label)
+            yield NotLoaded(problem, names_like(point.name), "entry point")
 
 
-def load(origin: Origin) -> list[Loaded] | Failure:
+def load(origin: Origin) -> list[Loaded] | NotLoaded:
     """
-    Import a module and return the plugin classes that are defined in it, or below it where it is a package.
+    Import a module and return the plugin classes that it defines. If it is a package, its submodules are included.
 
-    Classes that look like plugins and derive from nothing are returned too, with their names.
+    Classes that look like plugins but do not derive from a plugin class are returned too, with their names.
     """
     try:
         module = importlib.import_module(origin.module)
@@ -127,7 +147,7 @@ def load(origin: Origin) -> list[Loaded] | Failure:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit at import must not end the runner
-        return Failure(replace(_import_problem(origin, error), entry_point=origin.entry_point), _names_in(origin), origin.kind)
+        return NotLoaded(replace(_import_problem(origin, error), entry_point=origin.entry_point), _names_in(origin), origin.kind)
 
     def is_own(cls: type) -> bool:
         return f"{cls.__module__}.".startswith(f"{module.__name__}.")
@@ -141,17 +161,17 @@ def load(origin: Origin) -> list[Loaded] | Failure:
     loaded += [
         Loaded(cls, _source_of(cls, origin), None, _names_in(origin))
         for cls in found.values()
-        if all(is_own(base) for base in cls.__mro__[1:-1]) and base_by_looks(cls) is not None
+        if all(is_own(base) for base in cls.__mro__[1:-1]) and api_by_looks(cls) is not None
     ]
     if not loaded and origin.kind in ("module", "entry point"):
         advice = "Name a class that derives from apisix.Plugin and does not begin with _, or the module in which one is defined"
-        problem = Problem(None, _file_of(origin), 0, "it offers no plugin class", advice, origin.entry_point)
-        return Failure(problem, _names_in(origin), origin.kind)
+        problem = Problem(None, _file_of(origin), 0, "it contains no plugin class", advice, origin.entry_point)
+        return NotLoaded(problem, _names_in(origin), origin.kind)
     return loaded
 
 
 def _attribute_of(module: ModuleType, dotted: str) -> object:
-    """Follow the part of an entry point behind its colon."""
+    """Return the attribute that an entry point names after its colon."""
     value: object = module
     for name in dotted.split("."):
         value = getattr(value, name)
@@ -159,7 +179,7 @@ def _attribute_of(module: ModuleType, dotted: str) -> object:
 
 
 def _source_of(cls: type, origin: Origin) -> Source:
-    """Find a class's file and line."""
+    """Return where a class is defined."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None) or origin.file
     try:
         line = inspect.getsourcelines(cls)[1]
@@ -169,30 +189,36 @@ def _source_of(cls: type, origin: Origin) -> Source:
 
 
 def _import_problem(origin: Origin, error: BaseException) -> Problem:
-    """Say what went wrong at which of the author's lines."""
+    """Return the problem of a module that could not be imported, with the line of the author's code that failed."""
     file, line = _author_line(origin, error)
     text = re.sub(rf"{PREFIX}\w+\.", "", f"{type(error).__name__}: {error}".rstrip(": "))
     if isinstance(error, SyntaxError):
-        return Problem(None, file, line, f"it can't be compiled: {error.msg}", "Mend the syntax")
+        return Problem(None, file, line, f"it can't be compiled: {error.msg}", "Correct the syntax")
     if isinstance(error, ModuleNotFoundError):
         missing = error.name or ""
         if origin.kind != "directory" and (origin.module == missing or origin.module.startswith(missing + ".")):
-            advice = "Mend its name, install it, or put its directory on PYTHONPATH"
+            advice = "Correct its name, install it, or add its directory to PYTHONPATH"
             return Problem(None, file, line, f"there is no module {missing}", advice)
         missing = missing.rpartition(".")[2] if missing.startswith(PREFIX) else missing
-        advice = f"Install {missing.partition('.')[0]} for {sys.executable}, put it beside the plugin, or mend the import"
+        advice = f"Install {missing.partition('.')[0]} for {sys.executable}, put it next to the plugin, or correct the import"
         return Problem(None, file, line, f"it imports {missing}, which is missing", advice)
     if isinstance(error, SystemExit):
-        return Problem(None, file, line, f"it exits while it is imported ({text})", "A plugin's module must only define things")
-    return Problem(None, file, line, f"it can't be imported: {text}", "Mend that line")
+        return Problem(
+            None,
+            file,
+            line,
+            f"it exits while it is imported ({text})",
+            "A plugin module must only define functions and classes when it is imported",
+        )
+    return Problem(None, file, line, f"it can't be imported: {text}", "Correct that line")
 
 
 def _author_line(origin: Origin, error: BaseException) -> tuple[str, int]:
-    """Find the last line in the traceback that is in the plugin's own directory."""
+    """Return the file and line of the last frame of a traceback that is in the plugin's own directory."""
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno or 1
     file = _file_of(origin)
-    if not Path(file).is_file():  # a module that is missing
+    if not Path(file).is_file():  # the module is missing
         return file, 0
     root = str(Path(file).resolve().parent)
     frames = traceback.extract_tb(error.__traceback__)
@@ -201,21 +227,21 @@ def _author_line(origin: Origin, error: BaseException) -> tuple[str, int]:
 
 
 def _file_of(origin: Origin) -> str:
-    """Find the file of a module that could not be imported."""
+    """Return the file of a module that could not be imported."""
     if origin.kind in ("builtin", "directory"):
         return origin.file
     try:
         spec = importlib.util.find_spec(origin.module)
-    except Exception:  # a parent package that fails too
+    except Exception:  # a parent package can't be imported either
         spec = None
     return (spec.origin if spec else None) or origin.file
 
 
 def _names_in(origin: Origin) -> frozenset[str]:
     """
-    Guess which plugins a file would have offered.
+    Guess the names of the plugins in a file that can't be imported.
 
-    Lines are looked at, not a syntax tree: the file need not be Python at the moment.
+    The file is searched by line, because it may not be valid Python.
     """
     names = set(names_like(origin.stem))
     if origin.attribute is not None:
@@ -234,5 +260,5 @@ def _names_in(origin: Origin) -> frozenset[str]:
 
 
 def names_like(word: str) -> frozenset[str]:
-    """Return the names by which routes may mean a file or a class."""
+    """Return the names that routes may use for a file or a class."""
     return frozenset((word, kebab_case(word), snake_case(word)))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Say what is wrong with a configuration: the path to the field, what is expected there, and never a value.
+Messages about invalid configurations: the path to the field and what is expected there, and never a value.
 
-Configurations carry keys and passwords, and these texts go to logs.
+Configurations contain keys and passwords, and these messages are logged.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import msgspec
 
 
 def bytes_of(value: str) -> bytes:
-    """Undo the decoding of the wire: bytes that are no UTF-8 are then refused as JSON, and not a crash."""
+    """Return the bytes that were received. If they are not UTF-8, the JSON decoder refuses them."""
     return value.strip().encode("utf-8", "surrogateescape")
 
 
 def parsed_json(value: str) -> Any:
-    """Read a value as JSON, and as a string where it is none."""
+    """Return a value parsed as JSON, or the string if it is not JSON."""
     try:
         return msgspec.json.decode(bytes_of(value))
     except (msgspec.DecodeError, RecursionError):
@@ -28,15 +28,18 @@ def parsed_json(value: str) -> Any:
 
 
 def note_on_empty(value: str) -> str:
-    """Say that a fault is one of `{}`, which the author of the route never wrote."""
-    return "" if value.strip() else " (the route gives no value, which is read as {})"
+    """Return a note that a problem is one of `{}`, which is not in the route, or ""."""
+    return "" if value.strip() else " (the route has no value, which is read as {})"
 
 
-def msgspec_fault(error: msgspec.ValidationError, value: str, schema: Callable[[], dict[str, Any]]) -> str:
+def msgspec_problem(error: msgspec.ValidationError, value: str, schema: Callable[[], dict[str, Any]]) -> str:
     """
-    Turn "Expected `int`, got `str` - at `$.a`" into path first, and leave out what quotes the value.
+    Turn "Expected `int`, got `str` - at `$.a`" into a message that begins with the path and does not quote the value.
 
-    Args: schema: gives the JSON Schema of the configuration, where the values stand that are allowed.
+    Args:
+        error: as msgspec raised it.
+        value: the configuration.
+        schema: returns the JSON Schema of the configuration, which contains the allowed values.
     """
     text, _, path = str(error).rpartition(" - at `")
     text, path = (text, path.rstrip("`")) if text else (str(error), "$")
@@ -53,7 +56,7 @@ def msgspec_fault(error: msgspec.ValidationError, value: str, schema: Callable[[
 
 
 def _allowed_at(schema: dict[str, Any], path: str) -> list[Any]:
-    """Collect the values that a schema allows at a path such as `$.rules[0].mode`."""
+    """Return the values that a schema allows at a path such as `$.rules[0].mode`."""
     nodes = _alternatives(schema, schema)
     for step in re.findall(r"\.[^.\[]+|\[[^\]]*\]", path):
         children = [_child_of(node, step) for node in nodes]
@@ -63,14 +66,14 @@ def _allowed_at(schema: dict[str, Any], path: str) -> list[Any]:
 
 
 def _child_of(node: dict[str, Any], step: str) -> object:
-    """Take one step of a path: a field, the items of an array, or, at `[...]`, the values of a dict."""
+    """Return the node after one step of a path: a field, the items of an array, or at `[...]` the values of a dict."""
     if step.startswith("."):
         return node.get("properties", {}).get(step[1:])
     return node.get("additionalProperties" if step == "[...]" and "additionalProperties" in node else "items")
 
 
 def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """Follow references and unions to the nodes behind them."""
+    """Return the nodes to which references and unions lead."""
     if "$ref" in node:
         return _alternatives(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
     if "anyOf" in node:
@@ -78,24 +81,27 @@ def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str
     return [node]
 
 
-# Texts of these types of error name what is expected and quote nothing else. All others may quote the value.
+# Messages of these types of errors contain what is expected and never the value. All others may quote the value.
 _NAMES_EXPECTED = re.compile(
     r"\w+_(type|parsing|too_short|too_long|pattern_mismatch)|too_short|too_long|literal_error|enum|missing|extra_forbidden|"
     r"(greater|less)_than(_equal)?|multiple_of|json_invalid"
 )
 
 
-def pydantic_faults(details: Iterable[dict[str, Any]], value: str, schema: dict[str, Any]) -> list[str]:
+def pydantic_problems(details: Iterable[dict[str, Any]], value: str, schema: dict[str, Any]) -> list[str]:
     """
-    Put the paths first. Hide keys of dicts in them, which may be secrets, as in a table of API keys.
+    Return messages that begin with the path. Keys of dicts are hidden in it, because they may be secrets, as in a table of API keys.
 
-    Args: details: what the error's `errors()` returned. schema: tells a field's name from a dict's key.
+    Args:
+        details: what the error's `errors()` returned.
+        value: the configuration.
+        schema: its JSON Schema, which says what is the name of a field and not the key of a dict.
     """
     mask = {part for part, is_key in _parts_of(parsed_json(value)) if is_key} - _declared(schema)
-    return [_pydantic_fault(detail, value, mask) for detail in details]
+    return [_pydantic_problem(detail, value, mask) for detail in details]
 
 
-def _pydantic_fault(detail: dict[str, Any], value: str, mask: set[str]) -> str:
+def _pydantic_problem(detail: dict[str, Any], value: str, mask: set[str]) -> str:
     *parents, last = detail["loc"] or ("",)
     steps = [*map(mask.__contains__, parents), last in mask and detail["type"] != "extra_forbidden"]
     path = "".join(
@@ -108,7 +114,7 @@ def _pydantic_fault(detail: dict[str, Any], value: str, mask: set[str]) -> str:
 
 
 def _declared(schema: object) -> set[str]:
-    """Collect the names of all fields that a schema declares."""
+    """Return the names of all fields that a schema declares."""
     if isinstance(schema, list):
         return set().union(*map(_declared, schema))
     if not isinstance(schema, dict):
@@ -119,7 +125,7 @@ def _declared(schema: object) -> set[str]:
 
 
 def _parts_of(parsed: object) -> Iterator[tuple[str, bool]]:
-    """Yield each scalar and each key of a JSON value as text, and whether it is a key."""
+    """Yield each scalar and each key of a JSON value as text, with True if it is a key."""
     waiting = [parsed]
     while waiting:
         part = waiting.pop()
@@ -134,7 +140,7 @@ def _parts_of(parsed: object) -> Iterator[tuple[str, bool]]:
 
 def without_values(text: str, value: str) -> str:
     """
-    Blank in a text what stands in a configuration: an exception's words may quote a key or a password.
+    Replace the values of a configuration in a message by "...": the message of an exception may quote a key or a password.
 
     >>> without_values("no such key: 'alpha'", '{"keys": ["alpha"]}')
     "no such key: '...'"

@@ -12,6 +12,7 @@ import uvloop
 
 from apisix.runner.call.blocking.detector import HOLD_S, HOLDS, HOLDS_WITHIN_S, LONG_HOLD_S, OWN_LOOP, BlockingDetector
 from apisix.runner.call.blocking.starvation import Starvation
+from apisix.runner.plugin.check import PLUGIN
 from apisix.runner.plugin.configuration import TextReader
 from apisix.runner.plugin.plugin_type import PluginType, Source
 
@@ -19,7 +20,7 @@ from apisix.runner.plugin.plugin_type import PluginType, Source
 @pytest.fixture
 def plugin_type() -> PluginType:
     """A plugin whose author says nothing about blocking."""
-    return PluginType("slow", object, "Plugin", Source("directory", "slow.py", 1, "slow"), ("on_request",), "", TextReader())
+    return PluginType("slow", object, PLUGIN, Source("directory", "slow.py", 1, "slow"), ("on_request",), "", TextReader())
 
 
 def test_one_long_stall_marks(plugin_type: PluginType, caplog: pytest.LogCaptureFixture) -> None:

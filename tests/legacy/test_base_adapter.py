@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.http.request import Request
-from apisix.runner.legacy.release_01 import BaseRequest, BaseResponse
+from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
 from tests.http.calls import Pairs, a_request, rewrite, sent, stop
 
 HEADERS: Pairs = [("host", "h"), ("user-agent", "curl"), ("content-length", "3"), ("r", "1"), ("r", "2")]
@@ -21,7 +21,7 @@ def rewritten(request: Request, plugin: Filter) -> Request:
     """Run a filter that lets the request go on."""
     seen, response = BaseRequest(request), BaseResponse()
     plugin(seen, response)
-    response.rewrite(request, seen)
+    response.rewrite(request, seen, "plugin")
     return request
 
 
@@ -199,7 +199,7 @@ def test_attributes_of_the_request() -> None:
 
 def test_misspelt_attributes() -> None:
     """A misspelt name raises, and the error says what there is."""
-    with pytest.raises(AttributeError, match="'hedaers', it has id, conf_token, method, path, headers, args, src_ip"):
+    with pytest.raises(AttributeError, match="'hedaers'; it has id, conf_token, method, path, headers, args, src_ip"):
         _ = BaseRequest(a_request()).hedaers
     with pytest.raises(AttributeError, match="satus_code"):
         BaseResponse().satus_code = 200  # type: ignore[attr-defined]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from multidict import istr
 
 from apisix.runner.http.headers import Headers
-from apisix.runner.legacy.dicts import HeaderDict, header_dict, read_back
+from apisix.runner.legacy.edits import read_back
+from apisix.runner.legacy.header_dict import HeaderDict, header_dict
 from apisix.runner.wire.entries import entries_of
 
 NAMES = st.sampled_from(["a", "A", "x-b", "X-B", "X-b", "c"])
@@ -139,7 +140,7 @@ def test_reading_back(came: list[tuple[str, str]], done: list[tuple[Any, ...]], 
             given_out[name] = value[0]
         else:
             given_out.pop(name, None)
-    read_back(entries, given_out, shown, deletes)
+    read_back(entries, given_out, shown, "plugin", deletes)
     expected = Headers(entries_of(came))
     for name in {name for name, _ in came} if deletes else ():
         if name not in given_out:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes of `legacy.py` in C. Only the accelerator reads this file.
+# C declarations for `base_adapter.py`. Only Cython reads this file.
 
 cimport cython
 
-from apisix.runner.legacy.dicts cimport given_body, given_mapping, given_number, header_dict, read_back, with_values
+from apisix.runner.legacy.edits cimport given_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
+from apisix.runner.legacy.header_dict cimport header_dict, with_values
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
 
@@ -32,7 +33,7 @@ cdef class BaseResponse:
     @cython.locals(other=BaseResponse)
     cpdef BaseResponse copy(self)
     @cython.locals(earlier=BaseResponse)
-    cpdef rewrite(self, Request request, BaseRequest seen)
+    cpdef rewrite(self, Request request, BaseRequest seen, str plugin)
     cpdef Reply reply(self)
 
 @cython.locals(seen=BaseRequest)
@@ -40,6 +41,6 @@ cpdef BaseRequest base_request(Request request)
 @cython.locals(response=BaseResponse)
 cpdef BaseResponse base_response()
 @cython.locals(seen=BaseRequest, response=BaseResponse)
-cpdef tuple next_base_exchange(Request request)
+cpdef tuple shared_objects(Request request)
 @cython.locals(earlier=BaseResponse)
 cpdef list ignored_edits(BaseRequest seen, BaseResponse response)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes of `legacy_core.py` in C. Only the accelerator reads this file.
+# C declarations for `plugin_base_adapter.py`. Only Cython reads this file.
 
 cimport cython
 
-from apisix.runner.legacy.dicts cimport (
-    GivenDict, HeaderDict, given_body, given_mapping, given_number, given_text, header_dict, last_value, set_entry, with_values,
+from apisix.runner.legacy.edits cimport (
+    GivenDict, given_body, given_mapping, given_number, given_text, last_value, refuse_awaitable, set_entry, warn_once,
 )
+from apisix.runner.legacy.header_dict cimport HeaderDict, header_dict, with_values
 from apisix.runner.http.fields cimport check_header
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
@@ -17,6 +18,7 @@ cdef class PluginBaseRequest:
     cdef GivenDict _headers
     cdef GivenDict _args
     cdef dict _local
+    cdef str _plugin
     cpdef apply(self)
     cpdef follow(self, PluginBaseRequest earlier)
     cdef _kept(self, name, came)
@@ -24,6 +26,7 @@ cdef class PluginBaseRequest:
     cdef _keep_and_warn(self, name, value)
 
 cdef class PluginBaseResponse:
+    cdef str _plugin
     cdef object _req_id
     cdef Request _request
     cdef HeaderDict _headers
@@ -33,8 +36,8 @@ cdef class PluginBaseResponse:
     cpdef Reply reply(self)
 
 @cython.locals(seen=PluginBaseRequest)
-cpdef PluginBaseRequest core_request(Request request, configs)
+cpdef PluginBaseRequest plugin_base_request(Request request, configs, str plugin)
 @cython.locals(response=PluginBaseResponse)
-cpdef PluginBaseResponse core_response(Request request)
+cpdef PluginBaseResponse plugin_base_response(Request request, str plugin)
 @cython.locals(seen=PluginBaseRequest)
-cpdef PluginBaseRequest next_core_request(Request request, configs)
+cpdef PluginBaseRequest shared_request(Request request, configs, str plugin)

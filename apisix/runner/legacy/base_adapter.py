@@ -1,53 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The requests and responses of the two older generations of plugins, over the new Request.
+How a `Base` runs: the request and the response that its `filter` gets, and the hook that calls it.
 
-`BaseRequest` and `BaseResponse`, those of the article of 2021, are written here, `PluginBaseRequest` and `PluginBaseResponse`,
-those of release 0.2, in `legacy_core`. Both see the edits that earlier plugins of the chain made, and theirs go into the same
-Request. Source: design, 3.
+The objects show the edits that earlier plugins of the chain made, and what the plugin sets becomes edits of the same `Request`.
+Source: design, 3.
 """
 
+from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Final, TypeVar
 
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
-from apisix.runner.legacy.dicts import given_body, given_mapping, given_number, header_dict, read_back, with_values
-from apisix.runner.legacy.release_02 import PluginBaseRequest, PluginBaseResponse, exploded
-
-__all__ = ["BaseRequest", "BaseResponse", "PluginBaseRequest", "PluginBaseResponse"]
+from apisix.runner.legacy.base import STOP
+from apisix.runner.legacy.edits import given_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
+from apisix.runner.legacy.header_dict import header_dict, with_values
+from apisix.runner.legacy.plugin_base_adapter import full_address
 
 _T = TypeVar("_T")
 _ATTRIBUTES: Final = "id, conf_token, method, path, headers, args, src_ip"
 _FIXED: Final = frozenset({"id", "conf_token", "method", "src_ip"})
 _UNTOUCHED: Any = object()  # None can be assigned
-_RELEASED: Final[Any] = None  # what an object has in the place of its request after `filter`
+_RELEASED: Final[Any] = None  # replaces an object's request after `filter`
 
 
 class BaseRequest:
     """
-    The request that `Base.filter` gets: attributes, computed when first looked at.
+    The request that `Base.filter` gets. Its attributes are computed when they are first read.
 
-    Nothing that is done to it is an edit; what is assigned to the response is.
+    Changes to it are not edits. What the plugin assigns to the response is.
     """
 
-    # A plugin may set attributes of its own, for those that follow in the chain.
+    # A plugin may set attributes of its own, which later plugins of the chain can read.
     __slots__ = ("__dict__", "_args", "_assigned", "_came_args", "_headers", "_pairs", "_request")
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._pairs: list[tuple[str, str]] | None = None  # what `headers` were made of
+        self._pairs: list[tuple[str, str]] | None = None  # from which `headers` was made
         self._headers: dict[str, Any] = _UNTOUCHED
         self._args: dict[str, Any] = _UNTOUCHED
-        self._came_args: list[tuple[str, str]] = []  # what `args` were made of
-        self._assigned: dict[str, Any] | None = None  # the other attributes, of which few plugins assign one
+        self._came_args: list[tuple[str, str]] = []  # from which `args` was made
+        self._assigned: dict[str, Any] | None = None  # the other attributes, which few plugins assign
 
     def __getattr__(self, name: str) -> Any:
-        """Say what there is: Python comes here only for what there is not."""
-        raise AttributeError(f"a request has no attribute {name!r}, it has {_ATTRIBUTES}")
+        """Raise AttributeError with the names of the attributes. Python calls this only for an attribute that does not exist."""
+        raise AttributeError(f"a request has no attribute {name!r}; it has {_ATTRIBUTES}")
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The headers, a detached dict that knows no case."""
+        """The headers, a copy in a dict whose lookups ignore case."""
         if self._headers is _UNTOUCHED:
             self._headers = header_dict(self.came_headers())
         return self._headers
@@ -57,14 +58,14 @@ class BaseRequest:
         self._headers = headers
 
     def came_headers(self) -> list[tuple[str, str]]:
-        """Return the headers that the request has, and keeps until `filter` has returned."""
+        """Return the headers of the request. They stay the same until `filter` has returned."""
         if self._pairs is None:
             self._pairs = self._request.headers.pairs()
         return self._pairs
 
     @property
     def args(self) -> dict[str, Any]:
-        """The arguments, a detached dict."""
+        """The arguments, a copy in a dict."""
         if self._args is _UNTOUCHED:
             self._came_args = self._request.args.pairs()
             self._args = dict(self._came_args)
@@ -113,19 +114,19 @@ class BaseRequest:
     @property
     def src_ip(self) -> str:
         """The client's address."""
-        return self._unless_assigned("src_ip", exploded(self._request.remote_addr))
+        return self._unless_assigned("src_ip", full_address(self._request.remote_addr))
 
     @src_ip.setter
     def src_ip(self, value: Any) -> None:
         self._assign("src_ip", value)
 
     def follow(self, earlier: "BaseRequest") -> None:
-        """Take over the attributes that an earlier plugin of the chain assigned."""
+        """Copy the attributes that an earlier plugin of the chain assigned."""
         self._assigned = None if earlier._assigned is None else earlier._assigned.copy()
         vars(self).update(vars(earlier))
 
     def release(self) -> None:
-        """Let go of the request, which refers to this object."""
+        """Remove the reference to the request, which refers to this object."""
         self._request = _RELEASED
 
     def _unless_assigned(self, name: str, came: _T) -> _T:
@@ -141,9 +142,9 @@ class BaseResponse:
     """
     The response that `Base.filter` gets.
 
-    When the plugin stops the chain, `headers`, `body` and `status_code` answer the client. When it lets the request go on,
-    `headers`, `args` and `path` rewrite the request. A value of another type raises TypeError where it is assigned; None is as if nothing
-    had been assigned.
+    If the plugin stops the chain, `headers`, `body` and `status_code` are sent to the client. If the request continues, `headers`, `args`
+    and `path` become edits of the request. Assigning a value of another type raises TypeError. Assigning None has the same effect as
+    assigning nothing.
     """
 
     __slots__ = ("_args", "_body", "_earlier", "_headers", "_path", "_status_code")
@@ -154,11 +155,11 @@ class BaseResponse:
         self._status_code: int | None = 0
         self._headers: dict[str, Any] | None = None
         self._args: dict[str, Any] | None = None
-        self._earlier: BaseResponse | None = None  # as the plugin before in the chain left it
+        self._earlier: BaseResponse | None = None  # as the previous plugin of the chain left it
 
     @property
     def path(self) -> str | None:
-        """The path of the request to set. "" and None leave it as it is."""
+        """The new path of the request. "" and None do not change it."""
         return self._path
 
     @path.setter
@@ -169,7 +170,7 @@ class BaseResponse:
 
     @property
     def body(self) -> str | bytes | None:
-        """The body of the answer."""
+        """The body of the response."""
         return self._body
 
     @body.setter
@@ -179,7 +180,7 @@ class BaseResponse:
 
     @property
     def status_code(self) -> int | None:
-        """The status of the answer, 200 if it is 0 or None."""
+        """The status of the response; 0 and None mean 200."""
         return self._status_code
 
     @status_code.setter
@@ -189,7 +190,7 @@ class BaseResponse:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The headers of the answer, or those of the request to set."""
+        """The headers of the response, or the headers to set on the request."""
         if self._headers is None:
             self._headers = header_dict([])
         return self._headers
@@ -201,7 +202,7 @@ class BaseResponse:
 
     @property
     def args(self) -> dict[str, Any]:
-        """The arguments of the request to set."""
+        """The arguments to set on the request."""
         if self._args is None:
             self._args = {}
         return self._args
@@ -212,7 +213,7 @@ class BaseResponse:
         self._args = args
 
     def copy(self) -> "BaseResponse":
-        """Return a response for the next plugin of the chain. What this one holds is an edit already, unless it is changed."""
+        """Return a response for the next plugin of the chain. Its content becomes an edit again only if the plugin changes it."""
         other = base_response()
         other._path, other._body, other._status_code = self._path, self._body, self._status_code
         other._headers = None if self._headers is None else self._headers.copy()
@@ -220,13 +221,15 @@ class BaseResponse:
         other._earlier = self
         return other
 
-    def rewrite(self, request: Request, seen: BaseRequest) -> None:
+    def rewrite(self, request: Request, seen: BaseRequest, plugin: str) -> None:
         """
-        Make edits of the request of what the plugin set here. Must be called after `filter`, unless it stopped.
+        Apply what the plugin set here as edits of the request. Must be called after `filter`, unless the plugin stopped the chain.
 
-        An entry that is as in the request is no edit, None deletes, and a name that is missing is left alone.
+        An entry that is the same in the request is not an edit. None deletes. A name that is missing is not changed.
 
-        Args: seen: what `filter` got for the request.
+        Args:
+            seen: the request that `filter` got.
+            plugin: the plugin's name, for warnings.
         Raises: TypeError, ValueError: a header, an argument or the path can't be sent.
         """
         path, headers, args = self._path, self._headers, self._args
@@ -235,15 +238,15 @@ class BaseResponse:
             path = None if path == earlier._path else path
             headers, args = _set_since(headers, earlier._headers), _set_since(args, earlier._args)
         if headers:
-            read_back(request.headers, headers, seen.came_headers())
+            read_back(request.headers, headers, seen.came_headers(), plugin)
         if args:
-            read_back(request.args, args, request.args.pairs())
+            read_back(request.args, args, request.args.pairs(), plugin)
         if path and path != request.path:
             request.path = path
 
     def reply(self) -> Reply:
         """
-        Return the answer to the client that the plugin put together here. Must be called after `filter`, where it stopped.
+        Return the response to the client. Must be called after `filter`, if the plugin stopped the chain.
 
         Raises: TypeError, ValueError: it can't be sent.
         """
@@ -253,7 +256,7 @@ class BaseResponse:
 
 def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
     """
-    Return what a plugin that lets the request go on did without effect, each with the line to write instead.
+    Return what a plugin did without effect although the request continues. Each item says what to write instead.
 
     Release 0.1 ignored the same. What earlier plugins of the chain did is not repeated.
     """
@@ -261,17 +264,19 @@ def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
     earlier = response._earlier or _NO_RESPONSE
     status_code, body = response._status_code, response._body
     if (status_code and status_code != earlier._status_code) or (body and body != earlier._body):
-        found.append("set response.status_code or response.body without self.stop(), so the request goes on: call self.stop() in filter()")
+        found.append(
+            "set response.status_code or response.body without self.stop(), so the request continues: call self.stop() in filter()"
+        )
     headers = None if seen._headers is _UNTOUCHED else seen._headers
     if _has_unsent(headers, seen._pairs or [], response._headers):
-        found.append("changed request.headers, which does nothing: assign to response.headers, and None there deletes a header")
+        found.append("changed request.headers, which has no effect: assign to response.headers, where None deletes a header")
     args = None if seen._args is _UNTOUCHED else seen._args
     if _has_unsent(args, seen._came_args, response._args):
-        found.append("changed request.args, which does nothing: assign to response.args, and None there deletes an argument")
+        found.append("changed request.args, which has no effect: assign to response.args, where None deletes an argument")
     assigned = seen._assigned or {}
     if "path" in assigned and assigned["path"] != response._path:
-        found.append("assigned request.path, which does nothing: assign to response.path")
-    found += [f"assigned request.{name}, which does nothing: the protocol can't change it" for name in assigned if name in _FIXED]
+        found.append("assigned request.path, which has no effect: assign to response.path")
+    found += [f"assigned request.{name}, which has no effect: the protocol can't change it" for name in assigned if name in _FIXED]
     return found
 
 
@@ -279,7 +284,7 @@ _NO_RESPONSE: Final = BaseResponse()
 
 
 def _has_unsent(shown: dict[str, Any] | None, came: list[tuple[str, str]], sent: dict[str, Any] | None) -> bool:
-    """Return whether a dict of the request was changed in a way that the dict of the response does not repeat."""
+    """Return True if a dict of the request was changed and the dict of the response does not contain the change."""
     if shown is None or (shown is sent and len(shown) >= len(came)):
         return False
     sent = sent or {}
@@ -290,17 +295,17 @@ def _has_unsent(shown: dict[str, Any] | None, came: list[tuple[str, str]], sent:
 
 
 def _set_since(entries: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the entries that differ from what they were before."""
+    """Return the entries that are new or have another value than before."""
     if not entries or not before:
         return entries
     return {name: value for name, value in entries.items() if before.get(name, _UNTOUCHED) != value}
 
 
-def next_base_exchange(request: Request) -> tuple[BaseRequest, BaseResponse]:
+def shared_objects(request: Request) -> tuple[BaseRequest, BaseResponse]:
     """
     Return the request and the response for the next of several `Base` plugins in a chain.
 
-    Release 0.1 gave the same two objects to all of them: the response has everything that earlier plugins set, and the request has the
+    Release 0.1 passed the same two objects to all of them: the response contains what earlier plugins set, and the request has the
     attributes that they assigned. `release` must be called on the request after `filter`.
     """
     seen, response = base_request(request), base_response()
@@ -314,7 +319,7 @@ def next_base_exchange(request: Request) -> tuple[BaseRequest, BaseResponse]:
 
 
 def base_request(request: Request) -> BaseRequest:
-    """Make a BaseRequest, in a third of the time that the constructor takes."""
+    """Return a BaseRequest. This is faster than the constructor."""
     seen = BaseRequest.__new__(BaseRequest)
     seen._request = request
     seen._headers = seen._args = _UNTOUCHED
@@ -324,9 +329,50 @@ def base_request(request: Request) -> BaseRequest:
 
 
 def base_response() -> BaseResponse:
-    """Do the same for a BaseResponse."""
+    """Return a BaseResponse. This is faster than the constructor."""
     response = BaseResponse.__new__(BaseResponse)
     response._path = response._body = ""
     response._status_code = 0
     response._headers = response._args = response._earlier = None
     return response
+
+
+def base_hook(plugin: Any, name: str, shares: bool) -> Callable[[Request], Reply | None]:
+    """
+    Return the function that runs a `Base` for one call.
+
+    Args:
+        plugin: the instance, with its `config`. All calls of the route configuration run on it.
+        name: what routes call it, for warnings.
+        shares: whether the chain has several of them. They then share the request and the response.
+    """
+    decisions: dict[int, int] = {}
+    plugin._decisions = decisions
+
+    def run(request: Request, seen: BaseRequest, response: BaseResponse) -> Reply | None:
+        thread = get_ident()
+        decisions[thread] = plugin._action
+        try:
+            result = plugin.filter(seen, response)
+        finally:
+            action = decisions.pop(thread)
+        if result is not None:
+            refuse_awaitable(result)
+        if action == STOP:
+            return response.reply()
+        response.rewrite(request, seen, name)
+        for what in ignored_edits(seen, response):
+            warn_once(name, what)
+        return None
+
+    def hook(request: Request) -> Reply | None:
+        return run(request, base_request(request), base_response())
+
+    def sharing_hook(request: Request) -> Reply | None:
+        seen, response = shared_objects(request)
+        try:
+            return run(request, seen, response)
+        finally:
+            seen.release()
+
+    return sharing_hook if shares else hook
