@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-all sanitize wheel lint format bench soak docs clean
+.PHONY: help install setup build dev test test-all test-wheel sanitize wheel lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -100,12 +100,20 @@ sanitize: $(VENV)/.packages ## test the compiled engine with AddressSanitizer an
 # A wheel contains the engine for one version of Python. It is not built for the stable ABI (abi3): Cython supports that in part only, and
 # the hot path would call functions where it now reads fields.
 wheel: export APISIX_RUNNER_BUILD = require
-wheel: $(VENV)/.packages ## build a wheel into dist/, and test it in an environment of its own
+wheel: $(VENV)/.packages ## build a source distribution and from it a wheel into dist/, and test that in an environment of its own
 	rm -rf dist build/smoke
-	$(python) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(python) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
+	$(python) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 	$(python) -m venv build/smoke
 	build/smoke/bin/python -m pip install --quiet dist/*.whl
 	cd build/smoke && bin/python $(CURDIR)/tests/smoke.py
+
+# From a copy of the tests: beside the sources, they would import those.
+test-wheel: wheel ## run the tests of the hot path against the wheel
+	build/smoke/bin/python -m pip install --quiet 'pip>=25.1'
+	build/smoke/bin/python -m pip install --quiet --group test "$$(echo dist/*.whl)[$(EXTRAS)]"
+	cp -r tests pyproject.toml build/smoke
+	cd build/smoke && bin/python -m pytest --numprocesses auto --dist worksteal $(filter-out tests/test_compiled.py,$(HOT_PATH_TESTS))
 
 # `make test-3.12` tests on that Python, in a virtual environment of its own.
 test-3.%:

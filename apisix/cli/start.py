@@ -39,6 +39,9 @@ def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
 def start(flags: Mapping[str, object]) -> int:
     """Run the supervisor until it is told to stop. Returns: the exit status, 2 where a setting is wrong."""
     _open_missing_streams()
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        print("apisix-runner: free-threaded Python is not supported without the GIL: set PYTHON_GIL=1", file=sys.stderr)
+        return 2
     try:
         settings = gather(flags, os.environ)
         from apisix.runner.supervisor.supervisor import run  # late: a mistake in the settings needs no server
