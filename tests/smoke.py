@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from peer import Peer  # beside this file, whose directory Python puts on its path
+from peer import Peer  # type: ignore[import-not-found]  # beside this file, whose directory Python puts on its path
 
 import apisix
 
