@@ -135,7 +135,17 @@ def test_each_attribute_is_declared(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["apisix.runner.wire.messages", "apisix.runner.http.bodies", "apisix.runner.plugin.chain", "apisix.testing", "apisix.main"]
+    "name",
+    [
+        "apisix.main",
+        "apisix.runner.http.bodies",
+        "apisix.runner.legacy.base",
+        "apisix.runner.plugin.chain",
+        "apisix.runner.plugin.chain_builder",
+        "apisix.runner.plugin.registry",
+        "apisix.runner.wire.messages",
+        "apisix.testing",
+    ],
 )
 def test_any_module_can_be_imported_first(name: str) -> None:
     """Modules outside of the compiled engine import parts of it while it is being initialised, and the other way round."""

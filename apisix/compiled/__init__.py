@@ -46,6 +46,7 @@ EXTENSIONS = {
         "apisix.runner.http.exchange",
         "apisix.runner.http.request",
         "apisix.runner.http.response",
+        "apisix.runner.plugin.chain",  # here because modules that "call" imports import it
     ),
     "legacy": (
         "apisix.runner.legacy.header_dict",
@@ -54,7 +55,6 @@ EXTENSIONS = {
         "apisix.runner.legacy.base_adapter",
     ),
     "call": (
-        "apisix.runner.plugin.chain",
         "apisix.runner.call.reply_sink",
         "apisix.runner.call.chain_cache",
         "apisix.runner.call.blocking.detector",
