@@ -69,7 +69,7 @@ def _sections() -> Iterator[str]:
             yield f"{row.help}\n"
             yield f"- Must be {row.allowed}."
             yield f"- Default: {row.unset or '`' + _shown(row) + '`'}{_unit(row)}."
-            yield f"- Environment: {', then '.join(f'`{name}`' for name in row.variables)}."
+            yield f"- Environment: {' or '.join(f'`{name}`' for name in row.variables)}."
             if row.flag:
                 yield f"- Flag: `{' '.join(filter(None, (row.flag, row.metavar)))}`."
             yield ""

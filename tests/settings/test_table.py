@@ -262,7 +262,7 @@ def test_tags_are_not_acted_upon(tmp_path: Path) -> None:
         (
             {"plugins": ("",)},
             {},
-            "--plugins: plugins.directories is [''], but must be a list of directories, or one text with : between them",
+            "--plugins: plugins.directories is [''], but must be a list of directories, or one string with : between them",
         ),
         (
             {},

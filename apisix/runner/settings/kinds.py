@@ -156,10 +156,10 @@ def read_switch(text: str, _base: str) -> bool:
     raise ValueError(text)
 
 
-TEXT = Kind("a text without control characters", read_text)
-NAMES = Kind("a list of names, or one text with commas between them", read_text, separator=",")
+TEXT = Kind("a string without control characters", read_text)
+NAMES = Kind("a list of names, or one string with commas between them", read_text, separator=",")
 PATH = Kind("a path", read_path)
-DIRECTORIES = Kind(f"a list of directories, or one text with {os.pathsep} between them", read_path, separator=os.pathsep)
+DIRECTORIES = Kind(f"a list of directories, or one string with {os.pathsep} between them", read_path, separator=os.pathsep)
 SOCKET = Kind("an absolute path, with or without unix: before it", read_socket)
 CHOICE = Kind("one of {}", read_choice)
 LEVEL = Kind("one of {}", read_level)

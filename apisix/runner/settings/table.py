@@ -231,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "workers.stop_accepting_after",
             DURATION,
-            "After SIGTERM, the runner accepts connections for up to this time, while calls arrive and no other runner has taken "
+            "The time for which the runner accepts connections after SIGTERM, as long as calls arrive and no other runner has taken "
             "over its socket. This time is part of workers.shutdown_timeout.",
         ),
     ] = 10.0
@@ -268,8 +268,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "limits.buffered_size",
             SIZE,
-            "How many bytes of incomplete frames and unsent replies the connections of a worker can hold together. If there are "
-            "more, the connection that has held such bytes for longest is closed.",
+            "The size limit for incomplete frames and unsent replies of all connections of a worker together. If it is exceeded, the "
+            "connection that has held such bytes for longest is closed.",
         ),
     ] = 256 * 2**20
     read_timeout_s: Annotated[
