@@ -55,7 +55,7 @@ class Client(Verbs):
         modules: importable modules with plugins, as `package.module`.
         registry: loaded plugins, instead of directories and modules.
         raise_errors: true to raise exceptions of plugins in the test, false to return what the client of a gateway would get.
-        allow_degradation: true if requests continue after an error, as the key of that name in a route.
+        allow_degradation: true if requests continue after an error, as in a route that sets it.
         on_error: "refuse", "pass" or "degrade", as the setting `plugins.on_error`.
         plugin_timeout_s: how long a call can wait, in seconds.
     """

@@ -299,7 +299,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "conf_store.expire_time",
             DURATION,
-            "For how long the gateway uses a token. The runner keeps the route configuration for longer than that.",
+            "How long the gateway uses a token. The runner keeps the route configuration for longer than that.",
             environment="APISIX_CONF_EXPIRE_TIME",
         ),
     ] = 3600.0
