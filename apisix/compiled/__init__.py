@@ -69,6 +69,8 @@ EXTENSIONS = {
     ),
 }
 """What each extension module contains, in the order in which it is merged: a source comes after those that it imports."""
+INLINED = ("apisix.runner.primitives",)
+"""Modules whose C functions are compiled into each extension module that calls them. Python callers use their source."""
 
 _EXTENSION_OF = {source: f"{__name__}.{name}" for name, sources in EXTENSIONS.items() for source in sources}
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -132,7 +134,7 @@ def why_pure() -> str | None:
             return f"not compiled for this Python; install a C compiler and Python's headers (Debian: gcc python3-dev), then {how}"
         if is_checkout:
             built_s = os.stat(built).st_mtime
-            for source in sources:
+            for source in (*sources, *INLINED):
                 file = source_file(source)
                 if built_s < max(_changed_s(file), _changed_s(f"{file[:-3]}.pxd")):
                     return f"{source} was edited since it was compiled; run `make build`"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from apisix.runner.call import clock
+from apisix.runner import primitives
 from apisix.runner.call.deadlines import Deadlines
 
 
@@ -36,7 +36,7 @@ def test_what_is_late_expires(loop: asyncio.AbstractEventLoop) -> None:
     """Each expires at its own time, whatever the order in which they came; what was discarded does not."""
     expired: list[str] = []
     deadlines = Deadlines(loop)
-    now_s = clock.now_s()
+    now_s = primitives.now_s()
     gone = Waiting(expired, "gone")
     deadlines.add(gone, now_s)
     deadlines.add(Waiting(expired, "second", loop.stop), now_s + 0.02)
@@ -50,7 +50,7 @@ def test_a_late_loop_keeps_the_order(loop: asyncio.AbstractEventLoop) -> None:
     """What has become due meanwhile expires in the order of the times."""
     expired: list[str] = []
     deadlines = Deadlines(loop)
-    now_s = clock.now_s()
+    now_s = primitives.now_s()
     deadlines.add(Waiting(expired, "second", loop.stop), now_s - 1)
     deadlines.add(Waiting(expired, "first"), now_s - 2)
     loop.run_forever()
@@ -68,7 +68,7 @@ def test_one_timer_for_many(loop: asyncio.AbstractEventLoop, monkeypatch: pytest
 
     monkeypatch.setattr(loop, "call_later", count)
     deadlines = Deadlines(loop)
-    now_s = clock.now_s()
+    now_s = primitives.now_s()
     for number in range(100):
         waiting = Waiting([], "")
         deadlines.add(waiting, now_s + 50 + number)
@@ -81,7 +81,7 @@ def test_one_that_ends_another(loop: asyncio.AbstractEventLoop) -> None:
     """What is discarded while others expire does not expire any more."""
     expired: list[str] = []
     deadlines = Deadlines(loop)
-    now_s = clock.now_s()
+    now_s = primitives.now_s()
     other = Waiting(expired, "other")
     deadlines.add(Waiting(expired, "one", lambda: deadlines.discard(other)), now_s)
     deadlines.add(other, now_s)

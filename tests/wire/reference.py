@@ -111,8 +111,7 @@ def find(payload: bytes, field: str, name: bytes) -> int:
     """
     Return the index of the first entry of that name, or -1.
 
-    The entries up to it must lie within the message, and where their names begin; a name that does not end within it is no match.
-    Raises Malformed.
+    The names up to it must lie within the message; values are not looked at. Raises Malformed.
     """
     window = Window(payload)
     kinds = oracle.TABLES["HTTPReqCall.Req"]
@@ -126,12 +125,8 @@ def find(payload: bytes, field: str, name: bytes) -> int:
             if not name:
                 return index
             continue
-        string = window.follow(name_at)
-        try:
-            if window.cut(string + 4, window.number(string, 4)) == name:
-                return index
-        except Malformed:
-            continue
+        if window.vector(name_at) == name:
+            return index
     return -1
 
 

@@ -92,5 +92,5 @@ def test_answers_that_write_themselves(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize("number", [-1, 2**32, 2**64])
 def test_an_id_has_thirty_two_bits(number: int) -> None:
     """A larger id, or one below zero, is refused, not cut."""
-    with pytest.raises(LocalProtocolError, match="id"):
+    with pytest.raises(LocalProtocolError, match="does not fit its field of 32 bits"):
         HTTPRespCallResp(number).encode()

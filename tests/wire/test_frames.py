@@ -94,7 +94,7 @@ def test_the_largest_frame() -> None:
     """A payload of 2^24 - 1 bytes fits; one byte more is refused, with both figures."""
     largest = bytes(MAX_PAYLOAD_BYTES)
     assert [(3, largest)] == _read([encode_frame(3, largest)], eagerly=True)[0]
-    with pytest.raises(MessageTooLarge, match="16777216 bytes does not fit a frame, which holds 16777215"):
+    with pytest.raises(MessageTooLarge, match="16777216 bytes does not fit a frame, which can hold at most 16777215 bytes"):
         encode_frame(3, largest + b"\0")
 
 

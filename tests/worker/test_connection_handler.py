@@ -15,9 +15,9 @@ import pytest
 import uvloop
 
 from apisix.compiled import why_pure
+from apisix.runner import primitives
 from apisix.runner.conf_store.store import ConfStore, choose_path
 from apisix.runner.errors import ErrCode
-from apisix.runner.ipc import descriptors
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.settings.table import load
 from apisix.runner.wire.connection import Connection, Role
@@ -325,7 +325,7 @@ def test_a_socket_that_fails(
     def fail(*arguments: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(descriptors, function, fail)
+    monkeypatch.setattr(primitives, function, fail)
     with connect(loop, sessions) as gateway:
         gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
         loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))

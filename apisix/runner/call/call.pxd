@@ -3,7 +3,7 @@
 
 cimport cython
 
-from apisix.runner.call cimport clock
+from apisix.runner cimport primitives
 from apisix.runner.call.chain_cache cimport CachedChain
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.http.exchange cimport Exchange

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import greenlet
 
-from apisix.runner.call import clock
+from apisix.runner import primitives
 from apisix.runner.call.blocking import places
 from apisix.runner.call.chain_cache import CachedChain
 from apisix.runner.call.runtime import Runtime
@@ -251,7 +251,7 @@ class Call:
     def _send(self, questions: Sequence[ExtraInfoReq], done: Callable[[Questions], None]) -> Questions:
         asked = Questions(self, questions, done)
         if not self._open_questions:
-            self._asking_since_s = clock.now_s()
+            self._asking_since_s = primitives.now_s()
         self._open_questions += 1
         self._runtime.asks += len(questions)
         self._call_runner.ask(asked, questions)
@@ -261,7 +261,7 @@ class Call:
         """Take note that the gateway has answered."""
         self._open_questions -= 1
         if not self._open_questions:
-            self._asked_s += clock.now_s() - self._asking_since_s
+            self._asked_s += primitives.now_s() - self._asking_since_s
         asked.done(asked)
 
     # How the executor waits.
@@ -387,9 +387,9 @@ class Call:
             self._runtime.deadlines.add(self, self.began_s + self._runtime.first_look_s)
         self._runtime.blocking_detector.running = None  # others run now
         self._waits_for = waits_for
-        suspended_at_s = clock.now_s()
+        suspended_at_s = primitives.now_s()
         self._call_runner.hub.switch()
-        self.suspended_s += clock.now_s() - suspended_at_s
+        self.suspended_s += primitives.now_s() - suspended_at_s
         if self._failure is not None:
             self.gave_up = True
             raise self._failure
@@ -406,7 +406,7 @@ class Call:
 
         While the gateway is asked, the time of the plugins stands still: it may be waiting for a client's slow upload.
         """
-        now_s = clock.now_s()
+        now_s = primitives.now_s()
         asking_s = now_s - self._asking_since_s if self._open_questions else 0.0
         used_s = now_s - self.began_s - self._asked_s - asking_s
         left_s = self._runtime.plugin_timeout_s - used_s
@@ -462,7 +462,7 @@ def new_call(runner: "CallRunner", runtime: Runtime, message: CallReq, context: 
     self.request_id = None
     self.suspended_s = 0.0
     self.gave_up = False
-    self.began_s = clock.now_s()
+    self.began_s = primitives.now_s()
     self._counted = False
     self._failure = None
     self._job = None

@@ -5,7 +5,7 @@ import asyncio
 from math import inf
 from typing import Any, Protocol
 
-from apisix.runner.call import clock
+from apisix.runner import primitives
 
 
 class Expiring(Protocol):
@@ -53,12 +53,12 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_s = at_s
-        self._timer = self._loop.call_later(max(0.0, at_s - clock.now_s()), self._look)
+        self._timer = self._loop.call_later(max(0.0, at_s - primitives.now_s()), self._look)
 
     def _look(self) -> None:
         self._timer = None
         self._timer_s = inf
-        now_s = clock.now_s()
+        now_s = primitives.now_s()
         due = [(at_s, waiting) for waiting, at_s in self._due_s.items() if at_s <= now_s]
         for _, late in sorted(due, key=lambda pair: pair[0]):  # in their order, also if the loop was late
             if self._due_s.pop(late, None) is not None:  # one that expires may have ended another

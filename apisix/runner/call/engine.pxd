@@ -3,7 +3,7 @@
 
 cimport cython
 
-from apisix.runner.call cimport contexts
+from apisix.runner cimport primitives
 from apisix.runner.call.call cimport Call, Questions, new_call
 from apisix.runner.call.execution cimport execute
 from apisix.runner.call.reply_sink cimport ReplySink

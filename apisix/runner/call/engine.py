@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import greenlet
 
-from apisix.runner.call import contexts
+from apisix.runner import primitives
 from apisix.runner.call.call import Call, Questions, new_call
 from apisix.runner.call.execution import execute, refuse
 from apisix.runner.call.reply_sink import ReplySink
@@ -53,12 +53,12 @@ class CallRunner:
         # Each call has a context of its own, so that what a plugin sets in one is not seen in the next.
         context = self._context.copy()
         call = self.call = new_call(self, self._runtime, message, context)
-        if contexts.CAN_ENTER:
-            contexts.enter(context)
+        if primitives.CAN_ENTER:
+            primitives.enter_context(context)
             try:
                 answered = self._run(call, False)
             finally:
-                contexts.leave(context)
+                primitives.leave_context(context)
         else:
             answered = context.run(self._run, call, False)
         if not answered:
@@ -119,7 +119,7 @@ class CallRunner:
         reply: Any
         try:
             if not can_wait:
-                contexts.assign(current_call, call)
+                primitives.set_variable(current_call, call)
             reply = execute(call, self._runtime, can_wait)
             if reply is None:
                 return False

@@ -3,7 +3,7 @@
 
 cimport cython
 
-from apisix.runner.call cimport clock
+from apisix.runner cimport primitives
 from apisix.runner.call.call cimport Call
 from apisix.runner.call.chain_cache cimport CachedChain, ChainCache
 from apisix.runner.plugin.chain cimport Chain, ChainStep

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Any, Final, cast
 
-from apisix.runner.call import clock
+from apisix.runner import primitives
 from apisix.runner.call.blocking.detector import HOLD_S
 from apisix.runner.call.call import Call
 from apisix.runner.call.chain_cache import CachedChain
@@ -116,7 +116,7 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         ):
             return None
         before = exchange.copy() if effects is not None or step.passes else None
-        began_s = 0.0 if effects is None else clock.now_s()
+        began_s = 0.0 if effects is None else primitives.now_s()
         failure: BaseException | None = None
         watch = None if effects is None else HookWatch(step.hook)
         try:
@@ -139,7 +139,7 @@ def _run_chain(call: Call, runtime: Runtime, can_wait: bool, effects: list[Effec
         if runtime.forked:
             end_forked(failure)
         if effects is not None and before is not None:
-            effects.append(effect_of(step.name, clock.now_s() - began_s, before, exchange, reply, failure))
+            effects.append(effect_of(step.name, primitives.now_s() - began_s, before, exchange, reply, failure))
         if failure is not None:
             passes = step.passes and not isinstance(failure, Overloaded)
             _log_failure(step, failure, passes=passes)
@@ -230,14 +230,14 @@ def _reply_of(call: Call, step: ChainStep, result: Any, can_wait: bool) -> Any:
 
 def _run_measured(meter: Meter, call: Call, runtime: Runtime, step: ChainStep, exchange: Request | Response, can_wait: bool) -> Any:
     mark = exchange.mark()
-    began_s = clock.now_s()
+    began_s = primitives.now_s()
     try:
         reply = _run_step(call, runtime, step, exchange, can_wait)
     except BaseException as error:  # it goes on to whom it concerns
-        meter.count(step.name, exchange.phase, outcome_of(error), clock.now_s() - began_s)
+        meter.count(step.name, exchange.phase, outcome_of(error), primitives.now_s() - began_s)
         raise
     if reply is not _WAITS:
-        took_s = clock.now_s() - began_s
+        took_s = primitives.now_s() - began_s
         outcome = "stop" if reply is not None else "continue" if exchange.mark() == mark else "rewrite"
         meter.count(step.name, exchange.phase, outcome, took_s)
     return reply
@@ -247,7 +247,7 @@ def _run_inline(call: Call, runtime: Runtime, step: ChainStep, exchange: Request
     blocking_detector = runtime.blocking_detector
     plugin_type = step.plugin_type
     suspended_s = call.suspended_s
-    began_s = blocking_detector.since_s = clock.now_s()
+    began_s = blocking_detector.since_s = primitives.now_s()
     blocking_detector.running = plugin_type
     try:
         return step.hook(exchange)
@@ -255,7 +255,7 @@ def _run_inline(call: Call, runtime: Runtime, step: ChainStep, exchange: Request
         return reply
     finally:
         blocking_detector.running = None
-        now_s = clock.now_s()
+        now_s = primitives.now_s()
         held_s = now_s - began_s - (call.suspended_s - suspended_s)
         if held_s >= HOLD_S:
             blocking_detector.record(plugin_type, held_s, now_s)

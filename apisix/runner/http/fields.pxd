@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # The functions of `fields.py` that each edit runs, in C. Only the accelerator reads this file.
 
-from apisix.runner.wire cimport scalars
+cimport cython
+
+from apisix.runner cimport primitives
 
 cpdef check_text(what, text)
 cpdef check_header(name, value)
+cdef list _DROPPED
+@cython.locals(dropped=bint, name=object, size=Py_ssize_t, known=str)
+cpdef bint check_headers(list headers) except -1
+@cython.locals(found=bint, name=object)
+cpdef bint has_header(list headers, str wanted) except -1
 cpdef list sendable_headers(headers, drop=*)

@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from apisix.runner.wire import scalars
+from apisix.runner import primitives
 
 # Framing belongs to the gateway. It filters none of these from a Stop, and the article's own sample echoes the request's
 # content-length. Source: design, 5.
@@ -53,7 +53,7 @@ def check_header(name: object, value: object) -> None:
 
     Raises: TypeError: name or value is no str. ValueError: one holds what may not be in it.
     """
-    if scalars.is_token(name) and scalars.is_plain(value):
+    if primitives.is_token(name) and primitives.is_plain(value):
         return
     check_text("a header's name", name)
     check_text(f"the value of header {name!r}", value)
@@ -61,12 +61,43 @@ def check_header(name: object, value: object) -> None:
     assert isinstance(value, str)  # noqa: S101
     if not name:
         raise ValueError("a header's name can't be empty")
-    if not scalars.is_token(name):
+    if not primitives.is_token(name):
         raise ValueError(f"{name!r} can't be the name of a header: it may hold ASCII letters, digits and !#$%&'*+-.^_`|~ only")
     for place, character in enumerate(value):
         if (character < " " and character != "\t") or character == "\x7f":
             # The value is not shown: it may be a secret, and errors end up in logs.
             raise ValueError(f"the value of header {name!r} must not contain control characters, it has {character!r} at index {place}")
+
+
+# The headers that a Stop drops, by the length of their names: most names have none to be compared with.
+_DROPPED: Final[list[tuple[str, ...]]] = [
+    tuple(name for name in sorted(STOP_DROPS) if len(name) == size) for size in range(1 + max(map(len, STOP_DROPS)))
+]
+
+
+def check_headers(headers: list[tuple[str, str]]) -> bool:
+    """
+    Check each header as `check_header` does, and return True if STOP_DROPS has one of them.
+
+    Raises: TypeError, ValueError: as check_header.
+    """
+    dropped = False
+    for name, value in headers:
+        if not (primitives.is_token(name) and primitives.is_plain(value)):
+            check_header(name, value)
+        size = len(name)
+        if size < len(_DROPPED):
+            for known in _DROPPED[size]:
+                dropped = dropped or primitives.is_name(name, known)
+    return dropped
+
+
+def has_header(headers: list[tuple[str, str]], wanted: str) -> bool:
+    """Return True if checked headers have one of that name. Args: wanted: the name, in lower case."""
+    found = False
+    for name, _ in headers:
+        found = found or primitives.is_name(name, wanted)
+    return found
 
 
 def sendable_headers(headers: Iterable[tuple[str, str]], drop: frozenset[str] = STOP_DROPS) -> list[tuple[str, str]]:

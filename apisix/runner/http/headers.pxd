@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t
 
 from apisix.runner.http.edits cimport EditableEntries
 from apisix.runner.http.fields cimport check_header, check_text
-from apisix.runner.wire cimport scalars
+from apisix.runner cimport primitives
 from apisix.runner.wire.entries cimport TextEntries
 
 cdef uint32_t _FIRST_LETTERS

@@ -5,16 +5,15 @@ from collections.abc import Iterable
 
 from multidict import CIMultiDict
 
+from apisix.runner import primitives
 from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http.edits import EditableEntries
 from apisix.runner.http.fields import REWRITE_IGNORES, check_header, check_text
 from apisix.runner.http.framing import REQUEST_FRAMING
-from apisix.runner.wire import scalars
-from apisix.runner.wire.entries import TextEntries
-from apisix.runner.wire.tables import NO_ENTRIES
+from apisix.runner.wire.entries import NO_ENTRIES, TextEntries
 
 # Which letters the names in the table begin with: most headers that plugins set need no look into the table.
-_FIRST_LETTERS = sum({1 << scalars.first_letter(name) for name in REQUEST_FRAMING})
+_FIRST_LETTERS = sum({1 << primitives.first_letter(name) for name in REQUEST_FRAMING})
 
 
 class Headers(EditableEntries):
@@ -49,7 +48,7 @@ class RequestHeaders(Headers):
 
     def _check(self, key: str, value: str) -> None:
         Headers._check(self, key, value)
-        if _FIRST_LETTERS >> scalars.first_letter(key) & 1:
+        if _FIRST_LETTERS >> primitives.first_letter(key) & 1:
             identity = self._identity(key)
             if identity in REQUEST_FRAMING:
                 self._check_framing(identity, value)
@@ -71,7 +70,7 @@ class RequestHeaders(Headers):
         """
         changed = Headers.changes(self)
         for name, value in changed:
-            if not value or (_FIRST_LETTERS >> scalars.first_letter(name) & 1 and name in REQUEST_FRAMING):
+            if not value or (_FIRST_LETTERS >> primitives.first_letter(name) & 1 and name in REQUEST_FRAMING):
                 return self._allowed(changed)
         return changed
 
@@ -125,7 +124,7 @@ class Args(EditableEntries):
     __slots__ = ()
 
     def _check(self, key: str, value: str) -> None:
-        if not (isinstance(key, str) and isinstance(value, str) and scalars.is_ascii(key) and scalars.is_ascii(value)):
+        if not (isinstance(key, str) and isinstance(value, str) and primitives.is_ascii(key) and primitives.is_ascii(value)):
             check_text("an argument's name", key)
             check_text(f"the value of argument {key!r}", value)
 

@@ -5,7 +5,7 @@ cimport cython
 
 from apisix.runner.http.fields cimport check_header
 from apisix.runner.http.interface cimport Interface
-from apisix.runner.wire cimport scalars
+from apisix.runner cimport primitives
 from apisix.runner.wire.entries cimport TextEntries, entries_of
 
 cdef dict _folded

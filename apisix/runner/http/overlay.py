@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from multidict import MultiDict
 
+from apisix.runner import primitives
 from apisix.runner.errors import LocalProtocolError
 from apisix.runner.http.fields import check_header
 from apisix.runner.http.interface import Interface
-from apisix.runner.wire import scalars
-from apisix.runner.wire.entries import TextEntries, entries_of
-from apisix.runner.wire.tables import NO_ENTRIES
+from apisix.runner.wire.entries import NO_ENTRIES, TextEntries, entries_of
 
 
 class Overlay(Interface):
@@ -79,12 +78,12 @@ class Overlay(Interface):
 
     def _other_index(self, identity: str, start: int) -> int:
         """Do the same with a name that was not encoded yet."""
-        if self._folds and not scalars.is_ascii(identity):
+        if self._folds and not primitives.is_ascii(identity):
             # The buffer is compared byte by byte, which knows no case beyond ASCII.
             names = [name.lower() for name, _ in self._entries.decoded()]
             return names.index(identity, start) if identity in names[start:] else -1
         try:
-            name = scalars.encode_text(identity)
+            name = primitives.encode_text(identity)
         except LocalProtocolError:
             return -1  # no bytes decode to it
         return self._entries.find(name, start, self._folds)

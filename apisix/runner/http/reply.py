@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from apisix.runner.http import texts
-from apisix.runner.http.fields import sendable_headers
+from apisix.runner import primitives
+from apisix.runner.http.fields import check_headers, has_header, sendable_headers
 from apisix.runner.http.headers import Headers, headers_of
 from apisix.runner.wire.call_messages import HTTPReqCallResp, HTTPRespCallResp, Stop
 from apisix.runner.wire.entries import entries_of
@@ -48,7 +48,7 @@ class Reply(Exception):
         # Checked once, here. The view is made when somebody looks at it: most replies are only sent.
         self._headers: Headers | None = None
         pairs = _pairs_of(headers) if headers else []
-        special = texts.special_of(pairs)
+        self._has_framing = check_headers(pairs)
         content_type = None
         if json is not None:
             if body:
@@ -60,10 +60,9 @@ class Reply(Exception):
         else:
             self._body = _bytes_of(body)
             content_type = TEXT_TYPE if body and isinstance(body, str) else None
-        if content_type is not None and not special & texts.CONTENT_TYPE:
+        if content_type is not None and not has_header(pairs, "content-type"):
             pairs.append(("content-type", content_type))
         self._pairs = pairs
-        self._has_framing = special & texts.FRAMING != 0
 
     @property
     def status(self) -> int:
@@ -99,7 +98,7 @@ class Reply(Exception):
     @headers.setter
     def headers(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
         pairs = _pairs_of(headers)
-        texts.special_of(pairs)
+        check_headers(pairs)
         self._headers = headers_of(entries_of(pairs))
 
     def sendable(self) -> list[tuple[str, str]]:
@@ -175,7 +174,7 @@ def replacement_message(call_id: int, reply: Reply) -> HTTPRespCallResp:
 def _bytes_of(body: object) -> bytes:
     """Return a body as bytes that nobody else can change. Raises: TypeError: it is neither bytes nor str."""
     if isinstance(body, str):
-        return texts.encoded(body)  # surrogateescape: text that came off the wire goes back byte for byte
+        return body.encode("utf-8", "surrogateescape")  # surrogateescape: text that came off the wire goes back byte for byte
     if isinstance(body, (bytes, bytearray, memoryview)):  # not a union, which would be made anew for each reply
         return bytes(memoryview(body))  # of a subclass too, whatever it overrides
     raise TypeError(f"a Reply's body must be bytes or str, got {type(body).__name__}; for data, write Reply(json=...)")
@@ -185,7 +184,7 @@ def _pairs_of(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tu
     """Return headers as a list of our own. Raises: TypeError, ValueError: they are no mapping and no pairs."""
     # The common types are recognised without asking the abstract class, which takes longer.
     if type(headers) is dict:
-        return texts.items_of(headers)
+        return primitives.dict_items(headers)
     # By items(): a multidict that is iterated has names only.
     pairs = headers.items() if type(headers) is not list and isinstance(headers, Mapping) else headers
     if not isinstance(pairs, Iterable):

@@ -18,9 +18,8 @@ from apisix.runner.http.phase import Phase
 from apisix.runner.http.redaction import names_shown
 from apisix.runner.http.reply import Reply, stop_message
 from apisix.runner.wire.call_messages import HTTPReqCallReq, HTTPReqCallResp, Rewrite
-from apisix.runner.wire.entries import TextEntries, owned_entries
+from apisix.runner.wire.entries import NO_ENTRIES, TextEntries, owned_entries
 from apisix.runner.wire.messages import ReqBody
-from apisix.runner.wire.tables import NO_ENTRIES
 
 _PRE_REQ: Final = Phase.PRE_REQ  # looking into an enum is expensive
 _UPSTREAM_URI: Final = "upstream_uri"

@@ -17,8 +17,8 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from apisix.runner.ipc.descriptors import NO_SIGNAL
 from apisix.runner.metrics.families import Family
+from apisix.runner.primitives import NO_SIGNAL
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
 """Longer texts are for the log, not for the channel."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # C declarations for `edits.py`. Only Cython reads this file.
 
-from apisix.runner.legacy cimport raw_dict
+from apisix.runner cimport primitives
 from apisix.runner.legacy.header_dict cimport HeaderDict, header_dict
 
 cpdef warn_once(str plugin, str what, str reported_as=*)

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from apisix.runner import primitives
 from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http.edits import EditableEntries
-from apisix.runner.legacy import raw_dict
 from apisix.runner.legacy.header_dict import HeaderDict, header_dict
 
 edits_logger = logging.getLogger("apisix.runner.legacy.edits")
@@ -43,7 +43,7 @@ def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tu
     Raises: TypeError, ValueError: an entry can't be sent.
     """
     # Most dicts have few changes. These are found without looking up any name.
-    changed = raw_dict.unlike(given, shown) if isinstance(given, dict) else None
+    changed = primitives.dict_changes(given, shown) if isinstance(given, dict) else None
     # In a HeaderDict that contains the same names, no name of the entries can have another spelling.
     has_same_spellings = changed is not None and type(given) is HeaderDict
     if changed is None:

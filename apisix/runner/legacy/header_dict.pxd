@@ -3,9 +3,8 @@
 
 cimport cython
 
-from apisix.runner.http cimport texts
-from apisix.runner.legacy cimport raw_dict
 
+from apisix.runner cimport primitives
 cdef class HeaderDict(dict):
     cdef dict _spellings
     cdef _key(self, name)

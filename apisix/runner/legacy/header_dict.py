@@ -4,8 +4,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from apisix.runner.http import texts
-from apisix.runner.legacy import raw_dict
+from apisix.runner import primitives
 
 _MISSING: Any = object()
 
@@ -40,34 +39,34 @@ class HeaderDict(dict[str, Any]):
 
     def _key(self, name: Any) -> Any:
         """Return the key under which a name is stored, or the name itself if it is not in the dict."""
-        if raw_dict.has_item(self, name):
+        if primitives.dict_contains(self, name):
             return name
         lower = _lower(name)
-        if raw_dict.has_item(self, lower):
+        if primitives.dict_contains(self, lower):
             return lower
         return name if self._spellings is None else self._spellings.get(lower, name)
 
     def __missing__(self, name: str) -> Any:
-        value = raw_dict.get_item(self, self._key(name), _MISSING)
+        value = primitives.dict_get(self, self._key(name), _MISSING)
         if value is _MISSING:
             raise KeyError(name)
         return value
 
     def __contains__(self, name: object) -> bool:
-        if raw_dict.has_item(self, name):
+        if primitives.dict_contains(self, name):
             return True
         lower = _lower(name)
-        return raw_dict.has_item(self, lower) or (self._spellings is not None and lower in self._spellings)
+        return primitives.dict_contains(self, lower) or (self._spellings is not None and lower in self._spellings)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a name, or the default."""
-        value = raw_dict.get_item(self, name, _MISSING)
-        return raw_dict.get_item(self, self._key(name), default) if value is _MISSING else value
+        value = primitives.dict_get(self, name, _MISSING)
+        return primitives.dict_get(self, self._key(name), default) if value is _MISSING else value
 
     def __setitem__(self, name: str, value: Any) -> None:
         if self._spellings is None:
-            if type(name) is str and texts.is_lower(name):
-                raw_dict.set_item(self, name, value)
+            if type(name) is str and primitives.is_lower(name):
+                primitives.dict_set(self, name, value)
                 return
             self._spellings = {}
         key = self._key(name)
@@ -76,10 +75,10 @@ class HeaderDict(dict[str, Any]):
         lower = _lower(name)
         if lower != name:
             self._spellings[lower] = name
-        raw_dict.set_item(self, name, value)
+        primitives.dict_set(self, name, value)
 
     def __delitem__(self, name: str) -> None:
-        raw_dict.delete_item(self, self._key(name))
+        primitives.dict_delete(self, self._key(name))
         if self._spellings is not None:
             self._spellings.pop(_lower(name), None)
 
@@ -139,7 +138,7 @@ def header_dict(pairs: list[tuple[str, str]]) -> HeaderDict:
     """Return a HeaderDict of received headers. This is faster than the constructor."""
     headers = HeaderDict.__new__(HeaderDict)
     headers._spellings = None
-    if not raw_dict.fill(headers, pairs):
+    if not primitives.dict_fill(headers, pairs):
         headers.clear()
         for name, value in pairs:
             headers[name] = value
@@ -148,7 +147,7 @@ def header_dict(pairs: list[tuple[str, str]]) -> HeaderDict:
 
 def with_values(headers: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the headers of a response without those whose value is None."""
-    pairs = texts.items_of(headers) if isinstance(headers, dict) else list(headers.items())
+    pairs = primitives.dict_items(headers) if isinstance(headers, dict) else list(headers.items())
     for _, value in pairs:
         if value is None:
             return [(name, value) for name, value in pairs if value is not None]

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
 from apisix.runner.errors import SettingsError
-from apisix.runner.ipc.descriptors import NO_SIGNAL
+from apisix.runner.primitives import NO_SIGNAL
 from apisix.runner.settings.table import Settings
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 
 cimport cython
 
-from apisix.runner.wire cimport scalars
-from apisix.runner.wire.entries cimport TextEntries, entries_at, entries_of
+from apisix.runner cimport primitives
+from apisix.runner.wire.entries cimport TextEntries, entries_field, entries_of
 from apisix.runner.wire.frames cimport put_header
 from apisix.runner.wire.tables cimport Message, Table
 
@@ -22,12 +22,11 @@ cdef class HTTPReqCallReq(CallReq):
     cdef public object method
     cdef bytes _buf
     cdef Py_ssize_t _table
-    cdef tuple _fields
     cdef object _src_ip
     cdef object _path
     cdef TextEntries _args
     cdef TextEntries _headers
-    @cython.locals(table=Py_ssize_t, fields=tuple, id=Py_ssize_t, method=Py_ssize_t, conf_token=Py_ssize_t, number=Py_ssize_t)
+    @cython.locals(table=Py_ssize_t, number=Py_ssize_t)
     cpdef _read(self, bytes payload)
     cpdef TextEntries came_args(self)
     cpdef TextEntries came_headers(self)
@@ -71,9 +70,8 @@ cdef class HTTPRespCallReq(CallReq):
     cdef public object status
     cdef bytes _buf
     cdef Py_ssize_t _table
-    cdef Py_ssize_t _headers_at
     cdef TextEntries _headers
-    @cython.locals(table=Py_ssize_t, id=Py_ssize_t, status=Py_ssize_t, conf_token=Py_ssize_t)
+    @cython.locals(table=Py_ssize_t)
     cpdef _read(self, bytes payload)
     cpdef TextEntries came_headers(self)
     cpdef tuple _values(self)

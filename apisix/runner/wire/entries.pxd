@@ -4,10 +4,11 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
-from apisix.runner.wire cimport entry_vector, scalars
+from apisix.runner cimport primitives
 
-@cython.locals(first=Py_ssize_t, count=Py_ssize_t, self=EntriesInBuffer)
-cpdef EntriesInBuffer entries_at(bytes buf, Py_ssize_t pos)
+cdef Py_ssize_t _MAX_ENTRIES
+@cython.locals(field=Py_ssize_t, start=Py_ssize_t, count=Py_ssize_t, self=EntriesInBuffer)
+cpdef TextEntries entries_field(bytes buf, Py_ssize_t table, Py_ssize_t slot)
 @cython.locals(self=TextEntries)
 cpdef TextEntries entries_of(pairs)
 @cython.locals(self=TextEntries)
@@ -36,7 +37,6 @@ cdef class EntriesInBuffer(TextEntries):
     cdef _begin(self, bytes buf, Py_ssize_t first, Py_ssize_t count)
     cpdef list decoded(self)
     cpdef Py_ssize_t size(self) except -1
-    cdef list _decode(self)
     @cython.locals(
         touched=dict, lengths=uint64_t, key=bytes, buf=bytes, unfolded=Py_ssize_t, out=bytearray, place=Py_ssize_t, index=Py_ssize_t,
         name=Py_ssize_t, name_end=Py_ssize_t, value=Py_ssize_t, value_end=Py_ssize_t, found=bytes, edit=tuple,

@@ -4,11 +4,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from apisix.runner import primitives
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.wire import entry_vector, scalars
-from apisix.runner.wire.flatbuf import out_of_bounds, read_vector
+from apisix.runner.primitives import too_large
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
-from apisix.runner.wire.scalars import StructError
 
 Pair = tuple[str, str | None]
 Edits = dict[str, tuple[str, str] | None]
@@ -17,6 +16,7 @@ Edits = dict[str, tuple[str, str] | None]
 # The gateway sends 100 headers at most, and 100 arguments. Entries can share all their bytes, so that without a bound
 # a few megabytes could unfold to millions of objects.
 MAX_ENTRIES: Final = 2**16
+_MAX_ENTRIES: Final = MAX_ENTRIES  # compiled, this is a number in C, which Python does not see
 
 # Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
 _MAX_UNFOLDED_BYTES: Final = MAX_PAYLOAD_BYTES
@@ -40,7 +40,7 @@ def owned_entries(pairs: "list[Any]") -> "TextEntries":
 
 def names(*wanted: str) -> dict[bytes, None]:
     """Return names, in lower case, as `TextEntries.edited` takes those to leave out."""
-    return {scalars.encode_text(name): None for name in wanted}
+    return {primitives.encode_text(name): None for name in wanted}
 
 
 def _touched(edits: Edits, drop: dict[bytes, None]) -> dict[bytes, tuple[str, str] | None]:
@@ -49,7 +49,7 @@ def _touched(edits: Edits, drop: dict[bytes, None]) -> dict[bytes, tuple[str, st
         return drop  # type: ignore[return-value]  # it is not written to: that happens at an edit only
     touched: dict[bytes, tuple[str, str] | None] = drop.copy()  # type: ignore[assignment]
     for name, edit in edits.items():
-        touched.setdefault(scalars.encode_text(name), edit)
+        touched.setdefault(primitives.encode_text(name), edit)
     return touched
 
 
@@ -83,7 +83,7 @@ class TextEntries:
         wanted = name.lower() if ignore_case else name
         pairs = self.decoded()
         for index in range(start, len(pairs)):
-            found = scalars.encode_text(pairs[index][0])
+            found = primitives.encode_text(pairs[index][0])
             if wanted == (found.lower() if ignore_case else found):
                 return index
         return -1
@@ -97,7 +97,7 @@ class TextEntries:
         touched = _touched(edits, drop)
         pairs: list[Pair] = []
         for name, value in self.decoded():
-            key = scalars.encode_text(name.lower())
+            key = primitives.encode_text(name.lower())
             if key not in touched:
                 pairs.append((name, value or ""))
             elif (edit := touched[key]) is not None:
@@ -110,7 +110,7 @@ class TextEntries:
         """Append the vector to a message that is being written. Without entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
         if pairs:
-            entry_vector.append_entries(out, pairs)
+            primitives.append_entries(out, pairs)
 
     def size(self) -> int:
         """Return how many there are; a method, which compiles to a call in C."""
@@ -135,22 +135,25 @@ class TextEntries:
         return f"{self.decoded()!r}"
 
 
-def entries_at(buf: bytes, pos: int) -> "EntriesInBuffer":
-    """
-    Find the vector that the offset at `pos` refers to.
+NO_ENTRIES: Final = TextEntries()
 
-    Raises: RemoteProtocolError: it does not lie within the buffer, or holds more entries than any gateway sends.
+
+def entries_field(buf: bytes, table: int, slot: int) -> TextEntries:
     """
-    first, count = read_vector(buf, pos)
-    if count > MAX_ENTRIES:
-        raise RemoteProtocolError(f"a vector of {count} entries, more than {MAX_ENTRIES} are not read")
+    Return the vector of entries in a field of a table, without reading the entries. If the field is absent, return NO_ENTRIES.
+
+    Raises: RemoteProtocolError: the vector does not lie within the buffer, or has more entries than any gateway sends.
+    """
+    field = primitives.field_at(buf, table, slot)
+    if not field:
+        return NO_ENTRIES
+    start = primitives.target_at(buf, field)
+    count = primitives.table_count(buf, start)
+    if count > _MAX_ENTRIES:
+        raise RemoteProtocolError(f"a vector has {count} entries; more than {MAX_ENTRIES} are not read")
     self = EntriesInBuffer.__new__(EntriesInBuffer)
-    self._begin(buf, first, count)
+    self._begin(buf, start + 4, count)
     return self
-
-
-def _too_large() -> RemoteProtocolError:
-    return RemoteProtocolError("the entries of a message unfold to more than a message can hold")
 
 
 class EntriesInBuffer(TextEntries):
@@ -166,50 +169,38 @@ class EntriesInBuffer(TextEntries):
 
     def decoded(self) -> list[Pair]:
         if self._pairs is None:
-            self._pairs = self._decode()
+            self._pairs = primitives.entries_at(self._buf, self._first, self._count, _MAX_UNFOLDED_BYTES)
         return self._pairs
-
-    def _decode(self) -> list[Pair]:
-        try:
-            pairs = entry_vector.entries_in(self._buf, self._first, self._count, _MAX_UNFOLDED_BYTES)
-        except StructError:
-            raise self._out_of_bounds() from None
-        if pairs is None:
-            raise _too_large()
-        return pairs
 
     def edited(self, edits: Edits, drop: dict[bytes, None]) -> TextEntries:
         # Bytes that nobody touched are copied: 12 headers of a response cost 1 us, and 4 by way of texts and a multidict.
         touched = _touched(edits, drop)
         lengths = 0
         for key in touched:
-            lengths |= entry_vector.length_bit(len(key))
+            lengths |= primitives.length_bit(len(key))
         buf = self._buf
         unfolded = 0
-        out = scalars.new_message(b"")
-        scalars.append_places(out, self._count + len(edits))  # as many as there can be: what is left over does no harm
+        out = primitives.new_message(b"")
+        primitives.append_offsets(out, self._count + len(edits))  # as many as there can be: what is left over does no harm
         place = 0
-        try:
-            for index in range(self._count):
-                name, name_end, value, value_end = entry_vector.entry_at(buf, self._first + 4 * index)
-                unfolded += name_end - name + value_end - value
-                if unfolded > _MAX_UNFOLDED_BYTES:
-                    raise _too_large()
-                found = entry_vector.key_at(buf, name, name_end, lengths)
-                if found is None or found not in touched:
-                    place += 4
-                    entry_vector.append_found(out, place, buf, name, name_end, value, value_end)
-                elif (edit := touched[found]) is not None:
-                    place += 4
-                    entry_vector.append_entry(out, place, edit[0], edit[1])
-                    touched[found] = None
-        except StructError:
-            raise self._out_of_bounds() from None
+        for index in range(self._count):
+            name, name_end, value, value_end = primitives.entry_at(buf, self._first + 4 * index)
+            unfolded += name_end - name + value_end - value
+            if unfolded > _MAX_UNFOLDED_BYTES:
+                raise too_large(_MAX_UNFOLDED_BYTES)
+            found = primitives.key_at(buf, name, name_end, lengths)
+            if found is None or found not in touched:
+                place += 4
+                primitives.append_received_entry(out, place, buf, name, name_end, value, value_end)
+            elif (edit := touched[found]) is not None:
+                place += 4
+                primitives.append_entry(out, place, edit[0], edit[1])
+                touched[found] = None
         for edit in touched.values():
             if edit is not None:
                 place += 4
-                entry_vector.append_entry(out, place, edit[0], edit[1])
-        scalars.set_offset(out, 0, place // 4)
+                primitives.append_entry(out, place, edit[0], edit[1])
+        primitives.set_offset(out, 0, place // 4)
         return _written(out, place // 4)
 
     def value(self, index: int) -> str | None:
@@ -219,19 +210,10 @@ class EntriesInBuffer(TextEntries):
             index += self._count
         if not 0 <= index < self._count:
             raise IndexError(index)
-        try:
-            return entry_vector.entry_value(self._buf, self._first + 4 * index)
-        except StructError:
-            raise self._out_of_bounds() from None
+        return primitives.entry_value(self._buf, self._first + 4 * index)
 
     def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
-        try:
-            return entry_vector.entry_index(self._buf, self._first, start, self._count, name, ignore_case)
-        except StructError:
-            raise self._out_of_bounds() from None
-
-    def _out_of_bounds(self) -> RemoteProtocolError:
-        return out_of_bounds("a part of an entry", self._first, self._buf)
+        return primitives.entry_index(self._buf, self._first, start, self._count, name, ignore_case)
 
     def size(self) -> int:
         return self._count
@@ -239,7 +221,7 @@ class EntriesInBuffer(TextEntries):
 
 def _written(out: bytearray, count: int) -> "WrittenEntries":
     self = WrittenEntries.__new__(WrittenEntries)
-    self._begin(scalars.frozen(out), 4, count)
+    self._begin(primitives.part_at(out, 0, len(out)), 4, count)
     return self
 
 
@@ -250,4 +232,4 @@ class WrittenEntries(EntriesInBuffer):
 
     def put(self, out: bytearray) -> None:
         if self._count:
-            scalars.append_part(out, self._buf)
+            primitives.append_part(out, self._buf)

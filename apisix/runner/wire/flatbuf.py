@@ -1,213 +1,110 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-FlatBuffers, as much of them as the schema needs: strict reading, and writing in one pass.
+FlatBuffers, as far as the schema needs them: reading the fields of a table, and writing a table in one pass.
 
-Readers are plain functions over an immutable buffer and a position. A buffer comes from the peer and may hold anything:
-each read is checked against its end, and each function raises RemoteProtocolError and nothing else.
-The reads of `struct` check the end themselves (StructError); a position below zero would count from the end, and is
-checked where one can come up, which is only at a vtable: all other offsets are unsigned.
+A received buffer may contain anything. `primitives` checks each read against the end of the buffer and raises RemoteProtocolError if it
+lies outside, so the functions here raise that error and no other.
 
-The writer goes forward: a table, its vtable, then what the table refers to.
+The writer only appends: a table, its vtable, then what the table refers to.
 
 Source: https://flatbuffers.dev/internals/ (FlatBuffers binary format).
 """
 
-from struct import Struct
-from typing import Final, Protocol
+from functools import cache
+from struct import pack
+from typing import Protocol
 
-from apisix.runner.errors import LocalProtocolError, RemoteProtocolError
-from apisix.runner.wire import scalars
-from apisix.runner.wire.scalars import StructError
+from apisix.runner import primitives
 
 __all__ = [
     "Field",
     "Piece",
-    "out_of_bounds",
-    "put_bytes",
+    "bytes_field",
     "put_table",
-    "read_bytes",
-    "read_fields",
-    "read_root",
-    "read_table",
-    "read_text",
-    "read_u8",
-    "read_u16",
-    "read_u32",
-    "read_vector",
+    "root_table",
+    "table_field",
     "table_starts",
+    "text_field",
+    "u8_field",
+    "u16_field",
+    "u32_field",
 ]
 
-# ---------------------------------------------------------------------------------------------------------- reading
+# Reading. A field is given by the position of its table and the number of its slot in the schema.
 
 
-def out_of_bounds(what: str, pos: int, buf: bytes) -> RemoteProtocolError:
-    """Return the error for a read that the buffer does not hold."""
-    return RemoteProtocolError(f"{what} at byte {pos} does not lie within the message of {len(buf)} bytes")
+def root_table(buf: bytes) -> int:
+    """Return the position of the table that a message consists of."""
+    return primitives.target_at(buf, 0)
 
 
-def read_root(buf: bytes) -> int:
-    """Return the position of the root table. It is checked when the table is read."""
-    try:
-        return scalars.u32_at(buf, 0)[0]  # type: ignore[no-any-return]  # typeshed can't know what a format unpacks to
-    except StructError:
-        raise out_of_bounds("the root", 0, buf) from None
+def u8_field(buf: bytes, table: int, slot: int) -> int:
+    """Return a ubyte, 0 if it is absent."""
+    at = primitives.field_at(buf, table, slot)
+    return primitives.u8_at(buf, at) if at else 0
 
 
-# The last vtable that was read, and what it says, for each number of slots; at first that of a table without fields.
-_SEEN: Final[list[tuple[bytes, tuple[int, ...]]]] = [
-    (Struct("<2H").pack(4 + 2 * slots, 4) + bytes(2 * slots), (4 + 2 * slots, 4) + (0,) * slots) for slots in range(16)
-]
+def u16_field(buf: bytes, table: int, slot: int) -> int:
+    """Return a uint16, 0 if it is absent."""
+    at = primitives.field_at(buf, table, slot)
+    return primitives.u16_at(buf, at) if at else 0
 
 
-def read_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
-    """
-    Return size and extent of a table, then the offsets of its first `slots` fields from the table, 0 for an absent one.
-
-    The offsets are not checked: the functions that read a value there do it.
-    """
-    try:
-        vtable = table - scalars.i32_at(buf, table)[0]
-        if vtable >= 0:
-            seen, fields = _SEEN[slots]
-            if scalars.is_part_at(buf, vtable, seen):  # as in the last such table: a peer writes all alike
-                return fields
-            fields = scalars.u16s_at(buf, vtable, 2 + slots)
-            if fields[0] == 4 + 2 * slots:  # as every known peer writes it: one read for the whole vtable
-                _SEEN[slots] = scalars.part_at(buf, vtable, vtable + 4 + 2 * slots), fields
-                return fields
-    except StructError:
-        pass
-    return _read_other_fields(buf, table, slots)
+def u32_field(buf: bytes, table: int, slot: int) -> int:
+    """Return a uint32, 0 if it is absent."""
+    at = primitives.field_at(buf, table, slot)
+    return primitives.u32_at(buf, at) if at else 0
 
 
-def _read_other_fields(buf: bytes, table: int, slots: int) -> tuple[int, ...]:
-    """Do the same for a vtable that ends before the last field, or goes on after it (a newer schema)."""
-    try:
-        vtable = table - scalars.i32_at(buf, table)[0]
-        if vtable < 0:
-            raise out_of_bounds("a vtable", vtable, buf)
-        size: int = scalars.u16_at(buf, vtable)[0]
-        if size < 4 or size & 1 or vtable + size > len(buf):
-            raise out_of_bounds(f"a vtable of {size} bytes", vtable, buf)
-        present = min((size - 4) >> 1, slots)
-        fields = scalars.u16s_at(buf, vtable, 2 + present)
-        return fields + (0,) * (slots - present)
-    except StructError:
-        raise out_of_bounds("a table", table, buf) from None
+def table_field(buf: bytes, table: int, slot: int) -> int:
+    """Return the position of another table, 0 if it is absent."""
+    at = primitives.field_at(buf, table, slot)
+    return primitives.target_at(buf, at) if at else 0
 
 
-def read_u8(buf: bytes, pos: int) -> int:
-    """Return the ubyte at a position."""
-    try:
-        return buf[pos]
-    except IndexError:
-        raise out_of_bounds("a ubyte", pos, buf) from None
+def bytes_field(buf: bytes, table: int, slot: int) -> bytes | None:
+    """Return a vector of ubytes, None if it is absent."""
+    at = primitives.field_at(buf, table, slot)
+    return primitives.bytes_at(buf, primitives.target_at(buf, at)) if at else None
 
 
-def read_u16(buf: bytes, pos: int) -> int:
-    """Return the uint16 at a position."""
-    try:
-        return scalars.u16_at(buf, pos)[0]  # type: ignore[no-any-return]
-    except StructError:
-        raise out_of_bounds("a uint16", pos, buf) from None
+def text_field(buf: bytes, table: int, slot: int) -> str | None:
+    """Return a string, None if it is absent. Bytes that are not UTF-8 become surrogates, see `primitives.text_at`."""
+    at = primitives.field_at(buf, table, slot)
+    return primitives.text_at(buf, primitives.target_at(buf, at)) if at else None
 
 
-def read_u32(buf: bytes, pos: int) -> int:
-    """Return the uint32 at a position."""
-    try:
-        return scalars.u32_at(buf, pos)[0]  # type: ignore[no-any-return]
-    except StructError:
-        raise out_of_bounds("a uint32", pos, buf) from None
-
-
-def read_table(buf: bytes, pos: int) -> int:
-    """Return the position of the table that the offset at `pos` refers to. It is checked when the table is read."""
-    return pos + read_u32(buf, pos)
-
-
-def read_bytes(buf: bytes, pos: int) -> bytes:
-    """Return the vector of ubytes, or the bytes of the string, that the offset at `pos` refers to."""
-    try:
-        start = pos + scalars.u32_at(buf, pos)[0] + 4
-        end = start + scalars.u32_at(buf, start - 4)[0]
-    except StructError:
-        raise out_of_bounds("a string or vector", pos, buf) from None
-    if end > len(buf):
-        raise out_of_bounds(f"the end of a string or vector, {end},", start - 4, buf)
-    return scalars.part_at(buf, start, end)
-
-
-def read_text(buf: bytes, pos: int) -> str:
-    """
-    Return the string that the offset at `pos` refers to.
-
-    Paths and headers can hold any bytes: what is no UTF-8 becomes surrogates, and goes back byte for byte.
-    Source: gateway contract, 4.
-    """
-    return read_bytes(buf, pos).decode("utf-8", "surrogateescape")
-
-
-def read_vector(buf: bytes, pos: int) -> tuple[int, int]:
-    """Return where the first offset of a vector of tables stands, and how many there are. All lie within the buffer."""
-    try:
-        start: int = pos + scalars.u32_at(buf, pos)[0] + 4
-        count: int = scalars.u32_at(buf, start - 4)[0]
-    except StructError:
-        raise out_of_bounds("a vector", pos, buf) from None
-    if start + 4 * count > len(buf):
-        raise out_of_bounds(f"a vector of {count} tables", start - 4, buf)
-    return start, count
-
-
-# ---------------------------------------------------------------------------------------------------------- writing
+# Writing.
 
 
 class Piece(Protocol):
-    """What can stand behind a table that refers to it: a vector of tables, or another table."""
+    """What a table can refer to besides strings and vectors of ubytes: a vector of tables, or another table."""
 
     def put(self, out: bytearray) -> None:
-        """Append yourself. What refers to you refers to your first byte; nothing refers to you if you append nothing."""
+        """Append the piece. A reference to it refers to its first byte; there is no reference if nothing is appended."""
 
 
 Field = int | str | bytes | Piece | None
 
 
-def put_bytes(out: bytearray, data: bytes) -> None:
-    """Append a vector of ubytes."""
-    scalars.append_bytes(out, data)
-
-
-_MAX_SLOTS: Final = 15
-_VTABLES: Final[list[list[bytes]]] = [[] for _ in range(_MAX_SLOTS + 1)]  # made when first needed
-
-
-def _vtables_of(slots: int) -> list[bytes]:
-    """
-    Make the vtable of a table for each set of fields that may be present.
-
-    Each field has its place, four bytes, whether it is present or not: that costs a few bytes and saves a second pass.
-    An offset stands there, or a scalar that is zero-extended (little-endian: its low bytes come first). The vtable stands behind
-    the table, so that what refers to the table refers to the first byte of the piece.
-
-    Args: slots: how many fields the schema gives the table.
-    """
-    size = 4 + 4 * slots
-    vtables = []
-    for present in range(1 << slots):
-        offsets = [4 + 4 * slot if present >> slot & 1 else 0 for slot in range(slots)]
-        vtables.append(Struct(f"<{slots + 2}H").pack(4 + 2 * slots, size, *offsets) + bytes(2 * (slots % 2)))
-    _VTABLES[slots] = vtables
-    return vtables
-
-
+@cache
 def table_starts(slots: int) -> list[bytes]:
     """
-    Return how a table begins, up to what it refers to, for each set of fields that may be present: bit k stands for slot k.
+    Return how a table begins, up to what it refers to, for each set of fields that may be present: bit k represents slot k.
 
-    For tables whose class writes them itself, as `put_table` would: field k has its place 4 + 4 * k bytes into the table.
+    Field k has four bytes, 4 + 4 * k bytes into the table, whether it is present or not: the few bytes save a second pass. They contain
+    an offset, or a number that is zero-extended (in little-endian order its low bytes come first). The vtable follows the table, so that
+    the first byte of the piece is that of the table.
+
+    Args: slots: how many fields the table has in the schema.
     """
-    distance = scalars.pack_u32(2**32 - 4 - 4 * slots)
-    return [distance + bytes(4 * slots) + vtable for vtable in _VTABLES[slots] or _vtables_of(slots)]
+    size = 4 + 4 * slots
+    starts = []
+    for present in range(1 << slots):
+        offsets = [4 + 4 * slot if present >> slot & 1 else 0 for slot in range(slots)]
+        vtable = pack(f"<{slots + 2}H", 4 + 2 * slots, size, *offsets)
+        starts.append(pack("<i", -size) + bytes(4 * slots) + vtable + bytes(len(vtable) % 4))
+    return starts
 
 
 def put_table(out: bytearray, fields: tuple[Field, ...]) -> None:
@@ -218,32 +115,27 @@ def put_table(out: bytearray, fields: tuple[Field, ...]) -> None:
     Raises: LocalProtocolError: a value can't be expressed.
     """
     slots = len(fields)
-    pos = len(out)
-    vtables = _VTABLES[slots] or _vtables_of(slots)
-    vtable_at = pos + 4 + 4 * slots
-    scalars.append_u32(out, 2**32 - 4 - 4 * slots)  # the distance to the vtable, negative: it stands behind
-    scalars.append_zeros(out, 4 * slots)  # the places of the fields
-    scalars.append_part(out, vtables[0])
+    begin = pos = len(out)
+    starts = table_starts(slots)
+    primitives.append_part(out, starts[0])
     present = 0
     bit = 1
     for field in fields:
         pos += 4
         start = len(out)
         if isinstance(field, int):
-            try:
-                scalars.set_u32(out, pos, field)
-            except (StructError, OverflowError):
-                raise LocalProtocolError(f"a number does not fit its field: {field}") from None
+            primitives.set_number(out, pos, field)
             present |= bit
         elif field is not None:
             if isinstance(field, bytes):
-                put_bytes(out, field)
+                primitives.append_bytes(out, field)
             elif isinstance(field, str):
-                scalars.append_text(out, field)
+                primitives.append_text(out, field)
             else:
                 field.put(out)
             if len(out) > start:
-                scalars.set_offset(out, pos, start - pos)
+                primitives.set_offset(out, pos, start - pos)
                 present |= bit
         bit += bit
-    scalars.set_part(out, vtable_at, vtables[present])
+    vtable_at = 4 + 4 * slots
+    primitives.set_part(out, begin + vtable_at, starts[present][vtable_at:])

@@ -3,7 +3,7 @@
 
 cimport cython
 
-from apisix.runner.wire cimport scalars
+from apisix.runner cimport primitives
 
 cdef Py_ssize_t _HEADER_BYTES
 cdef Py_ssize_t _MAX_PAYLOAD_BYTES

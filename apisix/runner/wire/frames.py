@@ -5,8 +5,8 @@ from collections import deque
 from enum import IntEnum
 from typing import Final
 
+from apisix.runner import primitives
 from apisix.runner.errors import MessageTooLarge, RemoteProtocolError
-from apisix.runner.wire import scalars
 
 HEADER_BYTES = 4
 MAX_PAYLOAD_BYTES = 2**24 - 1
@@ -42,7 +42,7 @@ def frame_header(frame_type: int, size_bytes: int) -> bytes:
     """
     if size_bytes > MAX_PAYLOAD_BYTES:
         raise MessageTooLarge(size_bytes, MAX_PAYLOAD_BYTES)
-    return scalars.pack_network_u32(frame_type << 24 | size_bytes)
+    return (frame_type << 24 | size_bytes).to_bytes(HEADER_BYTES, "big")
 
 
 def put_header(out: bytearray, frame_type: int) -> None:
@@ -54,7 +54,7 @@ def put_header(out: bytearray, frame_type: int) -> None:
     size_bytes = len(out) - _HEADER_BYTES
     if size_bytes > _MAX_PAYLOAD_BYTES:
         raise MessageTooLarge(size_bytes, MAX_PAYLOAD_BYTES)
-    scalars.set_network_u32(out, 0, frame_type << 24 | size_bytes)
+    primitives.set_network_u32(out, 0, frame_type << 24 | size_bytes)
 
 
 def encode_frame(frame_type: int, payload: bytes) -> bytes:
@@ -137,14 +137,14 @@ class FrameDecoder:
     def feed_buffer(self, buffer: bytearray, size: int) -> None:
         """Take the first `size` bytes of a buffer that will be used again. What is needed of them is copied, once."""
         if size > _HEADER_BYTES and not self.may_have_more and not self.missing_bytes and self._pos == len(self._chunk):
-            header = scalars.network_u32_of(buffer, 0)[0]
+            header = primitives.network_u32_at(buffer, 0)
             if header & _MAX_PAYLOAD_BYTES == size - _HEADER_BYTES and header < _FIRST_UNKNOWN_HEADER:
                 # By far the most frequent case: one frame, and nothing else.
                 self.may_have_more = True
                 self._type = header >> 24
-                self._whole = scalars.part_of(buffer, _HEADER_BYTES, size)
+                self._whole = primitives.part_at(buffer, _HEADER_BYTES, size)
                 return
-        self.feed(scalars.part_of(buffer, 0, size))
+        self.feed(primitives.part_at(buffer, 0, size))
 
     def next_payload(self) -> bytes | None:
         """
@@ -170,7 +170,7 @@ class FrameDecoder:
             self._chunk = self._chunk[self._pos :] + self._queue.popleft()
             self._pos = 0
         chunk = self._chunk
-        header = scalars.network_u32_at(chunk, self._pos)[0]
+        header = primitives.network_u32_at(chunk, self._pos)
         length = header & _MAX_PAYLOAD_BYTES
         if header >= _FIRST_UNKNOWN_HEADER or not length:
             raise RemoteProtocolError(f"a frame announces type {header >> 24} and {length} bytes: no such type, or nothing in it")
@@ -180,7 +180,7 @@ class FrameDecoder:
             self._pos = end
             self.incomplete = False
             self.frame_type = header >> 24
-            return scalars.part_at(chunk, start, end)
+            return primitives.part_at(chunk, start, end)
         self._type = header >> 24
         self.missing_bytes = length
         self._pos = start

@@ -3,8 +3,8 @@
 
 cimport cython
 
-from apisix.runner.wire.flatbuf cimport put_table, read_fields, read_root, read_table, read_u8
-from apisix.runner.wire.tables cimport Message, optional_bytes, optional_text
+from apisix.runner cimport primitives
+from apisix.runner.wire.tables cimport Message
 
 cdef class Var:
     cdef readonly object name
@@ -24,5 +24,5 @@ cdef class ExtraInfoResp(Message):
     cdef readonly object result
     cpdef tuple _values(self)
 
-@cython.locals(self=ExtraInfoResp, table=Py_ssize_t)
+@cython.locals(self=ExtraInfoResp)
 cpdef ExtraInfoResp read_extra_info_resp(bytes payload)

@@ -4,10 +4,11 @@
 from functools import lru_cache
 from typing import Final, Self
 
+from apisix.runner import primitives
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.wire.flatbuf import Field, put_table, read_fields, read_root, read_table, read_u8
+from apisix.runner.wire.flatbuf import Field, bytes_field, put_table, root_table, table_field, text_field, u8_field
 from apisix.runner.wire.frames import FrameType
-from apisix.runner.wire.tables import Message, optional_bytes, optional_text
+from apisix.runner.wire.tables import Message
 
 
 class Var:
@@ -94,15 +95,14 @@ class ExtraInfoReq(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        root = read_root(payload)
-        _, _, kind, info = read_fields(payload, root, 2)
-        number = read_u8(payload, root + kind) if kind else 0
-        if number not in _INFOS or not info:
-            raise RemoteProtocolError(f"ExtraInfo.Req asks for {number}; 1 (Var), 2 (ReqBody) or 3 (RespBody) with a table was expected")
-        table = read_table(payload, root + info)
-        _, _, name = read_fields(payload, table, 1)
+        root = root_table(payload)
+        number = u8_field(payload, root, 0)
+        table = table_field(payload, root, 1)
+        if number not in _INFOS or not table:
+            raise RemoteProtocolError(f"ExtraInfo.Req has info {number}; 1 (Var), 2 (ReqBody) or 3 (RespBody) with a table was expected")
         if number == _INFO_NUMBERS[Var]:
-            return cls(Var(optional_text(payload, table, name) or ""))
+            return cls(Var(text_field(payload, table, 0) or ""))
+        primitives.field_at(payload, table, 0)  # raises RemoteProtocolError if the table, which has no fields, is malformed
         return cls(ReqBody() if number == _INFO_NUMBERS[ReqBody] else RespBody())
 
     def encode_frame(self) -> bytearray:
@@ -139,6 +139,5 @@ class ExtraInfoResp(Message):
 def read_extra_info_resp(payload: bytes) -> ExtraInfoResp:
     """Read a message, as `ExtraInfoResp.decode` does. A function, because in C a class method does not know what it makes."""
     self = ExtraInfoResp.__new__(ExtraInfoResp)
-    table = read_root(payload)
-    self.result = optional_bytes(payload, table, read_fields(payload, table, 1)[2])
+    self.result = bytes_field(payload, root_table(payload), 0)
     return self

@@ -19,11 +19,11 @@ from apisix.runner.wire.call_messages import (
     Rewrite,
     Stop,
 )
-from apisix.runner.wire.entries import Pair, TextEntries
-from apisix.runner.wire.flatbuf import Field, read_fields, read_root, read_u8
+from apisix.runner.wire.entries import Pair, TextEntries, entries_field
+from apisix.runner.wire.flatbuf import Field, root_table, text_field, u8_field, u32_field
 from apisix.runner.wire.frames import FrameType
 from apisix.runner.wire.info_messages import ExtraInfoReq, ExtraInfoResp, Info, ReqBody, RespBody, Var
-from apisix.runner.wire.tables import Message, optional_entries, optional_text, optional_u32
+from apisix.runner.wire.tables import Message
 
 __all__ = [
     "ErrCode",
@@ -62,10 +62,8 @@ class PrepareConfReq(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        table = read_root(payload)
-        _, _, conf, key = read_fields(payload, table, 2)
-        pairs = optional_entries(payload, table, conf)
-        return cls([(name, value or "") for name, value in pairs], optional_text(payload, table, key))
+        table = root_table(payload)
+        return cls([(name, value or "") for name, value in entries_field(payload, table, 0)], text_field(payload, table, 1))
 
     def _values(self) -> tuple[Field, ...]:
         return TextEntries(self.conf), self.key
@@ -83,9 +81,7 @@ class PrepareConfResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        table = read_root(payload)
-        _, _, conf_token = read_fields(payload, table, 1)
-        return cls(optional_u32(payload, table, conf_token))
+        return cls(u32_field(payload, root_table(payload), 0))
 
     def _values(self) -> tuple[Field, ...]:
         return (self.conf_token,)
@@ -103,9 +99,7 @@ class ErrResp(Message):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        table = read_root(payload)
-        _, _, code = read_fields(payload, table, 1)
-        number = read_u8(payload, table + code) if code else 0
+        number = u8_field(payload, root_table(payload), 0)
         if number >= len(ErrCode):
             raise RemoteProtocolError(f"Err.Resp has code {number}, the schema ends at {len(ErrCode) - 1}")
         return cls(ErrCode(number))

@@ -4,14 +4,12 @@
 from abc import abstractmethod
 from typing import Final, Self, cast
 
-from apisix.runner.wire import scalars
-from apisix.runner.wire.entries import TextEntries, entries_at
-from apisix.runner.wire.flatbuf import Field, put_table, read_bytes, read_text, read_u32
+from apisix.runner import primitives
+from apisix.runner.wire.flatbuf import Field, put_table
 from apisix.runner.wire.frames import HEADER_BYTES, FrameType, put_header
 
 ROOT: Final = b"\x04\0\0\0"  # a message begins with the offset of its root table, which follows at once
 _FRAME_START: Final = bytes(HEADER_BYTES) + ROOT
-NO_ENTRIES: Final = TextEntries()
 
 
 class Table:
@@ -71,30 +69,7 @@ class Message(Table):
 
         Raises: LocalProtocolError: a value can't be expressed. MessageTooLarge: the payload does not fit a frame.
         """
-        out = scalars.new_message(_FRAME_START)
+        out = primitives.new_message(_FRAME_START)
         self.put(out)
         put_header(out, self.TYPE)
         return out
-
-
-# Fields that may be absent: `at` is an offset from the table, and 0 then.
-
-
-def optional_u32(buf: bytes, table: int, at: int) -> int:
-    """Return a number, 0 where it is absent."""
-    return read_u32(buf, table + at) if at else 0
-
-
-def optional_entries(buf: bytes, table: int, at: int) -> TextEntries:
-    """Return entries, which stay in the buffer; none where the vector is absent."""
-    return entries_at(buf, table + at) if at else NO_ENTRIES
-
-
-def optional_text(buf: bytes, table: int, at: int) -> str | None:
-    """Return a text, None where it is absent."""
-    return read_text(buf, table + at) if at else None
-
-
-def optional_bytes(buf: bytes, table: int, at: int) -> bytes | None:
-    """Return a vector of bytes, None where it is absent."""
-    return read_bytes(buf, table + at) if at else None

@@ -3,9 +3,9 @@
 
 cimport cython
 
+from apisix.runner cimport primitives
 from apisix.runner.call.engine cimport CallRunner
 from apisix.runner.call.reply_sink cimport ReplySink
-from apisix.runner.ipc cimport descriptors
 from apisix.runner.wire.call_messages cimport CallReq
 from apisix.runner.wire.connection cimport Connection
 from apisix.runner.wire.frames cimport FrameDecoder

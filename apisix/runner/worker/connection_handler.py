@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from apisix.runner import primitives
 from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.engine import CallRunner
 from apisix.runner.call.reply_sink import ReplySink
@@ -16,7 +17,6 @@ from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.ipc import descriptors
 from apisix.runner.plugin.forked import end_forked
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.plugin.route_configuration import RouteConfiguration
@@ -158,9 +158,9 @@ class Session(ReplySink):
         data: bytes | None = None
         try:
             if connection.decoder.missing_bytes < BUFFER_BYTES:
-                size = descriptors.receive_into(sock, self._descriptor, buffer)
+                size = primitives.receive_into(sock, self._descriptor, buffer)
             else:
-                data = descriptors.receive(sock, self._descriptor, PIECE_BYTES)
+                data = primitives.receive(sock, self._descriptor, PIECE_BYTES)
                 size = -1 if data is None else len(data)
         except OSError as error:
             _log_lost(error)
@@ -186,7 +186,7 @@ class Session(ReplySink):
         if sock is None:
             return
         try:
-            del self._unsent[: descriptors.send(sock, self._descriptor, self._unsent)]
+            del self._unsent[: primitives.send(sock, self._descriptor, self._unsent)]
         except OSError as error:
             _log_lost(error)
             self._forget("the gateway hung up")
@@ -306,7 +306,7 @@ class Session(ReplySink):
         sent = 0
         if not self._unsent:
             try:
-                sent = descriptors.send(sock, self._descriptor, data)
+                sent = primitives.send(sock, self._descriptor, data)
             except OSError as error:
                 _log_lost(error)
                 # The gateway hung up, or the system is out of memory. To go on would put the stream out of step.

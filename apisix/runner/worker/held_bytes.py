@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from apisix.runner.call import clock
+from apisix.runner import primitives
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.worker.allocator import give_memory_back
 
@@ -80,7 +80,7 @@ class HeldBytes:
             self._holdings.pop(holder, None)
         elif before is None or before.sending != sending or (size < before.size and not sending):  # another frame or reply
             self._holdings.pop(holder, None)
-            self._holdings[holder] = Holding(size, clock.now_s(), sending)
+            self._holdings[holder] = Holding(size, primitives.now_s(), sending)
         else:
             before.size = size
         if size and not self._used:
@@ -112,7 +112,7 @@ class HeldBytes:
 
     def _look(self) -> None:
         self._timer = None
-        now_s = clock.now_s()
+        now_s = primitives.now_s()
         for holder, holding in list(self._holdings.items()):
             timeout_s = self._timeouts_s[holding.sending]
             if now_s - holding.since_s >= timeout_s and holder in self._holdings:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apisix.runner.call import clock
+from apisix.runner import primitives
 from apisix.runner.call.blocking.detector import BlockingDetector
 from apisix.runner.plugin.plugin import Plugin
 from tests.call.engine import WITHIN_S, Engine, until
@@ -59,7 +59,7 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
         watch.turn = type(watch.turn)(loop)  # the thread of this test takes the place of the watch's own
 
         def look() -> None:
-            began_s = clock.now_s()
+            began_s = primitives.now_s()
             watch.look_at_loop(began_s)  # which asks the loop for a turn
             loop.call_soon_threadsafe(line.call, 1)
             assert held.wait(WITHIN_S)

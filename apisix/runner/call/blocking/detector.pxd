@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The class of `stalls.py` in C. Only the accelerator reads this file.
 
-from apisix.runner.call cimport clock
+from apisix.runner cimport primitives
 
 cdef class BlockingDetector:
     cdef public object on_mark

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from apisix.runner.call import clock
+from apisix.runner import primitives
 from apisix.runner.call.blocking.long_calls import FIRST_S
 from apisix.runner.call.blocking.loop_turn import LoopTurn
 from apisix.runner.call.blocking.starvation import Starvation
@@ -130,7 +130,7 @@ class BlockingDetector:
 
     def _watch(self) -> None:
         while not self._closed.wait(LONG_HOLD_S):
-            now_s = clock.now_s()
+            now_s = primitives.now_s()
             self.look(now_s)
             self.look_at_loop(now_s)
             if self.starvation is not None:
