@@ -63,10 +63,7 @@ EXTENSIONS = {
         "apisix.runner.call.execution",
         "apisix.runner.call.engine",
     ),
-    "connection": (
-        "apisix.runner.worker.poller",
-        "apisix.runner.worker.connection_handler",
-    ),
+    "connection": ("apisix.runner.worker.connection_handler",),
 }
 """What each extension module contains, in the order in which it is merged: a source comes after those that it imports."""
 INLINED = ("apisix.runner.primitives",)

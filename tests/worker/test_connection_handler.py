@@ -5,7 +5,6 @@ import asyncio
 import errno
 import logging
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -27,23 +26,21 @@ from apisix.runner.worker.connection_handler import Session, Sessions, make_cont
 from apisix.runner.worker.held_bytes import HeldBytes
 
 BOUND_S = 10.0
+REFUSAL = b"\x00"
+"""The type of an error frame: the token of these calls is unknown."""
 
 
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """The loop of a worker."""
-    loop = uvloop.new_event_loop()
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """The event loop of a worker, and the one of the standard library."""
+    loop = request.param()
     yield loop
     loop.close()
 
 
-@pytest.fixture(params=["epoll", "one by one"])
-def sessions(
-    request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Sessions]:
-    """The connections of a worker without plugins, also as they are watched where the system has no epoll."""
-    if request.param == "one by one":
-        monkeypatch.delattr(select, "epoll", raising=False)
+@pytest.fixture
+def sessions(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Iterator[Sessions]:
+    """The connections of a worker without plugins."""
     store = ConfStore(choose_path(tmp_path / "runner.sock", None), expire_s=60, max_entries=10)
     sessions = Sessions(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
     yield sessions
@@ -96,6 +93,44 @@ def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, sess
         released.close()
 
 
+def test_a_defect_closes_one_connection(
+    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception in the runner's own code is logged and closes its connection. The other connections are served."""
+
+    def fail(*arguments: object) -> None:
+        raise LookupError("a defect")
+
+    monkeypatch.setattr(sessions.context.preparations, "add", fail)
+    with connect(loop, sessions) as first, connect(loop, sessions) as second:
+        first.sendall(Connection(Role.GATEWAY).send(PrepareConfReq()))
+        second.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        assert loop.run_until_complete(turn(loop, first)) == b""
+        assert loop.run_until_complete(turn(loop, second))[:1] == REFUSAL
+        assert sessions.connections == 1
+    assert "a defect" in caplog.text
+
+
+def test_a_gateway_that_leaves_its_reply_unread(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """The connection is closed, although the system then reports an error instead of data."""
+    with connect(loop, sessions) as gateway:
+        gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: sessions.calls == 1), BOUND_S))
+    loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+
+
+def test_many_connections_at_once(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+    """Each of many connections that have something to read at the same time is answered."""
+    gateways = [connect(loop, sessions) for _ in range(100)]
+    try:
+        for gateway in gateways:
+            gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
+        assert [loop.run_until_complete(turn(loop, gateway))[:1] for gateway in gateways] == [REFUSAL] * len(gateways)
+    finally:
+        for gateway in gateways:
+            gateway.close()
+
+
 def test_close_cuts_all(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
     """At the end all connections are closed."""
     with connect(loop, sessions) as gateway:
@@ -109,9 +144,6 @@ def until_end(end: socket.socket) -> bytes:
     while data := end.recv(1 << 16):
         received += data
     return received
-
-
-REFUSAL = b"\x00"  # the type of an error frame: nobody knows the token of these calls
 
 
 def test_close_answers_what_has_arrived(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:

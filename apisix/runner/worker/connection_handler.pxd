@@ -23,16 +23,17 @@ cdef class Session(ReplySink):
     cdef bytearray _unsent
     cdef bint _ending
     cdef bint _held
+    cpdef watch(self, bint reading, bint writing)
     @cython.locals(connection=Connection, buffer=bytearray, size=Py_ssize_t, data=bytes)
-    cpdef readable(self)
+    cdef _read(self)
     @cython.locals(connection=Connection, decoder=FrameDecoder)
     cdef _handle(self)
     @cython.locals(sent=Py_ssize_t)
     cpdef _write(self, bytearray data)
 
 cdef class Sessions:
-    cdef object _loop
+    cdef readonly object loop
+    cdef readonly object base_context
     cdef readonly set _open
     cdef readonly object context
-    cdef readonly object poller
     cdef public object on_idle

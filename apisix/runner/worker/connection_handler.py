@@ -2,6 +2,7 @@
 """The connections of a worker: bytes in, calls run, bytes out."""
 
 import asyncio
+import contextvars
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -30,7 +31,6 @@ from apisix.runner.worker.breakpoints import NoDetection, is_debugging
 from apisix.runner.worker.effects_log import log_effects
 from apisix.runner.worker.held_bytes import HeldBytes
 from apisix.runner.worker.lost_tasks import report_lost_tasks
-from apisix.runner.worker.poller import Poller
 from apisix.runner.worker.prepare_conf import Preparations
 
 session_logger = logging.getLogger("apisix.runner.worker.connection_handler")
@@ -146,10 +146,42 @@ class Session(ReplySink):
             self._call_runner.call is None and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
         )
 
-    # What the poller tells.
+    # Called by the event loop.
 
-    def readable(self) -> None:
-        """Take bytes off the socket and handle each message that is now whole."""
+    def on_readable(self) -> None:
+        """Called when the socket has data, has reached its end or has failed."""
+        try:
+            self._read()
+        except Exception:
+            self._fail()
+
+    def on_writable(self) -> None:
+        """Called when the socket accepts data again, while some is unsent."""
+        try:
+            self._flush()
+        except Exception:
+            self._fail()
+
+    def watch(self, reading: bool, writing: bool) -> None:
+        """Let the event loop call `on_readable`, `on_writable` or both, until this is called again."""
+        loop = self._sessions.loop
+        # The loop calls each in a copy of the context that is current here, which may be that of a call: that would be kept alive.
+        run = self._sessions.base_context.run
+        if reading:
+            run(loop.add_reader, self._descriptor, self.on_readable)
+        if writing:
+            run(loop.add_writer, self._descriptor, self.on_writable)
+        if not reading:
+            loop.remove_reader(self._descriptor)
+        if not writing:
+            loop.remove_writer(self._descriptor)
+
+    def _fail(self) -> None:
+        session_logger.exception("a defect of the runner ends a connection")
+        self.cut()
+
+    def _read(self) -> None:
+        """Read what has arrived, and handle each message that is now complete."""
         sock = self._socket
         if sock is None or self._ending:
             return
@@ -180,8 +212,8 @@ class Session(ReplySink):
             if self._held or connection.decoder.incomplete or connection.decoder.may_have_more:
                 self._count_held()
 
-    def writable(self) -> None:
-        """Go on sending what the socket had no room for."""
+    def _flush(self) -> None:
+        """Send more of the bytes that the socket did not accept before."""
         sock = self._socket
         if sock is None:
             return
@@ -196,7 +228,7 @@ class Session(ReplySink):
             if self._ending:
                 self._forget()
                 return
-            self._sessions.poller.want(self._descriptor, reading=True, writing=False)
+            self.watch(True, False)
             try:
                 self._handle()  # what came before the gateway read the reply
             except RemoteProtocolError as error:
@@ -320,7 +352,7 @@ class Session(ReplySink):
             else:
                 self._unsent = data  # not a copy: it may be as large as a body
             # A gateway that does not read replies is not read from either: each further call would leave one more reply here.
-            self._sessions.poller.want(self._descriptor, reading=self._answers_expected(), writing=True)
+            self.watch(self._answers_expected(), True)
             self._count_held()
 
     def _answers_expected(self) -> bool:
@@ -341,7 +373,7 @@ class Session(ReplySink):
         elif self._socket is not None:
             self._count_held()
             # Not read from any more: the end of the stream could be read again and again.
-            self._sessions.poller.want(self._descriptor, reading=False, writing=True)
+            self.watch(False, True)
 
     def _forget(self, reason: str = "") -> None:
         sock = self._socket
@@ -352,7 +384,7 @@ class Session(ReplySink):
 
     def _leave(self, reason: str) -> None:
         """Have nothing to do with the socket any more."""
-        self._sessions.poller.unwatch(self._descriptor)
+        self.watch(False, False)
         self._socket = None
         # Now, not when the garbage collector finds the cycle of connection and greenlet.
         self._unsent = bytearray()
@@ -380,15 +412,16 @@ class Sessions:
 
     Attributes:
         context: what their calls share.
-        poller: watches their sockets.
+        loop: watches their sockets.
+        base_context: the context in which the loop calls the handlers of the connections, outside any call.
         on_idle: called, while draining, when a connection has become idle, so that `release_idle` finds it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
-        self._loop = loop
+        self.loop = loop
+        self.base_context = contextvars.copy_context()
         self._open: set[Session] = set()
         self.context = context
-        self.poller = Poller(loop)
         self.on_idle: Callable[[], None] | None = None
 
     @property
@@ -409,7 +442,7 @@ class Sessions:
     async def adopt(self, sock: socket.socket) -> None:
         """Serve an accepted connection. `sock` must be non-blocking and belongs to its session from now on."""
         session = Session(self, sock)
-        self.poller.watch(sock.fileno(), session)
+        session.watch(True, False)
         self._open.add(session)
 
     def release_idle(self, limit: int | None = None) -> list[socket.socket]:
@@ -427,35 +460,33 @@ class Sessions:
         self.context.runtime.forked = True
         for session in self._open:
             session.abandon()
-        self.poller.abandon()
         self.context.store.abandon()
         # A hook that is a coroutine comes back to the loop, whose descriptors are the worker's too.
-        self._loop.call_soon(end_forked, None)
+        self.loop.call_soon(end_forked, None)
 
     async def close(self, timeout_s: float) -> None:
         """Let running calls end, for up to `timeout_s` seconds, then cut all connections and close the plugins."""
-        deadline_s = self._loop.time() + timeout_s
+        deadline_s = self.loop.time() + timeout_s
         closing: set[Session] = set()
-        while self._open and (left_s := deadline_s - self._loop.time()) > 0:
+        while self._open and (left_s := deadline_s - self.loop.time()) > 0:
             closing.update(session for session in self._open - closing if session.finish())
-            settled = self._loop.create_future()
+            settled = self.loop.create_future()
             self.on_idle = lambda settled=settled: None if settled.done() else settled.set_result(None)
             await asyncio.wait([settled], timeout=min(left_s, LOOK_AGAIN_S))
         self.on_idle = None
         for session in list(self._open):
             session.cut()
-        self.poller.close()
         await self.context.close()
 
     def wrote(self, session: Session) -> None:
         """Take note that a session has sent something, perhaps its reply."""
         if session.idle:
             # Soon, not now: we may be in the greenlet of the very session that is to be released.
-            self._loop.call_soon(self._tell_idle)
+            self.loop.call_soon(self._tell_idle)
 
     def end_soon(self, session: Session) -> None:
         """Close a connection that can't be written to, at the next turn of the loop."""
-        self._loop.call_soon(session.lost)
+        self.loop.call_soon(session.lost)
 
     def closed(self, session: Session) -> None:
         """Take note that a connection is gone."""
