@@ -45,7 +45,7 @@ def reactor() -> Iterator[Reactor]:
 
 def test_metrics(reactor: Reactor) -> None:
     """The table contains each metric that is served, under the name that Prometheus uses, and no other."""
-    served = list(supervisor_families(Crew(reactor, Settings(), 1, lambda channel, dump, marks, pid: 0), Refusals(0, 0)))
+    served = list(supervisor_families(Crew(reactor, Settings(), 1, lambda *_: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
     reporter = Reporter(Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0, 1 << 20)
     reporter.start(served.append)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -176,24 +176,25 @@ def echo_runner(path: Path, **settings: Any) -> Iterator[EchoRunner]:
     """Start a runner, wait until it answers, and leave nothing of it behind."""
     runner = start(path, **settings)
     try:
-        wait_until_answering(runner)
+        wait_until_answering(runner, settings.get("workers", 1))
         yield runner
     finally:
         kill(runner)
 
 
-def wait_until_answering(runner: EchoRunner) -> None:
-    """Return once a worker has answered."""
+def wait_until_answering(runner: EchoRunner, workers: int = 1) -> None:
+    """Return once so many workers have answered, each on a connection of its own."""
 
-    def answers() -> bool:
+    def all_answer() -> bool:
         assert runner.process.poll() is None, f"the runner ended:\n{runner.log()}"
         try:
-            with runner.client() as client:
-                return client.ask().pid > 0
+            with ExitStack() as opened:
+                clients = [opened.enter_context(runner.client()) for _ in range(workers)]
+                return len({client.ask().pid for client in clients}) == workers
         except (OSError, HungUp):
             return False
 
-    wait_until(answers, runner.log)
+    wait_until(all_answer, runner.log)
 
 
 def kill(runner: EchoRunner) -> None:

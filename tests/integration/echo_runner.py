@@ -47,6 +47,9 @@ class Echo(asyncio.Protocol):
         self.service.open.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.service.on_activity is not None:
+            on_activity, self.service.on_activity = self.service.on_activity, None
+            on_activity()
         self.buffer += data
         while b"\n" in self.buffer:
             line, _, self.buffer = self.buffer.partition(b"\n")
@@ -95,6 +98,7 @@ class EchoConnections:
         self.open: set[Echo] = set()
         self.calls = 0
         self.on_idle: Callable[[], None] | None = None
+        self.on_activity: Callable[[], None] | None = None
 
     @property
     def connections(self) -> int:

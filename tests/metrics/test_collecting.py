@@ -98,45 +98,41 @@ def test_names_of_the_runner_are_its_own() -> None:
     assert [] == list(families_of_plugins(registry))
 
 
-async def test_only_what_has_changed_is_told(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All at the beginning, then what is new, and at the end what came last, although the store is closed by then."""
-    monkeypatch.setattr(metrics_worker, "TICK_S", 0.001)
-    monkeypatch.setattr(metrics_worker, "TICKS_A_PUSH", 1)
+async def test_only_what_has_changed_is_sent(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All metrics are sent at the beginning, then those that have changed, and at the end the last changes, when the store is closed."""
+    monkeypatch.setattr(metrics_worker, "PUSH_S", 0.0)
     told: list[Family] = []
-    pushed = asyncio.Event()
     tokens = iter([5])
-
-    def send(family: Family) -> None:
-        told.append(family)
-        if family.name == "apisix_runner_calls":
-            pushed.set()
 
     def count_tokens() -> int:
         return next(tokens, 5)
 
     reporter = Reporter(runtime, count_tokens, MAX_BYTES)
-    reporter.start(send)
+    reporter.start(told.append)
     assert 5 == of(iter(told), "apisix_runner_tokens_known").samples[0][2]
     assert 1 == sum(family.name == "apisix_runner_calls" for family in told)
 
-    pushed.clear()
     told.clear()
     runtime.calls = 1
-    await asyncio.wait_for(pushed.wait(), 5)
-    assert {"apisix_runner_calls", "apisix_runner_loop_lag_seconds"} == {family.name for family in told}
+    reporter.tick(0.0, busy=True)
+    assert {family.name for family in told} == {"apisix_runner_calls", "apisix_runner_loop_lag_seconds"}
+
+    told.clear()
+    reporter.tick(0.0, busy=False)
+    assert told == []
 
     runtime.calls = 2
     reporter.finish()
     assert 2 == told[-1].samples[0][2] or 2 == max(family.samples[0][2] for family in told if family.name == "apisix_runner_calls")
 
 
-async def test_a_late_loop_is_counted(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that stood still is late at its next turn, by as much."""
-    monkeypatch.setattr(metrics_worker, "TICK_S", 0.0)
+@pytest.mark.parametrize("busy", [True, False])
+async def test_a_late_loop_is_counted(runtime: Runtime, busy: bool) -> None:
+    """An event loop that was blocked is late, also in a worker that has no calls."""
     reporter = Reporter(runtime, lambda: 0, MAX_BYTES)
     told: list[Family] = []
     reporter.start(told.append)
-    reporter._tick(runtime.loop.time() - 7.0)
+    reporter.tick(7.0, busy=busy)
     reporter.finish()
 
     lag = [family for family in told if family.name == "apisix_runner_loop_lag_seconds"][-1]

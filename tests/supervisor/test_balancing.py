@@ -8,6 +8,7 @@ import pytest
 from apisix.runner.ipc.channel import Channel
 from apisix.runner.supervisor.balancing import emptiest, excesses
 from apisix.runner.supervisor.worker_process import LATE_S, WorkerProcess
+from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
 
@@ -18,8 +19,8 @@ def workers() -> Iterator[list[WorkerProcess]]:
     for number in range(4):
         ours, theirs = Channel.pair()
         theirs.close()
-        worker = WorkerProcess(number, 0, ours, StackDump(), 0)
-        worker.heard_s = 1000.0
+        worker = WorkerProcess(number, 0, ours, StackDump(), Heartbeat(), 0)
+        worker.heartbeat.due_s = 1000.0
         made.append(worker)
     yield made
     for worker in made:
@@ -46,7 +47,7 @@ def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
     having(workers, 3, 0, 2, 5)
     now_s = 1000.0 + 2 * LATE_S
     for speaking in (0, 2, 3):
-        workers[speaking].heard_s = now_s
+        workers[speaking].heartbeat.due_s = now_s
 
     assert workers[2] is emptiest(workers, now_s)
     assert workers[1] is emptiest(workers, now_s + 60)
@@ -75,7 +76,7 @@ def test_what_stands_still_is_out_of_the_count(workers: list[WorkerProcess]) -> 
     """A stuck worker is neither asked to hand back nor counted on."""
     having(workers, 40, 8, 8, 8)
     for worker in workers[1:]:
-        worker.heard_s = 1010.0
+        worker.heartbeat.due_s = 1010.0
 
     assert excesses(workers, 1010.0) == []
     assert excesses(workers[:1], 1000.0) == []

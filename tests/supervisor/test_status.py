@@ -17,6 +17,7 @@ from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor.status import Refusals, all_families, health_page
 from apisix.runner.supervisor.worker_pool import Crew
 from apisix.runner.supervisor.worker_process import SILENT_S, Stage, WorkerProcess
+from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
 
@@ -25,7 +26,7 @@ def crew() -> Iterator[Crew]:
     """A crew of nobody, whose workers the tests make up."""
     before = signal.getsignal(signal.SIGHUP)
     reactor = Reactor()
-    crew = Crew(reactor, Settings(), 2, lambda channel, dump, marks, pid: 0)
+    crew = Crew(reactor, Settings(), 2, lambda *_: 0)
     yield crew
     for worker in crew.workers.values():
         worker.bury()
@@ -36,9 +37,9 @@ def crew() -> Iterator[Crew]:
 def add_worker(crew: Crew, number: int, *, stage: Stage = Stage.SERVING, silent_s: float = 0.0) -> WorkerProcess:
     ours, theirs = socket.socketpair()
     theirs.close()
-    worker = crew.workers[10**8 + number] = WorkerProcess(number, 10**8 + number, Channel(ours), StackDump(), 0)
+    worker = crew.workers[10**8 + number] = WorkerProcess(number, 10**8 + number, Channel(ours), StackDump(), Heartbeat(), 0)
     worker.stage = stage
-    worker.heard_s = time.monotonic() - silent_s
+    worker.heartbeat.due_s = time.monotonic() - silent_s
     return worker
 
 

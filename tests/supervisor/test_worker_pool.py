@@ -12,6 +12,7 @@ from apisix.runner.supervisor import worker_pool as crew_module
 from apisix.runner.supervisor.forking import Body
 from apisix.runner.supervisor.worker_pool import Crew
 from apisix.runner.supervisor.worker_process import WorkerProcess
+from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
 NO_PROCESS = 1 << 30  # above every pid that a system has
@@ -34,7 +35,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WorkerProcess]]:
     def fork(number: int, calls_limit: int, marks: frozenset[str], body: Body, forget: object) -> WorkerProcess:
         ours, theirs = Channel.pair()
         ends.append(theirs)
-        workers.append(WorkerProcess(number, NO_PROCESS + number, ours, StackDump(), calls_limit))
+        workers.append(WorkerProcess(number, NO_PROCESS + number, ours, StackDump(), Heartbeat(), calls_limit))
         return workers[-1]
 
     monkeypatch.setattr(crew_module, "fork_worker", fork)
@@ -55,7 +56,7 @@ def turn(reactor: Reactor, times: int) -> None:
 
 def make(reactor: Reactor, count: int) -> Crew:
     """Return a crew whose workers do nothing."""
-    return Crew(reactor, Settings(), count, lambda channel, dump, marks, supervisor_pid: 0)
+    return Crew(reactor, Settings(), count, lambda *_: 0)
 
 
 def test_one_worker_is_started_in_each_turn(reactor: Reactor, forked: list[WorkerProcess]) -> None:

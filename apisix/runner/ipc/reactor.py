@@ -84,8 +84,12 @@ class Reactor:
         return self._schedule(Timer(time.monotonic() + delay_s, callback, None))
 
     def call_every(self, period_s: float, callback: Callback) -> Timer:
-        """Call `callback` every `period_s` seconds, and skip what was missed."""
-        return self._schedule(Timer(time.monotonic() + period_s, callback, period_s))
+        """
+        Call `callback` every `period_s` seconds, and skip calls that were missed.
+
+        The times are multiples of the period, so timers whose periods are multiples of each other share their wake-ups.
+        """
+        return self._schedule(Timer(_next_multiple(period_s, time.monotonic()), callback, period_s))
 
     def run(self, until: Callable[[], bool]) -> None:
         """Turn until `until` says so; it is asked after each turn."""
@@ -135,7 +139,7 @@ class Reactor:
             if timer.every_s is not None:
                 timer.at_s += timer.every_s
                 if timer.at_s <= now_s:
-                    timer.at_s = now_s + timer.every_s
+                    timer.at_s = _next_multiple(timer.every_s, now_s + timer.every_s)
                 self._schedule(timer)
             _call(callback)
 
@@ -144,6 +148,11 @@ class Reactor:
             for signum in self._wakeup.recv(4096):
                 if callback := self._signals.get(signum):
                     _call(callback)
+
+
+def _next_multiple(period_s: float, after_s: float) -> float:
+    """Return the first multiple of a period that is later than `after_s`."""
+    return (after_s // period_s + 1) * period_s
 
 
 def _call(callback: Callback) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a worker tells of itself: the runner's own figures, the metrics that its plugins define, and how late its loop is."""
 
-import asyncio
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TICK_S: Final = 0.1
-"""How often to look how late the loop is, in seconds."""
-TICKS_A_PUSH: Final = 10
+PUSH_S: Final = 1.0
+"""How often metrics that have changed are sent, in seconds."""
+NOTABLE_LAG_S: Final = 0.1
+"""How late the event loop of an idle worker must be to be counted, in seconds: it may have been a task of a plugin."""
 MANY_TOKENS: Final = 10_000
 PUSHES_A_COUNT: Final = 10
 """Counting the tokens of a full store takes 2 ms: where they are many, not with each push."""
@@ -58,34 +58,34 @@ class Reporter:
         self._lag = Histogram(LAG_S)
         self._tokens = 0
         self._pushes = 0
-        self._ticks = 0
+        self._pushed_s = 0.0
         self._sent: dict[str, Family] = {}
         self._too_large: set[str] = set()
         self._send: Callable[[Family], None] = lambda family: None
-        self._timer: asyncio.TimerHandle | None = None
         leave_process_out()
 
     def start(self, send: Callable[[Family], None]) -> None:
         """Start. Args: send: sends a metric to the supervisor."""
         self._send = send
-        self._schedule()
         self._push()
 
     def finish(self) -> None:
         """Tell the last figures; the store may be closed by now."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._push(is_last=True)
 
-    def _schedule(self) -> None:
-        due_s = self._runtime.loop.time() + TICK_S
-        self._timer = self._runtime.loop.call_at(due_s, self._tick, due_s)
+    def tick(self, lag_s: float, *, busy: bool) -> None:
+        """
+        Count how late the event loop is, and send what has changed, about every second.
 
-    def _tick(self, due_s: float) -> None:
-        self._lag.add(max(0.0, self._runtime.loop.time() - due_s))
-        self._schedule()
-        self._ticks += 1
-        if self._ticks % TICKS_A_PUSH == 0:
+        Args:
+            lag_s: how late a timer of the event loop was, in seconds.
+            busy: whether the worker has something to do.
+        """
+        if busy or lag_s >= NOTABLE_LAG_S:
+            self._lag.add(lag_s)
+        now_s = self._runtime.loop.time()
+        if now_s - self._pushed_s >= PUSH_S * 0.95:  # the timer that calls this is not exact
+            self._pushed_s = now_s
             self._push()
 
     def _push(self, *, is_last: bool = False) -> None:

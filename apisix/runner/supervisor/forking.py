@@ -11,12 +11,16 @@ from typing import NoReturn
 
 from apisix.runner.ipc.channel import Channel
 from apisix.runner.supervisor.worker_process import WorkerProcess
+from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
 logger = logging.getLogger(__name__)
 
-Body = Callable[[Channel, StackDump, frozenset[str], int], int]
-"""What a worker does: its channel, its dump, the plugins known to block, the supervisor's pid; returns the exit status."""
+Body = Callable[[Channel, StackDump, Heartbeat, frozenset[str], int], int]
+"""
+The main function of a worker. Takes its channel, its stack dump, its heartbeat, the plugins that are known to block, and the pid of the
+supervisor. Returns the exit status.
+"""
 
 
 def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body, forget: Callable[[], None]) -> WorkerProcess:
@@ -29,17 +33,19 @@ def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body
     ours, theirs = Channel.pair()
     try:
         dump = StackDump()
+        heartbeat = Heartbeat()
         try:
-            pid = _fork(lambda: _be_worker(ours, theirs, dump, marks, body, forget))
+            pid = _fork(lambda: _be_worker(ours, theirs, dump, heartbeat, marks, body, forget))
         except OSError:
             dump.close()
+            heartbeat.close()
             raise
     except OSError:
         ours.close()
         raise
     finally:
         theirs.close()
-    return WorkerProcess(number, pid, ours, dump, calls_limit)
+    return WorkerProcess(number, pid, ours, dump, heartbeat, calls_limit)
 
 
 def _fork(in_child: Callable[[], NoReturn]) -> int:
@@ -58,13 +64,15 @@ def _fork(in_child: Callable[[], NoReturn]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _be_worker(ours: Channel, theirs: Channel, dump: StackDump, marks: frozenset[str], body: Body, forget: Callable[[], None]) -> NoReturn:
+def _be_worker(
+    ours: Channel, theirs: Channel, dump: StackDump, heartbeat: Heartbeat, marks: frozenset[str], body: Body, forget: Callable[[], None]
+) -> NoReturn:
     status = 1
     try:
         supervisor_pid = os.getppid()
         ours.close()
         forget()
-        status = body(theirs, dump, marks, supervisor_pid)
+        status = body(theirs, dump, heartbeat, marks, supervisor_pid)
     except BaseException:
         logger.exception("a worker ends because of a defect of the runner")
     finally:

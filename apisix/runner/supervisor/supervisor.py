@@ -32,6 +32,7 @@ from apisix.runner.supervisor.takeover import Predecessor, Successor
 from apisix.runner.supervisor.watchdog import Checkup
 from apisix.runner.supervisor.worker_pool import Crew
 from apisix.runner.worker.allocator import keep_freed_memory
+from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.service import PluginService, Service
 from apisix.runner.worker.stack_dump import StackDump
 
@@ -60,7 +61,7 @@ How long a displaced runner goes on accepting while it hands over, in seconds.
 A client that had looked up the path before the successor took it can still be about to enter this runner's backlog, and what is in a
 backlog when the listener is closed is lost.
 """
-LOOK_S: Final = 0.25
+LOOK_S: Final = 0.5
 """How often to see whether the path still leads here, and with `reload` whether plugins have changed, in seconds."""
 ACCEPTS_AT_ONCE: Final = 64
 LOOK_FOR_USERS_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
@@ -193,10 +194,10 @@ class Supervisor:
                 f" (pid {displaced_pid})" if displaced_pid else "",
             )
 
-    def _be_worker(self, channel: Channel, dump: StackDump, marks: frozenset[str], supervisor_pid: int) -> int:
+    def _be_worker(self, channel: Channel, dump: StackDump, heartbeat: Heartbeat, marks: frozenset[str], supervisor_pid: int) -> int:
         from apisix.runner.worker.worker import serve
 
-        return serve(channel, dump, self._service, marks, supervisor_pid)
+        return serve(channel, dump, heartbeat, self._service, marks, supervisor_pid)
 
     def _forget(self) -> None:
         """Close, in a new worker, what is the supervisor's."""

@@ -38,14 +38,14 @@ class Checkup:
         if now_s - self._looked_s > PAUSE_S:
             # This process was stopped, or the whole machine: so may the workers have been.
             for worker in workers:
-                worker.heard_s = now_s
+                worker.heartbeat.due_s = max(now_s, worker.heartbeat.due_s)
         self._looked_s = now_s
         limit_bytes = self._settings.memory_limit_bytes
         for worker in workers:
             worker.channel.flush()
             if worker.stage is Stage.DOOMED:
                 continue
-            if now_s - worker.heard_s > self._settings.worker_timeout_s:
+            if now_s - worker.heartbeat.due_s > self._settings.worker_timeout_s:
                 self._end_stuck(worker)
             elif limit_bytes and now_s - worker.started_s > YOUNG_S and (used_bytes := worker.memory_bytes()) > limit_bytes:
                 self._crew.replace(worker, f"it uses {used_bytes >> 20} MiB of memory", forced=True)

@@ -101,7 +101,6 @@ class Crew:
         self._stopping = False
         self._winding_down = False
         self._successor: Callable[[socket.socket], None] | None = None
-        self._is_hearing = False
         self._actions: dict[type[AnyMessage], Callable[[WorkerProcess, Any, socket.socket | None], None]] = {
             messages.Ready: self._ready,
             messages.Failed: self._failed,
@@ -165,7 +164,6 @@ class Crew:
 
         If there is no worker, keep the connection for the next one; while stopping, refuse it.
         """
-        self._hear()
         if self._successor is not None:
             self._successor(connection)
         elif serving := self.serving:
@@ -179,7 +177,6 @@ class Crew:
 
     def even_out(self) -> None:
         """Let those that have too many connections hand some back, for the others."""
-        self._hear()
         for worker, count in excesses(self.serving, time.monotonic()):
             self.send(worker, messages.Shed(count))
 
@@ -404,24 +401,10 @@ class Crew:
 
     # What workers say
 
-    def _hear(self) -> None:
-        """Read what late workers have said: it may be this process that is late."""
-        now_s = time.monotonic()
-        for worker in self.serving:
-            # Not in the middle of what one of them says, or its messages would be taken out of their order.
-            if worker.late(now_s) and not self._is_hearing and not worker.channel.at_end:
-                self._receive(worker)
-
     def _receive(self, worker: WorkerProcess) -> bool:
         received = worker.channel.receive()
-        if received:
-            worker.heard_s = time.monotonic()
-        was_hearing, self._is_hearing = self._is_hearing, True
-        try:
-            for message, connection in received:
-                self._actions[type(message)](worker, message, connection)
-        finally:
-            self._is_hearing = was_hearing
+        for message, connection in received:
+            self._actions[type(message)](worker, message, connection)
         if worker.channel.at_end:
             # It has ended, or is about to; SIGCHLD tells. One that lives on without its channel is of no use.
             self._reactor.unwatch(worker.channel)

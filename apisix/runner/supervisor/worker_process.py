@@ -11,12 +11,13 @@ from enum import Enum
 from typing import Final
 
 from apisix.runner.ipc.channel import Channel, Pass, Problem, Stats
+from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
-LATE_S: Final = 0.25
-"""A worker that has missed two heartbeats, in seconds, gets no new connections while another one speaks."""
+LATE_S: Final = 0.15
+"""A worker whose heartbeat is late by this much, in seconds, gets no new connections while another worker is not late."""
 SILENT_S: Final = 3.0
-"""One that was silent for this long, in seconds, counts as standing still for whoever asks how the runner is."""
+"""A worker whose heartbeat is late by this much, in seconds, counts as not responding on /health."""
 
 
 class Stage(Enum):
@@ -40,14 +41,15 @@ class WorkerProcess:
         problems: the plugins that it could not load.
     """
 
-    def __init__(self, number: int, pid: int, channel: Channel, dump: StackDump, calls_limit: int) -> None:
+    def __init__(self, number: int, pid: int, channel: Channel, dump: StackDump, heartbeat: Heartbeat, calls_limit: int) -> None:
         self.number = number
         self.pid = pid
         self.channel = channel
         self.dump = dump
+        self.heartbeat = heartbeat
         self.calls_limit = calls_limit
         self.stage = Stage.STARTING
-        self.started_s = self.heard_s = time.monotonic()
+        self.started_s = time.monotonic()
         self.connections = 0
         self.in_flight = 0
         self.calls = 0
@@ -70,11 +72,11 @@ class WorkerProcess:
 
     def late(self, now_s: float) -> bool:
         """Tell whether it has missed its last heartbeats, so that others should get what can be given to anyone."""
-        return now_s - self.heard_s > LATE_S
+        return now_s - self.heartbeat.due_s > LATE_S
 
     def silent(self, now_s: float) -> bool:
         """Tell whether it stands still."""
-        return now_s - self.heard_s > SILENT_S
+        return now_s - self.heartbeat.due_s > SILENT_S
 
     def pass_connection(self, connection: socket.socket) -> None:
         """Give it a connection to serve."""
@@ -110,6 +112,7 @@ class WorkerProcess:
         """Close what belonged to it, once it has ended and all it said was received. Return the connections that nobody has touched."""
         self.channel.close()
         self.dump.close()
+        self.heartbeat.close()
         untouched, self._untaken = list(self._untaken), deque()
         return untouched
 

@@ -37,3 +37,4 @@ cdef class Sessions:
     cdef readonly set _open
     cdef readonly object context
     cdef public object on_idle
+    cdef public object on_activity

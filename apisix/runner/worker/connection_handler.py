@@ -151,6 +151,8 @@ class Session(ReplySink):
     def on_readable(self) -> None:
         """Called when the socket has data, has reached its end or has failed."""
         try:
+            if self._sessions.on_activity is not None:
+                self._sessions.wake()
             self._read()
         except Exception:
             self._fail()
@@ -415,6 +417,7 @@ class Sessions:
         loop: watches their sockets.
         base_context: the context in which the loop calls the handlers of the connections, outside any call.
         on_idle: called, while draining, when a connection has become idle, so that `release_idle` finds it.
+        on_activity: called and reset to None, while it is set, when something arrives on a connection.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
@@ -423,6 +426,7 @@ class Sessions:
         self._open: set[Session] = set()
         self.context = context
         self.on_idle: Callable[[], None] | None = None
+        self.on_activity: Callable[[], None] | None = None
 
     @property
     def connections(self) -> int:
@@ -477,6 +481,12 @@ class Sessions:
         for session in list(self._open):
             session.cut()
         await self.context.close()
+
+    def wake(self) -> None:
+        """Call `on_activity` once, before anything of a plugin runs."""
+        on_activity, self.on_activity = self.on_activity, None
+        if on_activity is not None:
+            on_activity()
 
     def wrote(self, session: Session) -> None:
         """Take note that a session has sent something, perhaps its reply."""

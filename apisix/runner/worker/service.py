@@ -24,9 +24,11 @@ class Connections(Protocol):
 
     Attributes:
         on_idle: called, while it is set, when a connection has become idle or has gone.
+        on_activity: called and reset to None, while it is set, when something arrives on a connection.
     """
 
     on_idle: Callable[[], None] | None
+    on_activity: Callable[[], None] | None
 
     @property
     def connections(self) -> int:
@@ -60,7 +62,9 @@ class Opened:
         files: those that were, and that a change of is a reason to reload.
         mark_blocking: to be told the names of plugins that were found to block, here or elsewhere.
         abandon: to be called in a child that a plugin has forked: closes what is the worker's.
-        reporter: tells the worker's metrics, where they are wanted.
+        reporter: reports the worker's metrics; None if they are not wanted.
+        sleep: called when the worker has nothing to do any more.
+        wake: called when it has something to do again.
     """
 
     connections: Connections
@@ -69,6 +73,8 @@ class Opened:
     mark_blocking: Callable[[str], None]
     reporter: "Reporter | None" = None
     abandon: Callable[[], None] = lambda: None
+    sleep: Callable[[], None] = lambda: None
+    wake: Callable[[], None] = lambda: None
 
 
 class Service(Protocol):
@@ -152,4 +158,6 @@ class PluginService:
             mark_blocking,
             reporter,
             sessions.abandon,
+            context.runtime.blocking_detector.sleep,
+            context.runtime.blocking_detector.wake,
         )

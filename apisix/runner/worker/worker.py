@@ -19,18 +19,19 @@ from apisix.runner.logging import setup as logs
 from apisix.runner.logging.captured import capture_prints
 from apisix.runner.plugin.forked import become_child, end_if_child
 from apisix.runner.worker import breakpoints
+from apisix.runner.worker.heartbeat import BUSY_S, IDLE_S, Heartbeat
 from apisix.runner.worker.service import Opened, Service
 from apisix.runner.worker.stack_dump import StackDump
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_S: Final = 0.1
-"""How often a worker says that its loop turns, and what it has to do, in seconds: the supervisor spreads new connections by that."""
+BUSY_FOR_S: Final = 1.0
+"""How long after the last activity a worker counts as busy, in seconds."""
 CLOSE_S: Final = 5.0
 """How long plugins may take to close when a drained worker leaves, in seconds."""
 
 
-def serve(channel: Channel, dump: StackDump, service: Service, marks: Iterable[str], supervisor_pid: int) -> int:
+def serve(channel: Channel, dump: StackDump, heartbeat: Heartbeat, service: Service, marks: Iterable[str], supervisor_pid: int) -> int:
     """
     Be a worker until the supervisor ends it. To be called right after the fork, with all signals blocked.
 
@@ -53,13 +54,13 @@ def serve(channel: Channel, dump: StackDump, service: Service, marks: Iterable[s
     loop.set_exception_handler(logs.log_loop_error)
     asyncio.set_event_loop(loop)
     try:
-        return _serve(loop, channel, service, marks)
+        return _serve(loop, channel, heartbeat, service, marks)
     finally:
         finish_prints()
 
 
-def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, service: Service, marks: Iterable[str]) -> int:
-    worker = Worker(loop, channel)
+def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, heartbeat: Heartbeat, service: Service, marks: Iterable[str]) -> int:
+    worker = Worker(loop, channel, heartbeat)
     # Plugins may fork, with multiprocessing for instance, also while their files are imported. What they start as another program
     # is not affected.
     os.register_at_fork(after_in_child=worker.abandon)
@@ -109,8 +110,13 @@ def leave_poll(loop: asyncio.AbstractEventLoop) -> None:
 class Worker:
     """The messages of the channel, turned into what they ask for."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, heartbeat: Heartbeat) -> None:
         self._loop = loop
+        self._heartbeat = heartbeat
+        self._last_stats: Stats | None = None  # what the supervisor believes; None if it has counted connections itself since
+        self._active_s = 0.0
+        self._busy = True
+        self._timer: asyncio.TimerHandle | None = None
         self._channel = channel
         self._opened: Opened | None = None
         self._leaving = loop.create_future()
@@ -144,10 +150,11 @@ class Worker:
         self._opened = opened
         self._loop.add_signal_handler(signal.SIGTERM, self._send, ReplaceMe("somebody sent it a SIGTERM"))
         self._loop.add_reader(self._channel.fileno(), self._receive)
+        self._heartbeat.promise(BUSY_S)  # first, because connections come as soon as the worker is ready
         self._send(Ready(opened.problems, opened.files))
         if opened.reporter is not None:
             opened.reporter.start(lambda family: self._send(Measured(family)))
-        self._beat()
+        self._beat(self._loop.time())
         close_s: float = await self._leaving
         self._draining = False
         if self._adopting:  # passed just before: what waits on them is to be seen
@@ -176,8 +183,11 @@ class Worker:
             os._exit(1)
 
     def _pass(self, message: messages.Pass, connection: socket.socket | None) -> None:
+        if not self._busy:
+            self._wake()
         # Before anything is read: up to here, another worker could serve it just as well.
         self._send(Taken())
+        self._last_stats = None
         if connection is None:
             logger.error("out of file descriptors: a connection was lost on its way to this worker")
             self._tell()
@@ -224,13 +234,52 @@ class Worker:
     def _mark(self, message: messages.BlockingMark, connection: socket.socket | None) -> None:
         self._serving.mark_blocking(message.plugin)
 
-    def _beat(self) -> None:
-        self._tell()
-        self._loop.call_later(HEARTBEAT_S, self._beat)
+    def _beat(self, due_s: float) -> None:
+        """Show that the event loop runs, report what has changed, and decide whether the worker is busy. `due_s` is the time planned."""
+        now_s = self._loop.time()
+        if self._is_active():
+            self._active_s = now_s
+        busy = now_s - self._active_s < BUSY_FOR_S
+        if self._serving.reporter is not None:
+            self._serving.reporter.tick(max(0.0, now_s - due_s), busy=busy)
+        if self._channel.pending:
+            self._channel.flush()  # the system may have refused to carry more descriptors
+        if self._stats() != self._last_stats:
+            self._tell()
+        if self._busy and not busy:
+            self._serving.sleep()
+            self._serving.connections.on_activity = self._wake
+        self._busy = busy
+        self._plan_beat(BUSY_S if busy else IDLE_S)
+
+    def _plan_beat(self, within_s: float) -> None:
+        self._heartbeat.promise(within_s)
+        due_s = self._loop.time() + within_s
+        self._timer = self._loop.call_at(due_s, self._beat, due_s)
+
+    def _wake(self) -> None:
+        """Be busy again. Called before plugins run, so the supervisor and the blocking detector notice at once if one of them blocks."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._busy = True
+        self._active_s = self._loop.time()
+        self._serving.connections.on_activity = None
+        self._serving.wake()
+        self._plan_beat(BUSY_S)
+
+    def _is_active(self) -> bool:
+        """Return whether anything has happened since the last report, or is happening: a call, or a task that a plugin has started."""
+        stats = self._stats()
+        has_tasks = len(asyncio.all_tasks(self._loop)) > 1  # the other one is `run`
+        return stats != self._last_stats or stats.in_flight > 0 or self._channel.pending or has_tasks
+
+    def _stats(self) -> Stats:
+        serving = self._serving.connections
+        return Stats(self._connections, serving.in_flight, serving.calls)
 
     def _tell(self) -> None:
-        serving = self._serving.connections
-        self._send(Stats(self._connections, serving.in_flight, serving.calls))
+        self._last_stats = self._stats()
+        self._send(self._last_stats)
 
     def _send(self, message: AnyMessage, connection: socket.socket | None = None) -> None:
         self._channel.send(message, connection)

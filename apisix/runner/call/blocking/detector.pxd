@@ -11,4 +11,5 @@ cdef class BlockingDetector:
     cdef dict _stalls
     cdef object _marking
     cdef object _closed
+    cdef object _awake
     cdef public object turn

@@ -57,6 +57,8 @@ class BlockingDetector:
         self._stalls: dict[str, deque[float]] = {}
         self._marking = threading.Lock()
         self._closed = threading.Event()
+        self._awake = threading.Event()
+        self._awake.set()
         self.turn = LoopTurn()
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
@@ -87,9 +89,18 @@ class BlockingDetector:
         self.turn = LoopTurn(loop, look)
         threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
 
+    def sleep(self) -> None:
+        """Stop looking until `wake` is called. Called when the worker has nothing to do, so that the thread does not wake up in vain."""
+        self._awake.clear()
+
+    def wake(self) -> None:
+        """Look again. Called when the worker has something to do."""
+        self._awake.set()
+
     def close(self) -> None:
         """End that thread."""
         self._closed.set()
+        self._awake.set()
 
     def look(self, now_s: float) -> None:
         """Mark the plugin that holds the loop, if it has held it for long enough."""
@@ -129,7 +140,7 @@ class BlockingDetector:
         return 0.0 if self.starvation is None else self.starvation.since_s(since_s)
 
     def _watch(self) -> None:
-        while not self._closed.wait(LONG_HOLD_S):
+        while self._awake.wait() and not self._closed.wait(LONG_HOLD_S):
             now_s = primitives.now_s()
             self.look(now_s)
             self.look_at_loop(now_s)
