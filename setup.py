@@ -50,11 +50,9 @@ class BuildEngine(build_ext):
         """Compile all extension modules or none."""
         began = time.time()
         super().run()
-        files = [Path(source.replace(".", "/") + suffix) for source in HOME for suffix in (".py", ".pxd")]
-        if all(file.stat().st_mtime <= began for file in files if file.exists()):
-            for extension in self.extensions:
-                # Also if it was not compiled again: a checkout compares this time with those of its sources.
-                Path(self.get_ext_fullpath(extension.name)).touch()
+        for extension in self.extensions if self.inplace else ():
+            # A checkout compares this time with those of its sources. One that is edited while this runs may have been read before.
+            os.utime(self.get_ext_fullpath(extension.name), (began, began))
 
     def build_extensions(self) -> None:
         """Translate the sources to C and compile them, if the compiler works. Called by `run`, when the compiler is chosen."""
