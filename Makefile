@@ -21,7 +21,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z][a-z0-9.%-]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
 install: ## create .venv with all that development needs, and compile the engine if there is a C compiler
-	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.packages $(VENV)/.engine
+	@$(MAKE) --silent --no-print-directory --jobs 2 $(VENV)/.packages $(VENV)/.engine
 	@$(python) -m apisix --version
 
 # What release 0.2 called it.
@@ -45,11 +45,13 @@ $(VENV)/.build-tools: pyproject.toml $(python)
 
 # The engine is compiled while pip installs the packages, and not by pip, which hides the output of a build.
 $(VENV)/.packages: pyproject.toml $(VENV)/.build-tools
+	@echo 'installing packages'
 	APISIX_RUNNER_BUILD=never $(python) -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]' --group test
 	@touch $@
 
 # Only once: later, `make build` decides when.
 $(VENV)/.engine: | $(VENV)/.build-tools
+	@echo 'compiling the engine'
 	$(compile)
 	@touch $@
 

@@ -92,7 +92,7 @@ def try_to_compile(command: list[str]) -> None:
             raise CompileError(f"{command[0]}: {error.strerror}") from None
     if done.returncode:
         problem = re.search(r".*\berror\b.*", done.stderr)
-        raise CompileError(problem[0] if problem else f"{' '.join(command)} failed with status {done.returncode}")
+        raise CompileError(problem[0] if problem else f"{command[0]} failed with status {done.returncode}")
 
 
 def extensions() -> list[Extension]:
