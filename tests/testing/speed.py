@@ -2,7 +2,7 @@
 """
 Measure what a test costs with the kit: `python -m tests.testing.speed`.
 
-The figures stand in docs/guides/test.md.
+The results are in docs/internals/performance.md.
 """
 
 import re
