@@ -8,6 +8,7 @@ import click
 
 from apisix.cli.flags import setting_flags
 from apisix.gateway.dev import run
+from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
 
 
 @click.command()
@@ -17,6 +18,13 @@ from apisix.gateway.dev import run
 @click.option("--routes", metavar="FILE", help="Routes in APISIX's stand-alone form.  [default: apisix.yaml of this directory]")
 @click.option("--runner-socket", metavar="PATH", help="Use a runner that was started elsewhere, and start none.")
 @click.option("--apisix-version", metavar="VERSION", default="3.18", show_default=True, help="The release whose quirks to show.")
+@click.option(
+    "--router",
+    type=click.Choice(ROUTERS),
+    default=DEFAULT_ROUTER,
+    show_default=True,
+    help="The gateway's setting apisix.router.http. :name in a path is a parameter only with radixtree_uri_with_parameter.",
+)
 @click.option(
     "--read-timeout",
     metavar="SECONDS",

@@ -19,6 +19,7 @@ from apisix.gateway.http.server import HttpServer
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.quirks import parse_version, quirks_of
 from apisix.gateway.routing.admin import DEFAULT_KEY, AdminApi
+from apisix.gateway.routing.routes import DEFAULT_ROUTER
 from apisix.gateway.routing.standalone import RoutesFile
 from apisix.gateway.routing.store import Store
 from apisix.gateway.runner.connection_pool import RunnerPool
@@ -65,6 +66,7 @@ class Options:
     runner_socket: str | None
     apisix_version: tuple[int, int]
     read_timeout_s: float
+    router: str
     log_level: str | None
     debug: bool = False
     debugpy: str | None = None
@@ -80,6 +82,7 @@ def run(
     upstream_port: int = 1980,
     runner_socket: str | None = None,
     apisix_version: str = "3.18",
+    router: str = DEFAULT_ROUTER,
     read_timeout: float = 60.0,
     json: bool = False,
     log_level: str | None = None,
@@ -96,6 +99,7 @@ def run(
         routes: an apisix.yaml; if None, the one in the current directory, as soon as it exists.
         runner_socket: the socket of a runner that is already running; no runner is started.
         apisix_version: the release of APISIX to emulate.
+        router: APISIX's setting `apisix.router.http`, one of `ROUTERS`.
         read_timeout: how long to wait for data from the runner, in seconds.
         json: print JSON lines.
         debug: let plugins open a prompt with `breakpoint()`, and lift all time limits.
@@ -114,6 +118,7 @@ def run(
             upstream_port=upstream_port,
             runner_socket=runner_socket,
             apisix_version=parse_version(apisix_version),
+            router=router,
             read_timeout_s=DEBUGGING_TIMEOUT_S if debug or debugpy else read_timeout,
             log_level=log_level,
             debug=debug or debugpy is not None,
@@ -170,7 +175,7 @@ class _Dev:
     def __init__(self, options: Options, display: Display) -> None:
         self._options = options
         self._display = display
-        self._store = Store(display.problems)
+        self._store = Store(display.problems, router=options.router)
         self._routes_file = RoutesFile(options.routes, self._store)
         self._has_default_plugins = not options.plugins and _has_default_plugins()
         self._stop = asyncio.Event()

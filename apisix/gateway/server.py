@@ -2,7 +2,8 @@
 """The gateway: from a request to its response, through the phases in APISIX's order."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from multidict import CIMultiDict
 
@@ -10,12 +11,22 @@ from apisix.gateway.display.report import EffectSource, NoEffects, PhaseReport, 
 from apisix.gateway.http import pages
 from apisix.gateway.http.headers import grouped, replace
 from apisix.gateway.http.upstream import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
-from apisix.gateway.phases import proxy_rewrite
+from apisix.gateway.phases import variables
 from apisix.gateway.phases.edits import read_client_body
-from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
+from apisix.gateway.phases.exchange import Answer, Exchange, json_answer, page_answer
 from apisix.gateway.phases.phases import ExtPlugins
+from apisix.gateway.phases.plugins import (
+    AUTHENTICATION,
+    EMULATED,
+    REQUEST_PHASES,
+    RESPONSE_REWRITE,
+    PluginPhase,
+    PluginSet,
+    rewrite_response,
+    with_error_response,
+)
 from apisix.gateway.routing import admin
-from apisix.gateway.routing.routes import Node, Upstream
+from apisix.gateway.routing.routes import ConfSource, Node, Route, Upstream
 from apisix.gateway.routing.store import Store
 from apisix.runner.http.phase import Phase
 
@@ -38,6 +49,14 @@ _SMUGGLED = (
     "a runner set or deleted content-length before the body was read, and APISIX takes the last {} bytes of the body for another request "
     "of this client: request smuggling"
 )
+
+
+UPSTREAM_STATUS = "X-APISIX-Upstream-Status"
+"""Set by APISIX on responses for which the upstream has answered with a status of 500 or more, or not at all."""
+
+
+class InvalidTarget(UpstreamFailed):
+    """nginx does not connect to the upstream, because the path of the request is invalid."""
 
 
 class Gateway:
@@ -101,56 +120,121 @@ class Gateway:
             told.set()
 
     async def _proxied(self, exchange: Exchange, report: RequestReport) -> Answer:
-        match = self._store.router.match(exchange.method, exchange.host, exchange.uri, exchange.remote_addr)
-        if match is None:
-            answer = admin.json_answer(404, {"error_msg": "404 Route Not Found"})
-            answer.headers["Content-Type"] = "text/plain; charset=utf-8"
-            return answer
-        route = exchange.route = match.route
-        exchange.uri_params = match.params
-        report.route_id = route.id
+        def look_up(name: str) -> str | None:
+            return variables.look_up(exchange, name)
+
+        match = self._store.router.match(exchange.method, exchange.host, exchange.uri, exchange.remote_addr, look_up)
+        if match is not None:
+            exchange.route = match.route
+            exchange.uri_params = match.params
+            report.route_id = match.route.id
         _set_forwarded_headers(exchange)
+        answer = await self._through_plugins(exchange, report)
+        for plugins in self._plugin_sets(exchange):
+            for name, conf in plugins.in_phase("header_filter", exchange):
+                if name == RESPONSE_REWRITE:
+                    answer = rewrite_response(answer, exchange, conf)
+        return answer
 
-        for phase in (Phase.PRE_REQ, None, Phase.POST_REQ):
-            if phase is None:
-                if proxy_rewrite.NAME in route.plugins:
-                    proxy_rewrite.apply(exchange, route.plugins[proxy_rewrite.NAME])
-            elif phase in route.plugins:
-                stopped = await self._plugins.on_request(exchange, phase, route.plugins[phase], _phase_report(exchange, phase, report))
-                if stopped is not None:
-                    return stopped
+    def _plugin_sets(self, exchange: Exchange) -> list[PluginSet]:
+        """Return the plugins that run for a request: those of global rules, then those of its route and consumer."""
+        sets = [rule for rule, _ in self._store.global_rules]
+        if exchange.route is None:
+            return sets
+        plugins, source = exchange.route.plugins, exchange.route.source
+        if exchange.consumer is not None:
+            plugins = {**plugins, **{name: conf for name, conf in exchange.consumer.plugins.items() if name not in AUTHENTICATION}}
+            consumer = exchange.consumer
+            source = ConfSource(f"{source.type}&consumer", f"{source.id}&{consumer.name}", f"{source.version}&{consumer.version}")
+        return [*sets, PluginSet(source, plugins)]
 
-        if route.upstream is None or (node := route.upstream.balancer.pick()) is None:
-            report.error = f"route {route.id} has no upstream" if route.upstream is None else "no node of the upstream has a weight"
+    async def _through_plugins(self, exchange: Exchange, report: RequestReport) -> Answer:
+        """Run the plugins of a request in APISIX's order, and send it to the upstream unless one of them answers it."""
+        route = exchange.route
+        guards = [guard for _, guard in self._store.global_rules] + ([] if route is None else [route.guard])
+        for guard in filter(None, guards):
+            report.error = f"{guard} is not supported by the development gateway, and requests must not pass without it"
+            return page_answer(exchange, 503)
+        for rule, _ in self._store.global_rules:
+            for phase in REQUEST_PHASES:
+                if (answer := await self._run(exchange, rule, phase, report)) is not None:
+                    return answer
+        if route is None:
+            return _not_found()
+        for phase in REQUEST_PHASES:
+            # The consumer, whose plugins are merged with those of the route, is known after the phase `rewrite`.
+            if (answer := await self._run(exchange, self._plugin_sets(exchange)[-1], phase, report)) is not None:
+                return answer
+        return await self._from_upstream(exchange, route, report)
+
+    async def _run(self, exchange: Exchange, plugins: PluginSet, phase: PluginPhase, report: RequestReport) -> Answer | None:
+        """Run the plugins of one phase, and return the answer of the first one that has one."""
+        exchange.source = plugins.source
+        for name, conf in plugins.in_phase(phase, exchange):
+            if (run := EMULATED[name].run) is not None:
+                answer = run(exchange, conf, lambda: self._store.consumers)
+            else:
+                answer = await self._plugins.on_request(exchange, Phase(name), conf, _phase_report(Phase(name), conf, report))
+            if answer is not None:
+                return with_error_response(answer, conf)
+        return None
+
+    async def _from_upstream(self, exchange: Exchange, route: Route, report: RequestReport) -> Answer:
+        if route.missing_upstream is not None:
+            report.error = f"there is no upstream [{route.missing_upstream}]"
+            return page_answer(exchange, 502)
+        upstream = route.upstream
+        if upstream is None or (node := upstream.balancer.pick(hashed=_hashed(exchange, upstream))) is None:
+            report.error = f"route {route.id} has no upstream" if upstream is None else "the upstream has no nodes"
             return page_answer(exchange, 503)
         exchange.node = node
+        exchange.upstream_scheme = upstream.scheme
         read_client_body(exchange)
-        _set_upstream_host(exchange, route.upstream, node)
-
-        if Phase.POST_RESP in route.plugins:
-            if exchange.body and "transfer-encoding" in exchange.headers:
-                # The gateway and the upstream would wait for each other until a timeout, which is of no use here.
-                raise UpstreamFailed(502, _CHUNKED_UPLOAD)
-            try:
-                response = await self._send(exchange, route.upstream, report, _headers_by_fetcher(exchange))
-            except UpstreamFailed as error:
-                # APISIX answers 502 to any failure in this phase, including a timeout.
-                raise UpstreamFailed(502, str(error)) from error
-            conf = route.plugins[Phase.POST_RESP]
-            shown = await self._plugins.on_response(exchange, response, conf, _phase_report(exchange, Phase.POST_RESP, report))
-            if shown is not None:
-                return shown
-            # Without a body, nginx proxies the request a second time (observed for 204, 304 and HEAD).
-            report.asked_twice = True
-        response = await self._send(exchange, route.upstream, report, _headers_by_nginx(exchange))
+        _set_upstream_host(exchange, upstream, node)
+        for plugins in self._plugin_sets(exchange):
+            exchange.source = plugins.source
+            for _, conf in plugins.in_phase("before_proxy", exchange):
+                if (answer := await self._fetched(exchange, upstream, conf, report)) is not None:
+                    return answer
+                # Without a body, nginx proxies the request a second time (observed for 204, 304 and HEAD).
+                report.asked_twice = True
+        try:
+            response = await self._send(exchange, upstream, report, _headers_by_nginx(exchange), retries=_retries(upstream))
+        except InvalidTarget:
+            raise
+        except UpstreamFailed as error:
+            report.error = str(error)
+            answer = page_answer(exchange, error.status)
+            answer.headers[UPSTREAM_STATUS] = str(error.status)
+            return answer
+        if response.values("x-accel-redirect"):
+            response.close()
+            return _redirected_internally(response)
         return _pass_on(exchange, response)
 
+    async def _fetched(self, exchange: Exchange, upstream: Upstream, conf: Mapping[str, Any], report: RequestReport) -> Answer | None:
+        """Send the request as ext-plugin-post-resp does, and return the answer; None if there is no body to send."""
+        if exchange.body and "transfer-encoding" in exchange.headers:
+            # The gateway and the upstream would wait for each other until a timeout, which is of no use here.
+            raise UpstreamFailed(502, _CHUNKED_UPLOAD)
+        try:
+            # In this phase APISIX uses neither the timeouts of the upstream nor its other nodes (observed).
+            without = upstream.without_timeouts()
+            response = await self._send(exchange, without, report, _headers_by_fetcher(exchange), retries=0)
+        except UpstreamFailed as error:
+            # APISIX answers 502 to any failure in this phase, including a timeout.
+            raise UpstreamFailed(502, str(error)) from error
+        answer = await self._plugins.on_response(exchange, response, conf, _phase_report(Phase.POST_RESP, conf, report))
+        return None if answer is None else with_error_response(answer, conf)
+
     async def _send(
-        self, exchange: Exchange, upstream: Upstream, report: RequestReport, headers: Iterator[tuple[str, str]]
+        self, exchange: Exchange, upstream: Upstream, report: RequestReport, headers: Iterator[tuple[str, str]], *, retries: int
     ) -> UpstreamResponse:
-        """Send the request. If a node can't be reached, try the next one; each is tried once."""
+        """Send the request. If a node can't be reached, try up to `retries` further ones."""
         fields = list(headers)
         target = exchange.upstream_target()
+        if not target.startswith("/"):
+            raise InvalidTarget(502, f"the path {target!r} does not begin with a slash")
         tried: list[Node] = []
         while (node := exchange.node) is not None:
             report.upstream = str(node)
@@ -158,16 +242,46 @@ class Gateway:
             try:
                 return await send_request(upstream, node, exchange.method, target, fields, exchange.body)
             except ConnectFailed:
-                exchange.node = upstream.balancer.pick(tried)
+                exchange.node = upstream.balancer.pick(tried) if len(tried) <= retries else None
                 if exchange.node is None:
                     raise
         raise UpstreamFailed(503, "the upstream has no node")
 
 
-def _phase_report(exchange: Exchange, phase: Phase, report: RequestReport) -> PhaseReport:
-    assert exchange.route is not None  # noqa: S101  # only called for a matched route
-    plugins = tuple(entry["name"] for entry in exchange.route.plugins[phase].get("conf", ()))
-    report.phases.append(PhaseReport(phase.value, plugins))
+def _retries(upstream: Upstream) -> int:
+    return len(upstream.nodes) - 1 if upstream.retries is None else upstream.retries
+
+
+def _not_found() -> Answer:
+    answer = json_answer(404, {"error_msg": "404 Route Not Found"})
+    answer.headers["Content-Type"] = "text/plain; charset=utf-8"
+    return answer
+
+
+def _redirected_internally(response: UpstreamResponse) -> Answer:
+    """
+    Return the answer to a response with X-Accel-Redirect: nginx looks for a route of that path, which is not emulated.
+
+    Source: nginx, proxy_ignore_headers; observed.
+    """
+    answer = _not_found()
+    kept = ("content-type", "set-cookie", "cache-control", "content-disposition", "accept-ranges", "expires")
+    answer.headers.popall("content-type")
+    answer.headers.extend((name, value) for name, value in response.headers if name.lower() in kept)
+    return answer
+
+
+def _hashed(exchange: Exchange, upstream: Upstream) -> str | None:
+    """Return the text whose hash selects the node, None if the upstream does not use hashes. Source: APISIX's balancer chash."""
+    if upstream.hash_on is None:
+        return None
+    hash_on, key = upstream.hash_on
+    name = {"header": f"http_{key}", "cookie": f"cookie_{key}", "consumer": "consumer_name"}.get(hash_on, key)
+    return variables.look_up(exchange, name) or exchange.remote_addr
+
+
+def _phase_report(phase: Phase, conf: Mapping[str, Any], report: RequestReport) -> PhaseReport:
+    report.phases.append(PhaseReport(phase.value, tuple(entry["name"] for entry in conf.get("conf", ()))))
     return report.phases[-1]
 
 
@@ -219,11 +333,12 @@ def _headers_by_fetcher(exchange: Exchange) -> Iterator[tuple[str, str]]:
 def _pass_on(exchange: Exchange, response: UpstreamResponse) -> Answer:
     """Build the response for the client: nginx's own fields, those that plugins set, then the upstream's."""
     exchange.upstream_status = response.status
-    encoded = bool(response.values("content-encoding"))
     headers: CIMultiDict[str] = CIMultiDict()
     for name in ("Content-Type", "Content-Length"):
-        for value in response.values(name.lower()):
-            headers.add(name, pages.with_charset(value, response.status, encoded=encoded) if name == "Content-Type" else value)
+        for value in filter(None, response.values(name.lower())):
+            headers.add(name, pages.with_charset(value, response.status) if name == "Content-Type" else value)
+    if response.status >= 500:
+        headers.add(UPSTREAM_STATUS, str(response.status))
     headers.extend([(name, value) for name, value in exchange.response_headers.items() if name not in headers])
     headers.extend(
         (name, value)
@@ -232,7 +347,8 @@ def _pass_on(exchange: Exchange, response: UpstreamResponse) -> Answer:
         and name.lower() not in ("content-type", "content-length")
         and not name.lower().startswith("x-accel-")
     )
+    has_date = bool(response.values("date"))
     if not response.has_body:
         response.close()
-        return Answer(response.status, headers)
-    return Answer(response.status, headers, response.body)
+        return Answer(response.status, headers, has_date=has_date)
+    return Answer(response.status, headers, response.body, has_date=has_date)

@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+from tests.gateway.recorded_scenarios import DIFFERENT
+from tests.gateway.recorded_scenarios import RECORDED as FURTHER_RECORDED
 from tests.gateway.scenarios import SCENARIOS
 
 PAGE = Path(__file__).parents[2] / "docs" / "internals" / "behaviour.md"
@@ -124,11 +126,16 @@ FURTHER = [
     ("Routes: `uri`, `uris`, `methods`, `host`, `hosts`, `remote_addr`, `priority`, `:name`, `*`, `status`.", "routing/test_routes.py"),
     ("Weighted round-robin over nodes. If a node refuses the connection, the next one is used.", "test_server.py::test_next_node"),
     ("apisix.yaml: it is read again if it changes, and ignored without `#END`.", "routing/test_standalone.py"),
-    ("Admin API for routes and upstreams.", "routing/test_admin.py"),
-    ("Plugins of APISIX other than ext-plugin-* and proxy-rewrite (`uri`, `host`, `headers`).", None),
-    ("Services, consumers, plugin configs, global rules and the other resources of APISIX.", None),
+    ("Admin API for routes, upstreams, services, plugin configs, consumers and global rules.", "routing/test_admin.py"),
+    ("Upstreams of type `chash`, `least_conn` and `ewma`. The last two select nodes as `roundrobin` does.", "test_recorded_scenarios.py"),
+    (
+        "A route with a plugin that guards it and is not emulated, for example jwt-auth: 503.",
+        "test_server.py::test_guard_that_is_not_emulated",
+    ),
+    ("Other plugins of APISIX, for example limit-count and cors: `dev` names them once and ignores them.", "routing/test_definitions.py"),
+    ("Consumer groups, credentials, secrets, stream routes and other resources of APISIX.", None),
     ("TLS, HTTP/2, WebSocket and gRPC, on either side. A request to upgrade is handled as an ordinary request.", None),
-    ("Health checks, retries after a response, and load balancing other than round-robin.", None),
+    ("Health checks, and retries after a response.", None),
 ]
 
 
@@ -148,6 +155,19 @@ def page() -> str:
     for scenario in SCENARIOS:
         name = scenario["scenario"]
         lines.append(f"| {RECORDED[name]} | `{name}` | {NOT_EMULATED.get(name) or 'yes'} |")
+    same = sum(len(scenario["requests"]) for scenario in FURTHER_RECORDED if scenario["scenario"] not in DIFFERENT)
+    total = sum(len(scenario["requests"]) for scenario in FURTHER_RECORDED)
+    lines += [
+        "",
+        f"Further {len(FURTHER_RECORDED)} recorded scenarios with {total} requests cover features of routes, forms of requests,",
+        "and replies of runners: matching, services, plugin configs, consumers with key-auth and basic-auth, global rules, proxy-rewrite,",
+        "`_meta`, content types, statuses, and failures of upstreams. The table lists the scenarios with a difference, and its reason.",
+        f"In all others, {same} requests, the client, the upstream and the runner get the same as on APISIX.",
+        "",
+        "| different from APISIX 3.18 | scenario |",
+        "| --- | --- |",
+        *(f"| {reason[0].upper()}{reason[1:]}. | `{name}` |" for name, reason in DIFFERENT.items()),
+    ]
     lines += ["", "| read in the source of APISIX, or observed without a recording | emulated |", "| --- | --- |"]
     lines += [f"| {behaviour} | {'no' if test is None else f'yes: `{test}`'} |" for behaviour, test in FURTHER]
     return "\n".join([*lines, ""])

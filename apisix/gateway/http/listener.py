@@ -17,6 +17,7 @@ from typing import Protocol
 
 from apisix.gateway.http import uris
 from apisix.gateway.http.http1 import BadRequest, ClientGone, Request, read_body, read_head
+from apisix.gateway.http.pages import CLOSES_CONNECTION
 from apisix.gateway.http.upstream import UpstreamFailed
 from apisix.gateway.phases.exchange import Answer
 
@@ -170,6 +171,10 @@ class HttpListener:
         on_sent: OnSent | None,
     ) -> bool:
         """Write an answer, and return whether the connection can be used again."""
+        if answer.status in CLOSES_CONNECTION:
+            if on_sent is not None:
+                on_sent(True)
+            return False
         keeps_alive = request is not None and request.keeps_alive and self._server is not None
         has_length = "content-length" in answer.headers or answer.status in (204, 304)
         chunked = not has_length and (request is None or request.version >= (1, 1))
@@ -235,16 +240,15 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 def _head(answer: Answer, product: str, *, chunked: bool, keep_alive: bool) -> bytes:
     reason = _REASONS.get(answer.status, "")
     lines = [f"HTTP/1.1 {answer.status} {reason}"]
-    if "date" not in answer.headers:
+    if answer.has_date and "date" not in answer.headers:
         lines.append(f"Date: {formatdate(usegmt=True)}")
     # nginx writes these first if it generates them. Names in another case come from a plugin and keep their position.
     first = [entry for entry in answer.headers.items() if entry[0] in ("Content-Type", "Content-Length")]
-    rest = [entry for entry in answer.headers.items() if entry not in first]
+    rest = [entry for entry in answer.headers.items() if entry not in first and entry[0].lower() not in ("server", "connection")]
     framing = [("Transfer-Encoding", "chunked")] if chunked else []
     connection = [("Connection", "keep-alive" if keep_alive else "close")]
     lines += [f"{name}: {_one_line(value)}" for name, value in [*first, *framing, *connection, *rest]]
-    if "server" not in answer.headers:
-        lines.append(f"Server: {product}")
+    lines.append(f"Server: {product}")
     return uris.encode("\r\n".join([*lines, "", ""]))
 
 

@@ -44,26 +44,36 @@ _CHARSET_TYPES = frozenset(
 DEFAULT_TYPE = "text/plain"
 
 
+BAD_REQUESTS = {
+    494: "Request Header Or Cookie Too Large",
+    495: "The SSL certificate error",
+    496: "No required SSL certificate was sent",
+    497: "The plain HTTP request was sent to HTTPS port",
+}
+"""nginx's internal statuses that it sends as 400, with their explanation. Source: nginx, ngx_http_special_response.c; observed."""
+
+CLOSES_CONNECTION = frozenset({*range(100, 200), 444, 499})
+"""Statuses after which nginx closes the connection without an answer (observed)."""
+
+
 def error_page(status: int) -> bytes:
     """Return nginx's page for a status of 300 or more, b"" if it has none."""
+    if status in BAD_REQUESTS:
+        return _page(f"400 {BAD_REQUESTS[status]}", TITLES[400], f"<center>{BAD_REQUESTS[status]}</center>\r\n")
     title = TITLES.get(status)
-    if title is None:
-        return b""
+    return b"" if title is None else _page(title, title)
+
+
+def _page(title: str, heading: str, explanation: str = "") -> bytes:
     return (
-        f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+        f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{heading}</h1></center>\r\n{explanation}"
         "<hr><center>openresty</center>\r\n"
         '<p><em>Powered by <a href="https://apisix.apache.org/">APISIX</a>.</em></p></body>\r\n</html>\r\n'
     ).encode()
 
 
-def with_charset(content_type: str, status: int, *, encoded: bool = False) -> str:
-    """
-    Return a content type after nginx's charset filter.
-
-    Args:
-        status: the filter does not change 301 and 302.
-        encoded: whether the response has a content-encoding; then the filter does not change it either.
-    """
-    if status in (301, 302) or encoded or content_type.strip().lower() not in _CHARSET_TYPES:
+def with_charset(content_type: str, status: int) -> str:
+    """Return a content type after nginx's charset filter, which does not change responses with status 301 or 302."""
+    if status in (301, 302) or content_type.lower() not in _CHARSET_TYPES:
         return content_type
     return f"{content_type}; charset=utf-8"

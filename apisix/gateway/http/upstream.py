@@ -7,6 +7,7 @@ targets again. The upstream must receive exactly the bytes that nginx would send
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from dataclasses import dataclass, field
 
@@ -129,11 +130,20 @@ async def send_request(
 async def _connect(upstream: Upstream, node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         async with asyncio.timeout(upstream.connect_timeout_s):
-            return await asyncio.open_connection(node.host, node.port, limit=_HEAD_BYTES)
+            context = _unverified() if upstream.scheme == "https" else None
+            return await asyncio.open_connection(node.host, node.port, limit=_HEAD_BYTES, ssl=context)
     except TimeoutError as error:
         raise ConnectFailed(504, f"{node} does not accept connections") from error
     except OSError as error:
         raise ConnectFailed(502, f"can't connect to {node}: {error.strerror or error}") from error
+
+
+def _unverified() -> ssl.SSLContext:
+    """Return a TLS context without verification, because APISIX does not verify the certificates of upstreams by default."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[int, list[tuple[str, str]]]:

@@ -5,6 +5,7 @@ Paths and queries as nginx and its Lua module read and write them.
 Text is decoded with utf-8 and surrogateescape, as on the wire, so that bytes such as those of `/%ff` are preserved.
 """
 
+import re
 from collections.abc import Iterable
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -15,6 +16,9 @@ Args = dict[str, list[str | None]]
 
 # nginx escapes all other bytes in a path that was changed. `&`, `+` and `:` are not escaped. Source: nginx 1.21.1, change log.
 _PATH_SAFE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) not in '"#%<>?\\^`{|}')
+
+
+_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 class BadTarget(ValueError):
@@ -58,10 +62,10 @@ def normalise_path(raw_path: str) -> str:
     """
     Decode a raw path and resolve `//`, `/./` and `/../`, as nginx does.
 
-    Raises: BadTarget: the path contains a NUL, does not start with a slash, or leads above the root.
+    Raises: BadTarget: the path contains a NUL or a malformed escape, does not start with a slash, or leads above the root.
     """
     path = decode(unquote_to_bytes(encode(raw_path)))
-    if not path.startswith("/") or "\0" in path:
+    if not path.startswith("/") or "\0" in path or _BAD_ESCAPE.search(raw_path):
         raise BadTarget(raw_path)
     kept: list[str] = []
     segments = path.split("/")[1:]

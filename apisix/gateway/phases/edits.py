@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Apply a runner's reply to a request, in the gateway's order. Source: gateway contract, 5."""
 
+from multidict import CIMultiDict
+
 from apisix.gateway.http import pages, uris
 from apisix.gateway.http.headers import replace, set_all
 from apisix.gateway.http.upstream import UpstreamFailed
@@ -30,25 +32,46 @@ def apply_stop(exchange: Exchange, stop: Stop) -> Answer:
     """Return the answer for the client, with nginx's page if there is no body and the status is 300 or more."""
     set_all(exchange.response_headers, stop.headers)
     status = stop.status or 200
+    if status in pages.CLOSES_CONNECTION:
+        return Answer(status)
     if not stop.body and status >= 300:
         return page_answer(exchange, status)
-    headers = exchange.response_headers
     finish_content_type(exchange, status)
-    return Answer(status, headers, stop.body)
+    return not_modified(exchange, Answer(status, exchange.response_headers, stop.body))
+
+
+def not_modified(exchange: Exchange, answer: Answer) -> Answer:
+    """
+    Return a 304 instead of a 200 if the client's conditions say that it has the response already.
+
+    nginx does this for responses that it does not proxy. Source: nginx, ngx_http_not_modified_filter_module.c.
+    """
+    given = exchange.headers.get("if-none-match"), exchange.headers.get("if-modified-since")
+    etag, modified = answer.headers.get("etag"), answer.headers.get("last-modified")
+    if answer.status != 200 or given == (None, None):
+        return answer
+    if given[1] is not None and given[1] != modified:
+        return answer
+    if given[0] is not None and given[0] != "*" and (etag is None or _weak(etag) not in map(_weak, given[0].split(","))):
+        return answer
+    kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in ("content-type", "content-length")]
+    return Answer(304, CIMultiDict(kept))
+
+
+def _weak(etag: str) -> str:
+    return etag.strip().removeprefix("W/")
 
 
 def finish_content_type(exchange: Exchange, status: int) -> None:
     """Set the content type as nginx does: the default if there is none, with a charset, and as the first header."""
     headers = exchange.response_headers
-    if status == 204:
+    content_type = headers.get("content-type", "" if status in (204, 304) else pages.DEFAULT_TYPE)
+    if status == 204 or not content_type:
         headers.popall("content-type", None)
         return
-    content_type = headers.get("content-type", pages.DEFAULT_TYPE)
     rest = [(name, value) for name, value in headers.items() if name.lower() != "content-type"]
     headers.clear()
-    headers.add(
-        "Content-Type", pages.with_charset(content_type, status, encoded=any("content-encoding" == name.lower() for name, _ in rest))
-    )
+    headers.add("Content-Type", pages.with_charset(content_type, status))
     headers.extend(rest)
 
 
@@ -75,11 +98,12 @@ def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk]
     """
     _apply_path(exchange, rewrite, quirks)
     for name, value in rewrite.headers:
+        if name.lower() == "host":  # it does not change the request's header, so the variables `host` and `http_host` keep their values
+            exchange.upstream_host = value or ""
+            continue
         if Quirk.STALE_HEADERS in quirks and name != name.lower():
             exchange.stale_headers.setdefault(name.lower(), exchange.headers.getall(name, []))
         replace(exchange.headers, name, value)
-        if name.lower() == "host":
-            exchange.upstream_host = value or ""
     if rewrite.body and Quirk.BODY_IGNORED not in quirks:
         read_client_body(exchange)  # it uses the headers that were set above
         exchange.set_body(rewrite.body)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One request in the gateway, and its answer."""
 
+import json
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -10,16 +11,20 @@ from multidict import CIMultiDict
 
 from apisix.gateway.http import pages, uris
 from apisix.gateway.http.headers import Headers
-from apisix.gateway.routing.routes import Node, Route
+from apisix.gateway.routing.routes import ConfSource, Consumer, Node, Route
+
+SERVER_NAME = "_"
+"""nginx's `server_name`, which is the value of `$host` if a request has no Host."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """The answer for the client. A body that is a stream must be read or closed."""
+    """The answer for the client. A body that is a stream must be read or closed. `has_date`: whether nginx adds a Date."""
 
     status: int
     headers: Headers = field(default_factory=CIMultiDict)
     body: bytes | AsyncGenerator[bytes, None] = b""
+    has_date: bool = True
 
 
 @dataclass(slots=True)
@@ -32,6 +37,10 @@ class Exchange:
         head_bytes: length of the request line and the header block.
         server_port: the port of the gateway as seen by plugins and upstream.
     Attributes:
+        request_method: the method of the client, which proxy-rewrite does not change.
+        request_uri: APISIX's variable of this name: the normalized path with the query, as it was before any rewrite.
+        source: of the configuration whose plugin is running.
+        consumer: set by an authentication plugin.
         rest: the end of the client's body that nginx reads as the next request, because a runner changed content-length.
     """
 
@@ -45,10 +54,14 @@ class Exchange:
     protocol: str = "HTTP/1.1"
     head_bytes: int = 0
     route: Route | None = None
+    source: ConfSource | None = None
+    consumer: Consumer | None = None
     node: Node | None = None
     uri_params: dict[str, str] = field(default_factory=dict)
     uri: str = field(init=False)
     args: str | None = field(init=False)
+    request_uri: str = field(init=False)
+    request_method: str = field(init=False)
     upstream_uri: str = ""
     upstream_host: str = field(init=False)
     upstream_scheme: str = "http"
@@ -61,19 +74,23 @@ class Exchange:
     request_id: str = field(default_factory=lambda: secrets.token_hex(16))
     started: float = field(default_factory=time.time)
 
+    client_body_bytes: int = field(init=False)
     _length_counts: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.request_method = self.method
+        self.client_body_bytes = len(self.body)
         # A chunked body contains its own end.
         self._length_counts = "transfer-encoding" not in self.headers
         raw_path, self.args = uris.split_target(self.target)
         self.uri = uris.normalise_path(raw_path)
+        self.request_uri = self.uri + ("" if not self.args else f"?{self.args}")
         self.upstream_host = self.headers.get("host", "")
 
     @property
     def host(self) -> str:
         """The requested host in lower case and without port: nginx's `$host`."""
-        name = self.headers.get("host", "").lower()
+        name = self.headers.get("host", SERVER_NAME).lower()
         if name.startswith("["):
             return name.partition("]")[0] + "]"
         return name.partition(":")[0]
@@ -98,7 +115,13 @@ class Exchange:
         return length - len(self.body)
 
     def set_body(self, body: bytes) -> None:
-        """Replace the request's body and its length."""
+        """
+        Replace the request's body and its length.
+
+        The headers that later phases send to the runner still have the old length, because APISIX does not update its cache of them.
+        """
+        for name in ("content-length", "transfer-encoding"):
+            self.stale_headers.setdefault(name, self.headers.getall(name, []))
         self.body = body
         self.headers.popall("transfer-encoding", None)
         present = next((key for key in self.headers if key.lower() == "content-length"), "Content-Length")
@@ -107,12 +130,18 @@ class Exchange:
     def upstream_target(self) -> str:
         """Return the target that nginx sends to the upstream."""
         if self.upstream_uri:
-            return self.upstream_uri
+            return self.upstream_uri if not self.upstream_uri.startswith("?") else f"/{self.upstream_uri}"
         if not self.uri_changed:
             path, query = uris.split_target(self.target)
             return path if query is None else f"{path}?{query}"
         path = uris.escape_path(self.uri)
         return f"{path}?{self.args}" if self.args else path
+
+
+def json_answer(status: int, value: object) -> Answer:
+    """Return a JSON answer with the line end that APISIX appends."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape") + b"\n"
+    return Answer(status, CIMultiDict({"Content-Type": "application/json"}), body)
 
 
 def page_answer(exchange: Exchange | None, status: int) -> Answer:
@@ -121,7 +150,8 @@ def page_answer(exchange: Exchange | None, status: int) -> Answer:
     for name in ("content-type", "content-length"):
         headers.popall(name, None)
     page = pages.error_page(status)
+    status = 400 if status in pages.BAD_REQUESTS else status
     if page:
         headers["Content-Type"] = pages.with_charset("text/html", status)
-        headers["Content-Length"] = str(len(page))
+    headers["Content-Length"] = str(len(page))
     return Answer(status, headers, page)

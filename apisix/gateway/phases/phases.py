@@ -11,10 +11,17 @@ from typing import Any
 from apisix.gateway.display import describe
 from apisix.gateway.display.report import PhaseReport
 from apisix.gateway.http import uris
-from apisix.gateway.http.headers import grouped, set_all
+from apisix.gateway.http.headers import grouped, set_all, set_one
 from apisix.gateway.http.upstream import UpstreamResponse
 from apisix.gateway.phases import variables
-from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop, finish_content_type, read_client_body
+from apisix.gateway.phases.edits import (
+    PROTECTED_RESPONSE_HEADERS,
+    apply_rewrite,
+    apply_stop,
+    finish_content_type,
+    not_modified,
+    read_client_body,
+)
 from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
 from apisix.gateway.phases.quirks import Quirk
 from apisix.gateway.phases.tokens import Tokens
@@ -44,6 +51,10 @@ _METHODS = frozenset(Method.__members__)
 Answerer = Callable[[Info], bytes | None]
 
 
+class _LuaError(Exception):
+    """APISIX's Lua code raises an error here, and the client gets a 500."""
+
+
 class ExtPlugins:
     """
     Runs the ext-plugin phases of a request against one runner.
@@ -63,13 +74,12 @@ class ExtPlugins:
 
         Returns: the answer for the client if the runner stopped the request, or if it failed and the route does not degrade; else None.
         """
-        if exchange.method not in _METHODS:
-            # APISIX's Lua code raises an error, because the schema has no number for the method.
-            report.error = f"the protocol has no method {exchange.method}"
-            return page_answer(exchange, 500)
         path, args = _path_and_args(exchange)
 
         def build(id: int, token: int) -> Message:
+            if exchange.method not in _METHODS:
+                # APISIX's Lua code raises an error, because the schema has no number for the method.
+                raise _LuaError(f"the protocol has no method {exchange.method}")
             headers = [(name, exchange.upstream_host if name == "host" else value) for name, value in _headers_shown(exchange)]
             address = ipaddress.ip_address(exchange.remote_addr).packed
             return HTTPReqCallReq(id, address, exchange.method, path, uris.flatten(args), headers, token)
@@ -97,6 +107,7 @@ class ExtPlugins:
 
         Returns: None if there is no body to send; the gateway then sends the request to the upstream a second time.
         """
+        exchange.upstream_status = response.status
         body = await response.read()
         unread = [body or None] if response.has_body else [None]
 
@@ -123,14 +134,17 @@ class ExtPlugins:
         if len(reply.headers):
             set_all(exchange.response_headers, reply.headers)
         else:
-            for name in {name for name, _ in kept}:
-                exchange.response_headers.popall(name, None)
-            exchange.response_headers.extend(kept)
+            seen: set[str] = set()
+            for name, value in kept:
+                set_one(exchange.response_headers, name, value, adds=name.lower() in seen)
+                seen.add(name.lower())
         if not reply.body and not response.has_body:
             return None
         status = reply.status or response.status
+        if status < 100:
+            status = 200  # observed for 99
         finish_content_type(exchange, status)
-        return Answer(status, exchange.response_headers, reply.body or body)
+        return not_modified(exchange, Answer(status, exchange.response_headers, reply.body or body))
 
     async def _call(
         self,
@@ -148,6 +162,9 @@ class ExtPlugins:
         except RunnerGarbage as error:
             report.error = f"the runner sent an invalid message: {error}"
             return 500
+        except _LuaError as error:
+            report.error = str(error)
+            return 500
         except RunnerFailed as error:
             report.error = str(error)
             return None if conf.get("allow_degradation") else 503
@@ -163,8 +180,10 @@ class ExtPlugins:
         build: Callable[[int, int], Message],
         answer: Answerer,
     ) -> Message:
-        assert exchange.route is not None  # noqa: S101  # a phase runs only for a matched route
-        key = report.key = f"route#{exchange.route.id}#{phase}#{exchange.route.version}"
+        source = exchange.source
+        assert source is not None  # noqa: S101  # set before a plugin runs
+        # The version contains a further `#` if the route has a plugin configuration.
+        key = report.key = f"{source.type}#{source.id}#{phase}#{source.version}"
         for _ in range(TRIES):
             try:
                 # The connection for the call is open while PrepareConf is sent on another one.

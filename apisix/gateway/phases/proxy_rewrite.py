@@ -2,7 +2,7 @@
 """APISIX's plugin proxy-rewrite. The development gateway emulates it because it changes the request that ext-plugin-post-req receives."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from apisix.gateway.phases import variables
 from apisix.gateway.phases.exchange import Exchange
 
 NAME = "proxy-rewrite"
-SUPPORTED = frozenset({"uri", "headers", "host"})
+SUPPORTED = frozenset({"uri", "regex_uri", "method", "headers", "host"})
 
 _VARIABLE = re.compile(r"(?<!\\)\$(?:\{(\w+)\}|(\w+))")
 
@@ -29,6 +29,7 @@ def reason_against(conf: Mapping[str, Any]) -> str | None:
     headers = conf.get("headers", {})
     is_old_form = isinstance(headers, dict) and not any(isinstance(value, dict | list) for value in headers.values())
     kinds: dict[str, Any] = {"uri": str, "host": str, "headers": dict[str, str | float] if is_old_form else _Operations}
+    kinds |= {"method": str, "regex_uri": list[str]}
     for name, kind in kinds.items():
         if name in conf:
             try:
@@ -49,9 +50,13 @@ def apply(exchange: Exchange, conf: Mapping[str, Any]) -> None:
         exchange.upstream_host = host
     if uri := conf.get("uri"):
         # A `?` from a variable is part of the path; a `?` in the configuration starts the query.
-        path, mark, query = _resolve(uri, exchange, question_mark="%3F").partition("?")
+        path, mark, query = resolve(uri, exchange, question_mark="%3F").partition("?")
+    elif "regex_uri" in conf:
+        # The expression is applied to the client's path, even if a plugin has rewritten it already (observed).
+        path, mark, query = (rewrite_by_regex(conf["regex_uri"], exchange.uri) or exchange.uri).partition("?")
     else:
         path, mark, query = exchange.uri, "", ""
+    exchange.method = conf.get("method", exchange.method)
     upstream_uri = uris.escape_path(path) + mark + query
     if exchange.args:
         upstream_uri += ("&" if mark else "?") + exchange.args
@@ -59,17 +64,33 @@ def apply(exchange: Exchange, conf: Mapping[str, Any]) -> None:
     _apply_headers(exchange, conf.get("headers", {}))
 
 
+def rewrite_by_regex(pairs: Sequence[str], path: str) -> str | None:
+    """Return the path after the first of the expressions that matches, with `$1` and so on replaced; None if none matches."""
+    for pattern, template in zip(pairs[::2], pairs[1::2], strict=False):
+        if match := re.search(pattern, path):
+            found = match
+
+            def group(reference: re.Match[str], found: re.Match[str] = found) -> str:
+                number = int(reference[1])
+                return (found[number] or "") if number <= (found.re.groups) else ""
+
+            return path[: match.start()] + re.sub(r"\$(\d)", group, template) + path[match.end() :]
+    return None
+
+
 def _apply_headers(exchange: Exchange, headers: Mapping[str, Any]) -> None:
     operations = headers if any(isinstance(value, dict | list) for value in headers.values()) else {"set": headers}
     for name, value in operations.get("add", {}).items():
-        exchange.headers.add(name, _resolve(str(value), exchange))
+        exchange.headers.add(name, resolve(str(value), exchange))
     for name, value in operations.get("set", {}).items():
-        replace(exchange.headers, name, _resolve(str(value), exchange))
+        replace(exchange.headers, name, resolve(str(value), exchange))
     for name in operations.get("remove", ()):
         replace(exchange.headers, name, None)
 
 
-def _resolve(template: str, exchange: Exchange, question_mark: str = "?") -> str:
+def resolve(template: str, exchange: Exchange, question_mark: str = "?") -> str:
+    """Return a template with its variables, `$name` or `${name}`, replaced."""
+
     def value_of(match: re.Match[str]) -> str:
         return (variables.look_up(exchange, match[1] or match[2]) or "").replace("?", question_mark)
 

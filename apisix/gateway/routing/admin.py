@@ -5,9 +5,7 @@ import hmac
 import json
 from typing import Any
 
-from multidict import CIMultiDict
-
-from apisix.gateway.phases.exchange import Answer, Exchange
+from apisix.gateway.phases.exchange import Answer, Exchange, json_answer
 from apisix.gateway.routing.definitions import InvalidDefinition
 from apisix.gateway.routing.store import KINDS, Record, Store
 
@@ -18,13 +16,9 @@ DEFAULT_KEY = "edd1c9f034335f136f87ad84b625c8f1"
 
 _OTHER_KINDS = frozenset(
     {
-        "services",
-        "consumers",
         "consumer_groups",
-        "plugin_configs",
         "plugin_metadata",
         "plugins",
-        "global_rules",
         "ssls",
         "protos",
         "secrets",
@@ -36,6 +30,10 @@ _OTHER_KINDS = frozenset(
 # Defaults in APISIX's schema. Source: the answers of APISIX 3.x.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "routes": {"priority": 0, "status": 1},
+    "services": {},
+    "plugin_configs": {},
+    "consumers": {},
+    "global_rules": {},
     "upstreams": {"type": "roundrobin", "hash_on": "vars", "pass_host": "pass", "scheme": "http"},
 }
 
@@ -56,7 +54,7 @@ class AdminApi:
             return json_answer(401, {"description": description, "error_msg": "failed to check token"})
         kind, _, id = exchange.uri.removeprefix(PREFIX).strip("/").partition("/")
         if kind in _OTHER_KINDS:
-            return json_answer(501, {"error_msg": f"{kind} are not supported by the development gateway, only routes and upstreams"})
+            return json_answer(501, {"error_msg": f"{kind} are not supported by the development gateway, only {', '.join(KINDS)}"})
         if kind not in KINDS:
             return json_answer(404, {"error_msg": f"Unsupported resource type: {kind}"})
         if exchange.method not in self._methods:
@@ -82,7 +80,7 @@ class AdminApi:
 
     def _put(self, kind: str, id: str, body: object) -> Answer:
         value = _definition(body)
-        id = id or str(value.get("id", ""))
+        id = id or str(value.get("username" if kind == "consumers" else "id", ""))
         if not id:
             raise InvalidDefinition(f"missing {kind.removesuffix('s')} id")
         if "id" in value and str(value["id"]) != id:
@@ -113,12 +111,6 @@ class AdminApi:
             raise InvalidDefinition(f"missing {kind.removesuffix('s')} id")
         self._store.delete(kind, id)
         return json_answer(200, {"deleted": "1", "key": f"/apisix/{kind}/{id}"})
-
-
-def json_answer(status: int, value: object) -> Answer:
-    """Return a JSON answer with the line end that APISIX appends."""
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape") + b"\n"
-    return Answer(status, CIMultiDict({"Content-Type": "application/json"}), body)
 
 
 def _definition(body: object) -> dict[str, Any]:

@@ -9,13 +9,15 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
 from apisix.gateway.phases import proxy_rewrite
+from apisix.gateway.phases.plugins import EMULATED, GUARDS, guard_that_is_not_emulated
+from apisix.gateway.routing import expressions
 from apisix.gateway.routing.known_plugins import KNOWN_PLUGINS
-from apisix.gateway.routing.routes import Node, Route, Upstream
+from apisix.gateway.routing.routes import ConfSource, Consumer, Node, Route, Upstream
 from apisix.runner.http.phase import Phase
 
 Definition = Mapping[str, Any]
@@ -40,18 +42,30 @@ UPSTREAM_FIELDS: dict[str, str] = {
     "id": "id",
 }
 
+SERVICE_FIELDS: dict[str, str] = {
+    **dict.fromkeys(("name", "desc", "script"), "string"),
+    **dict.fromkeys(("plugins", "upstream", "labels"), "object"),
+    **dict.fromkeys(("create_time", "update_time"), "integer"),
+    **dict.fromkeys(("id", "upstream_id"), "id"),
+    "hosts": "array",
+    "enable_websocket": "boolean",
+}
+PLUGIN_CONFIG_FIELDS: dict[str, str] = {
+    **dict.fromkeys(("name", "desc"), "string"),
+    **dict.fromkeys(("plugins", "labels"), "object"),
+    **dict.fromkeys(("create_time", "update_time"), "integer"),
+    "id": "id",
+}
+CONSUMER_FIELDS: dict[str, str] = {
+    **dict.fromkeys(("username", "desc"), "string"),
+    **dict.fromkeys(("plugins", "labels"), "object"),
+    **dict.fromkeys(("create_time", "update_time"), "integer"),
+    **dict.fromkeys(("id", "group_id"), "id"),
+}
+
 # Fields that have an effect in APISIX, but not in this gateway.
-_UNSUPPORTED_IN_ROUTE = ("vars", "filter_func", "script", "service_id", "plugin_config_id", "enable_websocket", "timeout")
-_UNSUPPORTED_IN_UPSTREAM = (
-    "checks",
-    "tls",
-    "keepalive_pool",
-    "service_name",
-    "discovery_type",
-    "discovery_args",
-    "retries",
-    "retry_timeout",
-)
+_UNSUPPORTED_IN_UPSTREAM = ("tls", "service_name", "discovery_type", "discovery_args", "checks", "keepalive_pool", "retry_timeout")
+_UPSTREAM_TYPES = ("roundrobin", "chash", "least_conn", "ewma")
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -78,6 +92,7 @@ class _NodeEntry(msgspec.Struct):
     host: Text
     port: Port = 80
     weight: Weight = 1
+    priority: int = 0
 
 
 class _Timeout(msgspec.Struct):
@@ -109,14 +124,10 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
     """
     _check_fields(raw, UPSTREAM_FIELDS)
     problems.extend(_unsupported(where, [f"{name} of the upstream" for name in _UNSUPPORTED_IN_UPSTREAM if name in raw]))
-    if raw.get("type", "roundrobin") != "roundrobin":
-        problems.append(
-            Problem(where, f"upstream type {raw['type']} is not supported by the development gateway: roundrobin is used instead")
-        )
-    if raw.get("scheme", "http") != "http":
-        problems.append(
-            Problem(where, f"upstream scheme {raw['scheme']} is not supported by the development gateway: http is used instead")
-        )
+    if raw.get("type", "roundrobin") not in _UPSTREAM_TYPES:
+        raise InvalidDefinition('invalid configuration: property "type" validation failed: matches none of the enum values')
+    if raw.get("scheme", "http") not in ("http", "https"):
+        problems.append(Problem(where, f"upstream scheme {raw['scheme']} is not supported by the development gateway: it uses http"))
     if "nodes" not in raw and "service_name" not in raw:
         raise InvalidDefinition("invalid configuration: value should match only one schema, but matches none")
     _check_id(raw)
@@ -128,14 +139,39 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
         connect_timeout_s=timeout.connect,
         send_timeout_s=timeout.send,
         read_timeout_s=timeout.read,
+        retries=None if "retries" not in raw else int(raw["retries"]),
+        scheme="https" if raw.get("scheme") == "https" else "http",
+        hash_on=(raw.get("hash_on", "vars"), raw.get("key", "remote_addr")) if raw.get("type") == "chash" else None,
     )
 
 
-def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str, problems: list[Problem]) -> Route:
-    """
-    Convert a route. Unsupported fields are added to `problems`.
+class Record(Protocol):
+    """A stored definition. `version` changes with each change of it."""
 
-    Args: upstreams: the upstreams to which `upstream_id` may refer.
+    @property
+    def value(self) -> dict[str, Any]: ...
+
+    @property
+    def version(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The definitions to which a route may refer, by id."""
+
+    upstreams: Mapping[str, Upstream]
+    services: Mapping[str, Record]
+    plugin_configs: Mapping[str, Record]
+
+
+NO_RESOURCES = Resources({}, {}, {})
+
+
+def build_route(raw: Definition, resources: Resources, version: str, problems: list[Problem], *, strict: bool = True) -> Route:
+    """
+    Convert a route, merged with its service and plugin configuration. Unsupported fields are added to `problems`.
+
+    Args: strict: whether an unknown `upstream_id` is an error, as in the admin API. In apisix.yaml it is not; requests fail with 502.
     Raises: InvalidDefinition: APISIX would refuse it.
     """
     where = f"route {raw.get('id', '?')}"
@@ -147,7 +183,6 @@ def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str
         raise InvalidDefinition(
             "invalid configuration: value should match only one schema, but matches " + ("both" if "uri" in raw else "none")
         )
-    problems.extend(_unsupported(where, [name for name in _UNSUPPORTED_IN_ROUTE if raw.get(name)]))
     lists = {name: _convert(name, raw[name], list[Text]) for name in ("uris", "hosts", "methods", "remote_addrs") if name in raw}
     if not _METHODS.issuperset(lists.get("methods", ())):
         raise InvalidDefinition('invalid configuration: property "methods" validation failed: matches none of the enum values')
@@ -156,20 +191,101 @@ def build_route(raw: Definition, upstreams: Mapping[str, Upstream], version: str
         for uri in lists.get("uris", [raw.get("uri", "/")])
         if not uri.startswith("/")
     )
-    plugins = raw.get("plugins", {})
-    _check_plugins(plugins, where, problems)
+    condition = _condition(raw)
+    check_plugins(raw.get("plugins", {}), where, problems)
+    service, plugin_config = _referred(raw, "service_id", resources.services), _referred(raw, "plugin_config_id", resources.plugin_configs)
+    # A plugin of the route takes precedence over that of its plugin configuration, and this over that of the service.
+    sets = [record.value.get("plugins", {}) for record in (service, plugin_config) if record is not None]
+    plugins = enabled({name: conf for each in (*sets, raw.get("plugins", {})) for name, conf in each.items()})
+    guard = _guard(raw, condition) or guard_that_is_not_emulated(plugins)
+    if guard is not None:
+        problems.append(Problem(where, f"{guard} is not supported by the development gateway, so all requests are answered with 503"))
+    if raw.get("enable_websocket"):
+        problems.extend(_unsupported(where, ["enable_websocket"]))
+    own, inherited = lists.get("hosts", [raw["host"]] if "host" in raw else []), [] if service is None else service.value.get("hosts", [])
+    upstream, missing = _upstream_of(raw, service, resources.upstreams, where, problems, strict=strict)
+    if upstream is not None and "timeout" in raw:
+        timeout = _convert("timeout", raw["timeout"], _Timeout)
+        upstream = upstream.with_timeouts(timeout.connect, timeout.send, timeout.read)
     return Route(
         id=str(raw["id"]),
         uris=tuple(lists["uris"] if "uris" in lists else [raw["uri"]]),
         methods=frozenset(lists.get("methods", ())),
-        hosts=tuple(lists.get("hosts", [raw["host"]] if "host" in raw else [])),
+        hosts=tuple(own or inherited),
         remote_addrs=_networks(lists.get("remote_addrs", [raw["remote_addr"]] if "remote_addr" in raw else [])),
         priority=raw.get("priority", 0),
+        condition=condition or [],
         name=raw.get("name"),
-        plugins={name: conf for name, conf in plugins.items() if not conf.get("_meta", {}).get("disable")},
-        upstream=_upstream_of(raw, upstreams, where, problems),
-        version=version,
+        plugins=plugins,
+        upstream=upstream,
+        missing_upstream=missing,
+        guard=guard,
+        service_id=None if service is None else str(raw["service_id"]),
+        source=_source(raw, version, service, plugin_config),
     )
+
+
+def build_plugins(raw: Definition, fields: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:
+    """
+    Return the enabled plugins of a service, a plugin configuration, a consumer or a global rule.
+
+    Raises: InvalidDefinition: APISIX would refuse the definition.
+    """
+    _check_fields(raw, fields)
+    _check_id(raw)
+    check_plugins(raw.get("plugins", {}), where, problems, is_consumer=fields is CONSUMER_FIELDS)
+    return enabled(raw.get("plugins", {}))
+
+
+def build_consumer(raw: Definition, version: str, problems: list[Problem]) -> Consumer:
+    """Convert a consumer. Raise InvalidDefinition if APISIX would refuse it."""
+    if not isinstance(raw.get("username"), str):
+        raise InvalidDefinition('invalid configuration: property "username" is required')
+    plugins = build_plugins(raw, CONSUMER_FIELDS, f"consumer {raw['username']}", problems)
+    labels = raw.get("labels", {})
+    return Consumer(raw["username"], plugins, version, labels.get("custom_id"))
+
+
+def enabled(plugins: Definition) -> dict[str, Any]:
+    """Return the plugins that `_meta.disable` does not switch off."""
+    return {name: conf for name, conf in plugins.items() if not conf.get("_meta", {}).get("disable")}
+
+
+def _condition(raw: Definition) -> list[Any] | None:
+    """Return the expression of `vars` and `filter_func`; None if `filter_func` is not one of the simple forms that are supported."""
+    condition = list(raw.get("vars", []))
+    try:
+        expressions.check(condition)
+    except expressions.InvalidExpression as error:
+        raise InvalidDefinition(f"failed to validate the 'vars' expression: {error}") from error
+    if "filter_func" in raw:
+        from_function = expressions.from_lua(raw["filter_func"])
+        return None if from_function is None else [*condition, from_function]
+    return condition
+
+
+def _guard(raw: Definition, condition: list[Any] | None) -> str | None:
+    return "filter_func" if condition is None else "script" if raw.get("script") else None
+
+
+def _referred(raw: Definition, field: str, records: Mapping[str, Record]) -> Record | None:
+    if field not in raw:
+        return None
+    id = str(raw[field])
+    if id not in records:
+        kind = field.removesuffix("_id").replace("_", " ")
+        raise InvalidDefinition(f"failed to fetch {kind} info by {kind} id [{id}], response code: 404")
+    return records[id]
+
+
+def _source(raw: Definition, version: str, service: Record | None, plugin_config: Record | None) -> ConfSource:
+    """Return what identifies the plugins of a route in the key of PrepareConf. Source: gateway contract, 9."""
+    id = str(raw["id"])
+    if plugin_config is not None:
+        version = f"{version}#{plugin_config.version}"
+    if service is None:
+        return ConfSource("route", id, version)
+    return ConfSource("route&service", f"{id}&{raw['service_id']}", f"{version}&{service.version}")
 
 
 def _check_id(raw: Definition) -> None:
@@ -181,15 +297,19 @@ def _unsupported(where: str, names: list[str]) -> list[Problem]:
     return [Problem(where, f"{name} is not supported by the development gateway and has no effect") for name in names]
 
 
-def _upstream_of(raw: Definition, upstreams: Mapping[str, Upstream], where: str, problems: list[Problem]) -> Upstream | None:
-    if "upstream" in raw:
-        return build_upstream(raw["upstream"], where, problems)
-    if "upstream_id" in raw:
-        id = str(raw["upstream_id"])
-        if id not in upstreams:
-            raise InvalidDefinition(f"failed to fetch upstream info by upstream id [{id}], response code: 404")
-        return upstreams[id]
-    return None
+def _upstream_of(
+    raw: Definition, service: Record | None, upstreams: Mapping[str, Upstream], where: str, problems: list[Problem], *, strict: bool
+) -> tuple[Upstream | None, str | None]:
+    """Return the upstream of a route or its service, and the id of an upstream that does not exist."""
+    for definition in (raw, {} if service is None else service.value):
+        if "upstream" in definition:
+            return build_upstream(definition["upstream"], where, problems), None
+        if "upstream_id" in definition:
+            id = str(definition["upstream_id"])
+            if id not in upstreams and strict:
+                raise InvalidDefinition(f"failed to fetch upstream info by upstream id [{id}], response code: 404")
+            return upstreams.get(id), None if id in upstreams else id
+    return None, None
 
 
 def _check_fields(raw: Definition, fields: Mapping[str, str]) -> None:
@@ -208,28 +328,39 @@ def _type_name(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _check_plugins(plugins: Definition, where: str, problems: list[Problem]) -> None:
+def check_plugins(plugins: Definition, where: str, problems: list[Problem], *, is_consumer: bool = False) -> None:
+    """Check the configurations of plugins. Raise InvalidDefinition if APISIX would refuse one; add to `problems` what has no effect."""
     for name, conf in plugins.items():
         if name not in KNOWN_PLUGINS:
             raise InvalidDefinition(f"unknown plugin [{name}]")
         if not isinstance(conf, dict):
             raise InvalidDefinition(f"invalid plugin conf {conf!r} for plugin [{name}]")
-        problems.extend(_check_meta(name, conf.get("_meta", {}), where))
+        _check_meta(name, conf.get("_meta", {}))
         if name in _PHASES:
             _check_ext_plugin(name, conf)
-        elif name == proxy_rewrite.NAME:
-            extra = sorted(set(conf) - proxy_rewrite.SUPPORTED - {"_meta"})
-            problems.extend(_unsupported(where, [f"{field} of proxy-rewrite" for field in extra]))
-            if reason := proxy_rewrite.reason_against(conf):
+        elif name in EMULATED:
+            supported = EMULATED[name].supported
+            extra = sorted(set(conf) - supported - {"_meta"}) if supported is not None and not is_consumer else []
+            problems.extend(_unsupported(where, [f"{field} of {name}" for field in extra]))
+            if name == proxy_rewrite.NAME and (reason := proxy_rewrite.reason_against(conf)):
                 raise InvalidDefinition(f"failed to check the configuration of plugin {name} err: {reason}")
-        else:
+        elif name not in GUARDS:
             problems.append(Problem(where, f"plugin {name} does not run in the development gateway: it is ignored"))
 
 
-def _check_meta(name: str, meta: object, where: str) -> list[Problem]:
+def _check_meta(name: str, meta: object) -> None:
+    def fail(reason: str) -> None:
+        raise InvalidDefinition(f"failed to check the configuration of plugin {name} err: {reason}")
+
     if not isinstance(meta, dict):
-        raise InvalidDefinition(f"failed to check the configuration of plugin {name} err: _meta has to be an object")
-    return _unsupported(where, [f"_meta.{field} of {name}" for field in sorted(set(meta) - {"disable"})])
+        fail("_meta has to be an object")
+    else:
+        try:
+            expressions.check(meta.get("filter", []))
+        except expressions.InvalidExpression as error:
+            fail(f"failed to validate the 'vars' expression: {error}")
+        if not isinstance(meta.get("priority", 0), int):
+            fail('property "priority" validation failed: wrong type: expected integer')
 
 
 def _check_ext_plugin(name: str, plugin: Definition) -> None:
@@ -260,7 +391,7 @@ def _check_ext_plugin(name: str, plugin: Definition) -> None:
 
 def _nodes(raw: object) -> list[Node]:
     if isinstance(raw, list):
-        return [Node(node.host, node.port, node.weight) for node in _convert("nodes", raw, list[_NodeEntry])]
+        return [Node(node.host, node.port, node.weight, node.priority) for node in _convert("nodes", raw, list[_NodeEntry])]
     return [_node(address, weight) for address, weight in _convert("nodes", raw, dict[Text, Weight]).items()]
 
 

@@ -3,9 +3,12 @@
 
 import ipaddress
 import re
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from apisix.gateway.routing import expressions
 
 # The characters of a name in the pattern of a path. Source: lua-resty-radixtree, `:name` is one segment, `*name` is anything.
 _SEGMENT, _REST = "([^/]+)", r"((?:.|\n)*)"
@@ -18,23 +21,39 @@ class Node:
     host: str
     port: int
     weight: int = 1
+    priority: int = 0
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+ROUTERS = ("radixtree_uri", "radixtree_uri_with_parameter", "radixtree_host_uri")
+"""The routers of APISIX, the values of `apisix.router.http` in its configuration."""
+DEFAULT_ROUTER = "radixtree_uri"
 
 
 class RoundRobin:
     """Selects nodes by weight with smooth weighted round-robin, as in nginx."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
-        self._nodes = [node for node in nodes if node.weight > 0]
+        # If all weights are 0, APISIX uses the nodes nevertheless (observed).
+        self._nodes = [node for node in nodes if node.weight > 0] or [replace(node, weight=1) for node in nodes]
         self._current = [0] * len(self._nodes)
 
-    def pick(self, tried: Collection[Node] = ()) -> Node | None:
-        """Return the next node that has not been tried, None if all have been."""
+    def pick(self, tried: Collection[Node] = (), hashed: str | None = None) -> Node | None:
+        """
+        Return the next node that has not been tried, None if all have been. Nodes of a lower priority are used after all others.
+
+        Args: hashed: the text whose hash selects the node, for type `chash`; None for round-robin.
+        """
         candidates = [index for index, node in enumerate(self._nodes) if node not in tried]
         if not candidates:
             return None
+        highest = max(self._nodes[index].priority for index in candidates)
+        candidates = [index for index in candidates if self._nodes[index].priority == highest]
+        if hashed is not None:
+            slots = [index for index in candidates for _ in range(self._nodes[index].weight)]
+            return self._nodes[slots[zlib.crc32(hashed.encode(errors="surrogateescape")) % len(slots)]]
         for index in candidates:
             self._current[index] += self._nodes[index].weight
         best = max(candidates, key=self._current.__getitem__)
@@ -52,15 +71,55 @@ class Upstream:
     connect_timeout_s: float = 60.0
     send_timeout_s: float = 60.0
     read_timeout_s: float = 60.0
+    retries: int | None = None
+    scheme: str = "http"
+    hash_on: tuple[str, str] | None = None
     balancer: RoundRobin = field(init=False)
 
     def __post_init__(self) -> None:
         self.balancer = RoundRobin(self.nodes)
 
+    def with_timeouts(self, connect_s: float, send_s: float, read_s: float) -> "Upstream":
+        """Return this upstream with other timeouts. Both share their balancer."""
+        changed = replace(self, connect_timeout_s=connect_s, send_timeout_s=send_s, read_timeout_s=read_s)
+        changed.balancer = self.balancer
+        return changed
+
+    def without_timeouts(self) -> "Upstream":
+        """Return this upstream with the default timeouts."""
+        return self.with_timeouts(60.0, 60.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfSource:
+    """What the key of PrepareConf says about a configuration: `route`, `1` and `42` in `route#1#ext-plugin-pre-req#42`."""
+
+    type: str
+    id: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A consumer: `plugins` are those of its definition, with its credentials."""
+
+    name: str
+    plugins: Mapping[str, Mapping[str, Any]]
+    version: str
+    custom_id: str | None = None
+
 
 @dataclass(slots=True)
 class Route:
-    """One route. `version` is APISIX's `modifiedIndex`, which is part of the key of PrepareConf."""
+    """
+    One route, merged with its service and plugin configuration.
+
+    Attributes:
+        condition: an expression on variables that must hold for a request to match.
+        missing_upstream: the id of an upstream that does not exist.
+        guard: what guards the route and is not emulated, so that all requests are answered with 503; None if there is nothing.
+        source: identifies the plugins in the key of PrepareConf.
+    """
 
     id: str
     uris: tuple[str, ...]
@@ -68,14 +127,20 @@ class Route:
     hosts: tuple[str, ...] = ()
     remote_addrs: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     priority: int = 0
+    condition: Sequence[Any] = ()
     name: str | None = None
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     upstream: Upstream | None = None
-    version: str = "1"
+    missing_upstream: str | None = None
+    guard: str | None = None
+    service_id: str | None = None
+    source: ConfSource = field(default_factory=lambda: ConfSource("route", "1", "1"))
 
-    def accepts(self, method: str, remote_addr: str) -> bool:
-        """Return whether the route accepts requests with this method from this address."""
+    def accepts(self, method: str, remote_addr: str, look_up: expressions.LookUp) -> bool:
+        """Return whether the route accepts requests with this method from this address and with these variables."""
         if self.methods and method not in self.methods:
+            return False
+        if not expressions.holds(self.condition, look_up):
             return False
         if not self.remote_addrs:
             return True
@@ -109,23 +174,32 @@ class Router:
 
     Hosts first (an exact one before a wildcard, a longer wildcard before a shorter one, routes without host last); then a path that
     is written out before a pattern, and the pattern with the longest fixed part first; then priority, then the longer pattern.
-    Source: APISIX's default router `radixtree_host_uri` and lua-resty-radixtree.
+
+    Args:
+        routes: the routes.
+        kind: APISIX's setting `apisix.router.http`. `:name` is a parameter only with `radixtree_uri_with_parameter`, else it is literal.
+    Source: lua-resty-radixtree; the recordings.
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], kind: str = DEFAULT_ROUTER) -> None:
         self._by_host: dict[str, list[_Entry]] = {}
+        with_parameters = kind == "radixtree_uri_with_parameter"
         for route in routes:
             for host in route.hosts or ("",):
-                self._by_host.setdefault(host.lower(), []).extend(_entry(route, path) for path in route.uris)
+                self._by_host.setdefault(host.lower(), []).extend(_entry(route, path, with_parameters) for path in route.uris)
         for entries in self._by_host.values():
             entries.sort(key=lambda entry: (not entry.exact, -len(entry.prefix), -entry.route.priority, -len(entry.path)))
 
-    def match(self, method: str, host: str, uri: str, remote_addr: str) -> Match | None:
-        """Return the route that matches the request, None if there is none (404)."""
+    def match(self, method: str, host: str, uri: str, remote_addr: str, look_up: expressions.LookUp = lambda _: None) -> Match | None:
+        """
+        Return the route that matches the request, None if there is none (404).
+
+        Args: look_up: returns the variables of the request, for conditions.
+        """
         for name in self._hosts_for(host):
             for entry in self._by_host[name]:
                 params = _match_path(entry, uri)
-                if params is not None and entry.route.accepts(method, remote_addr):
+                if params is not None and entry.route.accepts(method, remote_addr, look_up):
                     return Match(entry.route, params)
         return None
 
@@ -141,7 +215,9 @@ class Router:
         return [*fitting, ""] if "" in self._by_host else fitting
 
 
-def _entry(route: Route, path: str) -> _Entry:
+def _entry(route: Route, path: str, with_parameters: bool) -> _Entry:
+    if not with_parameters and ":" in path:
+        return _literal_entry(route, path)
     marks = [position for position in (path.find(":"), path.find("*")) if position >= 0]
     if not marks:
         return _Entry(route, path, path, exact=True, pattern=None, names=())
@@ -149,6 +225,13 @@ def _entry(route: Route, path: str) -> _Entry:
     prefix = path[: path.index(":")] if ":" in path else path[: path.index("*")]
     pattern, names = _pattern(path) if ":" in path or path.index("*") != len(path) - 1 else (None, ())
     return _Entry(route, path, prefix, exact=False, pattern=pattern, names=names)
+
+
+def _literal_entry(route: Route, path: str) -> _Entry:
+    """Return the entry of a path in which `:` has no meaning."""
+    if "*" not in path:
+        return _Entry(route, path, path, exact=True, pattern=None, names=())
+    return _Entry(route, path, path[: path.index("*")], exact=False, pattern=None, names=())
 
 
 def _pattern(path: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:

@@ -12,10 +12,6 @@ from apisix.gateway.routing.store import KINDS, Store
 # Further keys that APISIX reads. Source: its documentation of the stand-alone mode.
 _OTHER_KINDS = frozenset(
     {
-        "services",
-        "plugin_configs",
-        "global_rules",
-        "consumers",
         "consumer_groups",
         "credentials",
         "plugin_metadata",

@@ -124,12 +124,12 @@ async def test_a_frame_that_is_not_due(tmp_path: Path, frame: bytes, phase: str)
 
 
 async def test_method_without_a_name(tmp_path: Path) -> None:
-    """PURGE has no number in the schema: the gateway answers 500 and the runner sees nothing."""
+    """PURGE has no number in the schema: the gateway answers 500, after PrepareConf."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({}))
         response = await bed.request("PURGE", "/a")
 
-    assert (500, []) == (response.status, bed.runner.seen)
+    assert (response.status, [entry["rpc"] for entry in bed.runner.seen]) == (500, ["prepare"])
 
 
 async def test_method_without_a_name_in_the_response_phase(tmp_path: Path) -> None:

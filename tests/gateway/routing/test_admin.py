@@ -110,7 +110,7 @@ def test_key(client: Client, key: str | None, description: str) -> None:
         ("POST", "/routes/1", b'{"uri":"/a"}', 400, "wrong route id, do not need it"),
         ("DELETE", "/routes", b"", 400, "missing route id"),
         ("GET", "/nope", b"", 404, "Unsupported resource type: nope"),
-        ("GET", "/consumers", b"", 501, "consumers are not supported by the development gateway"),
+        ("GET", "/ssls", b"", 501, "ssls are not supported by the development gateway"),
         ("OPTIONS", "/routes", b"", 404, "not found"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from apisix.gateway.routing.definitions import InvalidDefinition, Problem, build_route, build_upstream
+from apisix.gateway.routing.definitions import NO_RESOURCES, InvalidDefinition, Problem, build_route, build_upstream
 from apisix.gateway.routing.routes import Node
 
 UPSTREAM = {"nodes": {"127.0.0.1:1980": 1}}
@@ -14,7 +14,7 @@ UPSTREAM = {"nodes": {"127.0.0.1:1980": 1}}
 def problems_of(**route: Any) -> list[str]:
     """Return what is said about a route."""
     problems: list[Problem] = []
-    build_route({"id": "1", "uri": "/a", **route}, {}, "1", problems)
+    build_route({"id": "1", "uri": "/a", **route}, NO_RESOURCES, "1", problems)
     return [str(problem) for problem in problems]
 
 
@@ -45,6 +45,11 @@ def problems_of(**route: Any) -> list[str]:
         ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"conf": 1}}}, "expected array, got number"),
         ({"uri": "/a", "plugins": {"ext-plugin-pre-req": {"conf": [1]}}}, "expected object, got number"),
         ({"uri": "/a", "remote_addr": "x"}, 'property "remote_addrs" validation failed'),
+        ({"uri": "/a", "vars": [["arg_a", "=", "1"]]}, "failed to validate the 'vars' expression: invalid operator '='"),
+        ({"uri": "/a", "service_id": "1"}, r"failed to fetch service info by service id \[1\], response code: 404"),
+        ({"uri": "/a", "upstream": {"nodes": {"a:1": 1}, "type": "x"}}, 'property "type" validation failed'),
+        ({"uri": "/a", "plugins": {"cors": {"_meta": {"filter": 1}}}}, "failed to validate the 'vars' expression"),
+        ({"uri": "/a", "plugins": {"cors": {"_meta": {"priority": "1"}}}}, 'property "priority" validation failed'),
         ({"uri": "/a", "status": 7}, 'property "status" validation failed: matches none of the enum values'),
         ({"uri": "/a", "id": "a b"}, 'property "id" validation failed'),
         ({"uri": "/a", "plugins": {"proxy-rewrite": {"uri": 5}}}, 'proxy-rewrite err: property "uri" validation failed: Expected `str`'),
@@ -55,19 +60,32 @@ def problems_of(**route: Any) -> list[str]:
 def test_refused(route: dict[str, Any], reason: str) -> None:
     """A mistake is refused, and the text is APISIX's."""
     with pytest.raises(InvalidDefinition, match=reason):
-        build_route({"id": "1", **route}, {}, "1", [])
+        build_route({"id": "1", **route}, NO_RESOURCES, "1", [])
 
 
 @pytest.mark.parametrize(
     ("route", "said"),
     [
-        ({"vars": [["arg_a", "==", "1"]]}, "vars is not supported"),
-        ({"service_id": "1"}, "service_id is not supported"),
+        (
+            {"filter_func": "function(vars) return vars.arg_a ~= nil or vars.arg_b end"},
+            "filter_func is not supported by the development gateway, so",
+        ),
+        ({"script": "return {}"}, "script is not supported by the development gateway, so all requests"),
+        (
+            {"plugins": {"jwt-auth": {}}},
+            "plugin jwt-auth is not supported by the development gateway, so all requests are answered with 503",
+        ),
+        ({"enable_websocket": True}, "enable_websocket is not supported"),
         ({"plugins": {"limit-count": {}}}, "plugin limit-count does not run in the development gateway"),
-        ({"plugins": {"proxy-rewrite": {"regex_uri": ["a", "b"]}}}, "regex_uri of proxy-rewrite is not supported"),
-        ({"plugins": {"ext-plugin-pre-req": {"_meta": {"priority": 1}}}}, "_meta.priority of ext-plugin-pre-req is not supported"),
-        ({"upstream": {**UPSTREAM, "type": "chash"}}, "upstream type chash is not supported"),
-        ({"upstream": {**UPSTREAM, "scheme": "https"}}, "upstream scheme https is not supported"),
+        (
+            {"plugins": {"proxy-rewrite": {"use_real_request_uri_unsafe": True}}},
+            "use_real_request_uri_unsafe of proxy-rewrite is not",
+        ),
+        (
+            {"plugins": {"ext-plugin-pre-req": {"_meta": {"pre_function": "x"}}}},
+            "_meta.pre_function of ext-plugin-pre-req is not",
+        ),
+        ({"upstream": {**UPSTREAM, "scheme": "grpc"}}, "upstream scheme grpc is not supported"),
         ({"upstream": {**UPSTREAM, "checks": {}}}, "checks of the upstream is not supported"),
     ],
 )
@@ -104,7 +122,7 @@ def test_disabled_plugin() -> None:
     """A plugin that `_meta` disables does not run."""
     plugins = {"ext-plugin-pre-req": {"_meta": {"disable": True}}, "ext-plugin-post-req": {"_meta": {"disable": False}}}
 
-    assert ["ext-plugin-post-req"] == list(build_route({"id": "1", "uri": "/a", "plugins": plugins}, {}, "1", []).plugins)
+    assert ["ext-plugin-post-req"] == list(build_route({"id": "1", "uri": "/a", "plugins": plugins}, NO_RESOURCES, "1", []).plugins)
 
 
 def test_timeouts() -> None:

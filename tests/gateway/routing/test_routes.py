@@ -3,13 +3,14 @@
 
 import pytest
 
-from apisix.gateway.routing.definitions import build_route
+from apisix.gateway.routing.definitions import NO_RESOURCES, build_route
 from apisix.gateway.routing.routes import Match, Node, RoundRobin, Router
 
 
 def router(*routes: dict[str, object]) -> Router:
     """Build a router; ids count from 1."""
-    return Router(build_route({"id": str(number), **route}, {}, "1", []) for number, route in enumerate(routes, 1))
+    built = [build_route({"id": str(number), **route}, NO_RESOURCES, "1", []) for number, route in enumerate(routes, 1)]
+    return Router(built, "radixtree_uri_with_parameter")
 
 
 def matched(match: Match | None) -> str | None:
@@ -41,6 +42,14 @@ def test_paths(uri: str, path: str, params: dict[str, str] | None) -> None:
     match = router({"uri": uri}).match("GET", "", path, "127.0.0.1")
 
     assert params == (None if match is None else match.params)
+
+
+def test_a_colon_is_literal_with_the_default_router() -> None:
+    """`:name` is a parameter only with the router `radixtree_uri_with_parameter`."""
+    default = Router([build_route({"id": "1", "uri": "/a/:id"}, NO_RESOURCES, "1", [])])
+
+    assert matched(default.match("GET", "", "/a/7", "127.0.0.1")) is None
+    assert matched(default.match("GET", "", "/a/:id", "127.0.0.1")) == "1"
 
 
 @pytest.mark.parametrize(
@@ -101,5 +110,6 @@ def test_round_robin_by_weight() -> None:
 
 
 def test_no_node() -> None:
-    """An upstream whose nodes have no weight has none to pick."""
-    assert None is RoundRobin([Node("a", 1, 0)]).pick()
+    """An upstream without nodes has none to pick. If all weights are 0, APISIX uses the nodes nevertheless."""
+    assert RoundRobin([]).pick() is None
+    assert str(RoundRobin([Node("a", 1, 0)]).pick()) == "a:1"

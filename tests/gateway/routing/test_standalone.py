@@ -121,7 +121,7 @@ def test_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("services: []\n#END", "services are not supported by the development gateway"),
+        ("ssls: []\n#END", "ssls are not supported by the development gateway"),
         ("rutes: []\n#END", "'rutes' is not a key that APISIX supports; expected routes or upstreams"),
         ("routes: {}\n#END", "routes must be a list"),
         ("routes: [{id: 1, uri: /a, plugins: {nope: {}}}]\n#END", "route 1: left out: unknown plugin [nope]"),

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway against the recorded scenarios of a real APISIX 3.18: client, upstream and runner must see the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apisix.gateway.routing.standalone import RoutesFile
+from tests.gateway.bed import TestBed
+from tests.gateway.recorded_scenarios import (
+    DIFFERENT,
+    RECORDED,
+    client_view,
+    exchange_bytes,
+    recorded_client_view,
+    request_bytes,
+    runner_view,
+    upstream_view,
+    with_ports,
+    with_recorded_ports,
+)
+from tests.gateway.recorded_upstream import RecordedUpstream
+
+
+async def answers(scenario: dict[str, Any], directory: Path) -> list[dict[str, Any]]:
+    """Send the requests of a scenario to a development gateway, and return what was seen in the form of the recordings."""
+    upstream = RecordedUpstream()
+    await upstream.start()
+    try:
+        async with TestBed(directory) as bed:
+            file = directory / "apisix.yaml"
+            file.write_text(json.dumps(with_ports(scenario["resources"], upstream.ports)) + "\n#END\n", encoding="utf-8")
+            RoutesFile(file, bed.store).load()
+            found = []
+            for request in with_ports(scenario["requests"], upstream.ports):
+                bed.runner.seen.clear()
+                upstream.seen.clear()
+                received = await exchange_bytes(bed.port, request_bytes(request))
+                to_upstream = upstream_view(with_recorded_ports(upstream.seen, upstream.ports))
+                to_runner = runner_view(with_recorded_ports(bed.runner.seen, upstream.ports))
+                found.append({"client_sees": client_view(received), "upstream_sees": to_upstream, "runner_sees": to_runner})
+            return found
+    finally:
+        await upstream.stop()
+
+
+def expected(scenario: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what was recorded."""
+    return [
+        {
+            "client_sees": recorded_client_view(answer["client_sees"]),
+            "upstream_sees": upstream_view(answer["upstream_sees"]),
+            "runner_sees": runner_view(answer["runner_sees"], recorded=True),
+        }
+        for answer in scenario["answers"]
+    ]
+
+
+@pytest.mark.parametrize("scenario", RECORDED, ids=[scenario["scenario"] for scenario in RECORDED])
+async def test_same_as_recorded(scenario: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Client, upstream and runner see what they saw on APISIX 3.18."""
+    if scenario["scenario"] in DIFFERENT:
+        request.applymarker(pytest.mark.xfail(reason=DIFFERENT[scenario["scenario"]], strict=True))
+
+    actual = await answers(scenario, tmp_path)
+
+    assert actual == expected(scenario)
