@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-all test-wheel sanitize wheel lint format bench soak docs clean
+.PHONY: help install setup build dev test test-all test-wheel coverage sanitize wheel lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -70,7 +70,7 @@ dev: install ## start the development gateway, an upstream and the runner
 pytest = $(python) -m pytest --numprocesses auto --dist worksteal
 is_compiled = -c 'import sys; from apisix.compiled import why_pure; sys.exit(why_pure() is not None)'
 # The tests start hundreds of Python processes, and without its byte code each would compile the Python sources again.
-test sanitize: export PYTHONDONTWRITEBYTECODE =
+test coverage sanitize: export PYTHONDONTWRITEBYTECODE =
 
 test: install ## test everything with the engine that is installed, and the hot path with the other one
 	$(pytest) $(ARGS)
@@ -116,6 +116,12 @@ test-wheel: wheel ## run the tests of the hot path against the wheel
 	build/smoke/bin/python -m pip install --quiet --group test "$$(echo dist/*.whl)[$(EXTRAS)]"
 	cp -r tests pyproject.toml build/smoke
 	cd build/smoke && bin/python -m pytest --numprocesses auto --dist worksteal $(filter-out tests/test_compiled.py,$(HOT_PATH_TESTS))
+
+# Of the sources: compiled modules cannot be measured.
+coverage: export APISIX_RUNNER_PURE = 1
+coverage: install ## run all tests in pure Python, list the lines and branches that they miss, and fail below the limit
+	mkdir -p build/coverage
+	$(pytest) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 # `make test-3.12` tests on that Python, in a virtual environment of its own.
 test-3.%:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pytest plugin, in projects of plugin authors."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,7 @@ def test_client_of_ones_own(tmp_path: Path) -> None:
     assert 0 == ran.returncode, ran.stdout + ran.stderr
 
 
+@pytest.mark.skipif("COVERAGE_PROCESS_CONFIG" in os.environ, reason="coverage.py imports modules itself")
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     """A test-suite that does not use the fixture pays for none of the runner, and coverage sees all of it."""
     write(
