@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-all test-wheel coverage sanitize wheel lint format bench soak docs clean
+.PHONY: help install setup build dev test test-all test-wheel coverage mutants sanitize wheel lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -122,6 +122,10 @@ coverage: export APISIX_RUNNER_PURE = 1
 coverage: install ## run all tests in pure Python, list the lines and branches that they miss, and fail below the limit
 	mkdir -p build/coverage
 	$(pytest) --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+mutants: install ## change the sources at 200 random places, and list the changes that no test notices (hours; ARGS=--help)
+	$(python) -m pip install --quiet --group mutants
+	nice $(python) -m tests.mutants $(ARGS)
 
 # `make test-3.12` tests on that Python, in a virtual environment of its own.
 test-3.%:
