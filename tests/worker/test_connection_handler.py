@@ -16,7 +16,7 @@ import uvloop
 from apisix.compiled import why_pure
 from apisix.runner import primitives
 from apisix.runner.conf_store.store import ConfStore, choose_path
-from apisix.runner.errors import ErrCode
+from apisix.runner.errors import ErrCode, RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.settings.table import load
 from apisix.runner.wire.connection import Connection, Role
@@ -397,3 +397,26 @@ def test_a_call_that_came_with_a_preparation_is_not_held(loop: asyncio.AbstractE
         gateway.sendall(Connection(Role.GATEWAY).send(PrepareConfReq()) + call)
         loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.calls == 1), BOUND_S))
         assert runtime.held_bytes == 0
+
+
+async def _read_to_the_end(loop: asyncio.AbstractEventLoop, end: socket.socket) -> int:
+    """Return how many bytes come before the end of the stream."""
+    end.setblocking(False)
+    size = 0
+    while piece := await asyncio.wait_for(loop.sock_recv(end, 1 << 20), BOUND_S):
+        size += len(piece)
+    return size
+
+
+@pytest.mark.parametrize("size", [1, 4 << 20], ids=["everything was sent", "something is still unsent"])
+def test_a_reply_after_the_connection_ended_is_not_sent(loop: asyncio.AbstractEventLoop, sessions: Sessions, size: int) -> None:
+    """A plugin may finish after its connection was closed. What was sent before still arrives."""
+    with connect(loop, sessions) as gateway:
+        (session,) = sessions._open
+        session._write(bytearray(size))
+
+        session.broken(RemoteProtocolError("a defect of the peer"))
+        session._write(bytearray(b"too late"))
+
+        assert loop.run_until_complete(_read_to_the_end(loop, gateway)) == size
+        assert sessions.connections == 0
