@@ -17,7 +17,7 @@ from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
 @click.option("--upstream-port", type=click.IntRange(0, 65535), default=1980, show_default=True, help="Where the echo upstream serves.")
 @click.option("--routes", metavar="FILE", help="Routes in APISIX's stand-alone form.  [default: apisix.yaml of this directory]")
 @click.option("--runner-socket", metavar="PATH", help="Use a runner that was started elsewhere, and start none.")
-@click.option("--apisix-version", metavar="VERSION", default="3.18", show_default=True, help="The release whose quirks to show.")
+@click.option("--apisix-version", metavar="VERSION", default="3.18", show_default=True, help="The release to emulate, 2.7 or later.")
 @click.option(
     "--router",
     type=click.Choice(ROUTERS),
@@ -29,10 +29,9 @@ from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
     "--read-timeout",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    help="How long the runner may be silent.",
+    help="How long to wait for data from the runner.  [default: that of the release, 60 s since 2.8]",
 )
+@click.option("--admin-key", metavar="KEY", help="The key of the admin API.  [default: that of APISIX's documentation]")
 @click.option("--debug", is_flag=True, help="Let breakpoint() in a plugin open a prompt, and lift all time limits.")
 @click.option(
     "--debugpy",

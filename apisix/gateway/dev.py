@@ -17,12 +17,12 @@ from apisix.gateway.display.show import Display, display_for
 from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http.server import HttpServer
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.phases.quirks import parse_version, quirks_of
+from apisix.gateway.phases.quirks import Version, parse_version, quirks_of, release_text, unknown_plugins
 from apisix.gateway.routing.admin import DEFAULT_KEY, AdminApi
 from apisix.gateway.routing.routes import DEFAULT_ROUTER
 from apisix.gateway.routing.standalone import RoutesFile
 from apisix.gateway.routing.store import Store
-from apisix.gateway.runner.connection_pool import RunnerPool
+from apisix.gateway.runner.connection_pool import pool_for
 from apisix.gateway.runner.log import RunnerLog
 from apisix.gateway.runner.process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
 from apisix.gateway.scratch import scratch_directory
@@ -64,9 +64,10 @@ class Options:
     routes: Path
     upstream_port: int
     runner_socket: str | None
-    apisix_version: tuple[int, int]
-    read_timeout_s: float
+    apisix_version: Version
+    read_timeout_s: float | None
     router: str
+    admin_key: str | None
     log_level: str | None
     debug: bool = False
     debugpy: str | None = None
@@ -83,7 +84,8 @@ def run(
     runner_socket: str | None = None,
     apisix_version: str = "3.18",
     router: str = DEFAULT_ROUTER,
-    read_timeout: float = 60.0,
+    read_timeout: float | None = None,
+    admin_key: str | None = None,
     json: bool = False,
     log_level: str | None = None,
     debug: bool = False,
@@ -100,7 +102,8 @@ def run(
         runner_socket: the socket of a runner that is already running; no runner is started.
         apisix_version: the release of APISIX to emulate.
         router: APISIX's setting `apisix.router.http`, one of `ROUTERS`.
-        read_timeout: how long to wait for data from the runner, in seconds.
+        read_timeout: how long to wait for data from the runner, in seconds; that of the emulated release if None.
+        admin_key: the key of the admin API. If None, it is the one of APISIX's documentation for requests to a loopback name.
         json: print JSON lines.
         debug: let plugins open a prompt with `breakpoint()`, and lift all time limits.
         debugpy: same as `debug`, but wait for an editor at this address and port.
@@ -119,6 +122,7 @@ def run(
             runner_socket=runner_socket,
             apisix_version=parse_version(apisix_version),
             router=router,
+            admin_key=admin_key,
             read_timeout_s=DEBUGGING_TIMEOUT_S if debug or debugpy else read_timeout,
             log_level=log_level,
             debug=debug or debugpy is not None,
@@ -175,7 +179,7 @@ class _Dev:
     def __init__(self, options: Options, display: Display) -> None:
         self._options = options
         self._display = display
-        self._store = Store(display.problems, router=options.router)
+        self._store = Store(display.problems, router=options.router, unknown_plugins=unknown_plugins(quirks_of(options.apisix_version)))
         self._routes_file = RoutesFile(options.routes, self._store)
         self._has_default_plugins = not options.plugins and _has_default_plugins()
         self._stop = asyncio.Event()
@@ -209,18 +213,18 @@ class _Dev:
         """Start and watch all parts, and stop them when this task is cancelled, which may be at any point."""
         async with AsyncExitStack() as stack:
             socket = self._prepare_runner(stack)
-            pool = RunnerPool(socket, read_timeout_s=self._options.read_timeout_s)
+            quirks = quirks_of(self._options.apisix_version)
+            pool = pool_for(socket, quirks, self._options.read_timeout_s)
             stack.callback(pool.close)
-            plugins = ExtPlugins(pool, quirks_of(self._options.apisix_version))
+            plugins = ExtPlugins(pool, quirks)
             self._on_runner_ended = plugins.tokens.flush
             self._on_runner_replaced = self._log.on_replaced = pool.drop
             effects = NoEffects() if self._runner is None else self._log
-            apisix_version = ".".join(map(str, self._options.apisix_version))
-            gateway = Gateway(self._store, plugins, AdminApi(self._store), self._request, effects)
+            gateway = Gateway(self._store, plugins, AdminApi(self._store, self._options.admin_key), self._request, effects)
             # Ports are bound before anything slow starts, and connections are accepted once the runner listens.
             servers: list[tuple[EchoUpstream | HttpServer, int, str]] = [
                 (EchoUpstream(), self._options.upstream_port, "--upstream-port"),
-                (HttpServer(gateway, version=apisix_version), self._options.port, "--port"),
+                (HttpServer(gateway, version=release_text(self._options.apisix_version)), self._options.port, "--port"),
             ]
             self._echo_port, port = [await self._bind(stack, *server) for server in servers]
             stamps = {path: _stamp(path) for path, _ in self._watched()}

@@ -12,11 +12,11 @@ from typing import Any, Self
 from apisix.gateway.display.report import RequestReport
 from apisix.gateway.http.server import HttpServer
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.phases.quirks import LATEST, quirks_of
-from apisix.gateway.routing.admin import AdminApi
+from apisix.gateway.phases.quirks import LATEST, Version, quirks_of, unknown_plugins
+from apisix.gateway.routing.admin import DEFAULT_KEY, AdminApi
 from apisix.gateway.routing.definitions import Problem
 from apisix.gateway.routing.store import Store
-from apisix.gateway.runner.connection_pool import RunnerPool
+from apisix.gateway.runner.connection_pool import pool_for
 from apisix.gateway.server import Gateway
 from tests.gateway.scripted_runner import ScriptedRunner
 from tests.gateway.scripted_upstream import ScriptedUpstream
@@ -46,7 +46,7 @@ class TestBed:
     __test__ = False  # pytest: this is not a test class
 
     directory: Path
-    version: tuple[int, int] = LATEST
+    version: Version = LATEST
     read_timeout_s: float = 5.0
     start_runner: bool = True
     runner: ScriptedRunner = field(default_factory=ScriptedRunner)
@@ -54,20 +54,24 @@ class TestBed:
     reports: list[RequestReport] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     port: int = 0
+    socket: str = ""
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         await self.upstream.start()
         self._stack.push_async_callback(self.upstream.stop)
-        self.socket = str(self.directory / "runner.sock")
+        self.socket = self.socket or str(self.directory / "runner.sock")
         if self.start_runner:
             await self.runner.start(self.socket)
         self._stack.push_async_callback(self.runner.stop)
-        self.pool = RunnerPool(self.socket, read_timeout_s=self.read_timeout_s)
+        quirks = quirks_of(self.version)
+        self.pool = pool_for(self.socket, quirks, self.read_timeout_s)
         self._stack.callback(self.pool.close)
-        self.store = Store(self.problems.extend)
-        self.plugins = ExtPlugins(self.pool, quirks_of(self.version))
-        self.server = HttpServer(Gateway(self.store, self.plugins, AdminApi(self.store), self.reports.append), announced_port=9080)
+        self.store = Store(self.problems.extend, unknown_plugins=unknown_plugins(quirks))
+        self.plugins = ExtPlugins(self.pool, quirks)
+        self.server = HttpServer(
+            Gateway(self.store, self.plugins, AdminApi(self.store, DEFAULT_KEY), self.reports.append), announced_port=9080
+        )
         self.port = await self.server.bind("127.0.0.1", 0)
         await self.server.serve()
         self._stack.push_async_callback(self.server.stop)

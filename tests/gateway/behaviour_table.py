@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from apisix.gateway.phases.quirks import EARLIEST, Quirk, release_text
 from tests.gateway.recorded_scenarios import DIFFERENT
 from tests.gateway.recorded_scenarios import RECORDED as FURTHER_RECORDED
 from tests.gateway.scenarios import SCENARIOS
@@ -121,8 +122,6 @@ FURTHER = [
     ),
     ("The runner gets at most 100 headers.", "test_recorded_frames.py::test_same_frames"),
     ("Paths, names and values with bytes that are not UTF-8.", "test_recorded_frames.py::test_same_frames"),
-    ("Before 3.16, a rewritten path drops the query.", "phases/test_quirks.py::test_path_drops_query"),
-    ("Before 3.18, a header that is set in mixed case has stale values in later phases.", "phases/test_quirks.py::test_stale_headers"),
     ("Routes: `uri`, `uris`, `methods`, `host`, `hosts`, `remote_addr`, `priority`, `:name`, `*`, `status`.", "routing/test_routes.py"),
     ("Weighted round-robin over nodes. If a node refuses the connection, the next one is used.", "test_server.py::test_next_node"),
     ("apisix.yaml: it is read again if it changes, and ignored without `#END`.", "routing/test_standalone.py"),
@@ -137,6 +136,10 @@ FURTHER = [
     ("TLS, HTTP/2, WebSocket and gRPC, on either side. A request to upgrade is handled as an ordinary request.", None),
     ("Health checks, and retries after a response.", None),
 ]
+
+
+def _since(quirk: Quirk) -> str:
+    return "" if quirk.since == EARLIEST else f" (since {release_text(quirk.since)})"
 
 
 def page() -> str:
@@ -167,6 +170,14 @@ def page() -> str:
         "| different from APISIX 3.18 | scenario |",
         "| --- | --- |",
         *(f"| {reason[0].upper()}{reason[1:]}. | `{name}` |" for name, reason in DIFFERENT.items()),
+    ]
+    lines += [
+        "",
+        "`--apisix-version` emulates an older release, from 2.7 on:",
+        "",
+        "| before | difference |",
+        "| --- | --- |",
+        *(f"| {release_text(quirk.fixed_in)} | {quirk.description[0].upper()}{quirk.description[1:]}{_since(quirk)}. |" for quirk in Quirk),
     ]
     lines += ["", "| read in the source of APISIX, or observed without a recording | emulated |", "| --- | --- |"]
     lines += [f"| {behaviour} | {'no' if test is None else f'yes: `{test}`'} |" for behaviour, test in FURTHER]

@@ -44,6 +44,7 @@ class ScriptedRunner:
         self.connections = 0
         self.open_connections = 0
         self.prepare_gate: asyncio.Event | None = None
+        self.closes_after_each_reply = False
         self._scripts: dict[int, Script] = {}
         self._forgotten: set[str] = set()
         self._server: asyncio.Server | None = None
@@ -115,6 +116,8 @@ class _Session:
                 if self._runner.prepare_gate is not None:
                     await self._runner.prepare_gate.wait()
                 self._send(PrepareConfResp(self._runner.prepare(message)))
+                if self._runner.closes_after_each_reply:
+                    return
                 continue
             assert isinstance(message, HTTPReqCallReq | HTTPRespCallReq)
             script = self._runner.script(message.conf_token)
@@ -134,6 +137,8 @@ class _Session:
                 await self._receive()
                 return
             self._send(_reply(message, script))
+            if self._runner.closes_after_each_reply:
+                return
 
     async def _ask(self, questions: Sequence[tuple[str, str | None]]) -> list[list[Any]]:
         asked = []

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from apisix.gateway.phases.quirks import Version, release_text
 from apisix.runner.wire.messages import ReqBody, RespBody, Var
+from tests.gateway.bed import TestBed
 from tests.integration.conftest import PLUGINS
 from tests.integration.old_gateway import OldGateway, Release
 from tests.runner_process import RunnerProcess, running, wait_until_accepting
@@ -157,3 +159,16 @@ def test_nothing_is_asked_where_pre_req_is_first() -> None:
     assert path.upstream is not None
     assert argument.upstream is not None
     assert (["/a%2520b", "/get?n=1"], []) == ([path.upstream[0], argument.upstream[0]], gateway.asked)
+
+
+@pytest.mark.parametrize("version", [(2, 7), (2, 9), (2, 12), (2, 15), (3, 2), (3, 6), (3, 18)], ids=release_text)
+async def test_the_plugins_of_2021_on_each_release(runner: RunnerProcess, tmp_path: Path, version: Version) -> None:
+    """The two sample plugins of the article work through an emulated gateway of each release."""
+    async with TestBed(tmp_path, version, socket=str(runner.path), start_runner=False) as bed:
+        bed.route("1", "/stop", {"ext-plugin-pre-req": {"conf": [{"name": "stop", "value": '{"body":"hello"}'}]}})
+        bed.route("2", "/rewrite", {"ext-plugin-pre-req": {"conf": [{"name": "rewrite", "value": "{}"}]}})
+        stopped, rewritten = await bed.request("GET", "/stop"), await bed.request("GET", "/rewrite?a=1")
+
+    assert (stopped.status, stopped.body, stopped.values("x-resp-a6-runner")) == (201, b"Hello, Python Runner of APISIX", ["Python"])
+    (seen,) = bed.upstream.seen
+    assert (rewritten.status, seen["target"]) == (200, "/rewrite?a=1&a6_runner=Python")

@@ -5,12 +5,18 @@ from collections.abc import Iterable
 
 from apisix.gateway.http import uris
 from apisix.gateway.http.upstream import UpstreamResponse
+from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS
 from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.quirks import Quirk, release_text
 from apisix.runner.wire.messages import HTTPRespCallResp, Rewrite, Stop
 
+NO_QUIRKS: frozenset[Quirk] = frozenset()
 
-def request_changes(exchange: Exchange, path: str, args: uris.Args, action: Stop | Rewrite | None) -> tuple[str, ...]:
-    """Describe the changes that an action makes to a request; () if there are none."""
+
+def request_changes(
+    exchange: Exchange, path: str, args: uris.Args, action: Stop | Rewrite | None, quirks: frozenset[Quirk] = NO_QUIRKS
+) -> tuple[str, ...]:
+    """Describe the changes that an action makes to a request; () if there are none. Changes that the release ignores are marked."""
     if action is None:
         return ()
     if isinstance(action, Stop):
@@ -20,24 +26,32 @@ def request_changes(exchange: Exchange, path: str, args: uris.Args, action: Stop
         changes.append(f"path {path} -> {action.path}")
     changes += _entries("header", {name.lower() for name in exchange.headers}, ((name.lower(), value) for name, value in action.headers))
     changes += _entries("argument", set(args), action.args)
-    changes += _entries("response header", set(), action.resp_headers)
+    ignored = _ignored(Quirk.NO_RESPONSE_HEADERS, quirks)
+    changes += [change + ignored for change in _entries("response header", set(), action.resp_headers)]
     if action.body:
-        changes.append(f"body {len(exchange.body)} B -> {len(action.body)} B")
+        changes.append(f"body {len(exchange.body)} B -> {len(action.body)} B{_ignored(Quirk.BODY_IGNORED, quirks)}")
     return tuple(changes)
 
 
-def response_changes(response: UpstreamResponse, body: bytes, reply: HTTPRespCallResp) -> tuple[str, ...]:
-    """Describe the changes that a reply makes to a response; () if there are none."""
+def _ignored(quirk: Quirk, quirks: frozenset[Quirk]) -> str:
+    return f" (ignored before {release_text(quirk.fixed_in)})" if quirk in quirks else ""
+
+
+def response_changes(
+    response: UpstreamResponse, body: bytes, reply: HTTPRespCallResp, quirks: frozenset[Quirk] = NO_QUIRKS
+) -> tuple[str, ...]:
+    """Describe the changes that a reply makes to a response; () if there are none. Changes that the release ignores are marked."""
     changes = []
     if reply.status and reply.status != response.status:
         changes.append(f"status {response.status} -> {reply.status}")
     if len(reply.headers):
         before, after = _by_name(response.headers), _by_name(reply.headers)
         for name, values in after.items():
+            ignored = _ignored(Quirk.PROTECTED_IN_RESPONSES, quirks) if name in PROTECTED_RESPONSE_HEADERS else ""
             if name not in before:
-                changes.append(f"response header {name} added")
+                changes.append(f"response header {name} added{ignored}")
             elif before[name] != values:
-                changes.append(f"response header {name} changed")
+                changes.append(f"response header {name} changed{ignored}")
         changes += [f"response header {name} removed" for name in before if name not in after]
     if reply.body and reply.body != body:
         changes.append(f"body {len(body)} B -> {len(reply.body)} B")

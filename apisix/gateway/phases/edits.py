@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Apply a runner's reply to a request, in the gateway's order. Source: gateway contract, 5."""
 
+from collections.abc import Iterable
+
 from multidict import CIMultiDict
 
 from apisix.gateway.http import pages, uris
@@ -28,9 +30,18 @@ PROTECTED_RESPONSE_HEADERS = frozenset(
 )
 
 
-def apply_stop(exchange: Exchange, stop: Stop) -> Answer:
+def invalid_stop(stop: Stop, quirks: frozenset[Quirk]) -> str | None:
+    """Return why a Stop is an error for the emulated release, None if it is not."""
+    if not stop.status and Quirk.STOP_NEEDS_A_STATUS in quirks:
+        return "a Stop with status 0 is an error before APISIX 2.8"
+    if any(value is None for _, value in stop.headers) and Quirk.STOP_NEEDS_VALUES in quirks:
+        return "a header without a value in a Stop is an error before APISIX 2.8"
+    return None
+
+
+def apply_stop(exchange: Exchange, stop: Stop, quirks: frozenset[Quirk] = frozenset()) -> Answer:
     """Return the answer for the client, with nginx's page if there is no body and the status is 300 or more."""
-    set_all(exchange.response_headers, stop.headers)
+    set_all(exchange.response_headers, _as_sent(stop.headers, quirks))
     status = stop.status or 200
     if status in pages.CLOSES_CONNECTION:
         return Answer(status)
@@ -96,6 +107,7 @@ def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk]
 
     Args: args: the arguments that were sent to the runner, to which its edits apply.
     """
+    is_rewritten = bool(exchange.upstream_uri)
     _apply_path(exchange, rewrite, quirks)
     for name, value in rewrite.headers:
         if name.lower() == "host":  # it does not change the request's header, so the variables `host` and `http_host` keep their values
@@ -107,10 +119,18 @@ def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk]
     if rewrite.body and Quirk.BODY_IGNORED not in quirks:
         read_client_body(exchange)  # it uses the headers that were set above
         exchange.set_body(rewrite.body)
-    set_all(
-        exchange.response_headers, ((name, value) for name, value in rewrite.resp_headers if name.lower() not in PROTECTED_RESPONSE_HEADERS)
-    )
-    _apply_args(exchange, rewrite, args)
+    if Quirk.NO_RESPONSE_HEADERS not in quirks:
+        allowed = [(name, value) for name, value in rewrite.resp_headers if name.lower() not in PROTECTED_RESPONSE_HEADERS]
+        set_all(exchange.response_headers, _as_sent(allowed, quirks))
+    if not (is_rewritten and rewrite.path is not None and Quirk.STALE_ARGS in quirks):
+        _apply_args(exchange, rewrite, args)
+
+
+def _as_sent(entries: Iterable[tuple[str, str | None]], quirks: frozenset[Quirk]) -> Iterable[tuple[str, str | None]]:
+    """Return response headers, without all but the last value of a repeated one for releases that lose the others."""
+    if Quirk.REPEATED_HEADERS_LOST not in quirks:
+        return entries
+    return {name.lower(): (name, value) for name, value in entries}.values()
 
 
 def _apply_path(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from apisix.gateway.display import describe
 from apisix.gateway.display.report import PhaseReport
 from apisix.gateway.http import uris
-from apisix.gateway.http.headers import grouped, set_all, set_one
+from apisix.gateway.http.headers import MAX_ENTRIES, grouped, set_all, set_one
 from apisix.gateway.http.upstream import UpstreamResponse
 from apisix.gateway.phases import variables
 from apisix.gateway.phases.edits import (
@@ -19,11 +19,12 @@ from apisix.gateway.phases.edits import (
     apply_rewrite,
     apply_stop,
     finish_content_type,
+    invalid_stop,
     not_modified,
     read_client_body,
 )
 from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
-from apisix.gateway.phases.quirks import Quirk
+from apisix.gateway.phases.quirks import Quirk, release_text
 from apisix.gateway.phases.tokens import Tokens
 from apisix.gateway.runner.connection_pool import RunnerFailed, RunnerGarbage, RunnerPool, TokenNotFound
 from apisix.runner.http.phase import Phase
@@ -66,7 +67,7 @@ class ExtPlugins:
         self._pool = pool
         self._quirks = quirks
         self._ids = count()  # from `worker_id << 22`, and this gateway is worker 0
-        self.tokens = Tokens(pool)
+        self.tokens = Tokens(pool, sends_key=Quirk.NO_INFO_REQUESTS not in quirks)
 
     async def on_request(self, exchange: Exchange, phase: Phase, conf: Mapping[str, Any], report: PhaseReport) -> Answer | None:
         """
@@ -80,7 +81,8 @@ class ExtPlugins:
             if exchange.method not in _METHODS:
                 # APISIX's Lua code raises an error, because the schema has no number for the method.
                 raise _LuaError(f"the protocol has no method {exchange.method}")
-            headers = [(name, exchange.upstream_host if name == "host" else value) for name, value in _headers_shown(exchange)]
+            limit = len(exchange.headers) if Quirk.ALL_HEADERS in self._quirks else MAX_ENTRIES
+            headers = [(name, exchange.upstream_host if name == "host" else value) for name, value in _headers_shown(exchange, limit)]
             address = ipaddress.ip_address(exchange.remote_addr).packed
             return HTTPReqCallReq(id, address, exchange.method, path, uris.flatten(args), headers, token)
 
@@ -92,9 +94,12 @@ class ExtPlugins:
             return page_answer(exchange, reply)
         if not isinstance(reply, HTTPReqCallResp):
             return None
-        report.changes = describe.request_changes(exchange, path, args, reply.action)
+        report.changes = describe.request_changes(exchange, path, args, reply.action, self._quirks)
         if isinstance(reply.action, Stop):
-            return apply_stop(exchange, reply.action)
+            if (reason := invalid_stop(reply.action, self._quirks)) is not None:
+                report.error = reason
+                return page_answer(exchange, 500)
+            return apply_stop(exchange, reply.action, self._quirks)
         if isinstance(reply.action, Rewrite):
             apply_rewrite(exchange, reply.action, self._quirks, args)
         return None
@@ -129,10 +134,14 @@ class ExtPlugins:
             status = reply if isinstance(reply, int) else response.status
             finish_content_type(exchange, status)
             return Answer(status, exchange.response_headers, body)
-        report.changes = describe.response_changes(response, body, reply)
+        report.changes = describe.response_changes(response, body, reply, self._quirks)
         kept = [(name, value) for name, value in _together(response.headers) if name.lower() not in PROTECTED_RESPONSE_HEADERS]
         if len(reply.headers):
-            set_all(exchange.response_headers, reply.headers)
+            protects = Quirk.PROTECTED_IN_RESPONSES in self._quirks
+            set_all(
+                exchange.response_headers,
+                (entry for entry in reply.headers if not protects or entry[0].lower() not in PROTECTED_RESPONSE_HEADERS),
+            )
         else:
             seen: set[str] = set()
             for name, value in kept:
@@ -145,6 +154,11 @@ class ExtPlugins:
             status = 200  # observed for 99
         finish_content_type(exchange, status)
         return not_modified(exchange, Answer(status, exchange.response_headers, reply.body or body))
+
+    def _check_info_request(self, info: Info, phase: Phase) -> None:
+        """Raise RunnerFailed if the emulated release does not support an info request: it closes the connection then."""
+        if (quirk := _refused_info_request(info, phase, self._quirks)) is not None:
+            raise RunnerFailed(f"the runner sent an info request, which APISIX supports since {release_text(quirk.fixed_in)}")
 
     async def _call(
         self,
@@ -167,7 +181,7 @@ class ExtPlugins:
             return 500
         except RunnerFailed as error:
             report.error = str(error)
-            return None if conf.get("allow_degradation") else 503
+            return None if conf.get("allow_degradation") and Quirk.NO_DEGRADATION not in self._quirks else 503
         finally:
             report.duration_s = time.perf_counter() - started
 
@@ -192,12 +206,21 @@ class ExtPlugins:
                     report.call_id = next(self._ids)
                     await connection.send(build(report.call_id, token))
                     while isinstance(reply := await connection.receive(), ExtraInfoReq):
+                        self._check_info_request(reply.info, phase)
                         await connection.send(ExtraInfoResp(answer(reply.info)))
                     return reply
             except TokenNotFound as error:
                 logger.warning("%s: flushing all tokens", error)
                 self.tokens.flush()
         raise RunnerFailed(f"the runner refused the token that it had just issued, {TRIES} times")
+
+
+def _refused_info_request(info: Info, phase: Phase, quirks: frozenset[Quirk]) -> Quirk | None:
+    if Quirk.NO_INFO_REQUESTS in quirks:
+        return Quirk.NO_INFO_REQUESTS
+    if phase is Phase.POST_RESP and Quirk.NO_INFO_REQUESTS_IN_RESPONSES in quirks:
+        return Quirk.NO_INFO_REQUESTS_IN_RESPONSES
+    return Quirk.NO_BODY_REQUESTS if not isinstance(info, Var) and Quirk.NO_BODY_REQUESTS in quirks else None
 
 
 def _path_and_args(exchange: Exchange) -> tuple[str, uris.Args]:
@@ -210,8 +233,8 @@ def _path_and_args(exchange: Exchange) -> tuple[str, uris.Args]:
     return path, uris.parse_args(exchange.args or "")
 
 
-def _headers_shown(exchange: Exchange) -> list[tuple[str, str]]:
-    entries = grouped(exchange.headers)
+def _headers_shown(exchange: Exchange, limit: int) -> list[tuple[str, str]]:
+    entries = grouped(exchange.headers, limit)
     if not exchange.stale_headers:
         return entries
     fresh = [(name, value) for name, value in entries if name not in exchange.stale_headers]

@@ -16,9 +16,10 @@ LOCK_TIMEOUT_S = 5.0
 class Tokens:
     """Stores a token for each route, plugin and version, and requests missing ones from the runner."""
 
-    def __init__(self, pool: RunnerPool, *, lifetime_s: float = LIFETIME_S) -> None:
+    def __init__(self, pool: RunnerPool, *, lifetime_s: float = LIFETIME_S, sends_key: bool = True) -> None:
         self._pool = pool
         self._lifetime_s = lifetime_s
+        self._sends_key = sends_key
         self._tokens: dict[str, tuple[int, float]] = {}
         # One lock for all routes, so a slow PrepareConf makes others fail.
         self._lock = asyncio.Lock()
@@ -57,7 +58,8 @@ class Tokens:
         if (token := self._fresh(key)) is not None:  # the previous holder of the lock may have requested the same token
             return token
         async with self._pool.connection() as connection:
-            await connection.send(PrepareConfReq([(entry["name"], entry["value"]) for entry in plugin.get("conf", ())], key))
+            entries = [(entry["name"], entry["value"]) for entry in plugin.get("conf", ())]
+            await connection.send(PrepareConfReq(entries, key if self._sends_key else None))
             reply = await connection.receive()
         if not isinstance(reply, PrepareConfResp):
             raise RunnerFailed(f"the runner answered PrepareConf with {type(reply).__name__}")

@@ -2,8 +2,11 @@
 """The admin API for routes and upstreams, with APISIX's status codes and error bodies (v3)."""
 
 import hmac
+import ipaddress
 import json
+import secrets
 from typing import Any
+from urllib.parse import urlsplit
 
 from apisix.gateway.phases.exchange import Answer, Exchange, json_answer
 from apisix.gateway.routing.definitions import InvalidDefinition
@@ -39,17 +42,29 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class AdminApi:
-    """Handles requests under `/apisix/admin`, which read and change the store."""
+    """
+    Handles requests under `/apisix/admin`, which read and change the store.
 
-    def __init__(self, store: Store, key: str = DEFAULT_KEY) -> None:
+    A page of another site must not reach it from the author's browser. So a request with a foreign Origin is refused, and the documented
+    key is accepted only with a Host that is a loopback name: a page that uses DNS rebinding sends its own name.
+
+    Args: key: the key that requests must have. If None, it is the documented one, or a random one for another Host.
+    """
+
+    def __init__(self, store: Store, key: str | None = None) -> None:
         self._store = store
         self._key = key
+        self._random_key = secrets.token_hex(16)
         self._methods = {"GET": self._get, "PUT": self._put, "POST": self._post, "PATCH": self._patch, "DELETE": self._delete}
 
     def answer(self, exchange: Exchange) -> Answer:
         """Answer one request."""
+        origin = exchange.headers.get("origin")
+        if origin is not None and not is_loopback_name(urlsplit(origin).hostname or ""):
+            return json_answer(403, {"error_msg": f"requests from pages of {origin} are not allowed"})
         given = exchange.headers.get("x-api-key")
-        if given is None or not hmac.compare_digest(given.encode(errors="replace"), self._key.encode()):
+        key = self._key or (DEFAULT_KEY if is_loopback_name(exchange.host) else self._random_key)
+        if given is None or not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
             description = "missing apikey" if given is None else "wrong apikey"
             return json_answer(401, {"description": description, "error_msg": "failed to check token"})
         kind, _, id = exchange.uri.removeprefix(PREFIX).strip("/").partition("/")
@@ -111,6 +126,17 @@ class AdminApi:
             raise InvalidDefinition(f"missing {kind.removesuffix('s')} id")
         self._store.delete(kind, id)
         return json_answer(200, {"deleted": "1", "key": f"/apisix/{kind}/{id}"})
+
+
+def is_loopback_name(host: str) -> bool:
+    """Return whether a host name, without port, always refers to this machine."""
+    name = host.lower().strip("[]")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _definition(body: object) -> dict[str, Any]:

@@ -157,11 +157,12 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The definitions to which a route may refer, by id."""
+    """The definitions to which a route may refer, by id, and the plugins that the emulated release does not have."""
 
     upstreams: Mapping[str, Upstream]
     services: Mapping[str, Record]
     plugin_configs: Mapping[str, Record]
+    unknown_plugins: frozenset[str] = frozenset()
 
 
 NO_RESOURCES = Resources({}, {}, {})
@@ -197,6 +198,8 @@ def build_route(raw: Definition, resources: Resources, version: str, problems: l
     # A plugin of the route takes precedence over that of its plugin configuration, and this over that of the service.
     sets = [record.value.get("plugins", {}) for record in (service, plugin_config) if record is not None]
     plugins = enabled({name: conf for each in (*sets, raw.get("plugins", {})) for name, conf in each.items()})
+    for name in resources.unknown_plugins & plugins.keys():
+        raise InvalidDefinition(f"unknown plugin [{name}]")
     guard = _guard(raw, condition) or guard_that_is_not_emulated(plugins)
     if guard is not None:
         problems.append(Problem(where, f"{guard} is not supported by the development gateway, so all requests are answered with 503"))

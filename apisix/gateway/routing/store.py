@@ -49,17 +49,25 @@ class Store:
     Args:
         on_problems: called with what is refused or not supported.
         router: the kind of router, one of `ROUTERS`.
+        unknown_plugins: plugins that the emulated release does not have; a route with one of them is refused.
     Attributes:
         global_rules: the plugins that run for all requests, and what guards them and is not emulated.
         consumers: all consumers.
     """
 
-    def __init__(self, on_problems: Callable[[list[Problem]], None] = lambda _: None, *, router: str = DEFAULT_ROUTER) -> None:
+    def __init__(
+        self,
+        on_problems: Callable[[list[Problem]], None] = lambda _: None,
+        *,
+        router: str = DEFAULT_ROUTER,
+        unknown_plugins: frozenset[str] = frozenset(),
+    ) -> None:
         self._records: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         self._file: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         self._revision = 0
         self._on_problems = on_problems
         self._router_kind = router
+        self._unknown_plugins = unknown_plugins
         self.router = Router([])
         self.global_rules: list[tuple[PluginSet, str | None]] = []
         self.consumers: list[Consumer] = []
@@ -172,6 +180,7 @@ class Store:
             {id: built for id, (_, built) in self._valid("upstreams", problems, upstream).items()},
             {id: record for id, (record, _) in self._valid("services", problems, plugins).items()},
             {id: record for id, (record, _) in self._valid("plugin_configs", problems, plugins).items()},
+            self._unknown_plugins,
         )
 
     def _rebuild(self) -> list[Problem]:

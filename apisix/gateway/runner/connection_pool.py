@@ -2,11 +2,13 @@
 """Connections to the runner, with the keepalive and timeouts of APISIX. Source: gateway contract, 1."""
 
 import asyncio
+import select
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from apisix.gateway.phases.quirks import Quirk
 from apisix.runner.errors import ErrCode, MessageTooLarge, RemoteProtocolError
 from apisix.runner.wire.connection import MOVES, NEED_DATA, Connection, Role, State
 from apisix.runner.wire.frames import HEADER_BYTES
@@ -15,6 +17,8 @@ from apisix.runner.wire.messages import ErrResp, Message
 CONNECT_TIMEOUT_S = 1.0
 SEND_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 60.0
+OLD_TIMEOUT_S = 5.0
+"""For sending and reading, before 2.8."""
 KEEPALIVE_S = 180.0
 MAX_IDLE = 32
 
@@ -65,10 +69,13 @@ class _FrameTypes:
 class RunnerConnection:
     """One connection; one call at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, read_timeout_s: float) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, read_timeout_s: float, send_timeout_s: float = SEND_TIMEOUT_S
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._read_timeout_s = read_timeout_s
+        self._send_timeout_s = send_timeout_s
         self._wire = Connection(Role.GATEWAY)
         self._types = _FrameTypes()
         self.idle_since = 0.0
@@ -76,7 +83,11 @@ class RunnerConnection:
     @property
     def is_usable(self) -> bool:
         """Whether the runner has neither closed it nor sent unexpected data."""
-        return self._wire.idle and not self._reader.at_eof() and not self._writer.is_closing()
+        if not self._wire.idle or self._reader.at_eof() or self._writer.is_closing():
+            return False
+        # The event loop may not have read the end of the stream yet, so ask the socket, as nginx does.
+        readable, _, _ = select.select([self._writer.get_extra_info("socket").fileno()], [], [], 0)
+        return not readable
 
     async def send(self, message: Message) -> None:
         """
@@ -86,12 +97,12 @@ class RunnerConnection:
         """
         try:
             self._writer.write(self._wire.send(message))
-            async with asyncio.timeout(SEND_TIMEOUT_S):
+            async with asyncio.timeout(self._send_timeout_s):
                 await self._writer.drain()
         except MessageTooLarge as error:
             raise RunnerFailed(f"can't send {type(message).__name__}: {error}") from error
         except TimeoutError as error:
-            raise RunnerFailed(f"the runner did not read for {SEND_TIMEOUT_S:g} s") from error
+            raise RunnerFailed(f"the runner did not read for {self._send_timeout_s:g} s") from error
         except ConnectionError as error:
             raise RunnerFailed(f"can't send {type(message).__name__}: {error}") from error
 
@@ -132,6 +143,13 @@ class RunnerConnection:
         self._writer.close()
 
 
+def pool_for(path: str, quirks: frozenset[Quirk], read_timeout_s: float | None = None) -> "RunnerPool":
+    """Return a pool with the timeouts of a release. `read_timeout_s` replaces the one for reading."""
+    usual_s = OLD_TIMEOUT_S if Quirk.SHORT_TIMEOUTS in quirks else READ_TIMEOUT_S
+    send_timeout_s = OLD_TIMEOUT_S if Quirk.SHORT_TIMEOUTS in quirks else SEND_TIMEOUT_S
+    return RunnerPool(path, read_timeout_s=usual_s if read_timeout_s is None else read_timeout_s, send_timeout_s=send_timeout_s)
+
+
 def _due(state: State) -> set[int]:
     """Return the types of the frames that a runner may send in a state."""
     return {kind.TYPE for kind in MOVES[Role.RUNNER][state]}
@@ -146,9 +164,10 @@ class RunnerPool:
         read_timeout_s: how long to wait for data; each message of the runner restarts this time.
     """
 
-    def __init__(self, path: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(self, path: str, *, read_timeout_s: float = READ_TIMEOUT_S, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
         self.path = path
         self._read_timeout_s = read_timeout_s
+        self._send_timeout_s = send_timeout_s
         self._idle: deque[RunnerConnection] = deque()
         self._drops = 0  # how often `drop` was called
         self._closed = False
@@ -211,7 +230,7 @@ class RunnerPool:
             raise RunnerFailed(f"{self.path} does not accept connections") from error
         except OSError as error:
             raise RunnerFailed(f"can't connect to {self.path}: {error.strerror or error}") from error
-        return RunnerConnection(reader, writer, self._read_timeout_s)
+        return RunnerConnection(reader, writer, self._read_timeout_s, self._send_timeout_s)
 
     def _keep(self, connection: RunnerConnection) -> None:
         if self._closed or not connection.is_usable:

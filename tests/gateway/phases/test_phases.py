@@ -324,3 +324,14 @@ async def test_host_that_is_deleted(tmp_path: Path) -> None:
         await bed.request("GET", "/a")
 
     assert "host" not in {name.lower() for name, _ in bed.upstream.seen[0]["headers"]}
+
+
+async def test_a_runner_that_closes_after_each_reply(tmp_path: Path) -> None:
+    """The gateway does not use a connection again that the runner has closed: all three phases of all requests work."""
+    plugins = scripted({}) | scripted({}, "ext-plugin-post-req") | scripted({}, POST_RESP)
+    async with TestBed(tmp_path) as bed:
+        bed.runner.closes_after_each_reply = True
+        bed.route(plugins=plugins)
+        statuses = [(await bed.request("GET", "/a")).status for _ in range(20)]
+
+    assert statuses == [200] * 20

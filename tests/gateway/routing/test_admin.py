@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.exchange import Answer, Exchange
 from apisix.gateway.routing.admin import DEFAULT_KEY, PREFIX, AdminApi
 from apisix.gateway.routing.store import Store
 
@@ -19,7 +19,7 @@ class Client:
 
     def __init__(self) -> None:
         self.store = Store()
-        self._api = AdminApi(self.store)
+        self._api = AdminApi(self.store, DEFAULT_KEY)
 
     def __call__(self, method: str, path: str, value: Any = None, *, key: str | None = DEFAULT_KEY, body: bytes = b"") -> tuple[int, Any]:
         """Return status and decoded body."""
@@ -126,3 +126,36 @@ def test_refused_put_changes_nothing(client: Client) -> None:
     client("PUT", "/routes/1", ROUTE)
     client("PUT", "/routes/1", {"uri": 5})
     assert "/get" == client("GET", "/routes/1")[1]["value"]["uri"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9080", "localhost", "[::1]:9080", "dev.localhost"])
+def test_the_documented_key_works_for_a_loopback_name(host: str) -> None:
+    """The commands of APISIX's documentation work."""
+    assert answered(AdminApi(Store()), host).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.0.2.1", ""])
+def test_the_documented_key_does_not_work_for_another_name(host: str) -> None:
+    """A page that uses DNS rebinding sends its own name as Host, and does not have the random key."""
+    assert answered(AdminApi(Store()), host).status == 401
+
+
+def test_a_given_key_works_for_any_name() -> None:
+    """Whoever sets the key decides who has it."""
+    assert answered(AdminApi(Store(), "made-up"), "gw.example.com", key="made-up").status == 200
+    assert answered(AdminApi(Store(), "made-up"), "127.0.0.1").status == 401
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://127.0.0.1:9081", 200), ("http://localhost", 200), ("https://evil.example", 403), ("null", 403)]
+)
+def test_pages_of_other_sites_are_refused(origin: str, status: int) -> None:
+    """A browser sends the Origin of the page that makes a request."""
+    assert answered(AdminApi(Store()), "127.0.0.1", origin=origin).status == status
+
+
+def answered(api: AdminApi, host: str, *, key: str = DEFAULT_KEY, origin: str | None = None) -> Answer:
+    """Return the answer to a request for all routes."""
+    headers = CIMultiDict({"Host": host, "X-API-KEY": key, **({} if origin is None else {"Origin": origin})})
+    exchange = Exchange("GET", "/apisix/admin/routes", headers, b"", "127.0.0.1", 1, 9080)
+    return api.answer(exchange)
