@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from apisix.runner.conf_store.store import ConfStore, choose_path
-from apisix.runner.conf_store.write_lock import WriteTurn
+from apisix.runner.conf_store.write_lock import WriteLock
 
 ROUTES = 1000
 ROUNDS = 5
@@ -41,7 +41,6 @@ def _round() -> dict[str, list[float]]:
             "`put`, known": _timed(lambda n: _put(store, "alone", n), ROUTES),
             "`get`": _timed(lambda n: store.get(tokens[n]), ROUTES),
             "`get`, unknown": _timed(lambda n: store.get(n + 1), ROUTES),
-            "`touch`": _timed(lambda n: store.touch(tokens[n]), ROUTES),
             f"`put_many`, {TOGETHER} new": _timed(lambda n: _put_many(store, "together", n), ROUTES // TOGETHER),
             f"`put_many`, {TOGETHER} known": _timed(lambda n: _put_many(store, "together", n), ROUTES // TOGETHER),
         }
@@ -55,7 +54,7 @@ def _at(durations_s: Sequence[float], share: float) -> float:
 
 
 def _open(path: Path) -> ConfStore:
-    return ConfStore(path, expire_s=3600, max_entries=100_000, turn=_turn)
+    return ConfStore(path, expire_s=3600, max_entries=100_000, write_lock=_write_lock)
 
 
 def _put(store: ConfStore, who: str, number: int) -> int:
@@ -81,20 +80,20 @@ def _timed(action: Callable[[int], object], count: int) -> list[float]:
 
 def _together(path: Path, workers: int) -> list[float]:
     """Share 1,000 routes among workers that all write as fast as they can, which the gateway's lock would not let them."""
-    context = multiprocessing.get_context("fork")  # as the workers are: they share the turn
+    context = multiprocessing.get_context("fork")  # as the workers are: they share the write lock
     barrier = context.Barrier(workers)
-    with context.Pool(workers, initializer=_share, initargs=(barrier, WriteTurn())) as pool:
+    with context.Pool(workers, initializer=_share, initargs=(barrier, WriteLock())) as pool:
         shares = pool.starmap(_one_of_many, [(path, number, ROUTES // workers) for number in range(workers)], chunksize=1)
     return [duration for share in shares for duration in share]
 
 
 _barrier: Barrier
-_turn: WriteTurn | None = None
+_write_lock: WriteLock | None = None
 
 
-def _share(barrier: Barrier, turn: WriteTurn) -> None:
-    global _barrier, _turn
-    _barrier, _turn = barrier, turn
+def _share(barrier: Barrier, write_lock: WriteLock) -> None:
+    global _barrier, _write_lock
+    _barrier, _write_lock = barrier, write_lock
 
 
 def _one_of_many(path: Path, number: int, count: int) -> list[float]:

@@ -31,10 +31,6 @@ ALLOWED = {
 }
 LAYER_OF = {"main": "cli", "__main__": "cli"}
 """Modules that belong to the layer of another name."""
-TO_BE_UNTANGLED = {
-    ("apisix.runner.metrics.http_end", "ipc"),
-}
-"""Imports against the order that have yet to be removed."""
 OLD_IMPORT_PATHS = {"apisix.runner.plugin.base", "apisix.runner.plugin.core"}
 """Modules that only re-export names which plugins import from them."""
 FILES = sorted((ROOT / "apisix").rglob("*.py"))
@@ -85,7 +81,7 @@ def test_imports_point_to_the_left(module: str) -> None:
     """No module imports one from a layer further to the right, not even in a function or for type checkers."""
     layer = layer_of(module)
     imported = {layer_of(name) for name in imports(ast.parse(MODULES[module].read_text("utf-8")))}
-    assert {name for name in imported - ALLOWED[layer] - {layer} if (module, name) not in TO_BE_UNTANGLED} == set()
+    assert imported - ALLOWED[layer] - {layer} == set()
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

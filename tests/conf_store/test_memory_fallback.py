@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from apisix.runner.conf_store.memory_fallback import SpareFile
+from apisix.runner.conf_store.memory_fallback import MemoryFallback
 from apisix.runner.conf_store.store import ConfStore
 
 
 @pytest.fixture
-def spare() -> Iterator[SpareFile]:
-    """A spare file, as the supervisor makes it."""
-    spare = SpareFile(1000)
-    yield spare
-    spare.close()
+def fallback() -> Iterator[MemoryFallback]:
+    """A fallback file, as the supervisor makes it."""
+    fallback = MemoryFallback(1000)
+    yield fallback
+    fallback.close()
 
 
 def in_a_worker(action: Callable[[], bool]) -> bool:
@@ -30,48 +30,48 @@ def in_a_worker(action: Callable[[], bool]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def test_all_know_what_one_puts(spare: SpareFile) -> None:
+def test_all_know_what_one_puts(fallback: MemoryFallback) -> None:
     """What one worker puts, another finds, also one that has looked before and one that is forked later."""
-    assert spare.get(1) is None
-    assert in_a_worker(lambda: spare.put(1, b"one"))
-    assert in_a_worker(lambda: spare.put(2, b""))
-    assert b"one" == spare.get(1)
-    assert in_a_worker(lambda: spare.get(1) == b"one" and spare.get(2) == b"" and spare.get(3) is None)
+    assert fallback.get(1) is None
+    assert in_a_worker(lambda: fallback.put(1, b"one"))
+    assert in_a_worker(lambda: fallback.put(2, b""))
+    assert b"one" == fallback.get(1)
+    assert in_a_worker(lambda: fallback.get(1) == b"one" and fallback.get(2) == b"" and fallback.get(3) is None)
 
 
-def test_a_token_keeps_its_meaning(spare: SpareFile) -> None:
+def test_a_token_keeps_its_meaning(fallback: MemoryFallback) -> None:
     """A token that stands for something can't be given to something else; the same again is fine and takes no room."""
-    assert spare.put(1, b"one")
-    assert in_a_worker(lambda: not spare.put(1, b"another"))
+    assert fallback.put(1, b"one")
+    assert in_a_worker(lambda: not fallback.put(1, b"another"))
     for _ in range(1000):
-        assert spare.put(1, b"one")
-    assert b"one" == spare.get(1)
+        assert fallback.put(1, b"one")
+    assert b"one" == fallback.get(1)
 
 
-def test_there_is_a_bound(spare: SpareFile) -> None:
+def test_there_is_a_bound(fallback: MemoryFallback) -> None:
     """What does not fit is refused, and what fits still goes in."""
-    assert not spare.put(1, bytes(1000))
-    assert spare.put(2, bytes(500))
-    assert not spare.put(3, bytes(500))
-    assert spare.put(4, bytes(100))
-    assert spare.get(3) is None
+    assert not fallback.put(1, bytes(1000))
+    assert fallback.put(2, bytes(500))
+    assert not fallback.put(3, bytes(500))
+    assert fallback.put(4, bytes(100))
+    assert fallback.get(3) is None
 
 
-def test_half_a_record_does_not_count(spare: SpareFile) -> None:
+def test_half_a_record_does_not_count(fallback: MemoryFallback) -> None:
     """What a worker had begun to write when it was killed is not seen, and is written over."""
-    assert spare.put(1, b"one")
-    os.pwrite(spare._descriptor, b"\xff" * 50, spare._read_up_to + len(b"one") + 8)
-    assert in_a_worker(lambda: spare.get(2) is None and spare.put(2, b"two"))
-    assert b"two" == spare.get(2)
+    assert fallback.put(1, b"one")
+    os.pwrite(fallback._descriptor, b"\xff" * 50, fallback._read_up_to + len(b"one") + 8)
+    assert in_a_worker(lambda: fallback.get(2) is None and fallback.put(2, b"two"))
+    assert b"two" == fallback.get(2)
 
 
 def test_workers_without_a_disk_share_tokens(tmp_path: Path) -> None:
     """Where nothing can be written, a token given by one worker is known to the others, and two contents never share one."""
-    spare = SpareFile()
+    fallback = MemoryFallback()
     nowhere = tmp_path / "none" / "none" / "tokens.sqlite"
 
     def store() -> ConfStore:
-        return ConfStore(nowhere, expire_s=60, max_entries=100, token_hash=lambda content: 7, spare=spare)
+        return ConfStore(nowhere, expire_s=60, max_entries=100, token_hash=lambda content: 7, fallback=fallback)
 
     one, other = store(), store()
     first = one.put("route#1#ext-plugin-pre-req#1", [("stop", "{}")])
@@ -81,26 +81,28 @@ def test_workers_without_a_disk_share_tokens(tmp_path: Path) -> None:
     assert first == other.put("route#1#ext-plugin-pre-req#1", [("stop", "{}")])
     assert first != other.put("route#2#ext-plugin-pre-req#1", [])
     assert one.get(first + 1) == other.get(first + 1) is not None
-    spare.close()
+    fallback.close()
 
 
 def test_two_workers_at_once(tmp_path: Path) -> None:
     """Of two that give one token to two contents at the same time, the later one takes another."""
-    spare = SpareFile()
+    fallback = MemoryFallback()
 
-    class Hasty(SpareFile):
+    class Hasty(MemoryFallback):
         """One that is told of a free token, and beaten to it."""
 
         def put(self, token: int, content: bytes) -> bool:
             if token == 7:
-                in_a_worker(lambda: spare.put(7, b"the other's"))
-            return spare.put(token, content)
+                in_a_worker(lambda: fallback.put(7, b"the other's"))
+            return fallback.put(token, content)
 
         def get(self, token: int) -> bytes | None:
-            return spare.get(token)
+            return fallback.get(token)
 
     hasty = Hasty()
-    store = ConfStore(tmp_path / "none" / "none" / "tokens.sqlite", expire_s=60, max_entries=100, token_hash=lambda content: 7, spare=hasty)
+    store = ConfStore(
+        tmp_path / "none" / "none" / "tokens.sqlite", expire_s=60, max_entries=100, token_hash=lambda content: 7, fallback=hasty
+    )
     assert 8 == store.put("route#1#ext-plugin-pre-req#1", [])
-    spare.close()
+    fallback.close()
     hasty.close()

@@ -22,7 +22,7 @@ from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.collecting import Reporter
 from apisix.runner.settings.table import NO_SETTINGS, SETTINGS, Settings, load
 from apisix.runner.supervisor.status import Refusals, supervisor_families
-from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.worker_pool import WorkerPool
 from tests.docs.pages import CHECKOUT, DOCS, blocks, pages, text_of
 
 DEPLOY = DOCS / "guides" / "deploy.md"
@@ -45,7 +45,7 @@ def reactor() -> Iterator[Reactor]:
 
 def test_metrics(reactor: Reactor) -> None:
     """The table contains each metric that is served, under the name that Prometheus uses, and no other."""
-    served = list(supervisor_families(Crew(reactor, Settings(), 1, lambda *_: 0), Refusals(0, 0)))
+    served = list(supervisor_families(WorkerPool(reactor, Settings(), 1, lambda *_: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
     reporter = Reporter(Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0, 1 << 20)
     reporter.start(served.append)

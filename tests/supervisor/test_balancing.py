@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from apisix.runner.ipc.channel import Channel
-from apisix.runner.supervisor.balancing import emptiest, excesses
+from apisix.runner.supervisor.balancing import least_loaded, surpluses
 from apisix.runner.supervisor.worker_process import LATE_S, WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
@@ -24,7 +24,7 @@ def workers() -> Iterator[list[WorkerProcess]]:
         made.append(worker)
     yield made
     for worker in made:
-        worker.bury()
+        worker.close()
 
 
 def having(workers: list[WorkerProcess], *connections: int) -> list[WorkerProcess]:
@@ -39,18 +39,18 @@ def test_the_emptiest_gets_the_next(workers: list[WorkerProcess]) -> None:
     having(workers, 3, 2, 2, 5)
     workers[1].in_flight = 1
 
-    assert workers[2] is emptiest(workers, 1000.1)
+    assert workers[2] is least_loaded(workers, 1000.1)
 
 
 def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
-    """A worker that has missed its heartbeats gets nothing while another speaks, however empty it is; where all have, the emptiest does."""
+    """A worker whose heartbeat is late gets nothing while another one is not late. If all are late, the least loaded one gets it."""
     having(workers, 3, 0, 2, 5)
     now_s = 1000.0 + 2 * LATE_S
     for speaking in (0, 2, 3):
         workers[speaking].heartbeat.due_s = now_s
 
-    assert workers[2] is emptiest(workers, now_s)
-    assert workers[1] is emptiest(workers, now_s + 60)
+    assert workers[2] is least_loaded(workers, now_s)
+    assert workers[1] is least_loaded(workers, now_s + 60)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_who_has_too_many(workers: list[WorkerProcess], connections: tuple[int, 
     """Above 1.25 times the mean, what exceeds the mean is to be handed back; up to there, nobody is disturbed."""
     having(workers, *connections)
 
-    assert expected == {worker.number: count for worker, count in excesses(workers, 1000.1)}
+    assert expected == {worker.number: count for worker, count in surpluses(workers, 1000.1)}
 
 
 def test_what_stands_still_is_out_of_the_count(workers: list[WorkerProcess]) -> None:
@@ -78,5 +78,5 @@ def test_what_stands_still_is_out_of_the_count(workers: list[WorkerProcess]) -> 
     for worker in workers[1:]:
         worker.heartbeat.due_s = 1010.0
 
-    assert excesses(workers, 1010.0) == []
-    assert excesses(workers[:1], 1000.0) == []
+    assert surpluses(workers, 1010.0) == []
+    assert surpluses(workers[:1], 1000.0) == []

@@ -15,43 +15,43 @@ from apisix.runner.metrics.families import counter
 from apisix.runner.metrics.page import render
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor.status import Refusals, all_families, health_page
-from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.worker_pool import WorkerPool
 from apisix.runner.supervisor.worker_process import SILENT_S, Stage, WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    """A crew of nobody, whose workers the tests make up."""
+def pool() -> Iterator[WorkerPool]:
+    """A pool of nobody, whose workers the tests make up."""
     before = signal.getsignal(signal.SIGHUP)
     reactor = Reactor()
-    crew = Crew(reactor, Settings(), 2, lambda *_: 0)
-    yield crew
-    for worker in crew.workers.values():
-        worker.bury()
+    pool = WorkerPool(reactor, Settings(), 2, lambda *_: 0)
+    yield pool
+    for worker in pool.workers.values():
+        worker.close()
     reactor.close()
     signal.signal(signal.SIGHUP, before)
 
 
-def add_worker(crew: Crew, number: int, *, stage: Stage = Stage.SERVING, silent_s: float = 0.0) -> WorkerProcess:
+def add_worker(pool: WorkerPool, number: int, *, stage: Stage = Stage.SERVING, silent_s: float = 0.0) -> WorkerProcess:
     ours, theirs = socket.socketpair()
     theirs.close()
-    worker = crew.workers[10**8 + number] = WorkerProcess(number, 10**8 + number, Channel(ours), StackDump(), Heartbeat(), 0)
+    worker = pool.workers[10**8 + number] = WorkerProcess(number, 10**8 + number, Channel(ours), StackDump(), Heartbeat(), 0)
     worker.stage = stage
     worker.heartbeat.due_s = time.monotonic() - silent_s
     return worker
 
 
-def test_what_the_supervisor_knows(crew: Crew) -> None:
+def test_what_the_supervisor_knows(pool: WorkerPool) -> None:
     """Workers, connections, calls, restarts and refusals are told, and the workers' own figures with them."""
     for number in (1, 2):
-        worker = add_worker(crew, number)
+        worker = add_worker(pool, number)
         worker.connections, worker.in_flight = 3, 1
-        crew.totals.take(number, counter("apisix_runner_calls", "Calls.", ((), 10)))
-    add_worker(crew, 3, stage=Stage.STARTING)
-    crew.restarts = 4
-    lines = render(all_families(crew, Refusals(peers=5, connections=6))).decode().splitlines()
+        pool.totals.take(number, counter("apisix_runner_calls", "Calls.", ((), 10)))
+    add_worker(pool, 3, stage=Stage.STARTING)
+    pool.restarts = 4
+    lines = render(all_families(pool, Refusals(peers=5, connections=6))).decode().splitlines()
 
     assert {
         'apisix_runner_workers{stage="serving"} 2.0',
@@ -74,10 +74,10 @@ def test_what_the_supervisor_knows(crew: Crew) -> None:
         (((Stage.SERVING, SILENT_S + 1),), 503, {"ok": False, "workers": 1, "silent": 1}),
     ],
 )
-def test_health(crew: Crew, workers: tuple[tuple[Stage, float], ...], status: int, told: dict[str, object]) -> None:
+def test_health(pool: WorkerPool, workers: tuple[tuple[Stage, float], ...], status: int, told: dict[str, object]) -> None:
     """It is well as long as one worker serves whose loop turns."""
     for number, (stage, silent_s) in enumerate(workers):
-        add_worker(crew, number, stage=stage, silent_s=silent_s)
-    page = health_page(crew)
+        add_worker(pool, number, stage=stage, silent_s=silent_s)
+    page = health_page(pool)
 
     assert (status, told) == (page.status, json.loads(page.body))

@@ -8,9 +8,9 @@ import pytest
 from apisix.runner.ipc.channel import Channel
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor import worker_pool as crew_module
+from apisix.runner.supervisor import worker_pool as worker_pool
 from apisix.runner.supervisor.forking import Body
-from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.worker_pool import WorkerPool
 from apisix.runner.supervisor.worker_process import WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
@@ -38,10 +38,10 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WorkerProcess]]:
         workers.append(WorkerProcess(number, NO_PROCESS + number, ours, StackDump(), Heartbeat(), calls_limit))
         return workers[-1]
 
-    monkeypatch.setattr(crew_module, "fork_worker", fork)
+    monkeypatch.setattr(worker_pool, "fork_worker", fork)
     yield workers
     for worker in workers:
-        worker.bury()
+        worker.close()
     for end in ends:
         end.close()
 
@@ -54,9 +54,9 @@ def turn(reactor: Reactor, times: int) -> None:
     waking.cancel()
 
 
-def make(reactor: Reactor, count: int) -> Crew:
-    """Return a crew whose workers do nothing."""
-    return Crew(reactor, Settings(), count, lambda *_: 0)
+def make(reactor: Reactor, count: int) -> WorkerPool:
+    """Return a pool whose workers do nothing."""
+    return WorkerPool(reactor, Settings(), count, lambda *_: 0)
 
 
 def test_one_worker_is_started_in_each_turn(reactor: Reactor, forked: list[WorkerProcess]) -> None:
@@ -72,11 +72,11 @@ def test_one_worker_is_started_in_each_turn(reactor: Reactor, forked: list[Worke
 
 def test_no_worker_is_started_after_the_stop(reactor: Reactor, forked: list[WorkerProcess]) -> None:
     """Told to stop while workers are being started, no other is."""
-    crew = make(reactor, 5)
-    crew.start()
+    pool = make(reactor, 5)
+    pool.start()
     turn(reactor, 1)
 
-    crew.stop(1.0)
+    pool.stop(1.0)
     turn(reactor, 3)
 
     assert len(forked) == 2

@@ -22,7 +22,7 @@ from apisix.runner.settings.table import load
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.frames import FrameType
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, PrepareConfReq
-from apisix.runner.worker.connection_handler import Session, Sessions, make_context
+from apisix.runner.worker.connection_handler import ConnectionHandler, ConnectionHandlers, make_context
 from apisix.runner.worker.held_bytes import HeldBytes
 
 BOUND_S = 10.0
@@ -39,20 +39,20 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture
-def sessions(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Iterator[Sessions]:
+def handlers(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Iterator[ConnectionHandlers]:
     """The connections of a worker without plugins."""
     store = ConfStore(choose_path(tmp_path / "runner.sock", None), expire_s=60, max_entries=10)
-    sessions = Sessions(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
-    yield sessions
-    loop.run_until_complete(sessions.close(0))
+    handlers = ConnectionHandlers(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
+    yield handlers
+    loop.run_until_complete(handlers.close(0))
 
 
-def connect(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> socket.socket:
+def connect(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> socket.socket:
     """Return the gateway's end of a connection that is served."""
     ours, theirs = socket.socketpair()
     ours.settimeout(BOUND_S)
     theirs.setblocking(False)
-    loop.run_until_complete(sessions.adopt(theirs))
+    loop.run_until_complete(handlers.adopt(theirs))
     return ours
 
 
@@ -62,66 +62,66 @@ async def turn(loop: asyncio.AbstractEventLoop, end: socket.socket) -> bytes:
     return await asyncio.wait_for(loop.sock_recv(end, 1 << 16), BOUND_S)
 
 
-async def until_busy(sessions: Sessions) -> None:
+async def until_busy(handlers: ConnectionHandlers) -> None:
     """Let the loop turn until a connection is in the middle of something."""
-    while all(session.idle for session in sessions._open):  # noqa: ASYNC110  # a session tells nobody that it has begun to read
+    while all(handler.idle for handler in handlers._open):  # noqa: ASYNC110  # a handler tells nobody that it has begun to read
         await asyncio.sleep(0)
 
 
-def test_a_released_connection_goes_on_elsewhere(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_released_connection_goes_on_elsewhere(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """What is released is the connection itself: the peer notices nothing, and what it sends arrives at the new place."""
-    with connect(loop, sessions) as gateway:
-        (released,) = sessions.release_idle()
+    with connect(loop, handlers) as gateway:
+        (released,) = handlers.release_idle()
         with released:
-            assert 0 == sessions.connections
+            assert 0 == handlers.connections
             loop.run_until_complete(asyncio.sleep(0))
             gateway.sendall(b"still there")
             released.settimeout(BOUND_S)
             assert b"still there" == released.recv(100)
 
 
-def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """Half a frame keeps a connection where it is."""
-    with connect(loop, sessions) as gateway:
+    with connect(loop, handlers) as gateway:
         frame = Connection(Role.GATEWAY).send(PrepareConfReq())
         gateway.sendall(frame[:7])
-        loop.run_until_complete(asyncio.wait_for(until_busy(sessions), BOUND_S))
-        assert [] == sessions.release_idle()
+        loop.run_until_complete(asyncio.wait_for(until_busy(handlers), BOUND_S))
+        assert [] == handlers.release_idle()
         gateway.sendall(frame[7:])
         assert loop.run_until_complete(turn(loop, gateway))
-        (released,) = sessions.release_idle()
+        (released,) = handlers.release_idle()
         released.close()
 
 
 def test_a_defect_closes_one_connection(
-    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An exception in the runner's own code is logged and closes its connection. The other connections are served."""
 
     def fail(*arguments: object) -> None:
         raise LookupError("a defect")
 
-    monkeypatch.setattr(sessions.context.preparations, "add", fail)
-    with connect(loop, sessions) as first, connect(loop, sessions) as second:
+    monkeypatch.setattr(handlers.context.preparations, "add", fail)
+    with connect(loop, handlers) as first, connect(loop, handlers) as second:
         first.sendall(Connection(Role.GATEWAY).send(PrepareConfReq()))
         second.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
         assert loop.run_until_complete(turn(loop, first)) == b""
         assert loop.run_until_complete(turn(loop, second))[:1] == REFUSAL
-        assert sessions.connections == 1
+        assert handlers.connections == 1
     assert "a defect" in caplog.text
 
 
-def test_a_gateway_that_leaves_its_reply_unread(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_gateway_that_leaves_its_reply_unread(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """The connection is closed, although the system then reports an error instead of data."""
-    with connect(loop, sessions) as gateway:
+    with connect(loop, handlers) as gateway:
         gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
-        loop.run_until_complete(asyncio.wait_for(until(lambda: sessions.calls == 1), BOUND_S))
-    loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: handlers.calls == 1), BOUND_S))
+    loop.run_until_complete(asyncio.wait_for(until(lambda: not handlers.connections), BOUND_S))
 
 
-def test_many_connections_at_once(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_many_connections_at_once(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """Each of many connections that have something to read at the same time is answered."""
-    gateways = [connect(loop, sessions) for _ in range(100)]
+    gateways = [connect(loop, handlers) for _ in range(100)]
     try:
         for gateway in gateways:
             gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
@@ -131,10 +131,10 @@ def test_many_connections_at_once(loop: asyncio.AbstractEventLoop, sessions: Ses
             gateway.close()
 
 
-def test_close_cuts_all(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_close_cuts_all(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """At the end all connections are closed."""
-    with connect(loop, sessions) as gateway:
-        loop.run_until_complete(sessions.close(BOUND_S))
+    with connect(loop, handlers) as gateway:
+        loop.run_until_complete(handlers.close(BOUND_S))
         assert b"" == loop.run_until_complete(turn(loop, gateway))
 
 
@@ -146,73 +146,73 @@ def until_end(end: socket.socket) -> bytes:
     return received
 
 
-def test_close_answers_what_has_arrived(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_close_answers_what_has_arrived(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A call that was sent before the end is answered, although nobody had read it when the end began."""
-    with connect(loop, sessions) as gateway:
+    with connect(loop, handlers) as gateway:
         gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
-        loop.run_until_complete(sessions.close(BOUND_S))
+        loop.run_until_complete(handlers.close(BOUND_S))
         assert REFUSAL == until_end(gateway)[:1]
 
 
 def test_close_answers_what_comes_at_the_last_moment(
-    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So is one that comes between the last look at the connection and its end; a later one can't be sent."""
-    with connect(loop, sessions) as gateway:
+    with connect(loop, handlers) as gateway:
 
         def has_unread(sock: socket.socket) -> bool:
             gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
             return False
 
         monkeypatch.setattr("apisix.runner.worker.connection_handler.has_unread", has_unread)
-        loop.run_until_complete(sessions.close(BOUND_S))
+        loop.run_until_complete(handlers.close(BOUND_S))
         assert REFUSAL == until_end(gateway)[:1]
         with pytest.raises(BrokenPipeError):
             gateway.sendall(b"too late")
 
 
-def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A connection in the middle of a frame gets the time that there is, and the others do not wait for it."""
-    with connect(loop, sessions) as slow, connect(loop, sessions) as idle:
+    with connect(loop, handlers) as slow, connect(loop, handlers) as idle:
         slow.sendall(Connection(Role.GATEWAY).send(PrepareConfReq())[:7])
-        closing = loop.create_task(sessions.close(0.2))
+        closing = loop.create_task(handlers.close(0.2))
         loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, until_end, idle), BOUND_S))
         assert not closing.done()
         loop.run_until_complete(closing)
         assert b"" == until_end(slow)
 
 
-def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """What the socket has no room for is sent as soon as there is some, in order, and only then the connection is idle."""
-    with connect(loop, sessions) as gateway:
-        (session,) = sessions._open
+    with connect(loop, handlers) as gateway:
+        (handler,) = handlers._open
         body = bytes(range(256)) * 8192
         connection = Connection(Role.GATEWAY)
         gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)))
         loop.run_until_complete(turn(loop, gateway))  # the call is over, so what follows is only about bytes
-        session._write(bytearray(body))
-        session._write(bytearray(b"the end"))
-        assert not session.idle
+        handler._write(bytearray(body))
+        handler._write(bytearray(b"the end"))
+        assert not handler.idle
         received = loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, len(body) + 7), BOUND_S))
         assert body + b"the end" == received
-        loop.run_until_complete(asyncio.wait_for(until_idle(session), BOUND_S))
+        loop.run_until_complete(asyncio.wait_for(until_idle(handler), BOUND_S))
 
 
-def test_an_error_leaves_before_the_end(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_an_error_leaves_before_the_end(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A peer that breaks the protocol is told so, also when it has left no room, and then the connection ends."""
-    with connect(loop, sessions) as gateway:
-        (session,) = sessions._open
+    with connect(loop, handlers) as gateway:
+        (handler,) = handlers._open
         body = bytes(1 << 21)
-        session._write(bytearray(body))
+        handler._write(bytearray(body))
         gateway.sendall(b"rubbish")
         received = loop.run_until_complete(loop.run_in_executor(None, until_end, gateway))
         assert body + ErrResp(ErrCode.BAD_REQUEST).encode_frame() == received
-        assert 0 == sessions.connections
+        assert 0 == handlers.connections
 
 
-def test_a_long_frame(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_long_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A frame of many pieces is read like one that comes at once."""
-    with connect(loop, sessions) as gateway:
+    with connect(loop, handlers) as gateway:
         conf = [("stop", "x" * 3_000_000)]
         frame = Connection(Role.GATEWAY).send(PrepareConfReq(conf, "route#1#ext-plugin-pre-req#1"))
         loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, gateway.sendall, frame), BOUND_S))
@@ -229,9 +229,9 @@ async def receive_exactly(loop: asyncio.AbstractEventLoop, end: socket.socket, s
     return received
 
 
-async def until_idle(session: Session) -> None:
+async def until_idle(handler: ConnectionHandler) -> None:
     """Let the loop turn until a connection is between calls."""
-    while not session.idle:  # noqa: ASYNC110  # a session tells nobody
+    while not handler.idle:  # noqa: ASYNC110  # a handler tells nobody
         await asyncio.sleep(0)
 
 
@@ -252,9 +252,9 @@ class Tenant:
         self.held.update(self, 0, sending=False)
 
 
-def test_the_oldest_is_closed_when_there_is_too_much(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_the_oldest_is_closed_when_there_is_too_much(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """Over the budget, the connection that has held bytes for longest is closed, as many as it takes, and no more."""
-    runtime = sessions.context.runtime
+    runtime = handlers.context.runtime
     held = HeldBytes(loop, runtime, 100, 60.0, 60.0)
     first, second, third = Tenant(held), Tenant(held), Tenant(held)
     first.hold(40)
@@ -270,11 +270,11 @@ def test_the_oldest_is_closed_when_there_is_too_much(loop: asyncio.AbstractEvent
 
 @pytest.mark.parametrize(("sending", "setting"), [(False, "limits.read_timeout"), (True, "limits.send_timeout")])
 def test_bytes_are_not_held_for_ever(
-    loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, sending: bool, setting: str
+    loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch, sending: bool, setting: str
 ) -> None:
     """A frame that does not arrive, and a reply that is not read, end their connection after their time."""
     monkeypatch.setattr("apisix.runner.worker.held_bytes.LOOK_S", 0.001)
-    held = HeldBytes(loop, sessions.context.runtime, 100, 60.0 if sending else 0.001, 0.001 if sending else 60.0)
+    held = HeldBytes(loop, handlers.context.runtime, 100, 60.0 if sending else 0.001, 0.001 if sending else 60.0)
     tenant = Tenant(held)
     tenant.hold(1, sending=sending)
 
@@ -287,12 +287,14 @@ def test_bytes_are_not_held_for_ever(
     assert setting in tenant.reasons[0]
 
 
-def test_memory_is_given_back_when_idle(loop: asyncio.AbstractEventLoop, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_given_back_when_idle(
+    loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once no connection holds anything, and none did at the last look, what the allocator keeps goes back to the system."""
     monkeypatch.setattr("apisix.runner.worker.held_bytes.LOOK_S", 0.001)
     given = loop.create_future()
     monkeypatch.setattr("apisix.runner.worker.held_bytes.give_memory_back", lambda: given.set_result(None))
-    held = HeldBytes(loop, sessions.context.runtime, 100, 60.0, 60.0)
+    held = HeldBytes(loop, handlers.context.runtime, 100, 60.0, 60.0)
     tenant = Tenant(held)
     tenant.hold(1)
     loop.run_until_complete(asyncio.sleep(0.02))
@@ -301,26 +303,26 @@ def test_memory_is_given_back_when_idle(loop: asyncio.AbstractEventLoop, session
     loop.run_until_complete(asyncio.wait_for(given, BOUND_S))
 
 
-def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """What has come of a frame is counted, and goes as soon as the connection ends, not when the garbage collector runs."""
-    with connect(loop, sessions) as gateway:
-        (session,) = sessions._open
-        runtime = sessions.context.runtime
+    with connect(loop, handlers) as gateway:
+        (handler,) = handlers._open
+        runtime = handlers.context.runtime
         gateway.sendall(b"\x01\xff")
         loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 2), BOUND_S))
         gateway.sendall(b"\xff\xff" + b"x" * 5000)
         loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 5004), BOUND_S))
-    loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
-    assert (0, 0) == (runtime.held_bytes, session._connection.decoder.buffered_bytes if hasattr(session, "_connection") else 0)
+    loop.run_until_complete(asyncio.wait_for(until(lambda: not handlers.connections), BOUND_S))
+    assert (0, 0) == (runtime.held_bytes, handler._connection.decoder.buffered_bytes if hasattr(handler, "_connection") else 0)
 
 
-def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """Calls behind a reply that has no room wait, in the same packet and in the socket, and are answered once it was read."""
-    with connect(loop, sessions) as gateway:
-        (session,) = sessions._open
-        runtime = sessions.context.runtime
+    with connect(loop, handlers) as gateway:
+        (handler,) = handlers._open
+        runtime = handlers.context.runtime
         body = bytes(1 << 21)
-        session._write(bytearray(body))
+        handler._write(bytearray(body))
         connection = Connection(Role.GATEWAY)
         gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)) * 3)
         loop.run_until_complete(asyncio.sleep(0.01))
@@ -332,13 +334,13 @@ def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventL
         assert (3, 0) == (runtime.calls, runtime.held_bytes)
 
 
-def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A reply that could not be written is not just lost: what came after it would be taken for it."""
-    with connect(loop, sessions) as gateway:
-        (session,) = sessions._open
+    with connect(loop, handlers) as gateway:
+        (handler,) = handlers._open
         gateway.shutdown(socket.SHUT_RD)  # writes fail, and nothing is there to be read
-        session._write(bytearray(b"lost"))
-        loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+        handler._write(bytearray(b"lost"))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: not handlers.connections), BOUND_S))
 
 
 @pytest.mark.skipif(why_pure() is None, reason="compiled, the functions can't be replaced")
@@ -346,7 +348,7 @@ def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop,
 @pytest.mark.parametrize("function", ["send", "receive_into"])
 def test_a_socket_that_fails(
     loop: asyncio.AbstractEventLoop,
-    sessions: Sessions,
+    handlers: ConnectionHandlers,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     function: str,
@@ -358,9 +360,9 @@ def test_a_socket_that_fails(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(primitives, function, fail)
-    with connect(loop, sessions) as gateway:
+    with connect(loop, handlers) as gateway:
         gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
-        loop.run_until_complete(asyncio.wait_for(until(lambda: not sessions.connections), BOUND_S))
+        loop.run_until_complete(asyncio.wait_for(until(lambda: not handlers.connections), BOUND_S))
         gateway.setblocking(True)
         assert b"" == until_end(gateway) if function == "send" else True
     expected = [] if code in (errno.ECONNRESET, errno.EPIPE) else [f"a connection is closed, its socket can't be used: {os.strerror(code)}"]
@@ -368,15 +370,15 @@ def test_a_socket_that_fails(
 
 
 @pytest.mark.skipif(not hasattr(socket, "MSG_NOSIGNAL"), reason="this system has no MSG_NOSIGNAL")
-def test_a_peer_that_is_gone_sends_no_signal(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_peer_that_is_gone_sends_no_signal(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """Also when a plugin has restored the action of SIGPIPE, which ends the process."""
     signals: list[int] = []
     before = signal.signal(signal.SIGPIPE, lambda signum, frame: signals.append(signum))
     try:
-        with connect(loop, sessions) as gateway:
-            (session,) = sessions._open
+        with connect(loop, handlers) as gateway:
+            (handler,) = handlers._open
             gateway.shutdown(socket.SHUT_RD)
-            session._write(bytearray(b"lost"))
+            handler._write(bytearray(b"lost"))
             loop.run_until_complete(asyncio.sleep(0))
     finally:
         signal.signal(signal.SIGPIPE, before)
@@ -389,10 +391,10 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-def test_a_call_that_came_with_a_preparation_is_not_held(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_a_call_that_came_with_a_preparation_is_not_held(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A message that has waited for the answer to the one before it counts as held only until it is handled."""
-    with connect(loop, sessions) as gateway:
-        runtime = sessions.context.runtime
+    with connect(loop, handlers) as gateway:
+        runtime = handlers.context.runtime
         call = Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5))
         gateway.sendall(Connection(Role.GATEWAY).send(PrepareConfReq()) + call)
         loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.calls == 1), BOUND_S))

@@ -16,8 +16,8 @@ from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.settings.table import load
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp
-from apisix.runner.worker.connection_handler import Sessions, make_context
-from apisix.runner.worker.prepare_conf import TOGETHER, Answer, Preparations
+from apisix.runner.worker.connection_handler import ConnectionHandlers, make_context
+from apisix.runner.worker.prepare_conf import TOGETHER, Answer, PrepareConfWriter
 
 BOUND_S = 10.0
 Configurations = Iterable[tuple[str | None, Sequence[tuple[str, str]]]]
@@ -57,7 +57,7 @@ def store(tmp_path: Path) -> Iterator[CountingStore]:
 def add_all(loop: asyncio.AbstractEventLoop, store: ConfStore, keys: Sequence[str]) -> dict[str, list[Answer]]:
     """Add a configuration for each key within one turn, and return the answers to each."""
     answers: dict[str, list[Answer]] = {key: [] for key in keys}
-    preparations = Preparations(store, loop)
+    preparations = PrepareConfWriter(store, loop)
 
     async def turn() -> None:
         for key in keys:
@@ -100,7 +100,7 @@ def test_one_that_fails_fails_alone(loop: asyncio.AbstractEventLoop, store: Coun
 def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
     """Where an answer can't be sent, those behind it are answered still."""
     answers: list[Answer] = []
-    preparations = Preparations(store, loop)
+    preparations = PrepareConfWriter(store, loop)
 
     def fail(answer: Answer) -> None:
         raise OSError("gone")
@@ -117,14 +117,14 @@ def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: Co
 
 
 @pytest.fixture
-def sessions(loop: asyncio.AbstractEventLoop, store: CountingStore) -> Iterator[Sessions]:
+def sessions(loop: asyncio.AbstractEventLoop, store: CountingStore) -> Iterator[ConnectionHandlers]:
     """The connections of a worker without plugins."""
-    sessions = Sessions(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
+    sessions = ConnectionHandlers(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
     yield sessions
     loop.run_until_complete(sessions.close(0))
 
 
-def connect(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> socket.socket:
+def connect(loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers) -> socket.socket:
     """Return the gateway's end of a connection that is served."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -140,7 +140,7 @@ def exchange(loop: asyncio.AbstractEventLoop, end: socket.socket, connection: Co
     return event
 
 
-def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, sessions: Sessions, store: CountingStore) -> None:
+def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers, store: CountingStore) -> None:
     """What waits on several connections when the loop looks is written together."""
     ends = [connect(loop, sessions) for _ in range(8)]
     gateways = [Connection(Role.GATEWAY) for _ in ends]
@@ -156,7 +156,7 @@ def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, sessio
     assert [8] == store.given
 
 
-def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers) -> None:
     """A call in the same packet as a PrepareConf is answered after it."""
     with connect(loop, sessions) as end:
         gateway = Connection(Role.GATEWAY)
@@ -172,7 +172,7 @@ def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, sess
 
 
 def test_nothing_is_released_while_it_is_prepared(
-    loop: asyncio.AbstractEventLoop, sessions: Sessions, caplog: pytest.LogCaptureFixture
+    loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between a PrepareConf and its answer the connection stays with its worker; hung up meanwhile, it ends without a word in the log."""
     with connect(loop, sessions) as end:

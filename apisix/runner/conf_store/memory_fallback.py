@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the workers keep what the conf store can't take: a file without a name, made before the fork, that all of them have open.
+Configurations that the conf store could not write, in a file without a name that all workers have open.
 
-A full disk keeps SQLite from writing, and a lack of descriptors from opening its journal. The gateway uses a token over all
-connections all the same, so one worker's memory is not enough. This file lies in memory where the system has that, and takes
-neither disk nor descriptor. It is there as long as the runner is. Source: design, 6.
+A full disk stops SQLite from writing, and a lack of file descriptors stops it from opening its journal. The gateway uses a token on all
+connections, so the memory of one worker is not enough. This file is in memory if the system supports that, and needs neither disk nor
+another file descriptor. It is lost when the runner exits. Source: design, 6.
 """
 
 import fcntl
@@ -17,40 +17,40 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 MOST_BYTES: Final = 16 << 20
-"""What is more stays in the memory of the worker that was given it."""
+"""How large the file may become. More configurations are kept in the memory of the worker that received them."""
 TRIES: Final = 50
 PAUSE_S: Final = 0.0002
-"""How long to wait before the next try to lock the file. The lock is held for some 20 us."""
+"""How long to wait before locking the file is tried again, in seconds."""
 
-_END: Final = struct.Struct("<Q")  # at the start of the file: where the whole records end
-_RECORD: Final = struct.Struct("<II")  # token, bytes of content, which follow
+_END: Final = struct.Struct("<Q")  # at the start of the file: the end of the complete records
+_RECORD: Final = struct.Struct("<II")  # token and size of the content, which follows
 
 
-class SpareFile:
+class MemoryFallback:
     """
-    Records of token and content, one behind the other, by all workers and for all of them.
+    Records of token and content, written and read by all workers.
 
-    A record counts once the end behind it is written, so one whose writer was killed is written over.
+    A record is valid once the end of the complete records was moved behind it. If its writer was killed before, it is overwritten.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        """Make an empty one. To be called before the fork. Raises: OSError: no descriptor is left."""
+        """Create an empty file. Must be called before the fork. Raise OSError if no file descriptor is left."""
         self._descriptor = _nameless_file()
         self._most_bytes = most_bytes
         self._read_up_to = _END.size
         self._contents: dict[int, bytes] = {}
 
     def get(self, token: int) -> bytes | None:
-        """Return the content that some worker has put under `token`."""
+        """Return the content that a worker has stored under `token`, or None."""
         if token not in self._contents:
             self._read_on()
         return self._contents.get(token)
 
     def put(self, token: int, content: bytes) -> bool:
         """
-        Let all workers know what `token` stands for.
+        Store `content` under `token` for all workers.
 
-        Returns: whether they do now: not where it stands for something else, or there is no room.
+        Returns: False if another content is stored under that token, or the file is full or locked.
         """
         try:
             with self._locked():
@@ -61,12 +61,12 @@ class SpareFile:
                 if end + len(record) > self._most_bytes or os.pwrite(self._descriptor, record, end) < len(record):
                     return False
                 os.pwrite(self._descriptor, _END.pack(end + len(record)), 0)
-        except OSError:  # out of memory, or somebody was stopped with the lock
+        except OSError:  # out of memory, or a process was stopped while it had the lock
             return False
         return True
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the file descriptor."""
         os.close(self._descriptor)
 
     def _read_on(self) -> None:
@@ -84,15 +84,15 @@ class SpareFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # The process's lock, which goes with it, not the descriptor's, which all workers share. One that was stopped with it is not
-        # waited for: who can't have it keeps its content to itself.
+        # A lock of the process, which the system releases when the process exits. A lock of the descriptor would be shared by all workers.
+        # The wait is bounded because the holder may have been stopped.
         for _ in range(TRIES):
             with suppress(BlockingIOError, PermissionError):
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
                 break
             time.sleep(PAUSE_S)
         else:
-            raise BlockingIOError("the lock can't be had")
+            raise BlockingIOError("the file is locked")
         try:
             yield
         finally:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from apisix.runner.conf_store.placement import create_private
-from apisix.runner.conf_store.write_lock import WriteTurn
+from apisix.runner.conf_store.write_lock import WriteLock
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +89,10 @@ class Damaged(sqlite3.DatabaseError):
 class StoreFile:
     """One process's hold on the file. It is opened by the first `attempt`, so after the fork. Used by one thread."""
 
-    def __init__(self, path: Path, turn: WriteTurn | None = None) -> None:
-        """Args: path: what `choose_path` returned. turn: shared with the other workers."""
+    def __init__(self, path: Path, write_lock: WriteLock | None = None) -> None:
+        """Args: path: the path that `choose_path` returned. write_lock: shared with the other workers."""
         self.path = path
-        self._turn = turn
+        self._write_lock = write_lock
         self._db: sqlite3.Connection | None = None
         self._identity = (0, 0)
         self._patience_s = LOCK_PATIENCE_S
@@ -160,7 +160,7 @@ class StoreFile:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Hold the write lock, and commit at the end, or roll everything back when the block raises."""
-        with nullcontext() if self._turn is None else self._turn.taken():
+        with nullcontext() if self._write_lock is None else self._write_lock.taken():
             self.execute("BEGIN IMMEDIATE")
             try:
                 yield

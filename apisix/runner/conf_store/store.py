@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from apisix.runner.conf_store.memory_fallback import SpareFile
+from apisix.runner.conf_store.memory_fallback import MemoryFallback
 from apisix.runner.conf_store.placement import choose_path, clear_stale
 from apisix.runner.conf_store.sqlite_file import Damaged, StoreFile
-from apisix.runner.conf_store.write_lock import WriteTurn
+from apisix.runner.conf_store.write_lock import WriteLock
 from apisix.runner.plugin.route_configuration import RouteConfiguration
 
 __all__ = ["MAX_TOKEN", "ConfStore", "choose_path", "clear_stale"]
@@ -59,7 +59,7 @@ class ConfStore:
     Give tokens for configurations and find them again. One object per worker, opened after the fork, used by one thread.
 
     Nothing that happens to the file raises. What can't be written is kept in memory, where the other workers find it if there is a
-    spare file; a damaged file is moved aside for a fresh one. Each is logged once, until it works again.
+    fallback file; a damaged file is moved aside for a fresh one. Each is logged once, until it works again.
     """
 
     def __init__(
@@ -70,18 +70,23 @@ class ConfStore:
         max_entries: int,
         clock: Callable[[], float] = time.time,
         token_hash: Callable[[bytes], int] | None = None,
-        turn: WriteTurn | None = None,
-        spare: SpareFile | None = None,
+        write_lock: WriteLock | None = None,
+        fallback: MemoryFallback | None = None,
     ) -> None:
         """
-        Open the store, creating it where it is missing.
+        Open the store. Create it if it is missing.
 
-        Args: path: what `choose_path` returned. expire_s: the gateway's `APISIX_CONF_EXPIRE_TIME`. max_entries: how many configurations
-            are kept, give or take one in a hundred. clock: seconds since 1970. token_hash: 1 to `MAX_TOKEN` for a content. turn: shared
-            with the other workers, so that they write one after the other. spare: likewise, for what can't be written.
+        Args:
+            path: the path that `choose_path` returned.
+            expire_s: the gateway's `APISIX_CONF_EXPIRE_TIME`, in seconds.
+            max_entries: about how many configurations are kept.
+            clock: returns the seconds since 1970.
+            token_hash: returns the first token to try for a content, 1 to `MAX_TOKEN`.
+            write_lock: shared with the other workers, so that they write one after the other.
+            fallback: shared with the other workers, for configurations that cannot be written.
         """
-        self._file = StoreFile(path, turn)
-        self._spare = spare
+        self._file = StoreFile(path, write_lock)
+        self._fallback = fallback
         self._clock = clock
         self._token_hash = token_hash or _token_hash
         self._max_entries = max_entries
@@ -130,19 +135,9 @@ class ConfStore:
             return None
         # The second look only for a miss: another worker may have put a fresh file there.
         found = self._file.attempt(lambda: self._read(token), follow=False) or self._file.attempt(lambda: self._read(token))
-        if found is None and self._spare is not None and (content := self._spare.get(token)) is not None:
+        if found is None and self._fallback is not None and (content := self._fallback.get(token)) is not None:
             return _configuration(content)
         return found
-
-    def touch(self, token: int) -> None:
-        """
-        Note that `token` was used. Call it where a chain that was built earlier spares the `get`.
-
-        Costs 1 us, and a write at most every tenth of the lifetime.
-        """
-        now = self._clock()
-        if abs(now - self._used_at.get(token, 0.0)) > self._write_every_s:
-            self._file.attempt(lambda: self._use(token, now))
 
     def count(self) -> int:
         """Return how many configurations are known. Takes 2 ms where they are 100,000."""
@@ -243,7 +238,7 @@ class ConfStore:
         self._file.execute(_USE, (now, token))
 
     def _note_use(self, token: int, used_at: float) -> None:
-        """Remember what the file says, so that `touch` need not look."""
+        """Remember what the file says, so that `get` rarely has to write."""
         if len(self._used_at) >= self._max_entries:
             self._used_at.clear()
         self._used_at[token] = used_at
@@ -280,7 +275,7 @@ class ConfStore:
 
     def _publish(self, token: int, content: bytes) -> bool:
         """Tell the other workers what `token` means. Returns: False where it means something else to them by now."""
-        return self._spare is None or self._spare.put(token, content) or self._spare.get(token) in (None, content)
+        return self._fallback is None or self._fallback.put(token, content) or self._fallback.get(token) in (None, content)
 
     def _is_free(self, token: int, content: bytes) -> bool:
         """Tell whether `token` means nothing else, as far as can be seen: what can't be written can often still be read."""

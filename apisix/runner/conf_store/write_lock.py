@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whose turn it is to write the conf store.
+The lock for writing to the conf store.
 
-SQLite's lock protects the file, but who finds it taken can only look again and again, and whoever looks at the wrong moments waits
-long: of four workers that write flat out, the 99th percentile was 5 to 10 ms. Here the kernel wakes who waits longest: 3 to 4 ms.
+SQLite has a lock of its own, but it can only be polled, so a process that polls at the wrong moments waits for long. Here the kernel wakes
+up the process that has waited longest.
 """
 
 import socket
@@ -13,41 +13,41 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 PATIENCE_S: Final = 0.1
-"""Who has waited for so long goes on without its turn, in seconds: its holder was killed or stopped. A turn takes some milliseconds."""
+"""How long to wait for the lock, in seconds. After that the holder was probably killed or stopped, and the process writes without it."""
 
 
-class WriteTurn:
+class WriteLock:
     """
-    One datagram in a socket pair that the workers of a runner share: who has received it may write. Made before the fork.
+    A datagram in a socket pair that the workers share: the process that has received it may write. Created before the fork.
 
-    It makes nothing safe, only fair. Who goes on without it puts one back all the same, so that what was lost with its holder is
-    made good, and who receives takes all that there are.
+    The lock is for fairness only. SQLite's own lock makes writing safe, so a process can write without this one. Such a process sends a
+    datagram afterwards too, which replaces one that was lost with its holder. A process that receives the lock takes all datagrams.
     """
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._end, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._other.setblocking(False)
-        # The system's own time-out, since only those that wait in `recv` are woken one at a time, in their order.
+        # A timeout of the kernel, because only processes that wait in `recv` are woken up one at a time, in order.
         self._end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(patience_s), int(patience_s % 1 * 1e6)))
-        self._pass_on()
+        self._release()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Wait for the turn and pass it on at the end of the block."""
-        with suppress(BlockingIOError):  # in time there was none, or there is no other
+        """Take the lock, and release it at the end of the block."""
+        with suppress(BlockingIOError):  # the timeout, or no second datagram
             self._end.recv(1)
             while True:
                 self._end.recv(1, socket.MSG_DONTWAIT)
         try:
             yield
         finally:
-            self._pass_on()
+            self._release()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the file descriptors."""
         self._end.close()
         self._other.close()
 
-    def _pass_on(self) -> None:
-        with suppress(BlockingIOError):  # full: there are more than one
+    def _release(self) -> None:
+        with suppress(BlockingIOError):  # there are several datagrams
             self._other.send(b"t")

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Metrics: their families and sums, collecting them in a worker, and the page that Prometheus reads.
+Metrics: counted in each worker, added up in the supervisor, and served to Prometheus.
 
-May import: up to `ipc`. Start reading in `families.py`.
+- `families`: a metric with its values, and the sums over all workers, including those that have exited. Start reading here.
+- `collecting`: runs in a worker. Sends metrics that have changed to the supervisor.
+- `page`: the pages /metrics and /health.
+- `http_end`: the small HTTP server of the supervisor that serves the pages.
+
+May import: `errors` to `call`, `settings`, `logging`. The metrics that the supervisor counts itself are in `supervisor/status.py`.
 """

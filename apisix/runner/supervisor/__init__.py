@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The supervisor process: it owns the socket, accepts connections, starts and replaces workers.
+The supervisor process: it owns the socket, accepts connections, and starts, restarts and replaces workers.
 
-`listener` binds the socket; `credentials` decides who may connect; `worker_pool` starts, replaces and restarts workers; `watchdog` finds
-stuck ones; `takeover` passes connections to a successor; `gateway_process` watches the gateway that started the runner.
-May import: up to `worker`. Start reading in `supervisor.py`.
+- `supervisor`: startup, main loop, shutdown. Start reading here.
+- `worker_pool`: restarts a worker that has exited, and replaces all workers in a rolling restart after a reload.
+- `worker_process`, `forking`, `backoff`: one worker as the supervisor sees it, how it is forked, and how long to wait before a restart.
+- `balancing`: which worker gets a connection.
+- `watchdog`: kills workers that are stuck, and replaces those that use too much memory.
+- `listener`, `credentials`, `refusal`: bind the socket file, decide which users may connect to it, and refuse connections.
+- `takeover`: passes all connections to another runner that has bound the same path.
+- `gateway_process`: watches the gateway that has started this runner, if one has.
+- `file_watch`: notices changed plugin files. `limits`: checks the number of workers and file descriptors. `status`: /health, and metrics.
+
+May import: all other packages of `runner`.
 """

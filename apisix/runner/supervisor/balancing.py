@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which worker gets a connection, and which has too many.
+Decide which worker gets a connection, and which has too many.
 
-Event loops that accept from one socket themselves share very unevenly (6, 26 and 32 of 64 were measured). Source: design, 7.
+Event loops that accept from one socket themselves share the connections very unevenly. Source: design, 7.
 """
 
 import math
@@ -12,19 +12,19 @@ from typing import Final
 from apisix.runner.supervisor.worker_process import WorkerProcess
 
 UNEVEN: Final = 1.25
-"""A worker with more than this times the mean of connections has too many. Source: design, 7."""
+"""A worker with more connections than this times the mean has too many. Source: design, 7."""
 
 
-def emptiest(serving: Sequence[WorkerProcess], now_s: float) -> WorkerProcess:
-    """Return the worker that should get the next connection: the one with fewest, but one that stands still only where all do."""
+def least_loaded(serving: Sequence[WorkerProcess], now_s: float) -> WorkerProcess:
+    """Return the worker that gets the next connection: the one with the fewest. Late workers only get one if all are late."""
     return min(serving, key=lambda worker: (worker.late(now_s), worker.load, worker.in_flight))
 
 
-def excesses(serving: Sequence[WorkerProcess], now_s: float) -> list[tuple[WorkerProcess, int]]:
-    """Return who should hand back how many connections, so that nobody has too many. Workers that stand still are left alone."""
-    turning = [worker for worker in serving if not worker.late(now_s)]
-    if len(turning) < 2:
+def surpluses(serving: Sequence[WorkerProcess], now_s: float) -> list[tuple[WorkerProcess, int]]:
+    """Return how many connections each worker with too many should hand back. Late workers are ignored."""
+    responsive = [worker for worker in serving if not worker.late(now_s)]
+    if len(responsive) < 2:
         return []
-    mean = sum(worker.load for worker in turning) / len(turning)
+    mean = sum(worker.load for worker in responsive) / len(responsive)
     fair = math.ceil(mean)
-    return [(worker, worker.load - fair) for worker in turning if worker.load > max(fair, UNEVEN * mean)]
+    return [(worker, worker.load - fair) for worker in responsive if worker.load > max(fair, UNEVEN * mean)]

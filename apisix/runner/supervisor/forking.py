@@ -35,7 +35,7 @@ def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body
         dump = StackDump()
         heartbeat = Heartbeat()
         try:
-            pid = _fork(lambda: _be_worker(ours, theirs, dump, heartbeat, marks, body, forget))
+            pid = _fork(lambda: _run_worker(ours, theirs, dump, heartbeat, marks, body, forget))
         except OSError:
             dump.close()
             heartbeat.close()
@@ -64,7 +64,7 @@ def _fork(in_child: Callable[[], NoReturn]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _be_worker(
+def _run_worker(
     ours: Channel, theirs: Channel, dump: StackDump, heartbeat: Heartbeat, marks: frozenset[str], body: Body, forget: Callable[[], None]
 ) -> NoReturn:
     status = 1

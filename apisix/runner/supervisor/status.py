@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from apisix.runner.metrics.families import PREFIX, Family, counter, gauge
 from apisix.runner.metrics.http_end import Page
-from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.worker_pool import WorkerPool
 from apisix.runner.supervisor.worker_process import Stage, resident_bytes
 
 
@@ -30,7 +30,7 @@ class Refusals(NamedTuple):
     connections: int
 
 
-def health_page(pool: Crew) -> Page:
+def health_page(pool: WorkerPool) -> Page:
     """Return the page /health: status 200 if at least one serving worker has a running event loop. `apisix-runner health` checks more."""
     now_s = time.monotonic()
     serving = pool.serving
@@ -40,12 +40,12 @@ def health_page(pool: Crew) -> Page:
     return Page(json.dumps(body).encode() + b"\n", "application/json", status)
 
 
-def all_families(pool: Crew, refusals: Refusals) -> list[Family]:
+def all_families(pool: WorkerPool, refusals: Refusals) -> list[Family]:
     """Return the metrics of the supervisor, and the sums over all workers."""
     return [*supervisor_families(pool, refusals), *pool.totals.families()]
 
 
-def supervisor_families(pool: Crew, refusals: Refusals) -> Iterator[Family]:
+def supervisor_families(pool: WorkerPool, refusals: Refusals) -> Iterator[Family]:
     """Yield the metrics that the supervisor counts itself."""
     workers = list(pool.workers.values())
     stages = Counter(worker.stage for worker in workers)

@@ -29,8 +29,8 @@ from apisix.runner.supervisor.limits import raise_descriptor_limit, worker_count
 from apisix.runner.supervisor.listener import Hold, Listener, is_from_successor, is_listening, is_open_to_all
 from apisix.runner.supervisor.refusal import refuse
 from apisix.runner.supervisor.takeover import Predecessor, Successor
-from apisix.runner.supervisor.watchdog import Checkup
-from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.watchdog import Watchdog
+from apisix.runner.supervisor.worker_pool import WorkerPool
 from apisix.runner.worker.allocator import keep_freed_memory
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.service import PluginService, Service
@@ -92,7 +92,7 @@ class Supervisor:
         # Noted from now on, handled once the loop turns: what comes before that is not lost, and does not kill us half-way.
         for signum in (signal.SIGTERM, signal.SIGINT):
             reactor.on_signal(signum, partial(self._told_to_stop, signum))
-        reactor.on_signal(signal.SIGHUP, lambda: self._crew.reload("SIGHUP"))
+        reactor.on_signal(signal.SIGHUP, lambda: self._pool.reload("SIGHUP"))
         workers = worker_count(settings.workers)
         raise_descriptor_limit(workers)
         self._gateway_pid = managed.gateway_pid(settings.socket_file)
@@ -122,7 +122,7 @@ class Supervisor:
         self._metrics: HttpServer | None = None
         self.refused_peers = 0
         self.refused_connections = 0
-        self._crew = Crew(reactor, settings, workers, self._be_worker)
+        self._pool = WorkerPool(reactor, settings, workers, self._run_worker)
 
     def run(self) -> int:
         """Serve until told to stop. Returns: the exit status."""
@@ -132,11 +132,11 @@ class Supervisor:
             if self._listener is not None:
                 self._listener.unlink()
             raise
-        self._crew.start()
-        Checkup(self._reactor, self._settings, self._crew)
+        self._pool.start()
+        Watchdog(self._reactor, self._settings, self._pool)
         self._reactor.run(until=self._is_done)
         self._finish()
-        return 1 if self._crew.failure else 0
+        return 1 if self._pool.failure else 0
 
     # Start
 
@@ -147,12 +147,12 @@ class Supervisor:
         logs.log_stray_errors()
         keep_freed_memory()  # the workers inherit it
         self._service.prepare(self._gateway_pid is not None)
-        self._reactor.on_signal(signal.SIGCHLD, self._crew.reap)
-        self._crew.on_fork = self._forget
+        self._reactor.on_signal(signal.SIGCHLD, self._pool.reap)
+        self._pool.on_fork = self._forget
         self._reactor.call_every(LOOK_S, self._look_at_socket)
         if self._settings.reload:
             self._watch = FileWatch(self._settings.plugins)
-            self._crew.on_files = self._watch.add_files
+            self._pool.on_files = self._watch.add_files
             self._reactor.call_every(LOOK_S, self._look_at_files)
         if self._gateway_pid is not None:
             self._follow_gateway(self._gateway_pid)
@@ -161,7 +161,7 @@ class Supervisor:
         # What is there now is never written to by the garbage collector again, so the workers go on sharing it.
         gc.collect()
         gc.freeze()
-        self._say_hello()
+        self._log_start()
         if self._listener is not None:
             self._meet_predecessor(self._listener)
 
@@ -172,11 +172,11 @@ class Supervisor:
         return serve_metrics(
             self._reactor,
             self._settings,
-            families=lambda: all_families(self._crew, Refusals(self.refused_peers, self.refused_connections)),
-            health=lambda: health_page(self._crew),
+            families=lambda: all_families(self._pool, Refusals(self.refused_peers, self.refused_connections)),
+            health=lambda: health_page(self._pool),
         )
 
-    def _say_hello(self) -> None:
+    def _log_start(self) -> None:
         path = self._settings.socket_file
         managed = f", managed by the gateway (pid {self._gateway_pid})" if self._gateway_pid else ""
         logger.info("listening on %s%s (%s)", path, managed, engine())
@@ -194,7 +194,7 @@ class Supervisor:
                 f" (pid {displaced_pid})" if displaced_pid else "",
             )
 
-    def _be_worker(self, channel: Channel, dump: StackDump, heartbeat: Heartbeat, marks: frozenset[str], supervisor_pid: int) -> int:
+    def _run_worker(self, channel: Channel, dump: StackDump, heartbeat: Heartbeat, marks: frozenset[str], supervisor_pid: int) -> int:
         from apisix.runner.worker.worker import serve
 
         return serve(channel, dump, heartbeat, self._service, marks, supervisor_pid)
@@ -215,12 +215,12 @@ class Supervisor:
 
     # Accepting
 
-    def _accept_when_staffed(self) -> None:
+    def _accept_when_ready(self) -> None:
         # Without a worker, connections wait best in the backlog: there they are no error.
-        staffed = self._crew.staffed or self._crew.hands_over
-        if self._listener is None or self._accepting == staffed:
+        ready = self._pool.ready or self._pool.is_releasing
+        if self._listener is None or self._accepting == ready:
             return
-        self._accepting = staffed
+        self._accepting = ready
         if self._accepting:
             self._reactor.watch(self._listener, partial(self._accept, self._listener))
         else:
@@ -255,12 +255,12 @@ class Supervisor:
         if not self._admits(connection):
             self.refused_peers += 1
             connection.close()
-        elif self._crew.connections >= self._settings.max_connections:
+        elif self._pool.connections >= self._settings.max_connections:
             self.refused_connections += 1
-            logger.error("a connection was refused: there are %d, as many as limits.max_connections allows", self._crew.connections)
+            logger.error("a connection was refused: there are %d, as many as limits.max_connections allows", self._pool.connections)
             connection.close()
         else:
-            self._crew.place(connection)
+            self._pool.place(connection)
 
     def _refuse_for_lack_of_descriptors(self, listener: Listener) -> None:
         # A closed connection is a 503 now; one that waits in the backlog is a 503 in a minute, and wakes us all the time.
@@ -363,10 +363,10 @@ class Supervisor:
         if self._ending or self._successor is None:
             return
         self._ending = True
-        logger.info("the other runner takes the %d connections of this one, which ends", self._crew.connections)
+        logger.info("the other runner takes the %d connections of this one, which ends", self._pool.connections)
         if self._predecessor is not None:
             self._predecessor.ask()  # what it still has goes the same way
-        self._crew.hand_over(self._successor.take)
+        self._pool.hand_over(self._successor.take)
         for connection in self._kept:
             self._successor.take(connection)
         self._kept.clear()
@@ -378,7 +378,7 @@ class Supervisor:
         if self._ending:
             return
         if self._listener is None:
-            if self._crew.connections == 0:
+            if self._pool.connections == 0:
                 logger.info("the last connection is closed: this runner ends")
                 self._stop(0.0)
         elif self._listener.hold() is Hold.GONE:
@@ -416,7 +416,7 @@ class Supervisor:
 
     def _look_at_files(self) -> None:
         if self._watch is not None and (changed := self._watch.changed()):
-            self._crew.reload(f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''} changed")
+            self._pool.reload(f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''} changed")
 
     # Stop
 
@@ -427,7 +427,7 @@ class Supervisor:
                 self._stop_keeping()
             self._stop_accepting()
             self._overdue = True
-            self._crew.kill()
+            self._pool.kill()
             return
         logger.info("%s: stopping", signal.Signals(signum).name)
         # Ctrl-C is a person who waits.
@@ -436,7 +436,7 @@ class Supervisor:
     def _stop(self, accept_s: float) -> None:
         """End within the time to stop, and accept for up to `accept_s` seconds of it: a gateway may still call, or a successor come."""
         self._stopping = True
-        self._crew.wind_down()
+        self._pool.wind_down()
         timeout_s = self._settings.shutdown_timeout_s
         if timeout_s is None:
             timeout_s = STANDALONE_TIMEOUT_S if self._gateway_pid is None else MANAGED_TIMEOUT_S
@@ -457,8 +457,8 @@ class Supervisor:
 
     def _stop_if_quiet(self) -> None:
         now_s = time.monotonic()
-        seen = self._crew.calls + self._accepted
-        if seen != self._active[0] or self._crew.busy or not self._active[1]:
+        seen = self._pool.calls + self._accepted
+        if seen != self._active[0] or self._pool.busy or not self._active[1]:
             self._active = (seen, now_s)
         elif now_s - self._active[1] >= QUIET_S:
             self._stop_accepting()
@@ -477,7 +477,7 @@ class Supervisor:
             self._close_listener()
         if self._predecessor is not None:
             self._predecessor.close()
-        self._crew.stop(max(0.0, self._cut_s - time.monotonic()))
+        self._pool.stop(max(0.0, self._cut_s - time.monotonic()))
 
     def _keep(self) -> None:
         """Take the connections from the workers, and keep them and the socket for a successor that is late."""
@@ -485,7 +485,7 @@ class Supervisor:
             self._look_for_displacement(self._listener)
         if not self._displaced and not self._ending:
             self._keeping = True
-            self._crew.hand_over(self._kept.append)
+            self._pool.hand_over(self._kept.append)
 
     def _outlive(self) -> None:
         """
@@ -497,14 +497,14 @@ class Supervisor:
         self._outlived = True
         try:
             if os.fork():
-                self._crew.kill()
+                self._pool.kill()
                 logger.info("no other runner has taken the path yet: its connections are kept for one, for up to %g s. Stopped", KEEP_S)
                 logging.shutdown()
                 os._exit(0)
         except OSError as error:
             logger.error("the connections can't be kept for another runner: %s", error.strerror)
             self._stop_keeping()
-            self._crew.kill()
+            self._pool.kill()
             return
         # The pipes to the gateway are for a runner that it has started, and has an end.
         null = os.open(os.devnull, os.O_RDWR)
@@ -513,7 +513,7 @@ class Supervisor:
         os.close(null)
         if self._metrics is not None:
             self._metrics.close()
-        self._crew.abandon()
+        self._pool.abandon()
         self._overdue = False
         self._reactor.call_later(KEEP_S, self._stop_keeping)
 
@@ -532,8 +532,8 @@ class Supervisor:
         if self._keeping and not self._ending:
             return  # nothing of what is kept is to be closed
         self._stop_accepting()
-        if self._crew.workers:
-            self._crew.stop(timeout_s)
+        if self._pool.workers:
+            self._pool.stop(timeout_s)
 
     def _kill_the_rest(self) -> None:
         if self._keeping and not self._ending:
@@ -542,9 +542,9 @@ class Supervisor:
             return
         self._overdue = True
         self._close_listener()
-        if self._crew.workers:
-            logger.warning("%d workers have not finished in time and are killed", len(self._crew.workers))
-            self._crew.kill()
+        if self._pool.workers:
+            logger.warning("%d workers have not finished in time and are killed", len(self._pool.workers))
+            self._pool.kill()
 
     def _close_listener(self) -> None:
         """Accept what waits in the backlog, then listen no longer."""
@@ -557,15 +557,15 @@ class Supervisor:
             listener.close()
 
     def _is_done(self) -> bool:
-        if self._crew.failure and not self._stopping:
-            logger.error("no worker can be started, so this runner ends: %s", self._crew.failure)
+        if self._pool.failure and not self._stopping:
+            logger.error("no worker can be started, so this runner ends: %s", self._pool.failure)
             self._stop(0.0)
-        if self._predecessor is not None and self._crew.staffed:
+        if self._predecessor is not None and self._pool.ready:
             self._predecessor.ask()
-        self._accept_when_staffed()
-        if self._keeping and not self._ending and not self._outlived and not self._crew.workers:
+        self._accept_when_ready()
+        if self._keeping and not self._ending and not self._outlived and not self._pool.workers:
             self._outlive()
-        return self._ending and not self._crew.workers and (self._overdue or self._all_handed_over)
+        return self._ending and not self._pool.workers and (self._overdue or self._all_handed_over)
 
     @property
     def _all_handed_over(self) -> bool:

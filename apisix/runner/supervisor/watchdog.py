@@ -7,7 +7,7 @@ from typing import Final
 
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.worker_pool import WorkerPool
 from apisix.runner.supervisor.worker_process import Stage, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -22,19 +22,19 @@ DUMP_POLLS: Final = 20
 """A dump takes some milliseconds; a process that is stopped, or deep in the kernel, writes none."""
 
 
-class Checkup:
-    """Look after the workers of `crew`, from now on."""
+class Watchdog:
+    """Look after the workers of `pool`, from now on."""
 
-    def __init__(self, reactor: Reactor, settings: Settings, crew: Crew) -> None:
+    def __init__(self, reactor: Reactor, settings: Settings, pool: WorkerPool) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._crew = crew
+        self._pool = pool
         self._looked_s = time.monotonic()
         reactor.call_every(PERIOD_S, self._look)
 
     def _look(self) -> None:
         now_s = time.monotonic()
-        workers = list(self._crew.workers.values())
+        workers = list(self._pool.workers.values())
         if now_s - self._looked_s > PAUSE_S:
             # This process was stopped, or the whole machine: so may the workers have been.
             for worker in workers:
@@ -48,16 +48,16 @@ class Checkup:
             if now_s - worker.heartbeat.due_s > self._settings.worker_timeout_s:
                 self._end_stuck(worker)
             elif limit_bytes and now_s - worker.started_s > YOUNG_S and (used_bytes := worker.memory_bytes()) > limit_bytes:
-                self._crew.replace(worker, f"it uses {used_bytes >> 20} MiB of memory", forced=True)
-        self._crew.even_out()
+                self._pool.replace(worker, f"it uses {used_bytes >> 20} MiB of memory", forced=True)
+        self._pool.even_out()
 
     def _end_stuck(self, worker: WorkerProcess) -> None:
-        self._crew.give_up(worker)
+        self._pool.give_up(worker)
         worker.dump.request(worker.pid)
         self._await_dump(worker, "", DUMP_POLLS)
 
     def _await_dump(self, worker: WorkerProcess, before: str, polls: int) -> None:
-        if worker.pid not in self._crew.workers:
+        if worker.pid not in self._pool.workers:
             return
         dump = worker.dump.read()
         if polls and not (dump and dump == before):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The workers of a supervisor: hired, given connections, changed for new ones without losing any, and buried."""
+"""The worker processes of a supervisor: started, given connections, restarted when they exit, and replaced without losing connections."""
 
 import errno
 import logging
@@ -19,7 +19,7 @@ from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.families import Totals
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor.backoff import Backoff
-from apisix.runner.supervisor.balancing import emptiest, excesses
+from apisix.runner.supervisor.balancing import least_loaded, surpluses
 from apisix.runner.supervisor.forking import Body, fork_worker
 from apisix.runner.supervisor.refusal import refuse
 from apisix.runner.supervisor.worker_process import Stage, WorkerProcess, fate
@@ -29,29 +29,29 @@ logger = logging.getLogger(__name__)
 JITTER: Final = 0.1
 """By how much of `max_requests` workers differ, so that they are not all replaced at once."""
 START_ATTEMPTS: Final = 3
-"""How often workers may die while they start before the runner gives up, if none has ever served."""
+"""How often workers may exit while they start until the runner gives up, if none has ever served."""
 RETRY_S: Final = 10.0
-"""How long after a change-over that failed the next replacement is tried, in seconds."""
+"""How long after a failed replacement the next one is tried, in seconds."""
 TOGETHER_S: Final = 0.5
-"""How long the first worker that is ready waits for the others, in seconds, so that it does not get all that waits in the backlog."""
+"""How long the first ready worker waits for the others, in seconds, so that it does not get all connections in the backlog."""
 STALE_S: Final = 5.0
-"""A reload that has taken this long, in seconds, is given up when the code has changed once more."""
+"""A reload that has taken this long, in seconds, is aborted if the code has changed again."""
 TERM_PAUSE_S: Final = 0.1
-"""How long after a worker's SIGTERM it is replaced, in seconds: where the whole group was sent one, our own comes in that time."""
+"""How long after its SIGTERM a worker is replaced, in seconds. If the process group was sent one, the supervisor gets its own meanwhile."""
 DRAIN_GRACE_S: Final = 5.0
-"""How much longer than a call may take a worker may take to leave, in seconds."""
+"""How much longer than the timeout of a call a leaving worker may take, in seconds."""
 
 
 @dataclass(eq=False)
-class Changeover:
+class Replacement:
     """
-    New workers that are starting in the place of old ones. Nothing changes until all are ready; if one fails, nothing does.
+    New workers that are starting to replace old ones. The old ones serve until all new ones are ready, and go on if a new one fails.
 
     Attributes:
         count: how many workers start; `incoming` are those that have been forked so far.
-        outgoing: those that leave; none where the new ones fill vacancies.
-        of_all: it is a reload, not the replacement of one worker.
-        forced: new problems with plugins do not stop it.
+        outgoing: the workers to replace; empty if workers are missing.
+        of_all: it is a rolling restart, which replaces all workers.
+        forced: it is not aborted if a plugin cannot be loaded any more.
     """
 
     reason: str
@@ -63,17 +63,17 @@ class Changeover:
     began_s: float = field(default_factory=time.monotonic)
 
 
-class Crew:
+class WorkerPool:
     """
-    `count` workers, whatever happens to them.
+    Keep `count` workers running.
 
     Attributes:
-        workers: by pid, the leaving ones included.
-        failure: why the runner can't work at all: no worker has ever come up.
-        restarts: how many workers were started for others that had ended unasked.
+        workers: all workers by pid, including those that are leaving.
+        failure: why no worker has ever become ready; None if one has, or may still.
+        restarts: how many workers were started to replace ones that exited unexpectedly.
         totals: the metrics of all workers.
-        on_files: to be told which files the plugins were loaded from.
-        on_fork: to be called in each new process, to close what is the supervisor's.
+        on_files: called with the files that plugins were loaded from.
+        on_fork: called in each new process, to close what belongs to the supervisor.
     """
 
     def __init__(self, reactor: Reactor, settings: Settings, count: int, body: Body) -> None:
@@ -88,14 +88,14 @@ class Crew:
         self._count = count
         self._body = body
         self._marks: set[str] = set()
-        self._changes: list[Changeover] = []
-        self._waiting: deque[socket.socket] = deque()  # handed back while there is nobody else
+        self._replacements: list[Replacement] = []
+        self._waiting: deque[socket.socket] = deque()  # handed back while no worker serves
         self._backoff = Backoff()
-        self._hired = 0
+        self._forked_so_far = 0
         self._failed_starts = 0
         self._ever_served = False
         self._began_s = time.monotonic()
-        self._vacancies = 0  # that a timer will fill
+        self._planned_starts = 0  # starts for which a timer is set
         self._reload_again: str | None = None
         self._replace_after_s = 0.0
         self._stopping = False
@@ -118,7 +118,7 @@ class Crew:
         return [worker for worker in self.workers.values() if worker.stage is Stage.SERVING]
 
     @property
-    def staffed(self) -> bool:
+    def ready(self) -> bool:
         """Whether it is time to accept connections."""
         up = len(self.serving)
         return up == self._count or (up > 0 and time.monotonic() > self._began_s + TOGETHER_S)
@@ -129,33 +129,33 @@ class Crew:
         return sum(worker.load for worker in self.workers.values()) + len(self._waiting)
 
     @property
-    def hands_over(self) -> bool:
-        """Whether connections go to another runner."""
+    def is_releasing(self) -> bool:
+        """Whether connections are passed to another runner."""
         return self._successor is not None
 
     @property
     def calls(self) -> int:
-        """How many calls the workers of now have answered, as far as they have reported it."""
+        """How many calls the current workers have answered, as far as they have reported."""
         return sum(worker.calls for worker in self.workers.values())
 
     @property
     def busy(self) -> bool:
-        """Whether a call is in progress, or may be: a worker that has missed its heartbeats is probably running one."""
+        """Whether a call is in progress. A worker whose heartbeat is late is probably running one."""
         now_s = time.monotonic()
         return any(worker.in_flight or (worker.stage is Stage.SERVING and worker.late(now_s)) for worker in self.workers.values())
 
     def start(self) -> None:
         """Start all workers, one in each turn of the reactor, so that signals are handled in between."""
         self._began_s = time.monotonic()
-        self._vacancies = self._count
+        self._planned_starts = self._count
         self._start_next()
 
     def _start_next(self) -> None:
         if self._stopping:
             return
-        self._vacancies -= 1
-        self._change("start", 1, [])
-        if self._hired < self._count:
+        self._planned_starts -= 1
+        self._replace_workers("start", 1, [])
+        if self._forked_so_far < self._count:
             self._reactor.call_later(0.0, self._start_next)
 
     def place(self, connection: socket.socket) -> None:
@@ -167,7 +167,7 @@ class Crew:
         if self._successor is not None:
             self._successor(connection)
         elif serving := self.serving:
-            worker = emptiest(serving, time.monotonic())
+            worker = least_loaded(serving, time.monotonic())
             worker.pass_connection(connection)
             self._after_send(worker)
         elif self._stopping:
@@ -176,42 +176,42 @@ class Crew:
             self._waiting.append(connection)
 
     def even_out(self) -> None:
-        """Let those that have too many connections hand some back, for the others."""
-        for worker, count in excesses(self.serving, time.monotonic()):
+        """Ask workers with too many connections to hand some back."""
+        for worker, count in surpluses(self.serving, time.monotonic()):
             self.send(worker, messages.Shed(count))
 
     def reload(self, reason: str) -> None:
-        """Change all workers for new ones, which load the plugins anew."""
+        """Start a rolling restart: replace all workers by new ones, which load the plugins again."""
         if self._stopping or self._winding_down:
             return
-        running = next((change for change in self._changes if change.of_all), None)
+        running = next((replacement for replacement in self._replacements if replacement.of_all), None)
         if running is not None and time.monotonic() - running.began_s < STALE_S:
             if self._reload_again is None:
-                # A module that hangs while it is imported would hold up its own mending.
+                # If a module hangs while it is imported, a corrected one must not wait for it.
                 self._reactor.call_later(running.began_s + STALE_S - time.monotonic(), partial(self._reload_if_stale, running))
             self._reload_again = reason
             return
-        # Whoever is starting just now may have read the old code.
-        for change in list(self._changes):
-            self._drop(change)
+        # Workers that are starting may have read the old code.
+        for replacement in list(self._replacements):
+            self._drop(replacement)
         logger.info("reloading: %s", reason)
-        self._change(reason, self._count, self.serving, of_all=True)
+        self._replace_workers(reason, self._count, self.serving, of_all=True)
 
     def replace(self, worker: WorkerProcess, reason: str, *, forced: bool = False) -> None:
-        """Change one worker for a new one, unless that is under way or has just failed."""
-        leaving = any(worker in change.outgoing for change in self._changes)
+        """Replace one worker, unless it is being replaced or replacing it has just failed."""
+        leaving = any(worker in replacement.outgoing for replacement in self._replacements)
         if worker.stage is not Stage.SERVING or leaving or self._stopping or self._winding_down or time.monotonic() < self._replace_after_s:
             return
         logger.info("%s is replaced: %s", worker, reason)
-        self._change(reason, 1, [worker], forced=forced)
+        self._replace_workers(reason, 1, [worker], forced=forced)
 
     def give_up(self, worker: WorkerProcess) -> None:
-        """Count on a worker no longer, and start another. It still has to be killed."""
+        """Start another worker instead of a stuck one. The caller kills the stuck one."""
         worker.stage = Stage.DOOMED
         self._refill(worker)
 
     def wind_down(self) -> None:
-        """Go on serving, but replace workers only if they end: the runner was told to stop."""
+        """Serve, but replace workers only if they exit. Called when the runner was told to stop."""
         self._winding_down = True
 
     def hand_over(self, successor: Callable[[socket.socket], None]) -> None:
@@ -234,14 +234,14 @@ class Crew:
 
     def _end_starts(self) -> None:
         self._stopping = True
-        for change in list(self._changes):
-            self._drop(change)
+        for replacement in list(self._replacements):
+            self._drop(replacement)
 
     def abandon(self) -> None:
-        """Forget all workers, in a process that is not their parent."""
+        """Close everything of all workers, in a process that is not their parent."""
         for worker in self.workers.values():
             self._reactor.unwatch(worker.channel)
-            for connection in worker.bury():
+            for connection in worker.close():
                 self.place(connection)
         self.workers.clear()
 
@@ -251,7 +251,7 @@ class Crew:
             worker.kill()
 
     def reap(self) -> None:
-        """Take note of the processes that have ended."""
+        """Wait for processes that have exited."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -260,39 +260,41 @@ class Crew:
             if pid == 0:
                 return
             if worker := self.workers.get(pid):
-                self._ended(worker, status)
+                self._exited(worker, status)
 
     def send(self, worker: WorkerProcess, message: AnyMessage) -> None:
         """Send a message that carries no connection."""
         worker.channel.send(message)
         self._after_send(worker)
 
-    # Change-overs
+    # Replacements
 
-    def _change(self, reason: str, count: int, outgoing: list[WorkerProcess], *, of_all: bool = False, forced: bool = False) -> None:
-        change = Changeover(reason, count, [], list(outgoing), of_all, forced)
-        self._changes.append(change)
-        self._fork_next(change)
+    def _replace_workers(
+        self, reason: str, count: int, outgoing: list[WorkerProcess], *, of_all: bool = False, forced: bool = False
+    ) -> None:
+        replacement = Replacement(reason, count, [], list(outgoing), of_all, forced)
+        self._replacements.append(replacement)
+        self._fork_next(replacement)
 
-    def _fork_next(self, change: Changeover) -> None:
-        if change not in self._changes:  # given up meanwhile
+    def _fork_next(self, replacement: Replacement) -> None:
+        if replacement not in self._replacements:  # it was aborted
             return
         try:
-            change.incoming.append(self._fork())
+            replacement.incoming.append(self._fork())
         except OSError as error:
             limits = " (look at ulimit -u and the memory)" if error.errno in (errno.EAGAIN, errno.ENOMEM) else ""
-            self._start_failed(change, f"a worker can't be started: {error.strerror}{limits}")
+            self._start_failed(replacement, f"a worker can't be started: {error.strerror}{limits}")
             self._refill()
             return
-        if len(change.incoming) < change.count:
-            # One in each turn of the reactor: a signal must not wait for all of them.
-            self._reactor.call_later(0.0, partial(self._fork_next, change))
+        if len(replacement.incoming) < replacement.count:
+            # One in each iteration of the event loop, so that a signal does not wait for all of them.
+            self._reactor.call_later(0.0, partial(self._fork_next, replacement))
 
     def _fork(self) -> WorkerProcess:
-        self._hired += 1
+        self._forked_so_far += 1
         limit = self._settings.max_requests
         limit += random.randrange(int(limit * JITTER) + 1)  # noqa: S311  # no secret
-        worker = fork_worker(self._hired, limit, frozenset(self._marks), self._body, self._forget)
+        worker = fork_worker(self._forked_so_far, limit, frozenset(self._marks), self._body, self._forget)
         self.workers[worker.pid] = worker
         self._reactor.watch(worker.channel, partial(self._receive, worker))
         return worker
@@ -304,71 +306,71 @@ class Crew:
             connection.close()
         self.on_fork()
 
-    def _complete(self, change: Changeover) -> None:
-        self._changes.remove(change)
-        for worker in change.incoming:
+    def _complete(self, replacement: Replacement) -> None:
+        self._replacements.remove(replacement)
+        for worker in replacement.incoming:
             worker.stage = Stage.SERVING
         self._ever_served = True
         while self._waiting:
             self.place(self._waiting.popleft())
-        for worker in change.outgoing:
+        for worker in replacement.outgoing:
             self._drain(worker)
-        if change.outgoing:
-            logger.info("%s: %s in the place of %s", change.reason, _listed(change.incoming), _listed(change.outgoing))
+        if replacement.outgoing:
+            logger.info("%s: %s in the place of %s", replacement.reason, _listed(replacement.incoming), _listed(replacement.outgoing))
         else:
-            self.even_out()  # where others leave, their connections will do that
+            self.even_out()  # otherwise the connections of the workers that leave are spread
         self._reload_once_more()
 
-    def _abort(self, change: Changeover, reason: str) -> None:
-        self._drop(change)
-        if change.outgoing:
-            logger.error("%s: the new workers can't serve, so the old ones stay: %s", change.reason, reason)
+    def _abort(self, replacement: Replacement, reason: str) -> None:
+        self._drop(replacement)
+        if replacement.outgoing:
+            logger.error("%s: the new workers can't serve, so the old ones stay: %s", replacement.reason, reason)
             self._replace_after_s = time.monotonic() + RETRY_S
         else:
-            logger.error("%s: %s", change.reason, reason)
+            logger.error("%s: %s", replacement.reason, reason)
         self._reload_once_more()
 
-    def _drop(self, change: Changeover) -> None:
-        self._changes.remove(change)
-        for worker in change.incoming:
+    def _drop(self, replacement: Replacement) -> None:
+        self._replacements.remove(replacement)
+        for worker in replacement.incoming:
             worker.kill()
 
     def _reload_once_more(self) -> None:
-        if self._reload_again is not None and not any(change.of_all for change in self._changes):
+        if self._reload_again is not None and not any(replacement.of_all for replacement in self._replacements):
             reason, self._reload_again = self._reload_again, None
             self.reload(reason)
 
-    def _reload_if_stale(self, change: Changeover) -> None:
-        if change in self._changes and self._reload_again is not None:
+    def _reload_if_stale(self, replacement: Replacement) -> None:
+        if replacement in self._replacements and self._reload_again is not None:
             reason, self._reload_again = self._reload_again, None
             self.reload(reason)
 
-    def _start_failed(self, change: Changeover, reason: str, *, final: bool = False) -> None:
+    def _start_failed(self, replacement: Replacement, reason: str, *, final: bool = False) -> None:
         self._failed_starts += 1
         if not self._ever_served and (final or self._failed_starts >= START_ATTEMPTS):
             self.failure = reason
-        self._abort(change, reason)
+        self._abort(replacement, reason)
 
     def _refill(self, instead_of: WorkerProcess | None = None) -> None:
-        """Start workers where there are too few, at once or after a while."""
+        """Start workers if there are too few, at once or after a delay."""
         lived_s = 0.0 if instead_of is None else time.monotonic() - instead_of.started_s
-        while not self._stopping and self._missing() > self._vacancies:
+        while not self._stopping and self._missing() > self._planned_starts:
             self.restarts += 1
-            self._vacancies += 1
-            self._reactor.call_later(self._backoff.next_delay_s(lived_s), self._fill_vacancy)
+            self._planned_starts += 1
+            self._reactor.call_later(self._backoff.next_delay_s(lived_s), self._start_planned)
 
-    def _fill_vacancy(self) -> None:
-        self._vacancies -= 1
-        if not self._stopping and self._missing() > self._vacancies:
-            self._change("a worker has ended", 1, [])
+    def _start_planned(self) -> None:
+        self._planned_starts -= 1
+        if not self._stopping and self._missing() > self._planned_starts:
+            self._replace_workers("a worker has ended", 1, [])
 
     def _missing(self) -> int:
         expected = len(self.serving)
-        for change in self._changes:
-            expected += change.count - sum(worker.stage is Stage.SERVING for worker in change.outgoing)
+        for replacement in self._replacements:
+            expected += replacement.count - sum(worker.stage is Stage.SERVING for worker in replacement.outgoing)
         return self._count - expected
 
-    # The ends of workers
+    # Exits of workers
 
     def _drain(self, worker: WorkerProcess) -> None:
         worker.stage = Stage.LEAVING
@@ -380,8 +382,8 @@ class Crew:
             logger.warning("%s has not finished its calls in time and is killed", worker)
             worker.kill()
 
-    def _ended(self, worker: WorkerProcess, status: int) -> None:
-        while self._receive(worker):  # its last words
+    def _exited(self, worker: WorkerProcess, status: int) -> None:
+        while self._receive(worker):  # its last messages
             pass
         del self.workers[worker.pid]
         self.totals.end(worker.number)
@@ -389,49 +391,49 @@ class Crew:
         unasked = worker.stage is Stage.SERVING or (worker.stage is Stage.LEAVING and status != 0)
         if unasked and not self._stopping:
             logger.error("%s %s, and %d connections ended with it", worker, fate(status), worker.connections)
-        for change in list(self._changes):
-            if worker in change.outgoing:
-                change.outgoing.remove(worker)
-            if worker in change.incoming:
-                change.incoming.remove(worker)
-                self._start_failed(change, f"{worker} {fate(status)} while it was starting")
-        for connection in worker.bury():
+        for replacement in list(self._replacements):
+            if worker in replacement.outgoing:
+                replacement.outgoing.remove(worker)
+            if worker in replacement.incoming:
+                replacement.incoming.remove(worker)
+                self._start_failed(replacement, f"{worker} {fate(status)} while it was starting")
+        for connection in worker.close():
             self.place(connection)
         self._refill(worker)
 
-    # What workers say
+    # Messages from workers
 
     def _receive(self, worker: WorkerProcess) -> bool:
         received = worker.channel.receive()
         for message, connection in received:
             self._actions[type(message)](worker, message, connection)
         if worker.channel.at_end:
-            # It has ended, or is about to; SIGCHLD tells. One that lives on without its channel is of no use.
+            # It has exited or is about to, which SIGCHLD reports. A worker without its channel is of no use.
             self._reactor.unwatch(worker.channel)
             self._reactor.call_later(1.0, lambda: worker.kill() if worker.pid in self.workers else None)
         return bool(received)
 
     def _ready(self, worker: WorkerProcess, message: messages.Ready, connection: socket.socket | None) -> None:
-        change = self._change_that_brings(worker)
-        if change is None:  # given up meanwhile
+        replacement = self._replacement_with(worker)
+        if replacement is None:  # it was aborted
             return
         worker.stage = Stage.READY
         worker.problems = message.problems
         self.on_files(message.files)
-        known = {problem.where for outgoing in change.outgoing for problem in outgoing.problems}
+        known = {problem.where for outgoing in replacement.outgoing for problem in outgoing.problems}
         fresh = [problem.text for problem in message.problems if problem.where not in known]
-        if fresh and change.outgoing and not change.forced:
+        if fresh and replacement.outgoing and not replacement.forced:
             # The worker has logged each of them.
-            self._abort(change, fresh[0] if len(fresh) == 1 else f"{len(fresh)} plugins are refused, see above; the first: {fresh[0]}")
-        elif len(change.incoming) == change.count and all(other.stage is Stage.READY for other in change.incoming):
-            self._complete(change)
+            self._abort(replacement, fresh[0] if len(fresh) == 1 else f"{len(fresh)} plugins are refused, see above; the first: {fresh[0]}")
+        elif len(replacement.incoming) == replacement.count and all(other.stage is Stage.READY for other in replacement.incoming):
+            self._complete(replacement)
 
     def _failed(self, worker: WorkerProcess, message: messages.Failed, connection: socket.socket | None) -> None:
-        if change := self._change_that_brings(worker):
-            self._start_failed(change, message.reason, final=True)
+        if replacement := self._replacement_with(worker):
+            self._start_failed(replacement, message.reason, final=True)
 
-    def _change_that_brings(self, worker: WorkerProcess) -> Changeover | None:
-        return next((change for change in self._changes if worker in change.incoming), None)
+    def _replacement_with(self, worker: WorkerProcess) -> Replacement | None:
+        return next((replacement for replacement in self._replacements if worker in replacement.incoming), None)
 
     def _handed_back(self, worker: WorkerProcess, message: messages.HandedBack, connection: socket.socket | None) -> None:
         worker.handed_back()

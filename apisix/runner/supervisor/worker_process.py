@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker as the supervisor sees it: a process, a channel, and the connections that are its own."""
+"""A worker as the supervisor sees it: a process, a channel, and its connections."""
 
 import os
 import signal
@@ -21,10 +21,10 @@ SILENT_S: Final = 3.0
 
 
 class Stage(Enum):
-    """Where a worker is in its life. It moves downwards only."""
+    """The state of a worker. It only moves to later ones."""
 
     STARTING = "starting"
-    READY = "ready"  # waits for the others of its change-over
+    READY = "ready"  # waits until all workers of its replacement are ready
     SERVING = "serving"
     LEAVING = "leaving"  # hands its connections back
     DOOMED = "doomed"  # is being killed
@@ -35,9 +35,9 @@ class WorkerProcess:
     One forked worker.
 
     Attributes:
-        number: of the worker, counted from 1 over the supervisor's life; the log names it.
-        calls_limit: after as many calls it is to be replaced; 0 for never.
-        connections: how many it has taken and not yet closed or handed back.
+        number: counts all workers of the supervisor, from 1. Used in the log.
+        calls_limit: after how many calls it is replaced; 0 for never.
+        connections: how many connections it has.
         problems: the plugins that it could not load.
     """
 
@@ -54,7 +54,7 @@ class WorkerProcess:
         self.in_flight = 0
         self.calls = 0
         self.problems: tuple[Problem, ...] = ()
-        # Passed, but not known to be taken: if it dies, nobody has read from these, and another worker can serve them.
+        # Passed to the worker, which has not confirmed them. If it exits, it has not read from them, and another worker can serve them.
         self._untaken: deque[socket.socket] = deque()
 
     def __str__(self) -> str:
@@ -62,54 +62,54 @@ class WorkerProcess:
 
     @property
     def load(self) -> int:
-        """How many connections it has, those on their way included."""
+        """How many connections it has, including those that it has not confirmed."""
         return self.connections + len(self._untaken)
 
     @property
     def used_up(self) -> bool:
-        """Whether it has answered as many calls as it may."""
+        """Whether it has reached its limit of calls."""
         return 0 < self.calls_limit <= self.calls
 
     def late(self, now_s: float) -> bool:
-        """Tell whether it has missed its last heartbeats, so that others should get what can be given to anyone."""
+        """Return whether its heartbeat is late, so that other workers should get new connections."""
         return now_s - self.heartbeat.due_s > LATE_S
 
     def silent(self, now_s: float) -> bool:
-        """Tell whether it stands still."""
+        """Return whether its heartbeat is so late that it counts as not responding."""
         return now_s - self.heartbeat.due_s > SILENT_S
 
     def pass_connection(self, connection: socket.socket) -> None:
-        """Give it a connection to serve."""
+        """Pass it a connection to serve."""
         self._untaken.append(connection)
         self.channel.send(Pass(), connection, keep=True)
 
     def take_stats(self, stats: Stats) -> None:
-        """Believe what it says of itself. It was sent after every `Taken` and `HandedBack` that it includes."""
+        """Store what the worker reports. It was sent after all `Taken` and `HandedBack` messages that it includes."""
         self.connections = stats.connections
         self.in_flight = stats.in_flight
         self.calls = stats.calls
 
     def taken(self) -> None:
-        """Count a connection as its own: from now on it may have read from it."""
+        """Called when the worker confirms the oldest connection that was passed. From now on it may have read from it."""
         self.connections += 1
         self._untaken.popleft().close()
 
     def handed_back(self) -> None:
-        """Count a connection as no longer its own."""
+        """Called when the worker has handed back a connection."""
         self.connections -= 1
 
     def memory_bytes(self) -> int:
-        """Return its resident memory, 0 where the system does not say."""
+        """Return its resident memory in bytes, 0 if the system does not report it."""
         return resident_bytes(self.pid)
 
     def kill(self) -> None:
-        """End it at once. It has not been waited for, so the pid is still its own."""
+        """Kill it. The supervisor has not waited for it, so the pid is still valid."""
         self.stage = Stage.DOOMED
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    def bury(self) -> list[socket.socket]:
-        """Close what belonged to it, once it has ended and all it said was received. Return the connections that nobody has touched."""
+    def close(self) -> list[socket.socket]:
+        """Release everything of a worker that has exited, after its last message. Return the connections that it has not confirmed."""
         self.channel.close()
         self.dump.close()
         self.heartbeat.close()
@@ -117,20 +117,20 @@ class WorkerProcess:
         return untouched
 
     def forget(self) -> None:
-        """In another worker, after its fork: close what is the supervisor's."""
-        for connection in self.bury():
+        """Called in another worker after its fork: close what belongs to the supervisor."""
+        for connection in self.close():
             connection.close()
 
 
 def resident_bytes(pid: int) -> int:
-    """Return how much memory a process holds, 0 where the system does not say."""
+    """Return the resident memory of a process in bytes, 0 if the system does not report it."""
     with suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/statm", "rb") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
 def fate(status: int) -> str:
-    """Say how a process ended, from what `os.waitpid` told."""
+    """Return a description of how a process ended. `status` is from `os.waitpid`."""
     if os.WIFSIGNALED(status):
         return f"was killed by signal {os.WTERMSIG(status)} ({signal.strsignal(os.WTERMSIG(status))})"
     return f"exited with status {os.WEXITSTATUS(status)}"

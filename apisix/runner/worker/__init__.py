@@ -2,6 +2,14 @@
 """
 A worker process: it serves the gateway connections that the supervisor passes to it.
 
-`connection_handler` reads frames, runs calls and writes replies; `prepare_conf` answers PrepareConf.
-May import: up to `ipc`. Start reading in `worker.py`, then `connection_handler.py`.
+- `worker`: the main function of the process, its heartbeat, and the messages of the supervisor, such as "drain". Start reading here.
+- `connection_handler`: reads frames from the socket of one connection, runs calls and writes replies. It also wakes a call that waits when
+  the gateway hangs up.
+- `prepare_conf`: stores the configurations of PrepareConf messages, and replies with tokens.
+- `service`: what a worker does for its connections: loads plugins and opens the conf store.
+- `held_bytes`: limits how many bytes all connections hold, and for how long.
+- `heartbeat`, `stack_dump`: memory and a file that worker and supervisor share, so that the supervisor finds and explains a stuck worker.
+- `allocator`, `breakpoints`, `effects_log`, `lost_tasks`: settings of the process and of the log.
+
+May import: everything but `supervisor`.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes of `session.py` in C. Only the accelerator reads this file.
+# The classes of `handler.py` in C. Only the accelerator reads this file.
 
 cimport cython
 
@@ -14,8 +14,8 @@ from apisix.runner.wire.tables cimport Message
 
 cdef bytearray _BUFFER
 
-cdef class Session(ReplySink):
-    cdef Sessions _sessions
+cdef class ConnectionHandler(ReplySink):
+    cdef ConnectionHandlers _handlers
     cdef Connection _connection
     cdef CallRunner _call_runner
     cdef object _socket
@@ -31,7 +31,7 @@ cdef class Session(ReplySink):
     @cython.locals(sent=Py_ssize_t)
     cpdef _write(self, bytearray data)
 
-cdef class Sessions:
+cdef class ConnectionHandlers:
     cdef readonly object loop
     cdef readonly object base_context
     cdef readonly set _open

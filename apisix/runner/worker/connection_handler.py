@@ -31,9 +31,9 @@ from apisix.runner.worker.breakpoints import NoDetection, is_debugging
 from apisix.runner.worker.effects_log import log_effects
 from apisix.runner.worker.held_bytes import HeldBytes
 from apisix.runner.worker.lost_tasks import report_lost_tasks
-from apisix.runner.worker.prepare_conf import Preparations
+from apisix.runner.worker.prepare_conf import PrepareConfWriter
 
-session_logger = logging.getLogger("apisix.runner.worker.connection_handler")
+connection_logger = logging.getLogger("apisix.runner.worker.connection_handler")
 
 RENEWALS = 10
 """How many times within a configuration's lifetime its use is noted in the store. Source: design, 6."""
@@ -49,13 +49,13 @@ LOOK_AGAIN_S = 0.01
 
 
 class Context:
-    """What the sessions of a worker need: the store of configurations and what their calls share."""
+    """What the handlers of a worker need: the store of configurations and what their calls share."""
 
     def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes) -> None:
         self.store = store
         self.runtime = runtime
         self.held = held
-        self.preparations = Preparations(store, runtime.loop)
+        self.preparations = PrepareConfWriter(store, runtime.loop)
         self.background: set[asyncio.Task[None]] = set()
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
@@ -110,7 +110,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
 def _log_lost(error: OSError) -> None:
     """Log why a socket can't be used any more, unless it is just that the gateway hung up."""
     if not isinstance(error, BrokenPipeError | ConnectionResetError):
-        session_logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
+        connection_logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
 
 
 def has_unread(sock: socket.socket) -> bool:
@@ -124,15 +124,15 @@ def has_unread(sock: socket.socket) -> bool:
     return True
 
 
-class Session(ReplySink):
+class ConnectionHandler(ReplySink):
     """One connection of the gateway."""
 
-    __slots__ = ("_call_runner", "_connection", "_descriptor", "_ending", "_held", "_sessions", "_socket", "_unsent")
+    __slots__ = ("_call_runner", "_connection", "_descriptor", "_ending", "_handlers", "_held", "_socket", "_unsent")
 
-    def __init__(self, sessions: "Sessions", sock: socket.socket) -> None:
-        self._sessions = sessions
+    def __init__(self, handlers: "ConnectionHandlers", sock: socket.socket) -> None:
+        self._handlers = handlers
         self._connection = Connection(Role.RUNNER)
-        self._call_runner = CallRunner(sessions.context.runtime, self)
+        self._call_runner = CallRunner(handlers.context.runtime, self)
         self._socket: socket.socket | None = sock
         self._descriptor = sock.fileno()
         self._unsent = bytearray()  # what the socket had no room for
@@ -151,8 +151,8 @@ class Session(ReplySink):
     def on_readable(self) -> None:
         """Called when the socket has data, has reached its end or has failed."""
         try:
-            if self._sessions.on_activity is not None:
-                self._sessions.wake()
+            if self._handlers.on_activity is not None:
+                self._handlers.wake()
             self._read()
         except Exception:
             self._fail()
@@ -166,9 +166,9 @@ class Session(ReplySink):
 
     def watch(self, reading: bool, writing: bool) -> None:
         """Let the event loop call `on_readable`, `on_writable` or both, until this is called again."""
-        loop = self._sessions.loop
+        loop = self._handlers.loop
         # The loop calls each in a copy of the context that is current here, which may be that of a call: that would be kept alive.
-        run = self._sessions.base_context.run
+        run = self._handlers.base_context.run
         if reading:
             run(loop.add_reader, self._descriptor, self.on_readable)
         if writing:
@@ -179,7 +179,7 @@ class Session(ReplySink):
             loop.remove_writer(self._descriptor)
 
     def _fail(self) -> None:
-        session_logger.exception("a defect of the runner ends a connection")
+        connection_logger.exception("a defect of the runner ends a connection")
         self.cut()
 
     def _read(self) -> None:
@@ -237,16 +237,16 @@ class Session(ReplySink):
                 self._refuse(error)
             if self._held:
                 self._count_held()
-            if self._sessions.on_idle is not None:
-                self._sessions.wrote(self)
+            if self._handlers.on_idle is not None:
+                self._handlers.wrote(self)
 
     # What the conversation wants.
 
     def send(self, message: Message) -> None:
         """Send a message. Raises: LocalProtocolError: it can't be expressed; nothing was sent."""
         self._write(self._connection.send(message))
-        if self._sessions.on_idle is not None:
-            self._sessions.wrote(self)
+        if self._handlers.on_idle is not None:
+            self._handlers.wrote(self)
 
     def send_all(self, messages: Sequence[Message]) -> None:
         """Send messages, at least one, in one write, so that the gateway wakes up once."""
@@ -257,7 +257,7 @@ class Session(ReplySink):
 
     def broken(self, error: RemoteProtocolError) -> None:
         """End the connection, once what was sent has left: the peer broke the protocol."""
-        session_logger.warning("the peer broke the protocol, its connection is closed: %s", error)
+        connection_logger.warning("the peer broke the protocol, its connection is closed: %s", error)
         self._end("the peer broke the protocol")
 
     def give_up(self, reason: str) -> None:
@@ -313,12 +313,12 @@ class Session(ReplySink):
                 self._call_runner.receive_info(message.result)
             elif isinstance(message, PrepareConfReq):
                 configuration = RouteConfiguration(message.key, tuple(message.conf))
-                self._sessions.context.preparations.add(configuration, partial(self._prepared, configuration))
+                self._handlers.context.preparations.add(configuration, partial(self._prepared, configuration))
                 break  # what follows in the same packet waits for the answer
 
     def _prepared(self, configuration: RouteConfiguration, answer: PrepareConfResp | ErrResp) -> None:
         if isinstance(answer, PrepareConfResp):
-            self._sessions.context.runtime.chains.received(answer.conf_token, configuration)
+            self._handlers.context.runtime.chains.received(answer.conf_token, configuration)
         if self._socket is not None:
             self.send(answer)
             try:
@@ -345,7 +345,7 @@ class Session(ReplySink):
                 _log_lost(error)
                 # The gateway hung up, or the system is out of memory. To go on would put the stream out of step.
                 self._ending = True
-                self._sessions.end_soon(self)  # this may be the greenlet of this connection
+                self._handlers.end_soon(self)  # this may be the greenlet of this connection
                 return
         if sent < len(data):
             del data[:sent]  # which moves nothing
@@ -382,7 +382,7 @@ class Session(ReplySink):
         if sock is not None:
             self._leave(reason)
             sock.close()
-            self._sessions.closed(self)
+            self._handlers.closed(self)
 
     def _leave(self, reason: str) -> None:
         """Have nothing to do with the socket any more."""
@@ -399,7 +399,7 @@ class Session(ReplySink):
         unsent = len(self._unsent)
         size = unsent + self._connection.decoder.buffered_bytes
         self._held = size > 0
-        self._sessions.context.held.update(self, size, sending=unsent > 0)
+        self._handlers.context.held.update(self, size, sending=unsent > 0)
 
     def lost(self) -> None:
         """Close the connection after a write failed."""
@@ -408,7 +408,7 @@ class Session(ReplySink):
             self._forget("the gateway hung up")
 
 
-class Sessions:
+class ConnectionHandlers:
     """
     All connections of a worker.
 
@@ -423,7 +423,7 @@ class Sessions:
     def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self.loop = loop
         self.base_context = contextvars.copy_context()
-        self._open: set[Session] = set()
+        self._open: set[ConnectionHandler] = set()
         self.context = context
         self.on_idle: Callable[[], None] | None = None
         self.on_activity: Callable[[], None] | None = None
@@ -444,26 +444,26 @@ class Sessions:
         return self.context.runtime.calls
 
     async def adopt(self, sock: socket.socket) -> None:
-        """Serve an accepted connection. `sock` must be non-blocking and belongs to its session from now on."""
-        session = Session(self, sock)
-        session.watch(True, False)
-        self._open.add(session)
+        """Serve an accepted connection. `sock` must be non-blocking and belongs to its handler from now on."""
+        handler = ConnectionHandler(self, sock)
+        handler.watch(True, False)
+        self._open.add(handler)
 
     def release_idle(self, limit: int | None = None) -> list[socket.socket]:
         """Stop serving (up to `limit`) connections that are between calls, and return their sockets. To be called again for the rest."""
         released = []
-        for session in [session for session in self._open if session.idle][:limit]:
-            handed_over = session.release()
+        for handler in [handler for handler in self._open if handler.idle][:limit]:
+            handed_over = handler.release()
             if handed_over is not None:
-                self._open.discard(session)
+                self._open.discard(handler)
                 released.append(handed_over)
         return released
 
     def abandon(self) -> None:
         """In a child of this process, which a plugin has forked: close what is the worker's, and let the child end with the hook."""
         self.context.runtime.forked = True
-        for session in self._open:
-            session.abandon()
+        for handler in self._open:
+            handler.abandon()
         self.context.store.abandon()
         # A hook that is a coroutine comes back to the loop, whose descriptors are the worker's too.
         self.loop.call_soon(end_forked, None)
@@ -471,15 +471,15 @@ class Sessions:
     async def close(self, timeout_s: float) -> None:
         """Let running calls end, for up to `timeout_s` seconds, then cut all connections and close the plugins."""
         deadline_s = self.loop.time() + timeout_s
-        closing: set[Session] = set()
+        closing: set[ConnectionHandler] = set()
         while self._open and (left_s := deadline_s - self.loop.time()) > 0:
-            closing.update(session for session in self._open - closing if session.finish())
+            closing.update(handler for handler in self._open - closing if handler.finish())
             settled = self.loop.create_future()
             self.on_idle = lambda settled=settled: None if settled.done() else settled.set_result(None)
             await asyncio.wait([settled], timeout=min(left_s, LOOK_AGAIN_S))
         self.on_idle = None
-        for session in list(self._open):
-            session.cut()
+        for handler in list(self._open):
+            handler.cut()
         await self.context.close()
 
     def wake(self) -> None:
@@ -488,19 +488,19 @@ class Sessions:
         if on_activity is not None:
             on_activity()
 
-    def wrote(self, session: Session) -> None:
-        """Take note that a session has sent something, perhaps its reply."""
-        if session.idle:
-            # Soon, not now: we may be in the greenlet of the very session that is to be released.
+    def wrote(self, handler: ConnectionHandler) -> None:
+        """Take note that a handler has sent something, perhaps its reply."""
+        if handler.idle:
+            # Soon, not now: we may be in the greenlet of the very handler that is to be released.
             self.loop.call_soon(self._tell_idle)
 
-    def end_soon(self, session: Session) -> None:
+    def end_soon(self, handler: ConnectionHandler) -> None:
         """Close a connection that can't be written to, at the next turn of the loop."""
-        self.loop.call_soon(session.lost)
+        self.loop.call_soon(handler.lost)
 
-    def closed(self, session: Session) -> None:
+    def closed(self, handler: ConnectionHandler) -> None:
         """Take note that a connection is gone."""
-        self._open.discard(session)
+        self._open.discard(handler)
         self._tell_idle()
 
     def _tell_idle(self) -> None:

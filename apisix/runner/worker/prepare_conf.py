@@ -20,7 +20,7 @@ Answer = PrepareConfResp | ErrResp
 Waiting = tuple[RouteConfiguration, Callable[[Answer], None]]
 
 
-class Preparations:
+class PrepareConfWriter:
     """The PrepareConfs of one worker: collected while the loop turns once, written and answered in the next turn, in their order."""
 
     def __init__(self, store: ConfStore, loop: asyncio.AbstractEventLoop) -> None:

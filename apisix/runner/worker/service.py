@@ -13,8 +13,8 @@ from apisix.runner.settings.table import Settings
 if TYPE_CHECKING:
     import asyncio  # some 30 ms that would stand before the socket
 
-    from apisix.runner.conf_store.memory_fallback import SpareFile
-    from apisix.runner.conf_store.write_lock import WriteTurn
+    from apisix.runner.conf_store.memory_fallback import MemoryFallback
+    from apisix.runner.conf_store.write_lock import WriteLock
     from apisix.runner.metrics.collecting import Reporter
 
 
@@ -98,8 +98,8 @@ class PluginService:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store_path = Path()
-        self._turn: WriteTurn | None = None
-        self._spare: SpareFile | None = None
+        self._write_lock: WriteLock | None = None
+        self._fallback: MemoryFallback | None = None
 
     def prepare(self, managed: bool) -> None:
         """Import the libraries, so that the workers share their memory, and choose where the store lies, which they share too."""
@@ -107,32 +107,32 @@ class PluginService:
         import uvloop  # noqa: F401
 
         import apisix.runner.worker.connection_handler  # noqa: F401
-        from apisix.runner.conf_store.memory_fallback import SpareFile
+        from apisix.runner.conf_store.memory_fallback import MemoryFallback
         from apisix.runner.conf_store.store import choose_path, clear_stale
-        from apisix.runner.conf_store.write_lock import WriteTurn
+        from apisix.runner.conf_store.write_lock import WriteLock
 
         socket_path = Path(self._settings.socket_file)
         if managed:
             clear_stale(socket_path.parent)
         file = self._settings.conf_store_file
         self._store_path = choose_path(socket_path, None if file is None else Path(file))
-        self._turn = WriteTurn()
-        self._spare = SpareFile()
+        self._write_lock = WriteLock()
+        self._fallback = MemoryFallback()
 
     def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """Load the plugins and open the store."""
         from apisix.runner.conf_store.store import ConfStore
         from apisix.runner.plugin.plugin_type import PluginType
         from apisix.runner.plugin.registry import Registry
-        from apisix.runner.worker.connection_handler import Sessions, make_context
+        from apisix.runner.worker.connection_handler import ConnectionHandlers, make_context
 
         settings = self._settings
         store = ConfStore(
             self._store_path,
             expire_s=settings.conf_expire_s,
             max_entries=settings.conf_store_max_entries,
-            turn=self._turn,
-            spare=self._spare,
+            write_lock=self._write_lock,
+            fallback=self._fallback,
         )
         registry = Registry.load(settings.plugins, settings.plugin_modules)
         context = make_context(settings, registry, store, loop)
@@ -150,14 +150,14 @@ class PluginService:
             if isinstance(plugin_type, PluginType) and plugin_type.blocking is None:
                 plugin_type.blocking = True
 
-        sessions = Sessions(loop, context)
+        handlers = ConnectionHandlers(loop, context)
         return Opened(
-            sessions,
+            handlers,
             tuple(Problem(f"{problem.file}:{problem.name or ''}", str(problem)) for problem in registry.problems),
             tuple({*(plugin_type.source.file for plugin_type in registry.types), *(problem.file for problem in registry.problems)}),
             mark_blocking,
             reporter,
-            sessions.abandon,
+            handlers.abandon,
             context.runtime.blocking_detector.sleep,
             context.runtime.blocking_detector.wake,
         )
