@@ -12,8 +12,8 @@ from apisix.gateway.http import pages
 from apisix.gateway.http.headers import grouped, replace
 from apisix.gateway.http.upstream import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
 from apisix.gateway.phases import variables
+from apisix.gateway.phases.context import Answer, RequestContext, json_answer, page_answer
 from apisix.gateway.phases.edits import read_client_body
-from apisix.gateway.phases.exchange import Answer, Exchange, json_answer, page_answer
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.plugins import (
     AUTHENTICATION,
@@ -87,20 +87,20 @@ class Gateway:
         self._told = asyncio.Event()  # of the request that was answered last
         self._told.set()
 
-    async def answer(self, exchange: Exchange) -> tuple[Answer, RequestReport]:
+    async def answer(self, context: RequestContext) -> tuple[Answer, RequestReport]:
         """Return the answer to a request, and the report to pass to `finish` when the answer has been sent."""
-        report = RequestReport(exchange.method, exchange.target)
-        if self._admin is not None and f"{exchange.uri}/".startswith(f"{admin.PREFIX}/"):
-            answer = self._admin.answer(exchange)
+        report = RequestReport(context.method, context.target)
+        if self._admin is not None and f"{context.uri}/".startswith(f"{admin.PREFIX}/"):
+            answer = self._admin.answer(context)
         else:
             try:
-                answer = await self._proxied(exchange, report)
+                answer = await self._proxied(context, report)
             except UpstreamFailed as error:
                 report.error = str(error)
-                answer = page_answer(exchange, error.status)
-        exchange.obey_length()  # nginx reads and discards this much of the body if it was not needed
-        if exchange.rest:
-            report.error = _SMUGGLED.format(len(exchange.rest)) + (f"; {report.error}" if report.error else "")
+                answer = page_answer(context, error.status)
+        context.obey_length()  # nginx reads and discards this much of the body if it was not needed
+        if context.rest:
+            report.error = _SMUGGLED.format(len(context.rest)) + (f"; {report.error}" if report.error else "")
         report.status = answer.status
         return answer, report
 
@@ -119,131 +119,131 @@ class Gateway:
         finally:
             told.set()
 
-    async def _proxied(self, exchange: Exchange, report: RequestReport) -> Answer:
+    async def _proxied(self, context: RequestContext, report: RequestReport) -> Answer:
         def look_up(name: str) -> str | None:
-            return variables.look_up(exchange, name)
+            return variables.look_up(context, name)
 
-        match = self._store.router.match(exchange.method, exchange.host, exchange.uri, exchange.remote_addr, look_up)
+        match = self._store.router.match(context.method, context.host, context.uri, context.remote_addr, look_up)
         if match is not None:
-            exchange.route = match.route
-            exchange.uri_params = match.params
+            context.route = match.route
+            context.uri_params = match.params
             report.route_id = match.route.id
-        _set_forwarded_headers(exchange)
-        answer = await self._through_plugins(exchange, report)
-        for plugins in self._plugin_sets(exchange):
-            for name, conf in plugins.in_phase("header_filter", exchange):
+        _set_forwarded_headers(context)
+        answer = await self._through_plugins(context, report)
+        for plugins in self._plugin_sets(context):
+            for name, conf in plugins.in_phase("header_filter", context):
                 if name == RESPONSE_REWRITE:
-                    answer = rewrite_response(answer, exchange, conf)
+                    answer = rewrite_response(answer, context, conf)
         return answer
 
-    def _plugin_sets(self, exchange: Exchange) -> list[PluginSet]:
+    def _plugin_sets(self, context: RequestContext) -> list[PluginSet]:
         """Return the plugins that run for a request: those of global rules, then those of its route and consumer."""
         sets = [rule for rule, _ in self._store.global_rules]
-        if exchange.route is None:
+        if context.route is None:
             return sets
-        plugins, source = exchange.route.plugins, exchange.route.source
-        if exchange.consumer is not None:
-            plugins = {**plugins, **{name: conf for name, conf in exchange.consumer.plugins.items() if name not in AUTHENTICATION}}
-            consumer = exchange.consumer
+        plugins, source = context.route.plugins, context.route.source
+        if context.consumer is not None:
+            plugins = {**plugins, **{name: conf for name, conf in context.consumer.plugins.items() if name not in AUTHENTICATION}}
+            consumer = context.consumer
             source = ConfSource(f"{source.type}&consumer", f"{source.id}&{consumer.name}", f"{source.version}&{consumer.version}")
         return [*sets, PluginSet(source, plugins)]
 
-    async def _through_plugins(self, exchange: Exchange, report: RequestReport) -> Answer:
+    async def _through_plugins(self, context: RequestContext, report: RequestReport) -> Answer:
         """Run the plugins of a request in APISIX's order, and send it to the upstream unless one of them answers it."""
-        route = exchange.route
+        route = context.route
         guards = [guard for _, guard in self._store.global_rules] + ([] if route is None else [route.guard])
         for guard in filter(None, guards):
             report.error = f"{guard} is not supported by the development gateway, and requests must not pass without it"
-            return page_answer(exchange, 503)
+            return page_answer(context, 503)
         for rule, _ in self._store.global_rules:
             for phase in REQUEST_PHASES:
-                if (answer := await self._run(exchange, rule, phase, report)) is not None:
+                if (answer := await self._run(context, rule, phase, report)) is not None:
                     return answer
         if route is None:
             return _not_found()
         for phase in REQUEST_PHASES:
             # The consumer, whose plugins are merged with those of the route, is known after the phase `rewrite`.
-            if (answer := await self._run(exchange, self._plugin_sets(exchange)[-1], phase, report)) is not None:
+            if (answer := await self._run(context, self._plugin_sets(context)[-1], phase, report)) is not None:
                 return answer
-        return await self._from_upstream(exchange, route, report)
+        return await self._from_upstream(context, route, report)
 
-    async def _run(self, exchange: Exchange, plugins: PluginSet, phase: PluginPhase, report: RequestReport) -> Answer | None:
+    async def _run(self, context: RequestContext, plugins: PluginSet, phase: PluginPhase, report: RequestReport) -> Answer | None:
         """Run the plugins of one phase, and return the answer of the first one that has one."""
-        exchange.source = plugins.source
-        for name, conf in plugins.in_phase(phase, exchange):
+        context.source = plugins.source
+        for name, conf in plugins.in_phase(phase, context):
             if (run := EMULATED[name].run) is not None:
-                answer = run(exchange, conf, lambda: self._store.consumers)
+                answer = run(context, conf, lambda: self._store.consumers)
             else:
-                answer = await self._plugins.on_request(exchange, Phase(name), conf, _phase_report(Phase(name), conf, report))
+                answer = await self._plugins.on_request(context, Phase(name), conf, _phase_report(Phase(name), conf, report))
             if answer is not None:
                 return with_error_response(answer, conf)
         return None
 
-    async def _from_upstream(self, exchange: Exchange, route: Route, report: RequestReport) -> Answer:
+    async def _from_upstream(self, context: RequestContext, route: Route, report: RequestReport) -> Answer:
         if route.missing_upstream is not None:
             report.error = f"there is no upstream [{route.missing_upstream}]"
-            return page_answer(exchange, 502)
+            return page_answer(context, 502)
         upstream = route.upstream
-        if upstream is None or (node := upstream.balancer.pick(hashed=_hashed(exchange, upstream))) is None:
+        if upstream is None or (node := upstream.balancer.pick(hashed=_hashed(context, upstream))) is None:
             report.error = f"route {route.id} has no upstream" if upstream is None else "the upstream has no nodes"
-            return page_answer(exchange, 503)
-        exchange.node = node
-        exchange.upstream_scheme = upstream.scheme
-        read_client_body(exchange)
-        _set_upstream_host(exchange, upstream, node)
-        for plugins in self._plugin_sets(exchange):
-            exchange.source = plugins.source
-            for _, conf in plugins.in_phase("before_proxy", exchange):
-                if (answer := await self._fetched(exchange, upstream, conf, report)) is not None:
+            return page_answer(context, 503)
+        context.node = node
+        context.upstream_scheme = upstream.scheme
+        read_client_body(context)
+        _set_upstream_host(context, upstream, node)
+        for plugins in self._plugin_sets(context):
+            context.source = plugins.source
+            for _, conf in plugins.in_phase("before_proxy", context):
+                if (answer := await self._fetched(context, upstream, conf, report)) is not None:
                     return answer
                 # Without a body, nginx proxies the request a second time (observed for 204, 304 and HEAD).
                 report.asked_twice = True
         try:
-            response = await self._send(exchange, upstream, report, _headers_by_nginx(exchange), retries=_retries(upstream))
+            response = await self._send(context, upstream, report, _headers_by_nginx(context), retries=_retries(upstream))
         except InvalidTarget:
             raise
         except UpstreamFailed as error:
             report.error = str(error)
-            answer = page_answer(exchange, error.status)
+            answer = page_answer(context, error.status)
             answer.headers[UPSTREAM_STATUS] = str(error.status)
             return answer
         if response.values("x-accel-redirect"):
             response.close()
             return _redirected_internally(response)
-        return _pass_on(exchange, response)
+        return _pass_on(context, response)
 
-    async def _fetched(self, exchange: Exchange, upstream: Upstream, conf: Mapping[str, Any], report: RequestReport) -> Answer | None:
+    async def _fetched(self, context: RequestContext, upstream: Upstream, conf: Mapping[str, Any], report: RequestReport) -> Answer | None:
         """Send the request as ext-plugin-post-resp does, and return the answer; None if there is no body to send."""
-        if exchange.body and "transfer-encoding" in exchange.headers:
+        if context.body and "transfer-encoding" in context.headers:
             # The gateway and the upstream would wait for each other until a timeout, which is of no use here.
             raise UpstreamFailed(502, _CHUNKED_UPLOAD)
         try:
             # In this phase APISIX uses neither the timeouts of the upstream nor its other nodes (observed).
             without = upstream.without_timeouts()
-            response = await self._send(exchange, without, report, _headers_by_fetcher(exchange), retries=0)
+            response = await self._send(context, without, report, _headers_by_fetcher(context), retries=0)
         except UpstreamFailed as error:
             # APISIX answers 502 to any failure in this phase, including a timeout.
             raise UpstreamFailed(502, str(error)) from error
-        answer = await self._plugins.on_response(exchange, response, conf, _phase_report(Phase.POST_RESP, conf, report))
+        answer = await self._plugins.on_response(context, response, conf, _phase_report(Phase.POST_RESP, conf, report))
         return None if answer is None else with_error_response(answer, conf)
 
     async def _send(
-        self, exchange: Exchange, upstream: Upstream, report: RequestReport, headers: Iterator[tuple[str, str]], *, retries: int
+        self, context: RequestContext, upstream: Upstream, report: RequestReport, headers: Iterator[tuple[str, str]], *, retries: int
     ) -> UpstreamResponse:
         """Send the request. If a node can't be reached, try up to `retries` further ones."""
         fields = list(headers)
-        target = exchange.upstream_target()
+        target = context.upstream_target()
         if not target.startswith("/"):
             raise InvalidTarget(502, f"the path {target!r} does not begin with a slash")
         tried: list[Node] = []
-        while (node := exchange.node) is not None:
+        while (node := context.node) is not None:
             report.upstream = str(node)
             tried.append(node)
             try:
-                return await send_request(upstream, node, exchange.method, target, fields, exchange.body)
+                return await send_request(upstream, node, context.method, target, fields, context.body)
             except ConnectFailed:
-                exchange.node = upstream.balancer.pick(tried) if len(tried) <= retries else None
-                if exchange.node is None:
+                context.node = upstream.balancer.pick(tried) if len(tried) <= retries else None
+                if context.node is None:
                     raise
         raise UpstreamFailed(503, "the upstream has no node")
 
@@ -271,13 +271,13 @@ def _redirected_internally(response: UpstreamResponse) -> Answer:
     return answer
 
 
-def _hashed(exchange: Exchange, upstream: Upstream) -> str | None:
+def _hashed(context: RequestContext, upstream: Upstream) -> str | None:
     """Return the text whose hash selects the node, None if the upstream does not use hashes. Source: APISIX's balancer chash."""
     if upstream.hash_on is None:
         return None
     hash_on, key = upstream.hash_on
     name = {"header": f"http_{key}", "cookie": f"cookie_{key}", "consumer": "consumer_name"}.get(hash_on, key)
-    return variables.look_up(exchange, name) or exchange.remote_addr
+    return variables.look_up(context, name) or context.remote_addr
 
 
 def _phase_report(phase: Phase, conf: Mapping[str, Any], report: RequestReport) -> PhaseReport:
@@ -285,61 +285,61 @@ def _phase_report(phase: Phase, conf: Mapping[str, Any], report: RequestReport) 
     return report.phases[-1]
 
 
-def _set_forwarded_headers(exchange: Exchange) -> None:
+def _set_forwarded_headers(context: RequestContext) -> None:
     """Set the X-Forwarded headers for plugins and upstream. Those of the client are not trusted."""
-    replace(exchange.headers, "X-Forwarded-Proto", "http")
-    replace(exchange.headers, "X-Forwarded-Host", exchange.headers.get("host", exchange.host))
-    replace(exchange.headers, "X-Forwarded-Port", str(exchange.server_port))
+    replace(context.headers, "X-Forwarded-Proto", "http")
+    replace(context.headers, "X-Forwarded-Host", context.headers.get("host", context.host))
+    replace(context.headers, "X-Forwarded-Port", str(context.server_port))
 
 
-def _set_upstream_host(exchange: Exchange, upstream: Upstream, node: Node) -> None:
+def _set_upstream_host(context: RequestContext, upstream: Upstream, node: Node) -> None:
     if upstream.pass_host == "rewrite" and upstream.upstream_host:  # noqa: S105  # not a password
-        exchange.upstream_host = upstream.upstream_host
+        context.upstream_host = upstream.upstream_host
     elif upstream.pass_host == "node":  # noqa: S105  # not a password
-        exchange.upstream_host = node.host if node.port == 80 else str(node)
+        context.upstream_host = node.host if node.port == 80 else str(node)
 
 
-def _headers_by_nginx(exchange: Exchange) -> Iterator[tuple[str, str]]:
+def _headers_by_nginx(context: RequestContext) -> Iterator[tuple[str, str]]:
     """Yield the headers that nginx sends: its own first, then the client's in their order."""
-    if exchange.upstream_host:
-        yield "Host", exchange.upstream_host
-    yield "X-Real-IP", exchange.remote_addr
-    yield "X-Forwarded-For", ", ".join([*exchange.headers.getall("x-forwarded-for", []), exchange.remote_addr])
+    if context.upstream_host:
+        yield "Host", context.upstream_host
+    yield "X-Real-IP", context.remote_addr
+    yield "X-Forwarded-For", ", ".join([*context.headers.getall("x-forwarded-for", []), context.remote_addr])
     for name in ("X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port"):
-        if name in exchange.headers:
-            yield name, exchange.headers[name]
-    if exchange.body or "content-length" in exchange.headers:
-        yield "Content-Length", str(len(exchange.body))
-    for name, value in exchange.headers.items():
+        if name in context.headers:
+            yield name, context.headers[name]
+    if context.body or "content-length" in context.headers:
+        yield "Content-Length", str(len(context.body))
+    for name, value in context.headers.items():
         if name.lower() not in _NOT_FORWARDED and name.lower() not in _FORWARDED_BY_NGINX:
             yield name, value
 
 
-def _headers_by_fetcher(exchange: Exchange) -> Iterator[tuple[str, str]]:
+def _headers_by_fetcher(context: RequestContext) -> Iterator[tuple[str, str]]:
     """Yield the headers that the gateway's own HTTP client sends for ext-plugin-post-resp: the request's headers from a Lua table."""
-    if "user-agent" not in exchange.headers:
+    if "user-agent" not in context.headers:
         yield "User-Agent", _FETCHER
     names = set()
-    for name, value in grouped(exchange.headers):
+    for name, value in grouped(context.headers):
         if name not in ("transfer-encoding", "content-length"):
             names.add(name)
             yield name, value
     if "host" not in names:
-        yield "Host", exchange.upstream_host
-    if exchange.body or "content-length" in exchange.headers:
-        yield "content-length", str(len(exchange.body))
+        yield "Host", context.upstream_host
+    if context.body or "content-length" in context.headers:
+        yield "content-length", str(len(context.body))
 
 
-def _pass_on(exchange: Exchange, response: UpstreamResponse) -> Answer:
+def _pass_on(context: RequestContext, response: UpstreamResponse) -> Answer:
     """Build the response for the client: nginx's own fields, those that plugins set, then the upstream's."""
-    exchange.upstream_status = response.status
+    context.upstream_status = response.status
     headers: CIMultiDict[str] = CIMultiDict()
     for name in ("Content-Type", "Content-Length"):
         for value in filter(None, response.values(name.lower())):
             headers.add(name, pages.with_charset(value, response.status) if name == "Content-Type" else value)
     if response.status >= 500:
         headers.add(UPSTREAM_STATUS, str(response.status))
-    headers.extend([(name, value) for name, value in exchange.response_headers.items() if name not in headers])
+    headers.extend([(name, value) for name, value in context.response_headers.items() if name not in headers])
     headers.extend(
         (name, value)
         for name, value in response.headers

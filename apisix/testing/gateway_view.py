@@ -18,6 +18,23 @@ UNAVAILABLE = 503
 
 # nginx does not pass these on to a client. Source: nginx, proxy_hide_header.
 _HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server", "x-pad"})
+# nginx stores one value of these. Source: gateway contract, 9.
+_SINGLE = frozenset(
+    {
+        "accept-ranges",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "location",
+        "refresh",
+        "server",
+        "www-authenticate",
+    }
+)
 # nginx sends these once, whoever else has set them.
 _ONCE = frozenset({"content-type", "content-length"})
 
@@ -124,5 +141,15 @@ def _edited_args(args: Iterable[Pair], edits: Iterable[Pair]) -> list[Pair]:
 
 
 def _headers(pairs: Iterable[Pair]) -> CIMultiDict[str]:
-    """Names reach the client in lower case; an entry without value sets nothing."""
-    return CIMultiDict((name.lower(), value) for name, value in pairs if value is not None)
+    """
+    Return response headers as the client receives them: names are lower case, and an entry without a value, or an empty one, has no effect.
+
+    nginx stores only one value of some headers, the last. Source: gateway contract, 9.
+    """
+    headers: CIMultiDict[str] = CIMultiDict()
+    for name, value in pairs:
+        if value and name.lower() in _SINGLE:
+            headers[name.lower()] = value
+        elif value:
+            headers.add(name.lower(), value)
+    return headers

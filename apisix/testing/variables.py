@@ -17,7 +17,7 @@ VARIABLES: dict[str, Callable[["SentRequest"], str | None]] = {
     "query_string": lambda sent: sent.target.partition("?")[2] or None,
     "remote_addr": lambda sent: sent.remote_addr,
     "request_method": lambda sent: sent.method,
-    "request_uri": lambda sent: sent.target,
+    "request_uri": lambda sent: sent.path + (f"?{query}" if (query := sent.target.partition("?")[2]) else ""),
     "scheme": lambda _: "http",
     "uri": lambda sent: sent.path,
 }

@@ -60,7 +60,7 @@ def request_bytes(request: dict[str, Any]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-async def exchange_bytes(port: int, data: bytes) -> bytes:
+async def send_and_receive(port: int, data: bytes) -> bytes:
     """Send bytes, and return what the gateway sends until it closes the connection; b"<TIMEOUT>" if it does not close it in time."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)

@@ -27,24 +27,24 @@ ROUTES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES, ids=[exchange["label"] for exchange in EXCHANGES])
-async def test_same_frames(exchange: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("context", EXCHANGES, ids=[context["label"] for context in EXCHANGES])
+async def test_same_frames(context: dict[str, Any], tmp_path: Path) -> None:
     """Method, path, arguments and headers come to the runner as a real gateway sent them."""
     async with TestBed(tmp_path) as bed:
         for name, plugins in ROUTES.items():
             bed.route(name, f"/{name}/*", plugins)
-        await bed.send(_closing(_whole(exchange)))
+        await bed.send(_closing(_whole(context)))
 
-    assert _recorded(exchange) == [_view(entry) for entry in bed.runner.seen if entry["rpc"] != "prepare"]
+    assert _recorded(context) == [_view(entry) for entry in bed.runner.seen if entry["rpc"] != "prepare"]
 
 
-def _whole(exchange: dict[str, Any]) -> bytes:
+def _whole(context: dict[str, Any]) -> bytes:
     """Return the request with what the recording cut off after 400 bytes."""
-    request: bytes = exchange["http_request"].encode("latin-1")
-    if exchange["label"] == "many-headers-120":
+    request: bytes = context["http_request"].encode("latin-1")
+    if context["label"] == "many-headers-120":
         request = request[: request.rindex(b"\r\n")]
         return b"\r\n".join([request, *(b"X-H%03d: v%d" % (number, number) for number in range(26, 120)), b"", b""])
-    if exchange["label"] == "ask-binary-body":
+    if context["label"] == "ask-binary-body":
         return request.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + bytes(range(256)) * 4
     return request
 
@@ -56,9 +56,9 @@ def _closing(request: bytes) -> bytes:
     return request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
 
 
-def _recorded(exchange: dict[str, Any]) -> list[dict[str, Any]]:
+def _recorded(context: dict[str, Any]) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
-    for frame in exchange["frames"]:
+    for frame in context["frames"]:
         payload = base64.b64decode(frame["payload"])
         if frame["direction"] == "gateway>runner" and frame["type"] == 2:
             call = HTTPReqCallReq.decode(payload)

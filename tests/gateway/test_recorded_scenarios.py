@@ -13,10 +13,10 @@ from tests.gateway.recorded_scenarios import (
     DIFFERENT,
     RECORDED,
     client_view,
-    exchange_bytes,
     recorded_client_view,
     request_bytes,
     runner_view,
+    send_and_receive,
     upstream_view,
     with_ports,
     with_recorded_ports,
@@ -37,7 +37,7 @@ async def answers(scenario: dict[str, Any], directory: Path) -> list[dict[str, A
             for request in with_ports(scenario["requests"], upstream.ports):
                 bed.runner.seen.clear()
                 upstream.seen.clear()
-                received = await exchange_bytes(bed.port, request_bytes(request))
+                received = await send_and_receive(bed.port, request_bytes(request))
                 to_upstream = upstream_view(with_recorded_ports(upstream.seen, upstream.ports))
                 to_runner = runner_view(with_recorded_ports(bed.runner.seen, upstream.ports))
                 found.append({"client_sees": client_view(received), "upstream_sees": to_upstream, "runner_sees": to_runner})

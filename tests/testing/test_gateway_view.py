@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from apisix.gateway.http import uris
+from apisix.gateway.http.headers import SINGLE
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop
-from apisix.gateway.phases.exchange import Exchange
 from apisix.runner.errors import ErrCode
 from apisix.runner.http.fields import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop
+from apisix.testing import gateway_view
 from apisix.testing.engine import Outcome
 from apisix.testing.gateway_view import client_headers_of, response_of, result_of, stopped_by, upstream_of
 from apisix.testing.result import ClientResponse
@@ -33,9 +35,9 @@ EDITS = st.lists(st.tuples(NAMES, VALUES | st.none()), max_size=6)
 URLS = st.builds(lambda path, args: f"{uris.escape_path(path)}?{uris.build_query({n: [v] for n, v in args})}", PATHS, ARGS)
 
 
-def exchange_of(sent: SentRequest) -> Exchange:
+def context_of(sent: SentRequest) -> RequestContext:
     """Return the same request as the development gateway keeps it."""
-    return Exchange(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, sent.remote_addr, 4711, 9080)
+    return RequestContext(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, sent.remote_addr, 4711, 9080)
 
 
 @given(
@@ -46,22 +48,26 @@ def exchange_of(sent: SentRequest) -> Exchange:
 def test_rewrite(url: str, headers: dict[str, str], rewrite: Rewrite) -> None:
     """Any Rewrite gives the upstream the same path, arguments, headers and body, and the client the same headers."""
     sent = make_request("POST", url, headers=headers, body="old")
-    exchange = exchange_of(sent)
-    apply_rewrite(exchange, rewrite, frozenset(), uris.parse_args(exchange.args or ""))
+    context = context_of(sent)
+    apply_rewrite(context, rewrite, frozenset(), uris.parse_args(context.args or ""))
 
     upstream = upstream_of(sent, rewrite)
-    raw_path, _, query = exchange.upstream_target().partition("?")
+    raw_path, _, query = context.upstream_target().partition("?")
     assert (uris.normalise_path(raw_path), uris.parse_args(query)) == (upstream.path, uris.parse_args(upstream.query))
-    assert exchange.headers == upstream.headers
-    assert exchange.body == upstream.body
-    assert exchange.response_headers == client_headers_of(rewrite)
+    # A new Host changes only what is sent to the upstream.
+    sent_headers = context.headers.copy()
+    sent_headers.popall("host", None)
+    shown_headers = upstream.headers.copy()
+    assert (shown_headers.pop("host", ""), shown_headers) == (context.upstream_host, sent_headers)
+    assert context.body == upstream.body
+    assert context.response_headers == client_headers_of(rewrite)
 
 
 @given(status=st.sampled_from([0, 200, 401]), headers=EDITS)
 def test_stop(status: int, headers: Any) -> None:
     """Any Stop gives the client the same status, body and headers, less the Content-Type that nginx adds or completes."""
     stop = Stop(status, headers, b"body")
-    answer = apply_stop(exchange_of(make_request("GET", "/")), stop)
+    answer = apply_stop(context_of(make_request("GET", "/")), stop)
 
     shown = stopped_by(HTTPReqCallResp(0, stop), allow_degradation=False)
     assert shown is not None
@@ -72,7 +78,8 @@ def test_stop(status: int, headers: Any) -> None:
 
 
 def test_ignored_names() -> None:
-    """Both know the same ten names."""
+    """Both have the same names."""
+    assert SINGLE == gateway_view._SINGLE
     assert PROTECTED_RESPONSE_HEADERS == REWRITE_IGNORES
 
 

@@ -4,7 +4,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.variables import look_up
 from apisix.runner.wire.messages import Var
 from apisix.testing.sent import make_request
@@ -19,9 +19,9 @@ def test_derived(name: str, target: str) -> None:
     """Variables have the values that the development gateway gives them."""
     headers = [("host", "Example.com:80"), ("cookie", "a=1; b=2"), ("x-a", "1"), ("x-a", "2"), ("content-type", "text/x")]
     sent = make_request("POST", target, headers=headers, body="abc", remote_addr="0:0::1")
-    exchange = Exchange(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, "::1", 4711, 9080)
+    context = RequestContext(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, "::1", 4711, 9080)
 
-    value = look_up(exchange, name)
+    value = look_up(context, name)
     assert (None if value is None else value.encode()) == sent.answer(Var(name))
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from apisix.gateway.http import uris
 from apisix.gateway.http.upstream import UpstreamResponse
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS
-from apisix.gateway.phases.exchange import Exchange
 from apisix.gateway.phases.quirks import Quirk, release_text
 from apisix.runner.wire.messages import HTTPRespCallResp, Rewrite, Stop
 
@@ -14,7 +14,7 @@ NO_QUIRKS: frozenset[Quirk] = frozenset()
 
 
 def request_changes(
-    exchange: Exchange, path: str, args: uris.Args, action: Stop | Rewrite | None, quirks: frozenset[Quirk] = NO_QUIRKS
+    context: RequestContext, path: str, args: uris.Args, action: Stop | Rewrite | None, quirks: frozenset[Quirk] = NO_QUIRKS
 ) -> tuple[str, ...]:
     """Describe the changes that an action makes to a request; () if there are none. Changes that the release ignores are marked."""
     if action is None:
@@ -24,12 +24,12 @@ def request_changes(
     changes = []
     if action.path is not None and action.path != path:
         changes.append(f"path {path} -> {action.path}")
-    changes += _entries("header", {name.lower() for name in exchange.headers}, ((name.lower(), value) for name, value in action.headers))
+    changes += _entries("header", {name.lower() for name in context.headers}, ((name.lower(), value) for name, value in action.headers))
     changes += _entries("argument", set(args), action.args)
     ignored = _ignored(Quirk.NO_RESPONSE_HEADERS, quirks)
     changes += [change + ignored for change in _entries("response header", set(), action.resp_headers)]
     if action.body:
-        changes.append(f"body {len(exchange.body)} B -> {len(action.body)} B{_ignored(Quirk.BODY_IGNORED, quirks)}")
+        changes.append(f"body {len(context.body)} B -> {len(action.body)} B{_ignored(Quirk.BODY_IGNORED, quirks)}")
     return tuple(changes)
 
 

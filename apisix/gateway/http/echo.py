@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 from apisix.gateway.http import uris
 from apisix.gateway.http.http1 import BadRequest, Request
 from apisix.gateway.http.listener import HttpListener
-from apisix.gateway.phases.exchange import Answer, page_answer
+from apisix.gateway.phases.context import Answer, page_answer
 
 
 class EchoUpstream:

@@ -19,7 +19,7 @@ from apisix.gateway.http import uris
 from apisix.gateway.http.http1 import BadRequest, ClientGone, Request, read_body, read_head
 from apisix.gateway.http.pages import CLOSES_CONNECTION
 from apisix.gateway.http.upstream import UpstreamFailed
-from apisix.gateway.phases.exchange import Answer
+from apisix.gateway.phases.context import Answer
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from apisix.gateway.display.report import RequestReport
 from apisix.gateway.http import uris
 from apisix.gateway.http.http1 import CLIENT_CLOSED, BadRequest, Request
 from apisix.gateway.http.listener import HttpListener, OnSent
-from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
+from apisix.gateway.phases.context import Answer, RequestContext, page_answer
 from apisix.gateway.server import Gateway
 
 logger = logging.getLogger(__name__)
@@ -59,17 +59,17 @@ class HttpServer:
     async def answer(self, request: Request) -> tuple[Answer, OnSent]:
         """Send a request through the gateway. Raise BadRequest if nginx refuses its target."""
         try:
-            exchange = self._exchange(request)
+            context = self._context(request)
         except uris.BadTarget as error:
             raise BadRequest(400, "the path contains a NUL, does not begin with a slash, or leads above the root", request.line) from error
         try:
-            answer, report = await self._gateway.answer(exchange)
+            answer, report = await self._gateway.answer(context)
         except Exception:
             logger.exception("%s: an error in the development gateway itself", request.line)
             answer, report = page_answer(None, 500), RequestReport(request.method, request.target, 500)
             report.error = "an error in the development gateway itself"
-        request.rest = exchange.rest
-        return answer, lambda is_taken: self._finish(exchange.started, report, is_taken=is_taken)
+        request.rest = context.rest
+        return answer, lambda is_taken: self._finish(context.started, report, is_taken=is_taken)
 
     def refuse(self, error: BadRequest) -> tuple[Answer, OnSent]:
         """Answer with nginx's page."""
@@ -89,8 +89,8 @@ class HttpServer:
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 
-    def _exchange(self, request: Request) -> Exchange:
-        return Exchange(
+    def _context(self, request: Request) -> RequestContext:
+        return RequestContext(
             method=request.method,
             target=request.target,
             headers=CIMultiDict(request.fields),

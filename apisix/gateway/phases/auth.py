@@ -8,34 +8,34 @@ from typing import Any
 
 from apisix.gateway.http.headers import replace
 from apisix.gateway.phases import variables
-from apisix.gateway.phases.exchange import Answer, Exchange, json_answer
+from apisix.gateway.phases.context import Answer, RequestContext, json_answer
 from apisix.gateway.routing.routes import Consumer
 
 Find = Callable[[], Iterable[Consumer]]
 """Returns all consumers."""
 
 
-def key_auth(exchange: Exchange, conf: Mapping[str, Any], consumers: Find) -> Answer | None:
+def key_auth(context: RequestContext, conf: Mapping[str, Any], consumers: Find) -> Answer | None:
     """Set the consumer of a request by its key, or return a 401."""
     header, query = conf.get("header", "apikey"), conf.get("query", "apikey")
-    key = exchange.headers.get(header)
+    key = context.headers.get(header)
     if key is None:
-        key = variables.look_up(exchange, f"arg_{query}")
+        key = variables.look_up(context, f"arg_{query}")
     elif conf.get("hide_credentials"):
-        replace(exchange.headers, header, None)
+        replace(context.headers, header, None)
     if key is None:
         return _refused("Missing API key in request", 'apikey realm="key"')
     for consumer in consumers():
         if consumer.plugins.get("key-auth", {}).get("key") == key:
-            set_consumer(exchange, consumer)
+            set_consumer(context, consumer)
             return None
     return _refused("Invalid API key in request", 'apikey realm="key"')
 
 
-def basic_auth(exchange: Exchange, conf: Mapping[str, Any], consumers: Find) -> Answer | None:
+def basic_auth(context: RequestContext, conf: Mapping[str, Any], consumers: Find) -> Answer | None:
     """Set the consumer of a request by user name and password, or return a 401."""
     realm = 'Basic realm="basic"'
-    given = exchange.headers.get("authorization")
+    given = context.headers.get("authorization")
     if given is None:
         return _refused("Missing authorization in request", realm)
     scheme, _, encoded = given.partition(" ")
@@ -46,11 +46,11 @@ def basic_auth(exchange: Exchange, conf: Mapping[str, Any], consumers: Find) -> 
     if scheme.lower() != "basic" or not colon:
         return _refused("Invalid authorization in request", realm)
     if conf.get("hide_credentials"):
-        replace(exchange.headers, "authorization", None)
+        replace(context.headers, "authorization", None)
     for consumer in consumers():
         auth = consumer.plugins.get("basic-auth", {})
         if auth.get("username") == user and auth.get("password") == password:
-            set_consumer(exchange, consumer)
+            set_consumer(context, consumer)
             return None
     return _refused("Invalid user authorization", realm)
 
@@ -62,9 +62,9 @@ def _refused(message: str, realm: str) -> Answer:
     return answer
 
 
-def set_consumer(exchange: Exchange, consumer: Consumer) -> None:
+def set_consumer(context: RequestContext, consumer: Consumer) -> None:
     """Set the consumer of a request, and the headers that name it for the upstream."""
-    exchange.consumer = consumer
-    replace(exchange.headers, "X-Consumer-Username", consumer.name)
+    context.consumer = consumer
+    replace(context.headers, "X-Consumer-Username", consumer.name)
     if consumer.custom_id:
-        replace(exchange.headers, "X-Consumer-Custom-Id", consumer.custom_id)
+        replace(context.headers, "X-Consumer-Custom-Id", consumer.custom_id)

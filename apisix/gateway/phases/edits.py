@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 from apisix.gateway.http import pages, uris
 from apisix.gateway.http.headers import replace, set_all
 from apisix.gateway.http.upstream import UpstreamFailed
-from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
+from apisix.gateway.phases.context import Answer, RequestContext, page_answer
 from apisix.gateway.phases.quirks import Quirk
 from apisix.runner.wire.messages import Rewrite, Stop
 
@@ -39,25 +39,25 @@ def invalid_stop(stop: Stop, quirks: frozenset[Quirk]) -> str | None:
     return None
 
 
-def apply_stop(exchange: Exchange, stop: Stop, quirks: frozenset[Quirk] = frozenset()) -> Answer:
+def apply_stop(context: RequestContext, stop: Stop, quirks: frozenset[Quirk] = frozenset()) -> Answer:
     """Return the answer for the client, with nginx's page if there is no body and the status is 300 or more."""
-    set_all(exchange.response_headers, _as_sent(stop.headers, quirks))
+    set_all(context.response_headers, _as_sent(stop.headers, quirks))
     status = stop.status or 200
     if status in pages.CLOSES_CONNECTION:
         return Answer(status)
     if not stop.body and status >= 300:
-        return page_answer(exchange, status)
-    finish_content_type(exchange, status)
-    return not_modified(exchange, Answer(status, exchange.response_headers, stop.body))
+        return page_answer(context, status)
+    finish_content_type(context, status)
+    return not_modified(context, Answer(status, context.response_headers, stop.body))
 
 
-def not_modified(exchange: Exchange, answer: Answer) -> Answer:
+def not_modified(context: RequestContext, answer: Answer) -> Answer:
     """
     Return a 304 instead of a 200 if the client's conditions say that it has the response already.
 
     nginx does this for responses that it does not proxy. Source: nginx, ngx_http_not_modified_filter_module.c.
     """
-    given = exchange.headers.get("if-none-match"), exchange.headers.get("if-modified-since")
+    given = context.headers.get("if-none-match"), context.headers.get("if-modified-since")
     etag, modified = answer.headers.get("etag"), answer.headers.get("last-modified")
     if answer.status != 200 or given == (None, None):
         return answer
@@ -73,9 +73,9 @@ def _weak(etag: str) -> str:
     return etag.strip().removeprefix("W/")
 
 
-def finish_content_type(exchange: Exchange, status: int) -> None:
+def finish_content_type(context: RequestContext, status: int) -> None:
     """Set the content type as nginx does: the default if there is none, with a charset, and as the first header."""
-    headers = exchange.response_headers
+    headers = context.response_headers
     content_type = headers.get("content-type", "" if status in (204, 304) else pages.DEFAULT_TYPE)
     if status == 204 or not content_type:
         headers.popall("content-type", None)
@@ -86,44 +86,44 @@ def finish_content_type(exchange: Exchange, status: int) -> None:
     headers.extend(rest)
 
 
-def read_client_body(exchange: Exchange) -> None:
+def read_client_body(context: RequestContext) -> None:
     """
     Do what nginx does when it first reads the client's body.
 
     Raises: UpstreamFailed: a runner has set a content-length that is too long, and nginx would wait for more data.
     """
-    missing = exchange.obey_length()
+    missing = context.obey_length()
     if missing > 0:
         raise UpstreamFailed(
             408,
-            f"a runner set content-length to {exchange.headers['content-length']}: on APISIX this call hangs for 60 s, waiting for "
+            f"a runner set content-length to {context.headers['content-length']}: on APISIX this call hangs for 60 s, waiting for "
             f"{missing} bytes more of the client's body",
         )
 
 
-def apply_rewrite(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk], args: uris.Args) -> None:
+def apply_rewrite(context: RequestContext, rewrite: Rewrite, quirks: frozenset[Quirk], args: uris.Args) -> None:
     """
     Apply the edits of a Rewrite to the request.
 
     Args: args: the arguments that were sent to the runner, to which its edits apply.
     """
-    is_rewritten = bool(exchange.upstream_uri)
-    _apply_path(exchange, rewrite, quirks)
+    is_rewritten = bool(context.upstream_uri)
+    _apply_path(context, rewrite, quirks)
     for name, value in rewrite.headers:
         if name.lower() == "host":  # it does not change the request's header, so the variables `host` and `http_host` keep their values
-            exchange.upstream_host = value or ""
+            context.upstream_host = value or ""
             continue
         if Quirk.STALE_HEADERS in quirks and name != name.lower():
-            exchange.stale_headers.setdefault(name.lower(), exchange.headers.getall(name, []))
-        replace(exchange.headers, name, value)
+            context.stale_headers.setdefault(name.lower(), context.headers.getall(name, []))
+        replace(context.headers, name, value)
     if rewrite.body and Quirk.BODY_IGNORED not in quirks:
-        read_client_body(exchange)  # it uses the headers that were set above
-        exchange.set_body(rewrite.body)
+        read_client_body(context)  # it uses the headers that were set above
+        context.set_body(rewrite.body)
     if Quirk.NO_RESPONSE_HEADERS not in quirks:
         allowed = [(name, value) for name, value in rewrite.resp_headers if name.lower() not in PROTECTED_RESPONSE_HEADERS]
-        set_all(exchange.response_headers, _as_sent(allowed, quirks))
+        set_all(context.response_headers, _as_sent(allowed, quirks))
     if not (is_rewritten and rewrite.path is not None and Quirk.STALE_ARGS in quirks):
-        _apply_args(exchange, rewrite, args)
+        _apply_args(context, rewrite, args)
 
 
 def _as_sent(entries: Iterable[tuple[str, str | None]], quirks: frozenset[Quirk]) -> Iterable[tuple[str, str | None]]:
@@ -133,15 +133,15 @@ def _as_sent(entries: Iterable[tuple[str, str | None]], quirks: frozenset[Quirk]
     return {name.lower(): (name, value) for name, value in entries}.values()
 
 
-def _apply_path(exchange: Exchange, rewrite: Rewrite, quirks: frozenset[Quirk]) -> None:
+def _apply_path(context: RequestContext, rewrite: Rewrite, quirks: frozenset[Quirk]) -> None:
     if rewrite.path is None:
         return
-    exchange.upstream_uri = uris.escape_path(rewrite.path)
-    if exchange.args and Quirk.PATH_DROPS_QUERY not in quirks:
-        exchange.upstream_uri += f"?{exchange.args}"
+    context.upstream_uri = uris.escape_path(rewrite.path)
+    if context.args and Quirk.PATH_DROPS_QUERY not in quirks:
+        context.upstream_uri += f"?{context.args}"
 
 
-def _apply_args(exchange: Exchange, rewrite: Rewrite, args: uris.Args) -> None:
+def _apply_args(context: RequestContext, rewrite: Rewrite, args: uris.Args) -> None:
     if not len(rewrite.args):
         return
     changed: set[str] = set()
@@ -154,7 +154,7 @@ def _apply_args(exchange: Exchange, rewrite: Rewrite, args: uris.Args) -> None:
             args[name] = [value]
             changed.add(name)
     query = uris.build_query(args)
-    exchange.set_args(query)
+    context.set_args(query)
     # Without a new path, `upstream_uri` is kept, so changed arguments are lost after proxy-rewrite (observed).
     if rewrite.path is not None:
-        exchange.upstream_uri = uris.escape_path(rewrite.path) + (f"?{query}" if query else "")
+        context.upstream_uri = uris.escape_path(rewrite.path) + (f"?{query}" if query else "")

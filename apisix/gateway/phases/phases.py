@@ -14,6 +14,7 @@ from apisix.gateway.http import uris
 from apisix.gateway.http.headers import MAX_ENTRIES, grouped, set_all, set_one
 from apisix.gateway.http.upstream import UpstreamResponse
 from apisix.gateway.phases import variables
+from apisix.gateway.phases.context import Answer, RequestContext, page_answer
 from apisix.gateway.phases.edits import (
     PROTECTED_RESPONSE_HEADERS,
     apply_rewrite,
@@ -23,7 +24,6 @@ from apisix.gateway.phases.edits import (
     not_modified,
     read_client_body,
 )
-from apisix.gateway.phases.exchange import Answer, Exchange, page_answer
 from apisix.gateway.phases.quirks import Quirk, release_text
 from apisix.gateway.phases.tokens import Tokens
 from apisix.gateway.runner.connection_pool import RunnerFailed, RunnerGarbage, RunnerPool, TokenNotFound
@@ -69,50 +69,50 @@ class ExtPlugins:
         self._ids = count()  # from `worker_id << 22`, and this gateway is worker 0
         self.tokens = Tokens(pool, sends_key=Quirk.NO_INFO_REQUESTS not in quirks)
 
-    async def on_request(self, exchange: Exchange, phase: Phase, conf: Mapping[str, Any], report: PhaseReport) -> Answer | None:
+    async def on_request(self, context: RequestContext, phase: Phase, conf: Mapping[str, Any], report: PhaseReport) -> Answer | None:
         """
         Call the runner for a request and apply its reply.
 
         Returns: the answer for the client if the runner stopped the request, or if it failed and the route does not degrade; else None.
         """
-        path, args = _path_and_args(exchange)
+        path, args = _path_and_args(context)
 
         def build(id: int, token: int) -> Message:
-            if exchange.method not in _METHODS:
+            if context.method not in _METHODS:
                 # APISIX's Lua code raises an error, because the schema has no number for the method.
-                raise _LuaError(f"the protocol has no method {exchange.method}")
-            limit = len(exchange.headers) if Quirk.ALL_HEADERS in self._quirks else MAX_ENTRIES
-            headers = [(name, exchange.upstream_host if name == "host" else value) for name, value in _headers_shown(exchange, limit)]
-            address = ipaddress.ip_address(exchange.remote_addr).packed
-            return HTTPReqCallReq(id, address, exchange.method, path, uris.flatten(args), headers, token)
+                raise _LuaError(f"the protocol has no method {context.method}")
+            limit = len(context.headers) if Quirk.ALL_HEADERS in self._quirks else MAX_ENTRIES
+            headers = [(name, context.upstream_host if name == "host" else value) for name, value in _headers_shown(context, limit)]
+            address = ipaddress.ip_address(context.remote_addr).packed
+            return HTTPReqCallReq(id, address, context.method, path, uris.flatten(args), headers, token)
 
         def answer(info: Info) -> bytes | None:
-            return _answer_in_request(exchange, info)
+            return _answer_in_request(context, info)
 
-        reply = await self._call(exchange, phase, conf, report, build, answer)
+        reply = await self._call(context, phase, conf, report, build, answer)
         if isinstance(reply, int):
-            return page_answer(exchange, reply)
+            return page_answer(context, reply)
         if not isinstance(reply, HTTPReqCallResp):
             return None
-        report.changes = describe.request_changes(exchange, path, args, reply.action, self._quirks)
+        report.changes = describe.request_changes(context, path, args, reply.action, self._quirks)
         if isinstance(reply.action, Stop):
             if (reason := invalid_stop(reply.action, self._quirks)) is not None:
                 report.error = reason
-                return page_answer(exchange, 500)
-            return apply_stop(exchange, reply.action, self._quirks)
+                return page_answer(context, 500)
+            return apply_stop(context, reply.action, self._quirks)
         if isinstance(reply.action, Rewrite):
-            apply_rewrite(exchange, reply.action, self._quirks, args)
+            apply_rewrite(context, reply.action, self._quirks, args)
         return None
 
     async def on_response(
-        self, exchange: Exchange, response: UpstreamResponse, conf: Mapping[str, Any], report: PhaseReport
+        self, context: RequestContext, response: UpstreamResponse, conf: Mapping[str, Any], report: PhaseReport
     ) -> Answer | None:
         """
         Call the runner for the upstream's response, and build the client's from both.
 
         Returns: None if there is no body to send; the gateway then sends the request to the upstream a second time.
         """
-        exchange.upstream_status = response.status
+        context.upstream_status = response.status
         body = await response.read()
         unread = [body or None] if response.has_body else [None]
 
@@ -121,39 +121,39 @@ class ExtPlugins:
 
         def answer(info: Info) -> bytes | None:
             if isinstance(info, Var | ReqBody):
-                return _answer_in_request(exchange, info)
+                return _answer_in_request(context, info)
             return unread.pop() if unread else None
 
-        reply = await self._call(exchange, Phase.POST_RESP, conf, report, build, answer)
+        reply = await self._call(context, Phase.POST_RESP, conf, report, build, answer)
         if not isinstance(reply, HTTPRespCallResp):
             if reply == 500:
-                return page_answer(exchange, 500)
+                return page_answer(context, 500)
             if not response.has_body:
                 return None
             # The original body without its headers, even if a plugin wanted to replace it (observed).
             status = reply if isinstance(reply, int) else response.status
-            finish_content_type(exchange, status)
-            return Answer(status, exchange.response_headers, body)
+            finish_content_type(context, status)
+            return Answer(status, context.response_headers, body)
         report.changes = describe.response_changes(response, body, reply, self._quirks)
         kept = [(name, value) for name, value in _together(response.headers) if name.lower() not in PROTECTED_RESPONSE_HEADERS]
         if len(reply.headers):
             protects = Quirk.PROTECTED_IN_RESPONSES in self._quirks
             set_all(
-                exchange.response_headers,
+                context.response_headers,
                 (entry for entry in reply.headers if not protects or entry[0].lower() not in PROTECTED_RESPONSE_HEADERS),
             )
         else:
             seen: set[str] = set()
             for name, value in kept:
-                set_one(exchange.response_headers, name, value, adds=name.lower() in seen)
+                set_one(context.response_headers, name, value, adds=name.lower() in seen)
                 seen.add(name.lower())
         if not reply.body and not response.has_body:
             return None
         status = reply.status or response.status
         if status < 100:
             status = 200  # observed for 99
-        finish_content_type(exchange, status)
-        return not_modified(exchange, Answer(status, exchange.response_headers, reply.body or body))
+        finish_content_type(context, status)
+        return not_modified(context, Answer(status, context.response_headers, reply.body or body))
 
     def _check_info_request(self, info: Info, phase: Phase) -> None:
         """Raise RunnerFailed if the emulated release does not support an info request: it closes the connection then."""
@@ -162,7 +162,7 @@ class ExtPlugins:
 
     async def _call(
         self,
-        exchange: Exchange,
+        context: RequestContext,
         phase: Phase,
         conf: Mapping[str, Any],
         report: PhaseReport,
@@ -172,7 +172,7 @@ class ExtPlugins:
         """Return the runner's reply; without a reply, the status for the client, or None if the route degrades."""
         started = time.perf_counter()
         try:
-            return await self._with_tries(exchange, phase, conf, report, build, answer)
+            return await self._with_tries(context, phase, conf, report, build, answer)
         except RunnerGarbage as error:
             report.error = f"the runner sent an invalid message: {error}"
             return 500
@@ -187,14 +187,14 @@ class ExtPlugins:
 
     async def _with_tries(
         self,
-        exchange: Exchange,
+        context: RequestContext,
         phase: Phase,
         conf: Mapping[str, Any],
         report: PhaseReport,
         build: Callable[[int, int], Message],
         answer: Answerer,
     ) -> Message:
-        source = exchange.source
+        source = context.source
         assert source is not None  # noqa: S101  # set before a plugin runs
         # The version contains a further `#` if the route has a plugin configuration.
         key = report.key = f"{source.type}#{source.id}#{phase}#{source.version}"
@@ -223,32 +223,32 @@ def _refused_info_request(info: Info, phase: Phase, quirks: frozenset[Quirk]) ->
     return Quirk.NO_BODY_REQUESTS if not isinstance(info, Var) and Quirk.NO_BODY_REQUESTS in quirks else None
 
 
-def _path_and_args(exchange: Exchange) -> tuple[str, uris.Args]:
+def _path_and_args(context: RequestContext) -> tuple[str, uris.Args]:
     """Return path and arguments for the runner. After proxy-rewrite or another phase's rewrite, the path is the rewritten one, encoded."""
-    if not exchange.upstream_uri:
-        return exchange.uri, uris.parse_args(exchange.args or "")
-    path, mark, query = exchange.upstream_uri.partition("?")
+    if not context.upstream_uri:
+        return context.uri, uris.parse_args(context.args or "")
+    path, mark, query = context.upstream_uri.partition("?")
     if mark:
-        exchange.set_args(query)
-    return path, uris.parse_args(exchange.args or "")
+        context.set_args(query)
+    return path, uris.parse_args(context.args or "")
 
 
-def _headers_shown(exchange: Exchange, limit: int) -> list[tuple[str, str]]:
-    entries = grouped(exchange.headers, limit)
-    if not exchange.stale_headers:
+def _headers_shown(context: RequestContext, limit: int) -> list[tuple[str, str]]:
+    entries = grouped(context.headers, limit)
+    if not context.stale_headers:
         return entries
-    fresh = [(name, value) for name, value in entries if name not in exchange.stale_headers]
-    return fresh + [(name, value) for name, values in exchange.stale_headers.items() for value in values]
+    fresh = [(name, value) for name, value in entries if name not in context.stale_headers]
+    return fresh + [(name, value) for name, values in context.stale_headers.items() for value in values]
 
 
-def _answer_in_request(exchange: Exchange, info: Info) -> bytes | None:
+def _answer_in_request(context: RequestContext, info: Info) -> bytes | None:
     if isinstance(info, Var):
-        value = variables.look_up(exchange, info.name)
+        value = variables.look_up(context, info.name)
         return None if value is None else uris.encode(value)
     if isinstance(info, ReqBody):
-        read_client_body(exchange)
-        exchange.body_read = True
-        return exchange.body or None
+        read_client_body(context)
+        context.body_read = True
+        return context.body or None
     return None
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from apisix.gateway.http.headers import set_one
 from apisix.gateway.phases import auth, proxy_rewrite, variables
-from apisix.gateway.phases.exchange import Answer, Exchange, json_answer, page_answer
+from apisix.gateway.phases.context import Answer, RequestContext, json_answer, page_answer
 from apisix.gateway.routing import expressions
 from apisix.gateway.routing.routes import ConfSource
 from apisix.runner.http.phase import Phase
@@ -23,7 +23,7 @@ PluginPhase = Literal["rewrite", "access", "before_proxy", "header_filter"]
 REQUEST_PHASES: tuple[PluginPhase, ...] = ("rewrite", "access")
 """The phases in which a plugin may answer a request."""
 Conf = Mapping[str, Any]
-Run = Callable[[Exchange, Conf, auth.Find], Answer | None]
+Run = Callable[[RequestContext, Conf, auth.Find], Answer | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Emulated:
     supported: frozenset[str] | None = None
 
 
-def _proxy_rewrite(exchange: Exchange, conf: Conf, _: auth.Find) -> None:
-    proxy_rewrite.apply(exchange, conf)
+def _proxy_rewrite(context: RequestContext, conf: Conf, _: auth.Find) -> None:
+    proxy_rewrite.apply(context, conf)
 
 
-def _ip_restriction(exchange: Exchange, conf: Conf, _: auth.Find) -> Answer | None:
-    address = ipaddress.ip_address(exchange.remote_addr)
+def _ip_restriction(context: RequestContext, conf: Conf, _: auth.Find) -> Answer | None:
+    address = ipaddress.ip_address(context.remote_addr)
 
     def contains(networks: list[str]) -> bool:
         return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
@@ -58,51 +58,51 @@ def _ip_restriction(exchange: Exchange, conf: Conf, _: auth.Find) -> Answer | No
     return _text(json_answer(conf.get("response_code", 403), {"message": conf.get("message", "Your IP address is not allowed")}))
 
 
-def _redirect(exchange: Exchange, conf: Conf, _: auth.Find) -> Answer | None:
+def _redirect(context: RequestContext, conf: Conf, _: auth.Find) -> Answer | None:
     if conf.get("http_to_https"):
-        target = f"https://{exchange.host}{exchange.request_uri}"
-        status = 301 if exchange.method in ("GET", "HEAD") else 308
+        target = f"https://{context.host}{context.request_uri}"
+        status = 301 if context.method in ("GET", "HEAD") else 308
     elif "uri" in conf:
-        target, status = proxy_rewrite.resolve(conf["uri"], exchange), conf.get("ret_code", 302)
+        target, status = proxy_rewrite.resolve(conf["uri"], context), conf.get("ret_code", 302)
     elif "regex_uri" in conf:
-        rewritten = proxy_rewrite.rewrite_by_regex(conf["regex_uri"], exchange.uri)
+        rewritten = proxy_rewrite.rewrite_by_regex(conf["regex_uri"], context.uri)
         if rewritten is None:
             return None
         target, status = rewritten, conf.get("ret_code", 302)
     else:
         return None
-    if conf.get("append_query_string") and exchange.args:
-        target += ("&" if "?" in target else "?") + exchange.args
-    answer = page_answer(exchange, status)
+    if conf.get("append_query_string") and context.args:
+        target += ("&" if "?" in target else "?") + context.args
+    answer = page_answer(context, status)
     answer.headers["Location"] = target
     return answer
 
 
-def _fault_injection(exchange: Exchange, conf: Conf, _: auth.Find) -> Answer | None:
+def _fault_injection(context: RequestContext, conf: Conf, _: auth.Find) -> Answer | None:
     abort = conf.get("abort")
     if not abort or random.uniform(0, 100) > abort.get("percentage", 100):  # noqa: S311  # not for secrets
         return None
-    if "vars" in abort and not any(expressions.holds(part, lambda name: variables.look_up(exchange, name)) for part in abort["vars"]):
+    if "vars" in abort and not any(expressions.holds(part, lambda name: variables.look_up(context, name)) for part in abort["vars"]):
         return None
     for name, value in abort.get("headers", {}).items():
-        set_one(exchange.response_headers, name, proxy_rewrite.resolve(str(value), exchange))
-    body = proxy_rewrite.resolve(abort.get("body", ""), exchange).encode()
+        set_one(context.response_headers, name, proxy_rewrite.resolve(str(value), context))
+    body = proxy_rewrite.resolve(abort.get("body", ""), context).encode()
     if not body and abort["http_status"] >= 300:
-        return page_answer(exchange, abort["http_status"])
-    answer = Answer(abort["http_status"], exchange.response_headers, body)
+        return page_answer(context, abort["http_status"])
+    answer = Answer(abort["http_status"], context.response_headers, body)
     return answer if "content-type" in answer.headers else _text(answer)
 
 
-def rewrite_response(answer: Answer, exchange: Exchange, conf: Conf) -> Answer:
+def rewrite_response(answer: Answer, context: RequestContext, conf: Conf) -> Answer:
     """Apply response-rewrite to the answer of a request, whichever plugin or upstream it comes from."""
     headers = conf.get("headers", {})
     is_old_form = not any(isinstance(value, dict | list) for value in headers.values())
     operations = {"set": headers} if is_old_form else headers
     for line in operations.get("add", ()):
         name, _, value = line.partition(":")
-        set_one(answer.headers, name.strip(), proxy_rewrite.resolve(value.strip(), exchange), adds=True)
+        set_one(answer.headers, name.strip(), proxy_rewrite.resolve(value.strip(), context), adds=True)
     for name, value in operations.get("set", {}).items():
-        set_one(answer.headers, name, proxy_rewrite.resolve(str(value), exchange))
+        set_one(answer.headers, name, proxy_rewrite.resolve(str(value), context))
     for name in operations.get("remove", ()):
         answer.headers.popall(name, None)
     status = conf.get("status_code", answer.status)
@@ -187,13 +187,13 @@ class PluginSet:
     source: ConfSource
     plugins: Mapping[str, Conf]
 
-    def in_phase(self, phase: PluginPhase, exchange: Exchange) -> Iterator[tuple[str, Conf]]:
+    def in_phase(self, phase: PluginPhase, context: RequestContext) -> Iterator[tuple[str, Conf]]:
         """Yield name and configuration of the plugins that run in a phase for this request, in the order of their priority."""
         present = [name for name in self.plugins if name in EMULATED and EMULATED[name].phase == phase]
         present.sort(key=lambda name: -self.plugins[name].get("_meta", {}).get("priority", EMULATED[name].priority))
         for name in present:
             condition = self.plugins[name].get("_meta", {}).get("filter", [])
-            if expressions.holds(condition, lambda variable: variables.look_up(exchange, variable)):
+            if expressions.holds(condition, lambda variable: variables.look_up(context, variable)):
                 yield name, self.plugins[name]
 
 

@@ -10,7 +10,7 @@ import msgspec
 from apisix.gateway.http import uris
 from apisix.gateway.http.headers import replace
 from apisix.gateway.phases import variables
-from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.context import RequestContext
 
 NAME = "proxy-rewrite"
 SUPPORTED = frozenset({"uri", "regex_uri", "method", "headers", "host"})
@@ -39,7 +39,7 @@ def reason_against(conf: Mapping[str, Any]) -> str | None:
     return None
 
 
-def apply(exchange: Exchange, conf: Mapping[str, Any]) -> None:
+def apply(context: RequestContext, conf: Mapping[str, Any]) -> None:
     """
     Rewrite path and headers as configured.
 
@@ -47,21 +47,21 @@ def apply(exchange: Exchange, conf: Mapping[str, Any]) -> None:
     Source: observed, the scenarios `post-req-after-proxy-rewrite-*` of tests/golden/behaviour.jsonl.
     """
     if host := conf.get("host"):
-        exchange.upstream_host = host
+        context.upstream_host = host
     if uri := conf.get("uri"):
         # A `?` from a variable is part of the path; a `?` in the configuration starts the query.
-        path, mark, query = resolve(uri, exchange, question_mark="%3F").partition("?")
+        path, mark, query = resolve(uri, context, question_mark="%3F").partition("?")
     elif "regex_uri" in conf:
         # The expression is applied to the client's path, even if a plugin has rewritten it already (observed).
-        path, mark, query = (rewrite_by_regex(conf["regex_uri"], exchange.uri) or exchange.uri).partition("?")
+        path, mark, query = (rewrite_by_regex(conf["regex_uri"], context.uri) or context.uri).partition("?")
     else:
-        path, mark, query = exchange.uri, "", ""
-    exchange.method = conf.get("method", exchange.method)
+        path, mark, query = context.uri, "", ""
+    context.method = conf.get("method", context.method)
     upstream_uri = uris.escape_path(path) + mark + query
-    if exchange.args:
-        upstream_uri += ("&" if mark else "?") + exchange.args
-    exchange.upstream_uri = upstream_uri
-    _apply_headers(exchange, conf.get("headers", {}))
+    if context.args:
+        upstream_uri += ("&" if mark else "?") + context.args
+    context.upstream_uri = upstream_uri
+    _apply_headers(context, conf.get("headers", {}))
 
 
 def rewrite_by_regex(pairs: Sequence[str], path: str) -> str | None:
@@ -78,20 +78,20 @@ def rewrite_by_regex(pairs: Sequence[str], path: str) -> str | None:
     return None
 
 
-def _apply_headers(exchange: Exchange, headers: Mapping[str, Any]) -> None:
+def _apply_headers(context: RequestContext, headers: Mapping[str, Any]) -> None:
     operations = headers if any(isinstance(value, dict | list) for value in headers.values()) else {"set": headers}
     for name, value in operations.get("add", {}).items():
-        exchange.headers.add(name, resolve(str(value), exchange))
+        context.headers.add(name, resolve(str(value), context))
     for name, value in operations.get("set", {}).items():
-        replace(exchange.headers, name, resolve(str(value), exchange))
+        replace(context.headers, name, resolve(str(value), context))
     for name in operations.get("remove", ()):
-        replace(exchange.headers, name, None)
+        replace(context.headers, name, None)
 
 
-def resolve(template: str, exchange: Exchange, question_mark: str = "?") -> str:
+def resolve(template: str, context: RequestContext, question_mark: str = "?") -> str:
     """Return a template with its variables, `$name` or `${name}`, replaced."""
 
     def value_of(match: re.Match[str]) -> str:
-        return (variables.look_up(exchange, match[1] or match[2]) or "").replace("?", question_mark)
+        return (variables.look_up(context, match[1] or match[2]) or "").replace("?", question_mark)
 
     return _VARIABLE.sub(value_of, template)

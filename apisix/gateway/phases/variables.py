@@ -7,80 +7,80 @@ import time
 from collections.abc import Callable
 
 from apisix.gateway.http import uris
-from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.context import RequestContext
 
 # A variable that is missing here does not exist, and the info reply has no result. None means the same; "" is a result.
 # Source: gateway contract, 6, and the scenario `ask-vars` of tests/golden/behaviour.jsonl.
-VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
-    "args": lambda exchange: exchange.args,
-    "balancer_ip": lambda exchange: exchange.node.host if exchange.node else None,
-    "balancer_port": lambda exchange: str(exchange.node.port) if exchange.node else None,
-    "consumer_name": lambda exchange: exchange.consumer.name if exchange.consumer else None,
-    "content_length": lambda exchange: exchange.headers.get("content-length"),
-    "content_type": lambda exchange: exchange.headers.get("content-type"),
-    "document_uri": lambda exchange: exchange.uri,
-    "host": lambda exchange: exchange.host,
+VARIABLES: dict[str, Callable[[RequestContext], str | None]] = {
+    "args": lambda context: context.args,
+    "balancer_ip": lambda context: context.node.host if context.node else None,
+    "balancer_port": lambda context: str(context.node.port) if context.node else None,
+    "consumer_name": lambda context: context.consumer.name if context.consumer else None,
+    "content_length": lambda context: context.headers.get("content-length"),
+    "content_type": lambda context: context.headers.get("content-type"),
+    "document_uri": lambda context: context.uri,
+    "host": lambda context: context.host,
     "hostname": lambda _: socket.gethostname(),
-    "is_args": lambda exchange: "?" if exchange.args else "",
-    "method": lambda exchange: exchange.method,
+    "is_args": lambda context: "?" if context.args else "",
+    "method": lambda context: context.method,
     "msec": lambda _: f"{time.time():.3f}",
     "pid": lambda _: str(os.getpid()),
-    "query_string": lambda exchange: exchange.args,
-    "real_request_uri": lambda exchange: exchange.target,
-    "remote_addr": lambda exchange: exchange.remote_addr,
-    "remote_port": lambda exchange: str(exchange.remote_port),
-    "request": lambda exchange: f"{exchange.request_method} {exchange.target} {exchange.protocol}",
-    "request_body": lambda exchange: uris.decode(exchange.body) if exchange.body_read else None,
-    "request_id": lambda exchange: exchange.request_id,
+    "query_string": lambda context: context.args,
+    "real_request_uri": lambda context: context.target,
+    "remote_addr": lambda context: context.remote_addr,
+    "remote_port": lambda context: str(context.remote_port),
+    "request": lambda context: f"{context.request_method} {context.target} {context.protocol}",
+    "request_body": lambda context: uris.decode(context.body) if context.body_read else None,
+    "request_id": lambda context: context.request_id,
     # nginx counts what it has read so far, and it reads the body late.
-    "request_length": lambda exchange: str(exchange.head_bytes + (exchange.client_body_bytes if exchange.body_read else 0)),
-    "request_method": lambda exchange: exchange.request_method,
-    "request_time": lambda exchange: f"{time.time() - exchange.started:.3f}",
-    "request_uri": lambda exchange: exchange.request_uri,
-    "route_id": lambda exchange: exchange.route.id if exchange.route else None,
-    "route_name": lambda exchange: exchange.route.name if exchange.route else None,
+    "request_length": lambda context: str(context.head_bytes + (context.client_body_bytes if context.body_read else 0)),
+    "request_method": lambda context: context.request_method,
+    "request_time": lambda context: f"{time.time() - context.started:.3f}",
+    "request_uri": lambda context: context.request_uri,
+    "route_id": lambda context: context.route.id if context.route else None,
+    "route_name": lambda context: context.route.name if context.route else None,
     "scheme": lambda _: "http",
     "server_addr": lambda _: "127.0.0.1",
     "server_name": lambda _: "_",
-    "server_port": lambda exchange: str(exchange.server_port),
-    "service_id": lambda exchange: exchange.route.service_id if exchange.route else None,
-    "server_protocol": lambda exchange: exchange.protocol,
-    "status": lambda exchange: "000" if exchange.upstream_status is None else "0",
+    "server_port": lambda context: str(context.server_port),
+    "service_id": lambda context: context.route.service_id if context.route else None,
+    "server_protocol": lambda context: context.protocol,
+    "status": lambda context: "000" if context.upstream_status is None else "0",
     "time_iso8601": lambda _: time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
-    "upstream_host": lambda exchange: exchange.upstream_host,
-    "upstream_scheme": lambda exchange: exchange.upstream_scheme,
-    "upstream_uri": lambda exchange: exchange.upstream_uri,
-    "uri": lambda exchange: exchange.uri,
+    "upstream_host": lambda context: context.upstream_host,
+    "upstream_scheme": lambda context: context.upstream_scheme,
+    "upstream_uri": lambda context: context.upstream_uri,
+    "uri": lambda context: context.uri,
 }
 
 
-def _header(exchange: Exchange, name: str) -> str | None:
+def _header(context: RequestContext, name: str) -> str | None:
     wanted = name.lower().replace("_", "-")
-    values = [value for key, value in exchange.headers.items() if key.lower().replace("_", "-") == wanted]
+    values = [value for key, value in context.headers.items() if key.lower().replace("_", "-") == wanted]
     # Repeated fields are joined, as nginx does.
     return ("; " if wanted == "cookie" else ", ").join(values) if values else None
 
 
-def _argument(exchange: Exchange, name: str) -> str | None:
-    values = uris.parse_args(exchange.args or "").get(name)
+def _argument(context: RequestContext, name: str) -> str | None:
+    values = uris.parse_args(context.args or "").get(name)
     # In Lua, `true` represents an argument without a value; it is converted to text for the runner.
     return None if values is None else "true" if values[0] is None else values[0]
 
 
-def _cookie(exchange: Exchange, name: str) -> str | None:
+def _cookie(context: RequestContext, name: str) -> str | None:
     # http.cookies is not used, because it ignores the whole header if one cookie is malformed.
-    for pair in (_header(exchange, "cookie") or "").split(";"):
+    for pair in (_header(context, "cookie") or "").split(";"):
         key, mark, value = pair.strip().partition("=")
         if mark and key == name:
             return value
     return None
 
 
-def _uri_param(exchange: Exchange, name: str) -> str | None:
-    return exchange.uri_params.get(name)
+def _uri_param(context: RequestContext, name: str) -> str | None:
+    return context.uri_params.get(name)
 
 
-PREFIXES: dict[str, Callable[[Exchange, str], str | None]] = {
+PREFIXES: dict[str, Callable[[RequestContext, str], str | None]] = {
     "http_": _header,
     "arg_": _argument,
     "cookie_": _cookie,
@@ -88,12 +88,12 @@ PREFIXES: dict[str, Callable[[Exchange, str], str | None]] = {
 }
 
 
-def look_up(exchange: Exchange, name: str) -> str | None:
+def look_up(context: RequestContext, name: str) -> str | None:
     """Return the value of a variable, None if it does not exist or has no value."""
     getter = VARIABLES.get(name)
     if getter is not None:
-        return getter(exchange)
+        return getter(context)
     for prefix, by_name in PREFIXES.items():
         if name.startswith(prefix):
-            return by_name(exchange, name.removeprefix(prefix))
+            return by_name(context, name.removeprefix(prefix))
     return None

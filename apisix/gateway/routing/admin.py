@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
-from apisix.gateway.phases.exchange import Answer, Exchange, json_answer
+from apisix.gateway.phases.context import Answer, RequestContext, json_answer
 from apisix.gateway.routing.definitions import InvalidDefinition
 from apisix.gateway.routing.store import KINDS, Record, Store
 
@@ -57,31 +57,31 @@ class AdminApi:
         self._random_key = secrets.token_hex(16)
         self._methods = {"GET": self._get, "PUT": self._put, "POST": self._post, "PATCH": self._patch, "DELETE": self._delete}
 
-    def answer(self, exchange: Exchange) -> Answer:
+    def answer(self, context: RequestContext) -> Answer:
         """Answer one request."""
-        origin = exchange.headers.get("origin")
+        origin = context.headers.get("origin")
         if origin is not None and not is_loopback_name(urlsplit(origin).hostname or ""):
             return json_answer(403, {"error_msg": f"requests from pages of {origin} are not allowed"})
-        given = exchange.headers.get("x-api-key")
-        key = self._key or (DEFAULT_KEY if is_loopback_name(exchange.host) else self._random_key)
+        given = context.headers.get("x-api-key")
+        key = self._key or (DEFAULT_KEY if is_loopback_name(context.host) else self._random_key)
         if given is None or not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
             description = "missing apikey" if given is None else "wrong apikey"
             return json_answer(401, {"description": description, "error_msg": "failed to check token"})
-        kind, _, id = exchange.uri.removeprefix(PREFIX).strip("/").partition("/")
+        kind, _, id = context.uri.removeprefix(PREFIX).strip("/").partition("/")
         if kind in _OTHER_KINDS:
             return json_answer(501, {"error_msg": f"{kind} are not supported by the development gateway, only {', '.join(KINDS)}"})
         if kind not in KINDS:
             return json_answer(404, {"error_msg": f"Unsupported resource type: {kind}"})
-        if exchange.method not in self._methods:
+        if context.method not in self._methods:
             return json_answer(404, {"error_msg": "not found"})
         body: object = None
-        if exchange.body:
+        if context.body:
             try:
-                body = json.loads(exchange.body)
+                body = json.loads(context.body)
             except (ValueError, RecursionError) as error:
-                return json_answer(400, {"error_msg": f"invalid request body: {error}", "req_body": exchange.body.decode(errors="replace")})
+                return json_answer(400, {"error_msg": f"invalid request body: {error}", "req_body": context.body.decode(errors="replace")})
         try:
-            return self._methods[exchange.method](kind, id, body)
+            return self._methods[context.method](kind, id, body)
         except InvalidDefinition as error:
             return json_answer(400, {"error_msg": str(error)})
         except KeyError:

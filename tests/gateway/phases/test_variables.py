@@ -4,7 +4,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from apisix.gateway.phases.exchange import Exchange
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.variables import look_up
 from apisix.gateway.routing.routes import Node, Route
 
@@ -12,13 +12,13 @@ HEADERS = CIMultiDict([("Host", "Gw.Example.com:9080"), ("X-Two", "a"), ("X-Two"
 
 
 @pytest.fixture
-def exchange() -> Exchange:
+def context() -> RequestContext:
     """Return a request that has been matched."""
-    exchange = Exchange("GET", "/u/7?x=1&x=2&flag&sp=a+b", HEADERS, b"body", "127.0.0.1", 50000, 9080, head_bytes=100)
-    exchange.route = Route("r1", ("/u/:id",), name="users")
-    exchange.node = Node("10.0.0.1", 81)
-    exchange.uri_params = {"id": "7"}
-    return exchange
+    context = RequestContext("GET", "/u/7?x=1&x=2&flag&sp=a+b", HEADERS, b"body", "127.0.0.1", 50000, 9080, head_bytes=100)
+    context.route = Route("r1", ("/u/:id",), name="users")
+    context.node = Node("10.0.0.1", 81)
+    context.uri_params = {"id": "7"}
+    return context
 
 
 @pytest.mark.parametrize(
@@ -50,24 +50,24 @@ def exchange() -> Exchange:
         ("request_body", None),
     ],
 )
-def test_value(exchange: Exchange, name: str, value: str | None) -> None:
+def test_value(context: RequestContext, name: str, value: str | None) -> None:
     """A variable has nginx's value, and what is not there has none."""
-    assert value == look_up(exchange, name)
+    assert value == look_up(context, name)
 
 
-def test_request_length_counts_a_body_that_was_read(exchange: Exchange) -> None:
+def test_request_length_counts_a_body_that_was_read(context: RequestContext) -> None:
     """nginx counts what it has read."""
-    exchange.body_read = True
-    assert ("104", "body") == (look_up(exchange, "request_length"), look_up(exchange, "request_body"))
+    context.body_read = True
+    assert ("104", "body") == (look_up(context, "request_length"), look_up(context, "request_body"))
 
 
-def test_request_id_stays(exchange: Exchange) -> None:
+def test_request_id_stays(context: RequestContext) -> None:
     """A request has one id of 32 hexadecimal digits."""
-    first = look_up(exchange, "request_id")
+    first = look_up(context, "request_id")
     assert first is not None
-    assert (32, first) == (len(bytes.fromhex(first)) * 2, look_up(exchange, "request_id"))
+    assert (32, first) == (len(bytes.fromhex(first)) * 2, look_up(context, "request_id"))
 
 
 def test_host_of_an_ipv6_address() -> None:
     """The brackets of an address are kept, its port is not."""
-    assert "[::1]" == Exchange("GET", "/", CIMultiDict(Host="[::1]:9080"), b"", "::1", 1, 9080).host
+    assert "[::1]" == RequestContext("GET", "/", CIMultiDict(Host="[::1]:9080"), b"", "::1", 1, 9080).host

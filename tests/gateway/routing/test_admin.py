@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from apisix.gateway.phases.exchange import Answer, Exchange
+from apisix.gateway.phases.context import Answer, RequestContext
 from apisix.gateway.routing.admin import DEFAULT_KEY, PREFIX, AdminApi
 from apisix.gateway.routing.store import Store
 
@@ -25,7 +25,7 @@ class Client:
         """Return status and decoded body."""
         headers = CIMultiDict({"X-API-KEY": key} if key is not None else {})
         body = body or (b"" if value is None else json.dumps(value).encode())
-        answer = self._api.answer(Exchange(method, PREFIX + path, headers, body, "127.0.0.1", 1, 9080))
+        answer = self._api.answer(RequestContext(method, PREFIX + path, headers, body, "127.0.0.1", 1, 9080))
         assert isinstance(answer.body, bytes)
         assert "application/json" == answer.headers["Content-Type"]
         return answer.status, json.loads(answer.body)
@@ -157,5 +157,5 @@ def test_pages_of_other_sites_are_refused(origin: str, status: int) -> None:
 def answered(api: AdminApi, host: str, *, key: str = DEFAULT_KEY, origin: str | None = None) -> Answer:
     """Return the answer to a request for all routes."""
     headers = CIMultiDict({"Host": host, "X-API-KEY": key, **({} if origin is None else {"Origin": origin})})
-    exchange = Exchange("GET", "/apisix/admin/routes", headers, b"", "127.0.0.1", 1, 9080)
-    return api.answer(exchange)
+    context = RequestContext("GET", "/apisix/admin/routes", headers, b"", "127.0.0.1", 1, 9080)
+    return api.answer(context)

@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestContext:
     """
     One request with the edits of plugins so far: what APISIX stores in `ctx` and nginx in its variables.
 
@@ -144,9 +144,9 @@ def json_answer(status: int, value: object) -> Answer:
     return Answer(status, CIMultiDict({"Content-Type": "application/json"}), body)
 
 
-def page_answer(exchange: Exchange | None, status: int) -> Answer:
+def page_answer(context: RequestContext | None, status: int) -> Answer:
     """Return nginx's own page with the response headers that plugins have set so far."""
-    headers: Headers = CIMultiDict() if exchange is None else exchange.response_headers.copy()
+    headers: Headers = CIMultiDict() if context is None else context.response_headers.copy()
     for name in ("content-type", "content-length"):
         headers.popall(name, None)
     page = pages.error_page(status)
