@@ -49,8 +49,7 @@ class Line(ReplySink):
         self._answer = answer
         self._gateway = Connection(Role.GATEWAY)
         self._runner = Connection(Role.RUNNER)
-        self._call_runner = CallRunner(runtime, self)
-        self._call_runner.hub = Hub(self._call_runner.hub)  # type: ignore[assignment]  # nothing but `switch` is used
+        self._call_runner = CallRunner(runtime, self, Hub(greenlet.getcurrent()))
         self.asked: list[str] = []
         self.failure: MessageTooLarge | None = None
         self.reply: asyncio.Future[Any] = self._loop.create_future()

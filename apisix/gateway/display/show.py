@@ -18,7 +18,7 @@ from apisix.gateway.runner.log import Record
 Segment = tuple[str, str]
 Line = Sequence[Segment]
 
-FAILURES_LOGGER = "apisix.runner.call.execution"
+FAILURES_LOGGER = "apisix.runner.call.engine"
 """The logger of failures of plugins in calls."""
 # Fields of a record that are shown in another way or not at all. All others come from an author's `extra`.
 _KNOWN_FIELDS = frozenset({"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"})

@@ -11,7 +11,7 @@ cdef class CachedChain:
     cdef public Py_ssize_t users
     cdef public bint used
     cdef public bint evicted
-    cdef public bint warned
+    cdef bint _warned
 
 cdef class ChainCache:
     cdef object _registry

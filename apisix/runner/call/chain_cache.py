@@ -49,10 +49,9 @@ class CachedChain:
         used: True if it was used since the eviction last looked.
         evicted: True if it is no longer in the cache, so its plugins are closed after its last call.
         renew_at_s: when the lookup is told again that the token is in use, a time of the clock.
-        warned: True if a warning was logged that the route gets responses without a body.
     """
 
-    __slots__ = ("chain", "evicted", "renew_at_s", "used", "users", "warned")
+    __slots__ = ("_warned", "chain", "evicted", "renew_at_s", "used", "users")
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -60,7 +59,18 @@ class CachedChain:
         self.users = 0
         self.used = True
         self.evicted = False
-        self.warned = False
+        self._warned = False
+
+    def warn_of_second_request(self, status: int) -> None:
+        """Log, once for each chain, that the upstream sends responses without a body. Args: status: of this response."""
+        if not self._warned:
+            self._warned = True
+            chain_cache_logger.warning(
+                "%s: the upstream answered %d, which has no body, and then the gateway asks it a second time. "
+                "Keep ext-plugin-post-resp off routes that answer so",
+                self.chain.key,
+                status,
+            )
 
 
 class ChainCache:

@@ -1,26 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `conversation.py` in C. Only the accelerator reads this file.
+# The classes of `engine.py` in C. Only the accelerator reads this file.
 
 cimport cython
 
 from apisix.runner cimport primitives
-from apisix.runner.call.call cimport Call, Questions, new_call
-from apisix.runner.call.execution cimport execute
+from apisix.runner.call.blocking.detector cimport BlockingDetector
+from apisix.runner.call.chain_cache cimport CachedChain, ChainCache
 from apisix.runner.call.reply_sink cimport ReplySink
 from apisix.runner.call.runtime cimport Runtime
-from apisix.runner.wire.call_messages cimport CallReq
+from apisix.runner.call.waiting cimport CallGreenlet, InfoChannel, WaitingCall
+from apisix.runner.http.exchange cimport Exchange
+from apisix.runner.http.reply cimport Reply
+from apisix.runner.http.request cimport Request
+from apisix.runner.http.response cimport Response
+from apisix.runner.plugin.chain cimport Chain, ChainStep
+from apisix.runner.wire.call_messages cimport CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
+from apisix.runner.wire.tables cimport Message
+
+cdef class Call
 
 cdef class CallRunner:
-    cdef public object hub
-    cdef readonly object greenlet
-    cdef readonly Call call
     cdef Runtime _runtime
-    cdef ReplySink _peer
-    cdef object _asked
-    cdef bint _closed
+    cdef ReplySink _sink
+    cdef CallGreenlet _greenlet
+    cdef InfoChannel _channel
     cdef object _context
+    cdef Call _call
+    cdef bint _closed
+    cdef readonly bint busy
+    @cython.locals(call=Call)
     cpdef start(self, CallReq message)
-    @cython.locals(asked=Questions)
     cpdef receive_info(self, result)
-    cpdef bint _run(self, Call call, bint can_wait) except -1
+    cdef finish(self, Call call, reply)
+    cdef break_connection(self, error)
     cdef _refuse_reply(self, Call call, error)
+
+@cython.final
+@cython.freelist(8)
+cdef class Call(WaitingCall):
+    cdef public Exchange exchange
+    cdef public object request_id
+    cdef CallRunner _runner
+    cdef CachedChain _cached
+    cdef tuple _steps
+    cdef Py_ssize_t _position
+    cdef ChainStep _step
+    cdef bint _hook_began
+    cdef object _awaited
+    cdef Reply _reply
+    cdef Exchange _before
+    cdef list _effects
+    cdef double _step_began_s
+    cdef tuple _mark
+    cdef object _watch
+    cdef _run_chain(self)
+    @cython.locals(step=ChainStep)
+    cdef _take_result(self)
+    cdef _await(self, awaitable)
+    @cython.locals(message=CallReq, is_response=bint, cached=CachedChain, chain=Chain)
+    cdef _acquire_chain(self)
+    @cython.locals(is_blocking=bint, may_wait_inside=bint, exchange=Exchange)
+    cdef _run_step(self, ChainStep step)
+    @cython.locals(exchange=Exchange)
+    cdef _begin_step(self, ChainStep step)
+    @cython.locals(detector=BlockingDetector, suspended_s=double, began_s=double, now_s=double, held_s=double)
+    cdef _call_hook(self, ChainStep step, Exchange exchange)
+    cdef _hook_returned(self, ChainStep step, result)
+    cdef _end_hook(self, ChainStep step, result)
+    @cython.locals(exchange=Exchange, took_s=double)
+    cdef _record(self, ChainStep step, Reply reply, failure)
+    @cython.locals(exchange=Exchange)
+    cdef _encode_reply(self)
+    cdef _finish(self, reply)
+    @cython.locals(step=ChainStep)
+    cdef _decide(self, error)
+    cdef _fail_step(self, ChainStep step, error)
+    cdef _refuse(self, error, on_error)
+
+@cython.locals(self=Call)
+cdef Call new_call(CallRunner runner, Runtime runtime, CallReq message)

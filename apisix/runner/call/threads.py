@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from apisix.runner.call.blocking import places
 from apisix.runner.errors import Overloaded
@@ -20,9 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 class Job:
-    """One function for one thread. `thread_id` is `threading.get_ident()` of the thread that runs it, 0 before."""
+    """
+    One function for one thread.
 
-    __slots__ = ("abandoned", "function", "replaced", "running", "thread_id")
+    Attributes:
+        thread_id: `threading.get_ident()` of the thread that runs it, 0 before.
+        running: True while it runs.
+        outcome: for whoever waits for the job: the result and the exception, of which one is None. Empty until it has run.
+    """
+
+    __slots__ = ("abandoned", "function", "outcome", "pool", "replaced", "running", "thread_id")
 
     def __init__(self, function: Callable[[], None]) -> None:
         self.function = function
@@ -30,6 +37,13 @@ class Job:
         self.running = False
         self.abandoned = False
         self.replaced = False
+        self.pool: ThreadPool | None = None
+        self.outcome: list[tuple[Any, BaseException | None]] = []
+
+    def abandon(self) -> None:
+        """Wait no longer for the job: it does not start any more, or its thread is replaced."""
+        if self.pool is not None:
+            self.pool.abandon(self)
 
 
 class ThreadPool:
@@ -76,6 +90,7 @@ class ThreadPool:
             self._free -= 1
             if self._free < 0:
                 self._start_thread()
+            job.pool = self
             self._queue.put(job)
 
     def abandon(self, job: Job) -> None:

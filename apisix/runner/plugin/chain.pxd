@@ -7,6 +7,8 @@ cdef class ChainStep:
     cdef readonly object instance
     cdef readonly object hook
     cdef readonly int how_it_runs
+    cdef readonly bint is_inline
+    cdef readonly bint is_coroutine
     cdef readonly tuple needs
     cdef readonly object on_error
     cdef readonly bint passes

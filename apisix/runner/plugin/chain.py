@@ -36,6 +36,8 @@ class ChainStep:
         configure: makes an instance of a `PluginBase` and raises ChainRefused if that fails; None for others. For checks, which make no
             call.
         name: what routes call the plugin.
+        is_inline: True if `how_it_runs` is INLINE.
+        is_coroutine: True if `how_it_runs` is COROUTINE.
         passes: True if a call goes on, without this plugin's edits, if the plugin fails.
     """
 
@@ -45,6 +47,8 @@ class ChainStep:
         "hook",
         "how_it_runs",
         "instance",
+        "is_coroutine",
+        "is_inline",
         "name",
         "needs",
         "on_error",
@@ -71,6 +75,8 @@ class ChainStep:
         self.instance = instance
         self.hook = hook
         self.how_it_runs = how_it_runs
+        self.is_inline = how_it_runs == INLINE
+        self.is_coroutine = how_it_runs == COROUTINE
         self.needs = needs
         self.on_error = on_error
         self.passes = on_error == "pass"
@@ -81,7 +87,7 @@ class ChainStep:
     @property
     def mode(self) -> int:
         """How the hook runs now. The runner can find at any time that a plugin is blocking: its plain hooks move to threads then."""
-        return THREAD if self.plugin_type.blocking and self.how_it_runs != COROUTINE else self.how_it_runs
+        return THREAD if self.plugin_type.blocking and not self.is_coroutine else self.how_it_runs
 
     @property
     def is_closable(self) -> bool:

@@ -142,9 +142,7 @@ class ConnectionHandler(ReplySink):
     @property
     def idle(self) -> bool:
         """Whether the connection is between calls, with nothing half read, half written or unanswered."""
-        return (
-            self._call_runner.call is None and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
-        )
+        return not self._call_runner.busy and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
 
     # Called by the event loop.
 
@@ -363,7 +361,7 @@ class ConnectionHandler(ReplySink):
 
         It sends an answer before it reads the next info request. If neither side read, both would wait for each other.
         """
-        return self._call_runner.call is not None
+        return self._call_runner.busy
 
     def _end(self, reason: str) -> None:
         """End the connection once what was sent has left, and what runs on it at once."""

@@ -12,7 +12,7 @@ from structlog.processors import TimeStamper
 from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestReport
 from apisix.gateway.display.show import FAILURES_LOGGER, Display, JsonDisplay, RichDisplay, display_for, record_lines, request_lines
 from apisix.gateway.routing.definitions import Problem
-from apisix.runner.call import execution
+from apisix.runner.call import engine
 
 
 def plain(report: RequestReport) -> list[str]:
@@ -104,7 +104,7 @@ def test_records_of_the_log(record: dict[str, object], lines: list[str]) -> None
 
 def test_the_runner_uses_that_logger() -> None:
     """The name of the logger, written down on both sides of a layer's wall, is the same."""
-    assert execution.execution_logger.name == FAILURES_LOGGER
+    assert engine.engine_logger.name == FAILURES_LOGGER
 
 
 def test_plain_display() -> None:

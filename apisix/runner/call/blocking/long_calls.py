@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from apisix.runner.call.call import Call
+    from apisix.runner.call.waiting import WaitingCall
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ FIRST_S: Final = 5.0
 class Waiting(Protocol):
     """What has the calls that wait."""
 
-    def waiting(self) -> "Iterable[Call]":
+    def waiting(self) -> "Iterable[WaitingCall]":
         """Return them, in the order in which they began to wait."""
 
 
@@ -45,11 +45,11 @@ class LongCalls:
     def look(self, now_s: float) -> None:
         """Report the calls that have passed 5, 10, 20, ... seconds since the last time. To be called in the hub now and then."""
         before_s, self._looked_at_s = self._looked_at_s, now_s
-        places: dict[tuple[float, str | None, str, bool], list[Call]] = {}
+        places: dict[tuple[float, str | None, str, bool], list[WaitingCall]] = {}
         for call in self._calls.waiting():
             bound_s = passed(before_s - call.began_s, now_s - call.began_s)
             if bound_s is not None:
-                places.setdefault((bound_s, call.plugin, call.place(), call.asks), []).append(call)
+                places.setdefault((bound_s, call.plugin, call.place(), call.waits_for_gateway), []).append(call)
         for (bound_s, plugin, place, asks), calls in places.items():
             # Before its chain is ready, a call has no plugin yet; the place names the one that is being made.
             who = "no plugin yet" if plugin is None else f"plugin {plugin}"

@@ -62,6 +62,10 @@ class HookWatch:
             place = places.of_frame(sys._getframe(1)) or "a place that is not known"
         self._never_awaited.append(f"{place}: the coroutine {name} was never awaited, so it did not run. Write `await` before the call")
 
+    def end(self) -> None:
+        """Called when the hook has ended."""
+        watched.set(None)
+
     def check(self) -> None:
         """Raise CoroutineNeverAwaited if the hook has left a coroutine without awaiting it."""
         if self._never_awaited:
