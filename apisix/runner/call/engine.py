@@ -30,8 +30,8 @@ How a hook runs depends on its step (`plugin/chain.py`):
 fails while it waits (a deadline, the gateway hangs up) is resumed with that error.
 
 Every call ends with exactly one reply, unless the gateway has hung up. Whatever a hook, a task, a thread or the engine itself raises is
-caught in `Call.run` and goes to `Call._handle_failure`, the one place that decides what it means: the call continues without the edits of the
-plugin, or it is refused, or it ends without a reply. Nothing that a plugin raises can reach the event loop. If a reply cannot be encoded or
+caught in `Call.run` and goes to `Call._handle_failure`, the one place that decides what it means: the call continues without the plugin's
+edits, or it is refused, or it ends without a reply. Nothing that a plugin raises can reach the event loop. If a reply cannot be encoded or
 sent, `CallRunner` sends a refusal instead, and if that fails too, it closes the connection.
 """
 
