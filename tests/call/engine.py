@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.deadlines import Deadlines
 from apisix.runner.call.engine import CallRunner
 from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
@@ -19,12 +20,26 @@ from apisix.testing.entries import AnyPlugin, OfferingRegistry, Offers
 WITHIN_S = 20.0
 
 
+class Clock(Deadlines):
+    """Deadlines that pass when the test says so, however long that takes. Calls must have a timeout of 0 seconds to fail then."""
+
+    def add(self, waiting: Any, at_s: float) -> None:
+        """Remember a call that waits."""
+        self._due_s[waiting] = at_s
+
+    def strike(self) -> None:
+        """Let the deadlines of all calls that wait pass. To be used in a callback of the loop."""
+        for call in self.waiting():
+            self.discard(call)
+            call.expire()
+
+
 class Line(ReplySink):
-    """A connection of a gateway: takes what the runner sends, and answers questions when the test says so."""
+    """A connection of a gateway: takes what the runner sends, and replies to info requests when the test says so."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.call_runner = CallRunner(runtime, self)
-        self.questions: list[Any] = []
+        self.info_requests: list[Any] = []
         self.replies: list[Any] = []
 
     def call(self, token: int, call_id: int = 1) -> None:
@@ -36,7 +51,7 @@ class Line(ReplySink):
 
     def send_all(self, messages: Sequence[Any]) -> None:
         for message in messages:
-            (self.questions if isinstance(message, ExtraInfoReq) else self.replies).append(message)
+            (self.info_requests if isinstance(message, ExtraInfoReq) else self.replies).append(message)
 
     def give_up(self, reason: str) -> None:
         self.replies.append(reason)
@@ -71,7 +86,7 @@ class Engine:
             capacity=limits.pop("capacity", 10),
             renew_s=1e9,
             setup_timeout_s=5,
-            on_error="refuse",
+            on_error=limits.pop("default_on_error", "refuse"),
             spawn=loop.create_task,
         )
         defaults: dict[str, Any] = {"plugin_timeout_s": 5.0, "max_in_flight": 100, "on_error": "refuse", "max_decompressed_bytes": 1000}

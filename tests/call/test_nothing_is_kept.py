@@ -103,8 +103,8 @@ def test_a_failed_call_keeps_none_of_its_variables(plugin: type[Failing]) -> Non
         for _ in range(2):
             engine.at_loop(line.call, 1)
             if plugin is Asks:
-                await until(lambda: line.questions)
-                line.questions.clear()
+                await until(lambda: line.info_requests)
+                line.info_requests.clear()
                 engine.at_loop(line.call_runner.receive_info, b"127.0.0.1")
             await until(lambda: line.replies)
             line.replies.clear()

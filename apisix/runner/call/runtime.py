@@ -104,12 +104,13 @@ class Runtime:
         failure_observer: FailureObserver | None = None,
         pre_req_first: bool = False,
         info_timeout_s: float = 120.0,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self.loop = loop
         self.chains = chains
         self.threads = threads
         self.body_threads = ThreadPool(BODY_THREADS)
-        self.deadlines = Deadlines(loop)
+        self.deadlines = deadlines or Deadlines(loop)
         self.plugin_timeout_s = plugin_timeout_s
         self.info_timeout_s = info_timeout_s
         self.first_look_s = min(plugin_timeout_s, info_timeout_s)

@@ -115,7 +115,7 @@ def waits_for_gateway(plugin: Any, **limits: Any) -> Any:
         await engine.chains.build(1, response=False)
         line = engine.line()
         engine.at_loop(line.call, 1)
-        await until(lambda: line.questions or line.replies)
+        await until(lambda: line.info_requests or line.replies)
         (call,) = engine.runtime.deadlines.waiting() or [None]
         if call is not None:
             await asyncio.sleep(3 * limits["plugin_timeout_s"])

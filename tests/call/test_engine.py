@@ -1,0 +1,582 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine in this process, with a sink that takes its replies and a clock that the test sets: each kind of hook, wait and failure."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar
+
+import greenlet
+import pytest
+
+from apisix.runner.errors import CallCancelled, ErrCode, RemoteProtocolError
+from apisix.runner.http.reply import Reply
+from apisix.runner.plugin.base import Base
+from apisix.runner.plugin.core import PluginBase
+from apisix.runner.plugin.plugin import Plugin
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp
+from tests.call.engine import WITHIN_S, Clock, Engine, Line, until
+
+REFUSED = ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+
+
+class Scripted:
+    """What the hooks of this module do, and what they saw."""
+
+    raises: ClassVar[BaseException | None] = None
+    seen: ClassVar[list[object]] = []
+    go = threading.Event()
+
+
+def act() -> None:
+    """Raise what the test has chosen, if anything."""
+    if Scripted.raises is not None:
+        raise Scripted.raises
+
+
+@pytest.fixture(autouse=True)
+def _script() -> Iterator[None]:
+    Scripted.raises = None
+    Scripted.seen = []
+    Scripted.go = threading.Event()
+    yield
+    Scripted.go.set()
+
+
+class Inline(Plugin[Any]):
+    blocking = False
+
+    def on_request(self, request: Any) -> None:
+        act()
+
+
+class Suspends(Plugin[Any]):
+    blocking = False
+
+    def on_request(self, request: Any) -> None:
+        try:
+            request.var("x")
+        except BaseException as error:
+            Scripted.seen.append(error)
+            raise
+        act()
+
+
+class InThread(Plugin[Any]):
+    blocking = True
+
+    def on_request(self, request: Any) -> None:
+        act()
+
+
+class Coroutine(Plugin[Any]):
+    async def on_request(self, request: Any) -> None:
+        act()
+
+
+class WaitingCoroutine(Plugin[Any]):
+    async def on_request(self, request: Any) -> None:
+        await asyncio.sleep(0)
+        act()
+
+
+class HiddenCoroutine(Plugin[Any]):
+    """A plain hook that returns something to await, as decorators do."""
+
+    blocking = False
+
+    def on_request(self, request: Any) -> Any:
+        return WaitingCoroutine.on_request(self, request)  # type: ignore[arg-type]
+
+
+class Needs(Plugin[Any]):
+    blocking = False
+    needs = ("x",)
+
+    def on_request(self, request: Any) -> None:
+        act()
+
+
+class WithSetup(Plugin[Any]):
+    blocking = False
+
+    async def setup(self) -> None:
+        await asyncio.sleep(0)
+
+    def on_request(self, request: Any) -> None:
+        act()
+
+
+class FailingSetup(Plugin[Any]):
+    async def setup(self) -> None:
+        act()
+
+    def on_request(self, request: Any) -> None:
+        """Do nothing."""
+
+
+class OfBase(Base):
+    def filter(self, request: Any, response: Any) -> None:
+        act()
+
+
+class OfPluginBase(PluginBase):
+    def name(self) -> str:
+        return "of-plugin-base"
+
+    def config(self, conf: Any) -> Any:
+        return conf
+
+    def filter(self, conf: Any, request: Any, response: Any) -> None:
+        act()
+
+
+HOOKS = [Inline, Suspends, InThread, Coroutine, WaitingCoroutine, HiddenCoroutine, Needs, WithSetup, OfBase, OfPluginBase]
+
+
+class Own(BaseException):
+    """An exception that `except Exception` does not catch."""
+
+
+ERRORS = [ValueError("x"), SystemExit(1), Own(), greenlet.GreenletExit(), asyncio.CancelledError(), GeneratorExit(), MemoryError()]
+
+
+def run(scenario: Callable[[asyncio.AbstractEventLoop], Awaitable[None]]) -> None:
+    """Run a scenario on an event loop of its own."""
+
+    async def on_loop() -> None:
+        await scenario(asyncio.get_running_loop())
+
+    asyncio.run(on_loop())
+
+
+async def reply_to(engine: Engine, line: Line, token: int = 1, call_id: int = 1) -> object:
+    """Make a call, reply to its info requests, and return the only reply to it."""
+    line.replies.clear()
+    engine.at_loop(line.call, token, call_id)
+
+    def answered() -> bool:
+        while line.info_requests:
+            line.info_requests.pop()
+            engine.at_loop(line.call_runner.receive_info, b"1")
+        return bool(line.replies)
+
+    await until(answered)
+    await asyncio.sleep(0)
+    (reply,) = line.replies
+    return reply
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_each_kind_of_hook(hook: Any) -> None:
+    """A call gets one reply, also the second one on its connection, and nothing is left behind."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [hook, Inline, hook])
+        line = engine.line()
+        replies = [await reply_to(engine, line, call_id=number) for number in (1, 2)]
+        assert replies == [HTTPReqCallResp(1), HTTPReqCallResp(2)]
+        assert (engine.runtime.in_flight, engine.runtime.calls, line.call_runner.busy) == (0, 2, False)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("hook", [*HOOKS, FailingSetup])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), SystemExit(1), Own(), greenlet.GreenletExit(), asyncio.CancelledError(), GeneratorExit(), MemoryError()],
+    ids=repr,
+)
+def test_whatever_a_plugin_raises_refuses_its_own_call_only(hook: Any, error: BaseException) -> None:
+    """The call is refused, and the connection, the event loop and other calls are not affected."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [hook], [Inline])
+        line, other = engine.line(), engine.line()
+        Scripted.raises = error
+        assert await reply_to(engine, line) == REFUSED
+        Scripted.raises = None
+        assert await reply_to(engine, line, token=2, call_id=2) == HTTPReqCallResp(2)
+        assert await reply_to(engine, other, token=2, call_id=3) == HTTPReqCallResp(3)
+        assert engine.runtime.in_flight == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("hook", [Inline, Suspends, InThread, Coroutine, WaitingCoroutine, HiddenCoroutine, Needs, WithSetup])
+def test_each_kind_of_hook_can_raise_a_reply(hook: Any) -> None:
+    """`raise Reply(...)` does the same as returning it: the chain ends there."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [hook, FailingSetup])
+        Scripted.raises = Reply(403)
+        reply: Any = await reply_to(engine, engine.line())
+        assert reply.action.status == 403
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_failing_plugin_can_be_passed_over(hook: Any) -> None:
+    """With on_error "pass", the call goes on without the plugin's edits, from whatever kind of hook."""
+
+    class Edits(hook):  # type: ignore[misc]
+        on_error = "pass"
+
+    class Last(Plugin[Any]):
+        blocking = False
+
+        def on_request(self, request: Any) -> None:
+            request.headers["x-last"] = "1"
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [Edits if issubclass(hook, Plugin) else hook, Last], default_on_error="pass")
+        Scripted.raises = ValueError("x")
+        reply: Any = await reply_to(engine, engine.line())
+        assert [tuple(entry) for entry in reply.action.headers] == [("x-last", "1")]
+
+    run(scenario)
+
+
+class WaitsForInfo(Suspends):
+    """Wait for a reply to an info request, in the middle of a plain hook."""
+
+
+class WaitsInTask(Plugin[Any]):
+    """Wait in a coroutine."""
+
+    async def on_request(self, request: Any) -> None:
+        try:
+            await asyncio.sleep(WITHIN_S)
+        except BaseException as error:
+            Scripted.seen.append(error)
+            raise
+
+
+class WaitsForInfoInTask(Plugin[Any]):
+    """Wait for a reply to an info request in a coroutine."""
+
+    async def on_request(self, request: Any) -> None:
+        await request.avar("x")
+
+
+class WaitsInThread(Plugin[Any]):
+    """Wait in a thread."""
+
+    blocking = True
+
+    def on_request(self, request: Any) -> None:
+        Scripted.go.wait(WITHIN_S)
+
+
+class WaitsForInfoInThread(Plugin[Any]):
+    """Wait for a reply to an info request in a thread."""
+
+    blocking = True
+
+    def on_request(self, request: Any) -> None:
+        request.var("x")
+
+
+class WaitsInSetup(Plugin[Any]):
+    """Wait in the setup."""
+
+    async def setup(self) -> None:
+        await asyncio.sleep(WITHIN_S)
+
+    def on_request(self, request: Any) -> None:
+        """Do nothing."""
+
+
+class WaitsInConstructor(Plugin[Any]):
+    """Wait for a slow constructor."""
+
+    def __init__(self) -> None:
+        Scripted.go.wait(WITHIN_S)
+
+    def on_request(self, request: Any) -> None:
+        """Do nothing."""
+
+
+class WaitsForNeeds(Needs):
+    """Wait for what the class needs."""
+
+
+WAITS = [
+    WaitsForInfo,
+    WaitsInTask,
+    WaitsForInfoInTask,
+    WaitsInThread,
+    WaitsForInfoInThread,
+    WaitsInSetup,
+    WaitsInConstructor,
+    WaitsForNeeds,
+]
+
+
+async def waiting_call(engine: Engine, line: Line, hook: Any = None) -> None:
+    """Make a call and wait until it waits: in its hook, unless that has a slow constructor."""
+    if hook is not WaitsInConstructor:
+        await engine.chains.build(1, response=False)
+    engine.at_loop(line.call, 1, 1)
+    await until(lambda: engine.runtime.in_flight == 1)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("hook", WAITS)
+def test_a_deadline_ends_each_kind_of_wait(hook: Any) -> None:
+    """The call is refused once, and late results and info replies have no effect, not on the next call either."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        clock = Clock(loop)
+        engine = Engine(loop, [hook], [Suspends], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
+        line = engine.line()
+        await waiting_call(engine, line, hook)
+        if "ForInfo" in hook.__name__ or hook is WaitsForNeeds:
+            await until(lambda: line.info_requests)
+        assert line.replies == []
+        engine.at_loop(clock.strike)
+        await until(lambda: line.replies)
+        assert line.replies == [REFUSED]
+
+        late = len(line.info_requests)
+        line.info_requests.clear()
+        Scripted.go.set()
+        line.replies.clear()
+        engine.at_loop(line.call, 2, 2)
+        await until(lambda: line.info_requests)
+        for _ in range(late):
+            engine.at_loop(line.call_runner.receive_info, b"late")
+        await asyncio.sleep(0.01)  # for what could resume the wrong call
+        assert line.replies == []
+        engine.at_loop(line.call_runner.receive_info, b"1")
+        await until(lambda: line.replies)
+        assert line.replies == [HTTPReqCallResp(2)]
+        assert (engine.runtime.in_flight, clock.waiting()) == (0, [])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("hook", WAITS)
+def test_a_hang_up_cancels_each_kind_of_wait(hook: Any) -> None:
+    """There is no reply, and nothing that ends later brings one."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [hook])
+        line = engine.line()
+        await waiting_call(engine, line, hook)
+        engine.at_loop(line.call_runner.close, "the gateway hung up")
+        await until(lambda: not line.call_runner.busy)
+        Scripted.go.set()
+        await asyncio.sleep(0.01)
+        assert (line.replies, engine.runtime.in_flight, engine.runtime.deadlines.waiting()) == ([], 0, [])
+
+    run(scenario)
+
+
+def test_what_a_hook_sees_of_a_hang_up() -> None:
+    """A plain hook that waits gets CallCancelled, a coroutine CancelledError, as in asyncio."""
+
+    async def hang_up(engine: Engine, token: int) -> None:
+        await engine.chains.build(token, response=False)
+        line = engine.line()
+        engine.at_loop(line.call, token)
+        await until(lambda: engine.runtime.in_flight == 1)
+        await asyncio.sleep(0)
+        engine.at_loop(line.call_runner.close, "the gateway hung up")
+        await until(lambda: len(Scripted.seen) == token)
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [WaitsForInfo], [WaitsInTask])
+        await hang_up(engine, 1)
+        await hang_up(engine, 2)
+        assert [type(error) for error in Scripted.seen] == [CallCancelled, asyncio.CancelledError]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("hook", WAITS)
+def test_a_call_that_cannot_wait_is_refused(hook: Any) -> None:
+    """If as many calls wait as may, the next one that would have to wait fails at once. A call that need not wait is not affected."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [WaitsInTask], [hook], [Inline], max_in_flight=1)
+        first, second, third = engine.line(), engine.line(), engine.line()
+        await engine.chains.build(3, response=False)
+        await waiting_call(engine, first)
+        engine.at_loop(second.call, 2, 2)
+        engine.at_loop(third.call, 3, 3)
+        await until(lambda: second.replies and third.replies)
+        assert (second.replies, third.replies) == ([REFUSED], [HTTPReqCallResp(3)])
+        engine.at_loop(first.call_runner.close, "the test is over")
+        await until(lambda: engine.runtime.in_flight == 0)
+
+    run(scenario)
+
+
+class Swallows(Plugin[Any]):
+    """Catch every error of a wait, and wait again."""
+
+    blocking = False
+
+    def on_request(self, request: Any) -> None:
+        for name in ("x", "y", "z"):
+            try:
+                request.var(name)
+            except Exception as error:
+                Scripted.seen.append(error)
+
+
+def test_a_hook_cannot_swallow_a_deadline() -> None:
+    """Each later wait raises the same error, and the call is refused in the end."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        clock = Clock(loop)
+        engine = Engine(loop, [Swallows], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
+        line = engine.line()
+        await waiting_call(engine, line)
+        engine.at_loop(clock.strike)
+        await until(lambda: line.replies)
+        assert line.replies == [REFUSED]
+        assert len(Scripted.seen) == 3
+        assert len({id(error) for error in Scripted.seen}) == 1
+
+    run(scenario)
+
+
+class KeepsRequest(Plugin[Any]):
+    """Keep the request beyond the call."""
+
+    blocking = False
+
+    def on_request(self, request: Any) -> None:
+        Scripted.seen.append(request)
+
+
+class UsesKept(Plugin[Any]):
+    """Use the request of another call."""
+
+    blocking = False
+
+    def on_request(self, request: Any) -> None:
+        kept: Any = Scripted.seen.pop()
+        kept.var("x")
+
+
+def test_a_request_of_a_finished_call_cannot_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """A request that a plugin has kept sends nothing on behalf of another call."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [KeepsRequest], [UsesKept])
+        line = engine.line()
+        assert await reply_to(engine, line) == HTTPReqCallResp(1)
+        engine.at_loop(line.call, 2, 2)
+        await until(lambda: not line.call_runner.busy)
+        assert line.info_requests == []
+
+    run(scenario)
+
+
+def test_context_variables_are_the_same_in_all_hooks_of_a_call() -> None:
+    """Wherever a hook runs, it sees what earlier hooks of its call have set, and nothing of other calls."""
+    import contextvars
+
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    def note() -> None:
+        Scripted.seen.append(variable.get())
+
+    class Sets(Plugin[Any]):
+        blocking = False
+
+        def on_request(self, request: Any) -> None:
+            note()
+            variable.set("set")
+
+    class SeesInline(Plugin[Any]):
+        blocking = False
+
+        def on_request(self, request: Any) -> None:
+            note()
+
+    class SeesInGreenlet(Plugin[Any]):
+        blocking = False
+
+        def on_request(self, request: Any) -> None:
+            request.var("x")
+            note()
+
+    class SeesInThread(Plugin[Any]):
+        blocking = True
+
+        def on_request(self, request: Any) -> None:
+            note()
+
+    class SeesInCoroutine(Plugin[Any]):
+        async def on_request(self, request: Any) -> None:
+            await asyncio.sleep(0)
+            note()
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [Sets, SeesInline, SeesInCoroutine, SeesInGreenlet, SeesInThread, SeesInGreenlet, SeesInline])
+        line = engine.line()
+        for number in (1, 2):
+            assert await reply_to(engine, line, call_id=number) == HTTPReqCallResp(number)
+        assert Scripted.seen == 2 * ["unset", *6 * ["set"]]
+
+    run(scenario)
+
+
+class ReadsMalformed(Plugin[Any]):
+    """Raise what a malformed part of a message raises when it is read."""
+
+    blocking = False
+
+    def on_request(self, request: Any) -> None:
+        raise RemoteProtocolError("malformed")
+
+
+def test_a_malformed_message_ends_the_connection() -> None:
+    """The gateway gets BAD_REQUEST, then the connection ends."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [ReadsMalformed])
+        line = engine.line()
+        engine.at_loop(line.call, 1)
+        await until(lambda: len(line.replies) == 2)
+        assert line.replies[0] == ErrResp(ErrCode.BAD_REQUEST)
+        assert isinstance(line.replies[1], RemoteProtocolError)
+
+    run(scenario)
+
+
+def test_an_unknown_token() -> None:
+    """The gateway is told, so that it sends the configuration again."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [Inline])
+        assert await reply_to(engine, engine.line(), token=9) == ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)
+        assert engine.runtime.unknown_tokens == 1
+
+    run(scenario)
+
+
+class CannotBeMade(Plugin[Any]):
+    def __init__(self) -> None:
+        raise ValueError("x")
+
+    def on_request(self, request: Any) -> None:
+        """Do nothing."""
+
+
+def test_a_refused_chain() -> None:
+    """Each call of a configuration whose plugins cannot be made is refused."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [CannotBeMade])
+        line = engine.line()
+        replies = [await reply_to(engine, line, call_id=number) for number in (1, 2)]
+        assert replies == [REFUSED, REFUSED]
+        assert engine.runtime.refusals == 2
+
+    run(scenario)
