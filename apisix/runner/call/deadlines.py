@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deadlines of the calls that wait, with one timer for all of them: one for each would cost a call that waits 1 us."""
+"""The deadlines of the calls that wait. All of them share one timer, because a timer for each call is expensive."""
 
 import asyncio
 from math import inf
@@ -9,18 +9,18 @@ from apisix.runner import primitives
 
 
 class Expiring(Protocol):
-    """What can be too late."""
+    """Something that has a deadline."""
 
     def expire(self) -> None:
-        """Take note that it is."""
+        """Called when the deadline has passed."""
 
 
 class Deadlines:
     """
-    Tell what waits that it is too late, on the loop.
+    Call `expire` of each waiting call whose deadline has passed, in the event loop.
 
-    All deadlines are equally far away when they begin, so the timer is rarely set: it goes off for the oldest, and then for what
-    waits by then. What no longer waits is just forgotten.
+    All deadlines are equally far away at first, so the timer is rarely set: it is set for the oldest, and when that is due, for the oldest
+    of those that wait then. A call that no longer waits is only removed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,21 +30,21 @@ class Deadlines:
         self._timer_s = inf
 
     def add(self, waiting: Expiring, at_s: float) -> None:
-        """Let `waiting` expire at `at_s`, a time of the clock, unless it is discarded before."""
+        """Set the deadline of `waiting` to `at_s`, a time of the clock."""
         self._due_s[waiting] = at_s
         if at_s < self._timer_s:
             self._set_timer(at_s)
 
     def discard(self, waiting: Expiring) -> None:
-        """Take note that it waits no longer."""
+        """Remove the deadline of something that no longer waits."""
         self._due_s.pop(waiting, None)
 
     def waiting(self) -> list[Any]:
-        """Return what waits, in the order in which it began to."""
+        """Return everything that has a deadline, in the order in which it began to wait."""
         return list(self._due_s)
 
     def close(self) -> None:
-        """Forget all of them."""
+        """Remove all deadlines."""
         self._due_s.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -60,7 +60,7 @@ class Deadlines:
         self._timer_s = inf
         now_s = primitives.now_s()
         due = [(at_s, waiting) for waiting, at_s in self._due_s.items() if at_s <= now_s]
-        for _, late in sorted(due, key=lambda pair: pair[0]):  # in their order, also if the loop was late
+        for _, late in sorted(due, key=lambda pair: pair[0]):  # in the order of the deadlines, also if the event loop was late
             if self._due_s.pop(late, None) is not None:  # one that expires may have ended another
                 late.expire()
         if self._due_s:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `peer.py` in C. Only the accelerator reads this file.
+# The class of `reply_sink.py` in C. Only the accelerator reads this file.
 
 from apisix.runner.wire.tables cimport Message
 

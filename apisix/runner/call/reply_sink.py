@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway at the other end, as the calls of a connection reach it."""
+"""Where the messages of a call go: what the engine needs of a connection."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from apisix.runner.wire.tables import Message
 
 
 class ReplySink:
-    """The base of whatever has a connection: what its conversation needs of it. I/O is injected so."""
+    """The base of everything that has a connection. The engine sends through it, so it does no I/O itself."""
 
     __slots__ = ()
 
@@ -18,17 +18,17 @@ class ReplySink:
         """
         Send a message.
 
-        Raises: LocalProtocolError, or anything else that encoding it raises: it can't be expressed, and nothing of it was sent.
+        Raises: LocalProtocolError, or anything else that encoding raises: the message cannot be encoded, and nothing of it was sent.
         """
 
     @abstractmethod
     def send_all(self, messages: Sequence[Message]) -> None:
-        """Send messages, at least one, which leave in one write."""
+        """Send one or more messages in one write."""
 
     @abstractmethod
     def give_up(self, reason: str) -> None:
-        """End the connection: a call on it can't be answered, and the gateway must not wait for the answer."""
+        """Close the connection: a call on it cannot be answered, and the gateway must not wait for the reply."""
 
     @abstractmethod
     def broken(self, error: RemoteProtocolError) -> None:
-        """End the connection: a message turned out to be malformed while a plugin read it."""
+        """Close the connection: a message turned out to be malformed when a plugin read it."""

@@ -18,48 +18,48 @@ from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 
 BODY_THREADS: Final = 1
-"""Threads of a worker for long bodies. Each competes with the loop for the interpreter, and may hold a body of `max_decompressed_bytes`."""
+"""How many threads a worker has for long bodies. Each competes with the event loop for the interpreter and can hold a large body."""
 
 SWITCH_INTERVAL_S: Final = 0.0005
-"""How long a thread may keep the interpreter while another one wants it, in seconds."""
+"""For how long a thread may keep the interpreter while another thread wants it, in seconds."""
 
 Observer = Callable[[Request | Response, Sequence[Effect]], None]
-"""Takes a request or response as it is after its plugins, and what each of them did."""
+"""Called with a request or response after its plugins have run, and with what each of them did."""
 
 FailureObserver = Callable[[int, BaseException], None]
-"""Takes the id of a call, and the exception because of which it is refused."""
+"""Called with the id of a call and the exception because of which it is refused."""
 
 
 class Runtime:
     """
-    The worker's state and limits, as its calls see them.
+    The state and the limits of a worker that its calls use.
 
     Attributes:
-        loop: the loop of the worker, in whose thread all calls run.
-        chains: tokens to plugins.
-        threads: for plugins that block, and where plugins are made.
-        body_threads: for long bodies, which are decompressed and converted there.
-        deadlines: of the calls that wait.
-        plugin_timeout_s: how long the plugins of a call may take, in seconds, without the time in which the gateway is asked.
-        info_timeout_s: how long the gateway may take to answer, in seconds.
-        first_look_s: how long after its beginning a call can first be too late, in seconds.
+        loop: the event loop of the worker. All calls run in its thread.
+        chains: the chains of the worker, by token.
+        threads: run blocking plugins, and make plugins.
+        body_threads: decompress and convert long bodies.
+        deadlines: the deadlines of the calls that wait.
+        plugin_timeout_s: how long the plugins of a call may take, in seconds. Time in which info requests have no reply yet does not count.
+        info_timeout_s: how long the gateway may take to reply to info requests, in seconds.
+        first_look_s: how long after it was received a call can exceed a deadline at the earliest, in seconds.
         max_in_flight: how many calls may wait (suspended, in a coroutine or a thread) at once.
-        on_error: "refuse", "pass" or "degrade", for failures that are no plugin's.
+        on_error: "refuse", "pass" or "degrade", for failures outside of plugins.
         max_decompressed_bytes: how large a compressed response may become, in bytes.
-        blocking_detector: the judge of which plugins block.
-        observer: told what each plugin of a call did, before the call is answered; None where nobody wants to know. With an observer,
-            hooks are watched for mistakes too (`watching.py`).
-        failure_observer: told why a call is refused, before it is answered: a plugin's exception, or what went wrong in the runner.
-            The test kit raises it in the test.
-        pre_req_first: whether nothing rewrites a path before ext-plugin-pre-req.
-        meter: counts what plugins do; None where nobody wants to know.
+        blocking_detector: finds plugins that block the event loop.
+        observer: called with what each plugin of a call did, before the reply is sent; None in production. With an observer, hooks are
+            watched for mistakes too (`watching.py`).
+        failure_observer: called with the exception because of which a call is refused, before the reply is sent. The test kit raises it in
+            the test.
+        pre_req_first: True if nothing rewrites the path before ext-plugin-pre-req.
+        meter: counts what plugins do, None without metrics.
         in_flight: how many calls wait now.
-        calls: how many calls were answered.
-        asks: how many questions were asked.
-        unknown_tokens: how many calls named a token that nobody knows.
+        calls: how many calls are finished.
+        asks: how many info requests were sent.
+        unknown_tokens: how many calls had an unknown token.
         refusals: how many calls were refused because of their configuration.
-        forked: whether this process is a child that a plugin has forked, which ends with the hook.
-        held_bytes: how many bytes connections hold for frames that are half read and replies that are not sent yet.
+        forked: True if this process was forked by a plugin. It ends with the hook.
+        held_bytes: how many bytes connections hold of partly received frames and unsent replies.
         connections_aborted: how many connections were closed because of such bytes.
     """
 
@@ -134,12 +134,12 @@ class Runtime:
         self.body_threads.close()
 
     def watch(self) -> None:
-        """Begin to look for plugins that hold up the loop, and for calls that take long. To be called in the loop's own thread."""
-        # The loop gets the interpreter sooner from a thread that computes, such as a slow __init__. PrepareConf must not wait for that.
+        """Start to look for plugins that block the event loop and for calls that take long. Must be called in the event loop's thread."""
+        # The event loop gets the interpreter sooner from a thread that computes, such as a slow __init__: PrepareConf must not wait for it.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.blocking_detector.watch(self.loop, LongCalls(self.deadlines).look)
 
     def failed(self, call_id: int, error: BaseException) -> None:
-        """Tell who wants to know why a call is refused."""
+        """Called with the reason why a call is refused."""
         if self.failure_observer is not None:
             self.failure_observer(call_id, error)

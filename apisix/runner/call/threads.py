@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pools of threads for blocking plugins, in which a thread that does not come back can be abandoned."""
+"""Pools of threads for blocking plugins, in which a thread that hangs can be abandoned."""
 
 import asyncio
 import contextvars
@@ -41,21 +41,21 @@ class Job:
         self.outcome: list[tuple[Any, BaseException | None]] = []
 
     def abandon(self) -> None:
-        """Wait no longer for the job: it does not start any more, or its thread is replaced."""
+        """Stop waiting for the job: if it has not started, it never will; else its thread is replaced."""
         if self.pool is not None:
             self.pool.abandon(self)
 
 
 class ThreadPool:
     """
-    Run functions in up to `size` threads, which are started as they are needed and never joined.
+    Run functions in up to `size` threads, which are started when they are needed and never joined.
 
-    A standard executor waits for its threads at exit, and one that hangs lowers its capacity for good. Here the
-    threads are daemons, and an abandoned one is replaced, up to `size` of them at a time. Source: design, 4 and 7.
+    A standard executor waits for its threads at exit, and each thread that hangs lowers its capacity permanently. Here the threads are
+    daemons, and an abandoned one is replaced, up to `size` of them at a time. Source: design, 4 and 7.
 
     Args:
-        size: how many threads may run at once, without those that were abandoned and replaced.
-        plugin: whose functions are run, for the log.
+        size: how many threads may run at once. Those that were abandoned and replaced do not count.
+        plugin: the plugin whose functions are run, for the log.
     """
 
     def __init__(self, size: int, plugin: str = "") -> None:
@@ -64,7 +64,7 @@ class ThreadPool:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._free = 0  # threads that have nothing to do, less the functions that wait: so below 0 while some wait
+        self._free = 0  # idle threads less waiting functions, so it is below 0 while functions wait
         self._abandoned = 0
         self._replaced = 0
 
@@ -75,12 +75,12 @@ class ThreadPool:
 
     @property
     def abandoned(self) -> int:
-        """How many threads are stuck in a function that nobody waits for."""
+        """How many threads are stuck in an abandoned function."""
         return self._abandoned
 
     def submit(self, job: Job) -> None:
         """
-        Run the function of `job`, which must not raise, in a thread as soon as one is free.
+        Run the function of `job` in a thread as soon as one is free. The function must not raise.
 
         Raises: Overloaded: all threads are stuck, and none of them is replaced any more.
         """
@@ -94,7 +94,7 @@ class ThreadPool:
             self._queue.put(job)
 
     def abandon(self, job: Job) -> None:
-        """Wait no longer for `job`: it does not start any more, or its thread is replaced."""
+        """Stop waiting for `job`: if it has not started, it never will; else its thread is replaced."""
         with self._lock:
             if job.abandoned:
                 return
@@ -122,7 +122,7 @@ class ThreadPool:
         """
         Run `function` in a thread, in the current context, and return its result or raise what it raised.
 
-        A coroutine that is cancelled meanwhile does not end the thread.
+        If the coroutine is cancelled meanwhile, the thread goes on.
         """
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
@@ -144,10 +144,10 @@ class ThreadPool:
         result, error = await done
         if error is not None:
             raise error
-        return result  # type: ignore[return-value]  # there is one if nothing was raised
+        return result  # type: ignore[return-value]  # there is a result if nothing was raised
 
     def close(self) -> None:
-        """End the idle threads. Those that are busy are left to themselves: they are daemons."""
+        """End the idle threads. Busy ones are daemons and keep running."""
         with self._lock:
             for _ in range(self._threads):
                 self._queue.put(None)
@@ -155,7 +155,7 @@ class ThreadPool:
     def _start_thread(self) -> None:
         if self._threads < self._size:
             self._threads += 1
-            # What the loop's thread remembers of coroutines, which is for `watching.py`, is a property of each thread.
+            # Where coroutines were created is tracked for each thread separately. `watching.py` needs it in all threads.
             depth = sys.get_coroutine_origin_tracking_depth()
             threading.Thread(target=self._work, args=(depth,), name="blocking-plugin", daemon=True).start()
 
@@ -187,9 +187,9 @@ class ThreadPool:
 
 class PluginThreads:
     """
-    A pool of threads for each plugin. A plugin whose calls get stuck uses up its own threads, and keeps no other plugin waiting.
+    A pool of threads for each plugin. A plugin whose calls hang uses up its own threads, and no other plugin has to wait.
 
-    To be used in the thread of the loop.
+    Must be used in the event loop's thread.
 
     Args: size: of each pool.
     """
@@ -200,7 +200,7 @@ class PluginThreads:
 
     @property
     def abandoned(self) -> int:
-        """How many threads are stuck in a function that nobody waits for."""
+        """How many threads are stuck in an abandoned function."""
         return sum(pool.abandoned for pool in self._pools.values())
 
     def of(self, plugin: str) -> ThreadPool:
@@ -211,6 +211,6 @@ class PluginThreads:
         return pool
 
     def close(self) -> None:
-        """End the idle threads. Those that are busy are left to themselves: they are daemons."""
+        """End the idle threads. Busy ones are daemons and keep running."""
         for pool in self._pools.values():
             pool.close()

@@ -63,7 +63,7 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
             watch.look_at_loop(began_s)  # which asks the loop for a turn
             loop.call_soon_threadsafe(line.call, 1)
             assert held.wait(WITHIN_S)
-            turned = watch.turn._asked_at_s is None
+            turned = watch.turn._scheduled_at_s is None
             watch.look_at_loop(began_s)  # asks for one that does not come
             assert turned
             for passed_s in after_s:
@@ -120,7 +120,7 @@ def test_many_short_calls_are_no_call_that_blocks(caplog: pytest.LogCaptureFixtu
     turn = watch.turn
     frames = iter([object(), object(), object()])
     monkeypatch.setattr("apisix.runner.call.blocking.places.outermost", lambda frame: next(frames))
-    turn._asked_at_s = 1.0
+    turn._scheduled_at_s = 1.0
     for now_s in (1.2, 1.3, 1.4):
         watch.look_at_loop(now_s)
 

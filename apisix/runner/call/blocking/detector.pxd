@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `stalls.py` in C. Only the accelerator reads this file.
+# The class of `detector.py` in C. Only the accelerator reads this file.
 
 from apisix.runner cimport primitives
 
@@ -8,7 +8,7 @@ cdef class BlockingDetector:
     cdef public object running
     cdef public double since_s
     cdef public object starvation
-    cdef dict _stalls
+    cdef dict _holds
     cdef object _marking
     cdef object _closed
     cdef object _awake

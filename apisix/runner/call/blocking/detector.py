@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the plugins that block, or run an event loop of their own: their plain hooks move to the thread pool. Source: design, 4."""
+"""Find plugins that block the event loop, or run an event loop of their own. Their plain hooks run in threads then. Source: design, 4."""
 
 import asyncio
 import logging
@@ -17,13 +17,13 @@ from apisix.runner.plugin.plugin_type import PluginType
 detector_logger = logging.getLogger("apisix.runner.call.blocking.detector")
 
 HOLD_S: Final = 0.010
-"""A call that holds the loop as long as this, in seconds, is a stall."""
+"""A hook that holds the event loop for this many seconds or more is counted."""
 LONG_HOLD_S: Final = 0.100
-"""One stall as long as this, in seconds, shows that the plugin blocks."""
+"""A plugin is blocking if one of its hooks holds the event loop for this many seconds."""
 HOLDS: Final = 3
-"""As many stalls within `HOLDS_WITHIN_S` show it too."""
+"""A plugin is blocking if this many hooks are counted within `HOLDS_WITHIN_S`."""
 HOLDS_WITHIN_S: Final = 60.0
-
+"""In seconds."""
 
 OWN_LOOP: Final = (
     "cannot be called from a running event loop",  # asyncio.run, asyncio.Runner.run
@@ -31,22 +31,21 @@ OWN_LOOP: Final = (
     "this event loop is already running.",  # uvloop
     "Cannot run the event loop while another loop is running",
 )
-"""What the error says if a hook runs an event loop although the worker's runs in its thread. Source: asyncio."""
+"""The text of the error if a hook runs an event loop in the thread of the worker's event loop. Source: asyncio."""
 
 
 class BlockingDetector:
     """
-    Remember how long synchronous hooks held the loop, and mark those that block.
+    Record for how long plain hooks hold the event loop, and mark the plugins that block it.
 
-    Time in which others had the processor is not the plugin's. Measured: two workers and a load on two busy cores, and a plugin that
-    hashes 400 bytes had three stalls of 10 ms within a minute.
+    Time in which other processes had the processor does not count: on a busy machine any plugin would seem to block.
 
     Attributes:
-        on_mark: told the name of a plugin once it is marked, so that other workers can learn of it. From any thread.
-        running: the plugin whose hook holds the loop now, None where none does.
+        on_mark: called with the name of a plugin when it is marked, so that other workers can be told. From any thread.
+        running: the plugin whose hook holds the event loop now, None if none does.
         since_s: since when, a time of the clock.
-        starvation: of the loop's thread, once it is watched.
-        turn: whether the loop turns, once it is watched.
+        starvation: measures the event loop's thread, once it is watched.
+        turn: measures the event loop, once it is watched.
     """
 
     def __init__(self, on_mark: Callable[[str], None] | None = None) -> None:
@@ -54,7 +53,7 @@ class BlockingDetector:
         self.running: PluginType | None = None
         self.since_s = 0.0
         self.starvation: Starvation | None = None
-        self._stalls: dict[str, deque[float]] = {}
+        self._holds: dict[str, deque[float]] = {}
         self._marking = threading.Lock()
         self._closed = threading.Event()
         self._awake = threading.Event()
@@ -62,28 +61,28 @@ class BlockingDetector:
         self.turn = LoopTurn()
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
-        """Take note that a hook of `plugin_type` held the loop for `held_s` seconds until `now_s`, a monotonic time."""
-        if plugin_type.blocking is not None:  # the author said which, or it is marked already
+        """Record that a hook of `plugin_type` held the event loop for `held_s` seconds until `now_s`, a time of the clock."""
+        if plugin_type.blocking is not None:  # set by the author, or marked already
             return
         held_s -= self._starved_s(now_s - held_s)
         if held_s < HOLD_S:
             return
-        stalls = self._stalls.setdefault(plugin_type.name, deque(maxlen=HOLDS))
-        stalls.append(now_s)
-        often = len(stalls) == HOLDS and now_s - stalls[0] <= HOLDS_WITHIN_S
+        holds = self._holds.setdefault(plugin_type.name, deque(maxlen=HOLDS))
+        holds.append(now_s)
+        often = len(holds) == HOLDS and now_s - holds[0] <= HOLDS_WITHIN_S
         if held_s >= LONG_HOLD_S or often:
             self._mark(plugin_type, _held_up(held_s, None))
 
     def failed(self, plugin_type: PluginType, error: BaseException) -> None:
-        """Mark a plugin whose plain hook failed because it runs an event loop of its own: in a thread it can."""
+        """Mark a plugin whose plain hook failed because it runs an event loop of its own. In a thread it can."""
         if plugin_type.blocking is None and _is_of_own_loop(error):
             self._mark(plugin_type, "runs an event loop of its own, which fails in the thread of the worker's event loop")
 
     def watch(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], None]) -> None:
         """
-        Start the thread that looks at what holds the loop, when the loop can't. To be called in the loop's own thread.
+        Start a thread that watches the event loop. Must be called in the event loop's thread.
 
-        Args: look: called about every second, in the loop's thread, with the time.
+        Args: look: called about every second, in the event loop's thread, with the time.
         """
         self.starvation = Starvation()
         self.turn = LoopTurn(loop, look)
@@ -103,8 +102,8 @@ class BlockingDetector:
         self._awake.set()
 
     def look(self, now_s: float) -> None:
-        """Mark the plugin that holds the loop, if it has held it for long enough."""
-        plugin_type, since_s = self.running, self.since_s  # in this order: who begins to run sets them in the other
+        """Mark the plugin whose hook holds the event loop now, if it has done so for long enough."""
+        plugin_type, since_s = self.running, self.since_s  # in this order, because the event loop sets them in the other order
         if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_HOLD_S:
             held_s = now_s - since_s - self._starved_s(since_s)
             if held_s >= LONG_HOLD_S:
@@ -112,9 +111,9 @@ class BlockingDetector:
 
     def look_at_loop(self, now_s: float) -> None:
         """
-        Report what holds the loop, if it has done so for long: with its line, while it is there.
+        Report what has held the event loop for long, with its line, while it still does.
 
-        A plain hook is reported by `look` at first, which moves its plugin to threads.
+        A plain hook is first reported by `look`, which also marks its plugin.
         """
         held_s = self.turn.held_s(now_s)
         running = self.running
@@ -148,7 +147,7 @@ class BlockingDetector:
                 self.starvation.note(now_s)
 
     def _mark(self, plugin_type: PluginType, what: str) -> None:
-        with self._marking:  # the loop and the watching thread may find it at the same time
+        with self._marking:  # the event loop and the watching thread can find it at the same time
             if plugin_type.blocking is not None:
                 return
             plugin_type.blocking = True
@@ -167,7 +166,7 @@ def _held_up(held_s: float, place: str | None) -> str:
 
 
 def _is_of_own_loop(error: BaseException) -> bool:
-    """Return whether asyncio refused to run a loop: the error itself, or one that it was raised for."""
+    """Return True if this error, or one that caused it, is asyncio's refusal to run an event loop."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, RuntimeError) and str(found).endswith(OWN_LOOP):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Say which plugin a call is in while it takes long, not only when it has ended."""
+"""Report calls that take long while they run, with the line of the plugin that they are in."""
 
 import logging
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRST_S: Final = 5.0
-"""After how long a call is reported first, in seconds. It is reported again each time this has doubled."""
+"""After how many seconds a call is reported first. It is reported again each time this has doubled."""
 
 
 class Waiting(Protocol):
-    """What has the calls that wait."""
+    """Has the calls that wait."""
 
     def waiting(self) -> "Iterable[WaitingCall]":
         """Return them, in the order in which they began to wait."""
@@ -33,7 +33,7 @@ def passed(before_s: float, now_s: float) -> float | None:
 
 class LongCalls:
     """
-    Report the calls that wait for a coroutine, a thread or the gateway for long. Those that are at the same place share a line of the log.
+    Report the calls that have waited for a coroutine, a thread or the gateway for long. Calls in the same place share a log line.
 
     Args: calls: has those that wait.
     """
@@ -43,7 +43,7 @@ class LongCalls:
         self._looked_at_s = 0.0
 
     def look(self, now_s: float) -> None:
-        """Report the calls that have passed 5, 10, 20, ... seconds since the last time. To be called in the hub now and then."""
+        """Report the calls that have passed 5, 10, 20, ... seconds since the last time. Called in the hub now and then."""
         before_s, self._looked_at_s = self._looked_at_s, now_s
         places: dict[tuple[float, str | None, str, bool], list[WaitingCall]] = {}
         for call in self._calls.waiting():
@@ -52,10 +52,10 @@ class LongCalls:
                 places.setdefault((bound_s, call.plugin, call.place(), call.waits_for_gateway), []).append(call)
         for (bound_s, plugin, place, asks), calls in places.items():
             # Before its chain is ready, a call has no plugin yet; the place names the one that is being made.
-            who = "no plugin yet" if plugin is None else f"plugin {plugin}"
+            subject = "no plugin yet" if plugin is None else f"plugin {plugin}"
             count = "1 call is" if len(calls) == 1 else f"{len(calls)} calls are"
             text = "%s: %s still in %s after %g s" + (", waiting for the gateway" if asks else "")
             context = calls[0].context
             if context is not None:
                 # In a copy, so that the line names the call's route. The call itself may be inside the original.
-                context.copy().run(logger.warning, text, who, count, place, bound_s)
+                context.copy().run(logger.warning, text, subject, count, place, bound_s)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find out, from another thread, whether a loop turns, and where it is if it does not."""
+"""Find out, from another thread, whether an event loop runs its callbacks, and which code holds it if not."""
 
 import asyncio
 import sys
@@ -16,32 +16,32 @@ LOOK_S: Final = 1.0
 
 class LoopTurn:
     """
-    A callback that a loop is asked to run again and again: as long as it has not run it, something holds the loop.
+    Schedule a callback in an event loop, again and again. As long as it has not run, something holds the event loop.
 
-    To be created in the loop's thread, and used in another one.
+    Must be created in the event loop's thread, and used in another one.
 
     Args:
-        loop: the loop; None for one that always turns.
-        look: called in the loop's thread about every second, with the time.
+        loop: the event loop; None for one that nothing ever holds.
+        look: called in the event loop's thread about every second, with the time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, look: Callable[[float], None] | None = None) -> None:
         self._loop = loop
         self._look = look
         self._thread_id = threading.get_ident()
-        self._asked_at_s: float | None = None  # None while nothing is asked
+        self._scheduled_at_s: float | None = None  # None while no callback is scheduled
         self._looked_at_s = 0.0
         self._reported_s = 0.0
         self._frame: object = None
 
     def held_s(self, now_s: float) -> float:
-        """Return for how long the loop has not turned, in seconds. Asks it for a turn if it has."""
-        asked_at_s = self._asked_at_s
-        if asked_at_s is not None:
-            return now_s - asked_at_s
+        """Return for how many seconds the event loop has been held. If it is not held, schedule the next callback."""
+        scheduled_at_s = self._scheduled_at_s
+        if scheduled_at_s is not None:
+            return now_s - scheduled_at_s
         self._reported_s, self._frame = 0.0, None
         if self._loop is not None:
-            self._asked_at_s = now_s
+            self._scheduled_at_s = now_s
             try:
                 self._loop.call_soon_threadsafe(self._turned, now_s)
             except RuntimeError:  # it is closed
@@ -49,14 +49,14 @@ class LoopTurn:
         return 0.0
 
     def place(self) -> str | None:
-        """Return the line of a plugin in which the loop's thread is."""
+        """Return the line of a plugin in which the event loop's thread is."""
         return places.of_thread(self._thread_id)
 
     def place_to_report(self, now_s: float) -> str | None:
         """
-        Return that line if it is to be reported: at first, and after 5, 10, 20, ... seconds.
+        Return that line if it is to be reported now: the first time, and after 5, 10, 20, ... seconds.
 
-        None if the loop is not in the same call of a function as the last time: many calls that come together hold up the loop too.
+        None if the event loop is not in the same call of a function as the last time: many calls that arrive together hold it too.
         """
         held_s = self.held_s(now_s)
         before, self._frame = self._frame, places.outermost(sys._current_frames().get(self._thread_id))
@@ -68,15 +68,15 @@ class LoopTurn:
         return self.place()
 
     def task(self) -> str:
-        """Name what runs: the plugin of a task that runs a hook, else a task or a callback."""
+        """Return a name for what runs: the plugin of a task that runs a hook, else a task or a callback."""
         task = None if self._loop is None else asyncio.current_task(self._loop)
         if task is None:
             return "a callback of a plugin"
         name = task.get_name()
         return "a task that a plugin has started" if name.startswith("Task-") else f"plugin {name}"
 
-    def _turned(self, asked_at_s: float) -> None:
-        self._asked_at_s = None
-        if self._look is not None and asked_at_s - self._looked_at_s >= LOOK_S:
-            self._looked_at_s = asked_at_s
-            self._look(asked_at_s)
+    def _turned(self, scheduled_at_s: float) -> None:
+        self._scheduled_at_s = None
+        if self._look is not None and scheduled_at_s - self._looked_at_s >= LOOK_S:
+            self._looked_at_s = scheduled_at_s
+            self._look(scheduled_at_s)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Say in which line of a plugin a thread, a task or a greenlet is now: `guard.py:12 in on_request: time.sleep(3)`."""
+"""Find the line of a plugin in which a thread, a task or a greenlet is now: `guard.py:12 in on_request: time.sleep(3)`."""
 
 import asyncio
 import gc
@@ -16,17 +16,17 @@ MAX_DEPTH: Final = 1000
 
 
 def of_thread(thread_id: int) -> str | None:
-    """Return where a thread is, by its `threading.get_ident()`; None if it runs no code of a plugin."""
+    """Return the place of a thread, given its `threading.get_ident()`; None if it runs no code of a plugin."""
     return of_frame(sys._current_frames().get(thread_id))
 
 
 def of_frame(frame: FrameType | None) -> str | None:
-    """Return where the code of a plugin is that called `frame`, or is it; None if there is none."""
+    """Return the place of the plugin's code that `frame` belongs to or that called it; None if there is none."""
     return _place(_of_the_plugin(frame))
 
 
 def outermost(frame: FrameType | None) -> object:
-    """Return what tells the plugin's call that led to `frame` from other calls; None if there is none. Keeps no frame alive."""
+    """Return a value that identifies the plugin's call that led to `frame`; None if there is none. Keeps no frame alive."""
     frames = _of_the_plugin(frame)
     return (id(frames[-1]), id(frames[-1].f_code)) if frames else None
 
@@ -41,7 +41,7 @@ def _of_the_plugin(frame: FrameType | None) -> list[FrameType]:
 
 
 def of_task(task: "asyncio.Task[Any]") -> str | None:
-    """Return where a task waits, which must not be running; None if it waits in no code of a plugin."""
+    """Return the place where a task waits; None if it waits in no code of a plugin. The task must not be running."""
     frames = [frame for frame in _awaited(task.get_coro()) if _is_the_plugins(frame)]
     return _place(frames[::-1])
 
@@ -60,7 +60,7 @@ def _line(frame: FrameType) -> str:
 
 
 def _is_the_plugins(frame: FrameType) -> bool:
-    """Tell frames by their module. Frames of compiled coroutines name none, and have no line either."""
+    """Return True for a frame of a plugin, by its module. Frames of compiled coroutines have no module, and no line either."""
     module = frame.f_globals.get("__name__")
     return module is not None and not f"{module}.".startswith(_NOT_THE_PLUGINS)
 
@@ -74,7 +74,7 @@ def _backwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _awaited(awaitable: Any) -> Iterable[FrameType]:
-    """Follow coroutines and generators to what each of them waits for, the outermost first."""
+    """Yield the frames of a coroutine or generator and of what it waits for, the outermost first."""
     for _ in range(MAX_DEPTH):
         if awaitable is None:
             return

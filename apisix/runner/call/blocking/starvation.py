@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell a thread that stood still from one that could have run, had others not had the processor."""
+"""Measure for how long a thread could have run, but had no processor."""
 
 import threading
 from collections import deque
@@ -10,9 +10,9 @@ NOTES: Final = 100
 
 class Starvation:
     """
-    How long a thread has waited for a processor: on a busy machine, or in a container that has used up its share.
+    For how long a thread has waited for a processor: on a busy machine, or in a container that has used up its share.
 
-    Always 0 where the system does not say. To be created in the thread in question; the rest may be called from any.
+    Always 0 if the system does not report it. Must be created in the thread to measure; the methods can be called in any thread.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Starvation:
         self._notes: deque[tuple[float, float]] = deque(maxlen=NOTES)
 
     def note(self, now_s: float) -> None:
-        """Note how long it has been by now. To be called now and then, so that `since_s` knows how it was earlier."""
+        """Record the total so far. Called now and then, so that `since_s` can subtract earlier totals."""
         self._notes.append((now_s, self._total_s()))
 
     def since_s(self, then_s: float) -> float:

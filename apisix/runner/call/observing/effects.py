@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each plugin did to a call, in words: for the development gateway and the test kit."""
+"""Describe what each plugin of a call did, for the development gateway and the test kit."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,14 +45,14 @@ def effect_of(
     reply: Reply | None,
     error: BaseException | None,
 ) -> Effect:
-    """Say what a plugin did. `before` is a copy made before it ran; where it failed, its edits are not told."""
+    """Return what a plugin did. `before` is a copy from before it ran. If the plugin failed, its edits are left out."""
     if error is not None:
         return Effect(plugin, took_s, error=describe_error(error))
     return Effect(plugin, took_s, tuple(changes(before, after)), None if reply is None else reply.status)
 
 
 def changes(before: Request | Response, after: Request | Response) -> Iterable[str]:
-    """Name the differences between two states of a request or response."""
+    """Yield the differences between two states of a request or response."""
     if isinstance(before, Request) and isinstance(after, Request):
         yield from _request_header_changes(before, after)
         if before.path != after.path:
@@ -69,14 +69,14 @@ def changes(before: Request | Response, after: Request | Response) -> Iterable[s
 
 
 def past_runner(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out the runner's own frames at the beginning of a traceback, so that it begins in the plugin."""
+    """Return a traceback without the runner's own frames at its beginning, so that it begins in the plugin."""
     while trace is not None and trace.tb_next is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
     return trace
 
 
 def _is_ours(frame: FrameType) -> bool:
-    """Tell the runner's frames by their module: of compiled ones the file's name is relative."""
+    """Return True for a frame of the runner, by its module: the file name of a compiled frame is relative."""
     return str(frame.f_globals.get("__name__")).startswith(_OURS)
 
 
@@ -91,7 +91,7 @@ def _entry_changes(kind: str, before: Iterable[tuple[str, str]], after: Iterable
 
 
 def _request_header_changes(before: Request, after: Request) -> Iterable[str]:
-    """Name what the gateway does: an empty value deletes, and some headers can't be deleted."""
+    """Yield what the gateway does: an empty value deletes a header, and some headers cannot be deleted."""
     old = [(name, value) for name, value in _folded(before.headers) if value]
     new = [(name, value) for name, value in _folded(after.headers) if value]
     kept = {name for name, _ in old if name in REQUEST_FRAMING and not REQUEST_FRAMING[name].sends_deletion} - {name for name, _ in new}

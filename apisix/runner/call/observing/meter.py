@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count what plugins do and how long they take. Plain numbers: whoever wants them takes them from here."""
+"""Count what plugins do and how long it takes, as plain numbers. The metrics are made of them."""
 
 from bisect import bisect_left
 from typing import Final
@@ -8,7 +8,7 @@ from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded
 from apisix.runner.http.phase import Phase
 
 BUCKETS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds, in seconds: from a plugin that sets a header to the gateway's patience."""
+"""Upper bounds, in seconds: from a plugin that sets a header to the timeout of the gateway."""
 
 _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (DeadlineExceeded, "timeout"),
@@ -18,17 +18,17 @@ _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
 
 
 def outcome_of(error: BaseException) -> str:
-    """Name the outcome of a plugin that raised."""
+    """Return the outcome of a plugin that raised `error`."""
     return next((outcome for kind, outcome in _FAILURES if isinstance(error, kind)), "error")
 
 
 class Histogram:
     """
-    How often something took how long.
+    A histogram of durations.
 
     Attributes:
-        counts: how many took up to the bound of the same index, and above the bound before it; the last one is for all above.
-        sum_s: of all, in seconds.
+        counts: how many durations are at most the bound of the same index and above the bound before it. The last one counts the rest.
+        sum_s: the sum of all durations, in seconds.
     """
 
     __slots__ = ("bounds_s", "counts", "sum_s")
@@ -39,18 +39,19 @@ class Histogram:
         self.sum_s = 0.0
 
     def add(self, took_s: float) -> None:
-        """Count one."""
+        """Count one duration."""
         self.counts[bisect_left(self.bounds_s, took_s)] += 1
         self.sum_s += took_s
 
 
 class Meter:
     """
-    What the plugins of one worker did. Used by the thread of the loop alone.
+    What the plugins of one worker did. Must be used in the event loop's thread.
 
     Attributes:
-        outcomes: how many calls of a plugin, by name, phase and outcome: continue, rewrite, stop, error, timeout, overloaded, cancelled.
-        durations: how long they took, waiting included, by name and phase.
+        outcomes: the number of calls of a plugin, by name, phase and outcome. The outcomes are continue, rewrite, stop, error, timeout,
+            overloaded and cancelled.
+        durations: the durations of the calls of a plugin, including time in which it waited, by name and phase.
     """
 
     __slots__ = ("durations", "outcomes")

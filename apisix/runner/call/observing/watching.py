@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What `dev` and the test kit watch while a hook runs, beyond what production does: mistakes that work in a try and fail with real clients.
+Find mistakes while a hook runs, for `dev` and the test kit: code that works when it is tried once and fails with real clients.
 
 - A coroutine that is never awaited: `self.check(request)` without `await` checks nothing, and `if request.avar(...)` is always true.
 - An attribute of `self` that a hook assigns: all calls of the route share the instance.
 
-A `HookWatch` is found through a context variable, so it is also seen by the tasks and threads that the hook starts. Nothing here runs
-unless `install` was called.
+A `HookWatch` is found through a context variable, so the tasks and threads that the hook starts find it too. Nothing here runs unless
+`install` was called.
 """
 
 import gc
@@ -24,15 +24,15 @@ from apisix.runner.http.response import Response
 from apisix.runner.plugin.plugin import Plugin
 
 ORIGIN_DEPTH: Final = 1
-"""How many frames each coroutine remembers of where it was made: the line that made it."""
+"""How many frames each coroutine records of where it was created: the line that created it."""
 
 
 class CoroutineNeverAwaited(RunnerError, RuntimeError):
-    """A hook made a coroutine and did not await it, so what it should have done was not done."""
+    """A hook created a coroutine and did not await it, so it did not run."""
 
 
 class SharedStateWarning(UserWarning):
-    """A hook assigned an attribute of `self`, which all calls of its route share."""
+    """A hook assigned an attribute of `self`, but all calls of its route share the instance."""
 
 
 watched: "ContextVar[HookWatch | None]" = ContextVar("watched", default=None)
@@ -41,7 +41,7 @@ watched: "ContextVar[HookWatch | None]" = ContextVar("watched", default=None)
 
 class HookWatch:
     """
-    What is noticed while one hook runs, here and in what it starts.
+    Collects mistakes while one hook runs, and in what it starts.
 
     Args: hook: a method of the plugin's instance, or a function.
     """
@@ -52,7 +52,7 @@ class HookWatch:
         self._never_awaited: list[str] = []
 
     def never_awaited(self, coroutine: Any) -> None:
-        """Take note that a coroutine ended without having begun."""
+        """Called when a coroutine is deleted that never started."""
         name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
         origin = getattr(coroutine, "cr_origin", None)
         if origin:
@@ -67,13 +67,13 @@ class HookWatch:
         watched.set(None)
 
     def check(self) -> None:
-        """Raise CoroutineNeverAwaited if the hook has left a coroutine without awaiting it."""
+        """Raise CoroutineNeverAwaited if the hook did not await a coroutine that it created."""
         if self._never_awaited:
             raise CoroutineNeverAwaited("; ".join(dict.fromkeys(self._never_awaited)))
 
 
 def _with_python_coroutines(cls: Any) -> Any:
-    """Derive a class whose coroutines are Python's own: those of a compiled class do not remember the line that made them."""
+    """Derive a class with coroutines of Python's own. Those of a compiled class do not record the line that created them."""
 
     def of_python(name: str) -> Callable[..., Any]:
         method = getattr(cls, name)
@@ -89,18 +89,18 @@ def _with_python_coroutines(cls: Any) -> Any:
 
 ACCESSORS: Final = ("aread", "atext", "ajson", "aform", "avar")
 WatchedRequest: Final[type[Request]] = _with_python_coroutines(Request)
-"""What plugins get in the place of a Request while they are watched."""
+"""Plugins get this instead of a Request while they are watched."""
 WatchedResponse: Final[type[Response]] = _with_python_coroutines(Response)
-"""What they get in the place of a Response."""
+"""Plugins get this instead of a Response while they are watched."""
 
 
 _warn_of_coroutine: Callable[[Any], None] | None = None
-_told: set[tuple[type, str]] = set()
+_warned: set[tuple[type, str]] = set()
 _collecting = False
 
 
 def install() -> None:
-    """Begin to watch, in this process and for this thread's coroutines. May be called again."""
+    """Start to watch, in this process and for this thread's coroutines. May be called again."""
     global _warn_of_coroutine
     sys.set_coroutine_origin_tracking_depth(max(ORIGIN_DEPTH, sys.get_coroutine_origin_tracking_depth()))
     if _warn_of_coroutine is None:
@@ -119,7 +119,7 @@ def _note_collection(phase: str, _info: dict[str, int]) -> None:
 
 def _coroutine_ended(coroutine: Any) -> None:
     watch = watched.get()
-    # What the cyclic collector finds may be of any earlier call.
+    # What the garbage collector deletes can belong to an earlier call.
     if watch is not None and not _collecting:
         watch.never_awaited(coroutine)
     elif _warn_of_coroutine is not None:
@@ -129,9 +129,9 @@ def _coroutine_ended(coroutine: Any) -> None:
 def _assign(self: Plugin[Any], name: str, value: object) -> None:
     object.__setattr__(self, name, value)
     watch = watched.get()
-    if watch is None or watch.instance is not self or name in self.shared_state or (type(self), name) in _told:
+    if watch is None or watch.instance is not self or name in self.shared_state or (type(self), name) in _warned:
         return
-    _told.add((type(self), name))
+    _warned.add((type(self), name))
     warnings.warn(
         f"{type(self).__name__} assigns self.{name} while a call runs. One instance serves all calls of a route, so the call of another "
         "client can see it: keep it in a local variable or in request.context. If all calls are meant to share it, "
