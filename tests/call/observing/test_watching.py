@@ -183,7 +183,7 @@ class Counts(Plugin[Any]):
 
 def test_an_attribute_of_self_that_a_hook_assigns_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The warning names the line; what `__init__` and `setup` assign is meant for all calls."""
-    monkeypatch.setattr(watching, "_told", set())
+    monkeypatch.setattr(watching, "_warned", set())
     with Client() as client, warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for _ in range(3):
