@@ -12,7 +12,7 @@ from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor import worker_pool
 from apisix.runner.supervisor.forking import Body
-from apisix.runner.supervisor.worker_pool import Crew
+from apisix.runner.supervisor.worker_pool import WorkerPool
 from apisix.runner.supervisor.worker_process import WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
@@ -32,8 +32,8 @@ class Pool:
         monkeypatch.setattr(worker_pool, "fork_worker", self._fork)
         monkeypatch.setattr(os, "waitpid", lambda pid, options: self._exits.pop() if self._exits else (0, 0))
         monkeypatch.setattr(os, "kill", lambda pid, number: None)
-        self.crew = Crew(self.reactor, Settings(), 2, lambda *_: 0)
-        self.crew.start()
+        self.pool = WorkerPool(self.reactor, Settings(), 2, lambda *_: 0)
+        self.pool.start()
         self.turn()
 
     def _fork(self, number: int, calls_limit: int, marks: frozenset[str], body: Body, forget: object) -> WorkerProcess:
@@ -58,12 +58,12 @@ class Pool:
     def end(self, index: int, status: int = signal.SIGKILL) -> None:
         """Let a worker end."""
         self._exits.append((self.workers[index].pid, status))
-        self.crew.reap()
+        self.pool.reap()
 
     def close(self) -> None:
         """Close the channels."""
         for worker in self.workers:
-            worker.bury()
+            worker.close()
         for end in self.ends:
             end.close()
         self.reactor.close()
@@ -78,14 +78,14 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
 
 
 def test_connections_are_accepted_once_all_workers_serve(pool: Pool) -> None:
-    assert (len(pool.crew.serving), pool.crew.staffed) == (0, False)
+    assert (len(pool.pool.serving), pool.pool.ready) == (0, False)
 
     pool.serve(0)
-    assert (len(pool.crew.serving), pool.crew.staffed) == (1, False)
+    assert (len(pool.pool.serving), pool.pool.ready) == (1, False)
 
     pool.serve(1)
-    assert (len(pool.crew.serving), pool.crew.staffed) == (2, True)
-    assert pool.crew.restarts == 0
+    assert (len(pool.pool.serving), pool.pool.ready) == (2, True)
+    assert pool.pool.restarts == 0
 
 
 def test_a_worker_that_ended_does_not_serve_and_counts_as_a_restart(pool: Pool) -> None:
@@ -94,19 +94,19 @@ def test_a_worker_that_ended_does_not_serve_and_counts_as_a_restart(pool: Pool) 
 
     pool.end(0)
 
-    assert (len(pool.crew.serving), pool.crew.restarts) == (1, 1)
+    assert (len(pool.pool.serving), pool.pool.restarts) == (1, 1)
 
     pool.end(1)
 
-    assert (len(pool.crew.serving), pool.crew.restarts) == (0, 2)
+    assert (len(pool.pool.serving), pool.pool.restarts) == (0, 2)
 
 
 def test_an_end_after_the_stop_is_no_restart(pool: Pool) -> None:
     pool.serve(0)
     pool.serve(1)
-    pool.crew.stop(1.0)
+    pool.pool.stop(1.0)
 
     pool.end(0, 0)
     pool.turn()
 
-    assert (len(pool.workers), pool.crew.restarts) == (2, 0)
+    assert (len(pool.workers), pool.pool.restarts) == (2, 0)

@@ -411,14 +411,14 @@ async def _read_to_the_end(loop: asyncio.AbstractEventLoop, end: socket.socket) 
 
 
 @pytest.mark.parametrize("size", [1, 4 << 20], ids=["everything was sent", "something is still unsent"])
-def test_a_reply_after_the_connection_ended_is_not_sent(loop: asyncio.AbstractEventLoop, sessions: Sessions, size: int) -> None:
+def test_a_reply_after_the_connection_ended_is_not_sent(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, size: int) -> None:
     """A plugin may finish after its connection was closed. What was sent before still arrives."""
-    with connect(loop, sessions) as gateway:
-        (session,) = sessions._open
-        session._write(bytearray(size))
+    with connect(loop, handlers) as gateway:
+        (handler,) = handlers._open
+        handler._write(bytearray(size))
 
-        session.broken(RemoteProtocolError("a defect of the peer"))
-        session._write(bytearray(b"too late"))
+        handler.broken(RemoteProtocolError("a defect of the peer"))
+        handler._write(bytearray(b"too late"))
 
         assert loop.run_until_complete(_read_to_the_end(loop, gateway)) == size
-        assert sessions.connections == 0
+        assert handlers.connections == 0
