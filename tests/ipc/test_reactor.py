@@ -140,6 +140,19 @@ def test_signals_are_called_in_the_loop(reactor: Reactor) -> None:
     assert ["usr2", "hup"] == calls
 
 
+def test_the_age_of_a_signal(reactor: Reactor) -> None:
+    """The time since a signal arrived is known until it is handled, also if it arrived before the loop runs."""
+    ages: list[object] = []
+    reactor.on_signal(signal.SIGUSR2, lambda: ages.append(reactor.signal_age_s(signal.SIGUSR2)))
+    assert reactor.signal_age_s(signal.SIGUSR2) == 0.0
+    os.kill(os.getpid(), signal.SIGUSR2)
+    before_s = reactor.signal_age_s(signal.SIGUSR2)
+    run(reactor, ages, 1)
+
+    assert 0.0 < before_s < float(str(ages[0]))
+    assert reactor.signal_age_s(signal.SIGUSR2) == 0.0
+
+
 def test_a_defect_in_one_callback_leaves_the_others(reactor: Reactor, caplog: pytest.LogCaptureFixture) -> None:
     """An exception is logged, and the loop goes on: all workers would end with it."""
     calls: list[object] = []

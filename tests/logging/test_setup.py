@@ -410,7 +410,7 @@ def test_importing_the_log_leaves_rich_out() -> None:
     ("make", "reason"),
     [
         (lambda path: path.symlink_to("elsewhere"), "it is a symbolic link"),
-        (os.mkfifo, "No such device or address"),
+        (os.mkfifo, "it is not a regular file"),
         (Path.mkdir, "Is a directory"),
     ],
 )

@@ -41,10 +41,17 @@ def look_at_socket(settings: Settings, gateway_users: Collection[int], asked: Co
     except SettingsError as error:
         yield problem("socket", str(error), "Correct the setting")
         return
+    users: dict[int, str] = {}
+    for user in asked:
+        try:
+            users[user_id(user, "--gateway-user")] = "--gateway-user names {}"
+        except SettingsError as error:
+            yield problem("socket", str(error), "Give the user's number; a user of another container has no name here")
     try:
         status = os.lstat(path)
     except OSError as error:
         yield problem("socket", f"{path}: {error.strerror}", "Start the runner, or look at its log when it should be running")
+        yield from _look_at_future_users(path, access, users)
         return
     if not stat.S_ISSOCK(status.st_mode):
         yield problem("socket", f"{path} is in the way, it is not a socket", "Remove it, or set socket.file to another path")
@@ -52,12 +59,7 @@ def look_at_socket(settings: Settings, gateway_users: Collection[int], asked: Co
     mode = stat.S_IMODE(status.st_mode)
     yield ok("socket", f"{path} has mode {mode:04o}, user {user_name(status.st_uid)}, group {status.st_gid}")
     named = {user_id(user, "socket.allow_users"): "socket.allow_users names {}" for user in settings.allow_users if user != ANYONE}
-    users = named | dict.fromkeys(gateway_users, "the gateway's workers run as {}")
-    for user in asked:
-        try:
-            users[user_id(user, "--gateway-user")] = "--gateway-user names {}"
-        except SettingsError as error:
-            yield problem("socket", str(error), "Give the user's number; a user of another container has no name here")
+    users = named | dict.fromkeys(gateway_users, "the gateway's workers run as {}") | users
     yield from _look_at_users(path, status, access, users)
     yield from _look_at_listeners(path)
     answer = ask(path, PATIENCE_S)
@@ -87,6 +89,21 @@ def _look_at_directory(directory: str) -> Findings:
         )
     else:
         yield ok("socket", shown)
+
+
+def _look_at_future_users(path: str, access: Access, users: Mapping[int, str]) -> Findings:
+    """Check users against the settings and the directories, since there is no socket yet."""
+    for uid, why in sorted(users.items()):
+        name = user_name(uid)
+        who = why.format(name)
+        if access.users is not None and uid not in access.users and access.group == -1:
+            yield problem(
+                "socket", f"{who}, whom the runner does not let in", f"Add {name} to socket.allow_users, or run the runner as that user"
+            )
+        elif closed := next((directory for directory in _parents(path) if not _may(os.stat(directory), uid, stat.S_IXUSR)), None):
+            yield problem("socket", f"{who}, who can't enter {closed}", f"chmod o+x {closed}")
+        else:
+            yield ok("socket", f"{who}, who may connect once the runner listens, by the settings")
 
 
 def _look_at_users(path: str, status: os.stat_result, access: Access, users: Mapping[int, str]) -> Findings:

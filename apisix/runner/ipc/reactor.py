@@ -52,6 +52,7 @@ class Reactor:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._signals: dict[int, Callback] = {}
+        self._arrived_s: dict[int, float] = {}
         self._wakeup, self._wakeup_sender = socket.socketpair()
         self._wakeup.setblocking(False)
         self._wakeup_sender.setblocking(False)
@@ -61,7 +62,16 @@ class Reactor:
     def on_signal(self, signum: int, callback: Callback) -> None:
         """Call `callback` in the loop, never in the middle of anything, when the signal arrives."""
         self._signals[signum] = callback
-        signal.signal(signum, _noted_by_wakeup_fd)
+        signal.signal(signum, self._note)
+
+    def signal_age_s(self, signum: int) -> float:
+        """Return how long ago a signal has arrived that is not handled yet or being handled, in seconds; 0 if there is none."""
+        arrived_s = self._arrived_s.get(signum)
+        return 0.0 if arrived_s is None else time.monotonic() - arrived_s
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        # Called by the interpreter, perhaps long before the loop runs. Python also writes the number to the wake-up descriptor.
+        self._arrived_s.setdefault(signum, time.monotonic())
 
     def watch(self, source: HasFileno, callback: Callback) -> None:
         """Call `callback` whenever there is something to read."""
@@ -148,6 +158,7 @@ class Reactor:
             for signum in self._wakeup.recv(4096):
                 if callback := self._signals.get(signum):
                     _call(callback)
+                    self._arrived_s.pop(signum, None)
 
 
 def _next_multiple(period_s: float, after_s: float) -> float:
@@ -161,7 +172,3 @@ def _call(callback: Callback) -> None:
     except Exception:
         # All workers end with the supervisor: whatever is wrong with one thing, the others go on.
         logger.exception("a defect of the runner's supervisor")
-
-
-def _noted_by_wakeup_fd(signum: int, frame: FrameType | None) -> None:
-    """Do nothing: that there is a handler makes Python write the number to the wakeup descriptor."""

@@ -178,7 +178,12 @@ class LogFile(WatchedFileHandler):
 
 def _open_log(path: str, flags: int) -> int:
     # In a directory that others can write to, another user may have placed a link or a pipe of that name.
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe that no process reads, or a socket
+            raise OSError(errno.EINVAL, "it is not a regular file") from error
+        raise
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
         os.close(descriptor)

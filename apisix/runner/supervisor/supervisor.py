@@ -132,7 +132,8 @@ class Supervisor:
             if self._listener is not None:
                 self._listener.unlink()
             raise
-        self._pool.start()
+        if not any(map(self._reactor.signal_age_s, (signal.SIGTERM, signal.SIGINT))):
+            self._pool.start()
         Watchdog(self._reactor, self._settings, self._pool)
         self._reactor.run(until=self._is_done)
         self._finish()
@@ -430,16 +431,24 @@ class Supervisor:
             self._pool.kill()
             return
         logger.info("%s: stopping", signal.Signals(signum).name)
-        # Ctrl-C is a person who waits.
-        self._stop(0.0 if signum == signal.SIGINT else self._settings.stop_accepting_after_s)
+        # After Ctrl-C, a person waits.
+        accept_s = 0.0 if signum == signal.SIGINT else self._settings.stop_accepting_after_s
+        self._stop(accept_s, age_s=self._reactor.signal_age_s(signum))
 
-    def _stop(self, accept_s: float) -> None:
-        """End within the time to stop, and accept for up to `accept_s` seconds of it: a gateway may still call, or a successor come."""
+    def _stop(self, accept_s: float, age_s: float = 0.0) -> None:
+        """
+        Exit within the shutdown timeout. Accept for a part of it, because the gateway may still call, or a successor may take over.
+
+        Args:
+            accept_s: how long to accept at most, in seconds.
+            age_s: how long ago the runner was told to stop, in seconds. It may have been starting since.
+        """
         self._stopping = True
         self._pool.wind_down()
         timeout_s = self._settings.shutdown_timeout_s
         if timeout_s is None:
             timeout_s = STANDALONE_TIMEOUT_S if self._gateway_pid is None else MANAGED_TIMEOUT_S
+        timeout_s = max(0.0, timeout_s - age_s)
         margin_s = min(LONGEST_MARGIN_S, MARGIN_SHARE * timeout_s)
         until_cut_s = timeout_s - 2 * margin_s
         self._cut_s = time.monotonic() + until_cut_s

@@ -135,6 +135,17 @@ def test_users_who_have_to_get_in(path: Path) -> None:
     assert f"who can't enter {path.parent}. chmod o+x {path.parent}" in said(path, [NOBODY], allow_users=("nobody",))[2]
 
 
+@pytest.mark.usefixtures("_open_parents")
+def test_users_are_checked_without_a_socket(path: Path) -> None:
+    """`--gateway-user` is checked against the settings if the runner does not listen yet."""
+    path.unlink()
+
+    refused = said(path, asked=["nobody"])
+    assert refused[-1].startswith("problem  socket   --gateway-user names nobody, whom the runner does not let in")
+    allowed = said(path, asked=["nobody"], allow_users=("nobody",))
+    assert allowed[-1] == "ok       socket   --gateway-user names nobody, who may connect once the runner listens, by the settings"
+
+
 def test_a_user_who_does_not_exist(path: Path) -> None:
     """A setting that names nobody is a problem, as it is at the start."""
     assert "problem  socket   socket.owner: there is no user 'no-such-user' on this system" in said(path, socket_owner="no-such-user")[1]
