@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.echo import EchoRunner, HungUp, alive, command, echo_runner, is_within, wait_until, wait_until_answering
+from tests.integration.echo import EchoRunner, HungUp, alive, command, echo_runner, is_within, kill, start, wait_until, wait_until_answering
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -218,6 +218,27 @@ def test_connections_are_kept_for_a_successor_that_is_late(directory: Path) -> N
                 assert [new.receive().line, connected.receive().line] == ["new", "connected"]
                 assert {new.ask().pid, connected.ask().pid} <= successor.workers()
                 assert "Traceback" not in runner.log() + successor.log()
+
+
+def test_it_can_be_told_to_stop_while_it_starts(directory: Path) -> None:
+    """A SIGTERM that arrives as soon as the socket exists leaves no less time than a later one. The runner starts no worker."""
+    path = directory / f"apisix-{os.getpid()}.sock"
+
+    def takes_s() -> float:
+        path.unlink(missing_ok=True)
+        runner = start(path)
+        try:
+            wait_until(path.exists)
+            began_s = time.monotonic()
+            runner.signal(signal.SIGTERM)
+            assert runner.end() == 0
+            seconds = time.monotonic() - began_s
+            assert "SIGTERM: stopping" in runner.log()
+            return seconds
+        finally:
+            kill(runner)
+
+    assert is_within(1.0, takes_s)
 
 
 def test_connections_are_not_kept_for_ever(directory: Path) -> None:
