@@ -23,7 +23,13 @@ USERS = {
         "tests/integration/test_stuck_plugins.py",
         "tests/integration/test_metrics.py",
     ],
-    "plugin": ["tests/testing", "tests/cli", "tests/legacy", "tests/integration/test_reload.py"],
+    "plugin": [
+        "tests/testing",
+        "tests/cli",
+        "tests/legacy",
+        "tests/integration/test_reload.py",
+        "tests/integration/test_forking_plugins.py",
+    ],
     "worker": ["tests/integration"],
     "supervisor": ["tests/integration"],
 }
