@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long to wait before what has failed is tried again."""
+"""How long to wait before a failed worker is started again."""
 
 from typing import Final
 
 STEADY_S: Final = 10.0
-"""What lived this long, in seconds, has not failed at once: the next failure is a first one."""
+"""If a worker ran for this long, in seconds, its failure counts as the first one."""
 FIRST_S: Final = 0.25
 LONGEST_S: Final = 5.0
-"""Connections wait meanwhile, so this is far below the gateway's 60 s."""
+"""Connections wait meanwhile, so this is much less than the gateway's timeout of 60 s."""
 
 
 class Backoff:
-    """At once the first time, then after 0.25 s, and twice as long with each failure in a row. Source: design, 7."""
+    """No delay the first time, then FIRST_S, and twice as long after each further failure. Source: design, 7."""
 
     def __init__(self) -> None:
         self._failures = 0
 
     def next_delay_s(self, lived_s: float) -> float:
-        """Return how long to wait, in seconds, now that something has failed that worked for `lived_s`."""
+        """Return how long to wait after a worker has failed that ran for `lived_s`, both in seconds."""
         if lived_s >= STEADY_S:
             self._failures = 0
         self._failures += 1

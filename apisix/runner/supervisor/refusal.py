@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An honest no to a connection for which there is no worker any more."""
+"""Refuse a connection that no worker can serve any more."""
 
 import socket
 from contextlib import suppress
@@ -7,9 +7,9 @@ from contextlib import suppress
 
 def refuse(connection: socket.socket) -> None:
     """
-    Close a connection, and answer what its peer has sent with SERVICE_UNAVAILABLE.
+    Close a connection. If the gateway has sent something, reply with SERVICE_UNAVAILABLE first.
 
-    Nothing is said where nothing was sent: the gateway would take that for the answer to its next call. Source: gateway contract, 1.
+    Otherwise nothing is sent, because the gateway would take it for the reply to its next call. Source: gateway contract, 1.
     """
     from apisix.runner.errors import ErrCode  # late, as the socket is bound before anything slow
     from apisix.runner.wire.messages import ErrResp

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The supervisor: it owns the socket, accepts, and keeps workers that serve what it accepts.
+The supervisor: it owns the socket, accepts connections, and passes them to its workers.
 
-It runs no plugin, has no thread and no event loop but its own, so nothing that a plugin does can stop it. Source: design, 7.
+It runs no plugins, no threads and no asyncio event loop, so a plugin cannot stop it. Source: design, 7.
 """
 
 import errno
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MANAGED_TIMEOUT_S: Final = 0.9
-"""The gateway kills a runner 1 s after it has told it to stop. Source: gateway contract, 8."""
+"""The gateway kills a runner 1 s after SIGTERM. Source: gateway contract, 8."""
 STANDALONE_TIMEOUT_S: Final = 30.0
 MARGIN_SHARE: Final = 0.1
 LONGEST_MARGIN_S: Final = 0.15
-"""How much of the time to stop is left for cutting calls that have not ended, and again for reaping killed workers and exiting."""
+"""The share of the shutdown timeout that remains for cutting calls in progress, and again for killed workers to exit."""
 QUIET_S: Final = 1.0
-"""A stand-alone runner that is told to stop ends when no call and no connection has come for this long, in seconds."""
+"""A stand-alone runner that is stopping exits when no call and no connection has arrived for this long, in seconds."""
 QUIET_POLL_S: Final = 0.05
 KEEP_SHARE: Final = 0.5
 """The share of the time to stop after which a managed runner no longer serves, and keeps connections for a successor that is late."""
@@ -62,10 +62,10 @@ A client that had looked up the path before the successor took it can still be a
 backlog when the listener is closed is lost.
 """
 LOOK_S: Final = 0.5
-"""How often to see whether the path still leads here, and with `reload` whether plugins have changed, in seconds."""
+"""How often to check whether the socket file is still the runner's and, with `reload`, whether plugins have changed, in seconds."""
 ACCEPTS_AT_ONCE: Final = 64
 LOOK_FOR_USERS_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""When to look again for the user of the gateway's workers, which may be about to change theirs."""
+"""When to look again for the user of the gateway's workers, which may change it after they start."""
 
 
 def run(settings: Settings, service: Service | None = None) -> int:
@@ -83,13 +83,13 @@ def run(settings: Settings, service: Service | None = None) -> int:
 
 
 class Supervisor:
-    """The parts of the runner that exist once. Created, it listens; `run` does the rest."""
+    """The supervisor of a runner. It listens from its creation on, and `run` serves until the runner is told to stop."""
 
     def __init__(self, reactor: Reactor, settings: Settings, service: Service) -> None:
         self._reactor = reactor
         self._settings = settings
         self._service = service
-        # Noted from now on, handled once the loop turns: what comes before that is not lost, and does not kill us half-way.
+        # A signal that arrives before the event loop runs is handled by its first iteration, and does not kill the process.
         for signum in (signal.SIGTERM, signal.SIGINT):
             reactor.on_signal(signum, partial(self._told_to_stop, signum))
         reactor.on_signal(signal.SIGHUP, lambda: self._pool.reload("SIGHUP"))
@@ -105,9 +105,9 @@ class Supervisor:
         self._listener: Listener | None = Listener.bind(settings.socket_file, self._access)
         self._accepting = False
         self._displaced = False
-        self._stopping = False  # told to stop, or unable to work
-        self._ending = False  # the last phase: nothing new is served here any more
-        self._overdue = False  # the time to stop is over
+        self._stopping = False  # told to stop, or no worker can serve
+        self._ending = False  # the last phase: nothing new is served
+        self._overdue = False  # the shutdown timeout is over
         self._keeping = False  # no worker serves any more, and connections are kept for a successor
         self._outlived = False  # whether this is the copy that keeps them
         self._kept: list[socket.socket] = []
@@ -159,7 +159,7 @@ class Supervisor:
             self._follow_gateway(self._gateway_pid)
         if self._settings.metrics_address is not None:
             self._metrics = self._serve_metrics()
-        # What is there now is never written to by the garbage collector again, so the workers go on sharing it.
+        # The garbage collector does not write to existing objects any more, so the workers share their memory.
         gc.collect()
         gc.freeze()
         self._log_start()
@@ -201,7 +201,7 @@ class Supervisor:
         return serve(channel, dump, heartbeat, self._service, marks, supervisor_pid)
 
     def _forget(self) -> None:
-        """Close, in a new worker, what is the supervisor's."""
+        """Called in a new worker: close what belongs to the supervisor."""
         self._reactor.close()
         if self._listener is not None:
             self._listener.close()
@@ -217,7 +217,7 @@ class Supervisor:
     # Accepting
 
     def _accept_when_ready(self) -> None:
-        # Without a worker, connections wait best in the backlog: there they are no error.
+        # Without a worker, connections wait in the backlog.
         ready = self._pool.ready or self._pool.is_releasing
         if self._listener is None or self._accepting == ready:
             return
@@ -347,7 +347,7 @@ class Supervisor:
         if self._listener is not None:
             self._look_for_displacement(self._listener)
         if self._displaced and successor is self._successor:
-            self._hand_over()
+            self._pass_connections()
 
     def _successor_gone(self, successor: Successor) -> None:
         if self._successor is not successor or self._ending:
@@ -360,14 +360,14 @@ class Supervisor:
                 logger.warning("the runner that had taken %s has ended before it could serve: this one goes on", self._listener.path)
                 self._bind_again(self._listener)
 
-    def _hand_over(self) -> None:
+    def _pass_connections(self) -> None:
         if self._ending or self._successor is None:
             return
         self._ending = True
         logger.info("the other runner takes the %d connections of this one, which ends", self._pool.connections)
         if self._predecessor is not None:
             self._predecessor.ask()  # what it still has goes the same way
-        self._pool.hand_over(self._successor.take)
+        self._pool.pass_all_to(self._successor.take)
         for connection in self._kept:
             self._successor.take(connection)
         self._kept.clear()
@@ -478,7 +478,7 @@ class Supervisor:
         if self._listener is not None:
             self._look_for_displacement(self._listener)
         if self._displaced and self._successor is not None:
-            self._hand_over()
+            self._pass_connections()
             return
         self._ending = True
         if self._listener is not None:
@@ -494,7 +494,7 @@ class Supervisor:
             self._look_for_displacement(self._listener)
         if not self._displaced and not self._ending:
             self._keeping = True
-            self._pool.hand_over(self._kept.append)
+            self._pool.pass_all_to(self._kept.append)
 
     def _outlive(self) -> None:
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the supervisor looks at every second: workers that are stuck, that use too much memory, that have too much to do."""
+"""What the supervisor checks every second: workers that are stuck, use too much memory, or have too many connections."""
 
 import logging
 import time
@@ -14,16 +14,16 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 1.0
 PAUSE_S: Final = 3.0
-"""When this process itself has not turned for so long, it can't blame others for their silence, in seconds."""
+"""If the supervisor itself was stopped for this long, in seconds, the workers may have been stopped too, and are not late."""
 YOUNG_S: Final = 3.0
-"""A worker is not replaced for its memory before it is this old, in seconds, or a limit too low would keep us forking."""
+"""A worker is not replaced for its memory before this age, in seconds. Otherwise a limit that is too low would cause constant restarts."""
 DUMP_POLL_S: Final = 0.05
 DUMP_POLLS: Final = 20
-"""A dump takes some milliseconds; a process that is stopped, or deep in the kernel, writes none."""
+"""How often to look for the stack dump of a worker. A process that is stopped writes none."""
 
 
 class Watchdog:
-    """Look after the workers of `pool`, from now on."""
+    """Checks the workers of `pool` every second, from its creation on."""
 
     def __init__(self, reactor: Reactor, settings: Settings, pool: WorkerPool) -> None:
         self._reactor = reactor

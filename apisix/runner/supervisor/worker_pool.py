@@ -214,7 +214,7 @@ class WorkerPool:
         """Serve, but replace workers only if they exit. Called when the runner was told to stop."""
         self._winding_down = True
 
-    def hand_over(self, successor: Callable[[socket.socket], None]) -> None:
+    def pass_all_to(self, successor: Callable[[socket.socket], None]) -> None:
         """Give all connections to `successor`, each as soon as no call is in progress on it, and let the workers exit after that."""
         self._successor = successor
         self._end_starts()
