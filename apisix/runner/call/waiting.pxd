@@ -80,6 +80,7 @@ cdef class WaitingCall:
     cdef InfoRequests _send(self, requests, done)
     cdef info_received(self)
     cpdef start_task(self, awaitable)
+    cdef bint was_suspended(self)
     cpdef suspend_for_task(self, task)
     cpdef suspend_for_thread(self, function, argument)
     cpdef result_of(self, waited_for)

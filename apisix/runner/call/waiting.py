@@ -70,6 +70,10 @@ class CallGreenlet:
     Starting a greenlet is more expensive than switching to one, so it is started by the first call that needs it, and kept. `run`, `resume`
     and `close` must be called in the hub, `wait` in the greenlet.
 
+    A greenlet's stack lies below the stack of the hub at the moment when it is started, and each switch copies what has overlapped since
+    then. Most switches come from a socket that is ready, deep in the stack of the event loop. So a greenlet that was started by another
+    callback, for a call that has been suspended before, is not kept.
+
     Attributes:
         active: True while a call runs in the greenlet or is suspended there.
     """
@@ -77,14 +81,15 @@ class CallGreenlet:
     __slots__ = ("_closed", "_greenlet", "_hub", "active")
 
     def __init__(self, hub: Hub | None = None) -> None:
-        current = greenlet.getcurrent()
-        self._hub: Hub = current if hub is None else hub
-        self._greenlet = greenlet.greenlet(self._serve, current)
+        self._hub: Hub = greenlet.getcurrent() if hub is None else hub
+        self._greenlet: greenlet.greenlet | None = None
         self._closed = False
         self.active = False
 
     def run(self, call: "WaitingCall") -> None:
         """Continue a call in the greenlet. Returns when it is finished or has to wait."""
+        if self._greenlet is None:
+            self._greenlet = greenlet.greenlet(self._serve)
         self._greenlet.switch(call)
 
     def wait(self) -> None:
@@ -93,7 +98,8 @@ class CallGreenlet:
 
     def resume(self) -> None:
         """Return to the call that waits in the greenlet. Returns when it is finished or has to wait again."""
-        self._greenlet.switch()
+        if self._greenlet is not None:
+            self._greenlet.switch()
 
     def is_current(self) -> bool:
         """Return True if the caller can wait here: it runs in the greenlet, and not in a task that was started on its stack."""
@@ -101,22 +107,24 @@ class CallGreenlet:
 
     def frame(self) -> FrameType | None:
         """Return the Python frame in which the greenlet waits, None if there is none."""
-        return self._greenlet.gr_frame
+        return None if self._greenlet is None else self._greenlet.gr_frame
 
     def close(self) -> None:
         """End the greenlet: at once if it is between two calls, else after the call that it runs."""
         self._closed = True
-        if self._greenlet and not self.active:
+        if self._greenlet is not None and not self.active:
             self._greenlet.switch(None)
 
     def _serve(self, call: "WaitingCall | None") -> None:
+        is_kept = call is not None and not call.was_suspended()
         while call is not None:
             self.active = True
             call.run_in_context()
             self.active = False
             call = None  # while the greenlet waits, it must not keep the last call alive
-            if not self._closed:
+            if is_kept and not self._closed:
                 call = self._hub.switch()
+        self._greenlet = None
 
 
 class InfoRequests:
@@ -411,6 +419,10 @@ class WaitingCall:
                 awaitable.close()
             raise
         return start_task(result_or_error(awaitable), self._runtime.loop, self.plugin)
+
+    def was_suspended(self) -> bool:
+        """Return True if the call has waited for something."""
+        return self._counted
 
     def suspend_for_task(self, task: "asyncio.Task[Any]") -> None:
         """Let `advance` continue the call when a task is done."""
