@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What supervisor and worker say to each other, over a socket pair that carries connections too.
+The messages between the supervisor and a worker, and the socket pair that carries them together with gateway connections.
 
-A stream with lengths rather than SOCK_SEQPACKET, which macOS lacks: one way that works everywhere is tested everywhere,
-and a message may be as long as a traceback.
+The socket is a stream, and each message has a length before it. SOCK_SEQPACKET is not used because macOS lacks it.
 """
 
 import array
@@ -21,10 +20,10 @@ from apisix.runner.metrics.families import Family
 from apisix.runner.primitives import NO_SIGNAL
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
-"""Longer texts are for the log, not for the channel."""
+"""The limit for one message. Longer texts are logged by the worker."""
 READ_BYTES: Final = 1 << 16
 READS_AT_ONCE: Final = 64
-"""So that one busy channel does not keep its reader from everything else."""
+"""How often a channel is read at once, so that a busy one does not delay everything else."""
 
 _LENGTH: Final = struct.Struct("<I")
 _FD_BYTES: Final = array.array("i").itemsize
@@ -33,25 +32,25 @@ _CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """What all messages are. `CARRIES_CONNECTION` tells whether a connection comes with it."""
+    """The base of all messages. If `CARRIES_CONNECTION` is true, a connection is sent with the message."""
 
     CARRIES_CONNECTION: ClassVar[bool] = False
 
 
 class Pass(Message, frozen=True):
-    """To a worker: serve this connection. Answered by `Taken` before anything is read from it."""
+    """To a worker: serve this connection. The worker sends `Taken` before it reads from it."""
 
     CARRIES_CONNECTION: ClassVar[bool] = True
 
 
 class Shed(Message, frozen=True):
-    """To a worker: hand back up to `count` connections that are between calls, others have fewer."""
+    """To a worker: hand back up to `count` connections without a call, because other workers have fewer."""
 
     count: int
 
 
 class Drain(Message, frozen=True):
-    """To a worker: hand back every connection as soon as it is between calls, then exit."""
+    """To a worker: hand back every connection as soon as it has no call, then exit."""
 
 
 class Stop(Message, frozen=True):
@@ -74,30 +73,30 @@ class Problem(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """From a worker: connections may come. `problems` keep some plugins from running; `files` are those that were loaded."""
+    """From a worker: it can serve. `problems` are plugins that could not be loaded, `files` the ones that were loaded."""
 
     problems: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
 
 
 class Failed(Message, frozen=True):
-    """From a worker: it can't serve, and exits."""
+    """From a worker: it cannot serve, and exits."""
 
     reason: str
 
 
 class Taken(Message, frozen=True):
-    """From a worker: it has one more of the connections that were passed, in their order."""
+    """From a worker: it has taken the oldest of the connections that were passed and not confirmed."""
 
 
 class HandedBack(Message, frozen=True):
-    """From a worker, or from a runner to its successor: a connection between calls, for another worker to serve."""
+    """From a worker, or from a runner to its successor: a connection without a call, for another worker to serve."""
 
     CARRIES_CONNECTION: ClassVar[bool] = True
 
 
 class Stats(Message, frozen=True):
-    """From a worker, when its connections change and as a heartbeat: what it has open now, and what it has answered in all."""
+    """From a worker, if they have changed: its connections, its calls that wait, and all calls that it has answered."""
 
     connections: int
     in_flight: int
@@ -105,19 +104,19 @@ class Stats(Message, frozen=True):
 
 
 class Measured(Message, frozen=True):
-    """From a worker: what it has counted in all of one metric. Only where metrics are wanted."""
+    """From a worker: the current values of one metric. Only sent if metrics are served."""
 
     family: Family
 
 
 class ReplaceMe(Message, frozen=True):
-    """From a worker: it wishes to end, as soon as another can take over."""
+    """From a worker: replace it by another one."""
 
     reason: str
 
 
 class TakeOver(Message, frozen=True):
-    """From a runner to the one whose path it has taken: hand over your connections now."""
+    """From a runner to the one whose path it has taken: pass your connections to this one now."""
 
 
 AnyMessage = TakeOver | Pass | Shed | Drain | Stop | BlockingMark | Ready | Failed | Taken | HandedBack | Stats | Measured | ReplaceMe
@@ -125,10 +124,10 @@ AnyMessage = TakeOver | Pass | Shed | Drain | Stop | BlockingMark | Ready | Fail
 
 class Channel:
     """
-    One end of the socket pair. Nothing here waits: what can't be sent yet is kept, in order.
+    One end of the socket pair. Sending never waits: messages that cannot be sent yet are kept, in order.
 
     Attributes:
-        at_end: the other end is gone, and everything it said has been received.
+        at_end: the other end is closed, and all its messages were received.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -142,7 +141,7 @@ class Channel:
         # The bytes, the connection that goes with the first of them, and whether it is ours to close.
         self._outgoing: deque[tuple[memoryview, socket.socket | None, bool]] = deque()
         self._short_of_descriptors = False
-        # A worker's watchdog speaks from its own thread while the loop stands still.
+        # The blocking detector of a worker sends from its own thread while the event loop is blocked.
         self._lock = threading.Lock()
 
     @classmethod
@@ -157,7 +156,7 @@ class Channel:
 
     @property
     def pending(self) -> bool:
-        """Whether something was not sent yet."""
+        """Whether something is unsent."""
         return bool(self._outgoing)
 
     @property
@@ -167,7 +166,7 @@ class Channel:
 
     def send(self, message: AnyMessage, connection: socket.socket | None = None, *, keep: bool = False) -> None:
         """
-        Send a message, now or after those that wait.
+        Send a message, after those that are unsent.
 
         Args:
             connection: the one that the message carries. It belongs to the channel from now on, which closes it once it is sent.
@@ -180,7 +179,7 @@ class Channel:
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as the other end has room. Where it is gone, nothing waits any more."""
+        """Send as much as the other end accepts. If it is closed, drop everything that is unsent."""
         with self._lock:
             self._short_of_descriptors = False
             while self._outgoing:

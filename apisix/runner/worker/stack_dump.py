@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stacks of a process that does not answer any more: it writes them itself, from a signal handler in C."""
+"""The stacks of a stuck worker. The worker writes them itself, in a signal handler in C."""
 
 import faulthandler
 import os

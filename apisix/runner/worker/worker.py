@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The body of a worker process: it serves the connections that the supervisor passes, and hands them back when it is told to."""
+"""The main function of a worker process: it serves the connections that the supervisor passes, and hands them back on request."""
 
 import asyncio
 import logging
@@ -28,19 +28,19 @@ logger = logging.getLogger(__name__)
 BUSY_FOR_S: Final = 1.0
 """How long after the last activity a worker counts as busy, in seconds."""
 CLOSE_S: Final = 5.0
-"""How long plugins may take to close when a drained worker leaves, in seconds."""
+"""How long plugins may take to close when a worker exits after it has handed back its connections, in seconds."""
 
 
 def serve(channel: Channel, dump: StackDump, heartbeat: Heartbeat, service: Service, marks: Iterable[str], supervisor_pid: int) -> int:
     """
-    Be a worker until the supervisor ends it. To be called right after the fork, with all signals blocked.
+    Run a worker until the supervisor stops it. Must be called right after the fork, with all signals blocked.
 
     Args: marks: the plugins that are known to block. supervisor_pid: of the parent.
     Returns: the exit status.
     """
     die_with(supervisor_pid)
     dump.arm()
-    # Ctrl-C goes to all processes of the terminal: it is the supervisor that decides what it means.
+    # Ctrl-C goes to all processes of the terminal, and the supervisor handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -108,7 +108,7 @@ def leave_poll(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Worker:
-    """The messages of the channel, turned into what they ask for."""
+    """Handles the messages of the supervisor, and reports to it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, heartbeat: Heartbeat) -> None:
         self._loop = loop
