@@ -189,13 +189,13 @@ def test_wrong_setting(tmp_path: Path) -> None:
 
 
 def test_plugins(plugins: Path) -> None:
-    """`plugins` shows name, generation, hooks, place and purpose, and what was refused; that is status 1, as with `check`."""
+    """`plugins` shows the name, the API, the hooks, the place and the purpose. Problems are shown too, with status 1, as in `check`."""
     assert 0 == invoke("plugins", "--plugins", plugins).exit_code
     (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
     result = invoke("plugins", "--plugins", plugins)
 
     assert 1 == result.exit_code
-    assert f"say  Plugin  on_request  {plugins}/say.py:12\n    Say it to the upstream.\n" in result.output
+    assert f"say  Plugin  on_request  {plugins}/say.py:12\n    Say it to the upstream.\n    on_request runs inline: yes\n" in result.output
     assert f"refused: {plugins}/bad.py:1: " in result.output
 
 
@@ -206,6 +206,42 @@ def test_plugins_for_tools(plugins: Path) -> None:
 
     assert 1 == invoke("plugins", "--json", "--plugins", plugins).exit_code
     assert ["rewrite", "say", "stop"] == [found["name"] for found in report["plugins"]]
+    assert {"on_request": {"inline": True, "reason": None}} == report["plugins"][1]["runs_inline"]
+
+
+WAYS_TO_RUN = {
+    "reads a body": (
+        "    def on_request(self, request):\n        request.read()\n",
+        "no, because request.read() may wait for the gateway (way.py:4)",
+    ),
+    "declared inline": ("    inline = True\n    def on_request(self, request): request.read()\n", "yes"),
+    "declared not inline": ("    inline = False\n    def on_request(self, request): ...\n", "no, because inline is False"),
+    "coroutine": ("    async def on_request(self, request): ...\n", "no, because it is a coroutine function, which runs as a task"),
+    "needs": (
+        "    needs = ('body',)\n    def on_request(self, request): ...\n",
+        "no, because needs is ('body',), so each call first waits for the gateway",
+    ),
+    "blocking": (
+        "    blocking = True\n    def on_request(self, request): ...\n",
+        "no, because blocking is True, so it runs in a thread",
+    ),
+    "setup": (
+        "    async def setup(self): ...\n    def on_request(self, request): ...\n",
+        "no, because the plugin has a setup(), for which its first call waits",
+    ),
+    "on_error": (
+        "    on_error = 'pass'\n    def on_request(self, request): ...\n",
+        "no, because on_error is 'pass', so the call must be able to continue without its edits",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), WAYS_TO_RUN.values(), ids=WAYS_TO_RUN)
+def test_plugins_says_why_a_hook_does_not_run_inline(tmp_path: Path, body: str, expected: str) -> None:
+    """The reason names the use that may suspend the call and its line, or the attribute of the class."""
+    (tmp_path / "way.py").write_text(f"from apisix import Plugin\nclass Way(Plugin):\n{body}")
+    output = invoke("plugins", "--plugins", tmp_path).output
+    assert f"    on_request runs inline: {expected}\n" in output
 
 
 def test_schema(plugins: Path) -> None:
