@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read plain arguments without click, whose import takes longer than all else that these commands do before their work."""
+"""Read simple command lines without click, because importing it takes longer than everything else that `start` and `health` do first."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 class Flag(NamedTuple):
     """
-    A flag.
+    A flag of a command.
 
     Attributes:
-        name: under which its value is returned.
-        is_switch: it takes no value; True where it stands.
-        is_list: it may stand several times; a tuple of its values.
+        name: the key of its value in the result.
+        is_switch: True if it has no value. The result is then True.
+        is_list: True if it may be repeated. The result is then a tuple.
     """
 
     name: str
@@ -22,9 +22,9 @@ class Flag(NamedTuple):
 
 def read_flags(arguments: Sequence[str], known: Mapping[str, Flag]) -> dict[str, object] | None:
     """
-    Read arguments that are nothing but known flags with their values.
+    Read arguments that consist only of known flags with their values.
 
-    Returns: values by the names of the flags; None where click should have a look (help, a mistake, anything else).
+    Returns: the values by the names of the flags, or None if click must read the arguments: for help, mistakes and anything else.
     """
     flags: dict[str, object] = {}
     rest = iter(arguments)

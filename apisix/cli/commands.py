@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands. Each lives in a module of its own that is imported when the command is used."""
+"""The table of commands. Each command is imported only when it is used."""
 
 import sys
 from importlib import import_module
@@ -12,25 +12,25 @@ from apisix.cli.flags import setting_flags
 COMMANDS = {
     "start": ("apisix.cli.commands:start", "Serve the gateway, until SIGTERM or Ctrl-C."),
     "dev": ("apisix.cli.dev:dev", "Try plugins without a gateway: serve HTTP, and show what they do."),
-    "new": ("apisix.cli.new:new", "Write a plugin, its test and a route to try it with."),
-    "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes may name."),
-    "schema": ("apisix.cli.plugins:schema", "Show the JSON Schema of a plugin's configuration."),
-    "health": ("apisix.cli.commands:health", "Ask a running runner whether it answers; for HEALTHCHECK."),
-    "doctor": ("apisix.cli.doctor:doctor", "Say why the gateway does not reach the runner, and what to do."),
+    "new": ("apisix.cli.new:new", "Create a plugin, its test and a route to try it with."),
+    "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes may name, and how they run."),
+    "schema": ("apisix.cli.schema:schema", "Show the JSON Schema of a plugin's configuration."),
+    "health": ("apisix.cli.commands:health", "Check that a running runner replies; for HEALTHCHECK."),
+    "doctor": ("apisix.cli.doctor:doctor", "Find out why the gateway does not reach the runner, and what to do."),
     "check": ("apisix.cli.check:check", "Load the plugins, and validate the routes that use them."),
 }
-"""Where each command is, as module:attribute, and what it does."""
+"""Where each command is defined, as module:attribute, and what it does."""
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are used, so that one that lacks its libraries does not stop the others."""
+    """Commands that are imported when they are used, so that the others work if the libraries of one are missing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, as the help lists them."""
+        """Return the names in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command. Raises: ClickException: the libraries of an extra are not installed."""
+        """Import a command. Raises: ClickException: a library of an extra is not installed."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -42,7 +42,7 @@ class Commands(click.Group):
             raise click.ClickException(
                 f"{cmd_name} needs {error.name}, which comes with the extra dev: pip install 'apisix-python-plugin-runner[dev]'"
             ) from error
-        assert isinstance(command, click.Command)  # noqa: S101  # the table above says so
+        assert isinstance(command, click.Command)  # noqa: S101  # as in the table above
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -60,7 +60,7 @@ def commands() -> None:
 @click.command(help=COMMANDS["start"][1])
 @setting_flags()
 def start(**flags: object) -> None:
-    """See the table."""
+    """See COMMANDS."""
     from apisix.cli.start import start as run
 
     sys.exit(run(flags))
@@ -68,10 +68,10 @@ def start(**flags: object) -> None:
 
 @click.command(help=COMMANDS["health"][1])
 @setting_flags(["socket_file"])
-@click.option("--timeout", "timeout_s", metavar="SECONDS", default="5", show_default=True, help="How long to wait for the answers.")
-@click.option("--json", "as_json", is_flag=True, help="For tools.")
+@click.option("--timeout", "timeout_s", metavar="SECONDS", default="5", show_default=True, help="How long to wait for the replies.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
 def health(**flags: object) -> None:
-    """See the table."""
+    """See COMMANDS."""
     from apisix.cli.health import health as run
 
     sys.exit(run(flags))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner dev`: the flags of the development gateway."""
+"""The command `dev`: its flags."""
 
 import sys
 from typing import Any
@@ -16,7 +16,7 @@ from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
 @click.option("--port", type=click.IntRange(0, 65535), default=9080, show_default=True, help="Where the gateway serves HTTP.")
 @click.option("--upstream-port", type=click.IntRange(0, 65535), default=1980, show_default=True, help="Where the echo upstream serves.")
 @click.option("--routes", metavar="FILE", help="Routes in APISIX's stand-alone form.  [default: apisix.yaml of this directory]")
-@click.option("--runner-socket", metavar="PATH", help="Use a runner that was started elsewhere, and start none.")
+@click.option("--runner-socket", metavar="PATH", help="Use a runner that is already running instead of starting one.")
 @click.option("--apisix-version", metavar="VERSION", default="3.18", show_default=True, help="The release to emulate, 2.7 or later.")
 @click.option(
     "--router",
@@ -38,11 +38,11 @@ from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
     metavar="[HOST:]PORT",
     help="Let an editor attach to the plugins with debugpy, and lift all time limits.",
 )
-@click.option("--json", is_flag=True, help="Show what happened for tools.")
+@click.option("--json", is_flag=True, help="Print JSON for tools.")
 def dev(socket_file: str | None, **options: Any) -> None:
     """
     Try plugins without APISIX: a gateway, an echo upstream and the runner, until Ctrl-C.
 
-    Plugins are those of --plugins, or of the directory plugins where there is one.
+    The plugins are those of --plugins, or of the directory plugins/ if it exists.
     """
     sys.exit(run(socket=socket_file, **options))

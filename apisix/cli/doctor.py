@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner doctor`: why doesn't it work? It looks, says what it found and what to do, and changes nothing."""
+"""The command `doctor`: find out why the gateway does not reach the runner. It changes nothing."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import click
 import msgspec
 
 from apisix.cli.diagnosis import processes
-from apisix.cli.diagnosis.finding import Finding, Findings, Level, ok, problem, warning
 from apisix.cli.diagnosis.gateway import USUAL_PLACE, GatewayConfig, look_at_gateway, read_gateway_config
 from apisix.cli.diagnosis.metrics import look_at_metrics
 from apisix.cli.diagnosis.plugins import look_at_plugins
 from apisix.cli.diagnosis.python import look_at_python
+from apisix.cli.diagnosis.result import Level, Result, Results, ok, problem, warning
 from apisix.cli.diagnosis.sockets import look_at_socket
 from apisix.cli.diagnosis.store import look_at_store
 from apisix.cli.flags import setting_flags
@@ -27,52 +27,56 @@ from apisix.runner.settings.table import Settings, load
 
 @click.command()
 @setting_flags(["socket_file", "plugins"])
-@click.option("--gateway-config", metavar="FILE", help=f"The gateway's config.yaml.  [default: {USUAL_PLACE}, where that exists]")
+@click.option("--gateway-config", metavar="FILE", help=f"The gateway's config.yaml.  [default: {USUAL_PLACE}, if it exists]")
 @click.option(
     "--gateway-user",
     "gateway_users",
     metavar="USER",
     multiple=True,
-    help="The user, by name or number, of a gateway that is not visible from here, as in another container. May stand several times.",
+    help="The user, by name or number, of a gateway that is not visible from here, such as one in another container. May be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For tools.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
 def doctor(gateway_config: str | None, gateway_users: tuple[str, ...], as_json: bool, **flags: object) -> None:
     """
-    Look at all that has to be right for the gateway to reach the runner, and say what to do where it is not.
+    Examine everything that the gateway needs to reach the runner, and print what to do if something is wrong.
 
-    The exit status is 1 where there is a problem, else 0, also with warnings.
+    The exit status is 1 if there is a problem, else 0, even if there are warnings.
     """
-    findings = []
-    for finding in examine(flags, os.environ, None if gateway_config is None else Path(gateway_config), gateway_users):
-        findings.append(finding)
+    results = []
+    for result in examine(flags, os.environ, None if gateway_config is None else Path(gateway_config), gateway_users):
+        results.append(result)
         if not as_json:
-            click.echo(str(finding))
-    count = Counter(finding.level for finding in findings)
+            click.echo(str(result))
+    count = Counter(result.level for result in results)
     if as_json:
-        click.echo(json.dumps({"ok": not count[Level.PROBLEM], "findings": msgspec.to_builtins(findings)}, indent=2))
+        click.echo(json.dumps({"ok": not count[Level.PROBLEM], "findings": msgspec.to_builtins(results)}, indent=2))
     else:
-        click.echo(f"{count[Level.PROBLEM]} problems, {count[Level.WARNING]} warnings, {count[Level.OK]} things in order")
+        click.echo(f"{count[Level.PROBLEM]} problems, {count[Level.WARNING]} warnings, {count[Level.OK]} checks passed")
     sys.exit(1 if count[Level.PROBLEM] else 0)
 
 
 def examine(
     flags: Mapping[str, object], environ: Mapping[str, str], gateway_file: Path | None, gateway_users: Sequence[str] = ()
-) -> Findings:
+) -> Results:
     """
-    Look at everything: settings, Python, gateway, socket, store, metrics, plugins.
+    Examine settings, Python, gateway, socket, store, metrics and plugins.
 
-    Args: gateway_users: users of a gateway that is not visible from here, by name or number.
+    Args:
+        flags: the flags of the command line.
+        environ: the environment variables.
+        gateway_file: the gateway's config.yaml, or None for the usual place.
+        gateway_users: users of a gateway that is not visible from here, by name or number.
     """
     try:
         settings = gather(flags, environ)
     except SettingsError as error:
-        yield problem("settings", str(error), "The runner does not start with that. What follows is with the defaults")
+        yield problem("settings", str(error), "The runner does not start with this. The following results are for the default settings")
         settings = _without_file(flags)
     for note in settings.notes:
         yield warning("settings", note, "")
     yield from look_at_python(settings)
     gateway = _gateway(gateway_file)
-    if isinstance(gateway, Finding):
+    if isinstance(gateway, Result):
         yield gateway
         gateway = None
     if gateway is not None:
@@ -84,15 +88,16 @@ def examine(
         users = processes.gateway_users() | (set() if gateway is None else gateway.users())
         if not users and not gateway_users:
             yield ok(
-                "gateway", "no worker of a gateway is visible from here; --gateway-user USER says whether one of that user may connect"
+                "gateway",
+                "no worker of a gateway is visible from here; --gateway-user USER checks whether a worker of that user may connect",
             )
         yield from look_at_socket(settings, users, gateway_users)
         yield from look_at_store(settings)
     else:
         yield problem(
             "socket",
-            f"there is no runner of a running gateway in {gateway.path.parent if gateway else ''}",
-            "Start the gateway; if it runs, the lines of its error.log that hold apisix-runner say why the runner does not",
+            f"there is no socket of a runner that the gateway has started in {gateway.path.parent if gateway else ''}",
+            "Start the gateway; if it is running, the lines of its error.log that contain apisix-runner say why the runner is not",
         )
     yield from look_at_metrics(settings)
     yield from look_at_plugins(settings)
@@ -105,7 +110,7 @@ def _without_file(flags: Mapping[str, object]) -> Settings:
         return Settings()
 
 
-def _gateway(file: Path | None) -> GatewayConfig | Finding | None:
+def _gateway(file: Path | None) -> GatewayConfig | Result | None:
     if file is None and not USUAL_PLACE.exists():
         return None
     return read_gateway_config(file or USUAL_PLACE)

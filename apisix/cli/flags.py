@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flags of the settings, for the commands that take them."""
+"""The flags of the settings, for commands that have them."""
 
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from apisix.runner.settings.table import SETTINGS
 
 
 class UsageFailure(click.ClickException):
-    """What was asked for can't be begun: a setting or a file is wrong. Ends the command with status 2, as click's own errors do."""
+    """A setting or a file is wrong, so the command can't start. The exit status is 2, as for click's own errors."""
 
     exit_code = 2
 
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def setting_flags(names: Collection[str] | None = None) -> Callable[[F], F]:
-    """Give a command `--config` and the flags of these settings, all that have one where none are named."""
+    """Add `--config` and the flags of settings to a command. By default, of all settings that have one."""
 
     def decorate(command: F) -> F:
         for row in reversed(SETTINGS):

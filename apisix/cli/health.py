@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`apisix-runner health`: does the runner answer?
+The command `health`: does the runner reply?
 
-Made for a container's HEALTHCHECK, which starts it again and again: what takes long to import is imported where it is needed.
+A container's HEALTHCHECK starts it often. Modules whose import takes long are therefore imported only if they are needed.
 """
 
 import json
@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from apisix.cli.arguments import Flag, read_flags
-from apisix.cli.probe import ask
+from apisix.cli.probe import probe
 from apisix.runner.errors import SettingsError
 
 TIMEOUT_S: Final = "5"
-"""How long to wait for the answers, unless told otherwise, in seconds."""
+"""How long to wait for the replies by default, in seconds."""
 UNHEALTHY: Final = 1
-"""The status of everything that is not health: to Docker, 2 means nothing."""
+"""The exit status if the runner is not healthy or a flag is wrong. Docker reserves 2."""
 SOCKET_VARIABLES: Final = ("APISIX_RUNNER_SOCKET_FILE", "APISIX_LISTEN_ADDRESS")
-"""As in the table of settings, whose import takes as long as all the rest."""
+"""The same as in the table of settings, whose import takes long."""
 
 _FLAGS: Final = {
     "--config": Flag("config"),
@@ -30,14 +30,14 @@ _FLAGS: Final = {
 
 
 def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
-    """Read the arguments of `health` where they are plain. Returns: None where click should have a look."""
+    """Return the flags of `health`, or None if click must read the arguments."""
     if not arguments or arguments[0] != "health":
         return None
     return read_flags(arguments[1:], _FLAGS)
 
 
 def health(flags: Mapping[str, object]) -> int:
-    """Ask, print a line, and return the exit status: 0 where the runner answers, 1 where it does not."""
+    """Probe the runner, print a line, and return the exit status: 0 if it replies, 1 if not."""
     as_json = bool(flags.get("as_json"))
     try:
         timeout_s = _timeout_s(str(flags.get("timeout_s") or TIMEOUT_S))
@@ -45,16 +45,16 @@ def health(flags: Mapping[str, object]) -> int:
     except SettingsError as error:
         _print(is_healthy=False, sentence=str(error), fields={}, as_json=as_json)
         return UNHEALTHY
-    answer = ask(path, timeout_s)
+    result = probe(path, timeout_s)
     _print(
-        is_healthy=answer.is_healthy, sentence=answer.sentence, fields={"socket": path, "took_s": round(answer.took_s, 6)}, as_json=as_json
+        is_healthy=result.is_healthy, sentence=result.sentence, fields={"socket": path, "took_s": round(result.took_s, 6)}, as_json=as_json
     )
-    return 0 if answer.is_healthy else UNHEALTHY
+    return 0 if result.is_healthy else UNHEALTHY
 
 
 def socket_path(flags: Mapping[str, object], environ: Mapping[str, str]) -> str:
     """
-    Return where the runner listens that was started with these flags and this environment.
+    Return the socket of a runner that was started with these flags and this environment.
 
     Raises: SettingsError: a setting is wrong.
     """
@@ -74,7 +74,7 @@ def _timeout_s(text: str) -> float:
     except ValueError:
         timeout_s = 0.0
     if not 0 < timeout_s < 1e6:
-        raise SettingsError(f"--timeout is {text!r}, but must be a number of seconds above 0")
+        raise SettingsError(f"--timeout is {text!r}, but must be a number of seconds greater than 0")
     return timeout_s
 
 

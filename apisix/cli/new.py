@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner new`: a plugin, its test and a route to try it with."""
+"""The command `new`: create a plugin, its test and a route."""
 
 import re
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 import apisix
-from apisix.cli.route_text import NotAdded, RoutePresent, with_route
+from apisix.cli.routes.text import NotAdded, RoutePresent, with_route
 from apisix.runner.plugin.naming import kebab_case, snake_case, words_of
 
 ROUTES_FILE = "apisix.yaml"
-GATEWAY = "http://127.0.0.1:9080"  # where `dev` serves, unless told otherwise
+GATEWAY = "http://127.0.0.1:9080"  # the default address of `dev`
 UPSTREAM = "127.0.0.1:1980"  # the echo upstream of `dev`
 
 PLUGIN = '''\
@@ -25,13 +25,13 @@ from apisix import Plugin, Reply, Request
 
 @dataclass
 class {cls}Config:
-    """What a route may set: the fields of the JSON in its `value`."""
+    """The configuration of a route: the fields of the JSON in its `value`."""
 
     greeting: str = "hello"
 
 
 class {cls}(Plugin[{cls}Config]):
-    """Greet the upstream, and turn away requests with the argument `stop`."""
+    """Send a greeting to the upstream, and refuse requests with the argument `stop`."""
 
     def on_request(self, request: Request) -> Reply | None:
         if "stop" in request.args:
@@ -78,7 +78,7 @@ ROUTE = """\
 @dataclass(frozen=True, slots=True)
 class Names:
     """
-    What a plugin is called: by routes, by Python, and by its file.
+    The names of a plugin: in routes, in Python, and of its file.
 
     >>> Names.of("key-auth")
     Names(name='key-auth', cls='KeyAuth', module='key_auth')
@@ -91,18 +91,18 @@ class Names:
     @classmethod
     def of(cls, given: str) -> "Names":
         """
-        Derive all names from one in any spelling: key-auth, key_auth, KeyAuth.
+        Return all names for one in any spelling: key-auth, key_auth, KeyAuth.
 
-        Raises: ValueError: it can't be the name of a class.
+        Raises: ValueError: it can't become the name of a class.
         """
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*", given):
-            raise ValueError("a name is made of letters, digits and hyphens, and begins with a letter, as in key-auth or KeyAuth")
+            raise ValueError("a name consists of letters, digits and hyphens and begins with a letter, as in key-auth or KeyAuth")
         class_name = given if given[0].isupper() and given.isalnum() else "".join(word.capitalize() for word in words_of(given))
         if class_name in {*apisix.__all__, "None", "True", "False"}:
             raise ValueError(f"a class can't be called {class_name} here; choose another name")
         name = kebab_case(class_name)
         if len(name) > 64:
-            raise ValueError(f"the route that is to bear it may have 64 characters, the name has {len(name)}")
+            raise ValueError(f"the name has {len(name)} characters, but the id of its route can have only 64")
         return cls(name, class_name, snake_case(class_name))
 
 
@@ -110,9 +110,9 @@ class Names:
 @click.argument("name")
 def new(name: str) -> None:
     """
-    Write a plugin, its test and a route to try it with, under this directory.
+    Create a plugin, its test and a route to try it with, in this directory.
 
-    NAME is what routes call it, as in key-auth; KeyAuth means the same. Nothing that is there is overwritten.
+    NAME is the name of the plugin in routes, such as key-auth; KeyAuth means the same. Existing files are not overwritten.
     """
     try:
         names = Names.of(name)
@@ -122,21 +122,21 @@ def new(name: str) -> None:
     present = [str(path) for path in texts if path.exists()]
     if present:
         raise click.ClickException(
-            f"already there: {', '.join(present)}; nothing was written. Choose another name, or remove what is there"
+            f"these files already exist: {', '.join(present)}; nothing was written. Choose another name, or remove them"
         )
     for path, text in texts.items():
         _write_new(path, text.format(name=names.name, cls=names.cls))
     _add_route(names)
     steps = {
         "pytest .": "runs the test",
-        "apisix-runner dev": "starts a gateway, an upstream that echoes, and the runner",
-        f"curl -i {GATEWAY}/{names.name}": "in a second terminal: shows what the upstream got",
+        "apisix-runner dev": "starts a gateway, an echo upstream, and the runner",
+        f"curl -i {GATEWAY}/{names.name}": "in a second terminal: shows what the upstream received",
     }
     width = max(map(len, steps))
     click.echo("\nNext:")
     for command, meaning in steps.items():
         click.echo(f"  {command:{width}}  {meaning}")
-    click.echo(f"Edit plugins/{names.module}.py, save it, and call again.")
+    click.echo(f"Edit plugins/{names.module}.py, save it, and repeat the request.")
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -150,7 +150,7 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _add_route(names: Names) -> None:
-    """Add the route to apisix.yaml, or say what to add to it."""
+    """Add the route to apisix.yaml, or print what to add to it."""
     path = Path(ROUTES_FILE)
     route = ROUTE.format(name=names.name, upstream=UPSTREAM)
     if not path.exists():
@@ -160,8 +160,8 @@ def _add_route(names: Names) -> None:
         text = path.read_bytes().decode("utf-8")
         path.write_bytes(with_route(text, route).encode("utf-8"))
     except RoutePresent as present:
-        click.echo(f"left {path} as it is: {present}")
+        click.echo(f"did not change {path}: {present}")
     except (NotAdded, UnicodeDecodeError, OSError) as error:
-        click.echo(f"left {path} as it is: {error}. Add this to its `routes`:\n\n{route}")
+        click.echo(f"did not change {path}: {error}. Add this to its `routes`:\n\n{route}")
     else:
         click.echo(f"added the route {names.name} to {path}")

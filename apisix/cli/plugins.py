@@ -1,65 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner plugins` and `apisix-runner schema`: the plugins that are loaded, and how they are configured."""
+"""The command `plugins`: the plugins that are loaded, and how their hooks run."""
 
 import json
-import logging
-import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 import click
 
-from apisix.cli.flags import UsageFailure, setting_flags
-from apisix.cli.start import gather
-from apisix.runner.errors import SettingsError
-from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.registry import Registry
-
-# Where `new` writes plugins and `dev` looks for them.
-DEFAULT_PLUGINS = Path("plugins")
-
-
-def load_registry(flags: Mapping[str, object], *, default: bool = False) -> Registry:
-    """
-    Load the plugins that `start` would load with these flags. Warnings are printed to standard error as notes.
-
-    Args:
-        flags: the flags of the command line.
-        default: whether to load `plugins/` of this directory if no directory is named, as `dev` does.
-    Raises: UsageFailure: a setting is wrong.
-    """
-    try:
-        settings = gather(flags, os.environ)
-    except SettingsError as error:
-        raise UsageFailure(str(error)) from error
-    # The command prints the problems itself, so they must not be logged too.
-    log = logging.getLogger("apisix")
-    if not any(isinstance(handler, _Notes) for handler in log.handlers):
-        log.addHandler(_Notes())
-    log.propagate = False
-    directories = settings.plugins
-    if not directories and DEFAULT_PLUGINS.is_dir():
-        if default:
-            directories = (str(DEFAULT_PLUGINS),)
-            click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is loaded; start needs --plugins {DEFAULT_PLUGINS} for that", err=True)
-        else:
-            click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is not loaded; --plugins {DEFAULT_PLUGINS} does that", err=True)
-    return Registry.load(directories, settings.plugin_modules)
-
-
-class _Notes(logging.Handler):
-    """Prints warnings of the log as notes."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a warning."""
-        if record.levelno == logging.WARNING:
-            click.echo(f"note: {record.getMessage()}", err=True)
+from apisix.cli.flags import setting_flags
+from apisix.cli.loading import load_registry, problem_fields
+from apisix.runner.plugin.plugin_type import PluginType
 
 
 @click.command()
 @setting_flags(["plugins"])
-@click.option("--json", "as_json", is_flag=True, help="For tools.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
 def plugins(as_json: bool, **flags: object) -> None:
     """
     Show the plugins that routes may name: where they come from, their hooks, and what they do.
@@ -83,21 +37,6 @@ def plugins(as_json: bool, **flags: object) -> None:
     sys.exit(1 if registry.problems else 0)
 
 
-@click.command()
-@click.argument("name")
-@setting_flags(["plugins"])
-def schema(name: str, **flags: object) -> None:
-    """Show the JSON Schema of the configuration that the plugin NAME takes."""
-    registry = load_registry(flags)
-    found = registry.get(name)
-    if isinstance(found, Problem):
-        raise click.ClickException(f"{name} could not be loaded: {found}")
-    if found is None:
-        near = registry.suggest(name)
-        raise click.ClickException(f"there is no plugin {name}" + (f"; did you mean {near}?" if near else ""))
-    click.echo(json.dumps(found.config_schema(), indent=2))
-
-
 def _inline_text(found: PluginType, hook: str) -> str:
     """Return whether a hook runs inline, and if not, why."""
     reason = found.may_suspend(hook)
@@ -119,16 +58,4 @@ def _fields(found: PluginType) -> dict[str, object]:
         "line": found.source.line,
         "entry_point": found.source.entry_point,
         "doc": found.doc,
-    }
-
-
-def problem_fields(problem: Problem) -> dict[str, object]:
-    """Return the problem of a plugin that could not be loaded, for tools."""
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "entry_point": problem.entry_point,
-        "plugin": problem.name,
-        "reason": problem.reason,
-        "advice": problem.advice,
     }

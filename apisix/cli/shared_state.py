@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the lines where a hook assigns an attribute of `self`: one instance of a `Plugin` serves all calls of its route."""
+"""Find lines where a hook assigns an attribute of `self`, which all calls of a route share."""
 
 import ast
 import inspect
@@ -18,7 +18,7 @@ Method = tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """One such line."""
+    """A line that assigns an attribute."""
 
     file: str
     line: int
@@ -27,17 +27,17 @@ class Assigned:
 
     def __str__(self) -> str:
         return (
-            f"{self.file}:{self.line}: {self.method} assigns self.{self.attribute}, and one instance serves all calls of its route, "
-            "so another client's call can read or replace it. Keep it in a local variable or in request.context; "
-            "if it is meant for all calls, as a cache or a counter, name it in shared_state on the class"
+            f"{self.file}:{self.line}: {self.method} assigns self.{self.attribute}, and all calls of a route share the instance, "
+            "so another client's call can read or replace it. Use a local variable or request.context; "
+            "if all calls are meant to share it, as a cache or a counter, name it in shared_state on the class"
         )
 
 
 def assigned_attributes(registry: Registry) -> list[Assigned]:
     """
-    Find what hooks assign to `self`, also in methods of the class that they use.
+    Return the assignments to `self` in hooks and in the methods of the class that they use.
 
-    What a function of another class does is not seen, nor is a change inside of an attribute, as in `self.seen.append(...)`.
+    Assignments in functions of other classes are not found, and neither are changes of an object, as in `self.seen.append(...)`.
     """
     found: dict[Assigned, None] = {}
     for plugin in registry.types:
@@ -49,7 +49,7 @@ def assigned_attributes(registry: Registry) -> list[Assigned]:
 def _in_class(cls: Any) -> Iterator[Assigned]:
     methods = _methods_of(cls)
     names = [hook for hook in HOOKS if hook in methods]
-    for name in names:  # which grows
+    for name in names:  # the list grows
         function, file = methods[name]
         arguments = [*function.args.posonlyargs, *function.args.args]
         if not arguments:
@@ -65,7 +65,7 @@ def _in_class(cls: Any) -> Iterator[Assigned]:
 
 
 def _methods_of(cls: type) -> dict[str, Method]:
-    """Return the methods that are written in Python, those of the class before those of its bases."""
+    """Return the methods that are written in Python. Methods of the class replace those of its bases."""
     methods: dict[str, Method] = {}
     for owner in cls.__mro__:
         if owner in (Plugin, Generic, object):
@@ -73,7 +73,7 @@ def _methods_of(cls: type) -> dict[str, Method]:
         try:
             file = inspect.getfile(owner)
             tree = ast.parse(Path(file).read_bytes())
-        except (OSError, TypeError, SyntaxError, ValueError):  # made at run time, or compiled
+        except (OSError, TypeError, SyntaxError, ValueError):  # created at run time, or compiled
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and node.name == owner.__name__:

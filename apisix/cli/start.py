@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner start`: read the settings and become the supervisor."""
+"""The command `start`: read the settings and run the supervisor."""
 
 import os
 import sys
@@ -16,9 +16,9 @@ CONFIG_VARIABLE = "APISIX_RUNNER_CONFIG"
 
 def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
     """
-    Read the arguments of `start` where they are plain: known flags with their values.
+    Read the arguments of `start` if they consist only of known flags with their values.
 
-    Returns: flags by the name of the setting; None where click should have a look (help, a mistake, another command).
+    Returns: the values by the names of the settings, or None if click must read the arguments: for help, mistakes and other commands.
     """
     if not arguments or arguments[0] != "start":
         return None
@@ -28,7 +28,7 @@ def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
 
 def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     """
-    Load the settings from the file that the flags or the environment name, or the default one.
+    Load the settings from the file in the flags or the environment, or from the default file.
 
     Raises: SettingsError: as `load`.
     """
@@ -37,14 +37,14 @@ def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
 
 
 def start(flags: Mapping[str, object]) -> int:
-    """Run the supervisor until it is told to stop. Returns: the exit status, 2 where a setting is wrong."""
+    """Run the supervisor until it stops. Returns: the exit status, 2 if a setting is wrong."""
     _open_missing_streams()
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         print("apisix-runner: free-threaded Python is not supported without the GIL: set PYTHON_GIL=1", file=sys.stderr)
         return 2
     try:
         settings = gather(flags, os.environ)
-        from apisix.runner.supervisor.supervisor import run  # late: a mistake in the settings needs no server
+        from apisix.runner.supervisor.supervisor import run  # imported late, because it is not needed if a setting is wrong
 
         return run(settings)
     except SettingsError as error:
@@ -53,10 +53,10 @@ def start(flags: Mapping[str, object]) -> int:
 
 
 def _open_missing_streams() -> None:
-    """Open /dev/null as each of the descriptors 0 to 2 that is closed: a socket in its place would get what is written to a stream."""
+    """Open /dev/null for each closed descriptor from 0 to 2. Otherwise a socket could get its number, and output be written to it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for all of the process's life, as the others
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # open until the process ends, as the others
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -73,7 +73,7 @@ routes:
       ext-plugin-post-req: {}
 #END
 """
-    assert (0, ["3 plugins, 2 configurations: all is well"]) == check(plugins, "apisix.yaml", text)
+    assert (0, ["3 plugins, 2 configurations: no problems"]) == check(plugins, "apisix.yaml", text)
 
 
 def test_all_that_is_wrong(plugins: Path) -> None:
@@ -109,7 +109,7 @@ global_rules:
     assert "many" not in lines[1]  # values may be secrets
     assert lines[2].startswith("apisix.yaml, line 14: route /get, ext-plugin-post-resp: plugin 1, say: it has no on_response")
     assert lines[3].startswith("apisix.yaml, line 15: route /get, ext-plugin-post-resp: plugin 2: it must have a name and a value")
-    assert lines[4].startswith("apisix.yaml, line 16: route /get, ext-plugin-post-resp: plugin 3: a name has 1 to 128 characters")
+    assert lines[4].startswith("apisix.yaml, line 16: route /get, ext-plugin-post-resp: plugin 3: a name must have 1 to 128 characters")
     assert lines[5].startswith("apisix.yaml, line 20: global_rule 7, ext-plugin-pre-req: this must be a mapping")
     assert "3 plugins, 3 configurations: 6 problems" == lines[6]
 
@@ -169,7 +169,7 @@ def test_for_tools(plugins: Path) -> None:
     assert [str(plugins / "bad.py")] == [problem["file"] for problem in report["problems"]]
 
 
-@pytest.mark.parametrize(("text", "reason"), [("a: [", "this is no YAML"), (None, "No such file or directory")])
+@pytest.mark.parametrize(("text", "reason"), [("a: [", "this is not YAML"), (None, "No such file or directory")])
 def test_files_that_cannot_be_read(tmp_path: Path, text: str | None, reason: str) -> None:
     """A file that can't be read is status 2, so that a pipeline can tell it from a bad route."""
     file = tmp_path / "apisix.yaml"
@@ -300,7 +300,7 @@ def test_the_usual_places(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Without arguments, plugins/ and apisix.yaml of this directory are checked, as dev does, and notes say so."""
     monkeypatch.chdir(plugins.parent)
     nothing = invoke("check")
-    assert (0, "3 plugins: all is well; no configuration was checked\n") == (nothing.exit_code, nothing.stdout)
+    assert (0, "3 plugins: no problems; no configuration was checked\n") == (nothing.exit_code, nothing.stdout)
 
     (plugins.parent / "apisix.yaml").write_text(ROUTE.replace("times", "tmies"))
     result = invoke("check")
@@ -309,7 +309,7 @@ def test_the_usual_places(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.stdout.startswith("apisix.yaml, line 5: route 1, ext-plugin-pre-req: plugin 1, say: ")
     assert [
         "note: plugins/ of this directory is loaded; start needs --plugins plugins for that",
-        "note: no file was named, so apisix.yaml of this directory is checked",
+        "note: no file was given, so apisix.yaml of this directory is checked",
     ] == result.stderr.splitlines()
 
 
@@ -319,7 +319,7 @@ def test_a_usual_file_without_configurations(plugins: Path, monkeypatch: pytest.
     (plugins.parent / "apisix.yaml").write_text("routes: [{id: 1, uri: /get}]\n#END\n")
     result = invoke("check")
 
-    assert (0, "3 plugins: all is well; no configuration was checked\n") == (result.exit_code, result.stdout)
+    assert (0, "3 plugins: no problems; no configuration was checked\n") == (result.exit_code, result.stdout)
     assert "apisix.yaml: there is no ext-plugin configuration in this file, so nothing in it was checked" in result.stderr
 
 
@@ -348,7 +348,7 @@ def test_end_is_for_stand_alone_files(plugins: Path) -> None:
     [
         ("{config: []}", "APISIX ignores the key config; did you mean conf?"),
         ("{allow_degradation: 1}", "allow_degradation must be true or false"),
-        ("{conf: []}", "conf is empty, which APISIX refuses; leave it out if no plugin is to run"),
+        ("{conf: []}", "conf is empty, which APISIX refuses; remove it if no plugin should run"),
         ("{other: 1}", "APISIX ignores the key other; the keys are conf, allow_degradation, _meta"),
         ("{conf: [{name: stop, value: a}], conf: [{name: stop, value: b}]}", "the key conf is here twice, and only the last one counts"),
         ("{conf: [{name: stop, value: a, vaule: b}]}", "plugin 1: APISIX ignores the key vaule; did you mean value?"),
@@ -367,12 +367,12 @@ def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> Non
         (
             "ext-plugin-pre-req: {conf: [{name: stop, value: ''}]}",
             3,
-            "route 1, ext-plugin-pre-req: this is not inside of plugins, so APISIX does not run it; move it there",
+            "route 1, ext-plugin-pre-req: this is not inside plugins, so APISIX does not run it; move it there",
         ),
         (
             "plugin:\n      ext-plugin-pre-req: {conf: []}",
             4,
-            "plugin, ext-plugin-pre-req: this is not inside of plugins, so APISIX does not run it; move it there",
+            "plugin, ext-plugin-pre-req: this is not inside plugins, so APISIX does not run it; move it there",
         ),
         (
             "upstream:\n      plugins:\n        ext-plugin-pre-req: {}",
@@ -387,10 +387,10 @@ def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> Non
         (
             "plugins: {say: {times: 1}}",
             3,
-            "route 1, say: this is a plugin of the runner, and APISIX does not know it here; name it in the conf of an ext-plugin",
+            "route 1, say: this is a plugin of the runner, which APISIX does not accept here; name it in the conf of an ext-plugin",
         ),
         ("plugins: [{ext-plugin-pre-req: {}}]", 3, "route 1: plugins is a list here and was not checked; in APISIX it is a mapping"),
-        ("plugins: {proxy-rewrite: {ext-plugin-post-req: {}}}", 3, "route, ext-plugin-post-req: this is not inside of plugins"),
+        ("plugins: {proxy-rewrite: {ext-plugin-post-req: {}}}", 3, "route, ext-plugin-post-req: this is not inside plugins"),
         ("uri: /a\n    plugins: {}\n    plugins: {}", 5, "route 1: the key plugins is here twice, and only the last one counts"),
     ],
 )
@@ -483,7 +483,7 @@ def test_attributes_that_calls_share(plugins: Path) -> None:
     result = invoke("check", "--plugins", plugins)
 
     assert 0 == result.exit_code
-    notes = [line.partition(", and one instance")[0] for line in result.stderr.splitlines()]
+    notes = [line.partition(", and all calls")[0] for line in result.stderr.splitlines()]
     assert [
         f"note: {plugins}/remembers.py:18: Remembers.on_request assigns self.user",
         f"note: {plugins}/remembers.py:22: Remembers._name assigns self.last",

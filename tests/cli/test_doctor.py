@@ -78,8 +78,8 @@ def test_a_gateway_that_starts_the_runner(tmp_path: Path) -> None:
     path.touch()
     found = doctor("--gateway-config", gateway)
 
-    assert f"problem  socket   there is no runner of a running gateway in {tmp_path}" in missing.output
-    assert f"problem  socket   {path} is in the way" in found.output
+    assert f"problem  socket   there is no socket of a runner that the gateway has started in {tmp_path}" in missing.output
+    assert f"problem  socket   {path} exists but is not a socket" in found.output
 
 
 def test_a_gateway_configuration_that_is_not_there(tmp_path: Path) -> None:

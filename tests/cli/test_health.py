@@ -37,7 +37,7 @@ def test_a_living_runner() -> None:
 
     fields = json.loads(text)
     assert (0, 0, 0) == (status, status_for_tools, from_environment)
-    assert line.startswith(f"healthy: {runner.path} answered within ")
+    assert line.startswith(f"healthy: {runner.path} replied within ")
     assert (True, str(runner.path)) == (fields["ok"], fields["socket"])
     assert 0 < fields["took_s"] < 20
 
@@ -55,8 +55,8 @@ def test_no_runner(tmp_path: Path) -> None:
 
 def test_a_mistake_in_the_arguments(tmp_path: Path) -> None:
     """A time that is none is unhealthy too; what is no flag is a matter for click, which knows the help."""
-    assert (1, "unhealthy: --timeout is '0', but must be a number of seconds above 0\n") == health("--timeout", "0")
-    assert (1, "unhealthy: --timeout is 'soon', but must be a number of seconds above 0\n") == health("--timeout", "soon")
+    assert (1, "unhealthy: --timeout is '0', but must be a number of seconds greater than 0\n") == health("--timeout", "0")
+    assert (1, "unhealthy: --timeout is 'soon', but must be a number of seconds greater than 0\n") == health("--timeout", "soon")
     assert (2, "") == health("--no-such-flag")
     status, text = health("--help")
     assert (0, True) == (status, "--timeout SECONDS" in text)

@@ -71,7 +71,7 @@ def test_everything_that_is_written_works() -> None:
     assert "4 passed" in ran.stdout
 
     checked = invoke("check", "--plugins", "plugins", "apisix.yaml")
-    assert (0, "4 plugins, 2 configurations: all is well") == (checked.exit_code, checked.output.strip())
+    assert (0, "4 plugins, 2 configurations: no problems") == (checked.exit_code, checked.output.strip())
 
     problems: list[object] = []
     store = Store(lambda found: problems.extend(found))
@@ -102,7 +102,7 @@ def test_nothing_is_overwritten(present: str) -> None:
 
     result = invoke("new", "hello")
 
-    assert (1, f"Error: already there: {present}; nothing was written. Choose another name, or remove what is there") == (
+    assert (1, f"Error: these files already exist: {present}; nothing was written. Choose another name, or remove them") == (
         result.exit_code,
         result.output.strip(),
     )
@@ -115,7 +115,7 @@ def test_nothing_is_overwritten(present: str) -> None:
     [
         (b"routes: []\n", "Add this to its `routes`:\n\n- id: hello\n"),
         (b"\xff", "Add this to its `routes`:"),
-        (b"routes:\n  - id: hello\n    uri: /x\n#END\n", "left apisix.yaml as it is: it has a route with the id hello"),
+        (b"routes:\n  - id: hello\n    uri: /x\n#END\n", "did not change apisix.yaml: it has a route with the id hello"),
     ],
 )
 def test_routes_that_are_left_alone(text: bytes, said: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apisix.cli.probe import ask
+from apisix.cli.probe import probe
 from apisix.runner.errors import ErrCode
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp, Stop
@@ -55,10 +55,10 @@ def test_a_runner_that_answers(tmp_path: Path) -> None:
     """It is asked for a configuration without plugins, and for one call with the token."""
     path = tmp_path / "r.sock"
     with listening(path, PrepareConfResp(77), HTTPReqCallResp(0)) as heard:
-        answer = ask(str(path), PATIENCE_S)
+        answer = probe(str(path), PATIENCE_S)
 
     prepare, call = heard
-    assert (True, True) == (answer.is_healthy, answer.sentence.startswith(f"{path} answered within "))
+    assert (True, True) == (answer.is_healthy, answer.sentence.startswith(f"{path} replied within "))
     assert isinstance(prepare, PrepareConfReq)
     assert isinstance(call, HTTPReqCallReq)
     assert ([], 77) == (prepare.conf, call.conf_token)
@@ -67,19 +67,19 @@ def test_a_runner_that_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        ((), "closed the connection without an answer"),
-        ((PrepareConfResp(77),), "closed the connection without an answer"),
-        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "answered what no runner answers"),
-        ((ErrResp(ErrCode.SERVICE_UNAVAILABLE),), "the error SERVICE_UNAVAILABLE when it was asked to prepare a configuration"),
-        ((PrepareConfResp(77), ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)), "the error CONF_TOKEN_NOT_FOUND when it was asked a call"),
-        ((PrepareConfResp(77), HTTPReqCallResp(0, Stop(200))), "with HTTPReqCallResp when it was asked a call without plugins"),
+        ((), "closed the connection without a reply"),
+        ((PrepareConfResp(77),), "closed the connection without a reply"),
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "sent a reply that no runner sends"),
+        ((ErrResp(ErrCode.SERVICE_UNAVAILABLE),), "the error SERVICE_UNAVAILABLE to a configuration"),
+        ((PrepareConfResp(77), ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)), "the error CONF_TOKEN_NOT_FOUND to a call"),
+        ((PrepareConfResp(77), HTTPReqCallResp(0, Stop(200))), "with HTTPReqCallResp to a call without plugins"),
     ],
 )
 def test_a_listener_that_is_no_healthy_runner(tmp_path: Path, answers: tuple[object, ...], sentence: str) -> None:
     """Whatever it does in the place of the two answers, one sentence says it."""
     path = tmp_path / "r.sock"
     with listening(path, *answers):
-        answer = ask(str(path), PATIENCE_S)
+        answer = probe(str(path), PATIENCE_S)
 
     assert (False, True) == (answer.is_healthy, sentence in answer.sentence), answer
 
@@ -89,9 +89,9 @@ def test_a_listener_that_is_silent(tmp_path: Path, answers: tuple[object, ...]) 
     """It is waited for as long as was said, for both answers together."""
     path = tmp_path / "r.sock"
     with listening(path, *answers):
-        answer = ask(str(path), 0.05)
+        answer = probe(str(path), 0.05)
 
-    assert (False, True) == (answer.is_healthy, "did not answer within 0.05 s" in answer.sentence), answer
+    assert (False, True) == (answer.is_healthy, "did not reply within 0.05 s" in answer.sentence), answer
     assert 0.05 <= answer.took_s < PATIENCE_S
 
 
@@ -103,20 +103,20 @@ def test_a_full_backlog(tmp_path: Path) -> None:
         listener.listen(0)
         with socket.socket(socket.AF_UNIX) as first:
             first.connect(str(path))
-            answer = ask(str(path), 0.05)
+            answer = probe(str(path), 0.05)
 
-    assert (False, True) == (answer.is_healthy, "accepts nothing" in answer.sentence), answer
+    assert (False, True) == (answer.is_healthy, "accepts no connections" in answer.sentence), answer
 
 
 def unwell(path: Path | str) -> str:
-    answer = ask(str(path), PATIENCE_S)
+    answer = probe(str(path), PATIENCE_S)
     assert not answer.is_healthy
     return answer.sentence
 
 
 def test_a_path_too_long_for_a_socket() -> None:
     """No runner can listen there, which is another thing than one that does not run."""
-    assert "can't be asked: AF_UNIX path too long" in unwell("/tmp/" + 120 * "x")  # noqa: S108  # nothing is made there
+    assert "can't be probed: AF_UNIX path too long" in unwell("/tmp/" + 120 * "x")  # noqa: S108  # nothing is made there
 
 
 def test_no_listener(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_no_listener(tmp_path: Path) -> None:
 
     assert f"there is no socket {tmp_path}/none" in unwell(tmp_path / "none")
     assert f"{tmp_path} is not a socket" in unwell(tmp_path)
-    assert f"nobody listens on {stale}" in unwell(stale)
+    assert f"no process listens on {stale}" in unwell(stale)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -143,7 +143,7 @@ def test_permission_denied(tmp_path_factory: pytest.TempPathFactory) -> None:
             each.chmod(each.stat().st_mode | 0o011)
         sentence = as_user(65534, str(path))
 
-    assert "may not be used by user 65534: permission denied" in sentence
+    assert "can't be used by user 65534: permission denied" in sentence
 
 
 def as_user(uid: int, path: str) -> str:
@@ -153,7 +153,7 @@ def as_user(uid: int, path: str) -> str:
         pid = os.fork()
     if pid == 0:
         os.setuid(uid)
-        os.write(writer, ask(path, PATIENCE_S).sentence.encode())
+        os.write(writer, probe(path, PATIENCE_S).sentence.encode())
         os._exit(0)
     os.close(writer)
     with open(reader, "rb") as pipe:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway's `config.yaml`, as far as it concerns the runner. Source: gateway contract, 1 and 8."""
+"""Examine the parts of the gateway's `config.yaml` that concern the runner. Source: gateway contract, 1 and 8."""
 
 import os
 import pwd
@@ -13,8 +13,8 @@ from typing import Any, Final
 import yaml
 
 from apisix.cli.diagnosis import processes
-from apisix.cli.diagnosis.finding import Finding, Findings, ok, problem, warning
 from apisix.cli.diagnosis.release import ANSWERS_EVERYTHING, INFO_IN_RESPONSES, USUAL_PLACE, found_release
+from apisix.cli.diagnosis.result import Result, Results, ok, problem, warning
 
 __all__ = ["USUAL_PLACE", "GatewayConfig", "look_at_gateway", "read_gateway_config"]
 
@@ -22,30 +22,30 @@ PHASES: Final = ("ext-plugin-pre-req", "ext-plugin-post-req", "ext-plugin-post-r
 _OURS: Final = ("apisix-runner", "py-runner", "main.py", "apisix")
 _MANAGED_NAME: Final = re.compile(r"apisix-([1-9][0-9]{0,9})\.sock")
 _VARIABLE: Final = re.compile(r"\$\{\{.*\}\}")
-"""Where the gateway puts a variable of its own environment in, which is not ours."""
+"""A variable of the gateway's environment, which is not known here."""
 
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """What the gateway's configuration says of us. `content` is all of it."""
+    """The gateway's configuration. `content` is all of it."""
 
     path: Path
     content: Mapping[str, Any]
 
     @property
     def ext_plugin(self) -> Mapping[str, Any]:
-        """The section `ext-plugin`, empty where there is none."""
+        """The section `ext-plugin`, or an empty one."""
         section = self.content.get("ext-plugin")
         return section if isinstance(section, dict) else {}
 
     @property
     def given_path(self) -> str | None:
-        """The path on which the gateway looks for a runner that it does not start; None where it does not say one that is known here."""
+        """The path of a runner that the gateway does not start, or None if there is none or it is not known here."""
         path = self.ext_plugin.get("path_for_test")
         return path if isinstance(path, str) and not _VARIABLE.search(path) else None
 
     def managed_path(self) -> str | None:
-        """Return where a runner listens that this gateway has started; None where none is seen."""
+        """Return the socket of the runner that this gateway has started, or None if it is not found."""
         try:
             names = os.listdir(self.path.parent)
         except OSError:
@@ -54,7 +54,7 @@ class GatewayConfig:
         return str(self.path.parent / living[0]) if len(living) == 1 else None
 
     def users(self) -> set[int]:
-        """Return the user that the workers are told to run as, where that is said and exists here."""
+        """Return the user of the workers, if the configuration names one that exists here."""
         nginx = self.content.get("nginx_config")
         name = nginx.get("user") if isinstance(nginx, dict) else None
         try:
@@ -63,22 +63,22 @@ class GatewayConfig:
             return set()
 
 
-def read_gateway_config(path: Path) -> GatewayConfig | Finding:
-    """Read a `config.yaml`, or say why it can't be read."""
+def read_gateway_config(path: Path) -> GatewayConfig | Result:
+    """Read a `config.yaml`. Return a problem if that fails."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         return problem("gateway", f"{path} can't be read: {error.strerror}", "Name the gateway's conf/config.yaml")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
-        return problem("gateway", f"{path}{'' if line is None else f', line {line + 1}'} is no YAML", "The gateway does not read it either")
+        return problem("gateway", f"{path}{'' if line is None else f', line {line + 1}'} is not YAML", "The gateway can't read it either")
     if not isinstance(content, dict):
-        return problem("gateway", f"{path} holds no settings", "Name the gateway's conf/config.yaml")
+        return problem("gateway", f"{path} contains no settings", "Name the gateway's conf/config.yaml")
     return GatewayConfig(path, content)
 
 
-def look_at_gateway(config: GatewayConfig, socket_path: str) -> Findings:
-    """Compare the gateway's configuration with what a runner on `socket_path` needs."""
+def look_at_gateway(config: GatewayConfig, socket_path: str) -> Results:
+    """Compare the gateway's configuration with the needs of a runner on `socket_path`."""
     yield from _look_at_release(config)
     yield from _look_at_list(config)
     cmd = config.ext_plugin.get("cmd")
@@ -92,7 +92,7 @@ def look_at_gateway(config: GatewayConfig, socket_path: str) -> Findings:
     if cmd and given:
         yield warning(
             "gateway",
-            "cmd and path_for_test are both set: the gateway starts a runner of its own on the path of yours",
+            "cmd and path_for_test are both set: the gateway starts its own runner on the path of yours",
             "Keep cmd to let the gateway start it, or path_for_test to start it yourself",
         )
     if cmd:
@@ -101,22 +101,22 @@ def look_at_gateway(config: GatewayConfig, socket_path: str) -> Findings:
         yield from _look_at_path(given, socket_path)
 
 
-def _look_at_release(config: GatewayConfig) -> Findings:
+def _look_at_release(config: GatewayConfig) -> Results:
     release = found_release(config.path)
     if release is None:
         return
     if release.number >= ANSWERS_EVERYTHING:
-        yield ok("gateway", f"{release} has all that plugins can use")
+        yield ok("gateway", f"{release} supports everything that plugins can use")
     if release.number < INFO_IN_RESPONSES:
-        yield warning("gateway", release.warning_of_responses(), "Keep plugins that read a response off this gateway, or upgrade it")
+        yield warning("gateway", release.warning_of_responses(), "Do not use plugins that read a response with this gateway, or upgrade it")
     for sentence in release.lacks():
-        yield warning("gateway", sentence, "Keep plugins that need it off this gateway, or upgrade it")
+        yield warning("gateway", sentence, "Do not use plugins that need it with this gateway, or upgrade it")
 
 
-def _look_at_list(config: GatewayConfig) -> Findings:
+def _look_at_list(config: GatewayConfig) -> Results:
     listed = config.content.get("plugins")
     if listed is None:
-        yield ok("gateway", f"{config.path} has no list of plugins, so the gateway's own holds, in which the three phases are")
+        yield ok("gateway", f"{config.path} has no list of plugins, so the gateway's default list applies, which contains the three phases")
         return
     found = [phase for phase in PHASES if isinstance(listed, list) and phase in listed]
     missing = ", ".join(phase for phase in PHASES if phase not in found)
@@ -125,27 +125,29 @@ def _look_at_list(config: GatewayConfig) -> Findings:
     elif found == [PHASES[2]]:
         yield problem(
             "gateway",
-            f"plugins in {config.path} has {PHASES[2]} only, and then the gateway makes no memory for tokens, so each call of it fails",
+            f"plugins in {config.path} contains only {PHASES[2]}. The gateway then allocates no memory for tokens, so each call fails",
             f"Add {PHASES[0]} or {PHASES[1]} too",
         )
     elif missing:
-        yield warning("gateway", f"plugins in {config.path} lacks {missing}: routes that name it are refused", "Add it where routes use it")
+        yield warning("gateway", f"plugins in {config.path} lacks {missing}: routes that use it are refused", "Add it if routes use it")
     else:
         yield ok("gateway", f"plugins in {config.path} has the three phases")
 
 
-def _look_at_cmd(cmd: object) -> Findings:
+def _look_at_cmd(cmd: object) -> Results:
     if not isinstance(cmd, list) or not all(isinstance(word, str) for word in cmd):
-        yield problem("gateway", "cmd is not a list of texts", 'Write each word by itself, as in ["apisix-runner", "start"]')
+        yield problem("gateway", "cmd is not a list of strings", 'Write each word separately, as in ["apisix-runner", "start"]')
         return
     program, *arguments = cmd
     if any(_VARIABLE.search(word) for word in cmd):
-        yield warning("gateway", "cmd holds a variable of the gateway's environment, which is not known here", "See that it is set there")
+        yield warning(
+            "gateway", "cmd contains a variable of the gateway's environment, which is not known here", "Make sure that it is set there"
+        )
         return
     found = shutil.which(program)
     if found is None:
         yield problem(
-            "gateway", f"cmd begins with {program}, which is not there or can't be executed", "Write the whole path, and look at its mode"
+            "gateway", f"cmd begins with {program}, which does not exist or can't be executed", "Write the full path, and check its mode"
         )
     for script in [word for word in arguments if word.startswith("/") and word.endswith(".py")][:1]:
         if not os.access(script, os.R_OK):
@@ -153,28 +155,32 @@ def _look_at_cmd(cmd: object) -> Findings:
     is_ours = any(os.path.basename(word) in _OURS for word in cmd)
     if is_ours and "start" not in arguments:
         yield problem(
-            "gateway", "cmd lacks the word start, so the runner ends at once, and is started again every 3 s", 'Add "start" to cmd'
+            "gateway",
+            "cmd does not contain start, so the runner exits at once, and the gateway starts it again every 3 s",
+            'Add "start" to cmd',
         )
     elif is_ours and found:
         yield ok("gateway", f"cmd starts this runner with {found}")
     elif found:
         yield warning(
-            "gateway", f"cmd starts {os.path.basename(program)}, which does not look like this runner", "See that it is what you want"
+            "gateway",
+            f"cmd starts {os.path.basename(program)}, which does not look like this runner",
+            "Make sure that this is what you want",
         )
 
 
-def _look_at_path(given: object, socket_path: str) -> Findings:
+def _look_at_path(given: object, socket_path: str) -> Results:
     if not isinstance(given, str) or _VARIABLE.search(given):
         yield warning(
-            "gateway", "path_for_test is not known here: the gateway takes it from its environment", f"It has to be {socket_path}"
+            "gateway", "path_for_test is not known here, because the gateway reads it from its environment", f"It must be {socket_path}"
         )
     elif given.startswith("unix:"):
-        yield problem("gateway", f"path_for_test is {given}, and the gateway puts another unix: before it", f"Write {given[5:]}")
+        yield problem("gateway", f"path_for_test is {given}, and the gateway adds another unix: in front of it", f"Write {given[5:]}")
     elif os.path.abspath(given) != socket_path:
         yield problem(
             "gateway",
             f"path_for_test is {given}, but the runner's socket.file is {socket_path}",
-            "Make them the same. In containers, it has to be the same directory too, as a volume of both",
+            "Use the same path for both. Containers must also share the directory, as a volume",
         )
     else:
         yield ok("gateway", f"path_for_test is the runner's socket, {socket_path}")

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plugins, loaded as a worker loads them."""
+"""Examine the plugins, loaded in the same way as by a worker."""
 
 import logging
 import os
 
-from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
+from apisix.cli.diagnosis.result import Results, ok, problem, warning
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.settings.table import Settings
 
 
-def look_at_plugins(settings: Settings) -> Findings:
-    """Load them, and say which can't be."""
+def look_at_plugins(settings: Settings) -> Results:
+    """Load the plugins, and yield a problem for each one that can't be loaded."""
     logging.getLogger("apisix").addHandler(logging.NullHandler())
-    logging.getLogger("apisix").propagate = False  # its log would only say the same once more
+    logging.getLogger("apisix").propagate = False  # the problems are results, so they must not be logged too
     registry = Registry.load(settings.plugins, settings.plugin_modules)
     for found in registry.problems:
         yield problem("plugins", f"{found.file}{f':{found.line}' if found.line else ''}: {found.reason}", found.advice)
@@ -21,5 +21,7 @@ def look_at_plugins(settings: Settings) -> Findings:
     for directory in settings.plugins:
         if os.path.isdir(directory) and os.stat(directory).st_mode & 0o002:
             yield warning(
-                "plugins", f"{directory} can be written by everybody, and whoever writes there runs code here", f"chmod o-w {directory}"
+                "plugins",
+                f"everybody can write to {directory}, and code that is written there is executed by the runner",
+                f"chmod o-w {directory}",
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other processes, as far as `/proc` shows them: who listens on a path, and whom a gateway's workers run as."""
+"""Other processes, as far as `/proc` shows them: which ones listen on a path, and the users of a gateway's workers."""
 
 import os
 import re
@@ -12,18 +12,18 @@ PROC: Final = Path("/proc")
 _LISTENING: Final = 0x10000
 """`__SO_ACCEPTCON`, the flag of a listening socket in `/proc/net/unix`."""
 _ASIDE: Final = re.compile(r"\.[0-9a-f]{1,8}")
-"""The names that our runners bind to before they rename the file; the system goes on showing them."""
+"""The names to which runners bind a socket before they rename the file. The system continues to show these names."""
 _WORKER: Final = b"nginx: worker process"
 
 
 def listeners_at(path: str, proc: Path = PROC) -> dict[int, bool]:
     """
-    Return the pids of those that have bound a listening socket to `path`, or aside of it as our runners do, and which of the two.
+    Return the processes that have bound a listening socket to `path`, or to a temporary name in its directory, as runners do.
 
-    Only those that this user may look into. The system does not say where a socket went that was renamed: one that was bound aside may
-    be a runner for another path of the directory, or one that was displaced.
+    Only processes that this user may examine are found. The system does not show the new name of a renamed socket: a socket with a
+    temporary name may belong to a runner for another path of the directory, or to one that was displaced.
 
-    Returns: by pid, whether it was bound to exactly that path.
+    Returns: by pid, True if the socket was bound to exactly that path.
     """
     directory, name = os.path.split(path)
     exactly: dict[str, bool] = {}
@@ -41,7 +41,7 @@ def listeners_at(path: str, proc: Path = PROC) -> dict[int, bool]:
 
 
 def command_line(pid: int, proc: Path = PROC) -> str:
-    """Return how a process was started, shortened; "" where that can't be seen. Arguments may be secrets, so only paths and words stay."""
+    """Return the beginning of a process's command line, or "" if it is not visible. Words with `=`, which may be secrets, are left out."""
     with suppress(OSError):
         words = (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
         return " ".join(word for word in words[:4] if word and "=" not in word)
@@ -49,7 +49,7 @@ def command_line(pid: int, proc: Path = PROC) -> str:
 
 
 def gateway_users(proc: Path = PROC) -> set[int]:
-    """Return the users that run nginx's workers on this machine, root excepted."""
+    """Return the users of nginx's workers on this machine, except root."""
     users = set()
     for pid in _pids(proc):
         with suppress(OSError):
@@ -59,7 +59,7 @@ def gateway_users(proc: Path = PROC) -> set[int]:
 
 
 def is_alive(pid: int, proc: Path = PROC) -> bool:
-    """Tell whether there is a process of this number."""
+    """Return True if there is a process with this pid."""
     return (proc / str(pid)).exists()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Python that runs this, and what it has installed."""
+"""Examine the Python that runs this, and its installed libraries."""
 
 import platform
 import re
@@ -9,19 +9,19 @@ from importlib.util import find_spec
 from typing import Final
 
 from apisix import __version__, compiled
-from apisix.cli.diagnosis.finding import Findings, ok, problem
+from apisix.cli.diagnosis.result import Results, ok, problem
 from apisix.runner.settings.table import Settings
 
 DISTRIBUTION: Final = "apisix-python-plugin-runner"
 OLDEST: Final = (3, 11)
 
 _MODULES: Final = {"pyyaml": "yaml", "prometheus-client": "prometheus_client"}
-"""Where a module is not called as its distribution is."""
+"""Names of modules that differ from the name of their distribution."""
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)[^;]*?(?:>=\s*([0-9.]+))?\s*(?:;(.*))?")
 
 
-def look_at_python(settings: Settings) -> Findings:
-    """Look at the version and at the libraries that the runner needs, by its own metadata."""
+def look_at_python(settings: Settings) -> Results:
+    """Examine the version, and the libraries that the runner needs according to its metadata."""
     found = f"Python {platform.python_version()}, {sys.executable}; runner {__version__} ({compiled.engine()})"
     if sys.version_info < OLDEST:
         yield problem("python", found, f"The runner needs Python {'.'.join(map(str, OLDEST))} or later")
@@ -29,17 +29,19 @@ def look_at_python(settings: Settings) -> Findings:
         yield ok("python", found)
     try:
         requirements = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:  # a checkout that was copied into an image, with its libraries installed beside it
+    except PackageNotFoundError:  # a checkout that was copied into an image, with its libraries installed separately
         requirements = ["click", "greenlet", "msgspec", "multidict", "PyYAML", "structlog", "uvloop"]
     extras = {"metrics"} if settings.metrics_address else set()
     yield from look_at_libraries(requirements, extras)
 
 
-def look_at_libraries(requirements: list[str], extras: set[str]) -> Findings:
+def look_at_libraries(requirements: list[str], extras: set[str]) -> Results:
     """
-    Look whether libraries are there and new enough.
+    Examine whether libraries are installed and new enough.
 
-    Args: requirements: as metadata has them, `uvloop>=0.21; extra == "x"`. extras: those that are used.
+    Args:
+        requirements: as in metadata, such as `uvloop>=0.21; extra == "x"`.
+        extras: the extras that are used.
     """
     present = []
     wanted = DISTRIBUTION + (f"[{','.join(sorted(extras))}]" if extras else "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which release of APISIX is installed beside a config.yaml, and what it can't do. Source: gateway contract, 10."""
+"""Find the release of APISIX to which a config.yaml belongs, and what it does not support. Source: gateway contract, 10."""
 
 import re
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Final
 
 USUAL_PLACE: Final = Path("/usr/local/apisix/conf/config.yaml")
 INFO_IN_RESPONSES: Final = (3, 0)
-"""The first release that answers info requests in ext-plugin-post-resp."""
+"""The first release that supports info requests in ext-plugin-post-resp."""
 ANSWERS_EVERYTHING: Final = (3, 6)
-"""The first release that can do all that plugins use."""
+"""The first release that supports everything that plugins can use."""
 
 _VERSION: Final = re.compile(r"""VERSION\s*=\s*["'](\d+)\.(\d+)(?:\.(\d+))?""")
 _LUA: Final = "share/lua/5.1"
@@ -24,7 +24,7 @@ _LACKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release of APISIX, and the file that says so."""
+    """A release of APISIX, and the file that contains its number."""
 
     number: tuple[int, int]
     text: str
@@ -37,17 +37,17 @@ class Release:
         """Return what happens to a plugin that reads a response's body before 3.0."""
         return (
             f"{self} has no info requests in ext-plugin-post-resp: if a plugin reads the body of a response, "
-            "the client gets that body unchanged, even if the plugin was to hide it. This needs APISIX 3.0"
+            "the client gets that body unchanged, even if the plugin should hide it. This needs APISIX 3.0"
         )
 
     def lacks(self) -> list[str]:
-        """Return what plugins can't do on this release, a sentence each."""
+        """Return what plugins can't do with this release, as sentences."""
         return [f"on {self} {text}. This needs APISIX {'.'.join(map(str, since))}" for since, text in _LACKS if self.number < since]
 
 
 def found_release(config: Path | None = None) -> Release | None:
     """
-    Find the release of the gateway to which a config.yaml belongs; None if its program is not there.
+    Return the release of the gateway to which a config.yaml belongs, or None if the gateway is not installed there.
 
     Args: config: the gateway's config.yaml; None for the usual place.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The socket: its path, its directory, who may use it, who listens, and whether that one answers."""
+"""Examine the socket: its path, its directory, which users may connect, which process listens, and whether it replies."""
 
 import os
 import pwd
@@ -10,31 +10,32 @@ from pathlib import Path
 from typing import Final
 
 from apisix.cli.diagnosis import processes
-from apisix.cli.diagnosis.finding import Findings, ok, problem, warning
-from apisix.cli.probe import ask
+from apisix.cli.diagnosis.result import Results, ok, problem, warning
+from apisix.cli.probe import probe
 from apisix.runner.errors import SettingsError
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor.credentials import ANYONE, Access, access_for, peer_of, user_id, user_name
 from apisix.runner.supervisor.listener import MAX_PATH_BYTES
 
 PATIENCE_S: Final = 2.0
-"""How long to wait for a runner's answers, in seconds."""
+"""How long to wait for a runner's replies, in seconds."""
 
 
-def look_at_socket(settings: Settings, gateway_users: Collection[int], asked: Collection[str] = ()) -> Findings:
+def look_at_socket(settings: Settings, gateway_users: Collection[int], asked: Collection[str] = ()) -> Results:
     """
-    Look at the socket, from its path to what answers.
+    Examine the socket.
 
     Args:
-        gateway_users: users of a running gateway, or of its configuration, who have to get in.
-        asked: users of a gateway that can't be seen from here, by name or number.
+        settings: the settings of the runner.
+        gateway_users: users of a running gateway or in its configuration, who must be able to connect.
+        asked: users of a gateway that is not visible from here, by name or number.
     """
     path = settings.socket_file
     if (size := len(os.fsencode(path))) > MAX_PATH_BYTES:
         yield problem("socket", f"{path} is {size} bytes long, and the system allows {MAX_PATH_BYTES}", "Set socket.file to a shorter path")
         return
     yield from _look_at_directory(os.path.dirname(path))
-    # A runner that a gateway has started as root finds out by itself whom it has to let in.
+    # A runner that a gateway has started as root finds out by itself which users must connect.
     finds_users = os.path.basename(path).startswith("apisix-") and os.geteuid() == 0
     try:
         access = access_for(settings, gateway_users if finds_users else ())
@@ -50,11 +51,11 @@ def look_at_socket(settings: Settings, gateway_users: Collection[int], asked: Co
     try:
         status = os.lstat(path)
     except OSError as error:
-        yield problem("socket", f"{path}: {error.strerror}", "Start the runner, or look at its log when it should be running")
+        yield problem("socket", f"{path}: {error.strerror}", "Start the runner, or look at its log if it should be running")
         yield from _look_at_future_users(path, access, users)
         return
     if not stat.S_ISSOCK(status.st_mode):
-        yield problem("socket", f"{path} is in the way, it is not a socket", "Remove it, or set socket.file to another path")
+        yield problem("socket", f"{path} exists but is not a socket", "Remove it, or set socket.file to another path")
         return
     mode = stat.S_IMODE(status.st_mode)
     yield ok("socket", f"{path} has mode {mode:04o}, user {user_name(status.st_uid)}, group {status.st_gid}")
@@ -62,63 +63,65 @@ def look_at_socket(settings: Settings, gateway_users: Collection[int], asked: Co
     users = named | dict.fromkeys(gateway_users, "the gateway's workers run as {}") | users
     yield from _look_at_users(path, status, access, users)
     yield from _look_at_listeners(path)
-    answer = ask(path, PATIENCE_S)
-    yield ok("health", answer.sentence) if answer.is_healthy else problem("health", *_split(answer.sentence))
+    result = probe(path, PATIENCE_S)
+    yield ok("health", result.sentence) if result.is_healthy else problem("health", *_split(result.sentence))
 
 
-def _look_at_directory(directory: str) -> Findings:
+def _look_at_directory(directory: str) -> Results:
     try:
         status = os.stat(directory)
     except OSError as error:
-        yield problem("socket", f"the directory {directory}: {error.strerror}", "Make it, for the user of the runner")
+        yield problem("socket", f"the directory {directory}: {error.strerror}", "Create it for the user of the runner")
         return
     shown = f"the directory {directory} has mode {stat.S_IMODE(status.st_mode):04o}, user {user_name(status.st_uid)}"
     if not os.access(directory, os.W_OK | os.X_OK):
         yield problem(
             "socket",
-            f"{shown}, and user {user_name(os.geteuid())}, who asks, can't make a socket there",
-            "Run this as the user of the runner; if that is this one, give it a directory of its own",
+            f"{shown}, and user {user_name(os.geteuid())}, who runs this command, can't create a socket there",
+            "Run this command as the user of the runner; if this is that user, give it its own directory",
         )
     elif status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        yield warning("socket", f"{shown}: everybody can put another socket in the place of the runner's", f"chmod o-w {directory}")
+        yield warning("socket", f"{shown}: everybody can replace the runner's socket by another one", f"chmod o-w {directory}")
     elif status.st_mode & stat.S_IWOTH:
         yield warning(
             "socket",
-            f"{shown}: while the runner is down, everybody can listen there in its place",
-            "Where other users can log in, set socket.file to a path in a directory of the runner's own",
+            f"{shown}: while the runner is not running, everybody can listen there instead",
+            "If other users can log in, set socket.file to a path in a directory that only the runner uses",
         )
     else:
         yield ok("socket", shown)
 
 
-def _look_at_future_users(path: str, access: Access, users: Mapping[int, str]) -> Findings:
+def _look_at_future_users(path: str, access: Access, users: Mapping[int, str]) -> Results:
     """Check users against the settings and the directories, since there is no socket yet."""
     for uid, why in sorted(users.items()):
         name = user_name(uid)
         who = why.format(name)
         if access.users is not None and uid not in access.users and access.group == -1:
             yield problem(
-                "socket", f"{who}, whom the runner does not let in", f"Add {name} to socket.allow_users, or run the runner as that user"
+                "socket",
+                f"{who}, which the runner does not allow to connect",
+                f"Add {name} to socket.allow_users, or run the runner as that user",
             )
         elif closed := next((directory for directory in _parents(path) if not _may(os.stat(directory), uid, stat.S_IXUSR)), None):
-            yield problem("socket", f"{who}, who can't enter {closed}", f"chmod o+x {closed}")
+            yield problem("socket", f"{who}, which can't access {closed}", f"chmod o+x {closed}")
         else:
-            yield ok("socket", f"{who}, who may connect once the runner listens, by the settings")
+            yield ok("socket", f"{who}, which may connect according to the settings once the runner listens")
 
 
-def _look_at_users(path: str, status: os.stat_result, access: Access, users: Mapping[int, str]) -> Findings:
+def _look_at_users(path: str, status: os.stat_result, access: Access, users: Mapping[int, str]) -> Results:
     for uid, why in sorted(users.items()):
         name = user_name(uid)
         who = why.format(name)
         advice = f"Add {name} to socket.allow_users, or run the runner as that user"
         if access.users is not None and uid not in access.users | {status.st_uid} and access.group == -1:
-            yield problem("socket", f"{who}, whom the runner does not let in", advice)
+            yield problem("socket", f"{who}, which the runner does not allow to connect", advice)
         elif closed := next((directory for directory in _parents(path) if not _may(os.stat(directory), uid, stat.S_IXUSR)), None):
-            yield problem("socket", f"{who}, who can't enter {closed}", f"chmod o+x {closed}")
+            yield problem("socket", f"{who}, which can't access {closed}", f"chmod o+x {closed}")
         elif not _may(status, uid, stat.S_IWUSR):
-            yield problem("socket", f"{who}, and the mode of the socket keeps that user out", advice)
+            yield problem("socket", f"{who}, but the mode of the socket does not allow that user to connect", advice)
         else:
-            yield ok("socket", f"{who}, who may connect")
+            yield ok("socket", f"{who}, which may connect")
 
 
 def _parents(path: str) -> list[str]:
@@ -126,7 +129,7 @@ def _parents(path: str) -> list[str]:
 
 
 def _may(status: os.stat_result, uid: int, right: int) -> bool:
-    """Tell whether a user has a right, given as the owner's bit. Source: path_resolution(7)."""
+    """Return True if a user has a permission, given as the owner's bit. Source: path_resolution(7)."""
     if uid == status.st_uid:
         return bool(status.st_mode & right)
     try:
@@ -138,7 +141,7 @@ def _may(status: os.stat_result, uid: int, right: int) -> bool:
     return bool(status.st_mode & (right >> 3 if status.st_gid in groups else right >> 6))
 
 
-def _look_at_listeners(path: str) -> Findings:
+def _look_at_listeners(path: str) -> Results:
     listener = _listener(path)
     if listener is not None:
         pid, uid = listener
@@ -149,19 +152,19 @@ def _look_at_listeners(path: str) -> Findings:
         if is_exact:
             yield warning(
                 "socket",
-                f"another process listens on this path, but nobody reaches it any more{_process(pid)}",
-                "End it, once its connections are closed",
+                f"another process listens on this path, but new connections no longer reach it{_process(pid)}",
+                "End it after its connections are closed",
             )
         else:
-            yield ok("socket", f"a runner for another path, or one that was displaced, listens in this directory{_process(pid)}")
+            yield ok("socket", f"a runner for another path, or one that was replaced, listens in this directory{_process(pid)}")
 
 
 def _listener(path: str) -> tuple[int, int] | None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
         try:
-            probe.connect(path)
-            peer = peer_of(probe)
+            sock.connect(path)
+            peer = peer_of(sock)
         except OSError:
             return None
     return peer.pid, peer.uid
@@ -173,6 +176,6 @@ def _process(pid: int) -> str:
 
 
 def _split(sentence: str) -> tuple[str, str]:
-    """Return what is the matter, and what to do: the last sentence."""
+    """Split a text into what was found and what to do, which is the last sentence."""
     text, _, advice = sentence.rpartition(". ")
     return (text, advice) if text else (sentence, "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store of configurations: its place, its modes, and whether what is there can be read. Nothing is shown of what it holds."""
+"""Examine the store of configurations: its path, its modes, and whether it can be read. Its content is not shown."""
 
 import os
 import sqlite3
@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from apisix.cli.diagnosis.finding import Finding, Findings, ok, problem, warning
+from apisix.cli.diagnosis.result import Result, Results, ok, problem, warning
 from apisix.runner.conf_store.placement import DIRECTORY_SUFFIX, FILE_NAME
 from apisix.runner.conf_store.sqlite_file import APPLICATION_ID
 from apisix.runner.settings.table import Settings
@@ -17,49 +17,49 @@ from apisix.runner.supervisor.credentials import user_name
 LEAST_FREE_BYTES: Final = 16 << 20
 
 MEANWHILE: Final = (
-    "The runner's log says where it keeps its tokens meanwhile: among the temporary files or, where that can't be either, in memory "
-    "shared by its workers, where tokens do not survive a restart"
+    "The runner's log says where it keeps its tokens until then: in a temporary directory or, if that is not possible, in memory that its "
+    "workers share, where tokens do not survive a restart"
 )
-_REMOVE: Final = f"{MEANWHILE}. Remove it, and start the runner anew"
-_CLOSE: Final = f"{MEANWHILE}. Close it to others (chmod go-w), and start the runner anew"
-_LET_WRITE: Final = f"{MEANWHILE}. Let the runner's user write there, and start the runner anew"
+_REMOVE: Final = f"{MEANWHILE}. Remove it and restart the runner"
+_CLOSE: Final = f"{MEANWHILE}. Remove the write permission of others (chmod go-w) and restart the runner"
+_LET_WRITE: Final = f"{MEANWHILE}. Allow the runner's user to write there and restart the runner"
 
 
-def look_at_store(settings: Settings) -> Findings:
-    """Look at the file without changing it: its writers go on."""
+def look_at_store(settings: Settings) -> Results:
+    """Examine the file without changing it or blocking its writers."""
     beside = Path(settings.socket_file + DIRECTORY_SUFFIX) / FILE_NAME
     path = beside if settings.conf_store_file is None else Path(settings.conf_store_file)
     own_directory = settings.conf_store_file is None
     try:
-        refusals = list(_refusals_of_directory(path.parent, own_directory=own_directory))
-        status = None if refusals and not path.parent.is_dir() else _status(path)
+        problems = list(_problems_of_directory(path.parent, own_directory=own_directory))
+        status = None if problems and not path.parent.is_dir() else _status(path)
     except PermissionError:
-        yield warning("store", f"{path} can't be looked at by user {user_name(os.geteuid())}", "Run this as the user of the runner")
+        yield warning("store", f"{path} can't be examined by user {user_name(os.geteuid())}", "Run this as the user of the runner")
         return
     except OSError as error:
         yield warning("store", f"{path.parent} can't be used: {error.strerror}", _LET_WRITE)
         return
     if status is not None:
-        refusals = [*_refusals_of_file(path, status, own_directory=own_directory), *refusals]
-    if refusals:  # the runner does not use what is there, so nothing is said of its content
-        yield from refusals
+        problems = [*_problems_of_file(path, status, own_directory=own_directory), *problems]
+    if problems:  # the runner does not use the file, so its content does not matter
+        yield from problems
     elif status is None:
-        yield ok("store", f"there is no {path} yet: the runner makes it when it starts")
+        yield ok("store", f"{path} does not exist yet: the runner creates it when it starts")
     else:
         yield ok("store", f"{path}: {status.st_size >> 10} KiB, user {user_name(status.st_uid)}, mode {_mode(status)}")
-        yield from _look_at_room(path.parent)
+        yield from _look_at_free_space(path.parent)
         yield from _look_inside(path, settings.conf_store_max_entries)
 
 
-def _refusals_of_directory(directory: Path, *, own_directory: bool) -> Findings:
-    """Say why the runner would not keep its store in `directory`. Source: `conf_store_path.create_private`."""
+def _problems_of_directory(directory: Path, *, own_directory: bool) -> Results:
+    """Yield why the runner would not keep its store in `directory`. Source: `placement.create_private`."""
     status = _status(directory, follow=not own_directory)
     if status is None:
         above = _status(directory.parent, follow=True)
         if above is not None and not os.access(directory.parent, os.W_OK | os.X_OK):
             yield _unwritable(directory.parent, above)
-        elif above is None and not own_directory:  # the socket's directory is looked at with the socket
-            yield warning("store", f"{directory} can't be made: there is no {directory.parent}", _LET_WRITE)
+        elif above is None and not own_directory:  # the directory of the socket is examined with the socket
+            yield warning("store", f"{directory} can't be created: there is no {directory.parent}", _LET_WRITE)
     elif not stat.S_ISDIR(status.st_mode):
         yield warning("store", f"{directory} is not a directory", _REMOVE)
     elif status.st_mode & (0o077 if own_directory else 0o022):
@@ -68,11 +68,11 @@ def _refusals_of_directory(directory: Path, *, own_directory: bool) -> Findings:
         yield _unwritable(directory, status)
 
 
-def _refusals_of_file(path: Path, status: os.stat_result, *, own_directory: bool) -> Findings:
-    """Say why the runner would not take the file that is there. The runner's user is not known; who owns the file should be it."""
+def _problems_of_file(path: Path, status: os.stat_result, *, own_directory: bool) -> Results:
+    """Yield why the runner would not use the existing file. The runner's user is not known; the owner of the file should be that user."""
     directory_owner = path.parent.stat().st_uid
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        yield problem("store", f"{path} is not a regular file of its own", _REMOVE)
+        yield problem("store", f"{path} is not a regular file with one link", _REMOVE)
     elif status.st_mode & 0o077:
         yield _open_to_others(path, status, _REMOVE)
     elif directory_owner != status.st_uid and (own_directory or directory_owner != 0):
@@ -91,35 +91,35 @@ def _status(path: Path, *, follow: bool = False) -> os.stat_result | None:
 
 
 def _may(place: Path, status: os.stat_result, wanted: int) -> bool:
-    """Tell whether whoever runs this may, and the owner: root may everything, and the runner is not root then."""
+    """Return True if this user has a permission, and the owner too: root has all, but the runner may not be root."""
     return os.access(place, wanted) and (status.st_uid == 0 or (status.st_mode >> 6) & wanted == wanted)
 
 
-def _unwritable(place: Path, status: os.stat_result) -> Finding:
+def _unwritable(place: Path, status: os.stat_result) -> Result:
     return warning("store", f"{place} can't be written (mode {_mode(status)}, user {user_name(status.st_uid)})", _LET_WRITE)
 
 
-def _open_to_others(place: Path, status: os.stat_result, advice: str) -> Finding:
-    return warning("store", f"{place} has mode {_mode(status)}, which lets others in", advice)
+def _open_to_others(place: Path, status: os.stat_result, advice: str) -> Result:
+    return warning("store", f"{place} has mode {_mode(status)}, which gives access to others", advice)
 
 
 def _mode(status: os.stat_result) -> str:
     return f"{stat.S_IMODE(status.st_mode):04o}"
 
 
-def _look_at_room(directory: Path) -> Findings:
-    room = os.statvfs(directory)
-    free_bytes = room.f_bavail * room.f_frsize
+def _look_at_free_space(directory: Path) -> Results:
+    space = os.statvfs(directory)
+    free_bytes = space.f_bavail * space.f_frsize
     if free_bytes < LEAST_FREE_BYTES:
         yield problem(
             "store",
             f"{directory} has {free_bytes >> 10} KiB left on its disk",
-            "Make room: new tokens are in memory shared by the workers meanwhile, and are lost when the runner ends",
+            "Free some space: until then, new tokens are kept in memory that the workers share, and are lost when the runner ends",
         )
 
 
-def _look_inside(path: Path, max_entries: int) -> Findings:
-    damaged = "The runner moves a damaged file aside and begins a fresh one; nothing has to be done"
+def _look_inside(path: Path, max_entries: int) -> Results:
+    damaged = "The runner renames a damaged file and creates a new one; nothing has to be done"
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2.0)) as db:
             (application_id,) = db.execute("PRAGMA application_id").fetchone()
@@ -134,6 +134,6 @@ def _look_inside(path: Path, max_entries: int) -> Findings:
     if verdict != "ok":
         yield warning("store", f"{path} is damaged: {verdict}", damaged)
     elif count >= max_entries:
-        yield warning("store", f"{count} configurations are known, as many as may be", "Raise conf_store.max_entries")
+        yield warning("store", f"{count} configurations are stored, which is the limit", "Raise conf_store.max_entries")
     else:
-        yield ok("store", f"{count} configurations are known")
+        yield ok("store", f"{count} configurations are stored")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from apisix.cli.diagnosis.finding import Finding
 from apisix.cli.diagnosis.gateway import GatewayConfig, look_at_gateway, read_gateway_config
+from apisix.cli.diagnosis.result import Result
 
 SOCKET = "/run/r.sock"
 ALL = "plugins: [ext-plugin-pre-req, ext-plugin-post-req, ext-plugin-post-resp]\n"
@@ -21,7 +21,7 @@ def found(tmp_path: Path, text: str) -> list[tuple[str, str]]:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     config = read_gateway_config(file)
-    if isinstance(config, Finding):
+    if isinstance(config, Result):
         return [(config.level, config.text)]
     return [(finding.level, finding.text) for finding in look_at_gateway(config, SOCKET)]
 
@@ -34,27 +34,27 @@ def found(tmp_path: Path, text: str) -> list[tuple[str, str]]:
         (ALL, "ok", "has the three phases"),
         (ALL, "problem", "names no runner"),
         ("plugins: [limit-req]", "problem", "lacks ext-plugin-pre-req, ext-plugin-post-req, ext-plugin-post-resp: no route can use"),
-        ("plugins: [ext-plugin-post-resp]", "problem", "has ext-plugin-post-resp only"),
-        ("plugins: [ext-plugin-pre-req]", "warning", "lacks ext-plugin-post-req, ext-plugin-post-resp: routes that name it are refused"),
+        ("plugins: [ext-plugin-post-resp]", "problem", "contains only ext-plugin-post-resp"),
+        ("plugins: [ext-plugin-pre-req]", "warning", "lacks ext-plugin-post-req, ext-plugin-post-resp: routes that use it are refused"),
         ("plugins: all", "problem", "lacks ext-plugin-pre-req"),
         (
             "ext-plugin: {path_for_test: /run/other.sock}",
             "problem",
             "path_for_test is /run/other.sock, but the runner's socket.file is /run/r.sock",
         ),
-        ("ext-plugin: {path_for_test: 'unix:/run/r.sock'}", "problem", "puts another unix: before it"),
-        ("ext-plugin: {path_for_test: '${{RUNNER}}'}", "warning", "takes it from its environment"),
+        ("ext-plugin: {path_for_test: 'unix:/run/r.sock'}", "problem", "adds another unix: in front of it"),
+        ("ext-plugin: {path_for_test: '${{RUNNER}}'}", "warning", "reads it from its environment"),
         ("ext-plugin: {path_for_test: /run/r.sock, cmd: [apisix-runner, start]}", "warning", "cmd and path_for_test are both set"),
-        ("ext-plugin: {cmd: apisix-runner start}", "problem", "cmd is not a list of texts"),
-        ("ext-plugin: {cmd: [/no/such/apisix-runner, start]}", "problem", "begins with /no/such/apisix-runner, which is not there"),
+        ("ext-plugin: {cmd: apisix-runner start}", "problem", "cmd is not a list of strings"),
+        ("ext-plugin: {cmd: [/no/such/apisix-runner, start]}", "problem", "begins with /no/such/apisix-runner, which does not exist"),
         ("ext-plugin: {cmd: [sh, /no/such/main.py, start]}", "problem", "cmd names /no/such/main.py, which can't be read"),
-        ("ext-plugin: {cmd: [/bin/py-runner]}", "problem", "cmd lacks the word start"),
+        ("ext-plugin: {cmd: [/bin/py-runner]}", "problem", "cmd does not contain start"),
         ("ext-plugin: {cmd: [sh, go-runner]}", "warning", "cmd starts sh, which does not look like this runner"),
-        ("ext-plugin: {cmd: ['${{HOME}}/apisix-runner', start]}", "warning", "cmd holds a variable"),
+        ("ext-plugin: {cmd: ['${{HOME}}/apisix-runner', start]}", "warning", "cmd contains a variable"),
         (CMD, "ok", f"cmd starts this runner with {sys.executable}"),
         ("ext-plugin: nonsense", "problem", "names no runner"),
-        ("a: [", "problem", "line 1 is no YAML"),
-        ("just a text", "problem", "holds no settings"),
+        ("a: [", "problem", "line 1 is not YAML"),
+        ("just a text", "problem", "contains no settings"),
     ],
 )
 def test_what_is_found(tmp_path: Path, text: str, level: str, part: str) -> None:
@@ -68,7 +68,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A name that leads nowhere is a problem, and no traceback."""
     config = read_gateway_config(tmp_path / "none.yaml")
 
-    assert isinstance(config, Finding)
+    assert isinstance(config, Result)
     assert f"{tmp_path}/none.yaml can't be read: No such file or directory" == config.text
 
 
@@ -118,4 +118,4 @@ def test_the_release_of_the_gateway(tmp_path: Path, version: str, warnings: list
         assert ["warning"] == [level for level, text in said if part in text], said
     about = [text for _, text in said if f"APISIX {version}" in text]
     assert max(len(warnings), 1) == len(about)
-    assert (not warnings) == any("has all that plugins can use" in text for text in about)
+    assert (not warnings) == any("supports everything that plugins can use" in text for text in about)

@@ -19,9 +19,9 @@ def said(**settings: object) -> list[str]:
     [
         (b'HTTP/1.1 200 OK\r\n\r\n{"ok": true, "workers": 2, "silent": 1}', "ok       metrics"),
         (b'HTTP/1.1 503 Down\r\n\r\n{"ok": false, "workers": 1, "silent": 1}', "problem  metrics"),
-        (b"HTTP/1.1 200 OK\r\n\r\nhello", "problem  metrics  another program answers"),
-        (b"HTTP/1.1 200 OK\r\n\r\n[]", "problem  metrics  another program answers"),
-        (b"SSH-2.0-OpenSSH\r\n", "problem  metrics  another program answers"),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", "problem  metrics  another program replies"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[]", "problem  metrics  another program replies"),
+        (b"SSH-2.0-OpenSSH\r\n", "problem  metrics  another program replies"),
     ],
 )
 def test_who_answers(answer: bytes, start: str) -> None:
@@ -49,6 +49,6 @@ def test_nobody_answers() -> None:
     (line,) = said(metrics_address=f"127.0.0.1:{port}")
     (refused,) = said(metrics_address="192.0.2.1:9092")
 
-    assert line.startswith(f"warning  metrics  nobody answers on 127.0.0.1:{port}: ")
+    assert line.startswith(f"warning  metrics  nothing replies on 127.0.0.1:{port}: ")
     assert refused.startswith("problem  metrics  metrics.address is '192.0.2.1:9092', which other machines can reach.")
     assert [] == said()

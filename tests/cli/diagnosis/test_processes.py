@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `/proc` tells of other processes, from one that is written here and from the real one."""
+"""What `/proc` reports other processes, from one that is written here and from the real one."""
 
 import os
 import socket

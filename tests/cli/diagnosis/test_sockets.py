@@ -51,7 +51,7 @@ def test_a_listener(path: Path) -> None:
     assert f"ok       socket   the directory {path.parent} has mode 0755" in directory
     assert f"ok       socket   {path} has mode 0600, user " in modes
     assert f" listens: pid {os.getpid()}, " in listener
-    assert f"problem  health   {path} accepts connections, but did not answer within 0.01 s" in health
+    assert f"problem  health   {path} accepts connections, but did not reply within 0.01 s" in health
 
 
 def test_another_listener(path: Path) -> None:
@@ -76,7 +76,9 @@ def test_another_listener(path: Path) -> None:
     os.waitpid(pid, 0)
 
     assert f" listens: pid {pid}, " in lines[2]
-    assert f"warning  socket   another process listens on this path, but nobody reaches it any more: pid {os.getpid()}, " in lines[3]
+    assert (
+        f"warning  socket   another process listens on this path, but new connections no longer reach it: pid {os.getpid()}, " in lines[3]
+    )
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -92,13 +94,13 @@ def test_something_else_there(tmp_path: Path) -> None:
     """A file in the place of the socket is a problem, and so is a path that no socket can have."""
     (tmp_path / "r.sock").touch()
 
-    assert "is in the way, it is not a socket" in said(tmp_path / "r.sock")[-1]
+    assert "exists but is not a socket" in said(tmp_path / "r.sock")[-1]
     assert "the system allows" in said(tmp_path / ("x" * 120))[0]
     assert "problem" == levels(said(tmp_path / "none" / "r.sock"))[0]
 
 
 @pytest.mark.parametrize(
-    ("mode", "level", "part"), [(0o777, "warning", "put another socket in the place"), (0o1777, "warning", "while the runner is down")]
+    ("mode", "level", "part"), [(0o777, "warning", "replace the runner's socket"), (0o1777, "warning", "while the runner is not running")]
 )
 def test_directories_that_others_can_write(path: Path, mode: int, level: str, part: str) -> None:
     """Where everybody can make files, somebody else can be the runner."""
@@ -123,16 +125,16 @@ def _open_parents(path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("_open_parents")
 def test_users_who_have_to_get_in(path: Path) -> None:
     """The settings, the directories and the mode have to let them; what does not is told."""
-    assert "problem  socket   the gateway's workers run as nobody, whom the runner does not let in" in said(path, [NOBODY])[2]
+    assert "problem  socket   the gateway's workers run as nobody, which the runner does not allow to connect" in said(path, [NOBODY])[2]
     assert (
-        "problem  socket   socket.allow_users names nobody, and the mode of the socket keeps that user out"
+        "problem  socket   socket.allow_users names nobody, but the mode of the socket does not allow that user to connect"
         in said(path, allow_users=("nobody",))[2]
     )
     path.chmod(0o666)
-    assert "ok       socket   the gateway's workers run as nobody, who may connect" in said(path, [NOBODY], allow_users=("nobody",))[2]
-    assert "ok       socket   socket.allow_users names 77777, who may connect" in said(path, allow_users=("77777",))[2]
+    assert "ok       socket   the gateway's workers run as nobody, which may connect" in said(path, [NOBODY], allow_users=("nobody",))[2]
+    assert "ok       socket   socket.allow_users names 77777, which may connect" in said(path, allow_users=("77777",))[2]
     path.parent.chmod(0o750)
-    assert f"who can't enter {path.parent}. chmod o+x {path.parent}" in said(path, [NOBODY], allow_users=("nobody",))[2]
+    assert f"which can't access {path.parent}. chmod o+x {path.parent}" in said(path, [NOBODY], allow_users=("nobody",))[2]
 
 
 @pytest.mark.usefixtures("_open_parents")
@@ -141,9 +143,9 @@ def test_users_are_checked_without_a_socket(path: Path) -> None:
     path.unlink()
 
     refused = said(path, asked=["nobody"])
-    assert refused[-1].startswith("problem  socket   --gateway-user names nobody, whom the runner does not let in")
+    assert refused[-1].startswith("problem  socket   --gateway-user names nobody, which the runner does not allow to connect")
     allowed = said(path, asked=["nobody"], allow_users=("nobody",))
-    assert allowed[-1] == "ok       socket   --gateway-user names nobody, who may connect once the runner listens, by the settings"
+    assert allowed[-1] == "ok       socket   --gateway-user names nobody, which may connect according to the settings once the runner listens"
 
 
 def test_a_user_who_does_not_exist(path: Path) -> None:
@@ -154,7 +156,7 @@ def test_a_user_who_does_not_exist(path: Path) -> None:
 @pytest.mark.parametrize("user", ["nobody", str(NOBODY)])
 def test_a_user_that_is_asked_about(path: Path, user: str) -> None:
     """The user of a gateway that is not visible from here is compared with the mode of the socket; release 0.2 let everybody in."""
-    line = "problem  socket   --gateway-user names nobody, whom the runner does not let in. Add nobody to socket.allow_users, "
+    line = "problem  socket   --gateway-user names nobody, which the runner does not allow to connect. Add nobody to socket.allow_users, "
     assert [found for found in said(path, asked=[user]) if found.startswith(line)]
 
 

@@ -41,12 +41,12 @@ def test_a_store_in_order(path: Path) -> None:
     place, count = said(path)
 
     assert f"ok       store    {path}: 16 KiB, user " in place
-    assert "ok       store    2 configurations are known" == count
+    assert "ok       store    2 configurations are stored" == count
 
 
 def test_no_store_yet(tmp_path: Path) -> None:
     """Before the first start there is none, which is as it should be."""
-    assert [f"ok       store    there is no {tmp_path}/r.sock.conf/tokens.sqlite yet: the runner makes it when it starts"] == said(
+    assert [f"ok       store    {tmp_path}/r.sock.conf/tokens.sqlite does not exist yet: the runner creates it when it starts"] == said(
         tmp_path / "r.sock.conf" / "tokens.sqlite"
     )
 
@@ -54,7 +54,7 @@ def test_no_store_yet(tmp_path: Path) -> None:
 def test_a_full_store(path: Path) -> None:
     """As many entries as the settings allow is a reason for a warning."""
     assert (
-        "warning  store    2 configurations are known, as many as may be. Raise conf_store.max_entries"
+        "warning  store    2 configurations are stored, which is the limit. Raise conf_store.max_entries"
         == said(path, conf_store_max_entries=2)[-1]
     )
 
@@ -73,7 +73,7 @@ def test_a_regular_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
     directory.touch()
     (line,) = said(directory / "tokens.sqlite")
 
-    assert f"warning  store    {directory} is not a directory. {MEANWHILE}. Remove it, and start the runner anew" == line
+    assert f"warning  store    {directory} is not a directory. {MEANWHILE}. Remove it and restart the runner" == line
 
 
 def test_a_path_through_a_regular_file(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_path_through_a_regular_file(tmp_path: Path) -> None:
 
     assert [
         f"warning  store    {through.parent} can't be used: Not a directory",
-        f"warning  store    {missing.parent} can't be made: there is no {missing.parent.parent}",
+        f"warning  store    {missing.parent} can't be created: there is no {missing.parent.parent}",
     ] == [line.partition(". ")[0] for line in lines]
 
 
@@ -144,7 +144,7 @@ def test_garbage_where_others_are_let_in(path: Path) -> None:
     (line,) = said(path)
 
     assert (True, False) == (
-        line.startswith(f"warning  store    {path.parent} has mode 0755, which lets others in. {MEANWHILE}"),
+        line.startswith(f"warning  store    {path.parent} has mode 0755, which gives access to others. {MEANWHILE}"),
         "aside" in line,
     )
 
@@ -159,7 +159,10 @@ def test_the_directory_of_an_operator(tmp_path: Path) -> None:
     directory.chmod(0o777)
     (refused,) = said(tmp_path, conf_store_file=str(link / "tokens.sqlite"))
 
-    assert (True, True) == (in_order.startswith("ok "), refused.endswith(". Close it to others (chmod go-w), and start the runner anew"))
+    assert (True, True) == (
+        in_order.startswith("ok "),
+        refused.endswith(". Remove the write permission of others (chmod go-w) and restart the runner"),
+    )
 
 
 @pytest.mark.parametrize(("content", "level"), [(b"", "warning"), (b"garbage " * 1000, "warning")])
@@ -195,7 +198,7 @@ def test_not_a_file(path: Path) -> None:
 
     (line,) = said(path)
 
-    assert f"problem  store    {path} is not a regular file of its own" in line
+    assert f"problem  store    {path} is not a regular file with one link" in line
 
 
 def test_a_directory_in_the_place_of_the_file(path: Path) -> None:
@@ -204,7 +207,7 @@ def test_a_directory_in_the_place_of_the_file(path: Path) -> None:
     path.mkdir(mode=0o700)
     (line,) = said(path)
 
-    assert f"problem  store    {path} is not a regular file of its own. {MEANWHILE}. Remove it, and start the runner anew" == line
+    assert f"problem  store    {path} is not a regular file with one link. {MEANWHILE}. Remove it and restart the runner" == line
 
 
 def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,5 +218,5 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (True, True) == (
         line.startswith("problem"),
-        line.endswith("Make room: new tokens are in memory shared by the workers meanwhile, and are lost when the runner ends"),
+        line.endswith("are lost when the runner ends"),
     )

@@ -4,7 +4,7 @@
 import pytest
 import yaml
 
-from apisix.cli.route_text import NotAdded, RoutePresent, with_route
+from apisix.cli.routes.text import NotAdded, RoutePresent, with_route
 
 ROUTE = """\
 - id: new
@@ -59,9 +59,9 @@ def test_line_ends() -> None:
         ("routes: []\n", "does not end with the line #END"),
         ("routes: [{id: 1, uri: /a}]\n#END\n", "block style"),
         ("routes: []\n#END\n", "block style"),
-        ("routes: {a: 1}\n#END\n", "holds no list of routes"),
-        ("- routes\n#END\n", "holds no list of routes"),
-        ("routes: [\n#END\n", "is no YAML"),
+        ("routes: {a: 1}\n#END\n", "does not contain a list of routes"),
+        ("- routes\n#END\n", "does not contain a list of routes"),
+        ("routes: [\n#END\n", "is not YAML"),
     ],
 )
 def test_not_added(text: str, reason: str) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Read a file of routes: APISIX's stand-alone `apisix.yaml`, one route as it is put to the admin API, or a dump of what that returns.
+Read a file of routes: APISIX's stand-alone `apisix.yaml`, a route as it is sent to the admin API, or a response of the admin API.
 
-Mappings of a YAML file have their lines, so that a finding can name one.
+Mappings of a YAML file have line numbers, which problems contain.
 """
 
 import json
@@ -13,11 +13,11 @@ import yaml
 
 END = "#END"
 _STAND_ALONE = ("routes", "upstreams", "global_rules", "plugin_configs")
-"""Lists that only a stand-alone file has at its top."""
+"""Lists that only a stand-alone file has at its top level."""
 
 
 class UnreadableRoutes(Exception):
-    """A file of routes can't be read, or is neither YAML nor JSON."""
+    """Raised if a file of routes can't be read, or is neither YAML nor JSON."""
 
 
 class Lined(dict[Any, Any]):
@@ -25,9 +25,9 @@ class Lined(dict[Any, Any]):
     A mapping of a YAML file.
 
     Attributes:
-        line: where it begins; 0 in JSON, where lines are not known.
-        lines: where each key is.
-        repeated: the keys that occur more than once, with the line of the later one.
+        line: its first line, or 0 if it is not known, as in JSON.
+        lines: the line of each key.
+        repeated: the keys that occur more than once, each with the line of the later one.
     """
 
     line = 0
@@ -39,7 +39,7 @@ class Lined(dict[Any, Any]):
 
 
 class _Loader(yaml.SafeLoader):
-    """Loads mappings with their lines."""
+    """Loads mappings with their line numbers."""
 
 
 def _construct(loader: _Loader, node: yaml.MappingNode) -> Lined:
@@ -63,7 +63,7 @@ def read_routes(path: Path) -> tuple[Any, bool]:
     """
     Read a file of routes.
 
-    Returns: its content, and whether APISIX ignores it because it is a stand-alone file that does not end with `#END`.
+    Returns: its content, and True if APISIX ignores it because it is a stand-alone file that does not end with `#END`.
     Raises: UnreadableRoutes: it can't be read.
     """
     try:
@@ -75,7 +75,7 @@ def read_routes(path: Path) -> tuple[Any, bool]:
         raise UnreadableRoutes(f"{path} can't be read: {error.strerror or error}") from error
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UnreadableRoutes(f"{path}{line}: this is no YAML: {error.problem}") from error
+        raise UnreadableRoutes(f"{path}{line}: this is not YAML: {error.problem}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UnreadableRoutes(f"{path}: this is neither YAML nor JSON: {error}") from error
     is_stand_alone = path.name == "apisix.yaml" or (

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Find the runner's configurations in what a file of routes contains, and what looks like one and is none.
+Find the runner's configurations in a file of routes, and mistakes that look like one.
 
-Nothing is asked of a file's form: wherever `plugins` has one of the three phases, in a route, a service, a plugin_config, a consumer or a
-global rule, that is a configuration. A phase anywhere else is a mistake, since APISIX ignores or refuses it there.
+The form of the file does not matter: wherever `plugins` contains one of the three phases, in a route, a service, a plugin_config, a
+consumer or a global rule, there is a configuration. A phase anywhere else is a mistake, because APISIX ignores or refuses it there.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from apisix.cli.route_files import Lined
+from apisix.cli.routes.files import Lined
 from apisix.gateway.routing.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.registry import Registry
@@ -24,13 +24,13 @@ _REFERENCES: Final = {"plugin_config_id": "plugin_config", "service_id": "servic
 @dataclass(frozen=True, slots=True)
 class FoundConf:
     """
-    What stands under a phase.
+    A configuration of the runner, under one of the phases.
 
     Attributes:
-        line: where it begins, 0 if that is not known, as in JSON.
-        holder: what holds it, as `route 1`.
-        phase: the phase that it stands under.
-        content: what stands there, whatever that is.
+        line: its first line, or 0 if it is not known, as in JSON.
+        holder: what contains it, such as `route 1`.
+        phase: the phase.
+        content: the value under the phase, of any type.
     """
 
     line: int
@@ -41,7 +41,7 @@ class FoundConf:
 
 @dataclass(frozen=True, slots=True)
 class Misplaced:
-    """Something that was meant for the runner, in a place where APISIX does not take it for that. Attributes as of FoundConf."""
+    """Something that was meant for the runner, in a place where APISIX ignores it. The attributes are the same as of FoundConf."""
 
     line: int
     holder: str
@@ -52,10 +52,10 @@ class Misplaced:
 @dataclass(slots=True)
 class Search:
     """
-    What was found in one or more files.
+    The configurations and mistakes in one or more files.
 
     Attributes:
-        registry: the runner's plugins, whose names are recognised in a wrong place.
+        registry: the runner's plugins. Their names are recognized in wrong places.
         confs: the configurations.
         misplaced: the mistakes.
     """
@@ -68,12 +68,12 @@ class Search:
     _seen: set[int] = field(default_factory=set)
 
     def add(self, document: Any) -> None:
-        """Search a file's content."""
+        """Search the content of a file."""
         self._seen.clear()
         self._search(document, "")
 
     def notes(self) -> Iterator[str]:
-        """Yield what was not checked although a route uses it, and what APISIX does not run although it is there."""
+        """Yield notes about plugins that a route uses but were not checked, and about plugins that APISIX does not run."""
         for holder, phases, kind, id in self._references:
             others = self._phases_of.get((kind, id))
             if others is None:
@@ -85,7 +85,7 @@ class Search:
     def _search(self, value: Any, section: str) -> None:
         if not isinstance(value, (dict, list)) or id(value) in self._seen:
             return
-        self._seen.add(id(value))  # an alias of YAML leads to the same place twice
+        self._seen.add(id(value))  # an alias of YAML leads to the same object twice
         if isinstance(value, list):
             for item in value:
                 self._search(item, section)
@@ -108,9 +108,9 @@ class Search:
                 )
                 continue
             if key in _PHASES:
-                reason = "this is not inside of plugins, so APISIX does not run it; move it there"
+                reason = "this is not inside plugins, so APISIX does not run it; move it there"
                 self.misplaced.append(Misplaced(_line(value, key), holder, str(key), reason))
-            # In what the admin API answers, the section stands in the key beside the value.
+            # In responses of the admin API, the section is part of the key next to the value.
             self._search(item, str(value.get("key", section)).split("/")[-2:][0] if key == "value" else str(key))
 
     def _search_plugins(self, plugins: dict[Any, Any], holder: str, section: str) -> None:
@@ -132,18 +132,18 @@ class Search:
                 self.confs.append(FoundConf(getattr(content, "line", 0) or line, holder, Phase(name), content))
 
     def _reason_against(self, name: str) -> str | None:
-        """Say why a name in `plugins` is none of APISIX's, if it was meant for the runner."""
+        """Return why a name in `plugins` is a mistake if it was meant for the runner, else None."""
         if name in KNOWN_PLUGINS:
             return None
         if self.registry.get(name) is not None:
-            return "this is a plugin of the runner, and APISIX does not know it here; name it in the conf of an ext-plugin"
+            return "this is a plugin of the runner, which APISIX does not accept here; name it in the conf of an ext-plugin"
         if name.startswith(("ext-plugin", "ext_plugin", "extplugin")):
             near = difflib.get_close_matches(name, _PHASES, n=1)
             return "APISIX has no plugin of this name" + (f"; did you mean {near[0]}?" if near else f"; it has {', '.join(_PHASES)}")
         return None
 
     def _note_references(self, value: dict[Any, Any], section: str, plugins: dict[Any, Any]) -> None:
-        """Note what a route or consumer takes plugins from, and which phases the others have."""
+        """Note from where a route or consumer gets plugins, and which phases each object has."""
         phases = {name for name in plugins if name in _PHASES}
         if "id" in value:
             self._phases_of.setdefault((section.removesuffix("s"), str(value["id"])), set()).update(phases)
@@ -158,7 +158,7 @@ def _line(mapping: dict[Any, Any], key: object) -> int:
 
 
 def _holder(value: dict[Any, Any], section: str) -> str:
-    """Name what holds plugins, as people speak of it."""
+    """Return a name for the object that contains plugins, such as `route 1`."""
     kind = section.removesuffix("s") or "route"
     name = next((value[key] for key in ("id", "name", "username", "uri", "uris") if value.get(key)), None)
     return kind if name is None else f"{kind} {name}"

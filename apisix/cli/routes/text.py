@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Add a route to the text of an apisix.yaml, whose comments and order stay as a person wrote them."""
+"""Add a route to the text of an apisix.yaml without changing its comments and its order."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,23 +10,23 @@ END = "#END"
 
 
 class NotAdded(Exception):
-    """A route can't be added to a text; says why."""
+    """Raised if a route can't be added to a text; the message says why."""
 
 
 class RoutePresent(NotAdded):
-    """The text has such a route already."""
+    """Raised if the text already has such a route."""
 
 
 def with_route(text: str, route: str) -> str:
     """
-    Return the text with a route after those that it has.
+    Return the text with a route added after its last route.
 
     Args:
         text: an apisix.yaml.
         route: one item of a list, in YAML's block style, not indented.
     Raises:
-        RoutePresent: a route with the same id or uri is there.
-        NotAdded: the text is not written so that a program can add to it safely.
+        RoutePresent: there is a route with the same id or uri.
+        NotAdded: the text has a form to which a program can't safely add a route.
     """
     if not text.rstrip().endswith(END):
         raise NotAdded(f"it does not end with the line {END}, without which APISIX ignores it")
@@ -34,25 +34,25 @@ def with_route(text: str, route: str) -> str:
         root = yaml.compose(text, yaml.SafeLoader)
         content: Any = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise NotAdded(f"it is no YAML: {' '.join(str(error).split())}") from error
+        raise NotAdded(f"it is not YAML: {' '.join(str(error).split())}") from error
     (added,) = yaml.safe_load(route)
     routes = content.get("routes") or [] if isinstance(content, dict) else None
     if not isinstance(routes, list):
-        raise NotAdded("it holds no list of routes")
+        raise NotAdded("it does not contain a list of routes")
     _refuse_present(routes, added)
     lines = text.splitlines(keepends=True)
     newline = "\r\n" if "\r\n" in text else "\n"
     for at, indent, head in _places(root, lines):
         inserted = [*head, *(" " * indent + line for line in route.splitlines())]
         result = "".join([*lines[:at], *(line + newline for line in inserted), *lines[at:]])
-        # What was there, and the route: nothing else may have changed.
+        # The result must contain the old content and the route, and nothing else.
         if _is(result, {**content, "routes": [*routes, added]}):
             return result
-    raise NotAdded("its list of routes is not written in block style, one item below the other")
+    raise NotAdded("its list of routes is not in block style, with each item on its own lines")
 
 
 def _places(root: yaml.Node | None, lines: list[str]) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield where a route may belong, the best first: before which line, how far it is indented, and the line to put above it."""
+    """Yield possible places for a route, the best first: the line before which it goes, its indentation, and lines to put above it."""
     end = next(number for number in reversed(range(len(lines))) if lines[number].strip().endswith(END))
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     key, node = next((pair for pair in pairs if pair[0].value == "routes"), (None, None))
@@ -61,7 +61,7 @@ def _places(root: yaml.Node | None, lines: list[str]) -> Iterator[tuple[int, int
     elif not isinstance(node, yaml.SequenceNode) or not node.value:
         yield key.end_mark.line + 1, 2, []
     else:
-        # A node ends where the next one begins. What looks like a comment between them may be the last line of a text.
+        # A node ends where the next one begins. A line between them that looks like a comment may be the last line of a multi-line string.
         last = min(node.value[-1].end_mark.line, end)
         first = last
         while not lines[first - 1].strip() or lines[first - 1].lstrip().startswith("#"):

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `schema`: the JSON Schema of a plugin's configuration."""
+
+import json
+
+import click
+
+from apisix.cli.flags import setting_flags
+from apisix.cli.loading import load_registry
+from apisix.runner.plugin.plugin_type import Problem
+
+
+@click.command()
+@click.argument("name")
+@setting_flags(["plugins"])
+def schema(name: str, **flags: object) -> None:
+    """Show the JSON Schema of the configuration that the plugin NAME takes."""
+    registry = load_registry(flags)
+    found = registry.get(name)
+    if isinstance(found, Problem):
+        raise click.ClickException(f"{name} could not be loaded: {found}")
+    if found is None:
+        near = registry.suggest(name)
+        raise click.ClickException(f"there is no plugin {name}" + (f"; did you mean {near}?" if near else ""))
+    click.echo(json.dumps(found.config_schema(), indent=2))
