@@ -55,7 +55,7 @@ class Scripted(Plugin[Any]):
 
 
 class Gateway(ReplySink):
-    """A gateway that takes frames, decodes each, and has nothing to answer to questions."""
+    """A gateway that takes frames, decodes each, and replies to info requests with no result."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runner = Connection(Role.RUNNER)

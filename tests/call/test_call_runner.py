@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each call is answered, also where its reply can't be sent. The rest is tested through a real process, in tests/integration."""
+"""Each call is answered, also if its reply cannot be sent. The rest is tested through a real process, in tests/integration."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq
 
 
 class Nothing:
-    """A store that knows no token."""
+    """A store without tokens."""
 
     def get(self, token: int) -> None:
-        """Know nothing."""
+        """Return None."""
 
 
 class Strict(ReplySink):
-    """A peer that can't be sent the first replies, for a reason each."""
+    """A sink that refuses the first replies, each for its own reason."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
@@ -38,7 +38,7 @@ class Strict(ReplySink):
             raise self.errors.pop(0)
 
     def send_all(self, messages: Sequence[Any]) -> None:
-        """Take questions."""
+        """Take info requests."""
         self.sent.extend(messages)
 
     def give_up(self, reason: str) -> None:
@@ -64,13 +64,13 @@ def runtime() -> Iterator[Runtime]:
 @pytest.mark.parametrize("error", [LocalProtocolError("this can't be expressed"), TypeError("no str"), MemoryError(), SystemExit(1)])
 def test_reply_that_cannot_be_expressed(runtime: Runtime, error: BaseException) -> None:
     """A reply that can't be sent, for whatever reason, is replaced by SERVICE_UNAVAILABLE: the gateway must not wait for a minute."""
-    peer = Strict(error)
-    CallRunner(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
-    assert peer.sent == [ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND), ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
+    sink = Strict(error)
+    CallRunner(runtime, sink).start(HTTPReqCallReq(id=1, conf_token=5))
+    assert sink.sent == [ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND), ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
 
 
 def test_call_that_cannot_be_answered(runtime: Runtime) -> None:
     """If even the refusal can't be sent, the connection ends."""
-    peer = Strict(MemoryError(), MemoryError())
-    CallRunner(runtime, peer).start(HTTPReqCallReq(id=1, conf_token=5))
-    assert peer.sent[2:] == ["a call could not be answered"]
+    sink = Strict(MemoryError(), MemoryError())
+    CallRunner(runtime, sink).start(HTTPReqCallReq(id=1, conf_token=5))
+    assert sink.sent[2:] == ["a call could not be answered"]

@@ -37,7 +37,7 @@ class Inline(Failing):
         self.fail()
 
 
-class Asks(Failing):
+class Requests(Failing):
     blocking = False
 
     def on_request(self, request: Request) -> None:
@@ -92,7 +92,7 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_quiet")
-@pytest.mark.parametrize("plugin", [Inline, Asks, InThread, Coroutine, CoroutineThatWaits, InSetup, TooLate])
+@pytest.mark.parametrize("plugin", [Inline, Requests, InThread, Coroutine, CoroutineThatWaits, InSetup, TooLate])
 def test_a_failed_call_keeps_none_of_its_variables(plugin: type[Failing]) -> None:
     """Without the garbage collector, all that a failed hook had in its variables is freed once the call is answered."""
     Failing.bodies.clear()
@@ -102,7 +102,7 @@ def test_a_failed_call_keeps_none_of_its_variables(plugin: type[Failing]) -> Non
         line = engine.line()
         for _ in range(2):
             engine.at_loop(line.call, 1)
-            if plugin is Asks:
+            if plugin is Requests:
                 await until(lambda: line.info_requests)
                 line.info_requests.clear()
                 engine.at_loop(line.call_runner.receive_info, b"127.0.0.1")

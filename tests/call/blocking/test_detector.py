@@ -23,7 +23,7 @@ def plugin_type() -> PluginType:
     return PluginType("slow", object, PLUGIN, Source("directory", "slow.py", 1, "slow"), ("on_request",), "", TextReader())
 
 
-def test_one_long_stall_marks(plugin_type: PluginType, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_long_hold_marks(plugin_type: PluginType, caplog: pytest.LogCaptureFixture) -> None:
     """One call of 100 ms is enough, the mark is told once, and one warning names the plugin."""
     marked: list[str] = []
     watch = BlockingDetector(marked.append)
@@ -36,8 +36,8 @@ def test_one_long_stall_marks(plugin_type: PluginType, caplog: pytest.LogCapture
     assert "slow" in caplog.text
 
 
-def test_stalls_within_a_minute_mark(plugin_type: PluginType) -> None:
-    """Several short stalls within a minute mark, and not one fewer."""
+def test_holds_within_a_minute_mark(plugin_type: PluginType) -> None:
+    """A plugin is marked after several short holds within a minute, and not one fewer."""
     watch = BlockingDetector()
     for n in range(HOLDS - 1):
         watch.record(plugin_type, HOLD_S, float(n))
@@ -46,8 +46,8 @@ def test_stalls_within_a_minute_mark(plugin_type: PluginType) -> None:
     assert plugin_type.blocking is True
 
 
-def test_rare_stalls_do_not_mark(plugin_type: PluginType) -> None:
-    """A stall now and then is a garbage collection or a busy machine, not the plugin."""
+def test_rare_holds_do_not_mark(plugin_type: PluginType) -> None:
+    """A hold now and then is a garbage collection or a busy machine, not the plugin."""
     watch = BlockingDetector()
     for n in range(10):
         watch.record(plugin_type, HOLD_S, n * HOLDS_WITHIN_S)
@@ -63,7 +63,7 @@ class _Starved(Starvation):
 
 
 def test_a_busy_machine_is_not_the_plugins_fault(plugin_type: PluginType) -> None:
-    """Time in which others had the processor does not count, in a stall that is over and in one that lasts."""
+    """Time in which other processes had the processor does not count, whether the hold is over or lasts."""
     marked: list[str] = []
     watch = BlockingDetector(marked.append)
     watch.starvation = _Starved()
@@ -83,7 +83,7 @@ def test_the_author_has_the_last_word(plugin_type: PluginType) -> None:
     assert plugin_type.blocking is False
 
 
-def test_a_stall_is_found_while_it_lasts(plugin_type: PluginType) -> None:
+def test_a_hold_is_found_while_it_lasts(plugin_type: PluginType) -> None:
     """A hook that has held the loop for long is marked before it ends, and one that has not is left alone."""
     marked: list[str] = []
     watch = BlockingDetector(marked.append)
@@ -96,7 +96,7 @@ def test_a_stall_is_found_while_it_lasts(plugin_type: PluginType) -> None:
 
 
 def test_the_thread_looks_by_itself(plugin_type: PluginType) -> None:
-    """The thread finds a stall of its own accord."""
+    """The thread finds a hold by itself."""
     found = threading.Event()
     watch = BlockingDetector(lambda name: found.set())
     loop = asyncio.new_event_loop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call that takes long is reported while it runs, with the line where it is. Time in which the gateway is asked is not the plugin's."""
+"""Calls that take long are reported while they run, with their line. Time without a reply to an info request is not the plugin's."""
 
 import asyncio
 import threading
@@ -48,7 +48,7 @@ class Thread(Plugin[Any]):
         self.go.wait(WITHIN_S)  # here
 
 
-class Asks(Plugin[Any]):
+class Requests(Plugin[Any]):
     """Wait for the gateway."""
 
     def on_request(self, request: Any) -> None:
@@ -56,7 +56,7 @@ class Asks(Plugin[Any]):
         request.read()  # here
 
 
-class AsksInCoroutine(Plugin[Any]):
+class RequestsInCoroutine(Plugin[Any]):
     """Wait for the gateway in a coroutine, then for something else if the test says so."""
 
     after: Callable[[], Awaitable[None]] | None = None
@@ -74,8 +74,8 @@ class AsksInCoroutine(Plugin[Any]):
     [
         (Coroutine, "coroutine", "fetch: await asyncio.sleep(WITHIN_S)", ""),
         (Thread, "thread", "on_request: self.go.wait(WITHIN_S)", ""),
-        (Asks, "asks", "on_request: request.read()", ", waiting for the gateway"),
-        (AsksInCoroutine, "asks-in-coroutine", "on_request: await request.aread()", ", waiting for the gateway"),
+        (Requests, "requests", "on_request: request.read()", ", waiting for the gateway"),
+        (RequestsInCoroutine, "requests-in-coroutine", "on_request: await request.aread()", ", waiting for the gateway"),
     ],
 )
 def test_calls_are_reported_while_they_run(caplog: pytest.LogCaptureFixture, plugin: Any, name: str, function: str, suffix: str) -> None:
@@ -127,13 +127,13 @@ def waits_for_gateway(plugin: Any, **limits: Any) -> Any:
     return asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("plugin", [Asks, AsksInCoroutine])
+@pytest.mark.parametrize("plugin", [Requests, RequestsInCoroutine])
 def test_a_slow_upload_is_not_the_plugins_time(plugin: Any) -> None:
-    """While the gateway is asked, the plugin's clock stands still."""
+    """While an info request has no reply, the plugin's clock stands still."""
     assert waits_for_gateway(plugin, plugin_timeout_s=0.3) == HTTPReqCallResp(1)
 
 
-@pytest.mark.parametrize("plugin", [Asks, AsksInCoroutine])
+@pytest.mark.parametrize("plugin", [Requests, RequestsInCoroutine])
 def test_a_gateway_that_does_not_answer(caplog: pytest.LogCaptureFixture, plugin: Any) -> None:
     """It has a time-out of its own, and the log says which one it was, and in which line."""
     assert waits_for_gateway(plugin, plugin_timeout_s=0.3, info_timeout_s=0.4) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
@@ -143,8 +143,8 @@ def test_a_gateway_that_does_not_answer(caplog: pytest.LogCaptureFixture, plugin
 
 def test_the_plugins_time_goes_on_after_the_answer(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes after the gateway's answer counts again, and the error says where the plugin was."""
-    monkeypatch.setattr(AsksInCoroutine, "after", staticmethod(lambda: asyncio.sleep(WITHIN_S)))
-    assert waits_for_gateway(AsksInCoroutine, plugin_timeout_s=0.3) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    monkeypatch.setattr(RequestsInCoroutine, "after", staticmethod(lambda: asyncio.sleep(WITHIN_S)))
+    assert waits_for_gateway(RequestsInCoroutine, plugin_timeout_s=0.3) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert "longer than plugin_timeout, 0.3 s; it was in test_long_calls.py:" in caplog.text
 
 

@@ -60,11 +60,11 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
 
         def look() -> None:
             began_s = primitives.now_s()
-            watch.look_at_loop(began_s)  # which asks the loop for a turn
+            watch.look_at_loop(began_s)  # which schedules a callback
             loop.call_soon_threadsafe(line.call, 1)
             assert held.wait(WITHIN_S)
             turned = watch.turn._scheduled_at_s is None
-            watch.look_at_loop(began_s)  # asks for one that does not come
+            watch.look_at_loop(began_s)  # schedules one that does not run
             assert turned
             for passed_s in after_s:
                 watch.look(began_s + passed_s)

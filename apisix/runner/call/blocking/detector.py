@@ -86,7 +86,7 @@ class BlockingDetector:
         """
         self.starvation = Starvation()
         self.turn = LoopTurn(loop, look)
-        threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="blocking-detector", daemon=True).start()
 
     def sleep(self) -> None:
         """Stop looking until `wake` is called. Called when the worker has nothing to do, so that the thread does not wake up in vain."""

@@ -50,11 +50,11 @@ class LongCalls:
             bound_s = passed(before_s - call.began_s, now_s - call.began_s)
             if bound_s is not None:
                 places.setdefault((bound_s, call.plugin, call.place(), call.waits_for_gateway), []).append(call)
-        for (bound_s, plugin, place, asks), calls in places.items():
+        for (bound_s, plugin, place, is_waiting), calls in places.items():
             # Before its chain is ready, a call has no plugin yet; the place names the one that is being made.
             subject = "no plugin yet" if plugin is None else f"plugin {plugin}"
             count = "1 call is" if len(calls) == 1 else f"{len(calls)} calls are"
-            text = "%s: %s still in %s after %g s" + (", waiting for the gateway" if asks else "")
+            text = "%s: %s still in %s after %g s" + (", waiting for the gateway" if is_waiting else "")
             context = calls[0].context
             if context is not None:
                 # In a copy, so that the line names the call's route. The call itself may be inside the original.
