@@ -67,6 +67,7 @@ from apisix.runner.errors import (
     Overloaded,
     RemoteProtocolError,
     UnknownToken,
+    WrongContext,
 )
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.releases import described, hang_up
@@ -365,6 +366,12 @@ class Call(WaitingCall):
             return step.hook(exchange)
         except Reply as reply:
             return reply
+        except WrongContext as error:
+            cls: Any = step.plugin_type.cls
+            if not step.is_inline or not getattr(cls, "inline", None):
+                raise
+            reason = f"plugin {step.name} declares inline = True, but its hook has to wait: remove inline from the class {cls.__name__}"
+            raise WrongContext(reason) from error
         finally:
             detector.running = None
             now_s = primitives.now_s()

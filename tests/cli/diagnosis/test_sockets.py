@@ -145,7 +145,9 @@ def test_users_are_checked_without_a_socket(path: Path) -> None:
     refused = said(path, asked=["nobody"])
     assert refused[-1].startswith("problem  socket   --gateway-user names nobody, which the runner does not allow to connect")
     allowed = said(path, asked=["nobody"], allow_users=("nobody",))
-    assert allowed[-1] == "ok       socket   --gateway-user names nobody, which may connect according to the settings once the runner listens"
+    assert (
+        allowed[-1] == "ok       socket   --gateway-user names nobody, which may connect according to the settings once the runner listens"
+    )
 
 
 def test_a_user_who_does_not_exist(path: Path) -> None:
