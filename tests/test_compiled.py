@@ -138,7 +138,7 @@ def test_each_attribute_is_declared(file: Path) -> None:
     "name",
     [
         "apisix.main",
-        "apisix.runner.http.bodies",
+        "apisix.runner.http.body.transfer",
         "apisix.runner.legacy.base",
         "apisix.runner.plugin.chain",
         "apisix.runner.plugin.chain_builder",

@@ -13,7 +13,7 @@ from apisix.runner.call.observing.effects import Effect
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ChainRefused
-from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES
+from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.plugin.plugin_type import PluginType

@@ -7,7 +7,7 @@ from typing import Any
 
 from multidict import CIMultiDict, MultiDict
 
-from apisix.runner.http.fields import REWRITE_IGNORES
+from apisix.runner.http.header_rules import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Pair, Rewrite, Stop
 from apisix.testing.engine import Outcome
 from apisix.testing.query import decoded, written_query

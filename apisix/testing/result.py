@@ -7,7 +7,7 @@ from typing import Any, Final
 from multidict import CIMultiDict, MultiDict
 
 from apisix.runner.call.observing.effects import Effect
-from apisix.runner.http.bodies import body_json, body_text
+from apisix.runner.http.body.parsing import body_json, body_text
 
 MAX_SHOWN_B: Final = 200
 """How much of a body the message of an assertion shows, in bytes."""

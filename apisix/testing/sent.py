@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from apisix.runner.http.fields import check_header
+from apisix.runner.http.header_rules import check_header
 from apisix.runner.wire.messages import HTTPReqCallReq, HTTPRespCallReq, Info, Method, Pair, ReqBody, RespBody, Var
 from apisix.testing.query import grouped, normal_path, parsed_query, written_query
 from apisix.testing.variables import variable_of

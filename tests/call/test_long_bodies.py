@@ -11,8 +11,9 @@ import pytest
 
 from apisix import Plugin, Request, Response
 from apisix.runner.errors import BodyError, DeadlineExceeded, WrongContext
-from apisix.runner.http import encodings, exchange, response
-from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES
+from apisix.runner.http import message, response
+from apisix.runner.http.body import content_encoding
+from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES
 from apisix.testing import Client
 
 SHORT = b'{"a": "' + b"x" * (IN_PLACE_BYTES - 9) + b'"}'
@@ -79,8 +80,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return noted
 
     for name in CONVERTERS.values():
-        monkeypatch.setattr(exchange, name, noting(getattr(exchange, name)))
-    monkeypatch.setattr(response, "decode_body_or_error", noting(encodings.decode_body_or_error))
+        monkeypatch.setattr(message, name, noting(getattr(message, name)))
+    monkeypatch.setattr(response, "decode_body_or_error", noting(content_encoding.decode_body_or_error))
     return seen
 
 
@@ -131,9 +132,9 @@ def test_a_coroutine_that_cannot_wait(client: Client, threads: list[int]) -> Non
 @pytest.mark.parametrize("plugin", ALL)
 def test_errors(client: Client, plugin: type[Plugin]) -> None:
     """What a thread finds wrong is raised at the line that reads."""
-    with pytest.raises(BodyError, match="no JSON"):
+    with pytest.raises(BodyError, match="not JSON"):
         client.post("/", body=LONG[:-1], plugins=[(plugin, "json")])
-    with pytest.raises(BodyError, match="cut short"):
+    with pytest.raises(BodyError, match="truncated"):
         client.respond(200, {"content-encoding": "gzip"}, gzip.compress(bytes(10**6))[:-1], plugins=[(plugin, "read")])
 
 
@@ -141,7 +142,7 @@ def test_errors(client: Client, plugin: type[Plugin]) -> None:
 def test_a_call_that_fails_meanwhile(plugin: type[Plugin], monkeypatch: pytest.MonkeyPatch) -> None:
     """A call does not wait for the thread beyond its deadline."""
     released = threading.Event()
-    monkeypatch.setattr(exchange, "body_text", lambda body, content_type: str(released.wait()))
+    monkeypatch.setattr(message, "body_text", lambda body, content_type: str(released.wait()))
     try:
         with Client(plugin_timeout_s=0.05) as client, pytest.raises(DeadlineExceeded):
             client.post("/", body=LONG, plugins=[(plugin, "text")])
@@ -152,7 +153,7 @@ def test_a_call_that_fails_meanwhile(plugin: type[Plugin], monkeypatch: pytest.M
 async def test_a_coroutine_that_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """One task that gives up takes nothing from the other."""
     released = threading.Event()
-    monkeypatch.setattr(exchange, "body_text", lambda body, content_type: str(released.wait()))
+    monkeypatch.setattr(message, "body_text", lambda body, content_type: str(released.wait()))
 
     class Twice(Plugin):
         async def on_request(self, request: Request) -> None:

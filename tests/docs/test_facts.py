@@ -16,8 +16,8 @@ from apisix.cli.diagnosis.gateway import GatewayConfig, look_at_gateway
 from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
-from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
-from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, MAX_CODINGS, MAX_STREAMS
+from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES, MAX_CODINGS, MAX_STREAMS
+from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.collecting import Reporter
 from apisix.runner.settings.table import NO_SETTINGS, SETTINGS, Settings, load

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from apisix.runner.http.edits import EditableEntries
+from apisix.runner.http.multidict_view import MutableMultidictView
 from apisix.runner.wire.messages import HTTPReqCallReq
 
 NAMES = st.sampled_from(["a", "A", "b", "B", "x-c", "X-c", "ä", "Ä", "\udcff", "nope"])
@@ -18,7 +18,7 @@ CAME = st.lists(st.tuples(NAMES, VALUES | st.none()), max_size=5)
 Operation = Callable[[Any], object]
 
 
-def a_view(kind: type[EditableEntries], came: list[tuple[str, str | None]]) -> EditableEntries:
+def a_view(kind: type[MutableMultidictView], came: list[tuple[str, str | None]]) -> MutableMultidictView:
     """Make a view on a message that has crossed the wire."""
     return kind(HTTPReqCallReq.decode(HTTPReqCallReq(headers=came).encode()).headers)
 

@@ -7,8 +7,9 @@ import pytest
 from multidict import MultiDict
 
 from apisix.runner.errors import UnsupportedEdit
-from apisix.runner.http.exchange import Exchange
 from apisix.runner.http.redaction import is_secret
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
 from apisix.runner.wire.messages import ReqBody
 from tests.http.calls import FakeGateway, a_request, a_response
 
@@ -129,10 +130,10 @@ def test_representations() -> None:
     assert gateway.asked == []
 
 
-@pytest.mark.parametrize("exchange", [a_request(), a_response()])
-def test_completion(exchange: Exchange) -> None:
+@pytest.mark.parametrize("message", [a_request(), a_response()])
+def test_completion(message: Request | Response) -> None:
     """What is offered is there and documented, and the runner's own methods are not among it."""
-    offered = dir(exchange)
-    assert [name for name in offered if name.startswith("_") or not getattr(type(exchange), name).__doc__] == []
+    offered = dir(message)
+    assert [name for name in offered if name.startswith("_") or not getattr(type(message), name).__doc__] == []
     assert {"to_message", "mark", "copy", "prefetch"} & set(offered) == set()
     assert {"headers", "cookies", "read", "aread", "body", "context"} <= set(offered)

@@ -3,7 +3,7 @@
 
 import pytest
 
-from apisix.runner.http.info_requests import Answers
+from apisix.runner.http.info_requests import InfoReplies
 from apisix.runner.wire.messages import ReqBody, Var
 from tests.http.calls import FakeGateway
 
@@ -13,22 +13,22 @@ A, B = Var("a"), Var("b")
 def test_only_what_is_missing() -> None:
     """Each question is put once, however often and in whatever company it comes."""
     gateway = FakeGateway({A: b"1"})
-    answers = Answers(gateway)
-    answers.fetch((A, A))
-    answers.fetch((A,))
-    answers.fetch((B, A, ReqBody()))
+    replies = InfoReplies(gateway, "request")
+    replies.fetch((A, A))
+    replies.fetch((A,))
+    replies.fetch((B, A, ReqBody()))
     assert [[A], [B, ReqBody()]] == gateway.asked
-    assert (b"1", None, None) == (answers.get(A, "a()"), answers.get(B, "b()"), answers.get(ReqBody(), "read()"))
-    assert [A, B, ReqBody()] == list(answers)
+    assert (b"1", None, None) == (replies.get(A), replies.get(B), replies.get(ReqBody(), "read"))
+    assert [A, B, ReqBody()] == list(replies)
 
 
 async def test_both_forms_share_them() -> None:
     """What a coroutine fetched is there for the plain form, and the other way round."""
     gateway = FakeGateway({A: b"1"})
-    answers = Answers(gateway)
-    await answers.afetch((A, B))
-    answers.fetch((A, B))
-    assert (b"1", None) == (await answers.aget(A), answers.get(B, "b()"))
+    replies = InfoReplies(gateway, "request")
+    await replies.afetch((A, B))
+    replies.fetch((A, B))
+    assert (b"1", None) == (await replies.aget(A), replies.get(B))
     assert 1 == len(gateway.asked)
 
 
@@ -46,9 +46,9 @@ class Broken(FakeGateway):
 async def test_a_question_that_fails() -> None:
     """The error comes through, nothing is kept, and a variable can be asked for again."""
     gateway = Broken({A: b"1"})
-    answers = Answers(gateway)
+    replies = InfoReplies(gateway, "request")
     with pytest.raises(ConnectionError):
-        await answers.aget(A)
-    assert A not in answers
+        await replies.aget(A)
+    assert A not in replies
     gateway.broken = False
-    assert b"1" == await answers.aget(A)
+    assert b"1" == await replies.aget(A)

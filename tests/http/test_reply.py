@@ -8,7 +8,7 @@ from http import HTTPStatus
 import pytest
 from multidict import CIMultiDict
 
-from apisix.runner.http.fields import check_header
+from apisix.runner.http.header_rules import check_header
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.reply import Reply, replacement_message, stop_message
 from apisix.runner.wire.messages import HTTPReqCallResp, Stop

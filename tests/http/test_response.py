@@ -165,7 +165,7 @@ class TestBody:
         response = a_response()
         with pytest.raises(UnsupportedEdit, match=r"response\.body can't be emptied.*answer with a Reply"):
             response.body = b""
-        with pytest.raises(TypeError, match=r"got str, write \.encode\(\)"):
+        with pytest.raises(TypeError, match=r"got str, append \.encode\(\)"):
             response.body = "x"  # type: ignore[assignment]
 
     @pytest.mark.parametrize(

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from apisix import Plugin, Reply, Request
-from apisix.runner.errors import WrongContext
+from apisix import Reply, Request
 from apisix.runner.legacy.apis import PLUGIN_BASE_ATTRIBUTES
 from apisix.runner.plugin.inline_hooks import may_suspend
-from apisix.testing import Client
 
 KEPT: list[Any] = []
 
@@ -179,19 +177,3 @@ def test_plugin_base() -> None:
     reason = may_suspend(Plugin().waits, 2, PLUGIN_BASE_ATTRIBUTES)
     assert reason is not None
     assert reason.startswith("request.get_var() may wait for the gateway (test_inline_hooks.py:")
-
-
-def test_a_hook_that_waits_although_it_is_declared_inline() -> None:
-    """The call fails, and the error names the plugin and what to do."""
-
-    class Guard(Plugin):
-        inline = True
-
-        def on_request(self, request: Request) -> None:
-            request.read()
-
-    with (
-        Client() as client,
-        pytest.raises(WrongContext, match="plugin guard declares inline = True, but its hook has to wait: remove inline"),
-    ):
-        client.post("/", plugins=[Guard], body=b"hello")

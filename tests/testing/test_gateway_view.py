@@ -17,7 +17,7 @@ from apisix.gateway.http.headers import SINGLE
 from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrite, apply_stop
 from apisix.runner.errors import ErrCode
-from apisix.runner.http.fields import REWRITE_IGNORES
+from apisix.runner.http.header_rules import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop
 from apisix.testing import gateway_view
 from apisix.testing.engine import Outcome

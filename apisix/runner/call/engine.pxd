@@ -9,7 +9,7 @@ from apisix.runner.call.chain_cache cimport CachedChain, ChainCache
 from apisix.runner.call.reply_sink cimport ReplySink
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.call.waiting cimport CallGreenlet, InfoChannel, WaitingCall
-from apisix.runner.http.exchange cimport Exchange
+from apisix.runner.http.message cimport HTTPMessage
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
 from apisix.runner.http.response cimport Response
@@ -38,7 +38,7 @@ cdef class CallRunner:
 @cython.final
 @cython.freelist(8)
 cdef class Call(WaitingCall):
-    cdef public Exchange exchange
+    cdef public HTTPMessage exchange
     cdef public object request_id
     cdef CallRunner _runner
     cdef CachedChain _cached
@@ -48,7 +48,7 @@ cdef class Call(WaitingCall):
     cdef bint _hook_began
     cdef object _awaited
     cdef Reply _reply
-    cdef Exchange _before
+    cdef HTTPMessage _before
     cdef list _effects
     cdef double _step_began_s
     cdef tuple _mark
@@ -59,17 +59,17 @@ cdef class Call(WaitingCall):
     cdef _await(self, awaitable)
     @cython.locals(message=CallReq, is_response=bint, cached=CachedChain, chain=Chain)
     cdef _acquire_chain(self)
-    @cython.locals(is_blocking=bint, may_wait_inside=bint, exchange=Exchange)
+    @cython.locals(is_blocking=bint, may_wait_inside=bint, exchange=HTTPMessage)
     cdef _run_step(self, ChainStep step)
-    @cython.locals(exchange=Exchange)
+    @cython.locals(exchange=HTTPMessage)
     cdef _begin_step(self, ChainStep step)
     @cython.locals(detector=BlockingDetector, suspended_s=double, began_s=double, now_s=double, held_s=double)
-    cdef _call_hook(self, ChainStep step, Exchange exchange)
+    cdef _call_hook(self, ChainStep step, HTTPMessage exchange)
     cdef _hook_returned(self, ChainStep step, result)
     cdef _end_hook(self, ChainStep step, result)
-    @cython.locals(exchange=Exchange, took_s=double)
+    @cython.locals(exchange=HTTPMessage, took_s=double)
     cdef _record(self, ChainStep step, Reply reply, failure)
-    @cython.locals(exchange=Exchange)
+    @cython.locals(exchange=HTTPMessage)
     cdef _encode_reply(self)
     cdef _finish(self, reply)
     @cython.locals(step=ChainStep)

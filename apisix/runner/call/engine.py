@@ -67,10 +67,9 @@ from apisix.runner.errors import (
     Overloaded,
     RemoteProtocolError,
     UnknownToken,
-    WrongContext,
 )
+from apisix.runner.http.info_requests import described, hang_up
 from apisix.runner.http.phase import Phase
-from apisix.runner.http.releases import described, hang_up
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
@@ -366,12 +365,6 @@ class Call(WaitingCall):
             return step.hook(exchange)
         except Reply as reply:
             return reply
-        except WrongContext as error:
-            cls: Any = step.plugin_type.cls
-            if not step.is_inline or not getattr(cls, "inline", None):
-                raise
-            reason = f"plugin {step.name} declares inline = True, but its hook has to wait: remove inline from the class {cls.__name__}"
-            raise WrongContext(reason) from error
         finally:
             detector.running = None
             now_s = primitives.now_s()
@@ -428,7 +421,7 @@ class Call(WaitingCall):
     def _encode_reply(self) -> None:
         """Encode the plugin's Reply, or the edits. It may take an info request to find out whether something has rewritten the path."""
         exchange: Any = self.exchange
-        if self._reply is None and not self._greenlet.active and exchange.reply_might_ask():
+        if self._reply is None and not self._greenlet.active and exchange.reply_may_need_info():
             self.state = NEEDS_GREENLET
         else:
             self._finish(exchange.to_message(self._reply))

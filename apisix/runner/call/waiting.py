@@ -36,7 +36,7 @@ from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job, ThreadPool
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
-from apisix.runner.http.releases import unavailable
+from apisix.runner.http.info_requests import unavailable
 from apisix.runner.plugin.forked import EndingInChild, end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ExtraInfoReq

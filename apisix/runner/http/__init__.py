@@ -1,2 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plugin author touches: requests, responses, replies, and how their edits become messages."""
+"""
+The objects that plugins use: requests, responses and replies.
+
+`Request` and `Response` wrap a message from the gateway, record what a plugin edits, and return the message that is sent back. They share
+a base, `message.HTTPMessage`. Headers and arguments are multidict views on the received frame. Whatever has to be fetched from the gateway
+is an info request, whose I/O is provided by the caller: nothing here does I/O itself.
+
+Imports: `errors` and `wire`. Start with `request.py`, then `multidict_view.py`.
+"""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers and arguments, as an author edits them."""
+"""Headers as plugins see and edit them: multidict views whose names ignore case, and the edits that they refuse."""
 
 from collections.abc import Iterable
 
@@ -7,18 +7,18 @@ from multidict import CIMultiDict
 
 from apisix.runner import primitives
 from apisix.runner.errors import UnsupportedEdit
-from apisix.runner.http.edits import EditableEntries
-from apisix.runner.http.fields import REWRITE_IGNORES, check_header, check_text
-from apisix.runner.http.framing import REQUEST_FRAMING
-from apisix.runner.wire.entries import NO_ENTRIES, TextEntries
+from apisix.runner.http.header_rules import REQUEST_FRAMING, REWRITE_IGNORES, check_header
+from apisix.runner.http.multidict_view import MutableMultidictView
 
-# Which letters the names in the table begin with: most headers that plugins set need no look into the table.
+# The first letters of the names in the table. Most headers that plugins set begin with another letter and need no lookup.
 _FIRST_LETTERS = sum({1 << primitives.first_letter(name) for name in REQUEST_FRAMING})
 
 
-class Headers(EditableEntries):
+class Headers(MutableMultidictView):
     """
-    Headers whose names may repeat: a CIMultiDict that refuses what can't be sent at the line that tries.
+    Headers, whose names ignore case and may repeat: a CIMultiDict.
+
+    An edit that can't be sent raises an error at the line that makes it. Source: RFC 9110, 5.1 and 5.5.
 
     >>> headers = Headers()
     >>> headers["Set-Cookie"] = "a=1"
@@ -29,19 +29,41 @@ class Headers(EditableEntries):
 
     __slots__ = ()
 
-    _ignore_case = True
     _multidict = CIMultiDict
+
+    def _identity(self, key: str) -> str:
+        """Return a name in lower case."""
+        if type(key) is str and primitives.is_lower(key):
+            return key
+        if not isinstance(key, str):
+            raise TypeError(f"a name must be a str, got {type(key).__name__}")
+        return str.lower(key)
+
+    def _index(self, identity: str, start: int) -> int:
+        if primitives.is_ascii(identity):
+            return self._entries.find(primitives.encode_text(identity), start, True)
+        # In the frame, only ASCII letters are compared without case.
+        names = [name.lower() for name, _ in self._entries.decoded()]
+        return names.index(identity, start) if identity in names[start:] else -1
+
+    def _check(self, key: str, value: str) -> None:
+        """Raise an error if a header can't be sent. A received value is accepted, so that all headers can be copied."""
+        try:
+            check_header(key, value)
+        except ValueError:
+            if value not in self._received_values(self._identity(key)):
+                raise
 
 
 class RequestHeaders(Headers):
     """
-    The headers of a request: one value a name, because the protocol can't repeat one.
+    The headers of a request. Each name can be sent with one value only, since the protocol can't express more.
 
-    A name that came with several values keeps them until it is edited. Setting a header to "" reads back as "", and is sent as a
-    deletion: the gateway lets no empty value reach an upstream. Source: gateway contract, 5.2.
+    A name that was received with several values keeps them until it is edited. A header that is set to "" reads as "" and is deleted
+    in what is sent, because the gateway passes no empty value on to an upstream. Source: gateway contract, 5.2.
 
-    What `framing.REQUEST_FRAMING` names can't be set, and of some a deletion is not sent: `changes` never returns more than that table
-    allows.
+    Most of the headers in `header_rules.REQUEST_FRAMING` can't be set, and the deletion of some is not sent. This class applies that
+    table to edits and to what is sent, and every plugin API edits this class.
     """
 
     __slots__ = ()
@@ -55,8 +77,8 @@ class RequestHeaders(Headers):
 
     def _check_framing(self, identity: str, value: str) -> None:
         rule = REQUEST_FRAMING[identity]
-        if [value] == self._originals(identity):
-            return  # all headers can be echoed
+        if [value] == self._received_values(identity):
+            return  # so that all headers can be copied
         if not rule.can_be_set:
             raise UnsupportedEdit(f"request header {identity!r} can't be set: {rule.reason}")
         if not value:
@@ -64,9 +86,9 @@ class RequestHeaders(Headers):
 
     def changes(self) -> list[tuple[str, str | None]]:
         """
-        Return the edits that may be sent, as `Overlay.changes` does. Nothing in the table of framing headers gets past this.
+        Same as `MultidictView.changes`, but without what the table of framing headers forbids.
 
-        An empty value becomes a deletion, which is what the gateway makes of it.
+        An empty value is returned as a deletion, since the gateway deletes the header then. Source: gateway contract, 5.2.
         """
         changed = Headers.changes(self)
         for name, value in changed:
@@ -81,7 +103,7 @@ class RequestHeaders(Headers):
             if value:
                 if rule is None or rule.can_be_set:
                     allowed.append((name, value))
-            elif (rule is None or rule.sends_deletion) and self._index(name) >= 0:
+            elif (rule is None or rule.sends_deletion) and self._index(name, 0) >= 0:
                 allowed.append((name, None))
         return allowed
 
@@ -92,13 +114,17 @@ class RequestHeaders(Headers):
             if identity in seen or (onto_present and key in self):
                 raise UnsupportedEdit(
                     f"request header {key!r} would have more than one value, which the protocol can't send: "
-                    f"join the values, or assign the one that shall reach the upstream"
+                    f"join the values, or assign the one that the upstream should get"
                 )
             seen.add(identity)
 
 
 class ClientHeaders(Headers):
-    """Headers to set on the client's response while the request goes on; the ten that the gateway ignores are refused."""
+    """
+    The headers that are set on the client's response if the request goes on.
+
+    Setting one that the gateway ignores raises UnsupportedEdit. Source: gateway contract, 5.4.
+    """
 
     __slots__ = ()
 
@@ -108,53 +134,3 @@ class ClientHeaders(Headers):
             raise UnsupportedEdit(
                 f"the gateway ignores {key!r} among a request's response_headers: set it in ext-plugin-post-resp, or answer with a Reply"
             )
-
-
-class Args(EditableEntries):
-    """
-    The query's arguments: a MultiDict. An argument without value (`?flag`) reads as "".
-
-    >>> args = Args()
-    >>> args.add("id", "1")
-    >>> args.add("id", "2")
-    >>> list(args.items())
-    [('id', '1'), ('id', '2')]
-    """
-
-    __slots__ = ()
-
-    def _check(self, key: str, value: str) -> None:
-        if not (isinstance(key, str) and isinstance(value, str) and primitives.is_ascii(key) and primitives.is_ascii(value)):
-            check_text("an argument's name", key)
-            check_text(f"the value of argument {key!r}", value)
-
-
-# What a call makes its views with: half of what the constructors cost.
-
-
-def headers_of(entries: TextEntries) -> Headers:
-    """Return the headers of a response that came."""
-    self = Headers.__new__(Headers)
-    self._begin(entries, True)
-    return self
-
-
-def request_headers_of(entries: TextEntries) -> RequestHeaders:
-    """Return the headers of a request that came."""
-    self = RequestHeaders.__new__(RequestHeaders)
-    self._begin(entries, True)
-    return self
-
-
-def client_headers() -> ClientHeaders:
-    """Return headers for the client's response, none yet."""
-    self = ClientHeaders.__new__(ClientHeaders)
-    self._begin(NO_ENTRIES, True)
-    return self
-
-
-def args_of(entries: TextEntries) -> Args:
-    """Return the arguments of a query that came."""
-    self = Args.__new__(Args)
-    self._begin(entries, False)
-    return self

@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `asking.py` in C. Only the accelerator reads this file.
+# C declarations for `info_requests.py`. Only Cython reads this file.
 
-cdef class Answers:
-    cdef object _asking
+cimport cython
+
+cdef object _UNKNOWN
+
+cdef class InfoReplies:
+    cdef object _io
+    cdef object _subject
     cdef dict _known
     cdef dict _pending
     cdef bint _spent
     cdef public object decompressed
-    cpdef get(self, info, accessor)
+    cpdef get(self, info, accessor=*)
+    @cython.locals(missing=list)
     cpdef fetch(self, infos)
+    @cython.locals(index=Py_ssize_t)
+    cdef _keep(self, list infos, list replies)
+    cdef _refuse_spent(self, list infos)

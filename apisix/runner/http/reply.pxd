@@ -4,8 +4,8 @@
 cimport cython
 
 from apisix.runner cimport primitives
-from apisix.runner.http.fields cimport check_headers, has_header, sendable_headers
-from apisix.runner.http.headers cimport Headers, headers_of
+from apisix.runner.http.header_rules cimport check_headers, has_header, sendable_headers
+from apisix.runner.http.headers cimport Headers
 from apisix.runner.wire.call_messages cimport HTTPReqCallResp, HTTPRespCallResp, Stop
 from apisix.runner.wire.entries cimport entries_of
 

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from apisix.runner import primitives
-from apisix.runner.http.fields import check_headers, has_header, sendable_headers
-from apisix.runner.http.headers import Headers, headers_of
+from apisix.runner.http.header_rules import check_headers, has_header, sendable_headers
+from apisix.runner.http.headers import Headers
 from apisix.runner.wire.call_messages import HTTPReqCallResp, HTTPRespCallResp, Stop
 from apisix.runner.wire.entries import entries_of
 
@@ -92,14 +92,14 @@ class Reply(Exception):
         """
         headers = self._headers
         if headers is None:
-            headers = self._headers = headers_of(entries_of(self._pairs))
+            headers = self._headers = Headers(entries_of(self._pairs))
         return headers
 
     @headers.setter
     def headers(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
         pairs = _pairs_of(headers)
         check_headers(pairs)
-        self._headers = headers_of(entries_of(pairs))
+        self._headers = Headers(entries_of(pairs))
 
     def sendable(self) -> list[tuple[str, str]]:
         """

@@ -3,31 +3,34 @@
 
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any, Final, Never
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from multidict import MultiDictProxy
 
 from apisix.runner.errors import InfoUnavailable
-from apisix.runner.http.bodies import checked_body
+from apisix.runner.http.body.transfer import checked_body
 from apisix.runner.http.cookies import request_cookies
-from apisix.runner.http.exchange import Exchange, unsupported
-from apisix.runner.http.fields import check_text
-from apisix.runner.http.headers import Args, ClientHeaders, RequestHeaders, args_of, client_headers, request_headers_of
-from apisix.runner.http.info_requests import Asking
+from apisix.runner.http.header_rules import check_text
+from apisix.runner.http.headers import ClientHeaders, RequestHeaders
+from apisix.runner.http.info_requests import CallIO, Info
+from apisix.runner.http.message import HTTPMessage, unsupported
+from apisix.runner.http.multidict_view import begin
 from apisix.runner.http.phase import Phase
+from apisix.runner.http.query import Args, one_argument, query_text
 from apisix.runner.http.redaction import names_shown
 from apisix.runner.http.reply import Reply, stop_message
 from apisix.runner.wire.call_messages import HTTPReqCallReq, HTTPReqCallResp, Rewrite
-from apisix.runner.wire.entries import NO_ENTRIES, TextEntries, owned_entries
+from apisix.runner.wire.entries import NO_ENTRIES, owned_entries
 from apisix.runner.wire.messages import ReqBody
 
-_PRE_REQ: Final = Phase.PRE_REQ  # looking into an enum is expensive
+_PRE_REQ: Final = Phase.PRE_REQ  # a lookup in an enum is expensive
+_REQ_BODY: Final = ReqBody()
 _UPSTREAM_URI: Final = "upstream_uri"
 _HAVE_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
 _FAMILIES = {4: AF_INET, 16: AF_INET6}
 
 
-class Request(Exchange):
+class Request(HTTPMessage):
     """
     A client's request.
 
@@ -36,7 +39,7 @@ class Request(Exchange):
 
     Args:
         message: the message from the gateway.
-        asking: the I/O for info requests.
+        io: the I/O of the call.
         phase: the phase of the call; None if the gateway does not send it.
         route_key: the key of the route configuration; None if the gateway does not send it.
         first: true if nothing rewrites the path before ext-plugin-pre-req, so that no info request is needed to find out.
@@ -45,25 +48,24 @@ class Request(Exchange):
     __slots__ = ("_args", "_first", "_headers", "_legacy", "_message", "_path", "_phase", "_response_headers", "_route_key")
 
     _kind = "request"
-    _body_info = ReqBody()
 
     def __init__(
-        self, message: HTTPReqCallReq, asking: Asking, phase: Phase | None = None, route_key: str | None = None, first: bool = False
+        self, message: HTTPReqCallReq, io: CallIO, phase: Phase | None = None, route_key: str | None = None, first: bool = False
     ) -> None:
-        self._begin(asking)
+        self._begin(io)
         self._first = first
         self._message = message
         self._phase = phase
         self._route_key = route_key
-        # Made when first touched.
+        # Created on first use.
         self._headers: RequestHeaders | None = None
         self._args: Args | None = None
         self._response_headers: ClientHeaders | None = None
         self._path: str | None = None
-        # What several plugins of an earlier API share in one chain, by the name of that API.
+        # What several plugins of one legacy API share in a chain, by the name of that API.
         self._legacy: dict[str, Any] | None = None
 
-    # What came.
+    # What was received.
 
     @property
     def id(self) -> int:
@@ -103,7 +105,7 @@ class Request(Exchange):
 
     @phase.setter
     def phase(self, value: Never) -> None:
-        raise unsupported("request.phase", "it says when this happens")
+        raise unsupported("request.phase", "it is the phase in which the gateway sent the request")
 
     @property
     def route_key(self) -> str | None:
@@ -112,7 +114,7 @@ class Request(Exchange):
 
     @route_key.setter
     def route_key(self, value: Never) -> None:
-        raise unsupported("request.route_key", "it says which configuration runs, and the protocol can't choose another route or upstream")
+        raise unsupported("request.route_key", "it identifies the configuration that runs; the protocol can't choose another route")
 
     @property
     def conf_token(self) -> int:
@@ -150,7 +152,7 @@ class Request(Exchange):
         """
         headers = self._headers
         if headers is None:
-            headers = self._headers = request_headers_of(self._message.came_headers())
+            headers = self._headers = begin(RequestHeaders.__new__(RequestHeaders), self._message.came_headers())
         return headers
 
     @headers.setter
@@ -164,7 +166,7 @@ class Request(Exchange):
         """
         args = self._args
         if args is None:
-            args = self._args = args_of(self._message.came_args())
+            args = self._args = begin(Args.__new__(Args), self._message.came_args())
         return args
 
     @args.setter
@@ -177,13 +179,7 @@ class Request(Exchange):
         The query: the current arguments, percent-encoded. "" if there are none. The text that the client sent, which can differ in its
         encoding, is the variable `args`.
         """
-        came = self._message.args.decoded()
-        pairs = came
-        if self._args is not None:
-            flags = {name for name, value in came if value is None}
-            args = self._args
-            pairs = [(name, None if name in flags and not args.changed(name) else value) for name, value in args.items()]
-        return "&".join([_quoted(name) if value is None else f"{_quoted(name)}={_quoted(value)}" for name, value in pairs])
+        return query_text(self._message.args, self._args)
 
     @query.setter
     def query(self, value: Never) -> None:
@@ -215,7 +211,7 @@ class Request(Exchange):
         """Headers to set on the client's response if the request continues. Edit them in place."""
         headers = self._response_headers
         if headers is None:
-            headers = self._response_headers = client_headers()
+            headers = self._response_headers = ClientHeaders()
         return headers
 
     @response_headers.setter
@@ -234,36 +230,39 @@ class Request(Exchange):
 
     @body.setter
     def body(self, body: bytes) -> None:
-        checked = checked_body("request", body, self._came_empty)
-        self._body = None if checked is not None and self._came_as(checked) else checked
+        checked = checked_body("request", body, self._is_received_empty)
+        self._body = None if checked is not None and checked == self._received_body() else checked
+
+    def _body_info(self) -> Info:
+        return _REQ_BODY
 
     def _content_length(self) -> str | None:
-        entries = self._message.headers
-        index = entries.find(b"content-length", ignore_case=True)
+        entries = self._message.came_headers()
+        index = entries.find(b"content-length", 0, True)
         return None if index < 0 else entries.value(index)
 
     def _may_be_withheld(self) -> bool:
         if self._message.method not in _HAVE_BODIES:
             return False
-        entries = self._message.headers
-        return entries.find(b"content-length", ignore_case=True) < 0 and entries.find(b"transfer-encoding", ignore_case=True) < 0
+        entries = self._message.came_headers()
+        return entries.find(b"content-length", 0, True) < 0 and entries.find(b"transfer-encoding", 0, True) < 0
 
     def undo_path(self) -> None:
-        """Forget an assigned path."""
+        """Discard an assigned path."""
         self._path = None
 
     def undo_body(self) -> None:
-        """Forget an assigned body."""
+        """Discard an assigned body."""
         self._body = None
 
     def __repr__(self) -> str:
         headers, args = names_shown(self.headers), names_shown(self.args)
         return f"<{type(self).__name__} {self.method} {self.path!r}, arguments: {args}; headers: {headers}>"
 
-    # The runner's side.
+    # For the runner.
 
     def mark(self) -> tuple[Any, ...]:
-        """Return the state of all that can be edited, to be compared with what this returns later."""
+        """Return the edits so far, for comparison."""
         headers, args, response_headers = self._headers, self._args, self._response_headers
         return (
             self._path,
@@ -275,28 +274,28 @@ class Request(Exchange):
 
     def copy(self) -> "Request":
         """
-        Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched.
+        Return an independent copy with the same edits. Both share `context` and the info replies.
 
-        Used to go back to the state before a plugin that failed, and to leave a thread alone that hangs.
+        Calls continue with the copy if a plugin fails, so that its edits are lost, even if a thread that hangs makes more of them.
         """
-        twin = Request.__new__(Request)
-        twin._message = self._message
-        twin._asking = self._asking
-        twin._phase = self._phase
-        twin._route_key = self._route_key
-        twin._first = self._first
-        twin._legacy = self._legacy  # replaced, never changed
-        twin._path = self._path
-        twin._body = self._body
-        twin._answers = self._cache()
-        twin._context = self.context
-        twin._headers = None if self._headers is None else self._headers.copy()
-        twin._args = None if self._args is None else self._args.copy()
-        twin._response_headers = None if self._response_headers is None else self._response_headers.copy()
-        return twin
+        copied = Request.__new__(Request)
+        copied._message = self._message
+        copied._io = self._io
+        copied._phase = self._phase
+        copied._route_key = self._route_key
+        copied._first = self._first
+        copied._legacy = self._legacy  # this dict is replaced, never changed
+        copied._path = self._path
+        copied._body = self._body
+        copied._replies = self._info_replies()
+        copied._context = self.context
+        copied._headers = None if self._headers is None else self._headers.copy()
+        copied._args = None if self._args is None else self._args.copy()
+        copied._response_headers = None if self._response_headers is None else self._response_headers.copy()
+        return copied
 
-    def reply_might_ask(self) -> bool:
-        """Tell whether `to_message` might have to ask the gateway for something."""
+    def reply_may_need_info(self) -> bool:
+        """Return True if `to_message` may have to send an info request."""
         if self._first and self._phase is _PRE_REQ:
             return False
         path = self._path
@@ -306,12 +305,13 @@ class Request(Exchange):
 
     def to_message(self, reply: Reply | None = None) -> HTTPReqCallResp:
         """
-        Return what the gateway is told: the reply, or the edits, or to let the request pass.
+        Return the message for the gateway: the reply, or the edits if there are any.
 
-        May ask for a variable, if arguments or a path that contains a percent sign changed.
+        If arguments were changed, or a path that contains a percent sign, this may request a variable.
+
+        Raises:
+            TypeError, ValueError: a header of the reply can't be sent.
         Source: gateway contract, 5.
-
-        Raises: TypeError, ValueError: a header of the reply can't be sent.
         """
         call_id = self._message.id
         if reply is not None:
@@ -330,60 +330,42 @@ class Request(Exchange):
             path, args = self._path_and_args(path, args)
         body = self._body
         if path is None and body is None and not headers and not args and not client_headers:
-            return _answer(call_id, None)
-        rewrite = Rewrite.__new__(Rewrite)  # as in `_answer`
+            return _reply_message(call_id, None)
+        rewrite = Rewrite.__new__(Rewrite)  # as in `_reply_message`
         rewrite.path = path
         rewrite.headers = owned_entries(headers) if headers else NO_ENTRIES
         rewrite.args = owned_entries(args) if args else NO_ENTRIES
         rewrite.resp_headers = owned_entries(client_headers) if client_headers else NO_ENTRIES
         rewrite.body = body or b""
-        return _answer(call_id, rewrite)
+        return _reply_message(call_id, rewrite)
 
     def _path_and_args(self, path: str | None, args: Any) -> tuple[str | None, Any]:
-        # If something has rewritten the path, it is percent-encoded, and the gateway encodes what it is sent: so it has to be decoded.
-        # And if only arguments changed, they are lost unless the path is sent too. A path without "%" is the same either way.
+        # If something has rewritten the path, it is percent-encoded. The gateway encodes the path that it gets, so this one must be
+        # decoded before. If only arguments changed, the gateway ignores them unless the path is sent too. A path without "%" is the
+        # same in both forms.
         if (path is None or "%" in path) and self._was_rewritten():
             path = _percent_decoded(self._message.path if path is None else path)
         if path is not None and not args:
-            args = _one_argument(self._message.args)
+            args = one_argument(self._message.args)
         return path, args
 
     def _was_rewritten(self) -> bool:
-        """Return whether something has rewritten the path before this call. Source: gateway contract, 5.1."""
+        """Return True if something has rewritten the path before this call. Source: gateway contract, 5.1."""
         if self._first and self._phase is _PRE_REQ:
             return False
         try:
             return bool(self.var(_UPSTREAM_URI))
-        except InfoUnavailable:  # before 2.9 there is no way to know, so this assumes the common case
+        except InfoUnavailable:  # before 2.9 there is no way to find out, so this assumes the common case
             return False
 
 
-def _answer(call_id: int, action: Rewrite | None) -> HTTPReqCallResp:
-    """Return the message that its constructor makes, in C at half the cost."""
+def _reply_message(call_id: int, action: Rewrite | None) -> HTTPReqCallResp:
+    """Same as the constructor of HTTPReqCallResp, but without the cost of a call with arguments."""
     self = HTTPReqCallResp.__new__(HTTPReqCallResp)
     self.id = call_id
     self.action = action
     return self
 
 
-def _quoted(text: str) -> str:
-    return quote(text, safe="/:@,", errors="surrogateescape")
-
-
 def _percent_decoded(path: str) -> str:
     return unquote_to_bytes(path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
-
-
-def _one_argument(entries: TextEntries) -> list[tuple[str, str]]:
-    """
-    Return the values of one argument, to be sent unchanged: before 3.16 a path without arguments drops the query.
-
-    One that has values is preferred, since an entry without value deletes; of `?flag` alone, `flag=` is what comes nearest.
-    Source: gateway contract, 5.1.
-    """
-    pairs = entries.decoded()
-    if not pairs:
-        return []
-    flags = {name for name, value in pairs if value is None}
-    chosen = next((name for name, _ in pairs if name not in flags), pairs[0][0])
-    return [(name, value or "") for name, value in pairs if name == chosen]

@@ -7,12 +7,14 @@ from typing import Any, Final, Never
 from multidict import MultiDictProxy
 
 from apisix.runner.errors import BodyError, WrongContext
-from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, checked_body
+from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES, BodyTooLong, decode_body_or_error
+from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES
+from apisix.runner.http.body.transfer import checked_body
 from apisix.runner.http.cookies import response_cookies
-from apisix.runner.http.encodings import DEFAULT_MAX_DECOMPRESSED_BYTES, BodyTooLong, decode_body_or_error
-from apisix.runner.http.exchange import Exchange, unsupported
 from apisix.runner.http.headers import Headers
-from apisix.runner.http.info_requests import Asking
+from apisix.runner.http.info_requests import CallIO, Info
+from apisix.runner.http.message import HTTPMessage, unsupported
+from apisix.runner.http.multidict_view import begin
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.redaction import names_shown
 from apisix.runner.http.reply import TEXT_TYPE, Reply, checked_status, replacement_message
@@ -20,12 +22,14 @@ from apisix.runner.wire.call_messages import HTTPRespCallReq, HTTPRespCallResp, 
 from apisix.runner.wire.entries import TextEntries, entries_of, names
 from apisix.runner.wire.messages import RespBody
 
+_RESP_BODY: Final = RespBody()
+
 # Source: gateway contract, 7.
 _HOP_BY_HOP: Final = names("connection", "keep-alive", "transfer-encoding")
 _HOP_BY_HOP_AND_LENGTH: Final = names("connection", "keep-alive", "transfer-encoding", "content-length")
 
 
-class Response(Exchange):
+class Response(HTTPMessage):
     """
     An upstream's response.
 
@@ -34,7 +38,7 @@ class Response(Exchange):
 
     Args:
         message: the message from the gateway.
-        asking: the I/O for info requests.
+        io: the I/O of the call.
         route_key: the key of the route configuration; None if the gateway does not send it.
         phase: the phase of the call.
         max_decompressed_bytes: the length limit for a decompressed body.
@@ -43,17 +47,16 @@ class Response(Exchange):
     __slots__ = ("_headers", "_max_decompressed_bytes", "_message", "_phase", "_route_key", "_status")
 
     _kind = "response"
-    _body_info = RespBody()
 
     def __init__(
         self,
         message: HTTPRespCallReq,
-        asking: Asking,
+        io: CallIO,
         route_key: str | None = None,
         phase: Phase = Phase.POST_RESP,
         max_decompressed_bytes: int = DEFAULT_MAX_DECOMPRESSED_BYTES,
     ) -> None:
-        self._begin(asking)
+        self._begin(io)
         self._message = message
         self._phase = phase
         self._route_key = route_key
@@ -77,7 +80,7 @@ class Response(Exchange):
 
     @phase.setter
     def phase(self, value: Never) -> None:
-        raise unsupported("response.phase", "it says when this happens")
+        raise unsupported("response.phase", "it is the phase in which the gateway sent the response")
 
     @property
     def route_key(self) -> str | None:
@@ -86,7 +89,7 @@ class Response(Exchange):
 
     @route_key.setter
     def route_key(self, value: Never) -> None:
-        raise unsupported("response.route_key", "it says which configuration runs")
+        raise unsupported("response.route_key", "it identifies the configuration that runs")
 
     @property
     def status(self) -> int:
@@ -106,7 +109,7 @@ class Response(Exchange):
         """The headers, a case-insensitive dict in which a name can have several values. Names have the case that the upstream sent."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers(self._message.came_headers())
+            headers = self._headers = begin(Headers.__new__(Headers), self._message.came_headers())
         return headers
 
     @headers.setter
@@ -134,9 +137,9 @@ class Response(Exchange):
 
     @body.setter
     def body(self, body: bytes) -> None:
-        checked = checked_body("response", body, self._came_empty)
+        checked = checked_body("response", body, self._is_received_empty)
         # If another one was assigned before, its encoding has to go from the headers.
-        if checked is None or (self._body is None and self._came_as(checked)):
+        if checked is None or (self._body is None and checked == self._received_body()):
             self._body = None
             return
         headers = self.headers
@@ -168,7 +171,7 @@ class Response(Exchange):
         plain = self._short(body, codings, IN_PLACE_BYTES)
         if plain is None:
             try:
-                plain = self._asking.offload(partial(decode_body_or_error, body, codings, self._max_decompressed_bytes))
+                plain = self._io.offload(partial(decode_body_or_error, body, codings, self._max_decompressed_bytes))
             except WrongContext as error:
                 plain = self._short(body, codings, IN_COROUTINE_BYTES)
                 if plain is None:
@@ -182,21 +185,21 @@ class Response(Exchange):
             return body
         plain = self._short(body, codings, IN_PLACE_BYTES)
         if plain is None:
-            plain = await self._asking.aoffload(partial(decode_body_or_error, body, codings, self._max_decompressed_bytes))
+            plain = await self._io.aoffload(partial(decode_body_or_error, body, codings, self._max_decompressed_bytes))
         return self._kept(plain)
 
     def _codings(self, body: bytes) -> str:
         """Return the content-encoding of a body; "" if there is none."""
         if not body:
             return ""
-        # What came is described by the headers that came, what was assigned by those that are set now.
-        headers = Headers(self._message.headers) if self._body is None else self.headers
+        # The received headers describe the received body, the present ones describe an assigned body.
+        headers = Headers(self._message.came_headers()) if self._body is None else self.headers
         return ",".join(headers.getall("content-encoding", ()))
 
     def _short(self, body: bytes, codings: str, max_bytes: int) -> bytes | BodyError | None:
-        """Return what came of decompressing a body, if that is known or if both have at most `max_bytes`; else None."""
+        """Return the decompressed body, or the error, if that is known or if both forms have at most `max_bytes`. Otherwise None."""
         if self._body is None:
-            known = self._cache().decompressed
+            known = self._info_replies().decompressed
             if known is not None:
                 return known
         if len(body) > max_bytes:
@@ -206,56 +209,60 @@ class Response(Exchange):
         return None if isinstance(plain, BodyTooLong) and max_bytes < self._max_decompressed_bytes else plain
 
     def _kept(self, plain: bytes | BodyError) -> bytes:
-        """Keep what came of decompressing a body, and return or raise it."""
+        """Keep a decompressed body or the error, and return or raise it."""
         if self._body is None:
-            self._cache().decompressed = plain
+            self._info_replies().decompressed = plain
         if isinstance(plain, BodyError):
             raise BodyError(str(plain))
         return plain
 
-    def _came_empty(self) -> bool:
+    def _is_received_empty(self) -> bool:
         if self._message.status in (204, 304):
             return True
-        answers = self._answers
-        if answers is not None and self._body_info in answers:
-            return not answers.get(self._body_info, self._kind) or answers.decompressed == b""
-        return self._content_length() == "0"
+        return HTTPMessage._is_received_empty(self) or (self._replies is not None and self._replies.decompressed == b"")
+
+    def _body_info(self) -> Info:
+        return _RESP_BODY
 
     def _content_length(self) -> str | None:
-        return Headers(self._message.headers).get("content-length")
+        entries = self._message.came_headers()
+        index = entries.find(b"content-length", 0, True)
+        return None if index < 0 else entries.value(index)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}, headers: {names_shown(self.headers)}>"
 
-    # The runner's side.
+    # For the runner.
 
     def mark(self) -> tuple[Any, ...]:
-        """Return the state of all that can be edited, to be compared with what this returns later."""
+        """Return the edits so far, for comparison."""
         return (self._status, self._body, None if self._headers is None else self._headers.mark())
 
     def copy(self) -> "Response":
-        """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
-        twin = Response.__new__(Response)
-        twin._message = self._message
-        twin._asking = self._asking
-        twin._phase = self._phase
-        twin._route_key = self._route_key
-        twin._max_decompressed_bytes = self._max_decompressed_bytes
-        twin._status = self._status
-        twin._body = self._body
-        twin._answers = self._cache()
-        twin._context = self.context
-        twin._headers = None if self._headers is None else self._headers.copy()
-        return twin
+        """Return an independent copy with the same edits. Both share `context` and the info replies."""
+        copied = Response.__new__(Response)
+        copied._message = self._message
+        copied._io = self._io
+        copied._phase = self._phase
+        copied._route_key = self._route_key
+        copied._max_decompressed_bytes = self._max_decompressed_bytes
+        copied._status = self._status
+        copied._body = self._body
+        copied._replies = self._info_replies()
+        copied._context = self.context
+        copied._headers = None if self._headers is None else self._headers.copy()
+        return copied
 
     def to_message(self, reply: Reply | None = None) -> HTTPRespCallResp:
         """
-        Return what the gateway is told.
+        Return the message for the gateway: the reply, or the edits.
 
-        Always the complete list of headers: with an empty one the gateway copies the upstream's, less content-type,
-        content-encoding and others. Source: gateway contract, 7.
+        The message contains all headers. If its list were empty, the gateway would copy the upstream's headers, except content-type,
+        content-encoding and others.
 
-        Raises: TypeError, ValueError: a header of the reply can't be sent.
+        Raises:
+            TypeError, ValueError: a header of the reply can't be sent.
+        Source: gateway contract, 7.
         """
         message = self._message
         if reply is not None:
@@ -264,16 +271,16 @@ class Response(Exchange):
         return resp_call_resp(message.id, status, self._complete_headers(), self._body or b"")
 
     def _complete_headers(self) -> TextEntries:
-        came = self._message.came_headers()
+        received = self._message.came_headers()
         headers = self._headers
         if headers is None:
-            complete = came.edited({}, _HOP_BY_HOP)
-        # A length that an author made up would cut the body short or leave the client waiting.
+            complete = received.edited({}, _HOP_BY_HOP)
+        # A length that a plugin sets would truncate the body, or the client would wait for more.
         elif self._body is not None or headers.changed("content-length"):
             complete = headers.complete(_HOP_BY_HOP_AND_LENGTH)
         else:
             complete = headers.complete(_HOP_BY_HOP)
-        if not complete.size() and came.size():
-            # An empty list would bring back all of the upstream's. This one is nginx's default anyway.
+        if not complete.size() and received.size():
+            # With an empty list, the gateway would send all of the upstream's. This header is nginx's default anyway.
             return entries_of([("content-type", TEXT_TYPE)])
         return complete

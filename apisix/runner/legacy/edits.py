@@ -7,7 +7,7 @@ from typing import Any
 
 from apisix.runner import primitives
 from apisix.runner.errors import UnsupportedEdit
-from apisix.runner.http.edits import EditableEntries
+from apisix.runner.http.multidict_view import MutableMultidictView
 from apisix.runner.legacy.header_dict import HeaderDict, header_dict
 
 edits_logger = logging.getLogger("apisix.runner.legacy.edits")
@@ -31,7 +31,9 @@ def warn_once(plugin: str, what: str, reported_as: str = "") -> None:
         edits_logger.warning("plugin %s %s", plugin or "(without a name)", what)
 
 
-def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tuple[str, str]], plugin: str, deletes: bool = False) -> None:
+def read_back(
+    entries: MutableMultidictView, given: Mapping[str, Any], shown: list[tuple[str, str]], plugin: str, deletes: bool = False
+) -> None:
     """
     Apply the changes that a plugin made to a dict as edits: an entry that differs is set, and a value of None deletes.
 
@@ -60,7 +62,7 @@ def read_back(entries: EditableEntries, given: Mapping[str, Any], shown: list[tu
             set_value(entries, name, value, plugin)
 
 
-def set_value(entries: EditableEntries, name: str, value: str, plugin: str) -> None:
+def set_value(entries: MutableMultidictView, name: str, value: str, plugin: str) -> None:
     """
     Set a name. An edit that can't be sent is left out with a warning.
 
@@ -72,13 +74,13 @@ def set_value(entries: EditableEntries, name: str, value: str, plugin: str) -> N
         warn_once(plugin, f"sets {name}, which is not sent: {error}", name)
 
 
-def last_value(entries: EditableEntries, name: str) -> str | None:
+def last_value(entries: MutableMultidictView, name: str) -> str | None:
     """Return the value of a name, or None. If the name repeats, return its last value."""
     values = entries.getall(name, None)
     return values[-1] if values else None
 
 
-def set_entry(entries: EditableEntries, given: "GivenDict | None", name: str, value: str | bytes | None, plugin: str) -> bool:
+def set_entry(entries: MutableMultidictView, given: "GivenDict | None", name: str, value: str | bytes | None, plugin: str) -> bool:
     """
     Set a name in the entries, and in the dict that the plugin got. An empty name or value, or None, changes nothing.
 
@@ -159,7 +161,7 @@ class GivenDict:
 
     __slots__ = ("_deletes", "_entries", "_is_headers", "_pairs", "_plugin", "shown")
 
-    def __init__(self, entries: EditableEntries, is_headers: bool, plugin: str) -> None:
+    def __init__(self, entries: MutableMultidictView, is_headers: bool, plugin: str) -> None:
         self._entries = entries
         self._is_headers = is_headers
         self._plugin = plugin

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address
 from typing import Any, Final, TypeVar
 
-from apisix.runner.http.fields import check_header
+from apisix.runner.http.header_rules import check_header
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apisix.runner.http.bodies import MAX_BODY_BYTES
+from apisix.runner.http.body.transfer import MAX_BODY_BYTES
 from apisix.runner.wire.frames import encode_frame
 from apisix.runner.wire.messages import PrepareConfResp
 from tests.gateway.bed import TestBed

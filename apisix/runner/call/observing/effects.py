@@ -8,7 +8,7 @@ from typing import Final
 
 from multidict import MultiMapping
 
-from apisix.runner.http.framing import REQUEST_FRAMING
+from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response

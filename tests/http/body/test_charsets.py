@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from apisix.runner.errors import BodyError
-from apisix.runner.http.charsets import CODECS, decoded
+from apisix.runner.http.body.charsets import CODECS, decoded
 
 NOT_LINEAR_OR_NO_CHARSET = {"punycode", "idna", "utf_7", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
 LONG = {
@@ -71,12 +71,12 @@ def test_byte_order_mark() -> None:
 def test_where_text_is_broken(charset: str, start: bytes, broken: bytes, length: int) -> None:
     """The error names the byte, counted from the start of the body."""
     whole = start * (length // len(start))
-    with pytest.raises(BodyError, match=f"no {charset} text, at byte {len(whole)}:"):
+    with pytest.raises(BodyError, match=f"not valid {charset} text, at byte {len(whole)}:"):
         decoded(whole + broken + b"a" * 100, charset)
 
 
 def test_text_that_is_cut_short() -> None:
     """Half a character at the end is an error, in a long body as in a short one."""
     for length in (0, 200_000):
-        with pytest.raises(BodyError, match=f"no utf-8 text, at byte {length}:"):
+        with pytest.raises(BodyError, match=f"not valid utf-8 text, at byte {length}:"):
             decoded(b"a" * length + b"\xc3", "utf-8")

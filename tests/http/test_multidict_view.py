@@ -18,7 +18,7 @@ class _Untouchable(Headers):
 
     __slots__ = ()
 
-    def _materialise(self) -> MultiDict[str]:
+    def _materialize(self) -> MultiDict[str]:
         raise AssertionError("everything was decoded")
 
 

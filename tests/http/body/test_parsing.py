@@ -8,7 +8,15 @@ from urllib.parse import quote_from_bytes
 import pytest
 
 from apisix.runner.errors import BodyError
-from apisix.runner.http.bodies import IN_COROUTINE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES, body_form, body_json, body_text
+from apisix.runner.http.body.parsing import (
+    IN_COROUTINE_BYTES,
+    MAX_FORM_FIELDS,
+    MAX_JSON_VALUES,
+    MAX_TEXT_BYTES,
+    body_form,
+    body_json,
+    body_text,
+)
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -32,7 +40,7 @@ def test_text(body: bytes, content_type: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("body", "content_type", "why"),
     [
-        (b"ab\xff", "", "no utf-8 text, at byte 2"),
+        (b"ab\xff", "", "not valid utf-8 text, at byte 2"),
         (b"x", "text/plain; charset=klingon", "'klingon' is unknown"),
         (b"x", "text/plain; charset=hex", "'hex' is unknown"),
         (b"x", "text/plain; charset=undefined", "'undefined' is unknown"),
@@ -53,7 +61,12 @@ def test_json() -> None:
 
 @pytest.mark.parametrize(
     ("body", "why"),
-    [(b"{", "no JSON"), (b"\xff\xff\xff", "no utf-8 text"), (b"", "there is no body"), (b"[" * 200_000, "no JSON|too deeply")],
+    [
+        (b"{", "not JSON"),
+        (b"\xff\xff\xff", "not valid utf-8 text"),
+        (b"", "the body is empty"),
+        (b"[" * 200_000, "not JSON|too deeply"),
+    ],
 )
 def test_no_json(body: bytes, why: str) -> None:
     """What is none raises, also what nests without end, and the error is a ValueError too."""
@@ -79,7 +92,7 @@ def test_json_of_too_many_values(unit: str) -> None:
     """The number of values is bounded, since the parser holds up all other calls."""
     most = "[" + unit * (MAX_JSON_VALUES // 2 - 1) + "0]"
     assert len(body_json(most.encode(), "")) == MAX_JSON_VALUES // 2
-    with pytest.raises(BodyError, match=f"json\\(\\) reads {MAX_JSON_VALUES} at most"):
+    with pytest.raises(BodyError, match=f"json\\(\\) accepts at most {MAX_JSON_VALUES}"):
         body_json(("[" + unit * MAX_JSON_VALUES + "0]").encode(), "")
 
 
@@ -92,7 +105,7 @@ def test_json_of_too_many_escapes() -> None:
 @pytest.mark.parametrize(("convert", "accessor"), [(body_text, "text"), (body_json, "json"), (body_form, "form")])
 def test_too_long_to_be_converted(convert: Callable[[bytes, str], object], accessor: str) -> None:
     """A decompressed body may be longer than a frame, and text of it is not made."""
-    with pytest.raises(BodyError, match=rf"{accessor}\(\) takes {MAX_TEXT_BYTES} at most"):
+    with pytest.raises(BodyError, match=rf"{accessor}\(\) accepts at most {MAX_TEXT_BYTES}"):
         convert(bytes(MAX_TEXT_BYTES + 1), "")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apisix.runner.errors import UnsupportedEdit
-from apisix.runner.http.framing import REQUEST_FRAMING
+from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.http.request import Request
 from apisix.runner.legacy import edits
 from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
@@ -62,7 +62,7 @@ def test_set(name: str, came: bool) -> None:
         for iterated in (False, True):
             request = a_request(headers=CAME if came else [])
             if iterated:
-                request.headers._materialise()
+                request.headers._materialize()
             before = sent(request).action
             with pytest.raises(UnsupportedEdit, match=f"'{name}' can't be set"):
                 way(request)

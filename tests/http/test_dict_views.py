@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, MultiDict
 
-from apisix.runner.http.edits import EditableEntries
-from apisix.runner.http.headers import Args, Headers
+from apisix.runner.http.headers import Headers
+from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.query import Args
 from tests.http.multidicts import CAME, NAMES, PAIRS, VALUES, Operation, a_view, operations_on_a_multidict
 
 BOTH = pytest.mark.parametrize(("kind", "real"), [(Headers, CIMultiDict), (Args, MultiDict)])
@@ -40,7 +41,7 @@ def _either(operation: Callable[[Any, Any], object], left: object, right: object
 @settings(max_examples=300, deadline=None)
 @given(came=CAME, operations=st.lists(operations_on_a_multidict(), max_size=6), other=PAIRS, name=NAMES, value=VALUES)
 def test_as_those_of_the_real_multidict(
-    kind: type[EditableEntries],
+    kind: type[MutableMultidictView],
     real: type[MultiDict[str]],
     came: list[tuple[str, str | None]],
     operations: list[Operation],
@@ -81,7 +82,7 @@ def _compare_sets(ours: Any, its: Any, other: set[Any]) -> None:
 
 
 @BOTH
-def test_what_they_are(kind: type[EditableEntries], real: type[MultiDict[str]]) -> None:
+def test_what_they_are(kind: type[MutableMultidictView], real: type[MultiDict[str]]) -> None:
     """Code that asks for the interfaces gets them; none can be a key."""
     view = a_view(kind, [("a", "1")])
     assert isinstance(view.keys(), KeysView)
@@ -93,7 +94,7 @@ def test_what_they_are(kind: type[EditableEntries], real: type[MultiDict[str]]) 
 
 
 @BOTH
-def test_edits_while_iterating(kind: type[EditableEntries], real: type[MultiDict[str]]) -> None:
+def test_edits_while_iterating(kind: type[MutableMultidictView], real: type[MultiDict[str]]) -> None:
     """Whoever iterates gets what was there when it began, whatever is edited meanwhile, also where all was decoded for good."""
     view = a_view(kind, [("a", "1"), ("b", "2"), ("c", "3")])
     seen = []

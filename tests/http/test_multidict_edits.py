@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, MultiDict, MutableMultiMapping
 
-from apisix.runner.http.edits import EditableEntries
-from apisix.runner.http.headers import Args, Headers
+from apisix.runner.http.headers import Headers
+from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.query import Args
 from tests.http.multidicts import CAME, Operation, a_view, operations_on_a_multidict
 
 
@@ -24,7 +25,7 @@ def _outcome(operation: Operation, mapping: MutableMultiMapping[str]) -> object:
 @settings(max_examples=400, deadline=None)
 @given(came=CAME, operations=st.lists(operations_on_a_multidict(), max_size=12))
 def test_as_the_real_multidict(
-    kind: type[EditableEntries],
+    kind: type[MutableMultidictView],
     real: type[MultiDict[str]],
     came: list[tuple[str, str | None]],
     operations: list[Operation],
@@ -77,7 +78,7 @@ def test_multidicts_that_are_given() -> None:
 
 
 @pytest.mark.parametrize("kind", [Headers, Args])
-def test_names_must_be_text(kind: type[EditableEntries]) -> None:
+def test_names_must_be_text(kind: type[MutableMultidictView]) -> None:
     """A name of another type raises in every way in, except for `in`."""
     view = a_view(kind, [("a", "1")])
     ways: Iterator[Callable[[], object]] = iter(
@@ -120,7 +121,7 @@ def test_discard(iterated: bool) -> None:
     for kind in (Headers, Args):
         view = a_view(kind, [("a", "1"), ("r", "1"), ("r", "2")])
         if iterated:
-            view._materialise()
+            view._materialize()
         view["new"] = "1"
         for name in ("r", "new", "nope", "nope"):
             view.discard(name)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apisix.runner.errors import BodyError
-from apisix.runner.http import encodings
-from apisix.runner.http.encodings import MAX_CODINGS, MAX_STREAMS, BodyTooLong, decode_body
+from apisix.runner.http.body import content_encoding
+from apisix.runner.http.body.content_encoding import MAX_CODINGS, MAX_STREAMS, BodyTooLong, decode_body
 
 BODY = b"some text, some text, some text"
 
@@ -63,7 +63,7 @@ def test_no_body(encoding: str) -> None:
 def test_broken_streams(encoding: str, encoded: bytes) -> None:
     """A stream that is cut short or garbled raises instead of giving half a body."""
     for broken in (encoded[:-1], encoded[:3], b"\xff" + encoded, encoded + b"rest"):
-        with pytest.raises(BodyError, match=f"no whole {encoding} stream"):
+        with pytest.raises(BodyError, match=f"not a complete {encoding} stream"):
             decode_body(broken, encoding)
 
 
@@ -101,7 +101,7 @@ def test_bound_of_codings() -> None:
 def test_bound_of_streams() -> None:
     """The number of members is bounded: an empty one has few bytes."""
     assert decode_body(gzipped(b"a") * MAX_STREAMS + b"\0", "gzip") == b"a" * MAX_STREAMS
-    with pytest.raises(BodyError, match=f"at most {MAX_STREAMS} in a row"):
+    with pytest.raises(BodyError, match=f"at most {MAX_STREAMS} streams"):
         decode_body(gzipped(b"") * (MAX_STREAMS + 1), "gzip")
 
 
@@ -131,14 +131,14 @@ def test_a_decompressor_is_given_slices(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("compress", [zlib.compress, bare_deflate])
 def test_deflate_is_one_stream(compress: Callable[[bytes], bytes]) -> None:
     """What follows the stream is no second one: two bytes would do for an empty one."""
-    with pytest.raises(BodyError, match="something follows it"):
+    with pytest.raises(BodyError, match="it is followed by more data"):
         decode_body(compress(BODY) + compress(b"") * 2, "deflate")
     assert decode_body(compress(BODY) + b"\0\0", "deflate") == BODY
 
 
 def test_unknown_encoding() -> None:
     """The error names what is known and how to get the bytes."""
-    with pytest.raises(BodyError, match=r"'lzma' is unknown, known are br, deflate, gzip.*read\(decode=False\)"):
+    with pytest.raises(BodyError, match=r"'lzma' is unknown; the known ones are br, deflate, gzip.*read\(decode=False\)"):
         decode_body(b"x", "gzip, lzma")
 
 
@@ -197,10 +197,10 @@ class TestBrotli:
         with pytest.raises(BodyError, match="longer than 19 bytes"):
             decode_body(b"ab\0", "br", 19)
 
-    @pytest.mark.parametrize(("body", "why"), [(b"ab", "cut short"), (b"!", "garbled")])
+    @pytest.mark.parametrize(("body", "why"), [(b"ab", "truncated"), (b"!", "garbled")])
     def test_broken(self, body: bytes, why: str) -> None:
         """A stream that is cut short or garbled raises."""
-        with pytest.raises(BodyError, match=f"no whole br stream: .*{why}"):
+        with pytest.raises(BodyError, match=f"not a complete br stream: .*{why}"):
             decode_body(body, "br")
 
     def test_old_library(self, library: SimpleNamespace) -> None:
@@ -220,10 +220,10 @@ def test_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
     library = SimpleNamespace(ZstdDecompressor=zlib.decompressobj, ZstdError=zlib.error)
     monkeypatch.setitem(sys.modules, "compression.zstd", library)
     assert BODY == decode_body(zlib.compress(BODY), "zstd")
-    with pytest.raises(BodyError, match="no whole zstd stream"):
+    with pytest.raises(BodyError, match="not a complete zstd stream"):
         decode_body(b"xyz", "zstd")
 
 
 def test_default_bound() -> None:
     """The bound that holds where nobody says another is 64 MiB."""
-    assert 64 * 2**20 == encodings.DEFAULT_MAX_DECOMPRESSED_BYTES
+    assert 64 * 2**20 == content_encoding.DEFAULT_MAX_DECOMPRESSED_BYTES

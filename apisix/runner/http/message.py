@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What requests and responses have in common: the accessors for what has to be fetched from the gateway."""
+"""
+The common base of `Request` and `Response`: the body and the variables, which have to be fetched from the gateway.
+
+Each accessor that may have to wait exists twice. `read()` waits until the gateway has replied; in a coroutine that would block the worker,
+so it raises WrongContext there. `aread()` is for coroutines. Replies are kept, and whatever a plugin's class lists in `needs` is fetched
+before its hook runs. After that, neither form has to wait.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,99 +15,98 @@ from typing import Any, Final, Never, cast
 from multidict import MultiDict
 
 from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
-from apisix.runner.http.bodies import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_form, body_json, body_text, refuse_too_long, refuse_withheld
+from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_form, body_json, body_text
+from apisix.runner.http.body.transfer import refuse_too_long, refuse_withheld
 from apisix.runner.http.headers import Headers
-from apisix.runner.http.info_requests import Answers, Asking, Info
+from apisix.runner.http.info_requests import CallIO, Info, InfoReplies
 from apisix.runner.http.reply import Reply
-from apisix.runner.wire.messages import Message, ReqBody, RespBody, Var
+from apisix.runner.wire.messages import Message, Var
 
 _PROTOCOL: Final = Var("server_protocol")
-_RUNNERS: Final = frozenset(
+_NOT_FOR_PLUGINS: Final = frozenset(
     {
         "aprefetch",
-        "asked",
         "assigned_body",
         "body_size",
         "conf_token",
         "copy",
+        "fetched",
         "first",
         "mark",
         "prefetch",
-        "reply_might_ask",
+        "reply_may_need_info",
         "to_message",
         "undo_body",
         "undo_path",
     }
 )
-"""What requests and responses have for the runner and not for plugins."""
+"""The public attributes that only the runner uses."""
 
 
-class Exchange:
-    """
-    The base of `Request` and `Response`.
+class HTTPMessage:
+    """The base of `Request` and `Response`."""
 
-    What has to be fetched is a call, with a twin that begins with `a` for coroutines: the plain one waits there and then,
-    which in a coroutine would stop the worker, so there it raises WrongContext. Answers are kept; what the class of a plugin
-    names in `needs` is there before its hook runs, and then both forms answer at once.
-    """
+    __slots__ = ("_body", "_context", "_io", "_replies")
 
-    __slots__ = ("_answers", "_asking", "_body", "_context")
-
-    # What a subclass says of itself.
     _kind = ""
-    _body_info = cast("ReqBody | RespBody", None)  # an annotation would make it an attribute in C
+    """"request" or "response"."""
 
-    def _begin(self, asking: Asking) -> None:
-        self._asking = asking
-        # Made when first needed: most calls ask nothing, share nothing and look at few headers.
-        self._answers: Answers | None = None
+    def _begin(self, io: CallIO) -> None:
+        self._io = io
+        # Created on first use, since most calls need neither.
+        self._replies: InfoReplies | None = None
         self._context: dict[str, Any] | None = None
-        self._body: bytes | None = None
+        self._body: bytes | None = None  # the assigned one
 
     def __dir__(self) -> list[str]:
-        """Return what plugins may use, for completion in a debugger or a shell: the runner's own methods are left out."""
-        return [name for name in object.__dir__(self) if not name.startswith("_") and name not in _RUNNERS]
+        """Return the attributes that plugins may use, for completion in a debugger or a shell."""
+        return [name for name in object.__dir__(self) if not name.startswith("_") and name not in _NOT_FOR_PLUGINS]
 
     @property
     def headers(self) -> Headers:
         """The headers."""
         raise NotImplementedError
 
+    # For the runner.
+
     def mark(self) -> tuple[Any, ...]:
         """
-        Return the state of all that can be edited, to be compared with what this returns later. Costs 0.2 us where nothing was.
+        Return the edits so far, as a value that is equal to the result of a later call if nothing was edited in between.
 
-        What its own value was assigned to counts as edited: to know better would take a look into the frame.
+        An assignment of the present value may count as an edit, because finding out is expensive.
         """
         raise NotImplementedError
 
-    def copy(self) -> "Exchange":
-        """Return a detached twin with the same edits so far. Both share `context` and the answers that were fetched."""
+    def copy(self) -> "HTTPMessage":
+        """Return an independent copy with the same edits. Both share `context` and the info replies."""
         raise NotImplementedError
 
-    def reply_might_ask(self) -> bool:
-        """Tell whether `to_message` might have to ask the gateway for something."""
+    def reply_may_need_info(self) -> bool:
+        """Return True if `to_message` may have to send an info request."""
         return False
 
     def to_message(self, reply: Reply | None = None) -> Message:
-        """Return what the gateway is told: the reply, or the edits."""
+        """Return the message for the gateway: the reply, or the edits."""
+        raise NotImplementedError
+
+    def _body_info(self) -> Info:
+        """Return the info request for the body."""
         raise NotImplementedError
 
     def _content_length(self) -> str | None:
-        """Return the content-length that came."""
+        """Return the received content-length."""
         raise NotImplementedError
 
-    def _came_empty(self) -> bool:
-        """Whether the message came without a body, as far as that is known without asking."""
-        answers = self._answers
-        if answers is not None and self._body_info in answers:
-            return not answers.get(self._body_info, self._kind)
-        return self._content_length() == "0"
+    def _received_body(self) -> bytes | None:
+        """Return the body that was received, None if it was not fetched yet."""
+        replies = self._replies
+        info = self._body_info()
+        return (replies.get(info) or b"") if replies is not None and info in replies else None
 
-    def _came_as(self, body: bytes) -> bool:
-        """Whether a body is known to be the one that came, byte for byte."""
-        answers = self._answers
-        return answers is not None and self._body_info in answers and answers.get(self._body_info, self._kind) == body
+    def _is_received_empty(self) -> bool:
+        """Return True if the message is known to have been received without a body. Nothing is fetched to find out."""
+        body = self._received_body()
+        return self._content_length() == "0" if body is None else not body
 
     @property
     def context(self) -> dict[str, Any]:
@@ -184,65 +189,69 @@ class Exchange:
         return self.headers.get("content-type", "")
 
     def _plain(self, accessor: str) -> bytes:
-        """Return the body as `read` gives it. Args: accessor: what the author called."""
+        """
+        Return the body as `read` does.
+
+        Args:
+            accessor: the method that the plugin called, for error messages.
+        """
         return self._raw(accessor)
 
     async def _aplain(self) -> bytes:
         return await self._araw()
 
     def _converted(self, accessor: str, size: int, convert: Callable[[], Any]) -> Any:
-        """
-        Convert a body of `size` bytes, without holding up the event loop if it is long.
-
-        Raises: WrongContext: it is long, and this is a coroutine.
-        """
+        """Convert a body of `size` bytes, without blocking the event loop if it is long. Raise WrongContext for that in a coroutine."""
         if size <= IN_PLACE_BYTES:
             return convert()
         try:
-            return self._asking.offload(convert)
+            return self._io.offload(convert)
         except WrongContext as error:
             if size <= IN_COROUTINE_BYTES:
                 return convert()
             raise self._long_in_coroutine(accessor, error) from None
 
     async def _aconverted(self, size: int, convert: Callable[[], Any]) -> Any:
-        return convert() if size <= IN_PLACE_BYTES else await self._asking.aoffload(convert)
+        return convert() if size <= IN_PLACE_BYTES else await self._io.aoffload(convert)
 
     def _long_in_coroutine(self, accessor: str, why: WrongContext) -> WrongContext:
-        """Return the error for a body that only a thread may convert. Args: why: this is not possible here."""
+        """Return the error for a body that may only be converted in a thread. `why` is the reason why that is not possible here."""
         return WrongContext(
             f"{self._kind}.{accessor}() of more than {IN_COROUTINE_BYTES} bytes has to wait for a thread, and {why}. "
             f"In a coroutine write `await {self._kind}.a{accessor}()`"
         )
 
     def _raw(self, accessor: str) -> bytes:
+        """Return the assigned body, or the received one, which is not decompressed."""
         if self._body is not None:
             return self._body
-        answers = self._cache()
-        info = self._body_info
-        if info not in answers:
-            refuse_too_long(self._kind, self._content_length())
-        called = f"{self._kind}.{accessor}()"
-        body = answers.get(info, called)
+        replies = self._begin_body()
+        body = replies.get(self._body_info(), accessor)
         if body:
             return body
         if self._may_be_withheld():
-            refuse_withheld(answers.get(_PROTOCOL, called))
+            refuse_withheld(replies.get(_PROTOCOL, accessor))
         return b""
 
     async def _araw(self) -> bytes:
         if self._body is not None:
             return self._body
-        answers = self._cache()
-        info = self._body_info
-        if info not in answers:
-            refuse_too_long(self._kind, self._content_length())
-        body = await answers.aget(info)
+        replies = self._begin_body()
+        body = await replies.aget(self._body_info())
         if body:
             return body
         if self._may_be_withheld():
-            refuse_withheld(await answers.aget(_PROTOCOL))
+            refuse_withheld(await replies.aget(_PROTOCOL))
         return b""
+
+    def _begin_body(self) -> InfoReplies:
+        """Return the info replies. Raise BodyError if the received body has yet to be fetched and is too long for that."""
+        replies = self._info_replies()
+        if self._body_info() not in replies:
+            length = self._content_length()
+            if length is not None:
+                refuse_too_long(self._kind, length)
+        return replies
 
     # Variables.
 
@@ -254,84 +263,86 @@ class Exchange:
             WrongContext: the variable has not been fetched, and this is a coroutine. Use `await avar(name)`.
             InfoUnavailable: the gateway is older than APISIX 2.9.
         """
-        return _text(self._cache().get(Var(name), f"{self._kind}.var({name!r})"))
+        return _text(self._info_replies().get(Var(name)))
 
     async def avar(self, name: str) -> str | None:
         """Same as `var`, but for coroutines."""
-        return _text(await self._cache().aget(Var(name)))
+        return _text(await self._info_replies().aget(Var(name)))
+
+    # For the runner.
 
     @property
     def assigned_body(self) -> bytes | None:
-        """The body that a plugin has assigned, None where none has."""
+        """The body that a plugin has assigned, None if none was."""
         return self._body
 
     def body_size(self) -> int | None:
-        """Return the size in bytes of the body that was assigned or fetched, None where neither has happened."""
-        if self._body is not None:
-            return len(self._body)
-        if self._answers is None or self._body_info not in self._answers:
-            return None
-        return len(self._answers.get(self._body_info, "") or b"")
+        """Return the size in bytes of the body that was assigned or fetched, None if neither was done."""
+        body = self._received_body() if self._body is None else self._body
+        return None if body is None else len(body)
 
-    def asked(self) -> tuple[Info, ...]:
-        """Return what was fetched from the gateway so far, in order."""
-        return () if self._answers is None else tuple(self._answers)
+    def fetched(self) -> tuple[Info, ...]:
+        """Return the info requests that have been replied to, in order."""
+        return () if self._replies is None else tuple(self._replies)
 
     def prefetch(self, needs: Sequence[str]) -> None:
         """
-        Fetch what is needed, back to back: "body", or names of variables. What is there already is not asked for.
+        Fetch what is in `needs`, back to back, unless it was fetched before. The body is also decompressed.
 
-        A body that is too long to cross is left out: reading it raises, at the line that reads. One that came is decompressed.
+        A body that is too long to be transferred is left out. To read it raises an error then.
+
+        Args:
+            needs: "body" and names of variables.
         """
         infos = self._missing(needs)
         if infos:
-            self._cache().fetch(infos)
-        if "body" in needs:  # asks for what is needed to judge it, and decompresses it
-            with suppress(BodyError):  # reading it raises, at the line that reads
+            self._info_replies().fetch(infos)
+        if "body" in needs:  # this also fetches what decides whether there may be a body, if it is empty
+            with suppress(BodyError):
                 self._plain("read")
 
     async def aprefetch(self, needs: Sequence[str]) -> None:
-        """Do the same as `prefetch` in a coroutine."""
+        """Same as `prefetch`, but for coroutines."""
         infos = self._missing(needs)
         if infos:
-            await self._cache().afetch(infos)
+            await self._info_replies().afetch(infos)
         if "body" in needs:
             with suppress(BodyError):
                 await self._aplain()
 
     def _may_be_withheld(self) -> bool:
-        """Return whether there may be a body although the gateway has none to hand over."""
+        """Return True if there may be a body that the gateway does not transfer."""
         return False
 
     def _missing(self, needs: Sequence[str]) -> list[Info]:
-        answers = self._cache()
+        replies = self._info_replies()
         infos: list[Info] = []
         for need in needs:
             if need != "body":
                 info: Info = Var(need)
             elif self._body is None:
-                info = self._body_info
+                info = self._body_info()
                 try:
                     refuse_too_long(self._kind, self._content_length())
                 except BodyError:
                     continue
             else:
                 continue
-            if info not in answers:
+            if info not in replies:
                 infos.append(info)
         return infos
 
-    def _cache(self) -> Answers:
-        answers = self._answers
-        if answers is None:
-            answers = self._answers = Answers(self._asking)
-        return answers
+    def _info_replies(self) -> InfoReplies:
+        replies = self._replies
+        if replies is None:
+            replies = self._replies = InfoReplies(self._io, self._kind)
+        return replies
 
 
-def _text(answer: bytes | None) -> str | None:
-    return None if answer is None else answer.decode("utf-8", "surrogateescape")
+def _text(reply: bytes | None) -> str | None:
+    return None if reply is None else reply.decode("utf-8", "surrogateescape")
 
 
 def unsupported(what: str, reason: str) -> UnsupportedEdit:
-    """Return the error for an assignment that the protocol can't carry out. Args: what: as the author wrote it."""
+    """Return the error for an assignment that the protocol does not support. `what` is the attribute, as plugins write it."""
     return UnsupportedEdit(f"{what} can't be assigned: {reason}")

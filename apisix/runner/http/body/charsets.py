@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The charsets in which a body may be written: a fixed table, whatever codecs Python has besides.
+The charsets that a body can be decoded with: a fixed table.
 
-The names are the labels of the WHATWG Encoding Standard, except those of its encodings that Python has no codec for (`replacement` and
-`x-user-defined`), and `latin-1`, which is Python's own spelling. Each of these codecs takes time in proportion to the body. Python's others
-need not, and Python caches each name that it is asked for.
+The names are the labels of the WHATWG Encoding Standard, without those of its encodings that Python does not have (`replacement` and
+`x-user-defined`), and with `latin-1`, Python's own spelling. The time that these codecs need is proportional to the length of the body.
+That is not true of all of Python's codecs, and Python caches every name that is looked up.
 
-A label stands for the charset that it names, so iso-8859-1 is not windows-1252 as in a browser. Some charsets are read as a superset:
-GB2312 and GBK as GB 18030, Big5 as Big5-HKSCS, Shift_JIS and EUC-KR as what Windows made of them.
+A label selects the charset with that name, so iso-8859-1 is not windows-1252 as in a browser. Some charsets are decoded as a superset:
+GB2312 and GBK as GB 18030, Big5 as Big5-HKSCS, and Shift_JIS and EUC-KR as the Windows variants.
 """
 
 import codecs
@@ -17,7 +17,7 @@ from typing import Final
 from apisix.runner.errors import BodyError
 
 _SLICE_BYTES: Final = 64 * 2**10
-"""A codec holds the interpreter, so a long body is decoded in slices: others run in between."""
+"""A codec does not release the GIL, so a long body is decoded in slices. Other threads run in between."""
 
 _LABELS: Final = {
     "utf_8": "utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8",
@@ -67,19 +67,21 @@ _LABELS: Final = {
 }
 
 CODECS: Final = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
-"""The name of Python's codec by label, in lower case."""
+"""The names of Python's codecs, by label in lower case."""
 
 
 def decoded(body: bytes, charset: str) -> str:
     """
-    Return the text of a body.
+    Return a body as text.
 
-    Args: charset: a label of the table, in any case.
-    Raises: BodyError: the table has no such label, or the body is not text of that charset.
+    Args:
+        charset: a label of the table, in any case.
+    Raises:
+        BodyError: the label is not in the table, or the body is not valid in that charset.
     """
     codec = CODECS.get(charset.lower())
     if codec is None:
-        raise BodyError(f"the body's charset {charset[:40]!r} is unknown: read() gives its bytes")
+        raise BodyError(f"the body's charset {charset[:40]!r} is unknown: read() returns its bytes")
     if codec == "utf_16" and body[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         codec = "utf_16_le"
     if len(body) <= _SLICE_BYTES:
@@ -101,6 +103,6 @@ def _pieces(body: bytes, charset: str, codec: str) -> Iterator[str]:
 
 
 def _no_text(charset: str, error: UnicodeError, end: int) -> BodyError:
-    # `object` begins with bytes that the decoder has kept of an earlier slice. Only UnicodeDecodeError has a position.
+    # `object` begins with bytes of an earlier slice that the decoder has kept. Only UnicodeDecodeError has a position.
     at = f", at byte {end - len(error.object) + error.start}" if isinstance(error, UnicodeDecodeError) else ""
-    return BodyError(f"the body is no {charset} text{at}: read() gives its bytes")
+    return BodyError(f"the body is not valid {charset} text{at}: read() returns its bytes")

@@ -28,7 +28,7 @@ class TestBody:
         gateway = FakeGateway()
         request = a_request(gateway=gateway)
         assert (b"", b"", "", 1) == (request.read(), request.body, request.text(), len(gateway.asked))
-        with pytest.raises(BodyError, match="there is no body, so no JSON"):
+        with pytest.raises(BodyError, match="the body is empty, so it is not JSON"):
             request.json()
 
     def test_assigned(self) -> None:
@@ -223,15 +223,15 @@ class TestObserving:
         """Before anything was fetched or assigned there is nothing to see."""
         gateway = FakeGateway({ReqBody(): b"abc"})
         request = a_request(gateway=gateway)
-        assert (None, None, (), []) == (request.assigned_body, request.body_size(), request.asked(), gateway.asked)
+        assert (None, None, (), []) == (request.assigned_body, request.body_size(), request.fetched(), gateway.asked)
         request.var("a")
-        assert (None, (Var("a"),)) == (request.body_size(), request.asked())
+        assert (None, (Var("a"),)) == (request.body_size(), request.fetched())
 
     def test_fetched_and_assigned(self) -> None:
         """The size is that of the body that counts."""
         request = a_request(gateway=FakeGateway({ReqBody(): b"abc"}))
         assert b"abc" == request.read()
-        assert (None, 3, (ReqBody(),)) == (request.assigned_body, request.body_size(), request.asked())
+        assert (None, 3, (ReqBody(),)) == (request.assigned_body, request.body_size(), request.fetched())
         request.body = b"four"
         assert (b"four", 4) == (request.assigned_body, request.body_size())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Undo a body's content-encoding, within a bound."""
+"""Decompress a body by its content-encoding, with bounds on the work that a sender can cause."""
 
 import zlib
 from collections.abc import Callable
@@ -9,51 +9,52 @@ from typing import Any, Final
 from apisix.runner.errors import BodyError
 
 DEFAULT_MAX_DECOMPRESSED_BYTES: Final = 64 * 2**20
-"""A body of 16 MiB of gzip can become 16 GiB: that is where a worker stops."""
+"""The default of `max_decompressed_size`. Without a limit, 16 MiB of gzip can become 16 GiB."""
 MAX_CODINGS: Final = 5
-"""How many codings a content-encoding may list."""
+"""How many codings a content-encoding may have."""
 MAX_STREAMS: Final = 1000
-"""How many streams (members of gzip, frames of zstd) may follow each other in a body. An empty one costs as much work as a short one."""
+"""How many streams (members of gzip, frames of zstd) a body may have. An empty one needs as much work as a short one."""
 _SLICE_BYTES: Final = 64 * 2**10
-"""How much of a body a decompressor is given at a time: it copies what is left behind the end of a stream."""
+"""How much of a body is decompressed at a time. A decompressor copies what follows the end of a stream."""
 
 
 class BodyTooLong(BodyError):
-    """A body becomes longer than it may when it is decompressed."""
+    """The decompressed body is longer than the limit."""
 
 
 def codings_of(content_encoding: str) -> list[str]:
     """
-    Return the codings that a content-encoding lists, in lower case, without `identity`.
+    Return the codings of a content-encoding, in lower case, without `identity`.
 
-    Raises: BodyError: there are more than `MAX_CODINGS`, or one is unknown.
+    Raises:
+        BodyError: there are more than `MAX_CODINGS`, or one is unknown.
     """
     codings = [coding for coding in (part.strip().lower() for part in content_encoding.split(",")) if coding and coding != "identity"]
     if len(codings) > MAX_CODINGS:
         raise BodyError(
-            f"the body has {len(codings)} codings, at most {MAX_CODINGS} are undone: read(decode=False) gives the bytes as they came"
+            f"the body has {len(codings)} codings, at most {MAX_CODINGS} can be decoded: read(decode=False) returns the received bytes"
         )
     for coding in codings:
         if coding not in _DECODERS:
             raise BodyError(
-                f"the body's content-encoding {coding[:40]!r} is unknown, known are {', '.join(sorted(_DECODERS))}: "
-                f"read(decode=False) gives the bytes as they came"
+                f"the body's content-encoding {coding[:40]!r} is unknown; the known ones are {', '.join(sorted(_DECODERS))}: "
+                f"read(decode=False) returns the received bytes"
             )
     return codings
 
 
 def decode_body(body: bytes, content_encoding: str, max_bytes: int = DEFAULT_MAX_DECOMPRESSED_BYTES) -> bytes:
     """
-    Return a body without its content-encoding.
+    Return a decompressed body.
 
-    The work is bounded by `max_bytes`, `MAX_CODINGS` and `MAX_STREAMS`, whatever the body holds.
+    The work is limited by `max_bytes`, `MAX_CODINGS` and `MAX_STREAMS`.
 
     Args:
-        content_encoding: the header's value; several codings are undone from the last to the first.
-        max_bytes: how long the results of all codings together may become.
+        content_encoding: the header's value. Several codings are decoded from the last to the first.
+        max_bytes: the limit for the total length of the results of all codings.
     Raises:
-        BodyTooLong: they become longer.
-        BodyError: there are too many codings or streams, a coding is unknown or its library not installed, or the data is broken.
+        BodyTooLong: the results are longer.
+        BodyError: there are too many codings or streams, a coding is unknown or its library is not installed, or the data is invalid.
     """
     room = max_bytes
     for coding in reversed(codings_of(content_encoding)):
@@ -62,14 +63,14 @@ def decode_body(body: bytes, content_encoding: str, max_bytes: int = DEFAULT_MAX
                 body = _DECODERS[coding](body, room)
             except BodyTooLong:
                 raise BodyTooLong(
-                    f"the {coding} body becomes longer than {max_bytes} bytes, the bound that max_decompressed_size sets"
+                    f"the decompressed {coding} body is longer than {max_bytes} bytes, the value of max_decompressed_size"
                 ) from None
             room -= len(body)
     return body
 
 
 def decode_body_or_error(body: bytes, content_encoding: str, max_bytes: int) -> bytes | BodyError:
-    """Same as `decode_body`, but return the error, to be kept: a body that can't be decompressed must not be tried again and again."""
+    """Same as `decode_body`, but return a BodyError, so that it can be kept and decompression is not tried again."""
     try:
         return decode_body(body, content_encoding, max_bytes)
     except BodyError as error:
@@ -77,13 +78,13 @@ def decode_body_or_error(body: bytes, content_encoding: str, max_bytes: int) -> 
 
 
 def _broken(coding: str, why: object) -> BodyError:
-    return BodyError(f"the body is no whole {coding} stream: {why}")
+    return BodyError(f"the body is not a complete {coding} stream: {why}")
 
 
 def _streams(
     body: bytes, room: int, coding: str, new_stream: Callable[[], Any], error: type[Exception], max_streams: int = MAX_STREAMS
 ) -> bytes:
-    """Decompress one or several streams in a row, as gzip and zstd allow, with any decompressor of zlib's interface."""
+    """Decompress one stream or several consecutive ones, as gzip and zstd allow, with a decompressor that has the interface of zlib's."""
     pieces: list[bytes] = []
     streams = 0
     stream: Any = None
@@ -96,7 +97,7 @@ def _streams(
                 if not data:
                     break
                 if streams == max_streams:
-                    raise _broken(coding, f"something follows it, and at most {max_streams} in a row are read")
+                    raise _broken(coding, f"it is followed by more data, and at most {max_streams} streams are read")
                 stream = new_stream()
                 streams += 1
             try:
@@ -112,7 +113,7 @@ def _streams(
                 data = stream.unused_data
                 stream = None
     if stream is not None:
-        raise _broken(coding, "it is cut short")
+        raise _broken(coding, "it is truncated")
     return b"".join(pieces)
 
 
@@ -122,9 +123,9 @@ def _gzip(body: bytes, room: int) -> bytes:
 
 def _deflate(body: bytes, room: int) -> bytes:
     """
-    Decompress the one stream that deflate is.
+    Decompress one deflate stream.
 
-    RFC 9110 means zlib's format, but servers that send the bare stream are as old as the name.
+    RFC 9110 specifies the zlib format, but some servers send the raw stream.
     """
     is_zlib = len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
     wbits = zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
@@ -132,7 +133,7 @@ def _deflate(body: bytes, room: int) -> bytes:
 
 
 def _library(coding: str, *names: str) -> Any:
-    """Import the first of several libraries that do the same. The last one is what the error advises to install."""
+    """Import the first of several equivalent libraries that is installed. The error message recommends the last one."""
     for name in names:
         try:
             return import_module(name)
@@ -156,10 +157,10 @@ def _brotli(body: bytes, room: int) -> bytes:
             if stream.is_finished():
                 return b"".join(pieces)
             if stream.can_accept_more_data():
-                raise _broken("br", "it is cut short")
+                raise _broken("br", "it is truncated")
     except TypeError:
-        # A few bytes of brotli can stand for gigabytes.
-        raise BodyError("the installed brotli library can't bound what it decompresses: pip install 'brotli>=1.2'") from None
+        # A few bytes of brotli can represent gigabytes.
+        raise BodyError("the installed brotli library can't limit the decompressed length: pip install 'brotli>=1.2'") from None
     except library.error as why:
         raise _broken("br", why) from None
 

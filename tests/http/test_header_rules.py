@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from multidict import CIMultiDict
 
-from apisix.runner.http.fields import check_header, check_text, sendable_headers
+from apisix.runner.http.header_rules import check_header, check_text, sendable_headers
 from apisix.runner.http.reply import Reply
 from tests.http.calls import a_request, a_response, answered, sent
 

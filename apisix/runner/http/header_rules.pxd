@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The functions of `fields.py` that each edit runs, in C. Only the accelerator reads this file.
+# C declarations for `header_rules.py`. Only Cython reads this file.
 
 cimport cython
 
