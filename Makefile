@@ -164,6 +164,7 @@ soak: install ## inject faults and send load for some twenty minutes
 	$(python) -m tests.soak overload
 	$(python) -m tests.fuzz wire
 	$(python) -m tests.fuzz socket
+	$(python) -m tests.fuzz differential
 	$(python) -m tests.soak endurance
 
 # A test holds that what this writes is up to date.

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.fuzz wire`, `socket` or `coverage`. Each exits with 1 where something was not as it must be."""
+"""`python -m tests.fuzz wire`, `socket`, `differential` or `coverage`. Each exits with 1 where something was not as it must be."""
 
 import argparse
 import sys
+from random import Random
 
-from tests.fuzz import guided, over_socket, over_wire
+from tests.fuzz import differential, guided, over_socket, over_wire
 
 
 def main() -> int:
@@ -14,14 +15,17 @@ def main() -> int:
     for name, run, frames in (
         ("wire", over_wire.run, 1_000_000),
         ("socket", over_socket.run, 100_000),
+        ("differential", differential.run, 200_000),
         ("coverage", guided.run, 1_000_000),
     ):
         word = words.add_parser(name, help=(run.__doc__ or "").replace("%", "%%"))
         word.add_argument("--frames", type=int, default=frames)
-        word.add_argument("--seed", type=int, default=1)
+        word.add_argument("--seed", type=int, help="of the generator; by default a random one, which is printed")
         word.set_defaults(run=run)
     options = parser.parse_args()
-    return 0 if options.run(options.frames, options.seed) else 1
+    seed = Random().getrandbits(32) if options.seed is None else options.seed  # noqa: S311  # no secret
+    print(f"seed {seed}", flush=True)
+    return 0 if options.run(options.frames, seed) else 1
 
 
 if __name__ == "__main__":

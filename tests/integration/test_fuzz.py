@@ -1,25 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Some thousand broken frames over the wire layer and over a socket; `python -m tests.fuzz` sends many more."""
+"""
+Some thousand broken frames over the wire layer and over sockets; `python -m tests.fuzz` sends many more.
 
+A failing test shows the seed of its frames. The environment variable FUZZ_SEED sets it, to repeat the test.
+"""
+
+import os
 import sys
 from random import Random
 
 import pytest
 
+from apisix.compiled import why_pure
 from apisix.runner.wire.connection import Role
-from tests.fuzz import over_socket, over_wire
+from tests.fuzz import differential, over_socket, over_wire
 from tests.fuzz.mutations import Mutator
 from tests.runner_process import running
 
 WIRE_FRAMES = 5000
 SOCKET_FRAMES = 3000
+DIFFERENTIAL_FRAMES = 2000
+
+
+@pytest.fixture
+def seed() -> int:
+    """Return the seed that FUZZ_SEED contains, or a random one, and print it."""
+    chosen = int(os.environ.get("FUZZ_SEED") or Random().getrandbits(32))  # noqa: S311  # no secret
+    print(f"FUZZ_SEED={chosen}")
+    return chosen
 
 
 @pytest.mark.parametrize("receiver", list(Role))
-def test_over_the_wire_layer(receiver: Role) -> None:
+def test_over_the_wire_layer(receiver: Role, seed: int) -> None:
     """Broken frames are read, malformed or incomplete, and some are each: a fuzz that sees one outcome only shows nothing."""
     sender = next(role for role in Role if role is not receiver)
-    mutator = Mutator(over_wire.seeds(sender), seed=Random().getrandbits(32))  # noqa: S311  # no secret
+    mutator = Mutator(over_wire.seeds(sender), seed=seed)
     ways = over_wire.WAYS[receiver]
     outcomes = set()
     for number in range(WIRE_FRAMES):
@@ -33,11 +48,17 @@ def test_over_the_wire_layer(receiver: Role) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
-def test_over_a_socket() -> None:
+def test_over_a_socket(seed: int) -> None:
     """Attacked by broken frames, slow ones, answers nobody asked for and calls in calls, the runner answers each good call in between."""
     with running("--workers", "2", plugins=[over_socket.PLUGINS]) as runner:
-        outcome = over_socket.attack(runner, SOCKET_FRAMES, seed=Random().getrandbits(32))  # noqa: S311  # no secret
+        outcome = over_socket.attack(runner, SOCKET_FRAMES, seed=seed)
     assert outcome.same_workers
     assert SOCKET_FRAMES <= outcome.broken
     assert {"told an error", "closed", "asked", "answered", "left without a word"} <= set(outcome.seen)
     assert "Traceback" not in outcome.log
+
+
+@pytest.mark.skipif(why_pure() is not None, reason=f"nothing to compare with: {why_pure()}")
+def test_both_engines(seed: int) -> None:
+    """A runner of the compiled engine and one of the Python sources send the same bytes in reply to the same broken frames."""
+    assert differential.run(DIFFERENTIAL_FRAMES, seed)
