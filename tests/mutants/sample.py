@@ -12,8 +12,9 @@ from typing import Any
 from cosmic_ray.commands.init import init
 from cosmic_ray.work_db import use_db
 
-PACKAGES = ("wire", "http", "call", "plugin", "worker", "supervisor")
+PACKAGES = ("wire", "http", "call", "plugin", "legacy", "worker", "supervisor")
 Position = tuple[int, int]
+Span = tuple[Position, Position]
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def draw(checkout: Path, packages: Sequence[str], size: int, seed: int) -> list[
     places: dict[tuple[str, Position, Position], list[Any]] = {}
     for spec in _specs(modules):
         places.setdefault((str(spec.module_path), spec.start_pos, spec.end_pos), []).append(spec)
-    ignored = {str(module): _ignored_lines(ast.parse(module.read_text(encoding="utf-8"))) for module in modules}
-    usable = sorted(key for key in places if key[1][0] not in ignored[key[0]])
+    ignored = {str(module): ignored_spans(ast.parse(module.read_text(encoding="utf-8"))) for module in modules}
+    usable = sorted(key for key in places if not any(start <= key[1] < end for start, end in ignored[key[0]]))
     # Not used for security.
     chance = random.Random(seed)  # noqa: S311
     chosen = chance.sample(usable, min(size, len(usable)))
@@ -69,24 +70,31 @@ def _order(spec: Any) -> tuple[str, int]:
     return spec.operator_name, spec.occurrence
 
 
-def _ignored_lines(tree: ast.Module) -> set[int]:
-    """Return the lines whose mutants say nothing about tests: annotations, overloads, and imports for type checkers."""
-    found: set[int] = set()
-    for node in ast.walk(tree):
-        found |= {line for ignored in _ignored(node) for line in range(ignored.lineno, (ignored.end_lineno or ignored.lineno) + 1)}
-    return found
+def ignored_spans(tree: ast.Module) -> list[Span]:
+    """Return the places whose mutants say nothing about tests: annotations, overloads, imports for type checkers, log texts."""
+    return [
+        (start_of(node), (node.end_lineno or node.lineno, node.end_col_offset or 0))
+        for parent in ast.walk(tree)
+        for node in _ignored(parent)
+    ]
+
+
+def start_of(node: Any) -> Position:
+    """Return where a node starts; decorators belong to their function."""
+    decorators = getattr(node, "decorator_list", [])
+    return (decorators[0].lineno, 0) if decorators else (node.lineno, node.col_offset)
 
 
 def _ignored(node: ast.AST) -> Iterator[Any]:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
-        if "overload" in decorators:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            if "overload" in [ast.unparse(decorator) for decorator in node.decorator_list]:
+                yield node
+            if node.returns is not None:
+                yield node.returns
+        case ast.arg(annotation=ast.expr() as annotation) | ast.AnnAssign(annotation=annotation):
+            yield annotation
+        case ast.If() if ast.unparse(node.test) == "TYPE_CHECKING":
             yield node
-        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-        yield from (argument.annotation for argument in arguments if argument is not None and argument.annotation is not None)
-        if node.returns is not None:
-            yield node.returns
-    elif (isinstance(node, ast.AnnAssign) and node.value is None) or (
-        isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ):
-        yield node
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name)), args=arguments) if name.endswith("logger"):
+            yield from arguments

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tries a mutant: the tests of its module first, then those of its package, then those that use the package."""
 
+import json
+import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome
 
@@ -13,29 +17,22 @@ from tests.mutants.equivalent import Equivalents
 from tests.mutants.outcome import Outcome
 from tests.mutants.sample import Mutant
 
-PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no"]
 USERS = {
-    "wire": ["tests/fuzz", "tests/integration/test_bad_input.py"],
-    "http": ["tests/testing", "tests/legacy", "tests/integration/test_calls.py"],
-    "call": [
-        "tests/testing",
-        "tests/integration/test_calls.py",
-        "tests/integration/test_stuck_plugins.py",
-        "tests/integration/test_metrics.py",
-    ],
-    "plugin": [
-        "tests/testing",
-        "tests/cli",
-        "tests/legacy",
-        "tests/integration/test_reload.py",
-        "tests/integration/test_forking_plugins.py",
-    ],
-    "worker": ["tests/integration"],
-    "supervisor": ["tests/integration"],
+    "wire": ["integration/test_fuzz.py", "integration/test_bad_input.py"],
+    "http": ["testing", "legacy", "integration/test_calls.py"],
+    "call": ["testing", "integration/test_calls.py", "integration/test_stuck_plugins.py", "integration/test_metrics.py"],
+    "plugin": ["testing", "cli", "legacy", "integration/test_reload.py", "integration/test_forking_plugins.py"],
+    "legacy": ["testing", "plugin"],
+    "worker": ["integration/test_calls.py", "integration/test_stop.py", "integration/test_stuck_plugins.py", "integration/test_metrics.py"],
+    "supervisor": ["integration/test_supervisor.py", "integration/test_restart.py", "integration/test_stop.py"],
 }
 """Tests that use a package, beside its own."""
-FACTOR, MARGIN_S, LONGEST_S = 3.0, 20.0, 600.0
-"""A mutant may take so many times as long as the sources, and so many seconds more. After that it counts as noticed."""
+FACTOR, MARGIN_S, LONGEST_S = 3.0, 20.0, 60.0
+"""
+With a mutant, tests may take `FACTOR` times as long as without, and `MARGIN_S` seconds more, but never longer than `LONGEST_S` seconds.
+After that the mutant counts as noticed.
+"""
 
 
 class Trial:
@@ -48,45 +45,55 @@ class Trial:
 
     def __init__(self, checkout: Path) -> None:
         self._checkout = checkout
-        self._longest_s: dict[tuple[str, ...], float | None] = {}
+        self._usable: dict[str, tuple[str, float] | None] = {}
 
     def run(self, mutant: Mutant, equivalents: Equivalents) -> Outcome:
         """Try a mutant until a test fails."""
         diff = ""
         for tests in self._rounds(mutant):
-            longest_s = self._time_limit_s(tests)
-            if longest_s is None:
+            usable = self._usable_tests(tests)
+            if usable is None:
                 continue
-            result = mutate_and_test([mutant.spec], _command(tests), longest_s)
+            result = mutate_and_test([mutant.spec], *usable)
             diff = result.diff or diff
             if result.worker_outcome != WorkerOutcome.NORMAL or result.test_outcome == TestOutcome.INCOMPETENT:
                 return Outcome(mutant, "not applicable", "", diff)
             if result.test_outcome == TestOutcome.KILLED:
                 failed = next((line for line in (result.output or "").splitlines() if line.startswith(("FAILED", "ERROR"))), "")
-                return Outcome(mutant, "timeout" if result.output == "timeout" else "noticed", failed or " ".join(tests), diff)
+                return Outcome(mutant, "timeout" if result.output == "timeout" else "noticed", failed or tests, diff)
         reason = equivalents.reason(diff)
         return Outcome(mutant, "equivalent" if reason else "survived", reason or "", diff)
 
-    def _rounds(self, mutant: Mutant) -> list[tuple[str, ...]]:
-        own = [
-            str(path.relative_to(self._checkout))
-            for path in (self._checkout / "tests" / mutant.package).rglob(f"test_{mutant.module.stem}.py")
-        ]
-        package = f"tests/{mutant.package}"
-        users = [path for path in USERS[mutant.package] if (self._checkout / path).exists()]
-        return [tests for tests in (tuple(own), (package,), tuple(users)) if tests]
+    def _rounds(self, mutant: Mutant) -> list[str]:
+        tests = self._checkout / "tests"
+        own = (tests / mutant.package).rglob(f"test_{mutant.module.stem}.py")
+        users = [tests / name for name in USERS[mutant.package]]
+        return [str(path.relative_to(self._checkout)) for path in (*own, tests / mutant.package, *users) if path.exists()]
 
-    def _time_limit_s(self, tests: tuple[str, ...]) -> float | None:
-        """Return how long these tests may take, None if they fail on the sources as they are."""
-        if tests not in self._longest_s:
-            began = time.monotonic()
-            done = subprocess.run([*PYTEST, *tests], capture_output=True, text=True, timeout=LONGEST_S, check=False)
-            took_s = time.monotonic() - began
-            if done.returncode:
-                print(f"left out, because they fail without a mutant: {' '.join(tests)}\n{done.stdout[-1000:]}", flush=True)
-            self._longest_s[tests] = None if done.returncode else FACTOR * took_s + MARGIN_S
-        return self._longest_s[tests]
+    def _usable_tests(self, tests: str) -> tuple[str, float] | None:
+        """Return the command that runs the tests which pass without a mutant, and how many seconds it may take; None if there is none."""
+        if tests not in self._usable:
+            self._usable[tests] = _without_failures(tests)
+        return self._usable[tests]
 
 
-def _command(tests: tuple[str, ...]) -> str:
-    return " ".join([*PYTEST, *tests])
+def _without_failures(tests: str) -> tuple[str, float] | None:
+    with tempfile.TemporaryDirectory() as cache:
+        began = time.monotonic()
+        command = [*PYTEST, "-o", f"cache_dir={cache}", tests]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=LONGEST_S, check=False)
+        except subprocess.TimeoutExpired:
+            print(f"left out, because it takes longer than {LONGEST_S:g} s: {tests}", flush=True)
+            return None
+        took_s = time.monotonic() - began
+        last_failed = Path(cache) / "v" / "cache" / "lastfailed"
+        failed = sorted(json.loads(last_failed.read_text(encoding="utf-8"))) if last_failed.exists() else []
+    if done.returncode not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} or (done.returncode and not failed):
+        print(f"left out, because pytest returns {done.returncode} without a mutant: {tests}", flush=True)
+        return None
+    for test in failed:
+        print(f"left out, because it fails without a mutant: {test}", flush=True)
+    deselected = [f"--deselect={test}" for test in failed]
+    limit_s = min(FACTOR * took_s + MARGIN_S, LONGEST_S)
+    return shlex.join([*PYTEST, "-x", "-p", "no:cacheprovider", *deselected, tests]), limit_s
