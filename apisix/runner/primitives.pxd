@@ -215,18 +215,75 @@ cdef inline int _find_string(bytes buf, Py_ssize_t field, Py_ssize_t* start, Py_
     return 0
 
 
+# Entries are read in loops, so these two functions read a valid one without function calls for each number. If they return False, the
+# functions above read the entry again, and raise the error that says what is wrong.
+
+cdef inline bint _try_fields(const uint8_t* data, Py_ssize_t total, Py_ssize_t pos, Py_ssize_t* name, Py_ssize_t* value) noexcept:
+    """Find the fields of the entry whose offset is at `pos`: their positions, or 0 if they are absent."""
+    cdef Py_ssize_t table, vtable, size
+    if not _is_inside(pos, 4, total):
+        return False
+    table = pos + <Py_ssize_t>_get_u32(data + pos)
+    if not _is_inside(table, 4, total):
+        return False
+    vtable = table - <int32_t>_get_u32(data + table)
+    if not _is_inside(vtable, 4, total):
+        return False
+    size = _get_u16(data + vtable)
+    if size < 4 or size & 1 or not _is_inside(vtable, size, total):
+        return False
+    name[0] = _get_u16(data + vtable + 4) if size > 4 else 0
+    value[0] = _get_u16(data + vtable + 6) if size > 6 else 0
+    if name[0]:
+        name[0] += table
+    if value[0]:
+        value[0] += table
+    return True
+
+
+cdef inline bint _try_string(const uint8_t* data, Py_ssize_t total, Py_ssize_t field, Py_ssize_t* start, Py_ssize_t* end) noexcept:
+    """Find the string that the offset at `field` refers to. 0 and 0 for an absent field."""
+    cdef Py_ssize_t at, size
+    start[0] = end[0] = 0
+    if not field:
+        return True
+    if not _is_inside(field, 4, total):
+        return False
+    at = field + <Py_ssize_t>_get_u32(data + field)
+    if not _is_inside(at, 4, total):
+        return False
+    size = _get_u32(data + at)
+    if not _is_inside(at + 4, size, total):
+        return False
+    start[0] = at + 4
+    end[0] = at + 4 + size
+    return True
+
+
 cdef inline (Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) entry_at(bytes buf, Py_ssize_t pos) except *:
-    cdef Py_ssize_t table = target_at(buf, pos), name, name_end, value, value_end
-    _find_string(buf, field_at(buf, table, 0), &name, &name_end)
-    _find_string(buf, field_at(buf, table, 1), &value, &value_end)
+    cdef Py_ssize_t table, name = 0, name_end = 0, value = 0, value_end = 0, name_field = 0, value_field = 0
+    _at(buf, 0, 0)
+    if not (
+        _try_fields(_data(buf), _size(buf), pos, &name_field, &value_field)
+        and _try_string(_data(buf), _size(buf), name_field, &name, &name_end)
+        and _try_string(_data(buf), _size(buf), value_field, &value, &value_end)
+    ):
+        table = target_at(buf, pos)
+        _find_string(buf, field_at(buf, table, 0), &name, &name_end)
+        _find_string(buf, field_at(buf, table, 1), &value, &value_end)
     return (name, name_end, value, value_end)
 
 
 cdef inline Py_ssize_t entry_index(bytes buf, Py_ssize_t first, Py_ssize_t start, Py_ssize_t count, bytes name, bint ignore_case) except -2:
-    cdef Py_ssize_t index, begin, end
+    cdef const uint8_t* data = _at(buf, 0, 0)
+    cdef Py_ssize_t index, begin = 0, end = 0, name_field = 0, value_field = 0, size = _size(name), total = _size(buf)
     for index in range(start, count):
-        _find_string(buf, field_at(buf, target_at(buf, first + 4 * index), 0), &begin, &end)
-        if end - begin == _size(name) and _is_name(_data(buf) + begin, _data(name), _size(name), ignore_case):
+        if not (
+            _try_fields(data, total, first + 4 * index, &name_field, &value_field)
+            and _try_string(data, total, name_field, &begin, &end)
+        ):
+            _find_string(buf, field_at(buf, target_at(buf, first + 4 * index), 0), &begin, &end)
+        if end - begin == size and _is_name(data + begin, _data(name), size, ignore_case):
             return index
     return -1
 
@@ -246,7 +303,10 @@ cdef inline uint8_t _folded(uint8_t c) noexcept:
 
 
 cdef inline entry_value(bytes buf, Py_ssize_t pos):
-    cdef Py_ssize_t field = field_at(buf, target_at(buf, pos), 1)
+    cdef Py_ssize_t field = 0, name_field = 0
+    _at(buf, 0, 0)
+    if not _try_fields(_data(buf), _size(buf), pos, &name_field, &field):
+        field = field_at(buf, target_at(buf, pos), 1)
     return text_at(buf, target_at(buf, field)) if field else None
 
 
