@@ -113,7 +113,7 @@ def test_it_ends_with_the_gateway(directory: Path) -> None:
         runner.process.wait()
 
         wait_until(lambda: not alive(runner.pid) and not alive(worker))
-        assert "is gone, so this runner ends" in runner.log()
+        assert "is gone, so this runner exits" in runner.log()
         assert not runner.path.exists()
 
 
@@ -156,7 +156,7 @@ def test_a_runner_that_was_started_after_the_master_was_killed(directory: Path) 
         os.kill(agent, signal.SIGKILL)
 
         wait_until(lambda: not alive(runner_pid), runner.log)
-        assert f"the gateway (pid {agent}) is gone, so this runner ends" in runner.log()
+        assert f"the gateway (pid {agent}) is gone, so this runner exits" in runner.log()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(master.pid, signal.SIGKILL)
@@ -244,7 +244,7 @@ def test_it_can_be_told_to_stop_while_it_starts(directory: Path) -> None:
 def test_connections_are_not_kept_for_ever(directory: Path) -> None:
     """If no successor comes, the socket is removed, and who is connected is let go."""
     path = directory / f"apisix-{os.getpid()}.sock"
-    with echo_runner(path, constants={"supervisor.supervisor.KEEP_S": 0.3}) as runner, runner.client() as client:
+    with echo_runner(path, constants={"supervisor.shutdown.KEEP_S": 0.3}) as runner, runner.client() as client:
         client.ask()
         runner.signal(signal.SIGTERM)
         assert runner.end() == 0
@@ -307,10 +307,10 @@ def test_allowed_users(directory: Path) -> None:
 def test_a_socket_where_anybody_could_listen(directory: Path) -> None:
     """In a directory that everybody may write to, as /tmp, the log warns of it."""
     with echo_runner(directory / "runner.sock") as runner:
-        assert "everybody may write to" not in runner.log()
+        assert "all users can write to" not in runner.log()
     os.chmod(directory, 0o1777)  # noqa: S103  # as /tmp
     with echo_runner(directory / "runner.sock") as runner:
-        runner.wait_for_log(f"everybody may write to {directory}, so any user of this machine can listen on {directory}/runner.sock")
+        runner.wait_for_log(f"all users can write to {directory}, so any user of this machine can listen on {directory}/runner.sock")
 
 
 def test_a_name_alone_does_not_make_it_managed(directory: Path) -> None:

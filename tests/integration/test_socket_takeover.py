@@ -77,7 +77,7 @@ def test_a_successor_that_is_killed_before_it_can_serve(path: Path, tmp_path: Pa
             first.wait_for_log("leads to another runner now")
         finally:
             kill(second)
-        first.wait_for_log("has ended before it could serve: this one goes on")
+        first.wait_for_log("exited before it could serve, so this runner listens on it again")
         wait_until_answering(first)
 
 
@@ -88,7 +88,7 @@ def test_a_runner_that_takes_no_connections_over(path: Path) -> None:
         other.bind(f"{path}.other")
         other.listen()
         os.rename(f"{path}.other", path)
-        first.wait_for_log("this one accepts nothing any more, and ends with its last connection")
+        first.wait_for_log("This runner no longer accepts connections, and exits when its last one is closed")
         assert client.ask().pid == before
         client.close()
         assert first.end() == 0
@@ -131,7 +131,7 @@ def test_a_socket_that_somebody_removes_comes_back(path: Path) -> None:
         before = old.ask().pid
         path.unlink()
         wait_until_answering(runner)
-        runner.wait_for_log("somebody has removed the socket")
+        runner.wait_for_log("was removed, and has been created again")
         assert before == old.ask().pid
         runner.signal(signal.SIGTERM)
         assert runner.end() == 0

@@ -477,7 +477,7 @@ def test_no_worker_comes_up(path: Path, plugin: Path, code: str, reason: str) ->
     runner = start(path, plugins=[str(plugin.parent)])
     try:
         assert runner.end() == 1
-        assert "no worker can be started, so this runner ends: " in runner.log()
+        assert "no worker can be started, so this runner exits: " in runner.log()
         assert reason in runner.log()
         assert not path.exists()
     finally:

@@ -3,6 +3,7 @@
 The supervisor process: it owns the socket, accepts connections, and starts, restarts and replaces workers.
 
 - `supervisor`: startup, main loop, shutdown. Start reading here.
+- `acceptor`: accepts connections, and notices another runner that takes the path. `shutdown`: how and when the process exits.
 - `worker_pool`: restarts a worker that has exited, and replaces all workers in a rolling restart after a reload.
 - `worker_process`, `forking`, `backoff`: one worker as the supervisor sees it, how it is forked, and how long to wait before a restart.
 - `balancing`: which worker gets a connection.
