@@ -467,7 +467,7 @@ def test_wrong_settings(path: Path) -> None:
     path.mkdir()
     runner = start(path)
     assert runner.end() == 2
-    assert f"apisix-runner: the socket {path} can't be created: a directory of that name is in the way" in runner.log()
+    assert f"apisix-runner: the socket {path} can't be created: there is a directory at this path" in runner.log()
 
 
 @pytest.mark.parametrize(("code", "reason"), [("raises", "RuntimeError: the store can't be opened"), ("exits", "exited with status 3")])

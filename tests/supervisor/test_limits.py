@@ -26,9 +26,9 @@ def test_what_the_machine_allows() -> None:
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
     [
-        ("cores", 1, "1 cores run 64 at most, 64 on each. Set it to 64 or less"),
-        ("memory_bytes", 1 << 30, "1024 MiB of memory hold 64 at most, with 16 MiB for each. Set it to 64 or less"),
-        ("process_limit", 65, "the limit of processes (ulimit -u) is 65. Set it to 64 or less"),
+        ("cores", 1, "1 cores can run at most 64 workers, 64 on each. Set it to 64 or less"),
+        ("memory_bytes", 1 << 30, "1024 MiB of memory are enough for at most 64 workers, with 16 MiB for each. Set it to 64 or less"),
+        ("process_limit", 65, "the limit on processes (ulimit -u) is 65. Set it to 64 or less"),
     ],
 )
 def test_too_many_workers(limit: str, value: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,5 +55,5 @@ def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as caught:
         raise_descriptor_limit(2)
     assert str(caught.value) == (
-        "the limit of open files (ulimit -n) is 16, and 2 worker(s) need at least 32, and one more for each connection. Raise it"
+        "the limit on open files (ulimit -n) is 16, but 2 worker(s) need at least 32, and one more for each connection. Raise the limit"
     )

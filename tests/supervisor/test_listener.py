@@ -210,7 +210,7 @@ def test_what_is_no_socket_is_left_alone(path: str, make: Callable[[Path], None]
     make(Path(path))
     before = os.lstat(path)
 
-    with pytest.raises(SettingsError, match=f"a {kind} of that name is in the way"):
+    with pytest.raises(SettingsError, match=f"there is a {kind} at this path"):
         Listener.bind(path, OURS)
 
     assert before.st_ino == os.lstat(path).st_ino

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may connect: the mode and owner of the socket file, and the credentials that the kernel keeps of each peer."""
+"""Which users may connect: the mode and owner of the socket file, and the credentials that the kernel reports for each peer."""
 
 import grp
 import os
@@ -14,7 +14,7 @@ from apisix.runner.errors import SettingsError
 from apisix.runner.settings.table import Settings
 
 ANYONE: Final = "*"
-"""In `socket.allow_users`: whoever the file's mode lets in."""
+"""In `socket.allow_users`: any user whom the mode of the file allows to connect."""
 
 _UCRED: Final = struct.Struct("3i")  # Linux: pid, uid, gid
 _XUCRED: Final = struct.Struct("=IIh2xI")  # macOS: version, uid, number of groups, the first group
@@ -25,7 +25,7 @@ _SO_PEERGROUPS: Final = 59
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The process at the other end, as it was when it connected or began to listen. `pid` is 0 where the system does not say."""
+    """The process at the other end, as it was when it connected or began to listen. `pid` is 0 if the system does not report it."""
 
     pid: int
     uid: int
@@ -34,9 +34,9 @@ class Peer:
 
 def peer_of(sock: socket.socket) -> Peer:
     """
-    Return who is at the other end of a unix socket.
+    Return the process at the other end of a unix socket.
 
-    Raises: OSError: the socket is not connected any more.
+    Raises: OSError: the socket is no longer connected.
     """
     if hasattr(socket, "SO_PEERCRED"):
         pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
@@ -46,7 +46,7 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 def groups_of(sock: socket.socket) -> frozenset[int]:
-    """Return the supplementary groups of the process at the other end, nothing where the system does not say."""
+    """Return the supplementary groups of the process at the other end, or none if the system does not report them."""
     try:
         packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 1024)
     except OSError:
@@ -57,16 +57,16 @@ def groups_of(sock: socket.socket) -> frozenset[int]:
 @dataclass(frozen=True, slots=True)
 class Access:
     """
-    Who may use the socket.
+    Which users may use the socket.
 
-    The file's mode is the outer door and the kernel's word on each peer the inner one: modes are ignored by some systems, and
-    a mode that lets a second user in lets everybody in.
+    Two checks are needed: the mode of the file, and the credentials of each peer. Some systems ignore the mode of a socket, and a mode
+    that allows a second user allows all users.
 
     Attributes:
         mode: of the socket file.
-        owner: its user, -1 to leave it as it is.
-        group: its group, -1 to leave it as it is. Its members may connect where `mode` lets the group write.
-        users: those who may connect, None for anyone.
+        owner: the user that owns it, or -1 to leave it unchanged.
+        group: its group, or -1 to leave it unchanged. Members of the group may connect if `mode` allows the group to write.
+        users: the users that may connect, or None for any user.
     """
 
     mode: int
@@ -75,7 +75,7 @@ class Access:
     users: frozenset[int] | None
 
     def admits(self, sock: socket.socket, peer: Peer) -> bool:
-        """Tell whether `peer`, at the other end of `sock`, may speak to the runner."""
+        """Return whether `peer`, at the other end of `sock`, may connect to the runner."""
         if self.users is None or peer.uid in self.users:
             return True
         return self.group != -1 and bool(self.mode & 0o020) and (peer.gid == self.group or self.group in groups_of(sock))
@@ -83,30 +83,30 @@ class Access:
 
 def access_for(settings: Settings, gateway_users: Collection[int] = ()) -> Access:
     """
-    Return who may use the socket by the settings.
+    Return which users may use the socket, from the settings.
 
-    Args: gateway_users: the users that the gateway's workers run as, where that is known and they are not ours.
+    Args: gateway_users: the users that the gateway's workers run as, if they are known and differ from the runner's.
     Raises: SettingsError: a user or group does not exist.
     """
     ours = os.geteuid()
     owner = -1 if settings.socket_owner is None else user_id(settings.socket_owner, "socket.owner")
     group = -1 if settings.socket_group is None else group_id(settings.socket_group, "socket.group")
     named = [user_id(user, "socket.allow_users") for user in settings.allow_users if user != ANYONE]
-    strangers = sorted({*named, *gateway_users} - {0, ours, owner})
-    if owner == -1 and len(strangers) == 1 and ours == 0:
-        owner = strangers.pop()
+    others = sorted({*named, *gateway_users} - {0, ours, owner})
+    if owner == -1 and len(others) == 1 and ours == 0:
+        owner = others.pop()
     mode = settings.socket_mode
     if mode is None:
-        # The owner alone; the group where one was named; where more have to come in, all can knock and `admits` chooses.
-        everyone = bool(strangers) or ANYONE in settings.allow_users
+        # Only the owner, and the group if one is set. If other users have to connect, the mode allows everyone, and `admits` decides.
+        everyone = bool(others) or ANYONE in settings.allow_users
         mode = 0o666 if everyone else 0o660 if group != -1 else 0o600
-    # Root needs no permission: who is root can as well become us.
+    # Root is always allowed, because it can become the user of the runner anyway.
     users = None if ANYONE in settings.allow_users else frozenset({0, ours, *named, *gateway_users, *([] if owner == -1 else [owner])})
     return Access(mode, owner, group, users)
 
 
 def user_id(user: str | int, setting: str) -> int:
-    """Return the number of a user who is given by name or number. Raises: SettingsError: there is none of that name."""
+    """Return the uid of a user that is given by name or uid. Raise SettingsError if there is no user of that name."""
     if str(user).isdecimal():
         return int(user)
     try:
@@ -116,7 +116,7 @@ def user_id(user: str | int, setting: str) -> int:
 
 
 def group_id(group: str | int, setting: str) -> int:
-    """Return the number of a group that is given by name or number. Raises: SettingsError: there is none of that name."""
+    """Return the gid of a group that is given by name or gid. Raise SettingsError if there is no group of that name."""
     if str(group).isdecimal():
         return int(group)
     try:
@@ -126,7 +126,7 @@ def group_id(group: str | int, setting: str) -> int:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number where it has none."""
+    """Return the name of a user, or the uid if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notice that plugin files change, by looking at their times: no thread, no library, any file system."""
+"""Detect changes of plugin files by comparing their modification times. This works on any file system, without a thread or a library."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -10,9 +10,9 @@ Stamp = tuple[int, int, int]
 
 class FileWatch:
     """
-    Compare what the directories hold with what they held before.
+    Compares the files in directories with the files that were there before.
 
-    Only Python files count, at any depth, hidden directories and caches excepted.
+    Only Python files are compared, at any depth, except in hidden directories and caches.
     """
 
     def __init__(self, directories: Iterable[str]) -> None:
@@ -21,13 +21,13 @@ class FileWatch:
         self._stamps = dict(self._look())
 
     def add_files(self, files: Iterable[str]) -> None:
-        """Watch single files too, such as modules of the path that were loaded."""
+        """Watch single files too, such as plugin modules that were loaded from the import path."""
         new = frozenset(files) - self._files
         self._files |= new
         self._stamps.update((path, stamp) for path, stamp in map(_stamped, new) if stamp)
 
     def changed(self) -> list[str]:
-        """Return the files that were changed, added or removed since the last call, in order."""
+        """Return the files that were changed, added or removed since the last call, sorted by path."""
         before, self._stamps = self._stamps, dict(self._look())
         return sorted(path for path in before.keys() | self._stamps.keys() if before.get(path) != self._stamps.get(path))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fork: what a new process must not share with the supervisor, and that it never returns into its code."""
+"""Fork a worker, which must not keep the supervisor's resources and never returns into its code."""
 
 import logging
 import os
@@ -27,8 +27,8 @@ def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body
     """
     Start a worker.
 
-    Args: marks: the plugins known to block. forget: called in the new process first, to close what is the supervisor's.
-    Raises: OSError: the system has no process, no descriptor or no memory for it.
+    Args: marks: the plugins known to block. forget: called in the new process first, to close what belongs to the supervisor.
+    Raises: OSError: no process, descriptor or memory is left.
     """
     ours, theirs = Channel.pair()
     try:
@@ -49,11 +49,11 @@ def fork_worker(number: int, calls_limit: int, marks: frozenset[str], body: Body
 
 
 def _fork(in_child: Callable[[], NoReturn]) -> int:
-    for stream in (sys.stdout, sys.stderr):  # what is buffered would be written by both
-        if stream is not None:  # a daemon can be started without
+    for stream in (sys.stdout, sys.stderr):  # otherwise both processes would write what is buffered
+        if stream is not None:  # a daemon can be started without streams
             with suppress(OSError, ValueError):
                 stream.flush()
-    # A signal between the fork and the child's own handlers would be noted as one for the supervisor.
+    # A signal between the fork and the installation of the child's own handlers would be handled as a signal for the supervisor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -74,8 +74,8 @@ def _run_worker(
         forget()
         status = body(theirs, dump, heartbeat, marks, supervisor_pid)
     except BaseException:
-        logger.exception("a worker ends because of a defect of the runner")
+        logger.exception("a worker exits because of a defect of the runner")
     finally:
-        # Not the interpreter's way, which waits for threads that may be busy for long.
+        # Not sys.exit: it waits for threads, which may be busy for a long time.
         logging.shutdown()
         os._exit(status)

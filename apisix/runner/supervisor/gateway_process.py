@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway that spawned us, if one did: its pid, its end, and the user of its workers. Source: design, 7; gateway contract, 8."""
+"""
+The gateway process that has started this runner, if one has: its pid, whether it is still running, and the user of its workers.
+
+Source: design, 7; gateway contract, 8.
+"""
 
 import os
 import re
@@ -14,19 +18,19 @@ _MANAGED_NAME: Final = re.compile(r"apisix-([1-9][0-9]{0,9})\.sock")
 _PROC: Final = Path("/proc")
 _NGINX_TITLE: Final = b"nginx: "
 _INIT: Final = 1
-"""The process that becomes the parent of those whose parent has ended."""
+"""The process that becomes the parent of processes whose parent has ended."""
 POLL_S: Final = 0.5
-"""How often to look for the gateway where the system can't tell us of its end, in seconds."""
+"""How often to check for the gateway, in seconds, if the system cannot report that it has ended."""
 
 
 def gateway_pid(socket_path: str) -> int | None:
     """
-    Return the pid of the gateway's process with which this runner has to end; None if no gateway has started it.
+    Return the pid of the gateway process with which this runner has to exit, or None if no gateway has started it.
 
-    That is the gateway's master, whose pid is in the socket's name and which is an ancestor of this process. If the master was killed, its
-    other processes live on, and one of them starts the runner again: then it is the one that has done so.
+    This is the gateway's master, whose pid is in the socket's name, and which is an ancestor of this process. If the master was killed, its
+    other processes continue to run, and one of them starts the runner again. Then it is that process.
 
-    Raises: SettingsError: the socket is that of a gateway which is gone, with all its processes.
+    Raises: SettingsError: the socket belongs to a gateway of which no process is left.
     """
     match = _MANAGED_NAME.fullmatch(os.path.basename(socket_path))
     if match is None:
@@ -35,7 +39,7 @@ def gateway_pid(socket_path: str) -> int | None:
     above = list(ancestors())
     if master in above:
         return master
-    if is_running(master):  # not above this process: somebody has chosen the name for a stand-alone runner
+    if is_running(master):  # but not an ancestor: the name was chosen for a stand-alone runner
         return None
     starter = next((pid for pid in above if _title(pid).startswith(_NGINX_TITLE)), above[0] if above else _INIT)
     if starter == _INIT:
@@ -47,7 +51,7 @@ def gateway_pid(socket_path: str) -> int | None:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process has not ended. One that has, and that its parent has not waited for, is not running."""
+    """Return whether a process is running. A process that has ended but that its parent has not waited for is not running."""
     try:
         return (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
     except (OSError, IndexError):
@@ -62,7 +66,7 @@ def is_running(pid: int) -> bool:
 
 
 def ancestors() -> Iterator[int]:
-    """Yield the pids of parent, grandparent and so on; the parent only where the system has no `/proc`."""
+    """Yield the pids of the parent, the grandparent and so on. Yield only the parent if the system has no `/proc`."""
     pid = os.getppid()
     seen: set[int] = set()
     while pid > 0 and pid not in seen:
@@ -73,9 +77,9 @@ def ancestors() -> Iterator[int]:
 
 def workers_users(master_pid: int) -> frozenset[int]:
     """
-    Return the users that the gateway's processes run as, root excepted; nothing where the system does not say.
+    Return the users that the gateway's processes run as, except root. Return none if the system does not report them.
 
-    A worker that has just been forked is root for a moment, so nothing means: ask again soon.
+    A worker that has just been forked is root for a moment. If there is no other user, call this again soon.
     """
     users = set()
     for pid in _children_of(master_pid):
@@ -88,7 +92,7 @@ def workers_users(master_pid: int) -> frozenset[int]:
 
 class Lifeline:
     """
-    Notice that another process ends: a descriptor that becomes readable where the system has such, else a question to ask.
+    Detects that another process has ended, by a descriptor that becomes readable if the system supports that, or else by polling.
 
     Attributes:
         pid: of the process.
@@ -104,7 +108,7 @@ class Lifeline:
 
     @property
     def watchable(self) -> bool:
-        """Whether `fileno` gives a descriptor; else ask `alive` every `POLL_S`."""
+        """Whether `fileno` returns a descriptor. If not, call `alive` every `POLL_S` seconds."""
         return self._descriptor >= 0
 
     def fileno(self) -> int:
@@ -112,11 +116,11 @@ class Lifeline:
         return self._descriptor
 
     def alive(self) -> bool:
-        """Return whether the process is running, and still an ancestor: its pid may belong to another one by now."""
+        """Return whether the process is running and still an ancestor. If it is not, its pid may belong to another process now."""
         return is_running(self.pid) and self.pid in ancestors()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Close the descriptor."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -124,7 +128,7 @@ class Lifeline:
 
 def _parent_of(pid: int) -> int:
     try:
-        # The name, in parentheses, can hold anything; the parent is the second field after it.
+        # The name, in parentheses, can contain any character. The parent is the second field after it.
         return int((_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the machine allows: how many workers, and how many file descriptors."""
+"""The limits of the machine on the number of workers and of file descriptors."""
 
 import os
 import resource
@@ -11,14 +11,14 @@ from typing import Final, Literal
 from apisix.runner.errors import SettingsError
 
 WORKERS_PER_CORE: Final = 64
-"""Plugins that only wait may share a core among many processes. More than this are a mistake, such as a zero too many."""
+"""Many workers can share a core if their plugins mostly wait. A larger number is a mistake, such as an extra zero."""
 WORKER_BYTES: Final = 16 << 20
-"""What a worker without plugins needs of its own, roughly, beside the memory that it shares with the supervisor."""
+"""About how much memory a worker without plugins needs, beside the memory that it shares with the supervisor."""
 MAX_DESCRIPTORS: Final = 1 << 20
 DESCRIPTORS_PER_WORKER: Final = 4
 """The supervisor's end of a worker's channel, its stack dump, and both ends of the channel while it is being forked."""
 OTHER_DESCRIPTORS: Final = 24
-"""What the supervisor has open beside that (streams, log, listener, selector, signals), and room to load modules."""
+"""Other descriptors of the supervisor (streams, log, listener, selector, signals), and some to load modules."""
 
 _CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -40,7 +40,7 @@ def memory_bytes() -> int:
 
 
 def process_limit() -> int | None:
-    """Return how many processes the user of this one may have, None if there is no limit. Root has none."""
+    """Return how many processes the user of this process may have, or None if there is no limit. Root has no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     return None if soft == resource.RLIM_INFINITY or os.geteuid() == 0 else soft
 
@@ -49,21 +49,21 @@ def worker_count(wanted: int | Literal["auto"]) -> int:
     """
     Return how many workers to start.
 
-    Args: wanted: the setting `workers.count`; "auto" is one a core, or as many as the machine allows if that is less.
-    Raises: SettingsError: the machine does not allow so many.
+    Args: wanted: the setting `workers.count`; "auto" means one per core, or as many as the machine allows if that is fewer.
+    Raises: SettingsError: the machine does not allow that many.
     """
     per_machine = cores() * WORKERS_PER_CORE
     memory = memory_bytes()
     limits = [
-        (per_machine, f"{cores()} cores run {per_machine} at most, {WORKERS_PER_CORE} on each"),
+        (per_machine, f"{cores()} cores can run at most {per_machine} workers, {WORKERS_PER_CORE} on each"),
         (
             memory // WORKER_BYTES,
-            f"{memory >> 20} MiB of memory hold {memory // WORKER_BYTES} at most, with {WORKER_BYTES >> 20} MiB for each",
+            f"{memory >> 20} MiB of memory are enough for at most {memory // WORKER_BYTES} workers, with {WORKER_BYTES >> 20} MiB for each",
         ),
     ]
     processes = process_limit()
     if processes is not None:
-        limits.append((processes - 1, f"the limit of processes (ulimit -u) is {processes}"))
+        limits.append((processes - 1, f"the limit on processes (ulimit -u) is {processes}"))
     most, reason = min(limits)
     if wanted == "auto":
         return max(1, min(cores(), most))
@@ -74,11 +74,11 @@ def worker_count(wanted: int | Literal["auto"]) -> int:
 
 def raise_descriptor_limit(workers: int) -> None:
     """
-    Raise the limit of descriptors as far as it may be.
+    Raise the limit on file descriptors as far as the system allows.
 
-    Every connection is a descriptor, and the usual soft limit of 1024 is for programs that use select().
+    Every connection needs a descriptor. The usual soft limit is meant for programs that use select().
 
-    Raises: SettingsError: there are too few even to start.
+    Raises: SettingsError: there are too few descriptors to start.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
@@ -89,6 +89,6 @@ def raise_descriptor_limit(workers: int) -> None:
     needed = OTHER_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers
     if soft != resource.RLIM_INFINITY and soft < needed:
         raise SettingsError(
-            f"the limit of open files (ulimit -n) is {soft}, and {workers} worker(s) need at least {needed}, "
-            "and one more for each connection. Raise it"
+            f"the limit on open files (ulimit -n) is {soft}, but {workers} worker(s) need at least {needed}, "
+            "and one more for each connection. Raise the limit"
         )

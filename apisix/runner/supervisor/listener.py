@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The listening socket and its file: bound aside and renamed into place, taken over, given up.
+The listening socket and its file.
 
-Of two runners on one path the later one wins, and the path leads to a living one at any moment. Source: design, 7; gateway contract, 8.
+The socket is bound under a temporary name, and its file is then renamed to the path. If two runners use one path, the one that started
+later gets it, and the path leads to a running runner at any time. Source: design, 7; gateway contract, 8.
 """
 
 import errno
@@ -21,11 +22,11 @@ from apisix.runner.errors import SettingsError
 from apisix.runner.supervisor.credentials import Access, peer_of, user_name
 
 MAX_PATH_BYTES: Final = 107 if sys.platform.startswith("linux") else 103
-"""What `sun_path` holds, less the zero at its end."""
+"""The size of `sun_path`, without the zero at its end."""
 BACKLOG: Final = 4096
-"""How many connections may wait; the system lowers it to its own limit."""
+"""How many connections may wait to be accepted. The system lowers it to its own limit."""
 LOCK_WAIT_S: Final = 1.0
-"""How long to wait for another runner that is binding or leaving. It needs well under a millisecond."""
+"""How long to wait for another runner that is binding or removing its socket, in seconds. This normally takes only a moment."""
 
 
 class Hold(Enum):
@@ -44,8 +45,8 @@ class Listener:
         path: of the file.
         sock: non-blocking.
         displaced_pid: the process whose listener was taken over; 0 if it is not known, None if there was none.
-        predecessor: an open connection to that process, over which it can hand over its connections; None if there is none. Whoever
-            takes it from here closes it.
+        predecessor: an open connection to that process, over which it can hand over its connections, or None. Code that uses it sets the
+            attribute to None, and closes the connection.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class Listener:
     @classmethod
     def bind(cls, path: str, access: Access) -> "Listener":
         """
-        Listen on `path`, in the place of a stale file or of a living runner of our own user.
+        Listen on `path`. Replace a stale file, or the socket of a runner of the same user.
 
-        The file has its mode and owner from the moment it appears, and accepts from that moment too.
+        As soon as the file exists, it has its mode and owner, and the socket accepts connections.
 
-        Raises: SettingsError: the path can't be used; the sentence says why.
+        Raises: SettingsError: the path can't be used, for the reason in the message.
         """
         if (size_bytes := len(os.fsencode(path))) > MAX_PATH_BYTES:
             raise SettingsError(f"the socket's path is {size_bytes} bytes long, and the system allows {MAX_PATH_BYTES}: {path}")
@@ -90,9 +91,9 @@ class Listener:
 
     def accept(self) -> socket.socket | None:
         """
-        Return the next connection that waits, non-blocking, or None.
+        Return the next waiting connection, non-blocking, or None if there is none.
 
-        Raises: OSError: out of descriptors, for example.
+        Raises: OSError: no descriptor is left, for example.
         """
         try:
             connection, _ = self.sock.accept()
@@ -102,27 +103,27 @@ class Listener:
         return connection
 
     def hold(self) -> Hold:
-        """Tell whether the path still leads here."""
+        """Return whether the path still leads to this listener."""
         try:
             status = os.lstat(self.path)
         except FileNotFoundError:
             return Hold.GONE
         except OSError:
-            return Hold.OURS  # not known; a guess the other way would make us leave
+            return Hold.OURS  # not known: with the other answer, the runner would give up its path
         return Hold.OURS if (status.st_dev, status.st_ino) == self._inode else Hold.DISPLACED
 
     def grant(self, access: Access) -> None:
         """
-        Give the file another mode or owner, unless it is another's by now.
+        Change the mode and owner of the file, unless it belongs to another runner now.
 
-        Raises: OSError: it may not be done.
+        Raises: OSError: this process may not change them.
         """
         with _locked(os.path.dirname(self.path) or "."):
             if self.hold() is Hold.OURS:
                 _apply(self.path, access)
 
     def unlink(self) -> bool:
-        """Remove the file, unless it is another's by now. Return whether it was removed."""
+        """Remove the file, unless it belongs to another runner now. Return whether it was removed."""
         with suppress(OSError), _locked(os.path.dirname(self.path) or "."):
             if self.hold() is Hold.OURS:
                 os.unlink(self.path)
@@ -130,7 +131,7 @@ class Listener:
         return False
 
     def close(self) -> None:
-        """Listen no longer. The file stays."""
+        """Stop listening. The file is not removed."""
         self.sock.close()
         if self.predecessor is not None:
             self.predecessor.close()
@@ -150,7 +151,7 @@ def is_listening(path: str) -> bool:
 
 
 def is_open_to_all(directory: str) -> bool:
-    """Return whether any user of this machine can create files in a directory, and so listen there while nobody else does."""
+    """Return whether any user of this machine can create files in a directory, and so listen there while no runner does."""
     try:
         return bool(os.stat(directory).st_mode & stat.S_IWOTH)
     except OSError:
@@ -171,8 +172,8 @@ def is_from_successor(connection: socket.socket) -> bool:
 
 @contextmanager
 def _locked(directory: str) -> Iterator[None]:
-    # Two runners must not look and act at the same time: one that leaves would unlink its successor's file. The lock is
-    # on the directory, so nothing is left behind. Who can't have it goes on without: it only closes a very small window.
+    # Two runners must not check and change the file at the same time, or one that exits could unlink its successor's file. The directory
+    # is locked, so no lock file is left behind. A runner that can't get the lock continues without it: a conflict is unlikely.
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -195,10 +196,10 @@ def _locked(directory: str) -> Iterator[None]:
 
 def _make_way(path: str) -> tuple[int | None, socket.socket | None]:
     """
-    Look at what is at `path`.
+    Check the file at `path`.
 
-    Returns: the pid of a living runner to displace and a connection to it; 0 and None if it is not known who listens; None and None if
-        nobody does.
+    Returns: the pid of a running runner to displace, and a connection to it; 0 and None if a process listens but is not known; None and
+        None if no process listens.
     Raises: SettingsError: the path can't be taken.
     """
     try:
@@ -207,7 +208,7 @@ def _make_way(path: str) -> tuple[int | None, socket.socket | None]:
         return None, None
     if not stat.S_ISSOCK(status.st_mode):
         kind = next((name for test, name in _KINDS if test(status.st_mode)), "file")
-        raise SettingsError(f"the socket {path} can't be created: a {kind} of that name is in the way. Remove it or choose another path")
+        raise SettingsError(f"the socket {path} can't be created: there is a {kind} at this path. Remove it, or choose another path")
     with ExitStack() as unless_kept:
         probe = unless_kept.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         probe.setblocking(False)
@@ -219,14 +220,14 @@ def _make_way(path: str) -> tuple[int | None, socket.socket | None]:
             peer = peer_of(probe)
             owner, pid = peer.uid, peer.pid
         except (ConnectionRefusedError, FileNotFoundError):
-            return None, None  # stale: nobody listens any more
+            return None, None  # stale: no process listens any more
         except (BlockingIOError, PermissionError):
             connection = None
-            owner, pid = status.st_uid, 0  # somebody listens, with a full backlog or behind a mode: the file says who
+            owner, pid = status.st_uid, 0  # a process listens, but its backlog is full or the mode denies access: use the owner of the file
         if owner != os.geteuid():
             raise SettingsError(
                 f"the socket {path} belongs to a running process of user {user_name(owner)}{f' (pid {pid})' if pid else ''}, "
-                "and is left to it. Stop that process or choose another path"
+                "and is not replaced. Stop that process, or choose another path"
             )
         if connection is not None:
             unless_kept.pop_all()
@@ -242,7 +243,7 @@ _KINDS: Final = (
 
 
 def _bind_in_place(path: str, access: Access) -> tuple[socket.socket, tuple[int, int]]:
-    """Listen at `path`, in the place of whatever is there. Return the socket, and device and inode of its file."""
+    """Listen at `path`, and replace the file that is there. Return the socket, and the device and inode of its file."""
     sock, temporary = _bind_aside(path, access)
     try:
         status = os.lstat(temporary)
@@ -256,7 +257,7 @@ def _bind_in_place(path: str, access: Access) -> tuple[socket.socket, tuple[int,
 
 
 def _bind_aside(path: str, access: Access) -> tuple[socket.socket, str]:
-    """Listen under another name, no longer than `path`, in the same directory."""
+    """Listen under a temporary name in the same directory, which is not longer than `path`."""
     directory, name = os.path.split(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -275,7 +276,7 @@ def _bind_aside(path: str, access: Access) -> tuple[socket.socket, str]:
 
 
 def _bind_free_name(sock: socket.socket, directory: str, name: str) -> str:
-    # Nobody else can connect from the very start, whatever the umask was. There is no other thread to be surprised by it.
+    # No other user can connect, whatever the umask was. The umask belongs to the process, but there is no other thread.
     umask = os.umask(0o177)
     try:
         for _ in range(100):
@@ -297,7 +298,7 @@ def _free_name(size: int) -> str:
 
 
 def _apply(path: str, access: Access) -> None:
-    # The owner first: a file must not be open to a group before it is the right group.
+    # The owner first: the mode must not allow a group before it is the right group.
     if (access.owner, access.group) != (-1, -1):
         os.chown(path, access.owner, access.group, follow_symlinks=False)
     os.chmod(path, access.mode)

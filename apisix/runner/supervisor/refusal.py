@@ -11,7 +11,7 @@ def refuse(connection: socket.socket) -> None:
 
     Otherwise nothing is sent, because the gateway would take it for the reply to its next call. Source: gateway contract, 1.
     """
-    from apisix.runner.errors import ErrCode  # late, as the socket is bound before anything slow
+    from apisix.runner.errors import ErrCode  # late, because the socket is bound before slow imports
     from apisix.runner.wire.messages import ErrResp
 
     with connection, suppress(OSError):

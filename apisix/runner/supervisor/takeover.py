@@ -19,7 +19,7 @@ from apisix.runner.ipc.reactor import Reactor, Timer
 logger = logging.getLogger(__name__)
 
 FLUSH_S: Final = 0.02
-"""How often to send again if the system refused to carry more descriptors, in seconds: no selector tells when it would."""
+"""How often to send again if the system refused to carry more descriptors, in seconds. No selector reports when it would accept them."""
 
 
 class _End:
@@ -51,7 +51,7 @@ class _End:
             for message, connection in self._channel.receive():
                 self._handle(message, connection)
         except ValueError as error:  # msgspec's errors are of this class too
-            logger.error("the connection to the other runner of this path is closed: %s", error)
+            logger.error("the connection to the other runner of this path is closed, because of an invalid message: %s", error)
             self._channel.at_end = True
         if self._channel.at_end and not self.gone:
             self.close()
@@ -63,10 +63,10 @@ class _End:
 
 class Successor(_End):
     """
-    In the runner that leaves: the runner that takes its place.
+    The runner that replaces this one, as seen by the runner that exits.
 
     Args:
-        on_ready: called when the successor asks for the connections.
+        on_ready: called when the successor requests the connections.
         on_gone: called when it has closed its end.
     """
 
@@ -104,11 +104,11 @@ class Successor(_End):
 
 class Predecessor(_End):
     """
-    In the runner that takes over: the runner that was there before.
+    The runner that this one replaces, as seen by the runner that takes over.
 
     Args:
         place: takes each connection that is handed over.
-        on_gone: called when the predecessor has closed its end, so that no more will come.
+        on_gone: called when the predecessor has closed its end, so that no more connections will arrive.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Predecessor(_End):
         self._asked = False
 
     def ask(self) -> None:
-        """Ask for the connections, once."""
+        """Request the connections, once."""
         if not self._asked and not self.gone:
             self._asked = True
             self._channel.send(TakeOver())
@@ -127,6 +127,8 @@ class Predecessor(_End):
     def _handle(self, message: object, connection: socket.socket | None) -> None:
         if isinstance(message, HandedBack):
             if connection is None:
-                logger.error("out of file descriptors: a connection that the runner before this one handed over was lost")
+                logger.error(
+                    "a connection that the previous runner handed over was lost: the supervisor is out of file descriptors (ulimit -n)"
+                )
             else:
                 self._place(connection)

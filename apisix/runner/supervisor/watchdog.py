@@ -36,7 +36,7 @@ class Watchdog:
         now_s = time.monotonic()
         workers = list(self._pool.workers.values())
         if now_s - self._looked_s > PAUSE_S:
-            # This process was stopped, or the whole machine: so may the workers have been.
+            # This process or the whole machine was stopped, so the workers may have been stopped too.
             for worker in workers:
                 worker.heartbeat.due_s = max(now_s, worker.heartbeat.due_s)
         self._looked_s = now_s
@@ -67,6 +67,6 @@ class Watchdog:
             "%s has been stuck for %g s and is killed. %s",
             worker,
             self._settings.worker_timeout_s,
-            f"Its stacks:\n{dump}" if dump else "It could not show its stacks",
+            f"Its stacks:\n{dump}" if dump else "It did not write its stacks",
         )
         worker.kill()

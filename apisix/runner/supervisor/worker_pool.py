@@ -45,7 +45,7 @@ DRAIN_GRACE_S: Final = 5.0
 @dataclass(eq=False)
 class Replacement:
     """
-    New workers that are starting to replace old ones. The old ones serve until all new ones are ready, and go on if a new one fails.
+    New workers that are starting to replace old ones. The old ones serve until all new ones are ready, and continue if a new one fails.
 
     Attributes:
         count: how many workers start; `incoming` are those that have been forked so far.
@@ -388,8 +388,8 @@ class WorkerPool:
         del self.workers[worker.pid]
         self.totals.end(worker.number)
         self._reactor.unwatch(worker.channel)
-        unasked = worker.stage is Stage.SERVING or (worker.stage is Stage.LEAVING and status != 0)
-        if unasked and not self._stopping:
+        unexpected = worker.stage is Stage.SERVING or (worker.stage is Stage.LEAVING and status != 0)
+        if unexpected and not self._stopping:
             logger.error("%s %s, and %d connections ended with it", worker, fate(status), worker.connections)
         for replacement in list(self._replacements):
             if worker in replacement.outgoing:
