@@ -35,7 +35,7 @@ def test_all_know_what_one_puts(fallback: MemoryFallback) -> None:
     assert fallback.get(1) is None
     assert in_a_worker(lambda: fallback.put(1, b"one"))
     assert in_a_worker(lambda: fallback.put(2, b""))
-    assert b"one" == fallback.get(1)
+    assert fallback.get(1) == b"one"
     assert in_a_worker(lambda: fallback.get(1) == b"one" and fallback.get(2) == b"" and fallback.get(3) is None)
 
 
@@ -45,7 +45,7 @@ def test_a_token_keeps_its_meaning(fallback: MemoryFallback) -> None:
     assert in_a_worker(lambda: not fallback.put(1, b"another"))
     for _ in range(1000):
         assert fallback.put(1, b"one")
-    assert b"one" == fallback.get(1)
+    assert fallback.get(1) == b"one"
 
 
 def test_there_is_a_bound(fallback: MemoryFallback) -> None:
@@ -62,7 +62,7 @@ def test_half_a_record_does_not_count(fallback: MemoryFallback) -> None:
     assert fallback.put(1, b"one")
     os.pwrite(fallback._descriptor, b"\xff" * 50, fallback._read_up_to + len(b"one") + 8)
     assert in_a_worker(lambda: fallback.get(2) is None and fallback.put(2, b"two"))
-    assert b"two" == fallback.get(2)
+    assert fallback.get(2) == b"two"
 
 
 def test_workers_without_a_disk_share_tokens(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_workers_without_a_disk_share_tokens(tmp_path: Path) -> None:
     first = one.put("route#1#ext-plugin-pre-req#1", [("stop", "{}")])
     found = other.get(first)
     assert found is not None
-    assert ("route#1#ext-plugin-pre-req#1", (("stop", "{}"),)) == (found.key, found.entries)
-    assert first == other.put("route#1#ext-plugin-pre-req#1", [("stop", "{}")])
-    assert first != other.put("route#2#ext-plugin-pre-req#1", [])
+    assert (found.key, found.entries) == ("route#1#ext-plugin-pre-req#1", (("stop", "{}"),))
+    assert other.put("route#1#ext-plugin-pre-req#1", [("stop", "{}")]) == first
+    assert other.put("route#2#ext-plugin-pre-req#1", []) != first
     assert one.get(first + 1) == other.get(first + 1) is not None
     fallback.close()
 
@@ -103,6 +103,6 @@ def test_two_workers_at_once(tmp_path: Path) -> None:
     store = ConfStore(
         tmp_path / "none" / "none" / "tokens.sqlite", expire_s=60, max_entries=100, token_hash=lambda content: 7, fallback=hasty
     )
-    assert 8 == store.put("route#1#ext-plugin-pre-req#1", [])
+    assert store.put("route#1#ext-plugin-pre-req#1", []) == 8
     fallback.close()
     hasty.close()

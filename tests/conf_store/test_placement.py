@@ -40,16 +40,16 @@ def test_the_store_lies_beside_the_socket(socket_path: Path, caplog: pytest.LogC
         path = choose_path(socket_path)
     finally:
         os.umask(before)
-    assert socket_path.parent / "runner.sock.conf" / "tokens.sqlite" == path
-    assert (0o700, 0o600) == (mode(path.parent), mode(path))
-    assert path == choose_path(socket_path)
-    assert [] == warnings(caplog)
+    assert path == socket_path.parent / "runner.sock.conf" / "tokens.sqlite"
+    assert (mode(path.parent), mode(path)) == (0o700, 0o600)
+    assert choose_path(socket_path) == path
+    assert warnings(caplog) == []
 
 
 def test_a_directory_that_all_can_write_holds_a_private_one(socket_path: Path) -> None:
     """In /tmp or a shared volume nobody can lay a journal beside the store for SQLite to replay."""
     socket_path.parent.chmod(0o1777)
-    assert 0o700 == mode(choose_path(socket_path).parent)
+    assert mode(choose_path(socket_path).parent) == 0o700
 
 
 def link_the_directory(directory: Path) -> None:
@@ -124,11 +124,11 @@ def test_a_place_that_is_not_ours_alone_is_left_for_another(
     """Wrong owner, mode or kind: one warning, and a private place elsewhere, the same at the next start, which all workers share."""
     trap(socket_path.with_name("runner.sock.conf"))
     path = choose_path(socket_path)
-    assert Path(tempfile.gettempdir()) == path.parent.parent
-    assert (0o700, 0o600) == (mode(path.parent), mode(path))
-    assert 1 == len(warnings(caplog))
+    assert path.parent.parent == Path(tempfile.gettempdir())
+    assert (mode(path.parent), mode(path)) == (0o700, 0o600)
+    assert len(warnings(caplog)) == 1
     assert str(path) in warnings(caplog)[0]
-    assert path == choose_path(socket_path)
+    assert choose_path(socket_path) == path
     assert not socket_path.with_name("target").is_file() or socket_path.with_name("target").read_bytes() == b""
     with_token(path)
 
@@ -150,13 +150,13 @@ def test_traps_in_both_places_are_avoided(socket_path: Path, caplog: pytest.LogC
     foreseeable.chmod(0o777)
     path = choose_path(socket_path)
     assert foreseeable != path.parent
-    assert 0o700 == mode(path.parent)
+    assert mode(path.parent) == 0o700
 
 
 def test_a_missing_directory_is_no_error(socket_path: Path) -> None:
     """A socket's directory that can't be written (or is not there) sends the store elsewhere."""
     path = choose_path(socket_path.parent / "missing" / "deeper" / "runner.sock")
-    assert Path(tempfile.gettempdir()) == path.parent.parent
+    assert path.parent.parent == Path(tempfile.gettempdir())
 
 
 def test_nowhere_to_write_leaves_the_memory(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,7 +164,7 @@ def test_nowhere_to_write_leaves_the_memory(socket_path: Path, caplog: pytest.Lo
     put_a_file_there(socket_path.with_name("runner.sock.conf"))
     tempfile.tempdir = str(socket_path)  # not there; monkeypatch puts the real one back
     path = choose_path(socket_path)
-    assert 1 == len(warnings(caplog))
+    assert len(warnings(caplog)) == 1
     store = ConfStore(path, expire_s=3600, max_entries=10)
     assert store.get(store.put("key", [("stop", "1")])) is not None
 
@@ -172,9 +172,9 @@ def test_nowhere_to_write_leaves_the_memory(socket_path: Path, caplog: pytest.Lo
 def test_an_operators_place_is_used(socket_path: Path, tmp_path: Path) -> None:
     """`conf_store_file` names the file itself; its directory may be read, but not written, by others."""
     tmp_path.chmod(0o755)
-    assert tmp_path / "my.sqlite" == choose_path(socket_path, tmp_path / "my.sqlite")
+    assert choose_path(socket_path, tmp_path / "my.sqlite") == tmp_path / "my.sqlite"
     tmp_path.chmod(0o777)
-    assert Path(tempfile.gettempdir()) == choose_path(socket_path, tmp_path / "my.sqlite").parent.parent
+    assert choose_path(socket_path, tmp_path / "my.sqlite").parent.parent == Path(tempfile.gettempdir())
 
 
 def test_files_of_gateways_that_are_gone_are_removed(socket_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_files_of_gateways_that_are_gone_are_removed(socket_path: Path) -> None:
         path.touch()
     removed = {elsewhere, stale.parent, directory / f"apisix-{ended.pid}.sock.lock", directory / f"apisix-{ended.pid}.sock.link"}
     assert removed == set(clear_stale(directory))
-    assert [] == [path for path in removed if path.exists()]
-    assert [] == [path for path in stays if not path.exists()]
+    assert [path for path in removed if path.exists()] == []
+    assert [path for path in stays if not path.exists()] == []
 
 
 def test_what_belongs_to_others_is_left_to_them(socket_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_what_belongs_to_others_is_left_to_them(socket_path: Path) -> None:
     foreign = socket_path.with_name("apisix-999999999.sock.conf")
     foreign.mkdir()
     os.chown(foreign, 12345, 12345)
-    assert [] == clear_stale(socket_path.parent)
+    assert clear_stale(socket_path.parent) == []
 
 
 def test_a_directory_that_is_not_there_has_nothing_stale(socket_path: Path) -> None:
     """Clearing away never keeps the runner from starting."""
-    assert [] == clear_stale(socket_path.parent / "missing")
+    assert clear_stale(socket_path.parent / "missing") == []

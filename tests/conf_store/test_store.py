@@ -80,7 +80,7 @@ def test_a_token_leads_back_to_its_configuration(open_store: Opener) -> None:
     """What was put comes back with its token, whole and in order."""
     store = open_store()
     token = store.put(KEY, CONF)
-    assert RouteConfiguration(KEY, CONF) == store.get(token)
+    assert store.get(token) == RouteConfiguration(KEY, CONF)
 
 
 def test_a_token_is_derived_from_the_content(open_store: Opener, path: Path) -> None:
@@ -105,16 +105,16 @@ def test_key_and_conf_both_count(open_store: Opener, key: str | None, conf: tupl
     """Neither a key nor a conf alone identifies a configuration, and any bytes survive."""
     store = open_store()
     first, second = store.put(KEY, CONF), store.put(key, conf)
-    assert first != second
-    assert RouteConfiguration(key, conf) == store.get(second)
+    assert second != first
+    assert store.get(second) == RouteConfiguration(key, conf)
 
 
 def test_plugins_without_key_get_a_token_each(open_store: Opener) -> None:
     """Without a key, equal plugins may belong to two routes, which must not share instances. An empty conf has none to share."""
     store = open_store()
     tokens = [*store.put_many([(None, CONF), (None, CONF)]), store.put(None, CONF)]
-    assert [RouteConfiguration(None, CONF) for token in tokens] == [store.get(token) for token in tokens]
-    assert 3 == len(set(tokens))
+    assert [store.get(token) for token in tokens] == [RouteConfiguration(None, CONF) for token in tokens]
+    assert len(set(tokens)) == 3
     assert store.put(None, ()) == store.put(None, ())
 
 
@@ -134,8 +134,8 @@ def test_a_collision_takes_the_next_free_token(open_store: Opener) -> None:
     """Contents with one hash get different tokens, each leads to its own, and the last token wraps to 1."""
     store = open_store(token_hash=lambda content: MAX_TOKEN)
     tokens = [store.put(key, CONF) for key in ("a", "b", "c", "a", "b", "c")]
-    assert [MAX_TOKEN, 1, 2] * 2 == tokens
-    assert ["a", "b", "c"] == [found.key for token in tokens[:3] if (found := store.get(token))]
+    assert tokens == [MAX_TOKEN, 1, 2] * 2
+    assert [found.key for token in tokens[:3] if (found := store.get(token))] == ["a", "b", "c"]
 
 
 def test_many_at_once_get_the_tokens_that_they_would_get_alone(open_store: Opener, path: Path) -> None:
@@ -143,8 +143,8 @@ def test_many_at_once_get_the_tokens_that_they_would_get_alone(open_store: Opene
     store = open_store()
     known = store.put("known", CONF)
     tokens = store.put_many([("a", CONF), ("known", CONF), ("b", ()), ("a", CONF)])
-    assert [store.put("a", CONF), known, store.put("b", ()), store.put("a", CONF)] == tokens
-    assert [] == store.put_many([])
+    assert tokens == [store.put("a", CONF), known, store.put("b", ()), store.put("a", CONF)]
+    assert store.put_many([]) == []
 
 
 def test_the_repr_holds_no_secrets(open_store: Opener) -> None:
@@ -162,7 +162,7 @@ def test_an_entry_lives_twice_the_expiry_at_least(open_store: Opener, clock: Clo
     store = open_store()
     token = store.put(KEY, CONF)
     clock.now += age * EXPIRE_S
-    assert lives == (store.get(token) is not None)
+    assert (store.get(token) is not None) == lives
 
 
 def test_a_use_by_any_worker_renews(open_store: Opener, clock: Clock) -> None:
@@ -197,10 +197,10 @@ def test_asking_again_renews_without_a_write_each_time(open_store: Opener, clock
     store = open_store()
     token = store.put(KEY, CONF)
     changes = path.read_bytes()
-    assert token == store.put(KEY, CONF)
-    assert changes == path.read_bytes()
+    assert store.put(KEY, CONF) == token
+    assert path.read_bytes() == changes
     clock.now += 1.9 * EXPIRE_S
-    assert token == store.put(KEY, CONF)
+    assert store.put(KEY, CONF) == token
     clock.now += 1.9 * EXPIRE_S
     assert store.get(token) is not None
 
@@ -212,7 +212,7 @@ def test_expired_entries_are_removed(open_store: Opener, clock: Clock, path: Pat
         store.put(str(n), CONF)
     clock.now += 3 * EXPIRE_S
     store.put(KEY, CONF)
-    assert [(1,)] == rows(path, "SELECT count(*) FROM configuration")
+    assert rows(path, "SELECT count(*) FROM configuration") == [(1,)]
 
 
 def test_much_that_expires_together_is_removed_in_batches(open_store: Opener, clock: Clock, path: Path) -> None:
@@ -225,7 +225,7 @@ def test_much_that_expires_together_is_removed_in_batches(open_store: Opener, cl
         store.put(f"later {n}", ())
         expired += rows(path, f"SELECT count(*) FROM configuration WHERE used_at < {clock.now}")  # noqa: S608 -- a number of our own
     full, half, rest = (2 * SWEEP_ROWS + 1,), (SWEEP_ROWS + 1,), (1,)
-    assert [full] * 9 + [half, rest, (0,), (0,)] == expired
+    assert expired == [full] * 9 + [half, rest, (0,), (0,)]
 
 
 def test_entries_are_bounded_and_the_oldest_use_goes(open_store: Opener, clock: Clock) -> None:
@@ -238,21 +238,21 @@ def test_entries_are_bounded_and_the_oldest_use_goes(open_store: Opener, clock: 
     clock.now += 0.2 * EXPIRE_S
     store.get(tokens[0])
     store.put("one more", CONF)
-    assert [tokens[1]] == [token for token in tokens if store.get(token) is None]
+    assert [token for token in tokens if store.get(token) is None] == [tokens[1]]
 
 
 def test_a_forgotten_token_is_not_given_to_other_content(open_store: Opener, clock: Clock) -> None:
     """The gateway may still hold the token of an entry that the bound took: it must not run another route's plugins."""
     store = open_store(max_entries=1, token_hash=lambda content: 7)
-    assert 7 == store.put("a", CONF)
+    assert store.put("a", CONF) == 7
     clock.now += 1
-    assert 8 == store.put("b", CONF)
+    assert store.put("b", CONF) == 8
     assert store.get(7) is None
     clock.now += 1
-    assert 9 == store.put("c", CONF)
+    assert store.put("c", CONF) == 9
     clock.now += 1
-    assert 7 == store.put("a", CONF)
-    assert RouteConfiguration("a", CONF) == store.get(7)
+    assert store.put("a", CONF) == 7
+    assert store.get(7) == RouteConfiguration("a", CONF)
 
 
 # -- many processes
@@ -266,8 +266,8 @@ def test_a_token_given_by_one_process_works_in_another_at_once(open_store: Opene
     with in_another_process(code, path) as process:
         assert process.stdout is not None
         theirs, key = process.stdout.readline().split()
-        assert "ours" == key
-        assert RouteConfiguration("theirs", (("stop", "1"),)) == store.get(int(theirs))
+        assert key == "ours"
+        assert store.get(int(theirs)) == RouteConfiguration("theirs", (("stop", "1"),))
 
 
 def test_processes_that_put_at_once_agree(open_store: Opener, path: Path) -> None:
@@ -275,8 +275,8 @@ def test_processes_that_put_at_once_agree(open_store: Opener, path: Path) -> Non
     code = "store._token_hash = lambda content: 5\nprint([store.put(str(n % 20), []) for n in range(60)])"
     processes = [in_another_process(code, path) for _ in range(3)]
     outputs = {process.communicate(timeout=30)[0] for process in processes}
-    assert 1 == len({tuple(sorted(set(eval(output)))) for output in outputs})  # noqa: S307 -- a list of numbers from our own process
-    assert list(range(5, 25)) == [token for (token,) in rows(path, "SELECT token FROM configuration ORDER BY token")]
+    assert len({tuple(sorted(set(eval(output)))) for output in outputs}) == 1  # noqa: S307 -- a list of numbers from our own process
+    assert [token for (token,) in rows(path, "SELECT token FROM configuration ORDER BY token")] == list(range(5, 25))
 
 
 def test_kill_9_of_a_writer_loses_no_token_that_was_given(open_store: Opener, path: Path) -> None:
@@ -288,7 +288,7 @@ def test_kill_9_of_a_writer_loses_no_token_that_was_given(open_store: Opener, pa
         process.kill()
         tokens += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
     store = open_store()
-    assert [str(n) for n in range(len(tokens))] == [found.key for token in tokens if (found := store.get(token))]
+    assert [found.key for token in tokens if (found := store.get(token))] == [str(n) for n in range(len(tokens))]
     assert store.get(store.put(KEY, CONF)) is not None
 
 
@@ -305,11 +305,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     with in_another_process(code, path) as process:
         process.wait(timeout=30)
-    assert -signal.SIGKILL == process.returncode
+    assert process.returncode == -signal.SIGKILL
     assert path.with_name(path.name + "-journal").stat().st_size > 0
-    assert RouteConfiguration(KEY, CONF) == store.get(token)
-    assert [(1,)] == rows(path, "SELECT count(*) FROM configuration")
-    assert [] == warnings(caplog)
+    assert store.get(token) == RouteConfiguration(KEY, CONF)
+    assert rows(path, "SELECT count(*) FROM configuration") == [(1,)]
+    assert warnings(caplog) == []
 
 
 # -- files
@@ -326,7 +326,7 @@ def test_every_file_is_private_from_the_start(open_store: Opener, path: Path) ->
             modes |= {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(before)
-    assert {0o600} == modes
+    assert modes == {0o600}
     assert {path, path.with_name(path.name + "-journal")} >= set(path.parent.iterdir())
 
 
@@ -388,9 +388,9 @@ def test_damage_means_a_warning_and_a_fresh_store(
     for token, key in tokens.items():
         assert store.get(token) in (None, RouteConfiguration(key, CONF))
     token = store.put(KEY, CONF)
-    assert RouteConfiguration(KEY, CONF) == store.get(token)
-    assert RouteConfiguration(KEY, CONF) == open_store().get(token)
-    assert 1 == len(warnings(caplog))
+    assert store.get(token) == RouteConfiguration(KEY, CONF)
+    assert open_store().get(token) == RouteConfiguration(KEY, CONF)
+    assert len(warnings(caplog)) == 1
     assert "starting afresh" in warnings(caplog)[0]
     assert "hello" not in caplog.text
     assert path.with_name(path.name + ".bad").exists()
@@ -403,10 +403,10 @@ def test_workers_meet_in_the_fresh_store(open_store: Opener, path: Path, caplog:
     overwrite(path)
     assert one.get(token) is None
     new = one.put("new", CONF)
-    assert RouteConfiguration("new", CONF) == other.get(new)
+    assert other.get(new) == RouteConfiguration("new", CONF)
     newer = other.put("newer", CONF)
-    assert RouteConfiguration("newer", CONF) == one.get(newer)
-    assert 1 == len(warnings(caplog))
+    assert one.get(newer) == RouteConfiguration("newer", CONF)
+    assert len(warnings(caplog)) == 1
 
 
 def test_a_file_that_was_removed_is_made_anew(open_store: Opener, path: Path) -> None:
@@ -415,8 +415,8 @@ def test_a_file_that_was_removed_is_made_anew(open_store: Opener, path: Path) ->
     one.put(KEY, CONF)
     path.unlink()
     token = one.put(KEY, CONF)
-    assert RouteConfiguration(KEY, CONF) == other.get(token)
-    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert other.get(token) == RouteConfiguration(KEY, CONF)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_link_in_the_place_is_not_followed(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -426,8 +426,8 @@ def test_a_link_in_the_place_is_not_followed(open_store: Opener, path: Path, cap
     path.symlink_to(target)
     store = open_store()
     assert store.get(store.put(KEY, CONF)) is not None
-    assert b"" == target.read_bytes()
-    assert 1 == len(warnings(caplog))
+    assert target.read_bytes() == b""
+    assert len(warnings(caplog)) == 1
 
 
 def test_a_full_disk_keeps_calls_working(
@@ -439,14 +439,14 @@ def test_a_full_disk_keeps_calls_working(
     assert store._file._db is not None
     store._file._db.execute("PRAGMA max_page_count = 1")  # SQLite then says "database or disk is full", as with ENOSPC
     tokens = [store.put(str(n), [("stop", "x" * 3000)]) for n in range(5)]
-    assert ["0", "1", "2", "3", "4"] == [found.key for token in tokens if (found := store.get(token))]
-    assert "known" == getattr(store.get(known), "key", None)
+    assert [found.key for token in tokens if (found := store.get(token))] == ["0", "1", "2", "3", "4"]
+    assert getattr(store.get(known), "key", None) == "known"
     assert other.get(tokens[-1]) is None
     assert ["database or disk is full" in text for text in warnings(caplog)] == [True]
     store._file._db.execute("PRAGMA max_page_count = 100000")
     store.put("room", CONF)
-    assert ["0", "1", "2", "3", "4"] == [found.key for token in tokens if (found := other.get(token))]
-    assert {} == store._unwritten
+    assert [found.key for token in tokens if (found := other.get(token))] == ["0", "1", "2", "3", "4"]
+    assert store._unwritten == {}
 
 
 def test_a_token_given_in_need_stays_what_it_was(open_store: Opener) -> None:
@@ -454,22 +454,22 @@ def test_a_token_given_in_need_stays_what_it_was(open_store: Opener) -> None:
     store, other = open_store(token_hash=lambda content: 7), open_store(token_hash=lambda content: 7)
     assert store._file._db is not None
     store._file._db.execute("PRAGMA max_page_count = 1")
-    assert 7 == store.put("a", [("stop", "x" * 9000)])
-    assert 7 == other.put("b", CONF)
+    assert store.put("a", [("stop", "x" * 9000)]) == 7
+    assert other.put("b", CONF) == 7
     store._file._db.execute("PRAGMA max_page_count = 100000")
-    assert 8 == store.put("c", CONF)
-    assert "a" == getattr(store.get(7), "key", None)
-    assert ["b", "c", "a"] == [getattr(other.get(token), "key", None) for token in (7, 8, 9)]
+    assert store.put("c", CONF) == 8
+    assert getattr(store.get(7), "key", None) == "a"
+    assert [getattr(other.get(token), "key", None) for token in (7, 8, 9)] == ["b", "c", "a"]
 
 
 def test_a_token_given_in_need_means_nothing_else_that_can_be_read(open_store: Opener) -> None:
     """What finds no room passes by the tokens that are in the file: a collision gives no wrong chain."""
     store = open_store(token_hash=lambda content: 7)
-    assert 7 == store.put("a", CONF)
+    assert store.put("a", CONF) == 7
     assert store._file._db is not None
     store._file._db.execute("PRAGMA max_page_count = 1")
-    assert 8 == store.put("b", [("stop", "x" * 9000)])
-    assert ["a", "b"] == [getattr(store.get(token), "key", None) for token in (7, 8)]
+    assert store.put("b", [("stop", "x" * 9000)]) == 8
+    assert [getattr(store.get(token), "key", None) for token in (7, 8)] == ["a", "b"]
 
 
 def test_an_unwritable_directory_keeps_calls_working(
@@ -483,9 +483,9 @@ def test_an_unwritable_directory_keeps_calls_working(
     monkeypatch.setattr(conf_store_file, "create_private", refuse)
     store = open_store()
     tokens = [store.put(str(n), CONF) for n in range(3)]
-    assert ["0", "1", "2"] == [found.key for token in tokens if (found := store.get(token))]
+    assert [found.key for token in tokens if (found := store.get(token))] == ["0", "1", "2"]
     assert store.get(12345) is None
-    assert 1 == len(warnings(caplog))
+    assert len(warnings(caplog)) == 1
 
 
 def test_what_is_kept_in_memory_is_bounded(open_store: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,7 +494,7 @@ def test_what_is_kept_in_memory_is_bounded(open_store: Opener, monkeypatch: pyte
     assert store._file._db is not None
     store._file._db.execute("PRAGMA max_page_count = 1")
     tokens = [store.put(str(n), [("stop", "x" * 9000)]) for n in range(5)]
-    assert [None, None, "2", "3", "4"] == [getattr(store.get(token), "key", None) for token in tokens]
+    assert [getattr(store.get(token), "key", None) for token in tokens] == [None, None, "2", "3", "4"]
 
 
 def test_a_lock_that_stays_keeps_calls_working(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -506,13 +506,13 @@ def test_a_lock_that_stays_keeps_calls_working(open_store: Opener, path: Path, c
     began_s = time.monotonic()
     tokens = [store.put(str(n), CONF) for n in range(20)]
     assert time.monotonic() - began_s < 4 * conf_store_file.LOCK_PATIENCE_S
-    assert [str(n) for n in range(20)] == [found.key for token in tokens if (found := store.get(token))]
+    assert [found.key for token in tokens if (found := store.get(token))] == [str(n) for n in range(20)]
     assert store.get(known) is not None
     assert ["locked" in text for text in warnings(caplog)] == [True]
     holder.execute("ROLLBACK")
     holder.close()
     store.put(KEY, CONF)
-    assert 22 == len(rows(path, "SELECT token FROM configuration"))
+    assert len(rows(path, "SELECT token FROM configuration")) == 22
 
 
 def test_another_database_of_the_operator_is_not_destroyed(open_store: Opener, path: Path) -> None:
@@ -521,7 +521,7 @@ def test_another_database_of_the_operator_is_not_destroyed(open_store: Opener, p
     path.chmod(0o600)
     store = open_store()
     assert store.get(store.put(KEY, CONF)) is not None
-    assert [("precious",)] == rows(path.with_name(path.name + ".bad"), "SELECT name FROM accounts")
+    assert rows(path.with_name(path.name + ".bad"), "SELECT name FROM accounts") == [("precious",)]
 
 
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:

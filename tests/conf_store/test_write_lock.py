@@ -40,7 +40,7 @@ def test_one_after_the_other(write_lock: WriteLock) -> None:
     for thread in threads:
         thread.join()
 
-    assert 1 == most
+    assert most == 1
 
 
 def test_it_is_passed_on_after_a_failure(write_lock: WriteLock) -> None:

@@ -61,7 +61,7 @@ def test_every_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel]) -> 
     for message in PLAIN:
         ends[0].send(message)
 
-    assert [(message, None) for message in PLAIN] == ends[1].receive()
+    assert ends[1].receive() == [(message, None) for message in PLAIN]
 
 
 def test_connections_arrive_with_their_messages(ends: tuple[Channel, Channel]) -> None:
@@ -74,11 +74,11 @@ def test_connections_arrive_with_their_messages(ends: tuple[Channel, Channel]) -
 
     received = ends[1].receive()
 
-    assert [Drain(), Pass(), Shed(1), Pass(), Shed(1), Pass(), Shed(1)] == [message for message, _ in received]
+    assert [message for message, _ in received] == [Drain(), Pass(), Shed(1), Pass(), Shed(1), Pass(), Shed(1)]
     arrived = [connection for _, connection in received if connection is not None]
     for index, (connection, (_, client)) in enumerate(zip(arrived, pairs, strict=True)):
         connection.send(bytes([index]))
-        assert bytes([index]) == client.recv(1)
+        assert client.recv(1) == bytes([index])
         assert not connection.get_inheritable()
         assert not connection.getblocking()
         connection.close()
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_sent_later(ends: tuple[Channel, Channel]) -> None:
         received += ends[1].receive()
         ends[0].flush()
 
-    assert [Failed(text), Pass()] * len(pairs) == [message for message, _ in received]
+    assert [message for message, _ in received] == [Failed(text), Pass()] * len(pairs)
     assert not ends[0].pending
     for (_, connection), (_, client) in zip(received[1::2], pairs, strict=True):
         assert connection is not None
@@ -147,7 +147,7 @@ def test_bytes_in_any_pieces() -> None:
         ours.send(bytes([byte]))
         received = channel.receive()
 
-    assert [(Ready((Problem("a.py:", "bad"),), ("b.py",)), None)] == received
+    assert received == [(Ready((Problem("a.py:", "bad"),), ("b.py",)), None)]
     for end in (sender, copy, channel, ours):
         end.close()
 
@@ -158,7 +158,7 @@ def test_the_end_comes_after_the_last_words(ends: tuple[Channel, Channel]) -> No
     ends[1].send(Taken())
     ends[1].close()
 
-    assert [(Taken(), None)] == ends[0].receive()
+    assert ends[0].receive() == [(Taken(), None)]
     ends[0].receive()
     assert ends[0].at_end
 
@@ -185,7 +185,7 @@ def test_no_descriptor_left_for_a_connection(ends: tuple[Channel, Channel]) -> N
         received = ends[1].receive()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert [(Pass(), None)] == received
+    assert received == [(Pass(), None)]
     assert client.recv(1) == b""
 
     ends[0].send(Pass(), second)

@@ -31,7 +31,7 @@ def run(reactor: Reactor, calls: list[object], count: int) -> None:
     guard = reactor.call_later(5, lambda: None)
     reactor.run(until=lambda: len(calls) >= count or time.monotonic() > deadline_s)
     guard.cancel()
-    assert count == len(calls)
+    assert len(calls) == count
 
 
 def test_what_can_be_read_is_read(reactor: Reactor) -> None:
@@ -48,7 +48,7 @@ def test_what_can_be_read_is_read(reactor: Reactor) -> None:
         reactor.call_later(0, lambda: calls.append("timer"))
         run(reactor, calls, 3)
 
-    assert [b"a", b"b", "timer"] == calls
+    assert calls == [b"a", b"b", "timer"]
 
 
 def test_what_one_callback_closes_is_not_called(reactor: Reactor) -> None:
@@ -69,7 +69,7 @@ def test_what_one_callback_closes_is_not_called(reactor: Reactor) -> None:
     reactor.call_later(0, lambda: calls.append("timer"))
     run(reactor, calls, 2)
 
-    assert ["first", "timer"] == calls
+    assert calls == ["first", "timer"]
     for _, theirs in pairs:
         theirs.close()
 
@@ -92,7 +92,7 @@ def test_writing_is_watched_while_it_is_wanted(reactor: Reactor) -> None:
         reactor.unwatch(ours)
         reactor.watch_writing(ours, write)
 
-    assert ["write", b"a"] == calls
+    assert calls == ["write", b"a"]
 
 
 def test_timers_come_in_their_order(reactor: Reactor) -> None:
@@ -107,7 +107,7 @@ def test_timers_come_in_their_order(reactor: Reactor) -> None:
     run(reactor, ticks, 3)
     timer.cancel()
 
-    assert ["early", "late"] == calls
+    assert calls == ["early", "late"]
 
 
 def test_a_timer_that_was_missed_is_not_made_up_for(reactor: Reactor) -> None:
@@ -137,7 +137,7 @@ def test_signals_are_called_in_the_loop(reactor: Reactor) -> None:
     os.kill(os.getpid(), signal.SIGHUP)
     run(reactor, calls, 2)
 
-    assert ["usr2", "hup"] == calls
+    assert calls == ["usr2", "hup"]
 
 
 def test_the_age_of_a_signal(reactor: Reactor) -> None:
@@ -161,4 +161,4 @@ def test_a_defect_in_one_callback_leaves_the_others(reactor: Reactor, caplog: py
     with caplog.at_level(logging.ERROR):
         run(reactor, calls, 1)
 
-    assert ["a defect of the runner's supervisor"] == [record.message for record in caplog.records]
+    assert [record.message for record in caplog.records] == ["a defect of the runner's supervisor"]

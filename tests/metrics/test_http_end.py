@@ -93,13 +93,13 @@ def test_a_page(reactor: Reactor, server: HttpServer) -> None:
     head, _, body = asked(reactor, server, GET).partition(b"\r\n\r\n")
 
     assert b"hello\n" == body
-    assert [
+    assert head.split(b"\r\n") == [
         b"HTTP/1.1 200 OK",
         b"Content-Type: text/plain; charset=utf-8",
         b"Content-Length: 6",
         b"Cache-Control: no-store",
         b"Connection: close",
-    ] == head.split(b"\r\n")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_answers(reactor: Reactor, server: HttpServer, request_line: bytes, stat
     """Each request has the answer that HTTP has for it."""
     head, _, got = asked(reactor, server, request_line + b"\r\n\r\n").partition(b"\r\n\r\n")
 
-    assert (b"HTTP/1.1 " + status, body) == (head.split(b"\r\n")[0], got)
+    assert (head.split(b"\r\n")[0], got) == (b"HTTP/1.1 " + status, body)
 
 
 def test_a_request_in_pieces(reactor: Reactor, server: HttpServer) -> None:
@@ -184,7 +184,7 @@ def test_more_clients_than_there_may_be(reactor: Reactor, server: HttpServer) ->
     for client in clients:
         client.close()
 
-    assert (b"", True) == (one_too_many, answer.endswith(b"hello\n"))
+    assert (one_too_many, answer.endswith(b"hello\n")) == (b"", True)
 
 
 def test_an_address_that_is_taken(reactor: Reactor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -194,13 +194,13 @@ def test_an_address_that_is_taken(reactor: Reactor, monkeypatch: pytest.MonkeyPa
         server = HttpServer(reactor, taken.getsockname(), PAGES)
         turns = iter(range(5))
         reactor.run(until=lambda: next(turns, None) is None)
-        assert 0 == server.port
+        assert server.port == 0
     reactor.run(until=lambda: server.port != 0)
     answer = asked(reactor, server, GET)
     server.close()
 
     assert answer.endswith(b"hello\n")
-    assert 1 == sum("It is tried again" in record.message for record in caplog.records)
+    assert sum("It is tried again" in record.message for record in caplog.records) == 1
 
 
 def test_closed_while_it_waits(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_closed_while_it_waits(reactor: Reactor, monkeypatch: pytest.MonkeyPatch
     turns = iter(range(3))
     reactor.run(until=lambda: next(turns, None) is None)
 
-    assert 0 == server.port
+    assert server.port == 0
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
@@ -240,13 +240,13 @@ def test_ipv6(reactor: Reactor) -> None:
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     """Any loopback address may be used."""
-    assert address == address_of(Settings(metrics_address=text))
+    assert address_of(Settings(metrics_address=text)) == address
 
 
 def test_addresses_that_others_reach() -> None:
     """One that others can reach has to be allowed."""
-    assert None is address_of(Settings())
+    assert address_of(Settings()) is None
     for text in ("0.0.0.0:9092", "[::]:9092", "192.0.2.1:9092"):
         with pytest.raises(SettingsError, match=r"which other machines can reach.*or set metrics\.allow_remote to true"):
             address_of(Settings(metrics_address=text))
-    assert ("0.0.0.0", 9092) == address_of(Settings(metrics_address="0.0.0.0:9092", metrics_allow_remote=True))  # noqa: S104
+    assert address_of(Settings(metrics_address="0.0.0.0:9092", metrics_allow_remote=True)) == ("0.0.0.0", 9092)  # noqa: S104

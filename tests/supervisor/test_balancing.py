@@ -39,7 +39,7 @@ def test_the_emptiest_gets_the_next(workers: list[WorkerProcess]) -> None:
     having(workers, 3, 2, 2, 5)
     workers[1].in_flight = 1
 
-    assert workers[2] is least_loaded(workers, 1000.1)
+    assert least_loaded(workers, 1000.1) is workers[2]
 
 
 def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
@@ -49,8 +49,8 @@ def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
     for speaking in (0, 2, 3):
         workers[speaking].heartbeat.due_s = now_s
 
-    assert workers[2] is least_loaded(workers, now_s)
-    assert workers[1] is least_loaded(workers, now_s + 60)
+    assert least_loaded(workers, now_s) is workers[2]
+    assert least_loaded(workers, now_s + 60) is workers[1]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_who_has_too_many(workers: list[WorkerProcess], connections: tuple[int, 
     """Above 1.25 times the mean, what exceeds the mean is to be handed back; up to there, nobody is disturbed."""
     having(workers, *connections)
 
-    assert expected == {worker.number: count for worker, count in surpluses(workers, 1000.1)}
+    assert {worker.number: count for worker, count in surpluses(workers, 1000.1)} == expected
 
 
 def test_what_stands_still_is_out_of_the_count(workers: list[WorkerProcess]) -> None:

@@ -29,14 +29,14 @@ def test_the_kernel_knows_who_is_there() -> None:
     """The peer of a socket pair is this very process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
-        assert Peer(os.getpid(), os.geteuid(), os.getegid()) == peer_of(ours)
-        assert set(os.getgroups()) == groups_of(ours)
+        assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid())
+        assert groups_of(ours) == set(os.getgroups())
 
 
 @pytest.mark.usefixtures("as_user")
 def test_by_default_nobody_else() -> None:
     """Without settings, the file is ours alone, and we and root may connect."""
-    assert Access(0o600, -1, -1, frozenset({0, 1000})) == access_for(Settings())
+    assert access_for(Settings()) == Access(0o600, -1, -1, frozenset({0, 1000}))
 
 
 @pytest.mark.usefixtures("as_user")
@@ -54,7 +54,7 @@ def test_by_default_nobody_else() -> None:
 )
 def test_settings(settings: Settings, expected: Access) -> None:
     """The mode is as narrow as those who may connect allow, unless it is given; owner and group are found by name or number."""
-    assert expected == access_for(settings)
+    assert access_for(settings) == expected
 
 
 @pytest.mark.usefixtures("as_root")
@@ -69,7 +69,7 @@ def test_settings(settings: Settings, expected: Access) -> None:
 )
 def test_the_users_of_the_gateways_workers(settings: Settings, users: set[int], expected: Access) -> None:
     """A root runner gives the socket to the gateway's user where it is one, and opens it where they are several."""
-    assert expected == access_for(settings, users)
+    assert access_for(settings, users) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_names_that_nobody_bears(settings: Settings, sentence: str) -> None:
     """A user or group that does not exist is an error of the settings that names the key."""
     with pytest.raises(SettingsError) as caught:
         access_for(settings)
-    assert sentence == str(caught.value)
+    assert str(caught.value) == sentence
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_admission(access: Access, peer: Peer, admitted: bool) -> None:
     """A user must be allowed, or in the socket's group where the mode lets the group write; the mode for others counts for nothing."""
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
-        assert admitted == access.admits(ours, peer)
+        assert access.admits(ours, peer) == admitted
 
 
 def test_a_supplementary_group_counts() -> None:

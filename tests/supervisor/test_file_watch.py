@@ -39,7 +39,7 @@ def test_changes(directory: Path, change: Callable[[Path], object], expected: li
     watch = FileWatch([str(directory)])
     change(directory)
 
-    assert [str(directory / name) for name in expected] == watch.changed()
+    assert watch.changed() == [str(directory / name) for name in expected]
     assert watch.changed() == []
 
 
@@ -52,7 +52,7 @@ def test_a_replaced_file_of_the_same_size_and_time(directory: Path) -> None:
     os.utime(directory / "a.py.new", (1, 1))
     (directory / "a.py.new").rename(directory / "a.py")
 
-    assert [str(directory / "a.py")] == watch.changed()
+    assert watch.changed() == [str(directory / "a.py")]
 
 
 def test_single_files(directory: Path) -> None:
@@ -63,7 +63,7 @@ def test_single_files(directory: Path) -> None:
     assert watch.changed() == []
     module.write_text("x")
 
-    assert [str(module)] == watch.changed()
+    assert watch.changed() == [str(module)]
 
 
 def test_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -72,4 +72,4 @@ def test_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "a.py").write_text("a")
 
-    assert [str(tmp_path / "later" / "a.py")] == watch.changed()
+    assert watch.changed() == [str(tmp_path / "later" / "a.py")]

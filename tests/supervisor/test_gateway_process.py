@@ -16,7 +16,7 @@ def test_the_ancestors_are_those_of_this_process() -> None:
     """The chain begins with the parent and ends with what has no parent."""
     chain = list(ancestors())
 
-    assert os.getppid() == chain[0]
+    assert chain[0] == os.getppid()
     assert len(chain) == len(set(chain))
 
 
@@ -75,7 +75,7 @@ def test_users_of_the_children() -> None:
         for child in children:
             assert child.stdout is not None
             assert child.stdout.readline() == b"\n"
-        assert {65534, 33} == workers_users(os.getpid())
+        assert workers_users(os.getpid()) == {65534, 33}
     finally:
         for child in children:
             child.kill()
@@ -86,7 +86,7 @@ def test_no_users_of_a_process_that_is_gone() -> None:
     """A gateway that has ended has no workers."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    assert frozenset() == workers_users(process.pid)
+    assert workers_users(process.pid) == frozenset()
 
 
 def test_the_end_of_a_process_is_noticed() -> None:
@@ -94,11 +94,11 @@ def test_the_end_of_a_process_is_noticed() -> None:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         lifeline = Lifeline(process.pid)
         if lifeline.watchable:
-            assert ([], [], []) == select.select([lifeline], [], [], 0)
+            assert select.select([lifeline], [], [], 0) == ([], [], [])
         process.kill()
         process.wait()
     if lifeline.watchable:
-        assert ([lifeline], [], []) == select.select([lifeline], [], [], 5)
+        assert select.select([lifeline], [], [], 5) == ([lifeline], [], [])
     assert not lifeline.alive()
     lifeline.close()
     assert Lifeline(os.getppid()).alive()

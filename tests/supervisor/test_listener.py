@@ -50,9 +50,9 @@ def test_it_listens_at_once_and_leaves_nothing_else(path: str) -> None:
     listener = Listener.bind(path, OURS)
 
     assert connects(path)
-    assert ["runner.sock"] == os.listdir(os.path.dirname(path))
+    assert os.listdir(os.path.dirname(path)) == ["runner.sock"]
     assert listener.displaced_pid is None
-    assert Hold.OURS is listener.hold()
+    assert listener.hold() is Hold.OURS
     listener.close()
 
 
@@ -76,11 +76,11 @@ def test_the_mode_is_the_one_asked_for(path: str, umask: int, mode: int) -> None
     before = os.umask(umask)
     try:
         listener = Listener.bind(path, Access(mode, -1, -1, None))
-        assert umask == os.umask(umask)
+        assert os.umask(umask) == umask
     finally:
         os.umask(before)
 
-    assert mode == stat.S_IMODE(os.lstat(path).st_mode)
+    assert stat.S_IMODE(os.lstat(path).st_mode) == mode
     listener.close()
 
 
@@ -96,7 +96,7 @@ def test_nobody_can_connect_before_the_file_is_as_it_should_be(path: str, monkey
     monkeypatch.setattr(os, "chmod", watch)
     Listener.bind(path, Access(0o666, -1, -1, None)).close()
 
-    assert [(0o600, False, False)] == seen
+    assert seen == [(0o600, False, False)]
 
 
 @pytest.mark.parametrize("name", ["s", "rs", "runner.sock", "apisix-12345.sock"])
@@ -114,7 +114,7 @@ def test_the_temporary_name_is_no_longer(tmp_path: Path, name: str, monkeypatch:
     Listener.bind(path, OURS).close()
 
     assert len(path) >= len(renamed[0])
-    assert os.path.dirname(path) == os.path.dirname(renamed[0])
+    assert os.path.dirname(renamed[0]) == os.path.dirname(path)
 
 
 def test_a_path_of_just_the_allowed_length(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_a_living_runner_is_displaced(path: str) -> None:
 
     second = Listener.bind(path, OURS)
 
-    assert os.getpid() == second.displaced_pid
-    assert (Hold.DISPLACED, Hold.OURS) == (first.hold(), second.hold())
+    assert second.displaced_pid == os.getpid()
+    assert (first.hold(), second.hold()) == (Hold.DISPLACED, Hold.OURS)
     accepted = first.accept()
     assert accepted is not None
     assert not first.unlink()
@@ -177,7 +177,7 @@ def test_leaving_removes_the_own_file_only(path: str) -> None:
     listener = Listener.bind(path, OURS)
     assert listener.unlink()
     assert not os.path.lexists(path)
-    assert Hold.GONE is listener.hold()
+    assert listener.hold() is Hold.GONE
     assert not listener.unlink()
     listener.close()
 
@@ -213,8 +213,8 @@ def test_what_is_no_socket_is_left_alone(path: str, make: Callable[[Path], None]
     with pytest.raises(SettingsError, match=f"there is a {kind} at this path"):
         Listener.bind(path, OURS)
 
-    assert before.st_ino == os.lstat(path).st_ino
-    assert ["runner.sock"] == os.listdir(os.path.dirname(path))
+    assert os.lstat(path).st_ino == before.st_ino
+    assert os.listdir(os.path.dirname(path)) == ["runner.sock"]
 
 
 def test_no_directory(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_the_owner_is_set(path: str) -> None:
     listener = Listener.bind(path, Access(0o600, NOBODY, NOBODY, None))
 
     status = os.lstat(path)
-    assert (NOBODY, NOBODY, 0o600) == (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (NOBODY, NOBODY, 0o600)
     listener.close()
 
 
@@ -264,12 +264,12 @@ def test_access_granted_later(path: str) -> None:
     """A listener that is there already is given to the gateway's workers; a successor's file is not touched."""
     first = Listener.bind(path, OURS)
     first.grant(Access(0o600, NOBODY, -1, None))
-    assert NOBODY == os.lstat(path).st_uid
+    assert os.lstat(path).st_uid == NOBODY
 
     second = Listener.bind(path, OURS)
     first.grant(Access(0o666, NOBODY, -1, None))
 
-    assert (0, 0o600) == (os.lstat(path).st_uid, stat.S_IMODE(os.lstat(path).st_mode))
+    assert (os.lstat(path).st_uid, stat.S_IMODE(os.lstat(path).st_mode)) == (0, 0o600)
     first.close()
     second.close()
 

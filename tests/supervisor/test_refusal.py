@@ -17,8 +17,8 @@ def test_who_has_asked_is_told() -> None:
         theirs.sendall(gateway.send(PrepareConfReq()))
         refuse(ours)
         gateway.receive_data(theirs.recv(100))
-        assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == gateway.next_event()
-        assert b"" == theirs.recv(100)
+        assert gateway.next_event() == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+        assert theirs.recv(100) == b""
 
 
 def test_who_has_not_asked_is_told_nothing() -> None:
@@ -26,9 +26,9 @@ def test_who_has_not_asked_is_told_nothing() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         refuse(ours)
-        assert b"" == theirs.recv(100)
+        assert theirs.recv(100) == b""
     ours, theirs = socket.socketpair()
     theirs.sendall(b"something")
     theirs.close()
     refuse(ours)
-    assert -1 == ours.fileno()
+    assert ours.fileno() == -1

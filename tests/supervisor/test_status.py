@@ -80,4 +80,4 @@ def test_health(pool: WorkerPool, workers: tuple[tuple[Stage, float], ...], stat
         add_worker(pool, number, stage=stage, silent_s=silent_s)
     page = health_page(pool)
 
-    assert (status, told) == (page.status, json.loads(page.body))
+    assert (page.status, json.loads(page.body)) == (status, told)
