@@ -73,11 +73,11 @@ def test_a_released_connection_goes_on_elsewhere(loop: asyncio.AbstractEventLoop
     with connect(loop, handlers) as gateway:
         (released,) = handlers.release_idle()
         with released:
-            assert 0 == handlers.connections
+            assert handlers.connections == 0
             loop.run_until_complete(asyncio.sleep(0))
             gateway.sendall(b"still there")
             released.settimeout(BOUND_S)
-            assert b"still there" == released.recv(100)
+            assert released.recv(100) == b"still there"
 
 
 def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
@@ -86,7 +86,7 @@ def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, hand
         frame = Connection(Role.GATEWAY).send(PrepareConfReq())
         gateway.sendall(frame[:7])
         loop.run_until_complete(asyncio.wait_for(until_busy(handlers), BOUND_S))
-        assert [] == handlers.release_idle()
+        assert handlers.release_idle() == []
         gateway.sendall(frame[7:])
         assert loop.run_until_complete(turn(loop, gateway))
         (released,) = handlers.release_idle()
@@ -135,7 +135,7 @@ def test_close_cuts_all(loop: asyncio.AbstractEventLoop, handlers: ConnectionHan
     """At the end all connections are closed."""
     with connect(loop, handlers) as gateway:
         loop.run_until_complete(handlers.close(BOUND_S))
-        assert b"" == loop.run_until_complete(turn(loop, gateway))
+        assert loop.run_until_complete(turn(loop, gateway)) == b""
 
 
 def until_end(end: socket.socket) -> bytes:
@@ -151,7 +151,7 @@ def test_close_answers_what_has_arrived(loop: asyncio.AbstractEventLoop, handler
     with connect(loop, handlers) as gateway:
         gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
         loop.run_until_complete(handlers.close(BOUND_S))
-        assert REFUSAL == until_end(gateway)[:1]
+        assert until_end(gateway)[:1] == REFUSAL
 
 
 def test_close_answers_what_comes_at_the_last_moment(
@@ -166,7 +166,7 @@ def test_close_answers_what_comes_at_the_last_moment(
 
         monkeypatch.setattr("apisix.runner.worker.connection_handler.has_unread", has_unread)
         loop.run_until_complete(handlers.close(BOUND_S))
-        assert REFUSAL == until_end(gateway)[:1]
+        assert until_end(gateway)[:1] == REFUSAL
         with pytest.raises(BrokenPipeError):
             gateway.sendall(b"too late")
 
@@ -179,7 +179,7 @@ def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, h
         loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, until_end, idle), BOUND_S))
         assert not closing.done()
         loop.run_until_complete(closing)
-        assert b"" == until_end(slow)
+        assert until_end(slow) == b""
 
 
 def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
@@ -194,7 +194,7 @@ def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, handlers: Con
         handler._write(bytearray(b"the end"))
         assert not handler.idle
         received = loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, len(body) + 7), BOUND_S))
-        assert body + b"the end" == received
+        assert received == body + b"the end"
         loop.run_until_complete(asyncio.wait_for(until_idle(handler), BOUND_S))
 
 
@@ -206,8 +206,8 @@ def test_an_error_leaves_before_the_end(loop: asyncio.AbstractEventLoop, handler
         handler._write(bytearray(body))
         gateway.sendall(b"rubbish")
         received = loop.run_until_complete(loop.run_in_executor(None, until_end, gateway))
-        assert body + ErrResp(ErrCode.BAD_REQUEST).encode_frame() == received
-        assert 0 == handlers.connections
+        assert received == body + ErrResp(ErrCode.BAD_REQUEST).encode_frame()
+        assert handlers.connections == 0
 
 
 def test_a_long_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
@@ -217,7 +217,7 @@ def test_a_long_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandl
         frame = Connection(Role.GATEWAY).send(PrepareConfReq(conf, "route#1#ext-plugin-pre-req#1"))
         loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, gateway.sendall, frame), BOUND_S))
         answer = loop.run_until_complete(turn(loop, gateway))
-        assert FrameType.PREPARE_CONF == answer[0]
+        assert answer[0] == FrameType.PREPARE_CONF
 
 
 async def receive_exactly(loop: asyncio.AbstractEventLoop, end: socket.socket, size: int) -> bytes:
@@ -263,9 +263,9 @@ def test_the_oldest_is_closed_when_there_is_too_much(loop: asyncio.AbstractEvent
     third.hold(70)
     loop.run_until_complete(asyncio.sleep(0))
     held.close()
-    assert [0, 1, 0] == [len(tenant.reasons) for tenant in (first, second, third)]
+    assert [len(tenant.reasons) for tenant in (first, second, third)] == [0, 1, 0]
     assert "limits.buffered_size" in second.reasons[0]
-    assert (80, 1) == (runtime.held_bytes, runtime.connections_aborted)
+    assert (runtime.held_bytes, runtime.connections_aborted) == (80, 1)
 
 
 @pytest.mark.parametrize(("sending", "setting"), [(False, "limits.read_timeout"), (True, "limits.send_timeout")])
@@ -313,7 +313,7 @@ def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEvent
         gateway.sendall(b"\xff\xff" + b"x" * 5000)
         loop.run_until_complete(asyncio.wait_for(until(lambda: runtime.held_bytes == 5004), BOUND_S))
     loop.run_until_complete(asyncio.wait_for(until(lambda: not handlers.connections), BOUND_S))
-    assert (0, 0) == (runtime.held_bytes, handler._connection.decoder.buffered_bytes if hasattr(handler, "_connection") else 0)
+    assert (runtime.held_bytes, handler._connection.decoder.buffered_bytes if hasattr(handler, "_connection") else 0) == (0, 0)
 
 
 def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
@@ -326,12 +326,12 @@ def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventL
         connection = Connection(Role.GATEWAY)
         gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)) * 3)
         loop.run_until_complete(asyncio.sleep(0.01))
-        assert 0 == runtime.calls
+        assert runtime.calls == 0
         assert 0 < runtime.held_bytes <= len(body)
         size = len(body) + 3 * len(ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND).encode_frame())
         received = loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, size), BOUND_S))
-        assert 3 * ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND).encode_frame() == received[len(body) :]
-        assert (3, 0) == (runtime.calls, runtime.held_bytes)
+        assert received[len(body) :] == 3 * ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND).encode_frame()
+        assert (runtime.calls, runtime.held_bytes) == (3, 0)
 
 
 def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
@@ -365,8 +365,10 @@ def test_a_socket_that_fails(
         loop.run_until_complete(asyncio.wait_for(until(lambda: not handlers.connections), BOUND_S))
         gateway.setblocking(True)
         assert b"" == until_end(gateway) if function == "send" else True
-    expected = [] if code in (errno.ECONNRESET, errno.EPIPE) else [f"a connection is closed, its socket can't be used: {os.strerror(code)}"]
-    assert expected == [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    expected = (
+        [] if code in (errno.ECONNRESET, errno.EPIPE) else [f"a connection is closed, because its socket failed: {os.strerror(code)}"]
+    )
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == expected
 
 
 @pytest.mark.skipif(not hasattr(socket, "MSG_NOSIGNAL"), reason="this system has no MSG_NOSIGNAL")
@@ -382,7 +384,7 @@ def test_a_peer_that_is_gone_sends_no_signal(loop: asyncio.AbstractEventLoop, ha
             loop.run_until_complete(asyncio.sleep(0))
     finally:
         signal.signal(signal.SIGPIPE, before)
-    assert [] == signals
+    assert signals == []
 
 
 async def until(condition: Callable[[], bool]) -> None:

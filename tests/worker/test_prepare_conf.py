@@ -17,7 +17,7 @@ from apisix.runner.settings.table import load
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp
 from apisix.runner.worker.connection_handler import ConnectionHandlers, make_context
-from apisix.runner.worker.prepare_conf import TOGETHER, Answer, PrepareConfWriter
+from apisix.runner.worker.prepare_conf import TOGETHER, PrepareConfWriter, Reply
 
 BOUND_S = 10.0
 Configurations = Iterable[tuple[str | None, Sequence[tuple[str, str]]]]
@@ -54,15 +54,15 @@ def store(tmp_path: Path) -> Iterator[CountingStore]:
     store.close()
 
 
-def add_all(loop: asyncio.AbstractEventLoop, store: ConfStore, keys: Sequence[str]) -> dict[str, list[Answer]]:
+def add_all(loop: asyncio.AbstractEventLoop, store: ConfStore, keys: Sequence[str]) -> dict[str, list[Reply]]:
     """Add a configuration for each key within one turn, and return the answers to each."""
-    answers: dict[str, list[Answer]] = {key: [] for key in keys}
+    answers: dict[str, list[Reply]] = {key: [] for key in keys}
     preparations = PrepareConfWriter(store, loop)
 
     async def turn() -> None:
         for key in keys:
             preparations.add(RouteConfiguration(key, (("stop", "{}"),)), answers[key].append)
-        assert [] == [answer for answered in answers.values() for answer in answered]
+        assert [answer for answered in answers.values() for answer in answered] == []
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -74,35 +74,35 @@ def test_one_turn_is_one_transaction(loop: asyncio.AbstractEventLoop, store: Cou
     """What came in one turn of the loop is written at once, and each gets the token of its own configuration."""
     answers = add_all(loop, store, ["a", "b", "c"])
 
-    assert [3] == store.given
+    assert store.given == [3]
     tokens = {key: reply.conf_token for key, (reply,) in answers.items() if isinstance(reply, PrepareConfResp)}
-    assert {"a": "a", "b": "b", "c": "c"} == {key: getattr(store.get(token), "key", None) for key, token in tokens.items()}
+    assert {key: getattr(store.get(token), "key", None) for key, token in tokens.items()} == {"a": "a", "b": "b", "c": "c"}
 
 
 def test_many_are_written_in_parts(loop: asyncio.AbstractEventLoop, store: CountingStore) -> None:
     """So many that calls would wait are written in several turns, and all are answered, once."""
     answers = add_all(loop, store, [str(number) for number in range(2 * TOGETHER + 1)])
 
-    assert [TOGETHER, TOGETHER, 1] == store.given
-    assert {1} == {len(answered) for answered in answers.values()}
+    assert store.given == [TOGETHER, TOGETHER, 1]
+    assert {len(answered) for answered in answers.values()} == {1}
 
 
 def test_one_that_fails_fails_alone(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
     """What is wrong with one configuration refuses that one only, and the log names it by its key."""
     answers = add_all(loop, store, ["a", "poison", "b"])
 
-    assert [ErrResp(ErrCode.SERVICE_UNAVAILABLE)] == answers["poison"]
+    assert answers["poison"] == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
     assert isinstance(answers["a"][0], PrepareConfResp)
     assert isinstance(answers["b"][0], PrepareConfResp)
-    assert ["a configuration could not be stored: poison"] == [record.getMessage() for record in caplog.records]
+    assert [record.getMessage() for record in caplog.records] == ["a configuration could not be stored: poison"]
 
 
 def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
     """Where an answer can't be sent, those behind it are answered still."""
-    answers: list[Answer] = []
+    answers: list[Reply] = []
     preparations = PrepareConfWriter(store, loop)
 
-    def fail(answer: Answer) -> None:
+    def fail(reply: Reply) -> None:
         raise OSError("gone")
 
     async def turn() -> None:
@@ -112,80 +112,80 @@ def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: Co
         await asyncio.sleep(0)
 
     loop.run_until_complete(turn())
-    assert 1 == len(answers)
-    assert "the answer to a PrepareConf could not be sent" in caplog.text
+    assert len(answers) == 1
+    assert "the reply to a PrepareConf could not be sent" in caplog.text
 
 
 @pytest.fixture
-def sessions(loop: asyncio.AbstractEventLoop, store: CountingStore) -> Iterator[ConnectionHandlers]:
+def handlers(loop: asyncio.AbstractEventLoop, store: CountingStore) -> Iterator[ConnectionHandlers]:
     """The connections of a worker without plugins."""
-    sessions = ConnectionHandlers(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
-    yield sessions
-    loop.run_until_complete(sessions.close(0))
+    handlers = ConnectionHandlers(loop, make_context(load(None, {}, {}), Registry.load((), ()), store, loop))
+    yield handlers
+    loop.run_until_complete(handlers.close(0))
 
 
-def connect(loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers) -> socket.socket:
+def connect(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> socket.socket:
     """Return the gateway's end of a connection that is served."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
-    loop.run_until_complete(sessions.adopt(theirs))
+    loop.run_until_complete(handlers.adopt(theirs))
     return ours
 
 
-def exchange(loop: asyncio.AbstractEventLoop, end: socket.socket, connection: Connection) -> object:
+def next_message(loop: asyncio.AbstractEventLoop, end: socket.socket, connection: Connection) -> object:
     """Return the next message that comes."""
     while (event := connection.next_event()) is NEED_DATA:
         connection.receive_data(loop.run_until_complete(asyncio.wait_for(loop.sock_recv(end, 1 << 16), BOUND_S)))
     return event
 
 
-def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers, store: CountingStore) -> None:
+def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, store: CountingStore) -> None:
     """What waits on several connections when the loop looks is written together."""
-    ends = [connect(loop, sessions) for _ in range(8)]
+    ends = [connect(loop, handlers) for _ in range(8)]
     gateways = [Connection(Role.GATEWAY) for _ in ends]
     try:
         for number, (end, gateway) in enumerate(zip(ends, gateways, strict=True)):
             end.send(gateway.send(PrepareConfReq([("stop", "{}")], f"route#{number}#ext-plugin-pre-req#1")))
-        replies = [exchange(loop, end, gateway) for end, gateway in zip(ends, gateways, strict=True)]
+        replies = [next_message(loop, end, gateway) for end, gateway in zip(ends, gateways, strict=True)]
     finally:
         for end in ends:
             end.close()
 
-    assert 8 == len({reply.conf_token for reply in replies if isinstance(reply, PrepareConfResp)})
-    assert [8] == store.given
+    assert len({reply.conf_token for reply in replies if isinstance(reply, PrepareConfResp)}) == 8
+    assert store.given == [8]
 
 
-def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers) -> None:
+def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A call in the same packet as a PrepareConf is answered after it."""
-    with connect(loop, sessions) as end:
+    with connect(loop, handlers) as end:
         gateway = Connection(Role.GATEWAY)
         prepare = PrepareConfReq([], None)
         end.send(gateway.send(prepare))
-        prepared = exchange(loop, end, gateway)
+        prepared = next_message(loop, end, gateway)
         assert isinstance(prepared, PrepareConfResp)
         frame = gateway.send(prepare)
         end.send(frame + HTTPReqCallReq(id=7, conf_token=prepared.conf_token).encode_frame())
-        assert prepared == exchange(loop, end, gateway)
+        assert next_message(loop, end, gateway) == prepared
         gateway.send(HTTPReqCallReq(id=7, conf_token=prepared.conf_token))  # it has been sent; now the gateway knows too
-        assert HTTPReqCallResp(7, None) == exchange(loop, end, gateway)
+        assert next_message(loop, end, gateway) == HTTPReqCallResp(7, None)
 
 
 def test_nothing_is_released_while_it_is_prepared(
-    loop: asyncio.AbstractEventLoop, sessions: ConnectionHandlers, caplog: pytest.LogCaptureFixture
+    loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between a PrepareConf and its answer the connection stays with its worker; hung up meanwhile, it ends without a word in the log."""
-    with connect(loop, sessions) as end:
+    with connect(loop, handlers) as end:
         end.send(Connection(Role.GATEWAY).send(PrepareConfReq()))
 
         async def hang_up_in_the_middle() -> list[socket.socket]:
-            while all(session.idle for session in sessions._open):  # noqa: ASYNC110  # a session tells nobody that it has begun
+            while all(handler.idle for handler in handlers._open):  # noqa: ASYNC110  # a session tells nobody that it has begun
                 await asyncio.sleep(0)
-            released = sessions.release_idle()
-            for session in list(sessions._open):
-                session.cut()
+            released = handlers.release_idle()
+            for handler in list(handlers._open):
+                handler.cut()
             return released
 
-        assert [] == loop.run_until_complete(asyncio.wait_for(hang_up_in_the_middle(), BOUND_S))
-        assert b"" == loop.run_until_complete(asyncio.wait_for(loop.sock_recv(end, 100), BOUND_S))
-    assert "" == caplog.text
+        assert loop.run_until_complete(asyncio.wait_for(hang_up_in_the_middle(), BOUND_S)) == []
+        assert loop.run_until_complete(asyncio.wait_for(loop.sock_recv(end, 100), BOUND_S)) == b""
+    assert caplog.text == ""

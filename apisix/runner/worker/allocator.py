@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the C library's allocator is told, for the sake of large bodies."""
+"""Configure the allocator of the C library for large bodies."""
 
 import sys
 from contextlib import suppress
@@ -9,13 +9,13 @@ M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
 """Options of mallopt(3), in glibc."""
 KEPT_BYTES: Final = 64 * 2**20
-"""How much freed memory at the end of the heap a process keeps."""
+"""How much freed memory a process keeps at the end of its heap."""
 FROM_HEAP_BYTES: Final = 32 * 2**20
-"""Up to this size a block comes from the heap: a frame of 16 MiB does. It is the most that glibc allows."""
+"""Blocks up to this size are allocated on the heap, which includes the largest frame. glibc does not allow more."""
 
 
 def give_memory_back() -> None:
-    """Give the memory that nothing uses back to the system. Takes some milliseconds."""
+    """Return unused memory to the system. This is slow, so call it only when the worker is idle."""
     if sys.platform != "linux":
         return
     import ctypes
@@ -26,16 +26,16 @@ def give_memory_back() -> None:
 
 def keep_freed_memory() -> bool:
     """
-    Let this process, and those that it forks, use freed memory again for the next body instead of giving it back and asking anew.
+    Let this process, and the processes that it forks, use freed memory again for the next body, instead of returning it to the system.
 
-    glibc gives the end of the heap back as soon as 128 KiB of it are free, and the kernel clears each page that is asked for: with bodies
-    of 1 MiB that was three quarters of a call's processor time (3.1 ms, and 0.7 ms without), of 8 MiB as much.
+    By default, glibc returns the end of the heap as soon as a small part of it is free, and the kernel clears each page that is allocated
+    again. With large bodies, this takes most of the processor time of a call.
 
-    Returns: whether the C library took it; others than glibc have their own ways.
+    Returns: whether the C library accepted the options. Only glibc has them.
     """
     if sys.platform != "linux":
         return False
-    import ctypes  # late: the socket is to be bound before it
+    import ctypes  # late, because the socket has to be bound before slow imports
 
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt

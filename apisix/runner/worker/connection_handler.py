@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connections of a worker: bytes in, calls run, bytes out."""
+"""The connections of a worker: read bytes, run calls, write bytes."""
 
 import asyncio
 import contextvars
@@ -36,20 +36,20 @@ from apisix.runner.worker.prepare_conf import PrepareConfWriter
 connection_logger = logging.getLogger("apisix.runner.worker.connection_handler")
 
 RENEWALS = 10
-"""How many times within a configuration's lifetime its use is noted in the store. Source: design, 6."""
+"""How many times within the lifetime of a configuration its use is written to the store. Source: design, 6."""
 
 BUFFER_BYTES: Final = 65536
-"""How much is read at once, into a buffer that all connections share: most frames are much shorter, and are copied out of it."""
+"""How much is read at once, into a buffer that all connections share. Most frames are much shorter, and are copied out of it."""
 _BUFFER: Final = bytearray(BUFFER_BYTES)
 PIECE_BYTES: Final = 262144
-"""How much of a longer frame is read at once. The system's socket buffers hold some 200 KB."""
+"""How much of a longer frame is read at once: about as much as fits into the socket buffers of the system."""
 
 LOOK_AGAIN_S = 0.01
-"""How often, while the connections are closed, to look at those on which something has just arrived, in seconds."""
+"""How often, while the connections are closed, to check connections on which data has just arrived, in seconds."""
 
 
 class Context:
-    """What the handlers of a worker need: the store of configurations and what their calls share."""
+    """State that all connection handlers of a worker share: the conf store, and the runtime of their calls."""
 
     def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes) -> None:
         self.store = store
@@ -59,7 +59,7 @@ class Context:
         self.background: set[asyncio.Task[None]] = set()
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
-        """Run `coroutine` in the background; a task that nobody holds would be collected."""
+        """Run `coroutine` in the background. A task without a reference to it would be garbage-collected."""
         task = self.runtime.loop.create_task(coroutine)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
@@ -74,7 +74,7 @@ class Context:
 
 
 def make_context(settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop) -> Context:
-    """Build what a worker's calls share from its settings. To be called in the worker, after the fork."""
+    """Return the context for a worker with these settings. Must be called in the worker, after the fork."""
     threads = PluginThreads(settings.blocking_threads)
     chains = ChainCache(
         registry,
@@ -108,13 +108,13 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
 
 
 def _log_lost(error: OSError) -> None:
-    """Log why a socket can't be used any more, unless it is just that the gateway hung up."""
+    """Log the error of a socket, unless it means that the gateway hung up."""
     if not isinstance(error, BrokenPipeError | ConnectionResetError):
-        connection_logger.error("a connection is closed, its socket can't be used: %s", error.strerror or error)
+        connection_logger.error("a connection is closed, because its socket failed: %s", error.strerror or error)
 
 
 def has_unread(sock: socket.socket) -> bool:
-    """Return whether data, or the end of the connection, has arrived and was not read."""
+    """Return whether unread data, or the end of the connection, has arrived."""
     try:
         sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -135,13 +135,13 @@ class ConnectionHandler(ReplySink):
         self._call_runner = CallRunner(handlers.context.runtime, self)
         self._socket: socket.socket | None = sock
         self._descriptor = sock.fileno()
-        self._unsent = bytearray()  # what the socket had no room for
-        self._held = False  # whether bytes of this connection are counted
-        self._ending = False  # whether the connection ends once that is sent
+        self._unsent = bytearray()  # data that the socket did not accept
+        self._held = False  # whether buffered bytes of this connection are counted
+        self._ending = False  # whether the connection is closed once that is sent
 
     @property
     def idle(self) -> bool:
-        """Whether the connection is between calls, with nothing half read, half written or unanswered."""
+        """Whether the connection is between calls: no frame is incomplete, no data is unsent, and no reply is due."""
         return not self._call_runner.busy and self._connection.idle and self._socket is not None and not self._unsent and not self._ending
 
     # Called by the event loop.
@@ -156,7 +156,7 @@ class ConnectionHandler(ReplySink):
             self._fail()
 
     def on_writable(self) -> None:
-        """Called when the socket accepts data again, while some is unsent."""
+        """Called when the socket accepts data again, while there is unsent data."""
         try:
             self._flush()
         except Exception:
@@ -165,7 +165,7 @@ class ConnectionHandler(ReplySink):
     def watch(self, reading: bool, writing: bool) -> None:
         """Let the event loop call `on_readable`, `on_writable` or both, until this is called again."""
         loop = self._handlers.loop
-        # The loop calls each in a copy of the context that is current here, which may be that of a call: that would be kept alive.
+        # The event loop keeps the current context for the callbacks. It may be the context of a call, and would be kept alive.
         run = self._handlers.base_context.run
         if reading:
             run(loop.add_reader, self._descriptor, self.on_readable)
@@ -177,7 +177,7 @@ class ConnectionHandler(ReplySink):
             loop.remove_writer(self._descriptor)
 
     def _fail(self) -> None:
-        connection_logger.exception("a defect of the runner ends a connection")
+        connection_logger.exception("a connection is closed because of a defect of the runner")
         self.cut()
 
     def _read(self) -> None:
@@ -230,7 +230,7 @@ class ConnectionHandler(ReplySink):
                 return
             self.watch(True, False)
             try:
-                self._handle()  # what came before the gateway read the reply
+                self._handle()  # messages that arrived before the gateway read the reply
             except RemoteProtocolError as error:
                 self._refuse(error)
             if self._held:
@@ -238,34 +238,34 @@ class ConnectionHandler(ReplySink):
             if self._handlers.on_idle is not None:
                 self._handlers.wrote(self)
 
-    # What the conversation wants.
+    # The interface of the call runner.
 
     def send(self, message: Message) -> None:
-        """Send a message. Raises: LocalProtocolError: it can't be expressed; nothing was sent."""
+        """Send a message. Raise LocalProtocolError, and send nothing, if it cannot be encoded."""
         self._write(self._connection.send(message))
         if self._handlers.on_idle is not None:
             self._handlers.wrote(self)
 
     def send_all(self, messages: Sequence[Message]) -> None:
-        """Send messages, at least one, in one write, so that the gateway wakes up once."""
+        """Send one or more messages in one write, so that the gateway wakes up once."""
         frames = self._connection.send(messages[0])
         for message in messages[1:]:
             frames += self._connection.send(message)
         self._write(frames)
 
     def broken(self, error: RemoteProtocolError) -> None:
-        """End the connection, once what was sent has left: the peer broke the protocol."""
-        connection_logger.warning("the peer broke the protocol, its connection is closed: %s", error)
+        """Close the connection after unsent data is sent, because the peer broke the protocol."""
+        connection_logger.warning("the peer broke the protocol, so its connection is closed: %s", error)
         self._end("the peer broke the protocol")
 
     def give_up(self, reason: str) -> None:
-        """End the connection, once what was sent has left: a call on it can't be answered."""
+        """Close the connection after unsent data is sent, because a call on it cannot get a reply."""
         self._end(reason)
 
-    # The end.
+    # Closing and handing over.
 
     def release(self) -> socket.socket | None:
-        """Stop serving this connection, which must be idle, and return its socket for another process to go on; None where it has ended."""
+        """Stop serving this connection, which must be idle, and return its socket for another process. Return None if it is closed."""
         sock = self._socket
         if sock is not None:
             self._leave("the connection goes to another worker")
@@ -273,37 +273,39 @@ class ConnectionHandler(ReplySink):
 
     def finish(self) -> bool:
         """
-        Close the connection if it is idle and nothing waits to be read.
+        Close the connection if it is idle and there is no unread data.
 
-        Who has sent a call by now is answered first; who sends one later is told by the system that nobody reads it.
+        If the gateway has already sent a call, it gets the reply first. If it sends one later, the system reports an error to it.
 
-        Returns: whether it closes now.
+        Returns: whether the connection is being closed.
         """
         if not self.idle or self._socket is None or has_unread(self._socket):
             return False
-        with suppress(OSError):  # it is gone already, which is seen when it is read
-            self._socket.shutdown(socket.SHUT_RD)  # what came since is still read and, where it need not wait, answered; then comes the end
+        with suppress(OSError):  # it is already closed, which the next read detects
+            self._socket.shutdown(socket.SHUT_RD)  # data that has arrived since is still read before the end
         return True
 
     def cut(self) -> None:
-        """Close the connection whatever it is doing."""
+        """Close the connection, whatever its state."""
         self._forget("the runner is stopping")
 
     def abandon(self) -> None:
-        """In a child of this process: close the descriptor, and never write to the gateway."""
+        """Close the descriptor in a child of this process, which must not write to the gateway."""
         sock = self._socket
         if sock is not None:
             self._socket = None
             sock.close()
 
     def abort(self, reason: str) -> None:
-        """Close the connection because it holds bytes for too long."""
+        """Close the connection because it has buffered bytes for too long."""
         self._forget(reason)
 
     def _handle(self) -> None:
         connection = self._connection
         decoder = connection.decoder
-        while decoder.may_have_more and self._socket is not None and not self._ending and (not self._unsent or self._answers_expected()):
+        while (
+            decoder.may_have_more and self._socket is not None and not self._ending and (not self._unsent or self._info_replies_expected())
+        ):
             message = connection.next_event()
             if isinstance(message, CallReq):
                 self._call_runner.start(message)
@@ -312,15 +314,15 @@ class ConnectionHandler(ReplySink):
             elif isinstance(message, PrepareConfReq):
                 configuration = RouteConfiguration(message.key, tuple(message.conf))
                 self._handlers.context.preparations.add(configuration, partial(self._prepared, configuration))
-                break  # what follows in the same packet waits for the answer
+                break  # messages that follow wait for the reply
 
-    def _prepared(self, configuration: RouteConfiguration, answer: PrepareConfResp | ErrResp) -> None:
-        if isinstance(answer, PrepareConfResp):
-            self._handlers.context.runtime.chains.received(answer.conf_token, configuration)
+    def _prepared(self, configuration: RouteConfiguration, reply: PrepareConfResp | ErrResp) -> None:
+        if isinstance(reply, PrepareConfResp):
+            self._handlers.context.runtime.chains.received(reply.conf_token, configuration)
         if self._socket is not None:
-            self.send(answer)
+            self.send(reply)
             try:
-                self._handle()  # what came behind it
+                self._handle()  # messages that followed the PrepareConf
             except RemoteProtocolError as error:
                 self._refuse(error)
             if self._held:
@@ -331,7 +333,7 @@ class ConnectionHandler(ReplySink):
         self.broken(error)
 
     def _write(self, data: bytearray) -> None:
-        """Send what there is room for, and keep the rest; `data` is ours from now on."""
+        """Send as much as the socket accepts, and keep the rest. `data` belongs to this handler from now on."""
         sock = self._socket
         if sock is None or self._ending:
             return
@@ -341,30 +343,30 @@ class ConnectionHandler(ReplySink):
                 sent = primitives.send(sock, self._descriptor, data)
             except OSError as error:
                 _log_lost(error)
-                # The gateway hung up, or the system is out of memory. To go on would put the stream out of step.
+                # The gateway hung up, or the system is out of memory. The rest of the data must not be sent without this part.
                 self._ending = True
-                self._handlers.end_soon(self)  # this may be the greenlet of this connection
+                self._handlers.end_soon(self)  # not now: the current greenlet may belong to this connection
                 return
         if sent < len(data):
-            del data[:sent]  # which moves nothing
+            del data[:sent]  # without a copy
             if self._unsent:
                 self._unsent += data
             else:
                 self._unsent = data  # not a copy: it may be as large as a body
-            # A gateway that does not read replies is not read from either: each further call would leave one more reply here.
-            self.watch(self._answers_expected(), True)
+            # Do not read from a gateway that does not read replies, because each further call would add one more unsent reply.
+            self.watch(self._info_replies_expected(), True)
             self._count_held()
 
-    def _answers_expected(self) -> bool:
+    def _info_replies_expected(self) -> bool:
         """
-        Return whether the gateway may be sending answers to info requests, so that it has to be read from whatever it reads.
+        Return whether the gateway may be sending info replies. If so, its data is read even if it does not read.
 
-        It sends an answer before it reads the next info request. If neither side read, both would wait for each other.
+        It sends an info reply before it reads the next info request. If neither side read, both would wait for each other.
         """
         return self._call_runner.busy
 
     def _end(self, reason: str) -> None:
-        """End the connection once what was sent has left, and what runs on it at once."""
+        """End the call in progress now, and close the connection after unsent data is sent."""
         self._ending = True
         self._connection.decoder.clear()
         self._call_runner.close(reason)
@@ -372,7 +374,7 @@ class ConnectionHandler(ReplySink):
             self._forget(reason)
         elif self._socket is not None:
             self._count_held()
-            # Not read from any more: the end of the stream could be read again and again.
+            # Stop reading: the end of the stream would be reported again and again.
             self.watch(False, True)
 
     def _forget(self, reason: str = "") -> None:
@@ -383,17 +385,17 @@ class ConnectionHandler(ReplySink):
             self._handlers.closed(self)
 
     def _leave(self, reason: str) -> None:
-        """Have nothing to do with the socket any more."""
+        """Stop using the socket."""
         self.watch(False, False)
         self._socket = None
-        # Now, not when the garbage collector finds the cycle of connection and greenlet.
+        # Free memory now, not when the garbage collector finds the cycle of connection and greenlet.
         self._unsent = bytearray()
         self._connection.decoder.clear()
         self._count_held()
         self._call_runner.close(reason)
 
     def _count_held(self) -> None:
-        """Count the bytes that are half read or not sent yet."""
+        """Count the bytes of incomplete frames and unsent data."""
         unsent = len(self._unsent)
         size = unsent + self._connection.decoder.buffered_bytes
         self._held = size > 0
@@ -411,8 +413,8 @@ class ConnectionHandlers:
     All connections of a worker.
 
     Attributes:
-        context: what their calls share.
-        loop: watches their sockets.
+        context: the state that their calls share.
+        loop: the event loop, which watches their sockets.
         base_context: the context in which the loop calls the handlers of the connections, outside any call.
         on_idle: called, while draining, when a connection has become idle, so that `release_idle` finds it.
         on_activity: called and reset to None, while it is set, when something arrives on a connection.
@@ -433,22 +435,22 @@ class ConnectionHandlers:
 
     @property
     def in_flight(self) -> int:
-        """How many calls wait for something now."""
+        """How many calls are waiting for something."""
         return self.context.runtime.in_flight
 
     @property
     def calls(self) -> int:
-        """How many calls were answered."""
+        """How many calls have finished."""
         return self.context.runtime.calls
 
     async def adopt(self, sock: socket.socket) -> None:
-        """Serve an accepted connection. `sock` must be non-blocking and belongs to its handler from now on."""
+        """Serve an accepted connection. `sock` must be non-blocking, and belongs to its handler from now on."""
         handler = ConnectionHandler(self, sock)
         handler.watch(True, False)
         self._open.add(handler)
 
     def release_idle(self, limit: int | None = None) -> list[socket.socket]:
-        """Stop serving (up to `limit`) connections that are between calls, and return their sockets. To be called again for the rest."""
+        """Stop serving (up to `limit`) connections that are between calls, and return their sockets. Call it again for the rest."""
         released = []
         for handler in [handler for handler in self._open if handler.idle][:limit]:
             handed_over = handler.release()
@@ -458,16 +460,16 @@ class ConnectionHandlers:
         return released
 
     def abandon(self) -> None:
-        """In a child of this process, which a plugin has forked: close what is the worker's, and let the child end with the hook."""
+        """Close what belongs to the worker, in a child process that a plugin has forked, and let the child exit after the hook."""
         self.context.runtime.forked = True
         for handler in self._open:
             handler.abandon()
         self.context.store.abandon()
-        # A hook that is a coroutine comes back to the loop, whose descriptors are the worker's too.
+        # A hook that is a coroutine returns to the event loop, whose descriptors belong to the worker too.
         self.loop.call_soon(end_forked, None)
 
     async def close(self, timeout_s: float) -> None:
-        """Let running calls end, for up to `timeout_s` seconds, then cut all connections and close the plugins."""
+        """Wait for up to `timeout_s` seconds until the calls in progress finish. Then close all connections and the plugins."""
         deadline_s = self.loop.time() + timeout_s
         closing: set[ConnectionHandler] = set()
         while self._open and (left_s := deadline_s - self.loop.time()) > 0:
@@ -481,26 +483,26 @@ class ConnectionHandlers:
         await self.context.close()
 
     def wake(self) -> None:
-        """Call `on_activity` once, before anything of a plugin runs."""
+        """Call `on_activity` once, before any code of a plugin runs."""
         on_activity, self.on_activity = self.on_activity, None
         if on_activity is not None:
             on_activity()
 
     def wrote(self, handler: ConnectionHandler) -> None:
-        """Take note that a handler has sent something, perhaps its reply."""
+        """Called when a handler has sent data, which may have been its reply."""
         if handler.idle:
-            # Soon, not now: we may be in the greenlet of the very handler that is to be released.
-            self.loop.call_soon(self._tell_idle)
+            # Not now: the current greenlet may belong to the handler that will be released.
+            self.loop.call_soon(self._notify_idle)
 
     def end_soon(self, handler: ConnectionHandler) -> None:
-        """Close a connection that can't be written to, at the next turn of the loop."""
+        """Close a connection that cannot be written to, in the next iteration of the event loop."""
         self.loop.call_soon(handler.lost)
 
     def closed(self, handler: ConnectionHandler) -> None:
-        """Take note that a connection is gone."""
+        """Called when a connection was closed."""
         self._open.discard(handler)
-        self._tell_idle()
+        self._notify_idle()
 
-    def _tell_idle(self) -> None:
+    def _notify_idle(self) -> None:
         if self.on_idle is not None:
             self.on_idle()

@@ -9,15 +9,15 @@ from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 
 LOGGER = "apisix.effects"
-"""The logger of these lines; `effects` in each is a list of {plugin, took_s, changes, stopped, error}."""
+"""The logger of these lines. The field `effects` of each is a list of {plugin, took_s, changes, stopped, error}."""
 
 logger = logging.getLogger(LOGGER)
-logger.setLevel(logging.INFO)  # who sets `logging.effects` gets them at any `logging.level`
+logger.setLevel(logging.INFO)  # with `logging.effects`, they are logged at any `logging.level`
 
 
-def log_effects(exchange: Request | Response, effects: Sequence[Effect]) -> None:
-    """Write one line for one call, before it is answered: so a reader has it about when it has the answer."""
-    told = [
+def log_effects(call: Request | Response, effects: Sequence[Effect]) -> None:
+    """Log one line for one call, before its reply is sent, so that a reader of the log has both at about the same time."""
+    fields = [
         {
             "plugin": effect.plugin,
             "took_s": effect.took_s,
@@ -29,7 +29,7 @@ def log_effects(exchange: Request | Response, effects: Sequence[Effect]) -> None
     ]
     logger.info(
         "%s %s",
-        exchange.phase or "a call",
-        exchange.id,
-        extra={"call_id": exchange.id, "phase": exchange.phase, "effects": told},
+        call.phase or "a call",
+        call.id,
+        extra={"call_id": call.id, "phase": call.phase, "effects": fields},
     )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How much the connections of a worker hold for frames that are half read and replies that are not sent yet.
+How many bytes the connections of a worker have buffered, for frames that are incomplete and replies that are not sent yet.
 
-A connection that holds bytes for too long is closed. If all of them together hold more than the worker may, those that have held some for
-longest are closed first: a gateway that works sends a frame, and takes a reply, in a moment. So no connection waits for another one.
+A connection that has buffered bytes for too long is closed. If all of them together have buffered more than the limit of the worker, the
+ones that have done so for longest are closed first. A gateway that works sends a frame, and reads a reply, in a moment. So no connection
+has to wait for another one.
 """
 
 import asyncio
@@ -18,24 +19,24 @@ from apisix.runner.worker.allocator import give_memory_back
 logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
-"""How often to look for connections that hold bytes for too long, in seconds, while any connection holds some."""
+"""How often to check for connections that have buffered bytes for too long, in seconds, while any connection has some."""
 
 
 class Holder(Protocol):
     """A connection."""
 
     def abort(self, reason: str) -> None:
-        """Close it, whatever it is doing. Called from the loop."""
+        """Close the connection, whatever its state. Called in the event loop."""
 
 
 @dataclass(slots=True)
 class Holding:
     """
-    What one connection holds.
+    The bytes that one connection has buffered.
 
     Attributes:
         size: in bytes.
-        since_s: when the frame or reply began, a time of the clock.
+        since_s: when the frame or reply began, by the clock of `primitives.now_s`.
         sending: whether it is a reply.
     """
 
@@ -46,12 +47,12 @@ class Holding:
 
 class HeldBytes:
     """
-    The bytes held by all connections of a worker, with their time limits.
+    The bytes that all connections of a worker have buffered, with their time limits.
 
     Args:
         loop: of the worker.
         runtime: its `held_bytes` and `connections_aborted` are kept up to date for the metrics.
-        budget_bytes: how much all connections may hold together.
+        budget_bytes: how many bytes all connections together may have buffered.
         read_timeout_s: how long a frame may take to arrive, in seconds.
         send_timeout_s: how long a reply may take to be sent, in seconds.
     """
@@ -63,16 +64,16 @@ class HeldBytes:
         self._runtime = runtime
         self._budget_bytes = budget_bytes
         self._timeouts_s = {False: read_timeout_s, True: send_timeout_s}
-        self._holdings: dict[Holder, Holding] = {}  # the one that has held its bytes for longest comes first
+        self._holdings: dict[Holder, Holding] = {}  # the one that has had its bytes for longest comes first
         self._timer: asyncio.TimerHandle | None = None
-        self._used = False  # since the last look
+        self._used = False  # since the last check
         self._over_budget = False
 
     def update(self, holder: Holder, size: int, *, sending: bool) -> None:
         """
-        Note how many bytes a connection holds now, 0 if it holds none or is closed.
+        Set how many bytes a connection has buffered now. 0 means that it has none, or is closed.
 
-        Args: sending: whether a part of it is a reply that is not sent yet.
+        Args: sending: whether a part of them is a reply that is not sent yet.
         """
         before = self._holdings.get(holder)
         self._runtime.held_bytes += size - (before.size if before is not None else 0)
@@ -91,7 +92,7 @@ class HeldBytes:
             self._loop.call_soon(self._shed)  # not now: this may be the greenlet of the very connection that has to be closed
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -102,8 +103,8 @@ class HeldBytes:
             what = "a reply that the gateway does not read" if holding.sending else "a frame that is not complete"
             self._abort(
                 holder,
-                f"all connections of this worker together hold more than limits.buffered_size allows, {self._budget_bytes} bytes, "
-                f"and this one has held {holding.size} bytes for longest, for {what}",
+                f"all connections of this worker together have buffered more than limits.buffered_size allows, {self._budget_bytes} bytes, "
+                f"and this one has had {holding.size} bytes for longest, for {what}",
             )
 
     def _schedule(self) -> None:
@@ -125,7 +126,7 @@ class HeldBytes:
             self._used = bool(self._holdings)
             self._schedule()
         else:
-            give_memory_back()  # nothing large came for a while: what large frames have left is not needed soon
+            give_memory_back()  # no frame was buffered for a while, so memory that large frames have used is not needed soon
 
     def _abort(self, holder: Holder, reason: str) -> None:
         logger.error("a connection is closed: %s", reason)

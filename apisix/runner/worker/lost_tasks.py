@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report tasks that a plugin has left running and that failed. asyncio does so only once nothing refers to the task any more."""
+"""Report background tasks of plugins that failed. asyncio reports them only after the last reference is gone."""
 
 import asyncio
 import logging
@@ -10,11 +10,11 @@ from typing import Any, Final
 logger = logging.getLogger(__name__)
 
 GRACE_S: Final = 1.0
-"""How long after a task has failed somebody may still begin to await it, in seconds."""
+"""How long after a task has failed a plugin may still begin to await it, in seconds."""
 
 
 def report_lost_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """From now on, log the exception of each task of `loop` that nothing has awaited. It costs time in each task: for development."""
+    """From now on, log the exception of each task of `loop` that was not awaited. For development, because it slows down tasks."""
     loop.set_task_factory(_make_task)
 
 
@@ -34,9 +34,9 @@ def _report(reference: "weakref.ref[asyncio.Task[Any]]") -> None:
     task = reference()
     if task is not None and _is_lost(task):
         error = task.exception()  # from now on asyncio does not report it either
-        logger.error("a background task failed, and nothing has awaited it for %g s: %r", GRACE_S, task.get_coro(), exc_info=error)
+        logger.error("a background task failed, and was not awaited within %g s: %r", GRACE_S, task.get_coro(), exc_info=error)
 
 
 def _is_lost(task: asyncio.Task[Any]) -> bool:
-    """Whether the task has an exception that nothing has looked at: what asyncio itself goes by when it deletes a task."""
+    """Return whether the exception of a task was never retrieved. asyncio checks the same attribute when it deletes a task."""
     return not task.cancelled() and bool(getattr(task, "_log_traceback", False))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker does for its connections: the seam between the processes and the plugins."""
+"""The service that a worker provides for its connections: the interface between the processes and the plugins."""
 
 import socket
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from apisix.runner.ipc.channel import MAX_MESSAGE_BYTES, Problem
 from apisix.runner.settings.table import Settings
 
 if TYPE_CHECKING:
-    import asyncio  # some 30 ms that would stand before the socket
+    import asyncio  # only for types: the import is slow, and the socket has to be bound first
 
     from apisix.runner.conf_store.memory_fallback import MemoryFallback
     from apisix.runner.conf_store.write_lock import WriteLock
@@ -23,7 +23,7 @@ class Connections(Protocol):
     The connections of a worker.
 
     Attributes:
-        on_idle: called, while it is set, when a connection has become idle or has gone.
+        on_idle: called, while it is set, when a connection has become idle or was closed.
         on_activity: called and reset to None, while it is set, when something arrives on a connection.
     """
 
@@ -36,20 +36,20 @@ class Connections(Protocol):
 
     @property
     def in_flight(self) -> int:
-        """How many calls wait for something now."""
+        """How many calls are waiting for something."""
 
     @property
     def calls(self) -> int:
-        """How many calls were answered in all."""
+        """How many calls have finished since the worker started."""
 
     async def adopt(self, sock: socket.socket) -> None:
-        """Serve an accepted, non-blocking connection, which belongs to the loop from now on."""
+        """Serve an accepted connection. `sock` must be non-blocking, and belongs to the connections from now on."""
 
     def release_idle(self, limit: int | None = None) -> list[socket.socket]:
-        """Stop serving up to `limit` connections that are between calls, and return their sockets for another process to go on."""
+        """Stop serving up to `limit` connections that are between calls, and return their sockets for another process."""
 
     async def close(self, timeout_s: float) -> None:
-        """Let running calls end, for up to `timeout_s` seconds, then cut all connections."""
+        """Wait for up to `timeout_s` seconds until the calls in progress finish. Then close all connections."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Opened:
 
     Attributes:
         problems: the plugins that could not be loaded.
-        files: those that were, and that a change of is a reason to reload.
-        mark_blocking: to be told the names of plugins that were found to block, here or elsewhere.
-        abandon: to be called in a child that a plugin has forked: closes what is the worker's.
+        files: the files of all plugins. If one changes, the plugins are reloaded with `reload`.
+        mark_blocking: called with the name of each plugin that was found to block, in this worker or in another one.
+        abandon: called in a child process that a plugin has forked. Closes what belongs to the worker.
         reporter: reports the worker's metrics; None if they are not wanted.
-        sleep: called when the worker has nothing to do any more.
-        wake: called when it has something to do again.
+        sleep: called when the worker becomes idle.
+        wake: called when the worker is no longer idle.
     """
 
     connections: Connections
@@ -78,22 +78,22 @@ class Opened:
 
 
 class Service(Protocol):
-    """What runs in the workers of a supervisor."""
+    """The code that runs in the workers of a supervisor."""
 
     def prepare(self, managed: bool) -> None:
-        """Do once, in the supervisor, what all workers need. Must import no plugin and start no thread."""
+        """Prepare, once and in the supervisor, what all workers need. Must not import a plugin or start a thread."""
 
     def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """
-        Begin, in a worker, after the fork. The loop does not run yet.
+        Open the service in a worker, after the fork and before the event loop runs.
 
-        Args: report_blocking: to be called, from any thread, with the name of a plugin that was found to block.
-        Raises: Exception: the worker can't serve; the text is shown.
+        Args: report_blocking: call it, from any thread, with the name of a plugin that was found to block.
+        Raises: Exception: the worker can't serve. The text of the exception is logged.
         """
 
 
 class PluginService:
-    """Run plugins for the gateway's calls."""
+    """Runs plugins for the calls of the gateway."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -102,8 +102,8 @@ class PluginService:
         self._fallback: MemoryFallback | None = None
 
     def prepare(self, managed: bool) -> None:
-        """Import the libraries, so that the workers share their memory, and choose where the store lies, which they share too."""
-        # Late: the socket has to be bound before any of this, or a gateway that starts us gets refused. Source: design, 7.
+        """Import the libraries, so that the workers share their memory, and choose the path of the conf store that they share."""
+        # Late: the socket has to be bound first, or connections of a gateway that starts this runner are refused. Source: design, 7.
         import uvloop  # noqa: F401
 
         import apisix.runner.worker.connection_handler  # noqa: F401
@@ -146,7 +146,7 @@ class PluginService:
 
         def mark_blocking(name: str) -> None:
             plugin_type = registry.get(name)
-            # The author's own word rules.
+            # If the author has set `blocking`, that applies.
             if isinstance(plugin_type, PluginType) and plugin_type.blocking is None:
                 plugin_type.blocking = True
 

@@ -142,7 +142,7 @@ class Worker:
         leave_poll(self._loop)
 
     def report_blocking(self, name: str) -> None:
-        """Tell the supervisor, and so all workers, that a plugin blocks. From any thread: the loop may be standing still."""
+        """Report a blocking plugin to the supervisor, and so to all workers. Can be called from any thread, as the loop may be blocked."""
         self._channel.send(messages.BlockingMark(name))
 
     async def run(self, opened: Opened) -> None:
@@ -190,7 +190,7 @@ class Worker:
         self._last_stats = None
         if connection is None:
             logger.error("out of file descriptors: a connection was lost on its way to this worker")
-            self._tell()
+            self._send_stats()
             return
         task = self._loop.create_task(self._serving.connections.adopt(connection))
         self._adopting.add(task)
@@ -222,7 +222,7 @@ class Worker:
     def _give(self, connections: list[socket.socket]) -> None:
         for connection in connections:
             self._send(HandedBack(), connection)
-        self._tell()
+        self._send_stats()
 
     def _stop(self, message: messages.Stop, connection: socket.socket | None) -> None:
         self._leave(message.timeout_s)
@@ -245,7 +245,7 @@ class Worker:
         if self._channel.pending:
             self._channel.flush()  # the system may have refused to carry more descriptors
         if self._stats() != self._last_stats:
-            self._tell()
+            self._send_stats()
         if self._busy and not busy:
             self._serving.sleep()
             self._serving.connections.on_activity = self._wake
@@ -277,7 +277,7 @@ class Worker:
         serving = self._serving.connections
         return Stats(self._connections, serving.in_flight, serving.calls)
 
-    def _tell(self) -> None:
+    def _send_stats(self) -> None:
         self._last_stats = self._stats()
         self._send(self._last_stats)
 
