@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
+from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
+from apisix.runner.http.response import Response
 from apisix.runner.wire.entries import WrittenEntries
 from apisix.runner.wire.messages import RespBody
 from tests.http.calls import FakeGateway, Pairs, a_response, answered
@@ -273,6 +275,64 @@ class TestBody:
         with pytest.raises(BodyError, match="16777216 bytes and can't be read"):
             response.read()
         assert [] == gateway.asked
+
+
+class TestLongBodies:
+    """A long body is decompressed in a thread, which a coroutine can only wait for with `aread`, and only once."""
+
+    async def aread(self, response: Response) -> bytes:
+        return await response.aread()
+
+    @pytest.mark.parametrize(
+        ("size", "packed_size", "offloaded"),
+        [
+            (IN_PLACE_BYTES, 1000, 0),
+            (IN_PLACE_BYTES + 1, 1000, 1),
+            (10, IN_PLACE_BYTES, 0),
+            (10, IN_PLACE_BYTES + 1, 1),
+        ],
+    )
+    @pytest.mark.parametrize("is_coroutine", [False, True])
+    def test_a_body_is_long_if_one_of_its_forms_is(self, size: int, packed_size: int, offloaded: int, is_coroutine: bool) -> None:
+        gateway = gzipped(bytes(size))
+        gateway.answers[RespBody()] = (gateway.answers[RespBody()] or b"").ljust(packed_size, b"\0")
+        response = a_response([("Content-Encoding", "gzip")], gateway=gateway)
+        read = asyncio.run(self.aread(response)) if is_coroutine else response.read()
+
+        assert (read, gateway.offloaded) == (bytes(size), offloaded)
+        assert (response.read(), gateway.offloaded) == (bytes(size), offloaded)
+
+    def test_the_limit_of_a_short_body_is_not_decompressed_again(self) -> None:
+        gateway = gzipped(bytes(1001))
+        response = a_response([("Content-Encoding", "gzip")], gateway=gateway, max_decompressed_bytes=1000)
+
+        for _ in range(2):
+            with pytest.raises(BodyError, match="longer than 1000 bytes"):
+                response.read()
+        assert gateway.offloaded == 0
+
+    @pytest.mark.parametrize("size", [IN_PLACE_BYTES + 1, IN_COROUTINE_BYTES])
+    async def test_a_coroutine_can_read_a_body_that_is_not_too_long(self, size: int) -> None:
+        response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(bytes(size)))
+        await response.aread(decode=False)
+
+        assert response.read() == bytes(size)
+
+    async def test_a_coroutine_cannot_read_a_longer_one_without_await(self) -> None:
+        response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(bytes(IN_COROUTINE_BYTES + 1)))
+        await response.aread(decode=False)
+
+        with pytest.raises(WrongContext, match=r"`await response\.aread\(\)`"):
+            response.read()
+        assert await response.aread() == bytes(IN_COROUTINE_BYTES + 1)
+
+    def test_an_assigned_body_replaces_a_decompressed_one(self) -> None:
+        response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(b"old"))
+        before = response.read()
+        response.body = gzip.compress(b"new")
+        response.headers["content-encoding"] = "gzip"
+
+        assert (before, response.read(), response.read()) == (b"old", b"new", b"new")
 
 
 class TestStatus:
