@@ -444,6 +444,31 @@ def test_a_hook_cannot_swallow_a_deadline() -> None:
     run(scenario)
 
 
+def test_a_deadline_that_was_passed_over_does_not_fail_the_next_plugin() -> None:
+    """A later plugin runs, unless it has to wait itself."""
+
+    class PassedOver(WaitsForInfo):
+        on_error = "pass"
+
+    class Last(Plugin[Any]):
+        blocking = False
+
+        def on_request(self, request: Any) -> None:
+            request.headers["x-last"] = "1"
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        clock = Clock(loop)
+        engine = Engine(loop, [PassedOver, Last], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
+        line = engine.line()
+        await waiting_call(engine, line)
+        engine.at_loop(clock.strike)
+        await until(lambda: line.replies)
+        (reply,) = line.replies
+        assert [tuple(entry) for entry in reply.action.headers] == [("x-last", "1")]
+
+    run(scenario)
+
+
 class KeepsRequest(Plugin[Any]):
     """Keep the request beyond the call."""
 
