@@ -155,6 +155,67 @@ def test_more_configurations_at_once_than_are_kept() -> None:
     run(scenario)
 
 
+class Closing(Plugin[Any]):
+    """Note which instances were made and closed; the call waits until the test lets it go."""
+
+    made: ClassVar[list[object]]
+    closed: ClassVar[list[object]]
+    go: ClassVar[asyncio.Event]
+
+    def __init__(self) -> None:
+        self.made.append(self)
+
+    async def on_request(self, request: Any) -> None:
+        await self.go.wait()
+
+    async def close(self) -> None:
+        self.closed.append(self)
+
+
+class Plain(Plugin[Any]):
+    """A plugin without `close`."""
+
+    def on_request(self, request: Any) -> None: ...
+
+
+def test_a_chain_that_was_evicted_is_closed_after_its_last_call(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        Closing.made, Closing.closed, Closing.go = [], [], asyncio.Event()
+        engine = Engine(loop, [Closing, Plain], [Plain], capacity=1)
+        lines = [engine.line(), engine.line()]
+        engine.at_loop(lines[0].call, 1, 1)
+        await until(lambda: engine.runtime.in_flight == 1 and Closing.made)
+        engine.at_loop(lines[1].call, 2, 2)
+        await until(lambda: lines[1].replies)
+        await asyncio.sleep(0)
+        assert Closing.closed == []
+
+        Closing.go.set()
+        await until(lambda: lines[0].replies)
+        await until(lambda: Closing.closed)
+        assert Closing.closed == Closing.made
+
+    run(scenario)
+    assert caplog.text == ""
+
+
+def test_a_chain_without_a_call_is_closed_when_it_is_evicted(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        Closing.made, Closing.closed, Closing.go = [], [], asyncio.Event()
+        Closing.go.set()
+        engine = Engine(loop, [Closing, Plain], [Plain], capacity=1)
+        lines = [engine.line(), engine.line()]
+        engine.at_loop(lines[0].call, 1, 1)
+        await until(lambda: lines[0].replies)
+        engine.at_loop(lines[1].call, 2, 2)
+        await until(lambda: lines[1].replies)
+        await until(lambda: Closing.closed)
+        assert Closing.closed == Closing.made
+
+    run(scenario)
+    assert caplog.text == ""
+
+
 def test_init_that_needs_the_loop_is_told_of_setup(caplog: pytest.LogCaptureFixture) -> None:
     """`__init__` runs in a thread. What needs an event loop is refused with the place where it belongs."""
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import greenlet
 import pytest
 
-from apisix.runner.errors import CallCancelled, ErrCode, RemoteProtocolError
+from apisix.runner.errors import CallCancelled, ErrCode, LocalProtocolError, RemoteProtocolError
 from apisix.runner.http.reply import Reply
 from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.core import PluginBase
@@ -573,6 +573,38 @@ def test_a_malformed_message_ends_the_connection() -> None:
         assert isinstance(line.replies[1], RemoteProtocolError)
 
     run(scenario)
+
+
+class Refuses(Line):
+    """A connection that cannot send the first reply."""
+
+    error: BaseException | None
+
+    def send(self, message: Any) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        super().send(message)
+
+
+@pytest.mark.parametrize(
+    ("error", "logged", "has_traceback"),
+    [
+        (LocalProtocolError("it is too large"), "the reply is refused: it is too large", False),
+        (ValueError("x"), "the reply is refused, it can't be encoded", True),
+    ],
+)
+def test_a_reply_that_cannot_be_sent(error: BaseException, logged: str, has_traceback: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The gateway gets a refusal, and the log has a traceback unless the error says all."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [Inline])
+        line = Refuses(engine.runtime)
+        line.error = error
+        assert await reply_to(engine, line) == REFUSED
+
+    run(scenario)
+    assert [(record.getMessage(), record.exc_info is not None) for record in caplog.records] == [(logged, has_traceback)]
 
 
 def test_an_unknown_token() -> None:

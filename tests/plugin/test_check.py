@@ -117,6 +117,13 @@ LEGACY_MISTAKES = {
 }
 
 
+def test_a_name_with_a_mistake_is_not_called(load: Load) -> None:
+    """Its own problem is the only one."""
+    registry = load(faulty="\nclass Faulty(PluginBase):\n    def name(self, x): ...\n    def filter(self, c, q, p): ...\n")
+
+    assert [problem.reason for problem in registry.problems] == ["Faulty.name takes (self, x)"]
+
+
 @pytest.mark.parametrize(("base", "body", "line", "reason", "advice"), LEGACY_MISTAKES.values(), ids=LEGACY_MISTAKES)
 def test_mistakes_in_an_older_plugin(load: Load, base: str, body: str, line: int, reason: str, advice: str) -> None:
     """The older generations are checked alike."""

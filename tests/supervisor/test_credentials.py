@@ -113,3 +113,9 @@ def test_a_supplementary_group_counts() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
         assert Access(0o660, -1, groups[0], frozenset()).admits(ours, Peer(1, 1001, 1001))
+
+
+def test_a_peer_of_an_unknown_group_is_not_admitted_if_no_group_is_set() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert Access(0o660, -1, -1, frozenset({0})).admits(ours, Peer(1, NOBODY, -1)) is False

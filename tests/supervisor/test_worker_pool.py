@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How workers are started, with a fork that starts none."""
+"""How workers are started, replaced and restarted, with a fork that starts no process."""
 
+import errno
+import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from apisix.runner.ipc.channel import Channel
+from apisix.runner.ipc.channel import AnyMessage, BlockingMark, Channel, Drain, Message, Ready
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor import worker_pool as worker_pool
 from apisix.runner.supervisor.forking import Body
 from apisix.runner.supervisor.worker_pool import WorkerPool
-from apisix.runner.supervisor.worker_process import WorkerProcess
+from apisix.runner.supervisor.worker_process import Stage, WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
@@ -27,14 +30,26 @@ def reactor() -> Iterator[Reactor]:
 
 
 @pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WorkerProcess]]:
+def ends() -> list[Channel]:
+    """The workers' ends of their channels, in the order of the workers."""
+    return []
+
+
+@pytest.fixture
+def marked() -> list[frozenset[str]]:
+    """The plugins that each worker was told to be blocking, when it was forked."""
+    return []
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch, ends: list[Channel], marked: list[frozenset[str]]) -> Iterator[list[WorkerProcess]]:
     """The workers that were forked so far; there is no process behind them."""
     workers: list[WorkerProcess] = []
-    ends: list[Channel] = []
 
     def fork(number: int, calls_limit: int, marks: frozenset[str], body: Body, forget: object) -> WorkerProcess:
         ours, theirs = Channel.pair()
         ends.append(theirs)
+        marked.append(marks)
         workers.append(WorkerProcess(number, NO_PROCESS + number, ours, StackDump(), Heartbeat(), calls_limit))
         return workers[-1]
 
@@ -80,3 +95,139 @@ def test_no_worker_is_started_after_the_stop(reactor: Reactor, forked: list[Work
     turn(reactor, 3)
 
     assert len(forked) == 2
+
+
+@pytest.fixture
+def pool(reactor: Reactor, forked: list[WorkerProcess], ends: list[Channel]) -> WorkerPool:
+    """A pool with three workers that serve."""
+    pool = make(reactor, 3)
+    pool.start()
+    turn(reactor, 5)
+    for end in ends:
+        end.send(Ready())
+    turn(reactor, 5)
+    assert pool.serving == forked
+    return pool
+
+
+def received(end: Channel) -> list[AnyMessage]:
+    """Return what a worker has received."""
+    return [message for message, _ in end.receive()]
+
+
+def exit_of(worker: WorkerProcess, status: int, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pool find out that a worker has exited. `status` is as from `os.waitpid`."""
+    exits = iter([(worker.pid, status), (0, 0)])
+    monkeypatch.setattr(os, "waitpid", lambda pid, options: next(exits))
+    pool.reap()
+
+
+def test_a_blocking_plugin_is_made_known_to_all_other_workers(
+    reactor: Reactor, pool: WorkerPool, ends: list[Channel], marked: list[frozenset[str]]
+) -> None:
+    mark: Message = BlockingMark("slow")
+    ends[1].send(BlockingMark("slow"))
+    turn(reactor, 3)
+    pool.reload("the test")
+
+    assert [received(end) for end in ends[:3]] == [[mark], [], [mark]]
+    assert marked == [frozenset(), frozenset(), frozenset(), frozenset({"slow"})]
+
+
+@pytest.mark.parametrize(
+    ("stage", "status", "logged"),
+    [
+        (Stage.SERVING, 0, ["exited with status 0"]),
+        (Stage.SERVING, 9, ["was killed by signal 9 (Killed)"]),
+        (Stage.LEAVING, 0, []),
+        (Stage.LEAVING, 256, ["exited with status 1"]),
+        (Stage.DOOMED, 9, []),
+    ],
+)
+def test_an_exit_that_nobody_wanted_is_logged(
+    pool: WorkerPool,
+    forked: list[WorkerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stage: Stage,
+    status: int,
+    logged: list[str],
+) -> None:
+    forked[0].stage = stage
+    exit_of(forked[0], status, pool, monkeypatch)
+
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert errors == [f"{forked[0]} {fate}, and 0 connections ended with it" for fate in logged]
+
+
+def test_a_worker_that_has_exited_is_replaced_by_one(
+    reactor: Reactor, pool: WorkerPool, forked: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool._backoff, "next_delay_s", lambda lived_s: 0.0)
+    exit_of(forked[0], 0, pool, monkeypatch)
+    turn(reactor, 5)
+
+    assert (len(forked), pool.restarts) == (4, 1)
+
+
+def test_a_reload_replaces_all_workers_once_the_new_ones_are_ready(
+    reactor: Reactor, pool: WorkerPool, forked: list[WorkerProcess], ends: list[Channel]
+) -> None:
+    pool.reload("the test")
+    turn(reactor, 5)
+    assert (len(forked), pool.serving) == (6, forked[:3])
+
+    for end in ends[3:]:
+        end.send(Ready())
+    turn(reactor, 5)
+
+    assert pool.serving == forked[3:]
+    assert [received(end) for end in ends[:3]] == [[Drain()]] * 3
+
+
+def test_a_second_reload_waits_for_the_first(reactor: Reactor, pool: WorkerPool, forked: list[WorkerProcess], ends: list[Channel]) -> None:
+    pool.reload("first")
+    turn(reactor, 5)
+    pool.reload("second")
+    turn(reactor, 5)
+    assert [worker.stage for worker in forked] == [Stage.SERVING] * 3 + [Stage.STARTING] * 3
+
+    for end in ends[3:]:
+        end.send(Ready())
+    turn(reactor, 10)
+
+    assert [worker.stage for worker in forked] == [Stage.LEAVING] * 3 + [Stage.SERVING] * 3 + [Stage.STARTING] * 3
+
+
+def test_a_second_reload_aborts_one_that_takes_too_long(
+    reactor: Reactor, pool: WorkerPool, forked: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.reload("first")
+    turn(reactor, 5)
+    monkeypatch.setattr(worker_pool, "STALE_S", 0.0)
+    pool.reload("second")
+    turn(reactor, 5)
+
+    assert [worker.stage for worker in forked] == [Stage.SERVING] * 3 + [Stage.DOOMED] * 3 + [Stage.STARTING] * 3
+
+
+def test_a_worker_that_cannot_be_forked_is_started_later(
+    reactor: Reactor, forked: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first attempt to fork the last worker fails as if the system could not start another process."""
+    fork = vars(worker_pool)["fork_worker"]
+
+    def fail_once(count: int, *arguments: object) -> WorkerProcess:
+        if count == 4:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        worker: WorkerProcess = fork(count, *arguments)
+        return worker
+
+    monkeypatch.setattr(worker_pool, "fork_worker", fail_once)
+    pool = make(reactor, 4)
+    monkeypatch.setattr(pool._backoff, "next_delay_s", lambda lived_s: 0.0)
+    pool.start()
+    turn(reactor, 15)
+
+    assert ([worker.number for worker in forked], pool.failure) == ([1, 2, 3, 5], None)
+    assert "a worker can't be started: Resource temporarily unavailable (look at ulimit -u and the memory)" in caplog.text

@@ -71,7 +71,7 @@ def test_value(in_buffer: bool, decoded_before: bool) -> None:
     if decoded_before:
         entries.decoded()
     assert [value for _, value in PAIRS] * 2 == [entries.value(index) for index in range(-len(PAIRS), len(PAIRS))]
-    for index in (len(PAIRS), -len(PAIRS) - 1):
+    for index in (len(PAIRS), len(PAIRS) + 1, -len(PAIRS) - 1, -len(PAIRS) - 2):
         with pytest.raises(IndexError):
             entries.value(index)
 

@@ -4,6 +4,7 @@
 import asyncio
 import gc
 import re
+import sys
 import warnings
 from typing import Any
 
@@ -91,6 +92,19 @@ def test_a_coroutine_that_is_never_awaited_refuses_the_call(plugin: Any, action:
         "Write `await` before the call",
         str(raised.value),
     )
+
+
+def test_a_coroutine_that_does_not_record_its_origin_is_found_by_its_caller() -> None:
+    """That of a compiled function, for one, which is deleted in the line that created it."""
+    watch = watching.HookWatch(check)
+    line = sys._getframe().f_lineno + 1
+    watch.never_awaited(object())
+    watch.end()
+
+    with pytest.raises(CoroutineNeverAwaited) as raised:
+        watch.check()
+    place = f"test_watching.py:{line} in test_a_coroutine_that_does_not_record_its_origin_is_found_by_its_caller"
+    assert place in str(raised.value)
 
 
 class ForgetsTwice(Plugin[Any]):
