@@ -28,7 +28,7 @@ def main() -> int:
     outcomes: list[Outcome] = []
     with copied_checkout() as checkout:
         chosen = draw(checkout, options.package or PACKAGES, options.sample, options.seed)[options.skip :]
-        trial = Trial(checkout)
+        trial = Trial(checkout, options.quick)
         for number, mutant in enumerate(chosen, start=1):
             if time.monotonic() > deadline:
                 print(f"stopped after {options.minutes:g} minutes: {len(chosen) - number + 1} mutants were not tried", flush=True)
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=SEED, help="of the sample (default %(default)s)")
     parser.add_argument("--skip", type=int, default=0, help="leave out so many mutants of the sample, to continue a run")
     parser.add_argument("--package", action="append", choices=PACKAGES, help="only this package of the runner; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="run only the tests of the mutated package, not those that use it")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="stop after this time (default %(default)g)")
     return parser
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -41,20 +42,22 @@ class Trial:
 
     Args:
         checkout: the copy whose modules are changed.
+        quick: run only the tests of the mutated package.
     """
 
-    def __init__(self, checkout: Path) -> None:
+    def __init__(self, checkout: Path, quick: bool) -> None:
         self._checkout = checkout
-        self._usable: dict[str, tuple[str, float] | None] = {}
+        self._quick = quick
+        self._options: dict[str, _Options | None] = {}
 
     def run(self, mutant: Mutant, equivalents: Equivalents) -> Outcome:
         """Try a mutant until a test fails."""
         diff = ""
         for tests in self._rounds(mutant):
-            usable = self._usable_tests(tests)
-            if usable is None:
+            options = self._options_for(tests)
+            if options is None:
                 continue
-            result = mutate_and_test([mutant.spec], *usable)
+            result = mutate_and_test([mutant.spec], shlex.join([*PYTEST, *options.arguments, tests]), options.limit_s)
             diff = result.diff or diff
             if result.worker_outcome != WorkerOutcome.NORMAL or result.test_outcome == TestOutcome.INCOMPETENT:
                 return Outcome(mutant, "not applicable", "", diff)
@@ -67,33 +70,42 @@ class Trial:
     def _rounds(self, mutant: Mutant) -> list[str]:
         tests = self._checkout / "tests"
         own = (tests / mutant.package).rglob(f"test_{mutant.module.stem}.py")
-        users = [tests / name for name in USERS[mutant.package]]
+        users = [] if self._quick else [tests / name for name in USERS[mutant.package]]
         return [str(path.relative_to(self._checkout)) for path in (*own, tests / mutant.package, *users) if path.exists()]
 
-    def _usable_tests(self, tests: str) -> tuple[str, float] | None:
-        """Return the command that runs the tests which pass without a mutant, and how many seconds it may take; None if there is none."""
-        if tests not in self._usable:
-            self._usable[tests] = _without_failures(tests)
-        return self._usable[tests]
+    def _options_for(self, tests: str) -> "_Options | None":
+        """Return how to run some tests, None if they can't be run. Those of a module are tried without a mutant with their package."""
+        is_integration = tests.startswith("tests/integration/")
+        tried = tests if is_integration else "/".join(Path(tests).parts[:2])
+        if tried not in self._options:
+            self._options[tried] = _options(tried)
+        return self._options[tried]
 
 
-def _without_failures(tests: str) -> tuple[str, float] | None:
+@dataclass(frozen=True)
+class _Options:
+    """How to run tests on a mutant: with which arguments, and for how long."""
+
+    arguments: tuple[str, ...]
+    limit_s: float
+
+
+def _options(tests: str) -> _Options | None:
+    """Run tests without a mutant, and return options that leave out those which fail. None if they can't be run."""
     with tempfile.TemporaryDirectory() as cache:
         began = time.monotonic()
-        command = [*PYTEST, "-o", f"cache_dir={cache}", tests]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=LONGEST_S, check=False)
+            done = subprocess.run([*PYTEST, "-o", f"cache_dir={cache}", tests], capture_output=True, timeout=LONGEST_S, check=False)
         except subprocess.TimeoutExpired:
             print(f"left out, because it takes longer than {LONGEST_S:g} s: {tests}", flush=True)
             return None
         took_s = time.monotonic() - began
         last_failed = Path(cache) / "v" / "cache" / "lastfailed"
         failed = sorted(json.loads(last_failed.read_text(encoding="utf-8"))) if last_failed.exists() else []
-    if done.returncode not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} or (done.returncode and not failed):
+    if done.returncode and (done.returncode != pytest.ExitCode.TESTS_FAILED or not failed):
         print(f"left out, because pytest returns {done.returncode} without a mutant: {tests}", flush=True)
         return None
     for test in failed:
         print(f"left out, because it fails without a mutant: {test}", flush=True)
     deselected = [f"--deselect={test}" for test in failed]
-    limit_s = min(FACTOR * took_s + MARGIN_S, LONGEST_S)
-    return shlex.join([*PYTEST, "-x", "-p", "no:cacheprovider", *deselected, tests]), limit_s
+    return _Options(("-x", "-p", "no:cacheprovider", *deselected), min(FACTOR * took_s + MARGIN_S, LONGEST_S))
