@@ -391,7 +391,7 @@ def test_damage_means_a_warning_and_a_fresh_store(
     assert store.get(token) == RouteConfiguration(KEY, CONF)
     assert open_store().get(token) == RouteConfiguration(KEY, CONF)
     assert len(warnings(caplog)) == 1
-    assert "starting afresh" in warnings(caplog)[0]
+    assert "a new store is used" in warnings(caplog)[0]
     assert "hello" not in caplog.text
     assert path.with_name(path.name + ".bad").exists()
 

@@ -402,7 +402,7 @@ def test_tokens_without_a_disk(tmp_path: Path) -> None:
         for number, peer in enumerate(peers):
             token = peer.prepare(("tag", f'{{"tag": "{number}"}}'))
             assert {"x-tags": str(number)} == headers(rewrite(peers[number - 1].request(token)))
-        runner.wait_for_log("is kept in memory, and is gone with this runner")
+        runner.wait_for_log("are kept in memory, and are lost when this runner exits")
 
 
 # After proxy-rewrite.

@@ -176,4 +176,4 @@ async def test_a_collector_that_raises(runtime: Runtime, monkeypatch: pytest.Mon
     reporter.finish()
 
     assert "apisix_runner_calls" in {family.name for family in told}
-    assert "the metrics of the plugins can't be told" in [record.message for record in caplog.records]
+    assert "the metrics of the plugins can't be collected" in [record.message for record in caplog.records]

@@ -107,7 +107,7 @@ def fill_the_disk(stage: Stage, pace_s: float) -> None:
         while True:
             file.write(bytes(4096))
     assert os.statvfs(stage.disk).f_bavail == 0
-    stage.runner.wait_for_log("is kept in memory")
+    stage.runner.wait_for_log("are kept in memory")
     time.sleep(2 * pace_s)
     ballast.unlink()
     time.sleep(pace_s)

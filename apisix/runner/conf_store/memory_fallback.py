@@ -101,6 +101,6 @@ class MemoryFallback:
 
 def _nameless_file() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("conf-store-spare", os.MFD_CLOEXEC)
+        return os.memfd_create("conf-store-fallback", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

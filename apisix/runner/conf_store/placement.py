@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the conf store lies: a private directory beside the socket, or, where that can't be, a private one elsewhere.
+Where the conf store is: in a private directory beside the socket or, if that is not possible, in a private directory elsewhere.
 
-Configurations hold secrets, and whoever can write them chooses what a route does. SQLite makes files of its own beside the
-database (`-journal`) and believes what it finds there, so a file that only we can write is not enough in a directory like
-`/tmp`: the directory has to be ours alone as well.
+Configurations contain secrets, and a user who can write them decides what a route does. SQLite also creates and trusts files beside the
+database (`-journal`). So in a directory like `/tmp`, a private file is not enough: the directory has to be private as well.
 """
 
 import logging
@@ -21,7 +20,7 @@ logger = logging.getLogger(__name__)
 DIRECTORY_SUFFIX = ".conf"
 FILE_NAME = "tokens.sqlite"
 
-# What belongs to the runner of one gateway. Source: gateway contract, 1: the managed socket is `apisix-<master pid>.sock`.
+# Files that belong to the runner of one gateway. Source: gateway contract, 1: the managed socket is `apisix-<master pid>.sock`.
 _MANAGED_COMPANION = re.compile(r"apisix-(?P<pid>[1-9][0-9]*)\.sock\..+")
 
 
@@ -29,10 +28,10 @@ def choose_path(socket_path: Path, file: Path | None = None) -> Path:
     """
     Create or check the file of the conf store and return its path. Call it once, before the workers are forked.
 
-    One warning is logged where the file can't lie in its place. The places elsewhere are tried in a fixed order under a fixed
-    name, so that the tokens are found again after a restart there too.
+    If the file can't be used at this path, one warning is logged. Other directories are tried in a fixed order and with a fixed name, so
+    that the tokens are found again after a restart there too.
 
-    Args: socket_path: the runner's socket. file: the place that the operator has set, if any.
+    Args: socket_path: the runner's socket. file: the path that the operator has set, if any.
     Source: design, 6.
     """
     beside = file or socket_path.with_name(socket_path.name + DIRECTORY_SUFFIX) / FILE_NAME
@@ -42,31 +41,31 @@ def choose_path(socket_path: Path, file: Path | None = None) -> Path:
         elsewhere = _elsewhere(socket_path)
         if elsewhere is None:
             logger.warning(
-                "conf store: %s, and no other place can be written; tokens are kept in memory, and are gone with this runner",
+                "conf store: %s, and no other directory can be used. Tokens are kept in memory, and are lost when this runner exits",
                 _reason(error),
             )
             return beside
-        logger.warning("conf store: %s; using %s instead", _reason(error), elsewhere)
+        logger.warning("conf store: %s. Using %s instead", _reason(error), elsewhere)
         return elsewhere
     return beside
 
 
 def create_private(path: Path, *, own_directory: bool) -> None:
     """
-    Make sure that `path` is a file of ours that nobody else can read, write or replace; create it where it is missing.
+    Check that `path` is a file of this user that no other user can read, write or replace. Create it if it is missing.
 
-    Args: own_directory: the directory is the runner's own and must be private too, not just closed to other writers.
-    Raises: OSError: the place can't be used; its text says why.
+    Args: own_directory: whether the directory belongs to the runner and must be private. Otherwise, other users must not write to it.
+    Raises: OSError: the path can't be used, for the reason in its text.
     """
     _check_directory(path.parent, private=own_directory)
     try:
-        # SQLite would create it 0644, and follow a link that someone has put there.
+        # SQLite would create it with mode 0644, and follow a link that another user has put there.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        # Looked at, never opened: closing a descriptor of the file would drop the locks that SQLite holds in this process.
+        # Check it without opening it: closing a descriptor of the file would release the locks that SQLite has in this process.
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise PermissionError(f"{path} is not a regular file of its own") from None
+            raise PermissionError(f"{path} is not a regular file with one link") from None
         _check_owner(path, status, forbidden_mode=0o077)
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(f"{path} can't be written") from None
@@ -74,11 +73,11 @@ def create_private(path: Path, *, own_directory: bool) -> None:
 
 def clear_stale(directory: Path) -> list[Path]:
     """
-    Remove what runners left behind whose gateway is gone, and return the paths.
+    Remove files of runners whose gateway has ended, and return the paths.
 
-    Only for a managed runner: a stand-alone one may see the pids of another container. What belongs to other users is left alone.
+    Only for a managed runner, because a stand-alone one may see the pids of another container. Files of other users are not removed.
 
-    Args: directory: where the managed sockets lie; the directory for temporary files is looked through as well.
+    Args: directory: the directory of the managed sockets. The directory for temporary files is searched as well.
     Source: gateway contract, 1 and 8.
     """
     removed = []
@@ -89,12 +88,12 @@ def clear_stale(directory: Path) -> list[Path]:
             continue
         removed += [path for path in paths if _is_stale(path) and _remove(path)]
     if removed:
-        logger.info("conf store: removed what gateways left that are gone: %s", ", ".join(map(str, removed)))
+        logger.info("conf store: removed files of gateways that have ended: %s", ", ".join(map(str, removed)))
     return removed
 
 
 def _elsewhere(socket_path: Path) -> Path | None:
-    """Return a store in a private directory for temporary files, or None where there is none to be had."""
+    """Return the path of a store in a private directory for temporary files, or None if none can be created."""
     address = blake2b(os.fsencode(socket_path.absolute()), digest_size=8).hexdigest()
     try:
         temporary = Path(tempfile.gettempdir())
@@ -102,7 +101,7 @@ def _elsewhere(socket_path: Path) -> Path | None:
         try:
             create_private(path, own_directory=True)
         except OSError:
-            # Someone sits on that name. An unforeseeable one works, although the next start won't find it again.
+            # Another user has created that name. A random name works, although the next start will not find it again.
             path = Path(tempfile.mkdtemp(prefix=f"{socket_path.name[:64]}{DIRECTORY_SUFFIX}-")) / FILE_NAME
             create_private(path, own_directory=True)
     except OSError:
@@ -111,18 +110,18 @@ def _elsewhere(socket_path: Path) -> Path | None:
 
 
 def _check_directory(directory: Path, *, private: bool) -> None:
-    """Create `directory` with mode 0700 where it is missing, and refuse it where others could put files into it."""
+    """Create `directory` with mode 0700 if it is missing. Raise PermissionError if other users could create files in it."""
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
-        # The runner's own must not be a link; an operator's may lead through one.
+        # The runner's own directory must not be a link. A directory that the operator has set may be one.
         status = directory.lstat() if private else directory.stat()
         if not stat.S_ISDIR(status.st_mode):
             raise PermissionError(f"{directory} is not a directory") from None
-        if private or status.st_uid != 0:  # where root owns it, root decides
+        if private or status.st_uid != 0:  # if root owns it, root is trusted
             _check_owner(directory, status, forbidden_mode=0o077 if private else 0o022)
         elif status.st_mode & 0o022:
-            raise PermissionError(f"{directory} can be written by others") from None
+            raise PermissionError(f"{directory} can be written by other users") from None
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(f"{directory} can't be written")
 
@@ -131,11 +130,11 @@ def _check_owner(path: Path, status: os.stat_result, *, forbidden_mode: int) -> 
     if status.st_uid != os.geteuid():
         raise PermissionError(f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}")
     if status.st_mode & forbidden_mode:
-        raise PermissionError(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, which lets others in")
+        raise PermissionError(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, which allows other users access")
 
 
 def _is_stale(path: Path) -> bool:
-    """Tell whether the gateway that `path` is named after has ended. A pid that was given anew only delays the clean-up."""
+    """Return whether the gateway whose pid is in the name has ended. If the pid was reused, the file is removed later."""
     match = _MANAGED_COMPANION.fullmatch(path.name)
     if match is None:
         return False
@@ -149,7 +148,7 @@ def _is_stale(path: Path) -> bool:
 
 
 def _remove(path: Path) -> bool:
-    """Remove one file or directory of ours and tell whether it is gone."""
+    """Remove one file or directory of this user. Return whether it was removed."""
     try:
         status = path.lstat()
         if status.st_uid != os.geteuid():
@@ -165,5 +164,5 @@ def _remove(path: Path) -> bool:
 
 
 def _reason(error: OSError) -> str:
-    """Return what the error says, without "[Errno 13]" where it is one of the sentences above."""
+    """Return the text of an error, without "[Errno 13]" if it is one of the messages above."""
     return str(error) if error.errno is None else f"{error.filename} can't be used: {error.strerror}"

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The SQLite file of the conf store: opened, followed when another worker replaces it, moved aside when it is damaged.
+The SQLite file of the conf store. It is opened again if another worker replaces it, and moved aside if it is damaged.
 
-Journal and synchronous mode, measured on ext4 with SQLite alone: with a rollback journal that is truncated a write costs 110 to
-150 us and a read 16 to 18 us, with the write-ahead log 30 to 40 us and 8 us. The log's index is mapped memory, though: who cuts that
-file short kills every worker with SIGBUS, and opening it needs room on the disk. `synchronous=OFF` (NORMAL with a kept journal: 1 ms
-a write) gives up what a power failure would leave; that takes the gateway, and all tokens with it. A process that is killed loses
-nothing.
+The journal is a rollback journal that is truncated. A write-ahead log is faster, but its index is mapped memory: if another process
+truncates that file, every worker is killed by SIGBUS. Opening the log also needs space on the disk. With `synchronous=OFF`, data can be
+lost after a power failure. That stops the gateway too, and so makes all tokens invalid. A process that is killed loses no data.
 """
 
 import fcntl
@@ -30,7 +28,7 @@ T = TypeVar("T")
 APPLICATION_ID = 0x41365354  # "A6ST"
 SCHEMA_VERSION = 1
 
-# How long a call may wait for another process's lock. A write holds it for 0.2 ms.
+# How long a call may wait for the lock of another process, in seconds. A write normally has the lock only for a moment.
 LOCK_PATIENCE_S = 0.25
 LOCK_PAUSE_S = 0.0001
 
@@ -38,13 +36,13 @@ _SCHEMA = (
     """
     CREATE TABLE configuration (
         token INTEGER PRIMARY KEY,
-        seal BLOB NOT NULL,        -- over token and content: a damaged file must not become a wrong chain
-        content BLOB,              -- key and conf; NULL once the bound on entries took it, so that nobody else gets its token
+        seal BLOB NOT NULL,        -- of token and content, so that a damaged file cannot lead to a wrong chain
+        content BLOB,              -- key and conf; NULL if removed because of the limit, so that its token is not used again
         given_at REAL NOT NULL,    -- the last PrepareConf, in seconds since 1970
         used_at REAL NOT NULL      -- the last use by any worker, likewise
     )
     """,
-    # Each row stands in one of these, so that both kinds are counted and put in order without reading their contents.
+    # Each row is in one of these, so that both kinds are counted and sorted without reading their contents.
     "CREATE INDEX living_used_at ON configuration (used_at) WHERE content IS NOT NULL",
     "CREATE INDEX emptied_used_at ON configuration (used_at) WHERE content IS NULL",
     f"PRAGMA application_id = {APPLICATION_ID}",
@@ -60,14 +58,14 @@ _PRAGMAS = (
 
 
 class _Fault(Enum):
-    """What a failure of SQLite means for the store."""
+    """The meaning of an SQLite error for the store."""
 
-    CORRUPT = "is damaged or no store of this version"
+    CORRUPT = "is damaged, or is not a store of this version"
     LOCKED = "is locked by another process"
     UNWRITABLE = "can't be read or written"
 
 
-# SQLite's primary result codes; what is not here is UNWRITABLE (full, read-only, I/O error, no memory).
+# SQLite's primary result codes. All others are UNWRITABLE (full, read-only, I/O error, no memory).
 _FAULTS = {
     sqlite3.SQLITE_CORRUPT: _Fault.CORRUPT,
     sqlite3.SQLITE_NOTADB: _Fault.CORRUPT,
@@ -81,13 +79,13 @@ _FAULTS = {
 
 
 class Damaged(sqlite3.DatabaseError):
-    """The file is a database, but not one that this version wrote whole."""
+    """The file is a database, but it is damaged or was not written by this version."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class StoreFile:
-    """One process's hold on the file. It is opened by the first `attempt`, so after the fork. Used by one thread."""
+    """The connection of one process to the file. The first `attempt` opens it, so after the fork. Used by one thread."""
 
     def __init__(self, path: Path, write_lock: WriteLock | None = None) -> None:
         """Args: path: the path that `choose_path` returned. write_lock: shared with the other workers."""
@@ -100,11 +98,11 @@ class StoreFile:
 
     def attempt(self, action: Callable[[], T], *, follow: bool = True) -> T | None:
         """
-        Run `action` on the open file and return what it returns, or None where the file does not let it.
+        Run `action` on the open file. Return its result, or None if the file can't be read or written.
 
-        A damaged file is replaced by a fresh one and `action` run again. What goes wrong is logged once, until a write succeeds.
+        A damaged file is replaced by a new one, and `action` is run again. Each kind of error is logged once, until a write succeeds.
 
-        Args: follow: look first whether another worker has put a fresh file in the place of ours.
+        Args: follow: check first whether another worker has replaced the file.
         """
         for _ in range(2):
             try:
@@ -112,7 +110,7 @@ class StoreFile:
                     self._follow()
                 result = action()
             except sqlite3.ProgrammingError:
-                raise  # used by another thread, or wrong SQL: a defect of ours
+                raise  # used by another thread, or wrong SQL: a defect of the runner
             except (sqlite3.Error, OSError) as error:
                 fault = _FAULTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, _Fault.UNWRITABLE)
                 if fault is _Fault.CORRUPT:
@@ -120,7 +118,7 @@ class StoreFile:
                     follow = True
                     continue
                 if fault is _Fault.LOCKED:
-                    self._patience_s = 0.0  # one call has waited; the next ones find out without, until a write succeeds
+                    self._patience_s = 0.0  # one call has waited; later calls do not wait, until a write succeeds
                 self._warn(fault, error)
                 return None
             return result
@@ -128,9 +126,9 @@ class StoreFile:
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """
-        Run one statement inside an `attempt`, waiting a little for other processes.
+        Run one statement inside an `attempt`. Wait for a short time if another process has the lock.
 
-        SQLite's own busy handler sleeps 1, 2, 5, 10 ms and more between its tries, for locks that are held for 0.2 ms.
+        SQLite's own busy handler sleeps much longer between its attempts than other processes normally have the lock.
         """
         if self._db is None:
             raise sqlite3.OperationalError("the file is not open")
@@ -148,7 +146,7 @@ class StoreFile:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Take the lock for reading once, for all statements of the block: half of what a single one costs."""
+        """Take the lock for reading once, for all statements of the block. This is faster than once for each statement."""
         self.execute("BEGIN")
         try:
             yield
@@ -159,7 +157,7 @@ class StoreFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Hold the write lock, and commit at the end, or roll everything back when the block raises."""
+        """Take the write lock, and commit at the end of the block, or roll back if the block raises an exception."""
         with nullcontext() if self._write_lock is None else self._write_lock.taken():
             self.execute("BEGIN IMMEDIATE")
             try:
@@ -180,7 +178,7 @@ class StoreFile:
             self._db = None
 
     def _follow(self) -> None:
-        """Open the file, or open it again where the path leads to another one by now."""
+        """Open the file, or open it again if the path leads to another file now."""
         if self._db is not None:
             with suppress(FileNotFoundError):
                 if _identity(os.lstat(self.path)) == self._identity:
@@ -189,16 +187,16 @@ class StoreFile:
         create_private(self.path, own_directory=False)
         self._identity = _identity(os.lstat(self.path))
         self._db = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-        self._db.text_factory = bytes  # there is no text in a whole store; in a damaged one it need not be UTF-8
+        self._db.text_factory = bytes  # a store contains no text, but a damaged one may contain text that is not UTF-8
         for pragma in _PRAGMAS:
             self.execute(pragma)
         if self._is_blank():
             with self.transaction():
-                if self._is_blank():  # still: another worker may have been first
+                if self._is_blank():  # check again, because another worker may have been first
                     for statement in _SCHEMA:
                         self.execute(statement)
         if self._version() != (APPLICATION_ID, SCHEMA_VERSION):
-            raise Damaged("application id or schema version differ")
+            raise Damaged("the application id or the schema version differs")
 
     def _is_blank(self) -> bool:
         (tables,) = self.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -210,7 +208,7 @@ class StoreFile:
         return application_id, version
 
     def _set_aside(self, error: BaseException) -> None:
-        """Move a damaged file out of the way, unless another worker has just done so. It may be an operator's: it is not deleted."""
+        """Move a damaged file aside, unless another worker has just done so. It may be a file of the operator, so do not delete it."""
         self.close()
         aside = self.path.with_name(self.path.name + ".bad")
         try:
@@ -218,12 +216,14 @@ class StoreFile:
         except OSError:
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # so that two workers do not move each other's fresh file
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # so that two workers do not move each other's new file
             if _identity(os.fstat(descriptor)) == self._identity == _identity(os.lstat(self.path)):
                 for suffix in ("-journal", "-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 self.path.replace(aside)
-                logger.warning("conf store: %s %s (%s); moved to %s, starting afresh", self.path, _Fault.CORRUPT.value, error, aside)
+                logger.warning(
+                    "conf store: %s %s (%s). It was moved to %s, and a new store is used", self.path, _Fault.CORRUPT.value, error, aside
+                )
         except OSError as failure:
             self._warn(_Fault.UNWRITABLE, failure)
         finally:
@@ -233,7 +233,7 @@ class StoreFile:
         if fault not in self._warned:
             self._warned.add(fault)
             logger.warning(
-                "conf store: %s %s (%s); what it can't take is kept in memory, and is gone with this runner",
+                "conf store: %s %s (%s). New tokens are kept in memory, and are lost when this runner exits",
                 self.path,
                 fault.value,
                 error,

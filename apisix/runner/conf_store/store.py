@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tokens and the configurations behind them, in one SQLite file for all workers, now and after a restart.
+Tokens and their route configurations, in one SQLite file that all workers share and that survives restarts.
 
-The gateway asks for a token over one connection and uses it over all, for up to 1.9 times `APISIX_CONF_EXPIRE_TIME`, and takes an
-unknown token as a reason to forget those of every route. So the file outlives the processes, and a token is never given to
-other content while someone may still hold it. Source: design, 6; gateway contract, 3.
+The gateway requests a token over one connection, and uses it over all of them, for up to 1.9 times `APISIX_CONF_EXPIRE_TIME`. If a token
+is unknown, the gateway discards the tokens of all routes. So the file outlives the processes, and a token is never used for other content
+while the gateway may still use it. Source: design, 6; gateway contract, 3.
 """
 
 import os
@@ -28,7 +28,7 @@ __all__ = ["MAX_TOKEN", "ConfStore", "choose_path", "clear_stale"]
 
 MAX_TOKEN = 2**31 - 1
 
-# At most this many rows are removed on the way of one PrepareConf: 100,000 that expire together must not delay one answer.
+# At most this many rows are removed during one PrepareConf, so that many rows that expire together do not delay its reply.
 SWEEP_ROWS = 50
 
 _SELECT = "SELECT seal, content, given_at, used_at FROM configuration WHERE token = ?"
@@ -56,10 +56,10 @@ _FORGET = "DELETE FROM configuration WHERE token IN (SELECT token FROM configura
 
 class ConfStore:
     """
-    Give tokens for configurations and find them again. One object per worker, opened after the fork, used by one thread.
+    Stores configurations and returns their tokens, and looks tokens up. One object per worker, opened after the fork, used by one thread.
 
-    Nothing that happens to the file raises. What can't be written is kept in memory, where the other workers find it if there is a
-    fallback file; a damaged file is moved aside for a fresh one. Each is logged once, until it works again.
+    No error of the file raises an exception. Configurations that can't be written are kept in memory, where the other workers find them if
+    there is a fallback file. A damaged file is replaced by a new one. Each kind of error is logged once, until a write succeeds.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class ConfStore:
         Args:
             path: the path that `choose_path` returned.
             expire_s: the gateway's `APISIX_CONF_EXPIRE_TIME`, in seconds.
-            max_entries: about how many configurations are kept.
+            max_entries: about how many configurations are stored.
             clock: returns the seconds since 1970.
-            token_hash: returns the first token to try for a content, 1 to `MAX_TOKEN`.
-            write_lock: shared with the other workers, so that they write one after the other.
+            token_hash: returns the first token to try for a content, from 1 to `MAX_TOKEN`.
+            write_lock: shared with the other workers, so that one worker writes at a time.
             fallback: shared with the other workers, for configurations that cannot be written.
         """
         self._file = StoreFile(path, write_lock)
@@ -91,7 +91,7 @@ class ConfStore:
         self._token_hash = token_hash or _token_hash
         self._max_entries = max_entries
         self._write_every_s = 1.2 * expire_s / 10
-        # The times in the file lag by up to `_write_every_s` behind the truth, so an entry lives that much longer.
+        # The times in the file are up to `_write_every_s` old, so an entry is kept for that much longer.
         self._life_after_use_s = 1.2 * expire_s + self._write_every_s
         self._least_life_s = 2 * expire_s + self._write_every_s
         self._puts_per_sweep = max(1, max_entries // 100)
@@ -102,21 +102,18 @@ class ConfStore:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the file."""
         return self._file.path
 
     def put(self, key: str | None, conf: Sequence[tuple[str, str]]) -> int:
         """
-        Return the token of this key and conf: the same one for the same content, as long as the gateway can know it. Plugins without a
-        key get another token each time.
-
-        Costs 0.04 ms for what is known, 0.25 ms for what is new; in `put_many`, 16 at a time, 0.02 and 0.08 ms each.
-        Source: `python -m bench.conf_store`.
+        Return the token of this key and conf. It is the same for the same content, as long as the gateway can have the token. Plugins
+        without a key get a new token each time.
         """
         return self.put_many([(key, conf)])[0]
 
     def put_many(self, configurations: Iterable[tuple[str | None, Sequence[tuple[str, str]]]]) -> list[int]:
-        """Return the tokens of several keys and confs, in their order. What is new among them is written in one transaction."""
+        """Return the tokens of several keys and confs, in their order. New ones are written in one transaction."""
         contents = [_encode(key, conf) for key, conf in configurations]
         tokens = self._file.attempt(lambda: self._find_all(contents)) or [None] * len(contents)
         new = list(dict.fromkeys(content for content, token in zip(contents, tokens, strict=True) if token is None))
@@ -128,33 +125,33 @@ class ConfStore:
         return [given[content] if token is None else token for content, token in zip(contents, tokens, strict=True)]
 
     def get(self, token: int) -> RouteConfiguration | None:
-        """Return what `token` stands for, or None: the gateway is then told CONF_TOKEN_NOT_FOUND and asks anew. Counts as a use."""
+        """Return the configuration of `token`, or None if it is unknown. This counts as a use of the token."""
         if token in self._unwritten:
             return _configuration(self._unwritten[token])
         if not 0 < token <= MAX_TOKEN:
             return None
-        # The second look only for a miss: another worker may have put a fresh file there.
+        # Only after a miss, check whether another worker has replaced the file.
         found = self._file.attempt(lambda: self._read(token), follow=False) or self._file.attempt(lambda: self._read(token))
         if found is None and self._fallback is not None and (content := self._fallback.get(token)) is not None:
             return _configuration(content)
         return found
 
     def count(self) -> int:
-        """Return how many configurations are known. Takes 2 ms where they are 100,000."""
+        """Return how many configurations are stored. This is slow if there are many."""
         counted = self._file.attempt(lambda: int(self._file.execute(_COUNT_LIVING).fetchone()[0]))
         return (counted or 0) + len(self._unwritten)
 
     def abandon(self) -> None:
-        """In a child of this process: close the descriptors. SQLite must not be called there, not even to close."""
+        """Close the descriptors in a child of this process, in which SQLite must not be called, not even to close the file."""
         path = os.path.realpath(self._file.path)
-        with suppress(OSError):  # only Linux tells which descriptors lead to a file
+        with suppress(OSError):  # only Linux lists the descriptors that lead to a file
             for name in os.listdir("/proc/self/fd"):
                 with suppress(OSError):
                     if os.readlink(f"/proc/self/fd/{name}").startswith(path):
                         os.close(int(name))
 
     def close(self) -> None:
-        """Close the file. It stays, for the next start."""
+        """Close the file. It is not removed, so that the next start can use it."""
         self._file.close()
 
     def _find_all(self, contents: Sequence[bytes]) -> list[int | None]:
@@ -165,9 +162,9 @@ class ConfStore:
 
     def _find(self, contents: Sequence[bytes]) -> list[int | None]:
         """
-        Return the tokens of what is known and was written not long ago, None for the rest.
+        Return the tokens of contents that were written recently, and None for the others.
 
-        The common case, as the gateway asks for the same again after each of its reloads: no lock, no write.
+        This is the common case, because the gateway sends the same configurations after each of its reloads. It needs no lock and no write.
         """
         now = self._clock()
         tokens: list[int | None] = []
@@ -179,27 +176,27 @@ class ConfStore:
         return tokens
 
     def _write(self, contents: Sequence[bytes]) -> dict[bytes, int]:
-        """Give each content a row, or renew the one that it has, and return the tokens."""
+        """Insert a row for each content, or renew its row, and return the tokens."""
         now = self._clock()
         with self._file.transaction():
             tokens = {content: self._claim(self._token_hash(content), content, now) for content in contents}
             moved = {waiting: self._claim(waiting, content, now) for waiting, content in self._unwritten.items()}
             self._sweep(now, len(contents))
-        # One whose token was taken meanwhile is known under it in this worker only, and stays so.
+        # If another content has the token by now, only this worker can use the token, so it is kept in memory.
         self._unwritten = {given: self._unwritten[given] for given, written in moved.items() if given != written}
         for token in tokens.values():
             self._note_use(token, now)
         return tokens
 
     def _claim(self, token: int, content: bytes, now: float) -> int:
-        """Write `content` under `token` or, where that one means something else, under the next free one."""
+        """Write `content` under `token` or, if other content has that token, under the next free one."""
         while True:
             seal = _seal(token, content)
             if self._file.execute(_INSERT, (token, seal, content, now, now)).rowcount:
                 return token
             row = self._row(token)
             if row is None:
-                raise Damaged("a row is in the index of tokens and nowhere else")
+                raise Damaged("a row is only in the index of tokens")
             if row[0] == seal:
                 self._file.execute(_RENEW, (content, now, now, token))
                 return token
@@ -214,9 +211,9 @@ class ConfStore:
         if content is None or (used_at < now - self._life_after_use_s and given_at < now - self._least_life_s):
             return None
         if seal != _seal(token, content):
-            raise Damaged("a seal does not fit its row")
+            raise Damaged("the seal of a row does not match its content")
         if abs(now - max(used_at, self._used_at.get(token, 0.0))) > self._write_every_s:
-            # A use that can't be noted is no reason to refuse the call.
+            # A call is not refused if its use of the token can't be written.
             with suppress(sqlite3.OperationalError):
                 self._use(token, now)
         elif token not in self._used_at:
@@ -230,7 +227,7 @@ class ConfStore:
         seal, content, given_at, used_at = row
         times_are_numbers = isinstance(given_at, float) and isinstance(used_at, float)
         if not (isinstance(seal, bytes) and isinstance(content, bytes | None) and times_are_numbers):
-            raise Damaged("a column does not hold what it should")
+            raise Damaged("a column has a value of the wrong type")
         return seal, content, given_at, used_at
 
     def _use(self, token: int, now: float) -> None:
@@ -238,16 +235,16 @@ class ConfStore:
         self._file.execute(_USE, (now, token))
 
     def _note_use(self, token: int, used_at: float) -> None:
-        """Remember what the file says, so that `get` rarely has to write."""
+        """Remember the time in the file, so that `get` rarely has to write."""
         if len(self._used_at) >= self._max_entries:
             self._used_at.clear()
         self._used_at[token] = used_at
 
     def _sweep(self, now: float, puts: int) -> None:
         """
-        Remove what has expired, and empty what is over the bound.
+        Remove expired rows, and remove the content of rows over the limit.
 
-        Counting 100,000 rows costs 9 ms, so that is done once in 1,000 puts; a batch of expired ones costs 1 ms.
+        Counting many rows is slow, so it is done only once for many configurations. Expired rows are removed in batches.
         """
         self._puts_until_sweep -= puts
         if self._puts_until_sweep > 0:
@@ -255,7 +252,7 @@ class ConfStore:
         execute = self._file.execute
         limits = (now - self._life_after_use_s, now - self._least_life_s, SWEEP_ROWS)
         if max(execute(statement, limits).rowcount for statement in (_EXPIRE_LIVING, _EXPIRE_EMPTIED)) == SWEEP_ROWS:
-            self._puts_until_sweep = 1  # there is more; the next one goes on
+            self._puts_until_sweep = 1  # there are more, which the next call removes
             return
         for count, reduce in ((_COUNT_LIVING, _EVICT), (_COUNT_EMPTIED, _FORGET)):
             (rows,) = execute(count).fetchone()
@@ -264,7 +261,7 @@ class ConfStore:
         self._puts_until_sweep = self._puts_per_sweep
 
     def _remember(self, content: bytes) -> int:
-        """Keep what can't be written in memory, and return its token."""
+        """Keep content that can't be written in memory, and return its token."""
         token = self._token_hash(content)
         while not self._is_free(token, content) or not self._publish(token, content):
             token = token % MAX_TOKEN + 1
@@ -274,11 +271,11 @@ class ConfStore:
         return token
 
     def _publish(self, token: int, content: bytes) -> bool:
-        """Tell the other workers what `token` means. Returns: False where it means something else to them by now."""
+        """Share `token` and its content with the other workers. Return False if they have other content for it already."""
         return self._fallback is None or self._fallback.put(token, content) or self._fallback.get(token) in (None, content)
 
     def _is_free(self, token: int, content: bytes) -> bool:
-        """Tell whether `token` means nothing else, as far as can be seen: what can't be written can often still be read."""
+        """Return whether no other content is known to have `token`. A file that can't be written can often still be read."""
         row = self._file.attempt(lambda: self._row(token))
         return self._unwritten.get(token, content) == content and (row is None or row[0] == _seal(token, content))
 
@@ -291,9 +288,9 @@ class _Content(NamedTuple):
 
 def _encode(key: str | None, conf: Sequence[tuple[str, str]]) -> bytes:
     """
-    Return the encoding of key and conf. It writes lengths, so no two contents share it.
+    Return the encoding of key and conf. It includes lengths, so different contents have different encodings.
 
-    Without a key, two routes with equal plugins can't be told apart, and must not share their instances: each is encoded differently.
+    Without a key, two routes with equal plugins can't be distinguished, and must not share instances. So each encoding is unique.
     """
     pairs = [(_to_bytes(name), _to_bytes(value)) for name, value in conf]
     if key is None and pairs:
@@ -308,7 +305,7 @@ def _configuration(content: bytes) -> RouteConfiguration:
     try:
         key, entries, _ = _decode(content)
     except msgspec.MsgspecError as error:
-        raise Damaged("a row's content can't be decoded") from error
+        raise Damaged("the content of a row can't be decoded") from error
     return RouteConfiguration(None if key is None else _to_text(key), tuple([(_to_text(name), _to_text(value)) for name, value in entries]))
 
 

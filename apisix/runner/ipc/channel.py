@@ -96,7 +96,7 @@ class HandedBack(Message, frozen=True):
 
 
 class Stats(Message, frozen=True):
-    """From a worker, if they have changed: its connections, its calls that wait, and all calls that it has answered."""
+    """From a worker, if they have changed: its connections, its calls that wait, and all calls that have finished."""
 
     connections: int
     in_flight: int
@@ -138,7 +138,7 @@ class Channel:
         self._decoder = msgspec.msgpack.Decoder(AnyMessage)
         self._incoming = bytearray()
         self._connections: deque[socket.socket | None] = deque()
-        # The bytes, the connection that goes with the first of them, and whether it is ours to close.
+        # The bytes, the connection that is sent with the first of them, and whether to close it afterwards.
         self._outgoing: deque[tuple[memoryview, socket.socket | None, bool]] = deque()
         self._short_of_descriptors = False
         # The blocking detector of a worker sends from its own thread while the event loop is blocked.
@@ -190,7 +190,7 @@ class Channel:
                     return
                 except OSError as error:
                     if error.errno in (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
-                        # Too many descriptors are on their way: room comes when they arrive, and no selector tells when.
+                        # Too many descriptors are in flight. More can be sent when they arrive, but no selector reports that.
                         self._short_of_descriptors = True
                         return
                     self._drop_outgoing()
@@ -221,7 +221,7 @@ class Channel:
                 data, ancillary, flags, _ = self._sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES, _CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 break
-            except OSError:  # reset: the other end died with our messages unread
+            except OSError:  # reset: the other end exited without reading all messages
                 self.at_end = True
                 break
             self._keep_connections(ancillary, flags)
@@ -254,7 +254,7 @@ class Channel:
                 connection.close()
 
     def close(self) -> None:
-        """Close this end, and every connection that is still under way in it."""
+        """Close this end, and every connection in it that is not sent or not received yet."""
         with self._lock:
             self._drop_outgoing()
         while self._connections:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The supervisor's loop: descriptors, timers and signals, in one thread and without asyncio, so that it can fork at any turn."""
+"""The supervisor's loop: descriptors, timers and signals, in one thread and without asyncio, so that it can fork at any time."""
 
 import heapq
 import itertools
@@ -16,17 +16,17 @@ from typing import Protocol
 logger = logging.getLogger(__name__)
 
 Callback = Callable[[], object]
-"""Called without arguments; what it returns is nobody's."""
+"""Called without arguments. The return value is ignored."""
 
 
 class HasFileno(Protocol):
-    """What can be watched."""
+    """An object with a file descriptor, which can be watched."""
 
     def fileno(self) -> int: ...
 
 
 class Timer:
-    """Something to be done at a time. `at_s` is by `time.monotonic`."""
+    """A callback that is called at a time. `at_s` is by `time.monotonic`."""
 
     __slots__ = ("at_s", "callback", "every_s")
 
@@ -36,7 +36,7 @@ class Timer:
         self.every_s = every_s
 
     def cancel(self) -> None:
-        """Do not do it any more."""
+        """Do not call the callback any more."""
         self.callback = None
 
 
@@ -60,32 +60,32 @@ class Reactor:
         self.watch(self._wakeup, self._take_signals)
 
     def on_signal(self, signum: int, callback: Callback) -> None:
-        """Call `callback` in the loop, never in the middle of anything, when the signal arrives."""
+        """Call `callback` when the signal arrives, in the event loop, and so never in the middle of another callback."""
         self._signals[signum] = callback
         signal.signal(signum, self._note)
 
     def signal_age_s(self, signum: int) -> float:
-        """Return how long ago a signal has arrived that is not handled yet or being handled, in seconds; 0 if there is none."""
+        """Return how long ago a signal arrived that is not completely handled yet, in seconds, or 0 if there is none."""
         arrived_s = self._arrived_s.get(signum)
         return 0.0 if arrived_s is None else time.monotonic() - arrived_s
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        # Called by the interpreter, perhaps long before the loop runs. Python also writes the number to the wake-up descriptor.
+        # Called by the interpreter, perhaps long before the event loop runs. Python also writes the number to the wake-up descriptor.
         self._arrived_s.setdefault(signum, time.monotonic())
 
     def watch(self, source: HasFileno, callback: Callback) -> None:
-        """Call `callback` whenever there is something to read."""
+        """Call `callback` whenever `source` can be read."""
         self._selector.register(source, selectors.EVENT_READ, (callback, None))
 
     def watch_writing(self, source: HasFileno, callback: Callback | None) -> None:
-        """Call `callback` too when `source` can be written; None ends that. Nothing happens where it is not watched any more."""
+        """Call `callback` whenever `source` can be written. None stops that. If `source` is not watched, do nothing."""
         with suppress(KeyError):
             on_read = self._selector.get_key(source).data[0]
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if callback else 0)
             self._selector.modify(source, events, (on_read, callback))
 
     def unwatch(self, source: HasFileno) -> None:
-        """Watch no longer. To be called before the descriptor is closed; harmless where it is not watched."""
+        """Stop watching `source`. Must be called before the descriptor is closed. If `source` is not watched, do nothing."""
         with suppress(KeyError, ValueError):
             self._selector.unregister(source)
 
@@ -102,11 +102,11 @@ class Reactor:
         return self._schedule(Timer(_next_multiple(period_s, time.monotonic()), callback, period_s))
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Turn until `until` says so; it is asked after each turn."""
+        """Run the event loop until `until` returns true. It is called before each iteration."""
         while not until():
             for key, events in self._selector.select(self._timeout_s()):
                 on_read, on_write = key.data
-                # What one callback closes may still be in this turn's list: it is not watched any more then.
+                # An earlier callback of this iteration may have closed the descriptor, which is not watched any more then.
                 if events & selectors.EVENT_WRITE and on_write and self._watches(key):
                     _call(on_write)
                 if events & selectors.EVENT_READ and self._watches(key):
@@ -170,5 +170,5 @@ def _call(callback: Callback) -> None:
     try:
         callback()
     except Exception:
-        # All workers end with the supervisor: whatever is wrong with one thing, the others go on.
+        # All workers exit with the supervisor, so a defect in one callback must not stop it.
         logger.exception("a defect of the runner's supervisor")

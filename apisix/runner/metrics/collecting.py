@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker tells of itself: the runner's own figures, the metrics that its plugins define, and how late its loop is."""
+"""Collect the metrics of a worker: the runner's own metrics, the metrics that plugins define, and how late its event loop is."""
 
 import logging
 import sys
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 PUSH_S: Final = 1.0
 """How often metrics that have changed are sent, in seconds."""
 NOTABLE_LAG_S: Final = 0.1
-"""How late the event loop of an idle worker must be to be counted, in seconds: it may have been a task of a plugin."""
+"""How late the event loop of an idle worker must be to be counted, in seconds. A task of a plugin may have blocked it."""
 MANY_TOKENS: Final = 10_000
 PUSHES_A_COUNT: Final = 10
-"""Counting the tokens of a full store takes 2 ms: where they are many, not with each push."""
+"""Counting the tokens of a full store is slow, so many tokens are not counted for each push."""
 LAG_S: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""From the resolution of the loop's timers to the default of `workers.timeout`."""
+"""The bounds of the buckets, in seconds: from the resolution of the loop's timers to the default of `workers.timeout`."""
 
 _MERGES: Final[dict[str, Merge]] = {
     "min": "min",
@@ -37,17 +37,17 @@ _MERGES: Final[dict[str, Merge]] = {
     "mostrecent": "max",
     "livemostrecent": "max",
 }
-"""What `multiprocess_mode` of a Gauge asks for, as far as it is no sum."""
+"""How the values of several workers are merged, by `multiprocess_mode` of a Gauge. All other modes are sums."""
 
 
 class Reporter:
     """
-    Tell the supervisor what has changed, about every second.
+    Sends metrics that have changed to the supervisor, about every second.
 
     Args:
-        runtime: the worker's; its calls are counted from now on.
+        runtime: the runtime of the worker. Its calls are counted from now on.
         count_tokens: returns how many configurations the store contains.
-        max_bytes: the size of a metric that is too large to send, in bytes.
+        max_bytes: a metric of this size or more, in bytes, is not sent.
     """
 
     def __init__(self, runtime: Runtime, count_tokens: Callable[[], int], max_bytes: int) -> None:
@@ -65,12 +65,12 @@ class Reporter:
         leave_process_out()
 
     def start(self, send: Callable[[Family], None]) -> None:
-        """Start. Args: send: sends a metric to the supervisor."""
+        """Send all metrics. Args: send: sends a metric to the supervisor, now and later."""
         self._send = send
         self._push()
 
     def finish(self) -> None:
-        """Tell the last figures; the store may be closed by now."""
+        """Send the last values. The store may be closed already."""
         self._push(is_last=True)
 
     def tick(self, lag_s: float, *, busy: bool) -> None:
@@ -100,47 +100,49 @@ class Reporter:
                 self._send(family)
             elif family.name not in self._too_large:
                 self._too_large.add(family.name)
-                logger.error("the metric %s has too many labels to be told: %d samples", family.name, len(family.samples))
+                logger.error(
+                    "the metric %s has too many labels, so it is not sent to the supervisor: %d samples", family.name, len(family.samples)
+                )
 
     def _families(self) -> Iterator[Family]:
         yield from families_of(self._runtime, self._meter)
-        # The store is one for all workers.
-        yield gauge(f"{PREFIX}tokens_known", "Configurations that the store knows.", ((), self._tokens), merge="max")
-        yield histogram(f"{PREFIX}loop_lag_seconds", "How late the loop of a worker was when it had something to do.", [((), self._lag)])
+        # All workers share one store.
+        yield gauge(f"{PREFIX}tokens_known", "Configurations in the conf store.", ((), self._tokens), merge="max")
+        yield histogram(f"{PREFIX}loop_lag_seconds", "How late the event loop of a worker was when it was not idle.", [((), self._lag)])
         try:
             yield from families_of_plugins()
         except Exception:  # a collector of a plugin may raise anything
-            logger.exception("the metrics of the plugins can't be told")
+            logger.exception("the metrics of the plugins can't be collected")
 
 
 def families_of(runtime: Runtime, meter: Meter) -> Iterator[Family]:
-    """Return the runner's own figures of this worker."""
-    yield counter(f"{PREFIX}calls", "Calls that were answered.", ((), runtime.calls))
+    """Yield the runner's own metrics of this worker."""
+    yield counter(f"{PREFIX}calls", "Calls that have finished.", ((), runtime.calls))
     yield counter(
-        f"{PREFIX}calls_refused", "Calls that were refused because the configuration of their route can't be used.", ((), runtime.refusals)
+        f"{PREFIX}calls_refused", "Calls that were refused because the configuration of their route is not valid.", ((), runtime.refusals)
     )
-    yield counter(f"{PREFIX}asks", "Questions that the gateway was asked, for variables and bodies.", ((), runtime.asks))
-    yield counter(f"{PREFIX}tokens_missed", "Calls with a token that nobody knows; the gateway asks anew.", ((), runtime.unknown_tokens))
-    yield gauge(f"{PREFIX}threads_stuck", "Threads that hang in blocking plugins and were given up.", ((), runtime.threads.abandoned))
-    yield gauge(
-        f"{PREFIX}held_bytes", "Bytes of frames that are half read, and of replies that are not sent yet.", ((), runtime.held_bytes)
+    yield counter(f"{PREFIX}asks", "Info requests sent to the gateway, for variables and bodies.", ((), runtime.asks))
+    yield counter(
+        f"{PREFIX}tokens_missed", "Calls with an unknown token. The gateway sends the configuration again.", ((), runtime.unknown_tokens)
     )
+    yield gauge(f"{PREFIX}threads_stuck", "Threads that are stuck in blocking plugins and were abandoned.", ((), runtime.threads.abandoned))
+    yield gauge(f"{PREFIX}held_bytes", "Bytes of incomplete frames, and of replies that are not sent yet.", ((), runtime.held_bytes))
     yield counter(
         f"{PREFIX}connections_aborted",
-        "Connections that were closed because a frame did not arrive, or a reply was not read.",
+        "Connections closed because a frame did not arrive in time, or a reply was not read in time.",
         ((), runtime.connections_aborted),
     )
     outcomes = [
         ((("plugin", plugin), ("phase", phase or "unknown"), ("outcome", outcome)), count)
         for (plugin, phase, outcome), count in meter.outcomes.items()
     ]
-    yield counter(f"{PREFIX}plugin_calls", "Calls of plugins.", *outcomes)
+    yield counter(f"{PREFIX}plugin_calls", "Calls of plugin hooks, by outcome.", *outcomes)
     durations = [((("plugin", plugin), ("phase", phase or "unknown")), duration) for (plugin, phase), duration in meter.durations.items()]
-    yield histogram(f"{PREFIX}plugin_duration_seconds", "How long calls of plugins took, waiting included.", durations)
+    yield histogram(f"{PREFIX}plugin_duration_seconds", "How long calls of plugin hooks took, including the time they waited.", durations)
 
 
 def histogram(name: str, help_: str, values: Iterable[tuple[Labels, Histogram]]) -> Family:
-    """Make a histogram as Prometheus has it, each bucket including those below it."""
+    """Return a histogram in the form that Prometheus uses: each bucket includes the lower ones."""
     samples: list[tuple[str, Labels, float]] = []
     for labels, value in values:
         bounds = [*map(repr, value.bounds_s), "+Inf"]
@@ -151,7 +153,7 @@ def histogram(name: str, help_: str, values: Iterable[tuple[Labels, Histogram]])
 
 
 def leave_process_out() -> None:
-    """Take what prometheus-client tells of every process out of its registry: summed over workers it would mean nothing."""
+    """Remove the process metrics of prometheus-client from its registry, because their sums over workers have no meaning."""
     import prometheus_client
 
     for collector in (prometheus_client.PROCESS_COLLECTOR, prometheus_client.PLATFORM_COLLECTOR, prometheus_client.GC_COLLECTOR):
@@ -160,7 +162,7 @@ def leave_process_out() -> None:
 
 
 def families_of_plugins(registry: "CollectorRegistry | None" = None) -> Iterator[Family]:
-    """Return what plugins have defined with prometheus-client. Args: registry: where they have; the default one for None."""
+    """Yield the metrics that plugins have defined with prometheus-client. Args: registry: the registry; None for the default one."""
     if registry is None:
         if "prometheus_client" not in sys.modules:
             return
@@ -171,7 +173,7 @@ def families_of_plugins(registry: "CollectorRegistry | None" = None) -> Iterator
     for metric in source.collect():
         if metric.name.startswith(PREFIX):
             continue
-        # The registry alone knows what was asked for where a metric was made.
+        # Only the registry has the options with which a metric was created.
         maker = getattr(registry, "_names_to_collectors", {}).get(metric.name)
         merge = _MERGES.get(getattr(maker, "_multiprocess_mode", ""), "max" if metric.type in ("info", "stateset") else "sum")
         samples = tuple(

@@ -2,9 +2,9 @@
 """
 Metrics on their way from the workers to Prometheus, and their sums.
 
-Each worker counts for itself and tells the supervisor its totals about every second; the supervisor adds them up. What a worker has
-counted outlives it there, so that no counter goes backwards when a worker is replaced; one that is killed takes up to a second of
-counts with it. (The multi-process mode of prometheus-client keeps files that nobody clears away, one more with each worker.)
+Each worker counts for itself and sends its totals to the supervisor about every second. The supervisor adds them up. It keeps the counts
+of workers that have exited, so that no counter decreases when a worker is replaced. If a worker is killed, its counts of up to the last
+second are lost. (The multi-process mode of prometheus-client is not used, because it keeps a file for each worker that is never removed.)
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         name: without `_total`.
-        kind: Prometheus's word: counter, gauge, histogram, ...
-        samples: name, with what the kind adds to it, labels and value.
-        merge: how the values of several workers become one.
+        kind: the type in Prometheus: counter, gauge, histogram, ...
+        samples: name, with the suffix for the kind, labels and value.
+        merge: how the values of several workers are merged.
     """
 
     name: str
@@ -40,40 +40,40 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def lasts(self) -> bool:
-        """Whether what was counted stays counted when its worker ends."""
+        """Whether the values are kept when their worker exits."""
         return self.kind in _LASTING
 
 
 def counter(name: str, help_: str, *values: tuple[Labels, float]) -> Family:
-    """Make a counter from the values that it has, by labels."""
+    """Return a counter with these values, by labels."""
     return Family(name, "counter", help_, tuple((f"{name}_total", labels, value) for labels, value in values))
 
 
 def gauge(name: str, help_: str, *values: tuple[Labels, float], merge: Merge = "sum") -> Family:
-    """Make a gauge from the values that it has, by labels."""
+    """Return a gauge with these values, by labels."""
     return Family(name, "gauge", help_, tuple((name, labels, value) for labels, value in values), merge)
 
 
 class Totals:
-    """What all workers have counted, those that have ended included."""
+    """The sums over all workers, including those that have exited."""
 
     def __init__(self) -> None:
         self._living: dict[int, dict[str, Family]] = {}
         self._departed: dict[str, Family] = {}
 
     def take(self, worker: int, family: Family) -> None:
-        """Take what a worker says, in the place of what it said of this metric before."""
+        """Store a metric of a worker. It replaces the value that the worker sent before."""
         self._living.setdefault(worker, {})[family.name] = family
 
     def end(self, worker: int) -> None:
-        """Take note that a worker has ended. To be called once all that it said was taken."""
+        """Called when a worker has exited and all its metrics were stored."""
         for name, family in self._living.pop(worker, {}).items():
             if family.lasts:
                 departed = self._departed.get(name)
                 self._departed[name] = family if departed is None else _add(departed, family)
 
     def families(self) -> list[Family]:
-        """Return the sums, in the order of their names."""
+        """Return the sums, sorted by name."""
         by_name: dict[str, list[Family]] = {}
         for families in (self._departed, *self._living.values()):
             for name, family in families.items():
@@ -82,7 +82,7 @@ class Totals:
 
 
 def _add(earlier: Family, later: Family) -> Family:
-    """Add two up. Where a plugin's new code has made something else of a metric, the new one holds."""
+    """Return the sum of two metrics. If a plugin's new code has changed the kind of the metric, return only the later one."""
     if earlier.kind != later.kind:
         return later
     merge = _MERGES[later.merge]

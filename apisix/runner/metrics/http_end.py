@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-As much of HTTP/1.1 as Prometheus and a probe need, in the supervisor's own loop.
+A small HTTP/1.1 server for Prometheus and probes, in the event loop of the supervisor.
 
-One request a connection, a bounded one; who is slow is cut off, so that nobody keeps the supervisor from its work.
+It accepts one request of bounded size per connection. Slow clients are disconnected, so that no client can block the supervisor.
 """
 
 import errno
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 MAX_REQUEST_BYTES: Final = 8192
 MAX_CLIENTS: Final = 16
 CLIENT_TIMEOUT_S: Final = 5.0
-"""How long a client may take, from its connection to the last byte of the answer, in seconds."""
+"""How long a client may take, from its connection to the last byte of the response, in seconds."""
 RETRY_S: Final = 1.0
-"""How soon to try again to listen where that failed, in seconds: a runner that is ending may still have the address."""
+"""How long to wait before listening is tried again, in seconds. A runner that is stopping may still use the address."""
 _METHODS: Final = ("GET", "HEAD")
 
 
@@ -48,17 +48,17 @@ class EventLoop(Protocol):
         """Call `callback` whenever `source` can be read."""
 
     def watch_writing(self, source: HasFileno, callback: Callable[[], object] | None) -> None:
-        """Call `callback` whenever `source` can be written; None stops that."""
+        """Call `callback` whenever `source` can be written. None stops that."""
 
     def unwatch(self, source: HasFileno) -> None:
-        """Watch `source` no longer."""
+        """Stop watching `source`."""
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once, after `delay_s` seconds."""
 
 
 class Page(NamedTuple):
-    """What a request is answered with."""
+    """The response to a request."""
 
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
@@ -66,14 +66,14 @@ class Page(NamedTuple):
 
 
 Pages = Mapping[str, Callable[[], Page]]
-"""By path, what makes the page."""
+"""The function that returns the page, by path."""
 
 
 def address_of(settings: Settings) -> tuple[str, int] | None:
     """
-    Return host and port to listen on, None where nobody wants metrics.
+    Return the host and port to listen on, or None if no address is set.
 
-    Raises: SettingsError: others could reach it, and nobody has allowed that.
+    Raises: SettingsError: other machines can reach the address, and that is not allowed.
     """
     if settings.metrics_address is None:
         return None
@@ -91,10 +91,10 @@ def address_of(settings: Settings) -> tuple[str, int] | None:
 
 class HttpServer:
     """
-    Answer requests for a few pages.
+    Serves a few pages.
 
     Attributes:
-        port: where it listens, 0 while it does not.
+        port: the port on which it listens, 0 while it does not.
     """
 
     def __init__(self, loop: EventLoop, address: tuple[str, int], pages: Pages) -> None:
@@ -105,11 +105,11 @@ class HttpServer:
         self._sock: socket.socket | None = None
         self._clients: set[_Client] = set()
         self._retry: Timer | None = None
-        self._has_complained = False
+        self._has_warned = False
         self._listen()
 
     def close(self) -> None:
-        """Listen no longer, and cut off who is there."""
+        """Stop listening, and disconnect all clients."""
         if self._retry is not None:
             self._retry.cancel()
         if self._sock is not None:
@@ -121,14 +121,14 @@ class HttpServer:
             client.close()
 
     def forget(self) -> None:
-        """In a new worker, where the loop is closed already: close what is the supervisor's."""
+        """Close what belongs to the supervisor, in a new worker, after its event loop was closed."""
         if self._sock is not None:
             self._sock.close()
         for client in self._clients:
             client.sock.close()
 
     def page_of(self, head: bytes) -> tuple[Page, bool]:
-        """Return the answer to a request's head, and whether its body is wanted."""
+        """Return the response to a request with this head, and whether its body must be sent."""
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         target, _, version = rest.rpartition(" ")
         if not version.startswith("HTTP/1."):
@@ -140,12 +140,12 @@ class HttpServer:
             return _error(HTTPStatus.NOT_FOUND), method != "HEAD"
         try:
             return make(), method != "HEAD"
-        except Exception:  # a library that a plugin has fed may raise anything, and the supervisor goes on
-            logger.exception("%s can't be made", target)
+        except Exception:  # metrics of plugins may cause any exception, and the supervisor must continue
+            logger.exception("the page %s can't be created", target)
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR), method != "HEAD"
 
     def left(self, client: "_Client") -> None:
-        """Take note that a client is done."""
+        """Called when a client was disconnected."""
         self._clients.discard(client)
 
     def _listen(self) -> None:
@@ -158,7 +158,7 @@ class HttpServer:
             sock.setblocking(False)
         except OSError as error:
             sock.close()
-            self._complain(error)
+            self._warn(error)
             self._retry = self._loop.call_later(RETRY_S, self._listen)
             return
         self._sock = sock
@@ -166,10 +166,10 @@ class HttpServer:
         self._loop.watch(sock, partial(self._accept, sock))
         logger.info("metrics are at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, self.port)
 
-    def _complain(self, error: OSError) -> None:
-        if not self._has_complained:
-            self._has_complained = True
-            # Calls are served all the same: they matter more.
+    def _warn(self, error: OSError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            # Only a log line: calls are more important, and are still served.
             level = logging.WARNING if error.errno == errno.EADDRINUSE else logging.ERROR
             logger.log(level, "metrics can't be served on %s port %d: %s. It is tried again", *self._address, error.strerror)
 
@@ -179,7 +179,7 @@ class HttpServer:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            # Out of descriptors. What can't be accepted would wake us all the time.
+            # Out of descriptors. A connection that can't be accepted would wake this process again and again.
             logger.error("a client of the metrics can't be accepted: %s", error.strerror)
             self.close()
             self._retry = self._loop.call_later(RETRY_S, self._listen)
@@ -192,7 +192,7 @@ class HttpServer:
 
 
 class _Client:
-    """One connection: a request, an answer, the end."""
+    """One connection: a request, a response, and the end."""
 
     def __init__(self, server: HttpServer, loop: EventLoop, sock: socket.socket) -> None:
         self.sock = sock
@@ -219,16 +219,16 @@ class _Client:
         if not data:
             self.close()
             return
-        if self._unsent:  # it was answered already: what else it says is read and forgotten, or closing would reset the answer
+        if self._unsent:  # the response is being sent: more data is read and ignored, or closing would reset the connection
             return
         self._received += data
         head, is_whole, _ = bytes(self._received).partition(b"\r\n\r\n")
         if is_whole:
-            self._answer(*self._server.page_of(head))
+            self._respond(*self._server.page_of(head))
         elif len(self._received) >= MAX_REQUEST_BYTES:
-            self._answer(_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), is_wanted=True)
+            self._respond(_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), is_wanted=True)
 
-    def _answer(self, page: Page, is_wanted: bool) -> None:
+    def _respond(self, page: Page, is_wanted: bool) -> None:
         head = (
             f"HTTP/1.1 {page.status.value} {page.status.phrase}\r\n"
             f"Content-Type: {page.content_type}\r\n"

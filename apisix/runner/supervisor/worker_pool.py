@@ -438,7 +438,7 @@ class WorkerPool:
     def _handed_back(self, worker: WorkerProcess, message: messages.HandedBack, connection: socket.socket | None) -> None:
         worker.handed_back()
         if connection is None:
-            logger.error("out of file descriptors: a connection was lost on its way from %s", worker)
+            logger.error("a connection from %s was lost, because the supervisor is out of file descriptors (ulimit -n)", worker)
         else:
             self.place(connection)
 

@@ -18,22 +18,22 @@ class StackDump:
     """
 
     def __init__(self) -> None:
-        import tempfile  # late: it brings much, and the socket is bound before any worker is made
+        import tempfile  # late, because the import is slow and the socket has to be bound first
 
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # shared by two processes; closed by each with `close`
 
     def arm(self) -> None:
-        """In the worker: write the stacks of all threads whenever `DUMP_SIGNAL` comes, whatever Python is doing."""
+        """In the worker: write the stacks of all threads whenever `DUMP_SIGNAL` arrives, even if the interpreter is blocked."""
         faulthandler.register(DUMP_SIGNAL, file=self._file, all_threads=True, chain=False)
 
     def request(self, pid: int) -> None:
-        """In the supervisor: ask the worker for its stacks. Raises: ProcessLookupError: it is gone."""
+        """In the supervisor: let the worker write its stacks. Raise ProcessLookupError if it has exited."""
         os.kill(pid, DUMP_SIGNAL)
 
     def read(self) -> str:
-        """In the supervisor: return what was written so far."""
+        """In the supervisor: return the stacks that were written so far."""
         return os.pread(self._file.fileno(), MAX_DUMP_BYTES, 0).decode(errors="replace")
 
     def close(self) -> None:
-        """Give up this process's end."""
+        """Close the file in this process."""
         self._file.close()

@@ -61,8 +61,8 @@ def serve(channel: Channel, dump: StackDump, heartbeat: Heartbeat, service: Serv
 
 def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, heartbeat: Heartbeat, service: Service, marks: Iterable[str]) -> int:
     worker = Worker(loop, channel, heartbeat)
-    # Plugins may fork, with multiprocessing for instance, also while their files are imported. What they start as another program
-    # is not affected.
+    # Plugins may fork, with multiprocessing for instance, also while their files are imported. Other programs that they
+    # start are not affected.
     os.register_at_fork(after_in_child=worker.abandon)
     try:
         opened = service.open(loop, worker.report_blocking)
@@ -97,7 +97,7 @@ def die_with(parent_pid: int) -> None:
 
 def leave_poll(loop: asyncio.AbstractEventLoop) -> None:
     """
-    In a child: let the loop watch nothing. The kernel's object is shared with the parent, whose connections the child would read from.
+    Let the event loop of a child process watch nothing. It shares the epoll object with the parent, and would read from its connections.
 
     A child gets back into the loop only from a task that a plugin has made itself.
     """
@@ -131,10 +131,10 @@ class Worker:
         }
 
     def abandon(self) -> None:
-        """In a child that a plugin has forked: have nothing to do any more with the supervisor, the gateway and the loop."""
-        become_child()  # first, so that the child ends with the hook whatever happens here
+        """Disconnect from the supervisor, the gateway and the event loop, in a child process that a plugin has forked."""
+        become_child()  # first, so that the child exits after the hook, even if this function fails
         self._channel.abandon()
-        signal.set_wakeup_fd(-1)  # the loop's: a signal to the child would be taken for one to the worker
+        signal.set_wakeup_fd(-1)  # the descriptor of the loop: a signal to the child would look like a signal to the worker
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, signal.SIG_DFL)
         if self._opened is not None:
@@ -146,7 +146,7 @@ class Worker:
         self._channel.send(messages.BlockingMark(name))
 
     async def run(self, opened: Opened) -> None:
-        """Serve until the worker is to leave."""
+        """Serve until the worker has to exit."""
         self._opened = opened
         self._loop.add_signal_handler(signal.SIGTERM, self._send, ReplaceMe("somebody sent it a SIGTERM"))
         self._loop.add_reader(self._channel.fileno(), self._receive)
@@ -157,7 +157,7 @@ class Worker:
         self._beat(self._loop.time())
         close_s: float = await self._leaving
         self._draining = False
-        if self._adopting:  # passed just before: what waits on them is to be seen
+        if self._adopting:  # connections that were passed just before: check whether data has arrived on them
             await asyncio.wait(self._adopting)
         await opened.connections.close(close_s)
         if opened.reporter is not None:
@@ -178,18 +178,18 @@ class Worker:
         for message, connection in self._channel.receive():
             self._actions[type(message)](message, connection)
         if self._channel.at_end:
-            # Where the system does not kill us with the supervisor, this does. Nobody is left who could take the connections.
-            logger.error("the supervisor is gone, and so is this worker")
+            # Some systems do not kill this process with the supervisor. No process is left that could take the connections.
+            logger.error("the supervisor is gone, so this worker exits")
             os._exit(1)
 
     def _pass(self, message: messages.Pass, connection: socket.socket | None) -> None:
         if not self._busy:
             self._wake()
-        # Before anything is read: up to here, another worker could serve it just as well.
+        # Before anything is read: until then, another worker could serve the connection.
         self._send(Taken())
         self._last_stats = None
         if connection is None:
-            logger.error("out of file descriptors: a connection was lost on its way to this worker")
+            logger.error("a connection to this worker was lost, because the worker is out of file descriptors (ulimit -n)")
             self._send_stats()
             return
         task = self._loop.create_task(self._serving.connections.adopt(connection))
