@@ -156,9 +156,10 @@ def test_more_configurations_at_once_than_are_kept() -> None:
 
 
 class Closing(Plugin[Any]):
-    """Note which instances were made and closed; the call waits until the test lets it go."""
+    """Note which instances were made, ran and were closed; the call waits until the test lets it go."""
 
     made: ClassVar[list[object]]
+    ran: ClassVar[list[object]]
     closed: ClassVar[list[object]]
     go: ClassVar[asyncio.Event]
 
@@ -166,6 +167,7 @@ class Closing(Plugin[Any]):
         self.made.append(self)
 
     async def on_request(self, request: Any) -> None:
+        self.ran.append(self)
         await self.go.wait()
 
     async def close(self) -> None:
@@ -180,11 +182,11 @@ class Plain(Plugin[Any]):
 
 def test_a_chain_that_was_evicted_is_closed_after_its_last_call(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
-        Closing.made, Closing.closed, Closing.go = [], [], asyncio.Event()
+        Closing.made, Closing.ran, Closing.closed, Closing.go = [], [], [], asyncio.Event()
         engine = Engine(loop, [Closing, Plain], [Plain], capacity=1)
         lines = [engine.line(), engine.line()]
         engine.at_loop(lines[0].call, 1, 1)
-        await until(lambda: engine.runtime.in_flight == 1 and Closing.made)
+        await until(lambda: Closing.ran)
         engine.at_loop(lines[1].call, 2, 2)
         await until(lambda: lines[1].replies)
         await asyncio.sleep(0)
@@ -201,7 +203,7 @@ def test_a_chain_that_was_evicted_is_closed_after_its_last_call(caplog: pytest.L
 
 def test_a_chain_without_a_call_is_closed_when_it_is_evicted(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
-        Closing.made, Closing.closed, Closing.go = [], [], asyncio.Event()
+        Closing.made, Closing.ran, Closing.closed, Closing.go = [], [], [], asyncio.Event()
         Closing.go.set()
         engine = Engine(loop, [Closing, Plain], [Plain], capacity=1)
         lines = [engine.line(), engine.line()]

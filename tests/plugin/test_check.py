@@ -117,6 +117,14 @@ LEGACY_MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("arguments", ["record, result", "request, context", "text", ""])
+def test_other_classes_may_have_a_filter(load: Load, arguments: str) -> None:
+    """A class without a base is taken for a plugin only if its `filter` has the arguments of one."""
+    registry = load(helper=f"\nclass Helper:\n    def filter(self, {arguments}): ...\n")
+
+    assert [problem.reason for problem in registry.problems if "looks like a plugin" in problem.reason] == []
+
+
 def test_a_name_with_a_mistake_is_not_called(load: Load) -> None:
     """Its own problem is the only one."""
     registry = load(faulty="\nclass Faulty(PluginBase):\n    def name(self, x): ...\n    def filter(self, c, q, p): ...\n")

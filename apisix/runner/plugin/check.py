@@ -50,9 +50,10 @@ def api_by_looks(cls: type) -> PluginApi | None:
             if not isinstance(function, FunctionType):
                 continue
             names = list(inspect.signature(function).parameters)
+            if len(names) != len(api.hooks[hook]):
+                continue
             # Other classes have a method `filter` too: filters of logs, for example.
-            is_like = hook != "filter" or (names[-2].startswith("req") and names[-1].startswith("res"))
-            if len(names) == len(api.hooks[hook]) and is_like:
+            if hook != "filter" or (names[-2].startswith("req") and names[-1].startswith("res")):
                 return api
     return None
 
