@@ -3,6 +3,8 @@
 
 import os
 import socket
+import struct
+from typing import Any
 
 import pytest
 
@@ -119,3 +121,15 @@ def test_a_peer_of_an_unknown_group_is_not_admitted_if_no_group_is_set() -> None
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
         assert Access(0o660, -1, -1, frozenset({0})).admits(ours, Peer(1, NOBODY, -1)) is False
+
+
+class ManyGroups(socket.socket):
+    """A socket whose peer is in 1024 groups."""
+
+    def getsockopt(self, level: int, option: int, size: int = 0, /) -> Any:
+        return struct.pack("1024I", *range(1024))[:size]
+
+
+def test_a_peer_can_be_in_many_groups() -> None:
+    with ManyGroups() as sock:
+        assert groups_of(sock) == frozenset(range(1024))

@@ -14,7 +14,7 @@ import pytest
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.supervisor.credentials import Access
-from apisix.runner.supervisor.listener import MAX_PATH_BYTES, Hold, Listener, is_open_to_all
+from apisix.runner.supervisor.listener import MAX_PATH_BYTES, Hold, Listener, is_from_successor, is_open_to_all
 
 OURS = Access(0o600, -1, -1, frozenset({os.geteuid()}))
 NOBODY = 65534
@@ -283,3 +283,11 @@ def test_one_who_may_not_write_there(tmp_path: Path) -> None:
             Listener.bind(path, OURS)
     finally:
         tmp_path.chmod(0o755)
+
+
+def test_a_connection_that_is_closed_is_not_from_a_successor() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    ours.close()
+
+    assert is_from_successor(ours) is False

@@ -4,6 +4,7 @@
 import errno
 import logging
 import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -120,6 +121,17 @@ def exit_of(worker: WorkerProcess, status: int, pool: WorkerPool, monkeypatch: p
     exits = iter([(worker.pid, status), (0, 0)])
     monkeypatch.setattr(os, "waitpid", lambda pid, options: next(exits))
     pool.reap()
+
+
+@pytest.mark.parametrize(("max_requests", "longest"), [(0, 0), (5, 5), (100, 110)])
+def test_workers_differ_by_a_tenth_in_how_many_calls_they_answer(
+    reactor: Reactor, forked: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch, max_requests: int, longest: int
+) -> None:
+    for chosen in (lambda stop: 0, lambda stop: stop - 1):
+        monkeypatch.setattr(random, "randrange", chosen)
+        WorkerPool(reactor, Settings(max_requests=max_requests), 1, lambda *_: 0).start()
+
+    assert [worker.calls_limit for worker in forked] == [max_requests, longest]
 
 
 def test_a_blocking_plugin_is_made_known_to_all_other_workers(

@@ -53,6 +53,21 @@ def test_the_header() -> None:
     assert b"\x02\x01\x02\x03" + bytes(0x010203) == encode_frame(FrameType.HTTP_REQ_CALL, bytes(0x010203))
 
 
+def test_small_and_large_pieces_stay_in_order() -> None:
+    """Small pieces are gathered, large ones are kept as they are."""
+    payload = bytes(range(256)) * 48
+    stream = encode_frame(FrameType.HTTP_REQ_CALL, payload)
+    ends = [100, 200, 5000, 5100, 5200, 10000, 10100, len(stream)]
+    decoder = FrameDecoder()
+    for start, end in zip([0, *ends], ends, strict=False):
+        decoder.feed(stream[start:end])
+        assert decoder.buffered_bytes == end
+        if end < len(stream):
+            assert _next(decoder) is None
+
+    assert _next(decoder) == (FrameType.HTTP_REQ_CALL, payload)
+
+
 @pytest.mark.parametrize("frame_type", FrameType)
 def test_a_frame_of_each_type(frame_type: FrameType) -> None:
     """A frame of each type is read in whatever pieces it comes."""
