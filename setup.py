@@ -45,20 +45,38 @@ class BuildEngine(build_ext):
         """Use all processors unless the caller has chosen a number."""
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count() or 1
+        self.is_in_checkout = bool(self.inplace)  # setuptools changes `inplace` while it builds
+
+    def is_current(self, extension: Extension) -> bool:
+        """Return whether the extension module in the checkout was compiled from the present C file, with the present flags."""
+        built = Path(self.get_ext_filename(extension.name))
+        flags = write(self.flags_file(extension), " ".join([*extension.extra_compile_args, os.environ.get("CFLAGS", "")]))
+        return built.exists() and all(Path(file).stat().st_mtime <= built.stat().st_mtime for file in (*extension.sources, flags))
+
+    @staticmethod
+    def flags_file(extension: Extension) -> Path:
+        """Return the path of the file that records the compiler's flags for an extension module."""
+        return BUILD / f"{extension.name}.flags"
 
     def run(self) -> None:
         """Compile all extension modules or none."""
         began = time.time()
         super().run()
-        for extension in self.extensions if self.inplace else ():
+        for extension in self.extensions if self.is_in_checkout else ():
             # A checkout compares this time with those of its sources. One that is edited while this runs may have been read before.
-            os.utime(self.get_ext_fullpath(extension.name), (began, began))
+            # The other files get the same time, or the next build would take them for newer and compile again.
+            for file in (*extension.sources, self.flags_file(extension), self.get_ext_fullpath(extension.name)):
+                os.utime(file, (began, began))
 
     def build_extensions(self) -> None:
         """Translate the sources to C and compile them, if the compiler works. Called by `run`, when the compiler is chosen."""
         try:
             try_to_compile([*self.compiler.compiler_so, *(f"-I{directory}" for directory in self.compiler.include_dirs)])
             translate(self.extensions, self.parallel)
+            # distutils compares with the file in its build directory, which may come from other sources. It must not decide.
+            self.force = True
+            if self.is_in_checkout:
+                self.extensions = [extension for extension in self.extensions if not self.is_current(extension)]
             super().build_extensions()
         except (CCompilerError, ImportError) as error:
             if mode() == "require":
