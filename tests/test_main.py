@@ -56,11 +56,11 @@ def test_goes_on_in_the_venv(checkout: Path, name: str) -> None:
     make_venv(checkout)
     done = run(sys.executable, checkout / name, "start", "--plugins", "a b")
 
-    assert [str(checkout / part) for part in (".venv/bin/python", "apisix/main.py")] + [
+    assert done.stdout.splitlines() == [str(checkout / part) for part in (".venv/bin/python", "apisix/main.py")] + [
         "start",
         "--plugins",
         "a b",
-    ] == done.stdout.splitlines()
+    ]
 
 
 def test_goes_on_where_it_is_without_a_venv(checkout: Path) -> None:
@@ -76,7 +76,7 @@ def test_says_what_is_missing(checkout: Path) -> None:
     """With neither, one sentence says what this Python lacks and what to do."""
     done = run(sys.executable, "-S", checkout / "apisix" / "main.py", "start")
 
-    assert (1, "") == (done.returncode, done.stdout)
+    assert (done.returncode, done.stdout) == (1, "")
     assert (
         f"lacks click, greenlet, msgspec, multidict, structlog, uvloop, yaml, and there is no {checkout}/.venv: run `make install`"
         in done.stderr
@@ -90,7 +90,7 @@ def test_venv_that_does_not_start(checkout: Path) -> None:
     done = run(sys.executable, checkout / "apisix" / "main.py", "start")
 
     assert (
-        f"{checkout}/.venv/bin/python does not start (No such file or directory): run `make install` in {checkout} again\n" == done.stderr
+        done.stderr == f"{checkout}/.venv/bin/python does not start (No such file or directory): run `make install` in {checkout} again\n"
     )
 
 
@@ -102,7 +102,7 @@ def test_its_own_directory_is_not_on_the_path(checkout: Path) -> None:
     commands.write_text("import sys\ndef read_arguments(arguments): return {}\ndef start(flags): print(sys.path[0])")
     done = run(sys.executable, checkout / "apisix" / "main.py", "start")
 
-    assert f"{checkout}\n" == done.stdout
+    assert done.stdout == f"{checkout}\n"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_serves_as_the_gateway_spawns_it(command: list[str], tmp_path: Path) -> 
     try:
         connect(path, process).close()
         process.send_signal(signal.SIGTERM)
-        assert 0 == process.wait(WITHIN_S)
+        assert process.wait(WITHIN_S) == 0
     finally:
         process.kill()
         _, stderr = process.communicate()
@@ -169,7 +169,7 @@ def connect(path: Path, process: "subprocess.Popen[bytes]") -> socket.socket:
 )
 def test_arguments_of_start(arguments: str, flags: dict[str, object] | None) -> None:
     """Plain arguments of `start` are read without click; whatever else there is, is left to it."""
-    assert flags == read_arguments(arguments.split())
+    assert read_arguments(arguments.split()) == flags
 
 
 def test_nothing_slow_stands_before_the_socket() -> None:
@@ -181,21 +181,21 @@ def test_nothing_slow_stands_before_the_socket() -> None:
     )
     done = run(sys.executable, "-c", program, cwd=CHECKOUT)
 
-    assert "[]\n" == done.stdout
+    assert done.stdout == "[]\n"
 
 
 def test_help_names_each_flag() -> None:
     """`start --help` shows all flags of the table."""
     done = run(sys.executable, "-m", "apisix", "start", "--help")
 
-    assert [] == [row.flag for row in SETTINGS if row.flag and row.flag not in done.stdout]
+    assert [row.flag for row in SETTINGS if row.flag and row.flag not in done.stdout] == []
 
 
 def test_wrong_flag() -> None:
     """An unknown flag is refused with the one that was probably meant."""
     done = run(sys.executable, "-m", "apisix", "start", "--sokcet", "/x")
 
-    assert 2 == done.returncode
+    assert done.returncode == 2
     assert "--socket" in done.stderr
 
 
@@ -205,8 +205,8 @@ def test_wrong_setting(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "config.yaml").write_text("logging: {level: loud}")
     done = run(sys.executable, "-m", "apisix", "start", *arguments, cwd=tmp_path)
 
-    assert (2, "") == (done.returncode, done.stdout)
-    assert "apisix-runner: config.yaml, line 1: logging.level is 'loud', but must be one of error, warn, info or debug\n" == done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "apisix-runner: config.yaml, line 1: logging.level is 'loud', but must be one of error, warn, info or debug\n"
 
 
 def test_file_named_by_the_environment(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_file_named_by_the_environment(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("logging: {level: loud}")
     done = run(sys.executable, "-m", "apisix", "start", environ={**os.environ, "APISIX_RUNNER_CONFIG": str(tmp_path / "config.yaml")})
 
-    assert (2, True) == (done.returncode, "logging.level is 'loud'" in done.stderr)
+    assert (done.returncode, "logging.level is 'loud'" in done.stderr) == (2, True)
 
 
 def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
@@ -222,4 +222,4 @@ def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
     ended = run(sys.executable, "-m", "apisix", "dev", environ={"PYTHONPATH": str(tmp_path)})
 
-    assert (130, "", "") == (ended.returncode, ended.stdout, ended.stderr)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

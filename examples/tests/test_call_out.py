@@ -37,7 +37,7 @@ def test_forbidden(client: Client, service: Service, status: int) -> None:
     service.status = status
     result = client.get("/", plugins=[("call-out", {"url": service.url})])
 
-    assert status == result.reply.status
+    assert result.reply.status == status
 
 
 def test_any_bytes(client: Client, service: Service) -> None:

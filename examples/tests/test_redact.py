@@ -21,11 +21,11 @@ def test_fields_are_masked(client: Client, content_type: str, *, is_compressed: 
     headers = {"Content-Type": content_type, "ETag": '"1"'} | ({"Content-Encoding": "gzip"} if is_compressed else {})
     result = client.respond(200, headers, gzip.compress(body) if is_compressed else body, plugins=[REDACT])
 
-    assert {
+    assert result.response.json() == {
         "users": [{"name": "Ali", "Password": "***"}, {"name": "Zoë", "bank": {"iban": "***"}}],
         "total": 10**30,
-    } == result.response.json()
-    assert {"content-type": content_type} == dict(result.response.headers)
+    }
+    assert dict(result.response.headers) == {"content-type": content_type}
 
 
 @pytest.mark.parametrize("body", [b'{"password": "open sesame"', b'{"password": 1}\n{"password": 2}\n', b'{"a":' * 100_000])

@@ -63,7 +63,7 @@ def test_plugins_load(registry: Registry) -> None:
     files = {Path(plugin.source.file).name for plugin in registry.types if plugin.source.kind == "directory"}
 
     assert registry.problems == []
-    assert files == {Path(block.place).name for block in PLUGINS}
+    assert {Path(block.place).name for block in PLUGINS} == files
 
 
 def test_each_file_name_is_used_once() -> None:

@@ -64,7 +64,7 @@ def test_metrics_that_pages_name(page: Path) -> None:
     table = set(METRIC_ROW.findall(text_of("reference", "metrics.md")))
     named = {name.removesuffix("_bucket") for name in re.findall(r"\bapisix_runner_\w+", page.read_text(encoding="utf-8"))}
 
-    assert named - table == set()
+    assert set() == named - table
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -15,4 +15,4 @@ def test_every_part_has_its_place() -> None:
     """Each part of the benchmark, and the list of targets, is on the page."""
     page = PAGE.read_text(encoding="utf-8")
 
-    assert [] == [name for name in ("targets", *PARTS) if f"<!-- bench: {name} -->\n" not in page]
+    assert [name for name in ("targets", *PARTS) if f"<!-- bench: {name} -->\n" not in page] == []

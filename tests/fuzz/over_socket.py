@@ -129,8 +129,8 @@ def _check_good_calls(peers: list[Peer], token: int, outcome: Outcome) -> None:
         reply = peer.request(token, path="/good", args=[("a", "1")], answers={"body": b"12345", "request_id": b"678"})
         assert isinstance(reply, HTTPReqCallResp), reply
         assert isinstance(reply.action, Rewrite), reply
-        assert [("x-seen", "14")] == list(reply.action.headers), reply
-        assert [("seen", b"/good".hex())] == list(reply.action.args), reply
+        assert list(reply.action.headers) == [("x-seen", "14")], reply
+        assert list(reply.action.args) == [("seen", b"/good".hex())], reply
         outcome.good += 1
         outcome.slowest_s = max(outcome.slowest_s, time.monotonic() - began_s)
 

@@ -170,26 +170,26 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
 def test_the_articles_commands(dev: Dev) -> None:
     """`stop` answers itself; `rewrite` adds a header and an argument; the terminal tells what each plugin did."""
-    assert 201 == dev.put_route("stop")
+    assert dev.put_route("stop") == 201
     status, headers, body = dev.get("/get")
-    assert (201, "Python", b"Hello, Python Runner of APISIX") == (status, headers["x-resp-a6-runner"], body)
+    assert (status, headers["x-resp-a6-runner"], body) == (201, "Python", b"Hello, Python Runner of APISIX")
     (phase,) = dev.event("request", target="/get")["phases"]
-    assert ("stop", ["stopped with 201"]) == (phase["effects"][0]["plugin"], phase["effects"][0]["changes"][-1:])
+    assert (phase["effects"][0]["plugin"], phase["effects"][0]["changes"][-1:]) == ("stop", ["stopped with 201"])
 
-    assert 200 == dev.put_route("rewrite")
+    assert dev.put_route("rewrite") == 200
     seen = json.loads(dev.get("/get?x=1")[2])
-    assert ("Python", {"x": "1", "a6_runner": "Python"}) == (seen["headers"]["x-resp-a6-runner"], seen["args"])
+    assert (seen["headers"]["x-resp-a6-runner"], seen["args"]) == ("Python", {"x": "1", "a6_runner": "Python"})
     (phase,) = dev.event("request", target="/get?x=1")["phases"]
-    assert ["header x-resp-a6-runner added", "argument a6_runner added"] == phase["effects"][0]["changes"]
+    assert phase["effects"][0]["changes"] == ["header x-resp-a6-runner added", "argument a6_runner added"]
 
 
 def test_a_refused_chain(dev: Dev) -> None:
     """Each request that is refused tells why, and stands before those that came after it."""
     dev.put_route("nonesuch")
-    assert [503, 503, 404] == [dev.refused(target) for target in ("/get?0", "/get?1", "/elsewhere")]
+    assert [dev.refused(target) for target in ("/get?0", "/get?1", "/elsewhere")] == [503, 503, 404]
     requests = [dev.event("request") for _ in range(4)][1:]
 
-    assert ["/get?0", "/get?1", "/elsewhere"] == [request["target"] for request in requests]
+    assert [request["target"] for request in requests] == ["/get?0", "/get?1", "/elsewhere"]
     for request in requests[:2]:
         assert "nonesuch: there is no plugin of this name" in request["phases"][0]["refusal"]
 
@@ -198,9 +198,9 @@ def test_saved_files_take_effect(dev: Dev) -> None:
     """Plugins and routes that appear, change or break are taken over, or not, without a failed request."""
     (dev.directory / "plugins").mkdir()
     (dev.directory / "plugins" / "hello.py").write_text(PLUGIN.format(value="one"), encoding="utf-8")
-    assert "plugins: plugins found" == dev.event("notice")["text"]
+    assert dev.event("notice")["text"] == "plugins: plugins found"
     (dev.directory / "apisix.yaml").write_text(ROUTES.format(uri="/file", port=dev.upstream_port), encoding="utf-8")
-    assert "apisix.yaml: routes reloaded" == dev.event("notice")["text"]
+    assert dev.event("notice")["text"] == "apisix.yaml: routes reloaded"
     dev.until_hello("one")
 
     (dev.directory / "plugins" / "hello.py").write_text(PLUGIN.format(value="two!"), encoding="utf-8")
@@ -256,13 +256,13 @@ def test_a_fix_of_a_stuck_hook_takes_effect(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_stops_everything(dev: Dev, number: signal.Signals) -> None:
     """Told to stop, or when the terminal is closed, it ends with status 0, and so have the runner and its directory."""
-    assert 1 == len(dev.left())
+    assert len(dev.left()) == 1
     dev.process.send_signal(number)
 
-    assert 0 == dev.process.wait(TIMEOUT_S)
+    assert dev.process.wait(TIMEOUT_S) == 0
     assert not Path(f"/proc/{dev.runner_pid}").exists()
-    assert [] == dev.others
-    assert [] == dev.left()
+    assert dev.others == []
+    assert dev.left() == []
 
 
 def test_a_closed_terminal() -> None:
@@ -276,11 +276,11 @@ def test_a_closed_terminal() -> None:
             seen = b""
             while b"Ctrl-C stops everything" not in seen:
                 seen += os.read(terminal, 4096)
-            assert 1 == len(os.listdir(temp))
+            assert len(os.listdir(temp)) == 1
             os.close(terminal)
             process.send_signal(signal.SIGHUP)
             process.wait(TIMEOUT_S)
-            assert [] == os.listdir(temp)
+            assert os.listdir(temp) == []
         finally:
             process.kill()
             process.wait()
@@ -298,13 +298,13 @@ def test_killed(dev: Dev) -> None:
 
 def test_runner_that_dies_is_started_again(tmp_path: Path) -> None:
     """A runner that ends by itself is respawned, after 3 s, as the gateway does, which this test does not wait for."""
-    assert 3.0 == runner_process.RESPAWN_DELAY_S
+    assert runner_process.RESPAWN_DELAY_S == 3.0
     with Dev(tmp_path, program=("-c", IMPATIENT)) as dev:
         os.kill(dev.runner_pid, signal.SIGKILL)
         assert "the runner ended with status -9; it will be restarted in 0.2 s" in dev.event("notice")["text"]
         dev.put_route("rewrite")
         dev.event("log", level="info")
-        assert "Python" == json.loads(dev.get("/get")[2])["headers"]["x-resp-a6-runner"]
+        assert json.loads(dev.get("/get")[2])["headers"]["x-resp-a6-runner"] == "Python"
 
 
 def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
@@ -315,10 +315,10 @@ def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
         dev.put_route("stop")
         config.write_text("logging: {level: nonsense}\n", encoding="utf-8")
         assert "the old runner continues" in dev.event("notice")["text"]
-        assert 201 == dev.get("/get")[0]
+        assert dev.get("/get")[0] == 201
         config.write_text("logging: {level: warn}\n", encoding="utf-8")
-        assert "settings.yaml: settings reloaded" == dev.event("notice")["text"]
-        assert 201 == dev.get("/get")[0]
+        assert dev.event("notice")["text"] == "settings.yaml: settings reloaded"
+        assert dev.get("/get")[0] == 201
         deadline = time.monotonic() + TIMEOUT_S
         while dev.runner_pid == dev._runner():  # the new one serves before the old one has ended
             assert time.monotonic() < deadline
@@ -333,7 +333,7 @@ def test_effects_are_shown_where_the_log_goes_to_a_file(tmp_path: Path) -> None:
         dev.get("/get")
         (phase,) = dev.event("request", target="/get")["phases"]
 
-    assert "stop" == phase["effects"][0]["plugin"]
+    assert phase["effects"][0]["plugin"] == "stop"
 
 
 def test_welcome_names_the_routes(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_welcome_names_the_routes(tmp_path: Path) -> None:
     (tmp_path / "apisix.yaml").write_text(routes, encoding="utf-8")
     with Dev(tmp_path, program=("-c", OTHER_ECHO_PORT)) as dev:
         assert f"  curl -i {dev.gateway}/file/\n" in dev.welcome
-        assert 502 == dev.refused("/file/x")
+        assert dev.refused("/file/x") == 502
         error = dev.event("request", target="/file/x")["error"]
 
     assert error.endswith(f"; the echo upstream of this dev is 127.0.0.1:{dev.upstream_port}")
@@ -374,7 +374,7 @@ main()
         finally:
             process.kill()
             process.wait()
-        assert (0, b"stopping\n", []) == (process.returncode, output, os.listdir(temp))
+        assert (process.returncode, output, os.listdir(temp)) == (0, b"stopping\n", [])
     assert not _runs(int((tmp_path / "pid").read_text(encoding="ascii")))
 
 
@@ -382,11 +382,11 @@ def test_runner_started_elsewhere(tmp_path: Path) -> None:
     """With --runner-socket no runner is started; what the gateway saw of a call is told instead of the plugins' reports."""
     with running() as runner, Dev(tmp_path, "--runner-socket", f"unix:{runner.path}") as dev:
         dev.put_route("stop")
-        assert 201 == dev.get("/get")[0]
+        assert dev.get("/get")[0] == 201
         (phase,) = dev.event("request", target="/get")["phases"]
-        assert ([], ["stopped with 201"]) == (phase["effects"], phase["changes"])
+        assert (phase["effects"], phase["changes"]) == ([], ["stopped with 201"])
         dev.process.terminate()
-        assert 0 == dev.process.wait(TIMEOUT_S)
+        assert dev.process.wait(TIMEOUT_S) == 0
         assert runner.process.poll() is None
 
 
@@ -400,7 +400,7 @@ def test_runner_started_elsewhere(tmp_path: Path) -> None:
 )
 def test_wrong_flags(flags: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong flag ends the start with status 2 and a sentence."""
-    assert 2 == run(**flags)
+    assert run(**flags) == 2
     assert said in capsys.readouterr().err
 
 
@@ -411,7 +411,7 @@ def test_port_in_use(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "apisix", "dev", "--port", str(port), "--upstream-port", "0"]
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
-    assert (2, "") == (ended.returncode, ended.stdout)
+    assert (ended.returncode, ended.stdout) == (2, "")
     assert f"can't listen on 127.0.0.1:{port} (Address already in use): stop" in ended.stderr
     assert "choose another port with --port" in ended.stderr
 

@@ -35,7 +35,7 @@ async def test_same_frames(context: dict[str, Any], tmp_path: Path) -> None:
             bed.route(name, f"/{name}/*", plugins)
         await bed.send(_closing(_whole(context)))
 
-    assert _recorded(context) == [_view(entry) for entry in bed.runner.seen if entry["rpc"] != "prepare"]
+    assert [_view(entry) for entry in bed.runner.seen if entry["rpc"] != "prepare"] == _recorded(context)
 
 
 def _whole(context: dict[str, Any]) -> bytes:

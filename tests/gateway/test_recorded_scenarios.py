@@ -66,4 +66,4 @@ async def test_same_as_recorded(scenario: dict[str, Any], tmp_path: Path, reques
 
     actual = await answers(scenario, tmp_path)
 
-    assert actual == expected(scenario)
+    assert expected(scenario) == actual

@@ -30,11 +30,11 @@ def leave(directory: Path) -> None:
 def test_it_goes_at_the_end(temp: Path) -> None:
     """The directory is there for its user only, and is removed with all that is in it, also after an error."""
     with suppress(ZeroDivisionError), scratch_directory() as directory:
-        assert 0o700 == directory.stat().st_mode & 0o777
+        assert directory.stat().st_mode & 0o777 == 0o700
         (directory / "store").write_text("x")
         raise ZeroDivisionError
 
-    assert [] == os.listdir(temp)
+    assert os.listdir(temp) == []
 
 
 def test_what_a_killed_one_left_goes(temp: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_a_killed_one_left_goes(temp: Path) -> None:
         os.utime(living, (0, 0))
         with scratch_directory() as other:
             kept = {living.name, other.name, "elsewhere", *(f"{PREFIX}{name}" for name in ("file", "link", "young"))}
-            assert kept == set(os.listdir(temp))
+            assert set(os.listdir(temp)) == kept
 
 
 def test_who_uses_it_may_lock_it(temp: Path) -> None:
@@ -69,4 +69,4 @@ def test_what_another_user_left_stays(temp: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     sweep()
 
-    assert [f"{PREFIX}theirs"] == os.listdir(temp)
+    assert os.listdir(temp) == [f"{PREFIX}theirs"]

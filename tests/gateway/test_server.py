@@ -23,8 +23,8 @@ async def test_no_route(tmp_path: Path) -> None:
     async with TestBed(tmp_path) as bed:
         response = await bed.request("GET", "/nope")
 
-    assert (404, b'{"error_msg":"404 Route Not Found"}\n') == (response.status, response.body)
-    assert ["text/plain; charset=utf-8"] == response.values("content-type")
+    assert (response.status, response.body) == (404, b'{"error_msg":"404 Route Not Found"}\n')
+    assert response.values("content-type") == ["text/plain; charset=utf-8"]
 
 
 async def test_admin_api_over_http(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ async def test_admin_api_over_http(tmp_path: Path) -> None:
         created = await bed.request("PUT", "/apisix/admin/routes/1", [f"X-API-KEY: {DEFAULT_KEY}"], json.dumps(route).encode())
         response = await bed.request("GET", "/get")
 
-    assert (201, 200) == (created.status, response.status)
+    assert (created.status, response.status) == (201, 200)
 
 
 async def test_bytes_pass(tmp_path: Path) -> None:
@@ -44,8 +44,8 @@ async def test_bytes_pass(tmp_path: Path) -> None:
         response = await bed.request("POST", "/%ff/a%2Fb//c?x=%fe", ["X-Raw: a\udcffb"], b"\x00\xff")
 
     (seen,) = bed.upstream.seen
-    assert ("/%ff/a%2Fb//c?x=%fe", ["X-Raw", "a\xffb"], "\x00\xff") == (seen["target"], seen["headers"][-1], seen["body"])
-    assert 200 == response.status
+    assert (seen["target"], seen["headers"][-1], seen["body"]) == ("/%ff/a%2Fb//c?x=%fe", ["X-Raw", "a\xffb"], "\x00\xff")
+    assert response.status == 200
 
 
 async def test_changed_args_normalise_the_path(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ async def test_changed_args_normalise_the_path(tmp_path: Path) -> None:
         bed.route(plugins={"ext-plugin-pre-req": {"conf": [{"name": "scripted", "value": json.dumps(does)}]}})
         await bed.request("GET", "/a%2Fb//c%20d")
 
-    assert "/a/b/c%20d?x=1" == bed.upstream.seen[0]["target"]
+    assert bed.upstream.seen[0]["target"] == "/a/b/c%20d?x=1"
 
 
 async def test_upstream_down(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_upstream_down(tmp_path: Path) -> None:
             bed.route(upstream={"nodes": {f"127.0.0.1:{port}": 1}})
             response = await bed.request("GET", "/a")
 
-    assert 502 == response.status
+    assert response.status == 502
     assert b"<h1>502 Bad Gateway</h1>" in response.body
     assert "Connect call failed" in str(bed.reports[0].error)
 
@@ -101,14 +101,14 @@ async def test_next_node(tmp_path: Path) -> None:
             bed.route(upstream={"nodes": {f"127.0.0.1:{port}": 9, f"127.0.0.1:{bed.upstream.port}": 1}})
             responses = [await bed.request("GET", "/a") for _ in range(4)]
 
-    assert [200] * 4 == [response.status for response in responses]
+    assert [response.status for response in responses] == [200] * 4
 
 
 async def test_no_node(tmp_path: Path) -> None:
     """An upstream without a node: 503."""
     async with TestBed(tmp_path) as bed:
         bed.route(upstream={"nodes": {}})
-        assert 503 == (await bed.request("GET", "/a")).status
+        assert (await bed.request("GET", "/a")).status == 503
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_pass_host(tmp_path: Path, pass_host: dict[str, str], host: str | 
         bed.route(upstream={"nodes": {node: 1}, **pass_host})
         await bed.request("GET", "/a")
 
-    assert ["Host", host or node] == bed.upstream.seen[0]["headers"][0]
+    assert bed.upstream.seen[0]["headers"][0] == ["Host", host or node]
 
 
 async def test_forwarded_headers(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_forwarded_headers(tmp_path: Path) -> None:
         await bed.request("GET", "/a", ["X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"])
 
     headers = dict(bed.upstream.seen[0]["headers"])
-    assert ("1.2.3.4, 127.0.0.1", "http", "127.0.0.1") == (headers["X-Forwarded-For"], headers["X-Forwarded-Proto"], headers["X-Real-IP"])
+    assert (headers["X-Forwarded-For"], headers["X-Forwarded-Proto"], headers["X-Real-IP"]) == ("1.2.3.4, 127.0.0.1", "http", "127.0.0.1")
 
 
 async def test_proxy_rewrite(tmp_path: Path) -> None:
@@ -147,9 +147,12 @@ async def test_proxy_rewrite(tmp_path: Path) -> None:
         await bed.request("GET", "/u/7?x=1", ["X-A: 1", "X-Gone: 1"])
 
     (seen,) = bed.upstream.seen
-    assert "/p/1?x=1" == seen["target"]
-    assert [["Host", "h.org"], ["X-A", "1"], ["X-A", "2"], ["X-Set", "127.0.0.1"]] == [
-        header for header in seen["headers"] if header[0] in ("Host", "X-A", "X-Set", "X-Gone")
+    assert seen["target"] == "/p/1?x=1"
+    assert [header for header in seen["headers"] if header[0] in ("Host", "X-A", "X-Set", "X-Gone")] == [
+        ["Host", "h.org"],
+        ["X-A", "1"],
+        ["X-A", "2"],
+        ["X-Set", "127.0.0.1"],
     ]
 
 
@@ -171,7 +174,7 @@ async def test_response_streams(tmp_path: Path) -> None:
         async with asyncio.timeout(5):
             await reader.readuntil(b"\r\n\r\na")
             gate.set()
-            assert b"b" == await reader.read()
+            assert await reader.read() == b"b"
         writer.close()
 
 
@@ -190,7 +193,7 @@ async def test_upstream_garbage(tmp_path: Path, answer: bytes) -> None:
 
     async with TestBed(tmp_path) as bed, await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
         bed.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
-        assert 502 == (await bed.request("GET", "/a")).status
+        assert (await bed.request("GET", "/a")).status == 502
 
 
 async def test_upstream_silent(tmp_path: Path) -> None:
@@ -203,7 +206,7 @@ async def test_upstream_silent(tmp_path: Path) -> None:
     async with TestBed(tmp_path) as bed, await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         upstream = {"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}, "timeout": {"read": 0.05}}
         bed.route(upstream=upstream)
-        assert 504 == (await bed.request("GET", "/a")).status
+        assert (await bed.request("GET", "/a")).status == 504
 
 
 @pytest.mark.parametrize(
@@ -226,7 +229,7 @@ async def test_upstream_framing(tmp_path: Path, response: bytes) -> None:
 
     async with TestBed(tmp_path) as bed, await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         bed.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
-        assert b"abcde" == (await bed.request("GET", "/a")).body
+        assert (await bed.request("GET", "/a")).body == b"abcde"
 
 
 async def test_upstream_breaks_off(tmp_path: Path) -> None:
@@ -241,7 +244,7 @@ async def test_upstream_breaks_off(tmp_path: Path) -> None:
         bed.route(upstream={"nodes": {f"127.0.0.1:{server.sockets[0].getsockname()[1]}": 1}})
         response = await bed.request("GET", "/a")
 
-    assert (200, b"half") == (response.status, response.body)
+    assert (response.status, response.body) == (200, b"half")
 
 
 async def test_reports_keep_their_order() -> None:
@@ -254,12 +257,12 @@ async def test_reports_keep_their_order() -> None:
     first = asyncio.create_task(gateway.finish(waiting))
     second = asyncio.create_task(gateway.finish(RequestReport("GET", "/second")))
     await asyncio.sleep(0.01)
-    assert [] == told
+    assert told == []
 
     effects.come.set()
     await asyncio.gather(first, second)
 
-    assert (["/first", "/second"], "refused: key") == (told, waiting.phases[0].refusal)
+    assert (told, waiting.phases[0].refusal) == (["/first", "/second"], "refused: key")
 
 
 class _LateEffects:
@@ -283,4 +286,4 @@ async def test_second_request_is_reported(tmp_path: Path, status: int, twice: bo
         bed.route(plugins={"ext-plugin-post-resp": {}})
         await bed.request("GET", "/a", [f"X-Up: up_status={status}"])
 
-    assert (twice, 1 + twice) == (bed.reports[0].asked_twice, len(bed.upstream.seen))
+    assert (bed.reports[0].asked_twice, len(bed.upstream.seen)) == (twice, 1 + twice)

@@ -78,14 +78,14 @@ class Client:
         """Send a line that takes long and return once the worker has begun with it; its answer is still to come."""
         self.send(line)
         answer = self.receive()
-        assert f"{line} begun" == answer.line
+        assert answer.line == f"{line} begun"
         return answer
 
     def ask(self, line: str = "hello") -> Answer:
         """Send a line and return its answer."""
         self.send(line)
         answer = self.receive()
-        assert line == answer.line
+        assert answer.line == line
         return answer
 
 

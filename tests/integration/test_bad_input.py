@@ -39,10 +39,10 @@ def test_broken_protocol(runner: RunnerProcess, data: bytes) -> None:
         token = other.prepare()
         broken.socket.sendall(data)
         broken.connection.send(HTTPReqCallReq(id=1))  # only said to our own end, so that it expects an answer
-        assert BAD_REQUEST == broken.receive()
+        assert broken.receive() == BAD_REQUEST
         with pytest.raises((HungUp, ConnectionResetError)):
             broken.receive()
-        assert HTTPReqCallResp(7, None) == other.request(token)
+        assert other.request(token) == HTTPReqCallResp(7, None)
 
 
 def test_malformed_part_that_a_plugin_reads(runner: RunnerProcess) -> None:
@@ -51,7 +51,7 @@ def test_malformed_part_that_a_plugin_reads(runner: RunnerProcess) -> None:
         token = broken.prepare(("mirror", "{}"))
         broken.connection.send(HTTPReqCallReq(id=1))
         broken.socket.sendall(malformed_call(token))
-        assert BAD_REQUEST == broken.receive()
+        assert broken.receive() == BAD_REQUEST
         with pytest.raises((HungUp, ConnectionResetError)):
             broken.receive()
 
@@ -62,7 +62,7 @@ def test_malformed_part_that_nobody_reads(runner: RunnerProcess) -> None:
         token = peer.prepare()
         peer.connection.send(HTTPReqCallReq(id=1))
         peer.socket.sendall(malformed_call(token))
-        assert HTTPReqCallResp(1, None) == peer.receive()
+        assert peer.receive() == HTTPReqCallResp(1, None)
 
 
 def test_second_call_while_one_waits(runner: RunnerProcess) -> None:
@@ -71,7 +71,7 @@ def test_second_call_while_one_waits(runner: RunnerProcess) -> None:
         token = peer.prepare(("linger", '{"seconds": 30}'))
         frame = peer.connection.send(HTTPReqCallReq(id=1, conf_token=token))
         peer.socket.sendall(frame + frame)
-        assert BAD_REQUEST == peer.receive()
+        assert peer.receive() == BAD_REQUEST
         with pytest.raises((HungUp, ConnectionResetError)):
             peer.receive()
 
@@ -94,7 +94,7 @@ def test_frames_in_pieces(runner: RunnerProcess, send: Callable[[socket.socket, 
     with runner.peer() as peer:
         token = peer.prepare(("mirror", "{}"))
         send(peer.socket, bytes(peer.connection.send(HTTPReqCallReq(id=3, path="/pieces", conf_token=token))))
-        assert 3 == peer.receive().id
+        assert peer.receive().id == 3
 
 
 def test_half_a_frame_and_gone(runner: RunnerProcess) -> None:
@@ -102,14 +102,14 @@ def test_half_a_frame_and_gone(runner: RunnerProcess) -> None:
     with runner.peer() as peer:
         peer.socket.sendall(b"\x02\xff\xff\xff" + b"x" * 1000)
     with runner.peer() as other:
-        assert HTTPReqCallResp(7, None) == other.request(other.prepare())
+        assert other.request(other.prepare()) == HTTPReqCallResp(7, None)
 
 
 def test_silent_connections(runner: RunnerProcess) -> None:
     """Connections on which nothing is ever sent are normal."""
     silent = [runner.peer() for _ in range(50)]
     with runner.peer() as other:
-        assert HTTPReqCallResp(7, None) == other.request(other.prepare())
+        assert other.request(other.prepare()) == HTTPReqCallResp(7, None)
     for peer in silent:
         peer.close()
 
@@ -120,10 +120,10 @@ def test_late_answer(runner: RunnerProcess) -> None:
     with runner.peer() as peer:
         token = peer.prepare(("ask-and-fail", "{}"))
         peer.send(HTTPReqCallReq(id=1, conf_token=token))
-        assert "never" == peer.receive().info.name
+        assert peer.receive().info.name == "never"
         peer.send(ExtraInfoResp(b"late"))
-        assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.receive()
-        assert HTTPReqCallResp(7, None) == peer.request(peer.prepare())
+        assert peer.receive() == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+        assert peer.request(peer.prepare()) == HTTPReqCallResp(7, None)
 
 
 def test_half_a_frame_for_too_long() -> None:
@@ -131,6 +131,6 @@ def test_half_a_frame_for_too_long() -> None:
     with running(environ={"APISIX_RUNNER_LIMITS_READ_TIMEOUT": "0.1"}) as runner, runner.peer() as other:
         with runner.peer() as slow:
             slow.socket.sendall(b"\x02\x00\x01")
-            assert b"" == slow.socket.recv(1)
-        assert HTTPReqCallResp(7, None) == other.request(other.prepare())
+            assert slow.socket.recv(1) == b""
+        assert other.request(other.prepare()) == HTTPReqCallResp(7, None)
         runner.wait_for_log("limits.read_timeout")

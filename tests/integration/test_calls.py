@@ -51,7 +51,7 @@ def test_length_is_never_set(peer: Peer) -> None:
     base = peer.request(peer.prepare(("LegacyLength", "{}")), method="POST", headers=FRAMED)
     plugin_base = peer.request(peer.prepare(("release-02-length", "{}")), method="POST", headers=FRAMED)
 
-    assert refused == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == refused
     assert headers(rewrite(base)) == {"x-a": "1"}
     assert headers(rewrite(plugin_base)) == {"x-a": "1"}
     assert bytes(rewrite(plugin_base).body) == b"hello"
@@ -72,7 +72,7 @@ def test_reply_that_is_hard_to_encode(peer: Peer, kind: str, expected: bytes | N
     responded = peer.respond(peer.prepare(("odd-reply", kind), key=POST_RESP))
 
     if expected is None:
-        assert requested == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+        assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == requested
         assert (responded.status, responded.body) == (503, b"503 Service Unavailable\n")
     else:
         assert (stop(requested).status, body(requested)) == (403, expected)
@@ -85,14 +85,14 @@ def test_reply_that_is_hard_to_encode(peer: Peer, kind: str, expected: bytes | N
 def test_first_call_has_id_0(peer: Peer) -> None:
     """The first call of a gateway has id 0, which is echoed like any other."""
     reply = peer.request(peer.prepare(("mirror", "{}")), id=0)
-    assert 0 == reply.id
-    assert 0 == json.loads(body(reply))["id"]
+    assert reply.id == 0
+    assert json.loads(body(reply))["id"] == 0
 
 
 def test_argument_without_value(peer: Peer) -> None:
     """`?flag` reads as an empty string, as `?flag=` does."""
     reply = peer.request(peer.prepare(("mirror", "{}")), args=[("flag", None), ("empty", ""), ("x", "1"), ("x", "2")])
-    assert [["flag", ""], ["empty", ""], ["x", "1"], ["x", "2"]] == json.loads(body(reply))["args"]
+    assert json.loads(body(reply))["args"] == [["flag", ""], ["empty", ""], ["x", "1"], ["x", "2"]]
 
 
 def test_path_that_is_not_utf8(peer: Peer) -> None:
@@ -104,13 +104,13 @@ def test_path_that_is_not_utf8(peer: Peer) -> None:
 def test_path_that_is_not_utf8_goes_back_byte_for_byte(peer: Peer) -> None:
     """A path with bytes that are not UTF-8 can be sent back."""
     token = peer.prepare(("rewrite-path", json.dumps({"path": "/new"})))
-    assert "/new" == rewrite(peer.request(token, path=b"/\xff".decode("utf-8", "surrogateescape"))).path
+    assert rewrite(peer.request(token, path=b"/\xff".decode("utf-8", "surrogateescape"))).path == "/new"
 
 
 def test_empty_configuration(peer: Peer) -> None:
     """A PrepareConf without plugins gets a token, and its calls pass."""
     token = peer.prepare()
-    assert HTTPReqCallResp(7, None) == peer.request(token)
+    assert peer.request(token) == HTTPReqCallResp(7, None)
 
 
 def test_response_call_of_an_empty_configuration_keeps_the_headers(peer: Peer) -> None:
@@ -122,13 +122,13 @@ def test_response_call_of_an_empty_configuration_keeps_the_headers(peer: Peer) -
 def test_same_plugin_twice(peer: Peer) -> None:
     """One plugin stands twice in a chain, each time with its own configuration, in the order of the gateway."""
     token = peer.prepare(("tag", '{"tag": "one"}'), ("tag", '{"tag": "two"}'))
-    assert {"x-tags": "one,two"} == headers(rewrite(peer.request(token)))
+    assert headers(rewrite(peer.request(token))) == {"x-tags": "one,two"}
 
 
 def test_three_generations_in_one_chain(peer: Peer) -> None:
     """Plugins of all three generations run side by side, in the order of the gateway, and see each other's edits."""
     token = peer.prepare(("tag", '{"tag": "new"}'), ("Legacy", "{}"), ("release-02", "raw conf"), ("tag", '{"tag": "end"}'))
-    assert {"x-tags": "new,base,raw conf,end"} == headers(rewrite(peer.request(token)))
+    assert headers(rewrite(peer.request(token))) == {"x-tags": "new,base,raw conf,end"}
 
 
 @pytest.mark.parametrize("size", [1 << 20, 300_000, 1])
@@ -142,32 +142,32 @@ def test_binary_body(peer: Peer) -> None:
     """A binary body is read and replaced byte for byte."""
     binary = bytes(range(256))
     reply = peer.request(peer.prepare(("replace-body", "{}")), answers={"body": binary})
-    assert binary[::-1] == rewrite(reply).body
+    assert rewrite(reply).body == binary[::-1]
 
 
 def test_no_body(peer: Peer) -> None:
     """A request without a body reads as empty bytes."""
-    assert b"0 0" == body(peer.request(peer.prepare(("body-length", "{}"))))
+    assert body(peer.request(peer.prepare(("body-length", "{}")))) == b"0 0"
 
 
 def test_prepare_on_a_second_connection(runner: RunnerProcess) -> None:
     """PrepareConf is answered while another connection is open and silent, and the token holds on all connections."""
     with runner.peer() as first, runner.peer() as second:
         token = second.prepare(("tag", '{"tag": "one"}'))
-        assert {"x-tags": "one"} == headers(rewrite(first.request(token)))
+        assert headers(rewrite(first.request(token))) == {"x-tags": "one"}
 
 
 def test_key_may_be_absent(peer: Peer) -> None:
     """A gateway before 2.9 sends no key, and answers no info request: none is sent to it."""
-    assert {"x-tags": "one"} == headers(rewrite(peer.request(peer.prepare(("tag", '{"tag": "one"}'), key=None))))
-    assert 503 == peer.respond(peer.prepare(("size", "{}"), key=None)).status
-    assert [] == peer.asked
+    assert headers(rewrite(peer.request(peer.prepare(("tag", '{"tag": "one"}'), key=None)))) == {"x-tags": "one"}
+    assert peer.respond(peer.prepare(("size", "{}"), key=None)).status == 503
+    assert peer.asked == []
 
 
 @pytest.mark.parametrize("key", ["route#pc#ext-plugin-post-req#1795858440#1795858440", "route&consumer#1&jack#ext-plugin-post-req#1&2"])
 def test_phase_of_a_key_with_more_parts(peer: Peer, key: str) -> None:
     """The phase is known on routes with a plugin config or a consumer too."""
-    assert b"ext-plugin-post-req" == body(peer.request(peer.prepare(("tell-phase", "{}"), key=key)))
+    assert body(peer.request(peer.prepare(("tell-phase", "{}"), key=key))) == b"ext-plugin-post-req"
 
 
 # How plugins run.
@@ -176,25 +176,25 @@ def test_phase_of_a_key_with_more_parts(peer: Peer, key: str) -> None:
 def test_coroutine(peer: Peer) -> None:
     """A coroutine reads the body and variables, and no answer is asked for twice."""
     reply = peer.request(peer.prepare(("async-body", "{}")), answers={"body": b"text", "consumer_name": b"jack"})
-    assert b"text jack jack" == body(reply)
+    assert body(reply) == b"text jack jack"
     assert [ReqBody(), Var("consumer_name")] == peer.asked
 
 
 def test_needs(peer: Peer) -> None:
     """What `needs` names is fetched before the hook, and then the plain accessors work in a coroutine too."""
     reply = peer.request(peer.prepare(("needs", "{}")), answers={"body": b"text", "consumer_name": b"jack"})
-    assert b"text jack" == body(reply)
+    assert body(reply) == b"text jack"
 
 
 def test_plain_accessor_in_a_coroutine(runner: RunnerProcess, peer: Peer) -> None:
     """A plain `read()` in a coroutine fails the call, and the log names the twin."""
-    assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(peer.prepare(("plain-in-coroutine", "{}")))
+    assert peer.request(peer.prepare(("plain-in-coroutine", "{}"))) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     runner.wait_for_log("aread")
 
 
 def test_thread(peer: Peer) -> None:
     """A blocking plugin reads the body in its thread."""
-    assert b"in a thread: text" == body(peer.request(peer.prepare(("blocking-read", "{}")), answers={"body": b"text"}))
+    assert body(peer.request(peer.prepare(("blocking-read", "{}")), answers={"body": b"text"})) == b"in a thread: text"
 
 
 def test_sleeping_plugin_holds_up_nobody_else(runner: RunnerProcess) -> None:
@@ -222,12 +222,12 @@ def test_sleeping_plugin_holds_up_nobody_else(runner: RunnerProcess) -> None:
 def test_setup_runs_once(peer: Peer) -> None:
     """`setup` is awaited by the first call, and the plugin keeps what it made."""
     token = peer.prepare(("slow-setup", "{}"))
-    assert ["True", "True"] == [headers(rewrite(peer.request(token)))["x-made"] for _ in range(2)]
+    assert [headers(rewrite(peer.request(token)))["x-made"] for _ in range(2)] == ["True", "True"]
 
 
 def test_raised_reply(peer: Peer) -> None:
     """A reply can be raised as well as returned."""
-    assert 418 == stop(peer.request(peer.prepare(("raise-reply", "{}")))).status
+    assert stop(peer.request(peer.prepare(("raise-reply", "{}")))).status == 418
 
 
 # Failures, request phase: design, 5, row by row.
@@ -245,9 +245,9 @@ def test_refused_chain(runner: RunnerProcess, peer: Peer, plugin: str, value: st
     """A chain that can't run has a token all the same, and each of its calls is refused; the reason is logged once."""
     token = peer.prepare((plugin, value), ("tag", '{"tag": "one"}'), key=f"route#{plugin}#ext-plugin-pre-req#1")
     for _ in range(3):
-        assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
+        assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     runner.wait_for_log(plugin)
-    assert 1 == sum(f"route#{plugin}#" in line for line in runner.log().splitlines())
+    assert sum(f"route#{plugin}#" in line for line in runner.log().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -257,8 +257,8 @@ def test_refused_chain(runner: RunnerProcess, peer: Peer, plugin: str, value: st
 def test_failing_plugin(runner: RunnerProcess, peer: Peer, plugin: str) -> None:
     """Whatever a plugin raises, SystemExit included, fails only its call, and the worker and its connection live on."""
     token = peer.prepare((plugin, "{}"))
-    assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
-    assert HTTPReqCallResp(8, None) == peer.request(peer.prepare(), id=8)
+    assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
+    assert peer.request(peer.prepare(), id=8) == HTTPReqCallResp(8, None)
 
 
 def test_traceback_is_logged(runner: RunnerProcess, peer: Peer) -> None:
@@ -271,17 +271,17 @@ def test_traceback_is_logged(runner: RunnerProcess, peer: Peer) -> None:
 def test_failing_plugin_that_may_pass(peer: Peer) -> None:
     """With `on_error = "pass"` the request goes on without that plugin's edits, but with the others'."""
     token = peer.prepare(("tag", '{"tag": "one"}'), ("fail-softly", "{}"), ("tag", '{"tag": "two"}'))
-    assert {"x-tags": "one,two"} == headers(rewrite(peer.request(token)))
+    assert headers(rewrite(peer.request(token))) == {"x-tags": "one,two"}
 
 
 def test_unknown_token(peer: Peer) -> None:
     """A token that was never given is answered CONF_TOKEN_NOT_FOUND."""
-    assert ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND) == peer.request(12345)
+    assert peer.request(12345) == ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)
 
 
 def test_unknown_token_in_the_response_phase(peer: Peer) -> None:
     """So it is in the response phase."""
-    assert ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND) == peer.respond(12345)
+    assert peer.respond(12345) == ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)
 
 
 # Failures, response phase: the upstream's body must not come through.
@@ -292,32 +292,32 @@ UNAVAILABLE = HTTPRespCallResp(7, 503, [("content-type", "text/plain; charset=ut
 @pytest.mark.parametrize("plugin", ["leaky", "response-quit", "response-too-long", "no-such-plugin", "tag"])
 def test_failing_response_plugin(peer: Peer, plugin: str) -> None:
     """A failure in the response phase replaces the response, so that nothing leaks that was to be hidden."""
-    assert UNAVAILABLE == peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP))
+    assert peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP)) == UNAVAILABLE
 
 
 def test_failing_response_plugin_that_may_degrade(peer: Peer) -> None:
     """With `on_error = "degrade"` the gateway gets the error frame."""
-    assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.respond(peer.prepare(("leaky-degrade", "{}"), key=POST_RESP))
+    assert peer.respond(peer.prepare(("leaky-degrade", "{}"), key=POST_RESP)) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
 
 
 def test_failing_response_plugin_that_may_pass(peer: Peer) -> None:
     """With `on_error = "pass"` the response goes on, with the other plugins' edits."""
     reply = peer.respond(peer.prepare(("leaky-pass", "{}"), ("size", "{}"), key=POST_RESP))
-    assert {"Content-Type": "text/html", "x-body-size": "19"} == headers(reply)
+    assert headers(reply) == {"Content-Type": "text/html", "x-body-size": "19"}
 
 
 def test_response_body_is_replaced(peer: Peer) -> None:
     """A replaced body goes with the complete headers, less those that no longer fit."""
     original = [("Content-Type", "text/html"), ("Content-Length", "19"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
     reply = peer.respond(peer.prepare(("redact", "{}"), key=POST_RESP), headers=original)
-    assert b"upstream says *****" == reply.body
-    assert [("Content-Type", "text/html"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")] == list(reply.headers)
+    assert reply.body == b"upstream says *****"
+    assert list(reply.headers) == [("Content-Type", "text/html"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
 
 
 def test_response_is_replaced_by_a_reply(peer: Peer) -> None:
     """A Reply without a body has one in the response phase: else the upstream's would come through."""
     reply = peer.respond(peer.prepare(("replace", "{}"), key=POST_RESP))
-    assert 404 == reply.status
+    assert reply.status == 404
     assert reply.body
     assert b"hello" not in reply.body
 
@@ -340,10 +340,10 @@ def test_deadline(impatient: RunnerProcess, plugin: tuple[str, str]) -> None:
         token = peer.prepare(plugin)
         if plugin[0] == "ask-forever":
             peer.send(_request(token))
-            assert "never" == peer.receive().info.name
-            assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.receive()
+            assert peer.receive().info.name == "never"
+            assert peer.receive() == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
         else:
-            assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == peer.request(token)
+            assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
         limit = "info_timeout" if plugin[0] == "ask-forever" else "plugin_timeout"
         impatient.wait_for_log(limit, f'"{plugin[0]}"')
 
@@ -352,7 +352,7 @@ def test_deadline(impatient: RunnerProcess, plugin: tuple[str, str]) -> None:
 def test_deadline_in_the_response_phase(impatient: RunnerProcess, plugin: str) -> None:
     """So it is in the response phase, where the response is replaced."""
     with impatient.peer() as peer:
-        assert UNAVAILABLE == peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP))
+        assert peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP)) == UNAVAILABLE
 
 
 def test_max_in_flight() -> None:
@@ -369,7 +369,7 @@ def test_max_in_flight() -> None:
         refused = second.prepare(("linger", '{"seconds": 0.01}'))
         while second.request(refused) != ErrResp(ErrCode.SERVICE_UNAVAILABLE):
             pass  # the first call may not have arrived yet
-        assert {"x-tags": "one"} == headers(rewrite(second.request(quick)))
+        assert headers(rewrite(second.request(quick))) == {"x-tags": "one"}
 
 
 @pytest.mark.parametrize(("level", "told"), [("debug", True), ("info", False)])
@@ -382,10 +382,10 @@ def test_gateway_hangs_up(level: str, told: bool) -> None:
         with runner.peer() as first:
             first.send(_request(asking))
             first.receive()  # its question: it waits
-            assert ErrResp(ErrCode.SERVICE_UNAVAILABLE) == second.request(quick)
+            assert second.request(quick) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
         while second.request(quick) == ErrResp(ErrCode.SERVICE_UNAVAILABLE):
             pass  # it is not cancelled yet
-        assert told is ("a call was cancelled: the gateway hung up" in runner.log())
+        assert ("a call was cancelled: the gateway hung up" in runner.log()) is told
 
 
 def test_tokens_without_a_disk(tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_tokens_without_a_disk(tmp_path: Path) -> None:
         directory.write_bytes(b"in the way")
         for number, peer in enumerate(peers):
             token = peer.prepare(("tag", f'{{"tag": "{number}"}}'))
-            assert {"x-tags": str(number)} == headers(rewrite(peers[number - 1].request(token)))
+            assert headers(rewrite(peers[number - 1].request(token))) == {"x-tags": str(number)}
         runner.wait_for_log("are kept in memory, and are lost when this runner exits")
 
 
@@ -412,23 +412,23 @@ def test_tokens_without_a_disk(tmp_path: Path) -> None:
 def test_path_after_proxy_rewrite(peer: Peer, key: str) -> None:
     """If proxy-rewrite ran before, a path came encoded and is decoded before it goes back, in each phase."""
     token = peer.prepare(("rewrite-path", '{"path": "/a%20b/%2541"}'), key=key)
-    assert "/a b/%41" == rewrite(peer.request(token, answers={"upstream_uri": b"/pr/a%20b"})).path
-    assert "/a%20b/%2541" == rewrite(peer.request(token, answers={"upstream_uri": b""})).path
+    assert rewrite(peer.request(token, answers={"upstream_uri": b"/pr/a%20b"})).path == "/a b/%41"
+    assert rewrite(peer.request(token, answers={"upstream_uri": b""})).path == "/a%20b/%2541"
 
 
 def test_prepare_while_a_call_waits(peer: Peer) -> None:
     """PrepareConf and calls follow each other on one connection."""
     for tag in ("one", "two"):
-        assert {"x-tags": tag} == headers(rewrite(peer.request(peer.prepare(("tag", json.dumps({"tag": tag}))))))
+        assert headers(rewrite(peer.request(peer.prepare(("tag", json.dumps({"tag": tag})))))) == {"x-tags": tag}
 
 
 def test_same_content_same_token(peer: Peer) -> None:
     """A token is derived from the content, so asking again gives the same one, and another key another."""
     once = peer.prepare(("tag", '{"tag": "one"}'))
-    assert once == peer.prepare(("tag", '{"tag": "one"}'))
-    assert once != peer.prepare(("tag", '{"tag": "one"}'), key="route#2#ext-plugin-pre-req#1")
+    assert peer.prepare(("tag", '{"tag": "one"}')) == once
+    assert peer.prepare(("tag", '{"tag": "one"}'), key="route#2#ext-plugin-pre-req#1") != once
     peer.send(PrepareConfReq([], None))
-    assert 0 != peer.receive().conf_token
+    assert peer.receive().conf_token != 0
 
 
 def _request(token: int) -> Any:

@@ -32,4 +32,4 @@ def test_faults(names: tuple[str, ...]) -> None:
     if "disk" in names and not can_mount():
         pytest.skip("only root can mount a small file system")
     verdict = judge(*(BY_NAME[name] for name in names), pace_s=PACE_S)
-    assert [] == verdict.faults, (verdict.seen.counts, verdict.seen.failures[:10])
+    assert verdict.faults == [], (verdict.seen.counts, verdict.seen.failures[:10])

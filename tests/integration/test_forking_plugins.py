@@ -105,13 +105,13 @@ def test_the_child_ends_with_the_hook(forking: RunnerProcess) -> None:
             token = peer.prepare((name, "{}"))
             statuses[name] = peer.request(token).action.body
         peer.request(peer.prepare())
-    assert {
+    assert statuses == {
         "fork-and-return": b"0",
         "fork-and-ask": b"3",
         "fork-in-thread": b"1",
         "fork-in-coroutine": b"0",
         "multiprocess": b"[0, 0]",
-    } == statuses
+    }
     assert "was killed" not in forking.log()
 
 
@@ -121,7 +121,7 @@ def test_the_child_does_not_hold_connections_open(forking: RunnerProcess) -> Non
         pid = int(peer.request(peer.prepare(("leave", "{}"))).action.body)
         try:
             links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
-            assert [] == [link for link in links if "tokens.sqlite" in link]
+            assert [link for link in links if "tokens.sqlite" in link] == []
             forking.stop()
             with pytest.raises((HungUp, ConnectionResetError)):
                 peer.receive()

@@ -44,7 +44,7 @@ def test_over_the_wire_layer(receiver: Role, seed: int) -> None:
         except Exception as error:
             error.add_note(data.hex())
             raise
-    assert {"read", "malformed", "incomplete"} == outcomes
+    assert outcomes == {"read", "malformed", "incomplete"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -53,7 +53,7 @@ def test_over_a_socket(seed: int) -> None:
     with running("--workers", "2", plugins=[over_socket.PLUGINS]) as runner:
         outcome = over_socket.attack(runner, SOCKET_FRAMES, seed=seed)
     assert outcome.same_workers
-    assert SOCKET_FRAMES <= outcome.broken
+    assert outcome.broken >= SOCKET_FRAMES
     assert {"told an error", "closed", "asked", "answered", "left without a word"} <= set(outcome.seen)
     assert "Traceback" not in outcome.log
 

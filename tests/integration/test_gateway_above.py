@@ -268,7 +268,7 @@ def test_workers_of_another_user(directory: Path) -> None:
     """Where the gateway's workers run as nobody, the socket is theirs from the start, closed to others, and they are answered."""
     with managed(directory, user=NOBODY) as runner:
         status = os.lstat(runner.path)
-        assert (NOBODY, 0o600) == (status.st_uid, stat.S_IMODE(status.st_mode))
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (NOBODY, 0o600)
         assert ask_as(NOBODY, runner.path) == "hello"
         assert ask_as(33, runner.path) == "PermissionError"
 
@@ -323,7 +323,7 @@ def test_a_name_alone_does_not_make_it_managed(directory: Path) -> None:
         before = client.ask().pid
         stranger.kill()
         stranger.wait()
-        assert before == client.ask().pid
+        assert client.ask().pid == before
         assert "managed" not in runner.log()
 
 

@@ -85,7 +85,7 @@ def fetch(port: int, path: str) -> tuple[int, bytes]:
 def metrics(port: int) -> dict[str, float]:
     """Return all values, by name and labels, as a strict reader of Prometheus's format sees them."""
     status, text = fetch(port, "/metrics")
-    assert 200 == status
+    assert status == 200
     values = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
@@ -186,7 +186,7 @@ def test_no_counter_goes_backwards(tmp_path: Path) -> None:
             peer.request(exits, path="/exit")
         values = wait_for_values(port, {"worker_restarts_total{}": 1, "workers{serving}": 2, **after})
 
-    assert 0 == values["workers{leaving}"]
+    assert values["workers{leaving}"] == 0
 
 
 @needs_root
@@ -196,10 +196,10 @@ def test_users_who_are_refused(tmp_path: Path) -> None:
         wait_for_values(port, {"connections{}": 0})
         runner.path.parent.chmod(0o755)
         for _ in range(3):
-            assert "b''" == ask_as(NOBODY, runner.path)
+            assert ask_as(NOBODY, runner.path) == "b''"
         values = wait_for_values(port, {"peers_refused_total{}": 3, "connections{}": 0})
 
-    assert 0 == values["connections_refused_total{}"]
+    assert values["connections_refused_total{}"] == 0
 
 
 def test_connections_that_are_refused(tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ def test_connections_that_are_refused(tmp_path: Path) -> None:
         with runner.peer() as first:
             first.prepare()
             with runner.peer() as second:
-                assert b"" == second.socket.recv(1)
+                assert second.socket.recv(1) == b""
             values = wait_for_values(port, {"connections{}": 1})
 
     assert values["connections_refused_total{}"] >= 1
-    assert 0 == values["peers_refused_total{}"]
+    assert values["peers_refused_total{}"] == 0
 
 
 def test_health_without_workers(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_successor_gets_the_address(tmp_path: Path) -> None:
             for line in second.stderr:
                 if f"metrics are at http://127.0.0.1:{port}/metrics" in line:
                     break
-            assert 200 == fetch(port, "/metrics")[0]
+            assert fetch(port, "/metrics")[0] == 200
         finally:
             second.terminate()
             second.communicate(timeout=WITHIN_S)
@@ -260,7 +260,7 @@ def test_settings_that_cannot_be_met() -> None:
         timeout=WITHIN_S,
     )
 
-    assert 2 == done.returncode
+    assert done.returncode == 2
     assert re.fullmatch(r"apisix-runner: metrics\.address is '0\.0\.0\.0:9092', which other machines can reach\. .*\n", done.stderr)
 
 
@@ -274,4 +274,4 @@ def test_off(tmp_path: Path) -> None:
     with running(plugins=[tmp_path]) as runner, Peer(runner.path) as peer:
         reply = peer.request(peer.prepare(("look", "")))
 
-    assert b"False" == reply.action.body
+    assert reply.action.body == b"False"

@@ -46,16 +46,16 @@ def test_the_walk_through_of_2021(tmp_path: Path) -> None:
         wait_until_accepting(runner)
         gateway = OldGateway(path)
         answer = gateway.get("1", [STOP], "/get", {"accept": "*/*", "user-agent": "curl/7.64.1"})
-        assert (201, b"Hello, Python Runner of APISIX") == (answer.status, answer.body)
+        assert (answer.status, answer.body) == (201, b"Hello, Python Runner of APISIX")
         shown = {"x-resp-a6-runner": "Python", "accept": "*/*", "user-agent": "curl/7.64.1", "host": "gw.example.com"}
         shown["content-type"] = "text/plain; charset=utf-8"
-        assert shown == {name.lower(): value for name, value in answer.headers.items()}
+        assert {name.lower(): value for name, value in answer.headers.items()} == shown
 
         answer = gateway.get("2", [("rewrite", "{}")], "/get?a=1")
         assert answer.upstream is not None
         target, headers = answer.upstream
-        assert ("/get?a=1&a6_runner=Python", "Python") == (target, headers["x-resp-a6-runner"])
-        assert [] == gateway.asked
+        assert (target, headers["x-resp-a6-runner"]) == ("/get?a=1&a6_runner=Python", "Python")
+        assert gateway.asked == []
         gateway.close()
         assert runner.stop() == 0
     finally:
@@ -69,30 +69,30 @@ def test_path_and_arguments_can_be_edited_on_2_7(gateway: OldGateway) -> None:
     argument = gateway.get("a", [("edit-argument", '{"n": "1"}')], "/get?a=1")
     assert path.upstream is not None
     assert argument.upstream is not None
-    assert ["/new%20%2541?a=1", "/get?a=1&n=1"] == [path.upstream[0], argument.upstream[0]]
-    assert [] == gateway.asked
+    assert [path.upstream[0], argument.upstream[0]] == ["/new%20%2541?a=1", "/get?a=1&n=1"]
+    assert gateway.asked == []
 
 
 @pytest.mark.parametrize("plugin", ASKING)
 def test_an_info_request_is_refused_on_2_7(runner: RunnerProcess, gateway: OldGateway, plugin: str) -> None:
     """It never leaves the runner: the call is refused, and the log says which release has it."""
     since = "2.9" if plugin in ("ask-variable", "ask-by-needs") else "2.12"
-    assert 503 == gateway.get("1", [(plugin, "{}")], "/get").status
-    assert [] == gateway.asked
-    assert 201 == gateway.get("2", [STOP], "/get").status  # on the same connection
+    assert gateway.get("1", [(plugin, "{}")], "/get").status == 503
+    assert gateway.asked == []
+    assert gateway.get("2", [STOP], "/get").status == 201  # on the same connection
     runner.wait_for_log(f"plugin {plugin} failed", f"It needs APISIX {since}: upgrade the gateway")
 
 
 def test_a_plugin_may_do_without(gateway: OldGateway) -> None:
     """The refusal is an exception that a plugin can handle."""
-    assert b"can't be asked" == gateway.get("1", [("ask-or-go-on", "{}")], "/get").body
-    assert [] == gateway.asked
+    assert gateway.get("1", [("ask-or-go-on", "{}")], "/get").body == b"can't be asked"
+    assert gateway.asked == []
 
 
 def test_routes_without_key_share_no_instance(gateway: OldGateway) -> None:
     """Two routes with the same configuration have each their own instance, although nothing tells them apart."""
     count = [("count-calls", "{}")]
-    assert [b"1", b"2", b"1", b"3", b"2"] == [gateway.get(route, count, "/get").body for route in ("a", "a", "b", "a", "b")]
+    assert [gateway.get(route, count, "/get").body for route in ("a", "a", "b", "a", "b")] == [b"1", b"2", b"1", b"3", b"2"]
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_a_gateway_that_hangs_up(tmp_path: Path, release: Release, plugin: str, 
         for _ in range(5):
             if plugin == "hide-body":
                 answer = gateway.respond("1", [(plugin, "{}")], b"a secret")
-                assert (503, b"a secret") == (answer.status, answer.body)
+                assert (answer.status, answer.body) == (503, b"a secret")
             else:
-                assert 503 == gateway.get("1", [(plugin, "{}")], "/get").status
+                assert gateway.get("1", [(plugin, "{}")], "/get").status == 503
         runner.wait_for_log(f'"plugin": "{plugin}"', "hung up instead of answering an info request", f"since {since}")
         runner.stop()
         log = runner.log()
-    assert [info] * 5 == gateway.asked
-    assert 2 == log.count("instead of answering an info request, for the re")
+    assert gateway.asked == [info] * 5
+    assert log.count("instead of answering an info request, for the re") == 2
     assert (plugin == "hide-body") == ("the client gets the upstream's body unchanged" in log)
 
 
@@ -125,7 +125,7 @@ def test_a_release_that_answers(runner: RunnerProcess) -> None:
     """From 2.12 on the same plugins work."""
     gateway = OldGateway(runner.path, (2, 12))
     gateway.variables["consumer_name"] = b"jack"
-    assert [200] * len(ASKING) == [gateway.get(plugin, [(plugin, "{}")], "/get").status for plugin in ASKING]
+    assert [gateway.get(plugin, [(plugin, "{}")], "/get").status for plugin in ASKING] == [200] * len(ASKING)
     assert Var("consumer_name") in gateway.asked
     gateway.close()
 
@@ -146,7 +146,7 @@ def test_pre_req_after_a_global_rule(runner: RunnerProcess, conf: tuple[str, str
     answer = gateway.get(target + rewritten, [conf], "/get", rewritten=rewritten)
     gateway.close()
     assert answer.upstream is not None
-    assert target == answer.upstream[0]
+    assert answer.upstream[0] == target
 
 
 def test_nothing_is_asked_where_pre_req_is_first() -> None:
@@ -158,7 +158,7 @@ def test_nothing_is_asked_where_pre_req_is_first() -> None:
         gateway.close()
     assert path.upstream is not None
     assert argument.upstream is not None
-    assert (["/a%2520b", "/get?n=1"], []) == ([path.upstream[0], argument.upstream[0]], gateway.asked)
+    assert ([path.upstream[0], argument.upstream[0]], gateway.asked) == (["/a%2520b", "/get?n=1"], [])
 
 
 @pytest.mark.parametrize("version", [(2, 7), (2, 9), (2, 12), (2, 15), (3, 2), (3, 6), (3, 18)], ids=release_text)

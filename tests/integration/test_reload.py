@@ -76,8 +76,8 @@ def test_a_reload_costs_no_call(plugin: Path) -> None:
             plugin.write_text(GOOD.format(version=version))
             runner.process.send_signal(signal.SIGHUP)
             wait_until(lambda: {b"%d" % version} == callers.versions(), runner.log)  # noqa: B023  # called in this round only
-    assert [] == callers.errors
-    assert {b"1", b"2", b"3", b"4"} == set(callers.bodies)
+    assert callers.errors == []
+    assert set(callers.bodies) == {b"1", b"2", b"3", b"4"}
 
 
 def test_a_broken_file_changes_nothing(plugin: Path) -> None:
@@ -86,11 +86,11 @@ def test_a_broken_file_changes_nothing(plugin: Path) -> None:
         plugin.write_text(BROKEN)
         runner.wait_for_log("so the old ones stay: ")
         runner.wait_for_log("version.py:1: it imports no_such_module, which is missing")
-        assert {b"1"} == callers.versions()
+        assert callers.versions() == {b"1"}
         plugin.write_text(GOOD.format(version=2))
         wait_until(lambda: {b"2"} == callers.versions(), runner.log)
-    assert [] == callers.errors
-    assert {b"1", b"2"} == set(callers.bodies)
+    assert callers.errors == []
+    assert set(callers.bodies) == {b"1", b"2"}
 
 
 def test_a_file_that_hangs_can_be_mended(plugin: Path) -> None:
@@ -100,14 +100,14 @@ def test_a_file_that_hangs_can_be_mended(plugin: Path) -> None:
         runner.wait_for_log("reloading: ")
         plugin.write_text(GOOD.format(version=2))
         wait_until(lambda: {b"2"} == callers.versions(), runner.log)
-    assert [] == callers.errors
+    assert callers.errors == []
 
 
 def test_a_token_is_good_in_every_worker(plugin: Path) -> None:
     """A token that one worker gave is known to another one, and to those of after a reload, at once."""
     with running("--workers", "2", plugins=[plugin.parent]) as runner, runner.peer() as one, runner.peer() as other:
         token = one.prepare(("version", "{}"))
-        assert b"1" == bytes(other.request(token).action.body)
+        assert bytes(other.request(token).action.body) == b"1"
         plugin.write_text(GOOD.format(version=2))
         runner.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: b"2" == bytes(other.request(token).action.body), runner.log)
+        wait_until(lambda: bytes(other.request(token).action.body) == b"2", runner.log)

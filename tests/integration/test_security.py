@@ -24,7 +24,7 @@ def test_a_stranger_whom_the_mode_lets_in() -> None:
     """With a mode that lets everybody knock, a user who is not allowed gets a closed connection and nothing else; the log says who."""
     with running(environ={"APISIX_RUNNER_SOCKET_MODE": "0666"}) as runner:
         runner.path.parent.chmod(0o755)
-        assert "b''" == ask_as(NOBODY, runner.path)
+        assert ask_as(NOBODY, runner.path) == "b''"
         runner.wait_for_log("was refused. If that is the gateway, add the user to socket.allow_users")
         with runner.peer() as ours:
             assert ours.prepare() > 0
@@ -88,7 +88,7 @@ def test_files_are_private_from_the_start(tmp_path: Path) -> None:
             runner.stop()
             watcher.end()
         assert {str(path), f"{path}.conf", f"{path}.conf/tokens.sqlite"} <= set(watcher.seen)
-        assert {} == {name: oct(mode) for name, mode in watcher.seen.items() if mode & 0o077}
+        assert {name: oct(mode) for name, mode in watcher.seen.items() if mode & 0o077} == {}
         assert watcher.looks > 100
 
 
@@ -138,5 +138,5 @@ subprocess.run(command, shell=True)
 os.system(command)
 """
     expected = ["pickle", "marshal", "eval", "yaml.load", "yaml.load", "subprocess.run", "os.system"]
-    assert expected == list(dangers(ast.parse(code)))
-    assert [] == list(dangers(ast.parse("yaml.safe_load(f)\nyaml.load(f, Loader=SafeLoader)\nre.compile(x)\nast.literal_eval(x)")))
+    assert list(dangers(ast.parse(code))) == expected
+    assert list(dangers(ast.parse("yaml.safe_load(f)\nyaml.load(f, Loader=SafeLoader)\nre.compile(x)\nast.literal_eval(x)"))) == []

@@ -132,7 +132,7 @@ def test_a_socket_that_somebody_removes_comes_back(path: Path) -> None:
         path.unlink()
         wait_until_answering(runner)
         runner.wait_for_log("was removed, and has been created again")
-        assert before == old.ask().pid
+        assert old.ask().pid == before
         runner.signal(signal.SIGTERM)
         assert runner.end() == 0
         assert not path.exists()
@@ -152,7 +152,7 @@ def test_one_starts_while_the_other_exits(path: Path) -> None:
             with runner.client() as client:
                 wait_until(lambda: len(runner.workers()) == 1)  # noqa: B023  # called in this round only
                 assert client.ask().pid in runner.workers()
-            assert [path.name] == [name for name in os.listdir(path.parent) if not name.startswith("log-")]
+            assert [name for name in os.listdir(path.parent) if not name.startswith("log-")] == [path.name]
     finally:
         kill(runner)
 
@@ -179,11 +179,11 @@ def test_a_storm_of_starts(path: Path) -> None:
         done.set()
         thread.join()
 
-        assert [] == refused
+        assert refused == []
         (survivor,) = (runner for runner in runners if running(runner))
         with survivor.client() as client:
             assert client.ask().pid in survivor.workers()
-        assert {0} == {runner.end() for runner in runners if runner is not survivor}
+        assert {runner.end() for runner in runners if runner is not survivor} == {0}
     finally:
         for runner in runners:
             kill(runner)

@@ -29,11 +29,11 @@ def test_what_waits_in_the_backlog_is_answered(signum: int) -> None:
         os.kill(runner.process.pid, signum)
         os.kill(runner.process.pid, signal.SIGCONT)
         try:
-            assert [HTTPReqCallResp(7, None)] * 16 == [peer.reply() for peer in waiting]
+            assert [peer.reply() for peer in waiting] == [HTTPReqCallResp(7, None)] * 16
         finally:
             for peer in waiting:
                 peer.close()
-        assert 0 == runner.process.wait(STOPS_WITHIN_S)
+        assert runner.process.wait(STOPS_WITHIN_S) == 0
 
 
 def test_what_waits_for_the_first_worker_is_not_forgotten(tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_what_waits_for_the_first_worker_is_not_forgotten(tmp_path: Path) -> Non
             process.send_signal(signal.SIGINT)
             answer = peer.receive()
         assert answer == ErrResp(ErrCode.SERVICE_UNAVAILABLE) or isinstance(answer, PrepareConfResp)
-        assert 0 == process.wait(STOPS_WITHIN_S)
+        assert process.wait(STOPS_WITHIN_S) == 0

@@ -129,7 +129,7 @@ def test_connections_that_have_gone_do_not_count(path: Path, connect: Connect) -
                 client.close()
         assert len(kept) == 8
         wait_until(lambda: {4} == set(spread(kept).values()), runner.log)
-        assert {6} == set(spread(kept + connect(runner, 4)).values())
+        assert set(spread(kept + connect(runner, 4)).values()) == {6}
 
 
 # Deaths
@@ -197,13 +197,13 @@ def test_a_stuck_worker_gets_no_new_connections(path: Path, connect: Connect) ->
     """While one worker stands still, those that connect a quarter of a second later are answered by the other, however many it has."""
     with echo_runner(path, workers=2) as runner, runner.client() as stuck:
         crowd = connect(runner, 7)
-        assert 2 == len(spread([stuck, *crowd]))
+        assert len(spread([stuck, *crowd])) == 2
         stuck.begin("block 19")
         time.sleep(0.4)  # silence is nothing that could be waited for
         began_s = time.monotonic()
         others = connect(runner, 8)
 
-        assert 1 == len(spread(others))
+        assert len(spread(others)) == 1
         assert time.monotonic() - began_s < 5
 
 
@@ -223,8 +223,8 @@ def test_a_blocking_worker_is_left_in_peace(path: Path) -> None:
     with echo_runner(path, worker_timeout_s=3.0) as runner, runner.client() as client:
         before = client.ask().pid
         client.begin("block 1.5")
-        assert before == client.receive().pid
-        assert before == client.ask().pid
+        assert client.receive().pid == before
+        assert client.ask().pid == before
 
 
 # Reloads
@@ -240,7 +240,7 @@ def test_a_reload_loses_nothing(path: Path, plugin: Path) -> None:
         wait_until(lambda: {"v6"} == {answer.version for answer in load.answers[-100:]}, runner.log)
         load.end()
 
-        assert [] == load.errors
+        assert load.errors == []
         assert {"v1", "v6"} <= {answer.version for answer in load.answers}
 
 
@@ -253,7 +253,7 @@ def test_a_call_that_runs_stays_where_it_is(path: Path, plugin: Path) -> None:
         runner.reload()
         assert alive(old)
 
-        assert (old, "v1") == (lambda answer: (answer.pid, answer.version))(client.receive())
+        assert (lambda answer: (answer.pid, answer.version))(client.receive()) == (old, "v1")
         wait_until(lambda: client.ask().version == "v2")
         wait_until(lambda: not alive(old))
 
@@ -263,10 +263,10 @@ def test_half_a_call_goes_on_where_it_began(path: Path, plugin: Path) -> None:
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         old = client.ask().pid
         client.socket.sendall(b"half")
-        assert "half begun" == client.receive().line
+        assert client.receive().line == "half begun"
         runner.reload()
         client.socket.sendall(b" a line\n")
-        assert (old, "half a line") == (lambda answer: (answer.pid, answer.line))(client.receive())
+        assert (lambda answer: (answer.pid, answer.line))(client.receive()) == (old, "half a line")
         wait_until(lambda: client.ask().pid != old)
 
 
@@ -320,7 +320,7 @@ def test_a_reload_that_hangs_is_given_up(path: Path, plugin: Path) -> None:
         runner.signal(signal.SIGHUP)
         runner.wait_for_log("has been stuck for 1.5 s")
         runner.wait_for_log("the old ones stay")
-        assert before == client.ask().pid
+        assert client.ask().pid == before
 
 
 def test_changed_files_are_noticed(path: Path, plugin: Path) -> None:
@@ -354,7 +354,7 @@ def test_workers_are_replaced_after_max_requests(path: Path) -> None:
         wait_until(lambda: runner.log().count(" is replaced: it has answered ") >= 3, runner.log)
         load.end()
 
-        assert [] == load.errors
+        assert load.errors == []
 
 
 def test_a_worker_that_is_told_to_end(path: Path) -> None:
@@ -520,7 +520,7 @@ def test_a_log_that_can_not_be_written(path: Path) -> None:
 def test_the_supervisor_has_no_thread(path: Path) -> None:
     """One thread, so that it can fork at any moment, and none of the workers' descriptors is another's."""
     with echo_runner(path, workers=3) as runner:
-        assert [str(runner.process.pid)] == os.listdir(f"/proc/{runner.process.pid}/task")
+        assert os.listdir(f"/proc/{runner.process.pid}/task") == [str(runner.process.pid)]
         sockets = [sockets_of(pid) for pid in runner.workers()]
         assert set() == sockets[0] & sockets[1] | sockets[1] & sockets[2] | sockets[0] & sockets[2]
 
@@ -556,7 +556,7 @@ def test_max_connections(path: Path, connect: Connect) -> None:
         clients[0].close()
         wait_until(lambda: outcome(connect(runner, 1)[0]) == "answered", runner.log)
 
-        assert [] == [client for client in clients[1:] if outcome(client) != "answered"]
+        assert [client for client in clients[1:] if outcome(client) != "answered"] == []
         assert "as many as limits.max_connections allows" in runner.log()
 
 
@@ -572,7 +572,7 @@ def test_out_of_descriptors(path: Path, connect: Connect) -> None:
             client.close()
         wait_until(lambda: outcome(connect(runner, 1)[0]) == "answered", runner.log)
 
-        assert workers == runner.workers()
+        assert runner.workers() == workers
         assert "out of file descriptors" in runner.log()
 
 

@@ -99,7 +99,7 @@ def test_line_outside_a_call() -> None:
     log = Log()
     logger.info("loaded %d plugins", 3, extra={"directory": "/srv"})
 
-    assert [{"level": "info", "logger": "plugins.key_auth", "message": "loaded 3 plugins", "directory": "/srv"}] == log.lines()
+    assert log.lines() == [{"level": "info", "logger": "plugins.key_auth", "message": "loaded 3 plugins", "directory": "/srv"}]
 
 
 def test_line_of_a_call(call: Call) -> None:
@@ -110,7 +110,7 @@ def test_line_of_a_call(call: Call) -> None:
     logger.warning("after")
 
     fields = {"level": "warning", "logger": "plugins.key_auth", "call": 0, "route": "route#1#ext-plugin-pre-req#42", "plugin": "key-auth"}
-    assert [{**fields, "message": "before"}, {**fields, "message": "after", "request_id": "7fb2"}] == log.lines()
+    assert log.lines() == [{**fields, "message": "before"}, {**fields, "message": "after", "request_id": "7fb2"}]
 
 
 def test_line_of_a_thread(call: Call) -> None:
@@ -120,7 +120,7 @@ def test_line_of_a_thread(call: Call) -> None:
     thread.start()
     thread.join()
 
-    assert ["key-auth"] == [line["plugin"] for line in log.lines()]
+    assert [line["plugin"] for line in log.lines()] == ["key-auth"]
 
 
 def test_own_fields_rule(call: Call) -> None:
@@ -128,7 +128,7 @@ def test_own_fields_rule(call: Call) -> None:
     log = Log()
     logger.warning("marked as blocking", extra={"plugin": "call-out"})
 
-    assert ["call-out"] == [line["plugin"] for line in log.lines()]
+    assert [line["plugin"] for line in log.lines()] == ["call-out"]
 
 
 @pytest.mark.usefixtures("call")
@@ -137,7 +137,7 @@ def test_structlog_lands_in_the_same_stream() -> None:
     log = Log()
     structlog.get_logger("plugins.other").info("hello", size_bytes=12)
 
-    assert [
+    assert log.lines() == [
         {
             "level": "info",
             "logger": "plugins.other",
@@ -147,7 +147,7 @@ def test_structlog_lands_in_the_same_stream() -> None:
             "route": "route#1#ext-plugin-pre-req#42",
             "plugin": "key-auth",
         }
-    ] == log.lines()
+    ]
 
 
 def test_bound_context() -> None:
@@ -156,7 +156,7 @@ def test_bound_context() -> None:
     with structlog.contextvars.bound_contextvars(tenant="a"):
         logger.info("hello")
 
-    assert ["a"] == [line["tenant"] for line in log.lines()]
+    assert [line["tenant"] for line in log.lines()] == ["a"]
 
 
 def test_exception() -> None:
@@ -169,7 +169,7 @@ def test_exception() -> None:
             logger.exception("a plugin failed")
         lines = log.take().splitlines()
 
-        assert (log_format == "text") == (len(lines) > 1)
+        assert (len(lines) > 1) == (log_format == "text")
         assert all(line.startswith("  | ") for line in lines[1:])
         assert "ValueError: first" in "".join(lines)
 
@@ -184,7 +184,7 @@ def test_lines_cannot_be_forged(log_format: str, character: str) -> None:
     text = log.take()
 
     assert character not in text.removesuffix("\n")
-    assert 1 == text.count("\n")
+    assert text.count("\n") == 1
     assert text.isascii()
 
 
@@ -194,7 +194,7 @@ def test_text() -> None:
     logger.info("listening", extra={"path": "/run/x.sock", "reason": "said so", "empty": ""})
 
     _, rest = log.take().split(" ", 1)
-    assert "info    plugins.key_auth: listening path=/run/x.sock reason='said so' empty=''\n" == rest
+    assert rest == "info    plugins.key_auth: listening path=/run/x.sock reason='said so' empty=''\n"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_levels(level: str, expected: list[str]) -> None:
     logger.warning("warn")
     logger.error("error")
 
-    assert expected == log.messages()
+    assert log.messages() == expected
 
 
 def test_repetitions_are_limited_and_counted() -> None:
@@ -218,14 +218,14 @@ def test_repetitions_are_limited_and_counted() -> None:
     for number in range(5):
         logger.error("call %d failed", number)
 
-    assert ["call 0 failed", "call 1 failed"] == log.messages()
+    assert log.messages() == ["call 0 failed", "call 1 failed"]
 
     log.clock.now_s = 60.0
     logger.info("anything")
-    assert ["3 more lines like this one were not written: call %d failed", "anything"] == log.messages()
+    assert log.messages() == ["3 more lines like this one were not written: call %d failed", "anything"]
 
     logger.error("call %d failed", 5)
-    assert ["call 5 failed"] == log.messages()
+    assert log.messages() == ["call 5 failed"]
 
 
 def test_count_is_a_field() -> None:
@@ -236,9 +236,9 @@ def test_count_is_a_field() -> None:
     log.take()
     logs.write_counts()
 
-    assert [
+    assert log.lines() == [
         {"level": "error", "logger": "plugins.key_auth", "message": "1 more lines like this one were not written: failed", "suppressed": 1}
-    ] == log.lines()
+    ]
 
 
 def test_kinds_are_limited_apart(call: Call) -> None:
@@ -250,12 +250,12 @@ def test_kinds_are_limited_apart(call: Call) -> None:
             logger.error("a plugin failed", exc_info=error)
 
     written = [(line["plugin"], line["exception"]) for line in log.lines()]
-    assert [
+    assert written == [
         ("key-auth", "ValueError: 1"),
         ("key-auth", "KeyError: '3'"),
         ("limit-count", "ValueError: 1"),
         ("limit-count", "KeyError: '3'"),
-    ] == written
+    ]
 
 
 def test_what_is_never_limited() -> None:
@@ -264,13 +264,13 @@ def test_what_is_never_limited() -> None:
     for route in range(3):
         logger.info("route %d is ready", route)
         logger.error("route %d is refused", route, extra={"limited": False})
-    assert 6 == len(lines := log.lines())
+    assert len(lines := log.lines()) == 6
     assert not any("limited" in line for line in lines)
 
     log = Log(log_repeats=0)
     for number in range(100):
         logger.error("call %d failed", number)
-    assert 100 == len(log.lines())
+    assert len(log.lines()) == 100
 
 
 def test_memory_of_kinds_is_bounded() -> None:
@@ -306,9 +306,9 @@ def test_the_limit_keeps_nothing_of_a_failed_call() -> None:
             limit.filter(logging.LogRecord("plugins", logging.ERROR, __file__, 1, "call %d of %s failed", (number, body), sys.exc_info()))
         del body
 
-    assert [None, None, None] == [reference() for reference in seen]
+    assert [reference() for reference in seen] == [None, None, None]
     limit.write_counts()
-    assert ["2 more lines like this one were not written: call %d of %s failed"] == [record.getMessage() for record in written]
+    assert [record.getMessage() for record in written] == ["2 more lines like this one were not written: call %d of %s failed"]
 
 
 def test_the_limit_keeps_a_short_text() -> None:
@@ -318,7 +318,7 @@ def test_the_limit_keeps_a_short_text() -> None:
         logger.error("x" * 1_000_000)
     log.take()
     logs.write_counts()
-    assert ["1 more lines like this one were not written: " + "x" * 1000] == log.messages()
+    assert log.messages() == ["1 more lines like this one were not written: " + "x" * 1000]
 
 
 def test_format_follows_the_stream() -> None:
@@ -332,7 +332,7 @@ def test_format_follows_the_stream() -> None:
         logs.configure(Settings(), stream=stream)
         logger.info("hello")
 
-        assert is_json == stream.getvalue().startswith("{")
+        assert stream.getvalue().startswith("{") == is_json
 
 
 def test_file_survives_rotation(tmp_path: Path) -> None:
@@ -343,9 +343,9 @@ def test_file_survives_rotation(tmp_path: Path) -> None:
     file.rename(tmp_path / "runner.log.1")
     logger.info("two \udcff")
 
-    assert ["one"] == [json.loads(line)["message"] for line in (tmp_path / "runner.log.1").read_text().splitlines()]
-    assert ["two \udcff"] == [json.loads(line)["message"] for line in file.read_text().splitlines()]
-    assert 0 == file.stat().st_mode & 0o007
+    assert [json.loads(line)["message"] for line in (tmp_path / "runner.log.1").read_text().splitlines()] == ["one"]
+    assert [json.loads(line)["message"] for line in file.read_text().splitlines()] == ["two \udcff"]
+    assert file.stat().st_mode & 0o007 == 0
 
 
 def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
@@ -355,14 +355,14 @@ def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         logs.configure(Settings(log_file=str(file)))
 
-    assert f"logging.file is {str(file)!r}, which can't be opened: No such file or directory" == str(caught.value)
+    assert str(caught.value) == f"logging.file is {str(file)!r}, which can't be opened: No such file or directory"
 
 
 def test_notes_of_the_settings() -> None:
     """What loading the settings had to say is said once there is a log."""
     log = Log(notes=("socket.file names $env.X, which is not set",))
 
-    assert ["socket.file names $env.X, which is not set"] == log.messages()
+    assert log.messages() == ["socket.file names $env.X, which is not set"]
 
 
 def test_python_warnings() -> None:
@@ -373,7 +373,7 @@ def test_python_warnings() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ})
 
-    assert "py.warnings" == json.loads(done.stdout)["logger"]
+    assert json.loads(done.stdout)["logger"] == "py.warnings"
 
 
 def test_counts_are_written_at_the_end() -> None:
@@ -385,7 +385,7 @@ def test_counts_are_written_at_the_end() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert 2 == json.loads(done.stdout.splitlines()[-1])["suppressed"]
+    assert json.loads(done.stdout.splitlines()[-1])["suppressed"] == 2
 
 
 def test_configuring_again_leaves_one_handler() -> None:
@@ -394,8 +394,8 @@ def test_configuring_again_leaves_one_handler() -> None:
     second = Log()
     logger.info("hello")
 
-    assert [] == first.messages()
-    assert ["hello"] == second.messages()
+    assert first.messages() == []
+    assert second.messages() == ["hello"]
 
 
 def test_importing_the_log_leaves_rich_out() -> None:
@@ -403,7 +403,7 @@ def test_importing_the_log_leaves_rich_out() -> None:
     code = "import sys, apisix.runner.logging.setup; print('rich' in sys.modules); import rich; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert "False\nTrue\n" == done.stdout
+    assert done.stdout == "False\nTrue\n"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_what_belongs_to_it(function: Callable[[], None], texts: list[str], desc
 
     places = [shown.find(text) for text in texts]
     assert -1 not in places
-    assert places == sorted(places)
+    assert sorted(places) == places
 
 
 def test_recursion() -> None:

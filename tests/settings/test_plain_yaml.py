@@ -95,4 +95,4 @@ def test_nothing_slow_before_the_socket() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert "" == done.stdout.strip()
+    assert done.stdout.strip() == ""

@@ -36,22 +36,22 @@ def test_defaults() -> None:
     """With nothing given, each setting has the default that users were told."""
     settings = load(None, {}, {})
 
-    assert Settings() == settings
-    assert ("/tmp/runner.sock", None, "info", 1, 50.0) == (  # noqa: S108  # the documented default
+    assert settings == Settings()
+    assert (
         settings.socket_file,
         settings.socket_mode,
         settings.log_level,
         settings.workers,
         settings.plugin_timeout_s,
-    )
-    assert (1000, 32, 60.0, None, 3600.0, 100_000) == (
+    ) == ("/tmp/runner.sock", None, "info", 1, 50.0)  # noqa: S108  # the documented default
+    assert (
         settings.max_in_flight,
         settings.blocking_threads,
         settings.worker_timeout_s,
         settings.shutdown_timeout_s,
         settings.conf_expire_s,
         settings.conf_store_max_entries,
-    )
+    ) == (1000, 32, 60.0, None, 3600.0, 100_000)
 
 
 def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
     text = "logging: {level: error}"
     environ = {"APISIX_RUNNER_LOGGING_LEVEL": "warn"}
 
-    assert "info" == from_file(tmp_path, "").log_level
-    assert "error" == from_file(tmp_path, text).log_level
-    assert "warn" == from_file(tmp_path, text, environ=environ).log_level
-    assert "debug" == from_file(tmp_path, text, environ=environ, flags={"log_level": "debug"}).log_level
+    assert from_file(tmp_path, "").log_level == "info"
+    assert from_file(tmp_path, text).log_level == "error"
+    assert from_file(tmp_path, text, environ=environ).log_level == "warn"
+    assert from_file(tmp_path, text, environ=environ, flags={"log_level": "debug"}).log_level == "debug"
 
 
 def test_absent_flags_and_empty_variables_rule_over_nothing(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_absent_flags_and_empty_variables_rule_over_nothing(tmp_path: Path) -> N
         environ={"APISIX_RUNNER_LOGGING_LEVEL": "", "APISIX_LISTEN_ADDRESS": ""},
     )
 
-    assert ("error", ("/a",), True) == (settings.log_level, settings.plugins, settings.reload)
+    assert (settings.log_level, settings.plugins, settings.reload) == ("error", ("/a",), True)
 
 
 @pytest.mark.parametrize("address", ["unix:/run/apisix.sock", "/run/apisix.sock"])
@@ -85,7 +85,7 @@ def test_configuration_of_release_02(tmp_path: Path, address: str) -> None:
 
     settings = from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": address})
 
-    assert ("/run/apisix.sock", "warn", ()) == (settings.socket_file, settings.log_level, settings.notes)
+    assert (settings.socket_file, settings.log_level, settings.notes) == ("/run/apisix.sock", "warn", ())
 
 
 def test_variable_that_is_not_set(tmp_path: Path) -> None:
@@ -93,16 +93,16 @@ def test_variable_that_is_not_set(tmp_path: Path) -> None:
     settings = from_file(tmp_path, "socket: {file: $env.NOWHERE}")
 
     assert Settings().socket_file == settings.socket_file
-    assert [f"{tmp_path}/config.yaml, line 1: socket.file names $env.NOWHERE, which is not set; it is '/tmp/runner.sock' instead"] == list(
-        settings.notes
-    )
+    assert list(settings.notes) == [
+        f"{tmp_path}/config.yaml, line 1: socket.file names $env.NOWHERE, which is not set; it is '/tmp/runner.sock' instead"
+    ]
 
 
 def test_unset_variable_is_no_matter_where_a_flag_rules(tmp_path: Path) -> None:
     """Nothing is said of a variable that nobody needs."""
     settings = from_file(tmp_path, "socket: {file: $env.NOWHERE}", flags={"socket_file": "/run/x.sock"})
 
-    assert ("/run/x.sock", ()) == (settings.socket_file, settings.notes)
+    assert (settings.socket_file, settings.notes) == ("/run/x.sock", ())
 
 
 def test_the_gateways_variable_rules_over_the_file_but_not_in_silence(tmp_path: Path) -> None:
@@ -110,27 +110,27 @@ def test_the_gateways_variable_rules_over_the_file_but_not_in_silence(tmp_path: 
     text = "socket:\n  file: /run/mine.sock\n"
     settings = from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/gateway.sock"})
 
-    assert "/run/gateway.sock" == settings.socket_file
-    assert (
+    assert settings.socket_file == "/run/gateway.sock"
+    assert settings.notes == (
         "socket.file is '/run/gateway.sock', from environment variable APISIX_LISTEN_ADDRESS, and not "
         f"'/run/mine.sock', from {tmp_path}/config.yaml, line 2",
-    ) == settings.notes
-    assert () == from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/mine.sock"}).notes
-    assert () == from_file(tmp_path, text, environ={"APISIX_RUNNER_SOCKET_FILE": "/run/gateway.sock"}).notes
-    assert () == from_file(tmp_path, text, flags={"socket_file": "/run/x.sock"}, environ={"APISIX_LISTEN_ADDRESS": "/run/y.sock"}).notes
+    )
+    assert from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/mine.sock"}).notes == ()
+    assert from_file(tmp_path, text, environ={"APISIX_RUNNER_SOCKET_FILE": "/run/gateway.sock"}).notes == ()
+    assert from_file(tmp_path, text, flags={"socket_file": "/run/x.sock"}, environ={"APISIX_LISTEN_ADDRESS": "/run/y.sock"}).notes == ()
 
 
 def test_any_value_may_come_from_the_environment(tmp_path: Path) -> None:
     """`$env.NAME` works for each key, not only for the socket."""
     settings = from_file(tmp_path, "limits: {plugin_timeout: $env.PATIENCE}", environ={"PATIENCE": "2s"})
 
-    assert 2.0 == settings.plugin_timeout_s
+    assert settings.plugin_timeout_s == 2.0
 
 
 def test_gateway_tells_how_long_tokens_live() -> None:
     """The gateway's own variable is understood, and the runner's own name for it rules over it."""
-    assert 7200.0 == load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200"}).conf_expire_s
-    assert 60.0 == load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200", "APISIX_RUNNER_CONF_STORE_EXPIRE_TIME": "1m"}).conf_expire_s
+    assert load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200"}).conf_expire_s == 7200.0
+    assert load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200", "APISIX_RUNNER_CONF_STORE_EXPIRE_TIME": "1m"}).conf_expire_s == 60.0
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_gateway_tells_how_long_tokens_live() -> None:
 )
 def test_how_values_are_written(tmp_path: Path, text: str, name: str, value: object) -> None:
     """Each kind of value can be written as its unit's people write it, and arrives typed."""
-    assert value == getattr(from_file(tmp_path, text), name)
+    assert getattr(from_file(tmp_path, text), name) == value
 
 
 @pytest.mark.parametrize(
@@ -185,10 +185,10 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir("/")
     text = "plugins: {directories: [plugins, /srv/plugins]}"
 
-    assert (f"{tmp_path}/plugins", "/srv/plugins") == from_file(tmp_path, text).plugins
-    assert ("/plugins",) == from_file(tmp_path, text, flags={"plugins": ("plugins",)}).plugins
-    assert ("/a", "/b") == from_file(tmp_path, text, environ={"APISIX_RUNNER_PLUGINS_DIRECTORIES": "a:/b"}).plugins
-    assert "/runner.sock" == load(None, {"socket_file": "runner.sock"}, {}).socket_file
+    assert from_file(tmp_path, text).plugins == (f"{tmp_path}/plugins", "/srv/plugins")
+    assert from_file(tmp_path, text, flags={"plugins": ("plugins",)}).plugins == ("/plugins",)
+    assert from_file(tmp_path, text, environ={"APISIX_RUNNER_PLUGINS_DIRECTORIES": "a:/b"}).plugins == ("/a", "/b")
+    assert load(None, {"socket_file": "runner.sock"}, {}).socket_file == "/runner.sock"
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,14 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_mistakes_in_the_file(tmp_path: Path, text: str, sentence: str) -> None:
     """A mistake ends in one sentence with the file, the line, the key, and what is allowed."""
-    assert sentence == error_of(tmp_path, text)
+    assert error_of(tmp_path, text) == sentence
 
 
 def test_tags_are_not_acted_upon(tmp_path: Path) -> None:
     """YAML that would make a naive reader call a function is only a text here."""
-    assert "config.yaml, line 1: logging.level is 'exit', but must be one of error, warn, info or debug" == error_of(
-        tmp_path, "logging: {level: !!python/object/apply:os._exit exit}"
+    assert (
+        error_of(tmp_path, "logging: {level: !!python/object/apply:os._exit exit}")
+        == "config.yaml, line 1: logging.level is 'exit', but must be one of error, warn, info or debug"
     )
 
 
@@ -277,7 +278,7 @@ def test_mistakes_elsewhere(flags: dict[str, object], environ: dict[str, str], s
     with pytest.raises(SettingsError) as caught:
         load(None, flags, environ)
 
-    assert sentence == str(caught.value)
+    assert str(caught.value) == sentence
 
 
 def test_a_file_mistake_counts_even_where_a_flag_rules(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, prepare: Any, reason: str) -
     with pytest.raises(SettingsError) as caught:
         load(file, {}, {})
 
-    assert f"the configuration file {file} can't be read: {reason}" == str(caught.value)
+    assert str(caught.value) == f"the configuration file {file} can't be read: {reason}"
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
@@ -327,7 +328,7 @@ def test_default_config_file() -> None:
     checkout = Path(__file__).resolve().parent.parent.parent
     of_release_02 = checkout / "conf" / "config.yaml"
 
-    assert (of_release_02 if of_release_02.exists() else checkout / "apisix" / "config.yaml") == default_config_file()
+    assert default_config_file() == (of_release_02 if of_release_02.exists() else checkout / "apisix" / "config.yaml")
 
 
 def test_names_are_unique_and_variables_follow_the_keys() -> None:

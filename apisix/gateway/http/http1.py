@@ -86,7 +86,7 @@ class Request:
     @property
     def expects_continue(self) -> bool:
         """Whether the client waits for `100 Continue` before it sends its body."""
-        return self.version >= (1, 1) and any("100-continue" == value.lower() for value in self.values("expect"))
+        return self.version >= (1, 1) and any(value.lower() == "100-continue" for value in self.values("expect"))
 
     def values(self, name: str) -> list[str]:
         """Return all values of a header."""

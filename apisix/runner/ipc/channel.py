@@ -172,7 +172,7 @@ class Channel:
             connection: the one that the message carries. It belongs to the channel from now on, which closes it once it is sent.
             keep: it still belongs to the caller, who must leave it open until then.
         """
-        assert message.CARRIES_CONNECTION == (connection is not None)  # noqa: S101  # a defect of the caller
+        assert (connection is not None) == message.CARRIES_CONNECTION  # noqa: S101  # a defect of the caller
         payload = self._encoder.encode(message)
         with self._lock:
             self._outgoing.append((memoryview(_LENGTH.pack(len(payload)) + payload), connection, not keep))

@@ -44,7 +44,7 @@ async def read(data: bytes, *, ends: bool = True) -> Request | None:
 )
 async def test_taken(data: bytes, field: str, expected: object) -> None:
     """What nginx takes is taken, and nothing of it changes."""
-    assert expected == getattr(await read(data), field)
+    assert getattr(await read(data), field) == expected
 
 
 # What nginx refuses, with the status.
@@ -86,12 +86,12 @@ async def test_refused(data: bytes, status: int) -> None:
     with pytest.raises(BadRequest) as error:
         await read(data, ends=False)
 
-    assert status == error.value.status
+    assert error.value.status == status
 
 
 async def test_no_further_request() -> None:
     """A client that closes between requests has none; one that breaks off within is no request either."""
-    assert None is await read(b"\r\n")
+    assert await read(b"\r\n") is None
     for data in (b"GET /a", GET, POST + b"Content-Length: 3\r\n\r\nab", POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\na"):
         with pytest.raises(ClientGone):
             await read(data)
@@ -111,7 +111,7 @@ async def test_keeps_alive(data: bytes, keeps: bool) -> None:
     request = await read(data)
 
     assert request is not None
-    assert keeps == request.keeps_alive
+    assert request.keeps_alive == keeps
 
 
 @pytest.mark.parametrize(("data", "status"), REFUSED)
@@ -121,10 +121,10 @@ async def test_page_and_report(tmp_path: Path, data: bytes, status: int) -> None
         bed.route()
         response = await bed.send(data)
 
-    assert (status, ["APISIX/3.18.0"], ["close"]) == (response.status, response.values("server"), response.values("connection"))
+    assert (response.status, response.values("server"), response.values("connection")) == (status, ["APISIX/3.18.0"], ["close"])
     assert b"openresty" in response.body
     (report,) = bed.reports
-    assert status == report.status
+    assert report.status == status
     assert report.error
 
 
@@ -134,8 +134,8 @@ async def test_a_path_with_raw_bytes_reaches_the_upstream(tmp_path: Path) -> Non
         bed.route()
         response = await bed.request("GET", "/é?q=\udcff")
 
-    assert 200 == response.status
-    assert "/\xc3\xa9?q=\xff" == bed.upstream.seen[0]["target"]
+    assert response.status == 200
+    assert bed.upstream.seen[0]["target"] == "/\xc3\xa9?q=\xff"
 
 
 async def test_further_requests_are_answered_in_order(tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ async def test_further_requests_are_answered_in_order(tmp_path: Path) -> None:
         bed.route()
         response = await bed.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 
-    assert 200 == response.status
-    assert ["/a", "/b"] == [seen["target"] for seen in bed.upstream.seen]
+    assert response.status == 200
+    assert [seen["target"] for seen in bed.upstream.seen] == ["/a", "/b"]
 
 
 async def test_stopping_ends_connections_that_wait(tmp_path: Path) -> None:
@@ -157,5 +157,5 @@ async def test_stopping_ends_connections_that_wait(tmp_path: Path) -> None:
         await reader.readuntil(b"upstream says hello")
         async with asyncio.timeout(5):
             await bed.server.stop()
-            assert b"" == await reader.read()
+            assert await reader.read() == b""
         writer.close()

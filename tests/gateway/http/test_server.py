@@ -26,7 +26,7 @@ async def test_keeps_alive(tmp_path: Path) -> None:
             ):
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
                 response = read_response(await reader.readuntil(end))
-                assert (200, ["keep-alive"]) == (response.status, response.values("connection"))
+                assert (response.status, response.values("connection")) == (200, ["keep-alive"])
         writer.close()
 
 
@@ -36,7 +36,7 @@ async def test_http_1_0(tmp_path: Path) -> None:
         bed.route(plugins=scripted({"stop": {"body": "stopped"}}))
         response = await bed.send(b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n")
 
-    assert (b"stopped", [], ["close"]) == (response.body, response.values("transfer-encoding"), response.values("connection"))
+    assert (response.body, response.values("transfer-encoding"), response.values("connection")) == (b"stopped", [], ["close"])
 
 
 async def test_expect_continue(tmp_path: Path) -> None:
@@ -46,12 +46,12 @@ async def test_expect_continue(tmp_path: Path) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
         writer.write(b"POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         async with asyncio.timeout(5):
-            assert b"HTTP/1.1 100 Continue\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"body")
-            assert 200 == read_response(await reader.read()).status
+            assert read_response(await reader.read()).status == 200
         writer.close()
 
-    assert "body" == bed.upstream.seen[0]["body"]
+    assert bed.upstream.seen[0]["body"] == "body"
 
 
 async def test_chunked_request(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_chunked_request(tmp_path: Path) -> None:
         )
 
     (seen,) = bed.upstream.seen
-    assert ("abc", "3") == (seen["body"], dict(seen["headers"])["Content-Length"])
+    assert (seen["body"], dict(seen["headers"])["Content-Length"]) == ("abc", "3")
 
 
 async def test_compressed_request_stays_compressed(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ async def test_compressed_request_stays_compressed(tmp_path: Path) -> None:
         bed.route()
         await bed.request("POST", "/a", ["Content-Encoding: gzip"], b"\x1f\x8bnot really")
 
-    assert "\x1f\x8bnot really" == bed.upstream.seen[0]["body"]
+    assert bed.upstream.seen[0]["body"] == "\x1f\x8bnot really"
 
 
 async def test_bad_target(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_bad_target(tmp_path: Path) -> None:
     async with TestBed(tmp_path) as bed:
         response = await bed.request("GET", "/../x")
 
-    assert 400 == response.status
+    assert response.status == 400
     assert b"<h1>400 Bad Request</h1>" in response.body
 
 
@@ -90,7 +90,7 @@ async def test_headers_can_not_be_split(tmp_path: Path) -> None:
         bed.route(plugins=scripted({"stop": {"headers": [["X-A", "1\r\nX-B: 2"]], "body": "b"}}))
         response = await bed.request("GET", "/a")
 
-    assert (["1%0D%0AX-B: 2"], []) == (response.values("x-a"), response.values("x-b"))
+    assert (response.values("x-a"), response.values("x-b")) == (["1%0D%0AX-B: 2"], [])
 
 
 async def test_client_that_leaves_is_reported(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_client_that_leaves_is_reported(tmp_path: Path) -> None:
         writer.close()
         await writer.wait_closed()
 
-    assert ["/a"] == [report.target for report in bed.reports]
+    assert [report.target for report in bed.reports] == ["/a"]
 
 
 async def answered_late(bed: TestBed, *, half_closed: bool) -> bytes:

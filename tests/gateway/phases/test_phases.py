@@ -29,7 +29,7 @@ async def test_ids_count_from_zero(tmp_path: Path) -> None:
         await bed.request("GET", "/a")
         await bed.request("GET", "/b")
 
-    assert [0, 1] == [entry["id"] for entry in bed.runner.seen if entry["rpc"] == "call"]
+    assert [entry["id"] for entry in bed.runner.seen if entry["rpc"] == "call"] == [0, 1]
 
 
 async def test_prepare_on_a_second_connection(tmp_path: Path) -> None:
@@ -37,9 +37,9 @@ async def test_prepare_on_a_second_connection(tmp_path: Path) -> None:
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({}))
         await bed.request("GET", "/a")
-        assert (2, 2) == (bed.runner.connections, bed.pool.idle_count)
+        assert (bed.runner.connections, bed.pool.idle_count) == (2, 2)
         await bed.request("GET", "/b")
-        assert (2, 2) == (bed.runner.connections, bed.pool.idle_count)
+        assert (bed.runner.connections, bed.pool.idle_count) == (2, 2)
 
 
 async def test_key_names_route_phase_and_version(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_key_names_route_phase_and_version(tmp_path: Path) -> None:
         bed.route("7", plugins=scripted({}, POST_RESP))
         await bed.request("GET", "/a")
 
-    assert f"route#7#{POST_RESP}#1" == bed.runner.seen[0]["key"]
+    assert bed.runner.seen[0]["key"] == f"route#7#{POST_RESP}#1"
 
 
 async def test_failed_prepare_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ async def test_failed_prepare_is_repeated(tmp_path: Path, monkeypatch: pytest.Mo
         bed.runner.prepare_gate.set()
         second = await bed.request("GET", "/a")
 
-    assert (503, 200) == (first.status, second.status)
+    assert (first.status, second.status) == (503, 200)
 
 
 async def test_no_runner(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ async def test_no_runner(tmp_path: Path) -> None:
         bed.route(plugins=scripted({}))
         response = await bed.request("GET", "/a")
 
-    assert 503 == response.status
+    assert response.status == 503
     assert b"503 Service Temporarily Unavailable" in response.body
-    assert f"can't connect to {bed.socket}: No such file or directory" == bed.reports[0].phases[0].error
+    assert bed.reports[0].phases[0].error == f"can't connect to {bed.socket}: No such file or directory"
 
 
 async def test_no_runner_with_degradation(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_no_runner_with_degradation(tmp_path: Path) -> None:
         bed.route(plugins=scripted({}, allow_degradation=True))
         response = await bed.request("GET", "/a")
 
-    assert b"upstream says hello" == response.body
+    assert response.body == b"upstream says hello"
 
 
 async def test_silent_runner(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ async def test_silent_runner(tmp_path: Path) -> None:
         bed.route(plugins=scripted({"silent": 1}))
         response = await bed.request("GET", "/a")
 
-    assert 503 == response.status
-    assert "the runner sent nothing for 0.1 s" == bed.reports[0].phases[0].error
+    assert response.status == 503
+    assert bed.reports[0].phases[0].error == "the runner sent nothing for 0.1 s"
 
 
 @pytest.mark.parametrize("phase", [PRE_REQ, POST_RESP])
@@ -102,7 +102,7 @@ async def test_garbage(tmp_path: Path, payload: str, phase: str) -> None:
         bed.route(plugins=scripted({"raw": kind + payload}, phase, allow_degradation=True))
         response = await bed.request("GET", "/a")
 
-    assert 500 == response.status
+    assert response.status == 500
     assert b"500 Internal Server Error" in response.body
 
 
@@ -119,8 +119,8 @@ async def test_a_frame_that_is_not_due(tmp_path: Path, frame: bytes, phase: str)
         bed.route("2", "/lax", scripted({"raw": frame.hex()}, phase, allow_degradation=True))
         statuses = [(await bed.request("GET", path)).status for path in ("/strict", "/lax")]
 
-    assert [503, 200] == statuses
-    assert f"the runner answered with an unexpected frame of type {frame[0]}" == bed.reports[0].phases[0].error
+    assert statuses == [503, 200]
+    assert bed.reports[0].phases[0].error == f"the runner answered with an unexpected frame of type {frame[0]}"
 
 
 async def test_method_without_a_name(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_method_without_a_name_in_the_response_phase(tmp_path: Path) -> No
         bed.route(plugins=scripted({}, POST_RESP))
         response = await bed.request("PURGE", "/a")
 
-    assert 200 == response.status
+    assert response.status == 200
 
 
 async def test_request_body_is_answered(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ async def test_request_body_is_answered(tmp_path: Path) -> None:
         await bed.request("GET", "/a")
 
     asked = [entry["asked"] for entry in bed.runner.seen if entry["rpc"] == "call"]
-    assert [["\x00\xff", 2], ["\x00\xff", 2]] == [answer[1:] for answer in asked[0]]
-    assert [[None, None], [None, None]] == [answer[1:] for answer in asked[1]]
+    assert [answer[1:] for answer in asked[0]] == [["\x00\xff", 2], ["\x00\xff", 2]]
+    assert [answer[1:] for answer in asked[1]] == [[None, None], [None, None]]
 
 
 async def test_body_over_the_limit(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_body_over_the_limit(tmp_path: Path) -> None:
         response = await bed.request("POST", "/a", body=bytes(MAX_BODY_BYTES + 1))
         longest = await bed.request("POST", "/a", body=bytes(MAX_BODY_BYTES))
 
-    assert (503, 200) == (response.status, longest.status)
+    assert (response.status, longest.status) == (503, 200)
     assert "can't send ExtraInfoResp" in str(bed.reports[0].phases[0].error)
 
 
@@ -171,7 +171,7 @@ async def test_response_headers_survive_into_the_response_phase(tmp_path: Path) 
         bed.route(plugins=plugins)
         response = await bed.request("GET", "/a")
 
-    assert (["1"], ["2"]) == (response.values("x-early"), response.values("x-late"))
+    assert (response.values("x-early"), response.values("x-late")) == (["1"], ["2"])
 
 
 async def test_second_phase_sees_the_rewritten_path(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_second_phase_sees_the_rewritten_path(tmp_path: Path) -> None:
         await bed.request("GET", "/a?x=1")
 
     calls = [entry for entry in bed.runner.seen if entry["rpc"] == "call"]
-    assert ("/new%20path", [["x", "1"]]) == (calls[1]["path"], calls[1]["args"])
+    assert (calls[1]["path"], calls[1]["args"]) == ("/new%20path", [["x", "1"]])
 
 
 async def test_report_names_what_changed(tmp_path: Path) -> None:
@@ -194,16 +194,16 @@ async def test_report_names_what_changed(tmp_path: Path) -> None:
         await bed.request("GET", "/a", ["User-Agent: t"])
 
     pre_req, post_resp = bed.reports[0].phases
-    assert (
+    assert pre_req.changes == (
         "path /a -> /new",
         "header x-a added",
         "header user-agent removed",
         "argument q added",
         "body 0 B -> 5 B",
-    ) == pre_req.changes
-    assert ("status 200 -> 418", "response header x-upstream changed") == post_resp.changes[:2]
+    )
+    assert post_resp.changes[:2] == ("status 200 -> 418", "response header x-upstream changed")
     assert "response header content-type removed" in post_resp.changes
-    assert "body 19 B -> 1 B" == post_resp.changes[-1]
+    assert post_resp.changes[-1] == "body 19 B -> 1 B"
 
 
 @pytest.mark.parametrize(("degrades", "status"), [(False, 503), (True, 404)])
@@ -214,7 +214,7 @@ async def test_error_in_the_response_phase(tmp_path: Path, degrades: bool, statu
         response = await bed.request("GET", "/a", ["X-Up: up_status=404"])
 
     assert (status, b"upstream says hello") == (response.status, response.body)
-    assert ([], ["text/plain; charset=utf-8"]) == (response.values("x-upstream"), response.values("content-type"))
+    assert (response.values("x-upstream"), response.values("content-type")) == ([], ["text/plain; charset=utf-8"])
 
 
 @pytest.mark.parametrize("degrades", [False, True])
@@ -225,8 +225,8 @@ async def test_error_in_the_response_phase_without_a_body(tmp_path: Path, method
         bed.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
         response = await bed.request(method, "/a", [f"X-Up: {wish}"])
 
-    assert (status, ["echo"], ["u1=1", "u2=2"]) == (response.status, response.values("x-upstream"), response.values("set-cookie"))
-    assert (2, True) == (len(bed.upstream.seen), bed.reports[0].asked_twice)
+    assert (response.status, response.values("x-upstream"), response.values("set-cookie")) == (status, ["echo"], ["u1=1", "u2=2"])
+    assert (len(bed.upstream.seen), bed.reports[0].asked_twice) == (2, True)
 
 
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
@@ -238,7 +238,7 @@ async def test_chunked_upload_in_the_response_phase(tmp_path: Path) -> None:
         bed.route(plugins=scripted({"resp": {}}, POST_RESP))
         response = await bed.send(CHUNKED)
 
-    assert (502, []) == (response.status, bed.upstream.seen)
+    assert (response.status, bed.upstream.seen) == (502, [])
     assert "on APISIX this call hangs for 60 s" in str(bed.reports[0].error)
     assert "request.headers.popall('transfer-encoding', None)" in str(bed.reports[0].error)
 

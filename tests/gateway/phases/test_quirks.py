@@ -42,7 +42,7 @@ async def test_path_drops_query(tmp_path: Path, version: tuple[int, int], target
         bed.route(plugins=scripted({"rewrite": {"path": "/new"}}))
         await bed.request("GET", "/a?x=1")
 
-    assert target == bed.upstream.seen[0]["target"]
+    assert bed.upstream.seen[0]["target"] == target
 
 
 def test_releases_without_runners_are_refused() -> None:
@@ -145,7 +145,7 @@ async def test_path_with_args_keeps_query(tmp_path: Path) -> None:
         bed.route(plugins=scripted({"rewrite": {"path": "/new", "args": [["x", "1"]]}}))
         await bed.request("GET", "/a?x=1&y=2")
 
-    assert "/new?x=1&y=2" == bed.upstream.seen[0]["target"]
+    assert bed.upstream.seen[0]["target"] == "/new?x=1&y=2"
 
 
 @pytest.mark.parametrize(("version", "body"), [((3, 5), "old"), ((3, 6), "new")])
@@ -155,7 +155,7 @@ async def test_body_ignored(tmp_path: Path, version: tuple[int, int], body: str)
         bed.route(plugins=scripted({"rewrite": {"body": "new"}}))
         await bed.request("POST", "/a", body=b"old")
 
-    assert body == bed.upstream.seen[0]["body"]
+    assert bed.upstream.seen[0]["body"] == body
 
 
 @pytest.mark.parametrize(("version", "shown"), [((3, 17), "old"), ((3, 18), "new")])

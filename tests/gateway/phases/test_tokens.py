@@ -19,12 +19,12 @@ async def test_kept_by_key(tmp_path: Path) -> None:
     async with TestBed(tmp_path) as bed:
         tokens = Tokens(bed.pool)
         first = await tokens.get("k1", CONF)
-        assert first == await tokens.get("k1", CONF)
-        assert first != await tokens.get("k2", CONF)
+        assert await tokens.get("k1", CONF) == first
+        assert await tokens.get("k2", CONF) != first
         tokens.flush()
-        assert first != await tokens.get("k1", CONF)
+        assert await tokens.get("k1", CONF) != first
 
-    assert ["k1", "k2", "k1"] == [entry["key"] for entry in bed.runner.seen]
+    assert [entry["key"] for entry in bed.runner.seen] == ["k1", "k2", "k1"]
 
 
 async def test_expires(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ async def test_expires(tmp_path: Path) -> None:
         await tokens.get("k1", CONF)
         await tokens.get("k1", CONF)
 
-    assert 2 == len(bed.runner.seen)
+    assert len(bed.runner.seen) == 2
 
 
 async def test_asked_once_by_many(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ async def test_asked_once_by_many(tmp_path: Path) -> None:
         tokens = Tokens(bed.pool)
         given = await asyncio.gather(*(tokens.get("k1", CONF) for _ in range(5)))
 
-    assert (1, 1) == (len(set(given)), len(bed.runner.seen))
+    assert (len(set(given)), len(bed.runner.seen)) == (1, 1)
 
 
 async def test_one_lock_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

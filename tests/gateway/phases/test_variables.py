@@ -52,22 +52,22 @@ def context() -> RequestContext:
 )
 def test_value(context: RequestContext, name: str, value: str | None) -> None:
     """A variable has nginx's value, and what is not there has none."""
-    assert value == look_up(context, name)
+    assert look_up(context, name) == value
 
 
 def test_request_length_counts_a_body_that_was_read(context: RequestContext) -> None:
     """nginx counts what it has read."""
     context.body_read = True
-    assert ("104", "body") == (look_up(context, "request_length"), look_up(context, "request_body"))
+    assert (look_up(context, "request_length"), look_up(context, "request_body")) == ("104", "body")
 
 
 def test_request_id_stays(context: RequestContext) -> None:
     """A request has one id of 32 hexadecimal digits."""
     first = look_up(context, "request_id")
     assert first is not None
-    assert (32, first) == (len(bytes.fromhex(first)) * 2, look_up(context, "request_id"))
+    assert (len(bytes.fromhex(first)) * 2, look_up(context, "request_id")) == (32, first)
 
 
 def test_host_of_an_ipv6_address() -> None:
     """The brackets of an address are kept, its port is not."""
-    assert "[::1]" == RequestContext("GET", "/", CIMultiDict(Host="[::1]:9080"), b"", "::1", 1, 9080).host
+    assert RequestContext("GET", "/", CIMultiDict(Host="[::1]:9080"), b"", "::1", 1, 9080).host == "[::1]"

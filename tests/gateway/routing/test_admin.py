@@ -27,7 +27,7 @@ class Client:
         body = body or (b"" if value is None else json.dumps(value).encode())
         answer = self._api.answer(RequestContext(method, PREFIX + path, headers, body, "127.0.0.1", 1, 9080))
         assert isinstance(answer.body, bytes)
-        assert "application/json" == answer.headers["Content-Type"]
+        assert answer.headers["Content-Type"] == "application/json"
         return answer.status, json.loads(answer.body)
 
 
@@ -40,62 +40,62 @@ def client() -> Client:
 def test_put_creates_and_updates(client: Client) -> None:
     """The first PUT answers 201, the next 200, both with key and value; the version changes."""
     status, body = client("PUT", "/routes/1", ROUTE)
-    assert (201, "/apisix/routes/1", "/get", "1", 1, 0) == (
+    assert (
         status,
         body["key"],
         body["value"]["uri"],
         body["value"]["id"],
         body["value"]["status"],
         body["value"]["priority"],
-    )
+    ) == (201, "/apisix/routes/1", "/get", "1", 1, 0)
     first = client.store.records("routes")["1"].version
-    assert 200 == client("PUT", "/routes/1", ROUTE)[0]
-    assert first != client.store.records("routes")["1"].version
+    assert client("PUT", "/routes/1", ROUTE)[0] == 200
+    assert client.store.records("routes")["1"].version != first
 
 
 def test_get(client: Client) -> None:
     """GET shows one with its indexes, or all; what is not there is a 404."""
     client("PUT", "/routes/1", ROUTE)
     status, body = client("GET", "/routes/1")
-    assert (200, 1, 1, "/get") == (status, body["createdIndex"], body["modifiedIndex"], body["value"]["uri"])
+    assert (status, body["createdIndex"], body["modifiedIndex"], body["value"]["uri"]) == (200, 1, 1, "/get")
     status, body = client("GET", "/routes")
-    assert (200, 1, "/apisix/routes/1") == (status, body["total"], body["list"][0]["key"])
-    assert (404, {"message": "Key not found"}) == client("GET", "/routes/2")
+    assert (status, body["total"], body["list"][0]["key"]) == (200, 1, "/apisix/routes/1")
+    assert client("GET", "/routes/2") == (404, {"message": "Key not found"})
 
 
 def test_delete(client: Client) -> None:
     """DELETE removes, once."""
     client("PUT", "/routes/1", ROUTE)
-    assert (200, {"deleted": "1", "key": "/apisix/routes/1"}) == client("DELETE", "/routes/1")
-    assert (404, {"message": "Key not found"}) == client("DELETE", "/routes/1")
+    assert client("DELETE", "/routes/1") == (200, {"deleted": "1", "key": "/apisix/routes/1"})
+    assert client("DELETE", "/routes/1") == (404, {"message": "Key not found"})
 
 
 def test_post_numbers(client: Client) -> None:
     """POST creates under an id of its own."""
     status, body = client("POST", "/routes", ROUTE)
-    assert (201, "/apisix/routes/00000000000000000001") == (status, body["key"])
+    assert (status, body["key"]) == (201, "/apisix/routes/00000000000000000001")
 
 
 def test_patch_merges(client: Client) -> None:
     """PATCH lays the body over what is there; a path below the id names a part."""
     client("PUT", "/routes/1", ROUTE)
     status, body = client("PATCH", "/routes/1", {"priority": 5, "upstream": {"nodes": {"127.0.0.1:1980": None, "127.0.0.1:81": 1}}})
-    assert (200, 5, {"127.0.0.1:81": 1}) == (status, body["value"]["priority"], body["value"]["upstream"]["nodes"])
-    assert "/other" == client("PATCH", "/routes/1/uri", "/other")[1]["value"]["uri"]
-    assert 404 == client("PATCH", "/routes/2", {"priority": 5})[0]
+    assert (status, body["value"]["priority"], body["value"]["upstream"]["nodes"]) == (200, 5, {"127.0.0.1:81": 1})
+    assert client("PATCH", "/routes/1/uri", "/other")[1]["value"]["uri"] == "/other"
+    assert client("PATCH", "/routes/2", {"priority": 5})[0] == 404
 
 
 def test_upstream_in_use(client: Client) -> None:
     """An upstream that a route uses can't be deleted."""
     client("PUT", "/upstreams/u", {"nodes": {"127.0.0.1:1980": 1}})
     client("PUT", "/routes/1", {"uri": "/a", "upstream_id": "u"})
-    assert (400, {"error_msg": "can not delete this upstream, route [1] is still using it now"}) == client("DELETE", "/upstreams/u")
+    assert client("DELETE", "/upstreams/u") == (400, {"error_msg": "can not delete this upstream, route [1] is still using it now"})
 
 
 @pytest.mark.parametrize(("key", "description"), [(None, "missing apikey"), ("nope", "wrong apikey"), ("\udcff", "wrong apikey")])
 def test_key(client: Client, key: str | None, description: str) -> None:
     """Without the key nothing is shown."""
-    assert (401, {"description": description, "error_msg": "failed to check token"}) == client("GET", "/routes", key=key)
+    assert client("GET", "/routes", key=key) == (401, {"description": description, "error_msg": "failed to check token"})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_key(client: Client, key: str | None, description: str) -> None:
 def test_errors(client: Client, method: str, path: str, body: bytes, status: int, error: str) -> None:
     """Mistakes are answered in APISIX's words."""
     got, answer = client(method, path, body=body)
-    assert status == got
+    assert got == status
     assert answer["error_msg"].startswith(error)
 
 
@@ -125,7 +125,7 @@ def test_refused_put_changes_nothing(client: Client) -> None:
     """A PUT that is refused leaves what was there."""
     client("PUT", "/routes/1", ROUTE)
     client("PUT", "/routes/1", {"uri": 5})
-    assert "/get" == client("GET", "/routes/1")[1]["value"]["uri"]
+    assert client("GET", "/routes/1")[1]["value"]["uri"] == "/get"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9080", "localhost", "[::1]:9080", "dev.localhost"])

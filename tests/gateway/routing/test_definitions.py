@@ -100,7 +100,7 @@ def test_nothing_to_say() -> None:
     """A route that is wholly supported is taken without a word."""
     plugins = {"ext-plugin-pre-req": {}, "proxy-rewrite": {"uri": "/b", "headers": {"a": "b"}, "host": "c"}}
 
-    assert [] == problems_of(plugins=plugins, upstream=UPSTREAM, name="n", labels={"a": "b"}, desc="d", status=1)
+    assert problems_of(plugins=plugins, upstream=UPSTREAM, name="n", labels={"a": "b"}, desc="d", status=1) == []
 
 
 @pytest.mark.parametrize(
@@ -115,23 +115,23 @@ def test_nothing_to_say() -> None:
 )
 def test_nodes(nodes: Any, node: Node) -> None:
     """Nodes are a mapping of addresses to weights, or a list of mappings."""
-    assert [node] == build_upstream({"nodes": nodes}, "upstream 1", []).nodes
+    assert build_upstream({"nodes": nodes}, "upstream 1", []).nodes == [node]
 
 
 def test_disabled_plugin() -> None:
     """A plugin that `_meta` disables does not run."""
     plugins = {"ext-plugin-pre-req": {"_meta": {"disable": True}}, "ext-plugin-post-req": {"_meta": {"disable": False}}}
 
-    assert ["ext-plugin-post-req"] == list(build_route({"id": "1", "uri": "/a", "plugins": plugins}, NO_RESOURCES, "1", []).plugins)
+    assert list(build_route({"id": "1", "uri": "/a", "plugins": plugins}, NO_RESOURCES, "1", []).plugins) == ["ext-plugin-post-req"]
 
 
 def test_timeouts() -> None:
     """Time-outs of an upstream are in seconds."""
     upstream = build_upstream({**UPSTREAM, "timeout": {"connect": 1, "read": 0.5}}, "upstream 1", [])
 
-    assert (1.0, 60.0, 0.5) == (upstream.connect_timeout_s, upstream.send_timeout_s, upstream.read_timeout_s)
+    assert (upstream.connect_timeout_s, upstream.send_timeout_s, upstream.read_timeout_s) == (1.0, 60.0, 0.5)
 
 
 def test_a_uri_that_nothing_matches() -> None:
     """APISIX takes a uri without its slash, and no request ever matches it: that is said."""
-    assert ["route 1: 'get' does not begin with a slash, so no request matches it"] == problems_of(uri="get")
+    assert problems_of(uri="get") == ["route 1: 'get' does not begin with a slash, so no request matches it"]

@@ -41,7 +41,7 @@ def test_paths(uri: str, path: str, params: dict[str, str] | None) -> None:
     """A path is written out, ends in `*`, or holds `:name` for one segment and `*name` for the rest."""
     match = router({"uri": uri}).match("GET", "", path, "127.0.0.1")
 
-    assert params == (None if match is None else match.params)
+    assert (None if match is None else match.params) == params
 
 
 def test_a_colon_is_literal_with_the_default_router() -> None:
@@ -60,13 +60,13 @@ def test_nearest_path_wins(path: str, id: str) -> None:
     """A path that is written out comes first, then the longest fixed part."""
     routes = router({"uri": "/a/b"}, {"uri": "/a/*"}, {"uri": "/*"}, {"uri": "/x/:id"})
 
-    assert id == matched(routes.match("GET", "", path, "127.0.0.1"))
+    assert matched(routes.match("GET", "", path, "127.0.0.1")) == id
 
 
 def test_priority_decides_between_alike() -> None:
     """Of routes with one path the higher priority wins; it does not beat a nearer path."""
-    assert "2" == matched(router({"uri": "/a"}, {"uri": "/a", "priority": 1}).match("GET", "", "/a", "127.0.0.1"))
-    assert "1" == matched(router({"uri": "/a"}, {"uri": "/*", "priority": 9}).match("GET", "", "/a", "127.0.0.1"))
+    assert matched(router({"uri": "/a"}, {"uri": "/a", "priority": 1}).match("GET", "", "/a", "127.0.0.1")) == "2"
+    assert matched(router({"uri": "/a"}, {"uri": "/*", "priority": 9}).match("GET", "", "/a", "127.0.0.1")) == "1"
 
 
 @pytest.mark.parametrize(
@@ -77,28 +77,28 @@ def test_hosts(host: str, id: str) -> None:
     """An exact host comes before a wildcard, and both before routes that name none."""
     routes = router({"uri": "/*", "host": "A.example.com"}, {"uri": "/*", "hosts": ["*.example.com", "b.example.net"]}, {"uri": "/*"})
 
-    assert id == matched(routes.match("GET", host, "/", "127.0.0.1"))
+    assert matched(routes.match("GET", host, "/", "127.0.0.1")) == id
 
 
 def test_methods() -> None:
     """A route with methods takes no others; one without takes all."""
     routes = router({"uri": "/a", "methods": ["GET", "POST"]}, {"uri": "/*"})
 
-    assert ["1", "1", "2"] == [matched(routes.match(method, "", "/a", "127.0.0.1")) for method in ("GET", "POST", "PUT")]
+    assert [matched(routes.match(method, "", "/a", "127.0.0.1")) for method in ("GET", "POST", "PUT")] == ["1", "1", "2"]
 
 
 def test_remote_addresses() -> None:
     """A route can be for some clients only."""
     routes = router({"uri": "/*", "remote_addrs": ["10.0.0.0/8", "::1"]})
 
-    assert ["1", None, "1"] == [matched(routes.match("GET", "", "/", address)) for address in ("10.1.2.3", "127.0.0.1", "::1")]
+    assert [matched(routes.match("GET", "", "/", address)) for address in ("10.1.2.3", "127.0.0.1", "::1")] == ["1", None, "1"]
 
 
 def test_uris() -> None:
     """A route can have many paths."""
     routes = router({"uris": ["/a", "/b/*"]})
 
-    assert ["1", "1", None] == [matched(routes.match("GET", "", path, "127.0.0.1")) for path in ("/a", "/b/c", "/c")]
+    assert [matched(routes.match("GET", "", path, "127.0.0.1")) for path in ("/a", "/b/c", "/c")] == ["1", "1", None]
 
 
 def test_round_robin_by_weight() -> None:
@@ -106,7 +106,7 @@ def test_round_robin_by_weight() -> None:
     nodes = RoundRobin([Node("a", 1, 2), Node("b", 1, 1), Node("c", 1, 0)])
     picked = [nodes.pick() for _ in range(6)]
 
-    assert ["a", "b", "a", "a", "b", "a"] == [node.host for node in picked if node is not None]
+    assert [node.host for node in picked if node is not None] == ["a", "b", "a", "a", "b", "a"]
 
 
 def test_no_node() -> None:

@@ -55,7 +55,7 @@ def test_routes_and_upstreams(tmp_path: Path) -> None:
     """Routes find their upstreams by id or within; a route without id is numbered."""
     desk = Desk(tmp_path)
 
-    assert ([], ["2", "r1"], 1980, 1980) == (desk.said, desk.ids(), desk.upstream_port("/get"), desk.upstream_port("/second"))
+    assert (desk.said, desk.ids(), desk.upstream_port("/get"), desk.upstream_port("/second")) == ([], ["2", "r1"], 1980, 1980)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
     desk.path.write_bytes(content)
 
     assert not desk.file.load()
-    assert ["2", "r1"] == desk.ids()
+    assert desk.ids() == ["2", "r1"]
     assert reason in str(desk.said[0])
 
 
@@ -82,7 +82,7 @@ def test_same_id_twice(tmp_path: Path) -> None:
     """Of two routes with one id the last one counts, and that is said."""
     desk = Desk(tmp_path, "routes:\n  - {id: a, uri: /a}\n  - {id: a, uri: /b}\n#END")
 
-    assert ["route a: is defined more than once; the last one is used"] == [str(problem) for problem in desk.said]
+    assert [str(problem) for problem in desk.said] == ["route a: is defined more than once; the last one is used"]
 
 
 def test_without_end(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_without_end(tmp_path: Path) -> None:
     desk.path.write_text("routes: []\n", encoding="utf-8")
 
     assert not desk.file.load()
-    assert ["2", "r1"] == desk.ids()
+    assert desk.ids() == ["2", "r1"]
     assert "does not end with the line #END" in str(desk.said[0])
 
 
@@ -105,7 +105,7 @@ def test_broken(tmp_path: Path, text: str, said: str) -> None:
     desk.path.write_text(text, encoding="utf-8")
 
     assert not desk.file.load()
-    assert ["2", "r1"] == desk.ids()
+    assert desk.ids() == ["2", "r1"]
     assert said in str(desk.said[0])
 
 
@@ -137,7 +137,7 @@ def test_bad_route_leaves_the_others(tmp_path: Path) -> None:
     """One bad route does not take the others with it."""
     desk = Desk(tmp_path, "routes: [{id: 1, uri: 5}, {id: 2, uri: /b, upstream: {nodes: {a: 1}}}]\n#END")
 
-    assert (None, 80) == (desk.upstream_port("/a"), desk.upstream_port("/b"))
+    assert (desk.upstream_port("/a"), desk.upstream_port("/b")) == (None, 80)
 
 
 def test_change_gets_a_new_version(tmp_path: Path) -> None:
@@ -148,20 +148,20 @@ def test_change_gets_a_new_version(tmp_path: Path) -> None:
     os.utime(desk.path, (modified, modified))
     desk.file.load()
 
-    assert int(first) + 1 == int(desk.store.records("routes")["r1"].version)
+    assert int(desk.store.records("routes")["r1"].version) == int(first) + 1
 
 
 def test_disabled_route(tmp_path: Path) -> None:
     """A route with status 0 takes no requests."""
-    assert None is Desk(tmp_path, "routes: [{id: 1, uri: /a, status: 0, upstream: {nodes: {a: 1}}}]\n#END").upstream_port("/a")
+    assert Desk(tmp_path, "routes: [{id: 1, uri: /a, status: 0, upstream: {nodes: {a: 1}}}]\n#END").upstream_port("/a") is None
 
 
 def test_admin_route_goes_over_the_file(tmp_path: Path) -> None:
     """A route of the admin API hides the file's of the same id, until it is deleted; the file's can't be deleted."""
     desk = Desk(tmp_path)
     desk.store.put("routes", "r1", {"uri": "/get", "upstream": {"nodes": {"127.0.0.1:81": 1}}})
-    assert 81 == desk.upstream_port("/get")
+    assert desk.upstream_port("/get") == 81
     desk.store.delete("routes", "r1")
-    assert 1980 == desk.upstream_port("/get")
+    assert desk.upstream_port("/get") == 1980
     with pytest.raises(ValueError, match=r"defined in apisix\.yaml: remove it there"):
         desk.store.delete("routes", "r1")

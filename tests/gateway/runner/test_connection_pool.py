@@ -21,7 +21,7 @@ async def test_keeps_so_many(tmp_path: Path) -> None:
                 connection = await stack.enter_async_context(bed.pool.connection())
                 await connection.send(PrepareConfReq([], "k"))
                 await connection.receive()
-        assert (MAX_IDLE, 32) == (bed.pool.idle_count, MAX_IDLE)
+        assert (bed.pool.idle_count, MAX_IDLE) == (MAX_IDLE, 32)
 
 
 async def test_reuses_the_latest(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ async def test_reuses_the_latest(tmp_path: Path) -> None:
             async with bed.pool.connection() as connection:
                 await connection.send(PrepareConfReq([], "k"))
                 assert isinstance(await connection.receive(), PrepareConfResp)
-        assert 1 == bed.runner.connections
+        assert bed.runner.connections == 1
 
 
 async def test_drops_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ async def test_drops_what_failed(tmp_path: Path) -> None:
         with pytest.raises(RunnerFailed):
             async with bed.pool.connection():
                 raise RunnerFailed("any reason")
-        assert 0 == bed.pool.idle_count
+        assert bed.pool.idle_count == 0
 
 
 async def test_drops_what_the_runner_closed(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ async def test_effects_of_a_call() -> None:
     log = RunnerLog(unexpected)
     log.line(told(3, {"plugin": "a", "took_s": 0.1, "changes": ["c"], "stopped": 401}, {"plugin": "b", "took_s": 0.2, "error": "e"}))
 
-    assert (PluginEffect("a", 0.1, ("c", "stopped with 401")), PluginEffect("b", 0.2, (), "e")) == await log.take(3)
+    assert await log.take(3) == (PluginEffect("a", 0.1, ("c", "stopped with 401")), PluginEffect("b", 0.2, (), "e"))
 
 
 async def test_effects_that_come_later() -> None:
@@ -45,14 +45,14 @@ async def test_effects_that_come_later() -> None:
     await asyncio.sleep(0)
     log.line(told(3, {"plugin": "a", "took_s": 0.1}))
 
-    assert (PluginEffect("a", 0.1),) == await waiting
+    assert await waiting == (PluginEffect("a", 0.1),)
 
 
 async def test_effects_that_never_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner that says nothing is not waited for long."""
     monkeypatch.setattr(runner_log, "WAIT_S", 0.01)
 
-    assert () == await RunnerLog(unexpected).take(3)
+    assert await RunnerLog(unexpected).take(3) == ()
 
 
 async def test_effects_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ async def test_effects_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> Non
     for call_id in range(3):
         log.line(told(call_id, {"plugin": "a", "took_s": 0.1}))
 
-    assert ((), 1) == (await log.take(0), len(await log.take(2)))
+    assert (await log.take(0), len(await log.take(2))) == ((), 1)
 
 
 async def test_a_refused_configuration() -> None:
@@ -75,9 +75,9 @@ async def test_a_refused_configuration() -> None:
     await asyncio.sleep(0)
     log.line(json.dumps({"logger": runner_log.REFUSALS_LOGGER, "message": message, "call": 3}).encode())
 
-    assert () == await asyncio.wait_for(waiting, runner_log.WAIT_S / 2)
-    assert ("no plugin a", None) == (log.refusal("route#1#ext-plugin-pre-req#5"), log.refusal("route#1#ext-plugin-pre-req#6"))
-    assert [message] == [record["message"] for record in records]
+    assert await asyncio.wait_for(waiting, runner_log.WAIT_S / 2) == ()
+    assert (log.refusal("route#1#ext-plugin-pre-req#5"), log.refusal("route#1#ext-plugin-pre-req#6")) == ("no plugin a", None)
+    assert [record["message"] for record in records] == [message]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_records(line: bytes, record: dict[str, str]) -> None:
     records: list[runner_log.Record] = []
     RunnerLog(records.append).line(line)
 
-    assert [record] == records
+    assert records == [record]
 
 
 def test_a_report_that_is_none() -> None:
@@ -103,7 +103,7 @@ def test_a_report_that_is_none() -> None:
     records: list[runner_log.Record] = []
     RunnerLog(records.append).line(told("three"))
 
-    assert 1 == len(records)
+    assert len(records) == 1
 
 
 @pytest.mark.parametrize(
