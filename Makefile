@@ -8,8 +8,8 @@ HOT_PATH_TESTS = tests/test_compiled.py tests/wire tests/http tests/call tests/w
 FUZZ_TESTS = tests/integration/test_fuzz.py tests/integration/test_bad_input.py
 MINORS = 11 12 13 14
 
-# Each is tried by running it: shims of version managers stand on PATH for Pythons that are not there, and Debian's lacks venv
-# without the package python3-venv.
+# Each is tried by running it, because version managers put shims on PATH for Pythons that are not installed, and Debian's Python lacks
+# venv unless the package python3-venv is installed.
 PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
@@ -156,7 +156,7 @@ format: $(VENV)/.packages ## format the sources
 bench: install ## measure the runner; ARGS=... are those of python -m bench
 	$(python) -m bench $(ARGS)
 
-# Faults, restarts, bad input and long runs: some twenty minutes. What they showed stands in docs/internals/reliability.md.
+# Faults, restarts, bad input and long runs: some twenty minutes. The results are in docs/internals/reliability.md.
 soak: install ## inject faults and send load for some twenty minutes
 	$(python) -m tests.soak faults
 	$(python) -m tests.soak take-over
@@ -167,7 +167,7 @@ soak: install ## inject faults and send load for some twenty minutes
 	$(python) -m tests.fuzz differential
 	$(python) -m tests.soak endurance
 
-# A test holds that what this writes is up to date.
+# A test checks that the generated pages are up to date.
 docs: install ## write the generated pages
 	$(python) -m apisix.cli.settings_docs
 	$(python) -m tests.gateway.behaviour_table

@@ -65,7 +65,7 @@ class Case:
         target: the most CPU time per call that the compiled runner may take, as a multiple of the baseline's.
         target_alone: the same with one connection.
         compared_with: the case of which a plugin of a legacy API may take 1.3 times the CPU time.
-        eager: whether the target holds only on a Python that starts coroutines eagerly, which is 3.12 or later.
+        eager: whether the target applies only to a Python that starts coroutines eagerly, which is 3.12 or later.
     """
 
     name: str

@@ -44,7 +44,7 @@ def compile_programs() -> None:
 
 @dataclass(frozen=True)
 class Frames:
-    """The arguments that tell the two programs which frames to send."""
+    """The arguments of the two programs: which frames to send."""
 
     load: tuple[str, ...]
     echo: tuple[str, ...]
@@ -77,7 +77,7 @@ def write_frames(case: Case, directory: Path) -> Frames:
 
 
 def _place(build: Callable[[int], bytearray]) -> str:
-    """Return where in its frame a number stands that the C programs have to fill in."""
+    """Return the offset in its frame of a number that the C programs fill in."""
     one, other = build(0x01010101), build(0x02020202)
     places = [place for place, (left, right) in enumerate(zip(one, other, strict=True)) if left != right]
     if len(places) != 4 or places[3] - places[0] != 3:

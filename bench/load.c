@@ -30,7 +30,7 @@ static size_t id_at, token_at;
 static uint32_t *tokens, token_count, next_token, next_id = 1;
 static uint64_t asks, errors, answered;
 static uint32_t *latencies_ns;
-static size_t latency_count, latency_room;
+static size_t latency_count, latency_capacity;
 static Bytes sample;  // the first reply, for the caller to look at
 static int measuring, sleeps;
 
@@ -120,9 +120,9 @@ static void finish_call(Caller *caller, const uint8_t *frame) {
         }
     }
     if (!measuring) return;
-    if (latency_count == latency_room) {
-        latency_room = latency_room ? latency_room * 2 : 1 << 20;
-        latencies_ns = realloc(latencies_ns, latency_room * sizeof *latencies_ns);
+    if (latency_count == latency_capacity) {
+        latency_capacity = latency_capacity ? latency_capacity * 2 : 1 << 20;
+        latencies_ns = realloc(latencies_ns, latency_capacity * sizeof *latencies_ns);
         if (!latencies_ns) die("realloc");
     }
     latencies_ns[latency_count++] = now_ns() - caller->sent_ns;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the runner holds: with no plugin, for each route, for each connection that does nothing, while a body goes through.
+The memory that the runner uses: with no plugin, for each route, for each connection that does nothing, while a body goes through.
 
 Proportional set size, from `/proc/<pid>/smaps_rollup`: a page that two processes share counts half for each. Growth is that of anonymous
 memory: how the pages of libraries are shared changes with whatever else runs on the machine.
@@ -160,7 +160,7 @@ def _field(pid: int, file: str, name: str) -> int:
     for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * KIB
-    raise CannotMeasure(f"/proc/{pid}/{file} holds no {name} on this system.")
+    raise CannotMeasure(f"/proc/{pid}/{file} has no {name} on this system.")
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str, str, float]]:

@@ -18,7 +18,7 @@ _NEWER = (".venv-3.13", ".venv-3.12")
 
 @dataclass(frozen=True)
 class Mode:
-    """A Python to run the runner with, and what to tell it."""
+    """A Python to run the runner with, and its environment."""
 
     name: str
     python: str = sys.executable
@@ -26,7 +26,7 @@ class Mode:
 
     def variables(self) -> dict[str, str]:
         """Return the whole environment of a process in this mode."""
-        # Where bytecode is not written, each start compiles all sources anew: 90 ms that no installation pays.
+        # If bytecode is not written, each start compiles all sources again, which does not happen in an installation.
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return kept | dict(self.environment)
 

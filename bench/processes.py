@@ -123,7 +123,7 @@ def check_reply(case: Case, frame: bytes) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Yield a directory whose name leaves room for a socket's."""
+    """Yield a directory whose name is short enough for the path of a socket."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         yield Path(name)
 

@@ -2,7 +2,7 @@
 """
 `python -m bench.report`: write charts, and the tables of docs/internals/performance.md, from bench/results/*.json.
 
-On the page, what stands between `<!-- bench: NAME -->` and `<!-- end: NAME -->` is generated; all else is written by hand.
+On the page, the text between `<!-- bench: NAME -->` and `<!-- end: NAME -->` is generated; all else is written by hand.
 """
 
 import importlib

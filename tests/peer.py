@@ -35,7 +35,7 @@ class Peer:
     """
     One connection to a runner. Reads give up after `timeout_s` seconds.
 
-    `asked` lists what the runner asked for, in order; `answers` holds what it is told: a variable's value by its name,
+    `asked` lists what the runner asked for, in order; `answers` contains the replies: a variable's value by its name,
     bodies under "body" and "resp_body".
     """
 
@@ -75,7 +75,7 @@ class Peer:
         return message
 
     def reply(self) -> Any:
-        """Answer the runner's questions until it replies, and return the reply."""
+        """Send info replies until the runner sends the reply to the call, and return that."""
         while isinstance(message := self.receive(), ExtraInfoReq):
             self.asked.append(message.info)
             self.send(ExtraInfoResp(self._answer(message.info)))

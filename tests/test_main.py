@@ -29,7 +29,7 @@ def run(*command: str | Path, cwd: Path | str = "/", environ: dict[str, str] | N
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout that holds no more than what finds the right Python."""
+    """A checkout that contains only the code that finds the right Python."""
     for name in ("apisix/main.py", "bin/py-runner"):
         (tmp_path / name).parent.mkdir()
         shutil.copy(CHECKOUT / name, tmp_path / name)
@@ -37,7 +37,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make_venv(checkout: Path) -> None:
-    """Give a checkout a `.venv` whose Python tells what it was started with."""
+    """Give a checkout a `.venv` whose Python prints its command line."""
     python = checkout / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
@@ -68,7 +68,7 @@ def test_goes_on_where_it_is_without_a_venv(checkout: Path) -> None:
     shutil.copytree(CHECKOUT / "apisix", checkout / "apisix", dirs_exist_ok=True)
     done = run(sys.executable, checkout / "apisix" / "main.py", "--version")
 
-    # Compiled or not: the copy can't tell whether a source was edited since.
+    # Compiled or not: in the copy, it is unknown whether a source was edited since.
     assert done.stdout.startswith(f"apisix-runner, version {__version__} ("), done.stderr
 
 
@@ -172,7 +172,7 @@ def test_arguments_of_start(arguments: str, flags: dict[str, object] | None) -> 
     assert read_arguments(arguments.split()) == flags
 
 
-def test_nothing_slow_stands_before_the_socket() -> None:
+def test_nothing_slow_is_imported_before_the_socket_opens() -> None:
     """Reading the settings and creating the supervisor bring in none of the libraries that take long."""
     program = "import os, sys; import apisix.runner.supervisor.supervisor; from apisix.cli.start import gather, read_arguments;"
     program += "gather(read_arguments(['start']), {});"

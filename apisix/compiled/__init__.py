@@ -118,7 +118,7 @@ def why_pure() -> str | None:
     """Return why the Python sources run, as half a sentence; None if the compiled engine runs."""
     if os.environ.get(VARIABLE):
         return f"{VARIABLE} is set"
-    # In an installed package, times only tell in which order the files were copied.
+    # In an installed package, times only show in which order the files were copied.
     is_checkout = os.path.exists(os.path.join(_ROOT, "setup.py"))
     for name, sources in EXTENSIONS.items():
         built = _built(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask the gateway for the request's body."""
+"""Request the body of the request from the gateway."""
 
 from apisix import Plugin, Request
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad input, much of it: `python -m tests.fuzz`. What it showed stands in docs/internals/reliability.md."""
+"""Large amounts of bad input: `python -m tests.fuzz`. The results are in docs/internals/reliability.md."""

@@ -18,7 +18,7 @@ class Attacks:
     Attributes:
         broken: how many broken frames were handed out.
 
-    Args: request_token, response_token: of configurations that the runner knows, so that what is sent reaches a plugin.
+    Args: request_token, response_token: of configurations that the runner has, so that the messages reach a plugin.
     """
 
     def __init__(self, request_token: int, response_token: int, seed: int) -> None:
@@ -47,7 +47,7 @@ class Attacks:
         return self._mutator.pieces(make())
 
     def broken_answer(self) -> bytes:
-        """Return what a question may be answered with: mostly an answer, often a broken one."""
+        """Return a reply to an info request: mostly a valid type of message, often with broken content."""
         return self._answer if self._random.random() < 0.3 else self._count(self._answers.frame())
 
     def slow_frame(self) -> bytes:

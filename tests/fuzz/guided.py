@@ -19,7 +19,7 @@ def run(frames: int, seed: int) -> bool:
         return False
     os.environ["APISIX_RUNNER_PURE"] = "1"  # probes go into Python only
     for name in [name for name in sys.modules if name.startswith("apisix")]:
-        del sys.modules[name]  # imported anew below, with probes in them
+        del sys.modules[name]  # imported again below, with probes in them
     for name in [name for name in sys.modules if name in ("tests.fuzz.over_wire", "tests.wire.subjects", "tests.fuzz.mutations")]:
         del sys.modules[name]
     with atheris.instrument_imports(include=list(INSTRUMENTED)):

@@ -136,7 +136,7 @@ def _check_good_calls(peers: list[Peer], token: int, outcome: Outcome) -> None:
 
 
 def _goes_on(connection: socket.socket, attacks: Attacks, outcome: Outcome) -> bool:
-    """Read what the runner has said, and answer its questions wrongly. Returns: whether the connection is still of interest."""
+    """Read what the runner has sent, and send wrong info replies. Return whether the connection is still of interest."""
     connection.setblocking(False)
     try:
         data = connection.recv(1 << 16)

@@ -55,7 +55,7 @@ def feed(connection: Connection, pieces: Sequence[bytes]) -> str:
 
 
 def touch(event: Any) -> None:
-    """Read every field of a message, look names up without decoding, and build it anew where it is whole."""
+    """Read every field of a message, look names up without decoding, and build it again if it is complete."""
     for name in ("headers", "args"):
         if (entries := getattr(event, name, None)) is not None:
             for sought in (b"host", b"", b"content-type"):
@@ -74,7 +74,7 @@ def run(frames: int, seed: int) -> bool:
     growth = Growth(frames)
     began_s = time.monotonic()
     for number in range(frames):
-        # Three of four to the runner's end: that is where strangers can send.
+        # Three of four to the runner's end, because that one receives from other processes.
         receiver = Role.GATEWAY if number % 4 == 3 else Role.RUNNER
         mutator = mutators[receiver]
         data = mutator.frame()

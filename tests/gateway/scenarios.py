@@ -64,7 +64,7 @@ def runner_view(seen: list[Scenario]) -> list[Scenario]:
             if name in view:
                 view[name] = sorted_pairs([pair for pair in view[name] if str(pair[0]).lower() not in ("date", "server")])
         if "asked" in view:
-            view["asked"] = [[question, _shown(answer), length] for question, answer, length in view["asked"]]
+            view["asked"] = [[info, _shown(result), length] for info, result, length in view["asked"]]
         views.append(view)
     return views
 

@@ -34,9 +34,9 @@ Script = dict[str, Any]
 
 class ScriptedRunner:
     """
-    Serves a socket with role RUNNER; the configuration that a call's token stands for is its script.
+    Serves a socket with role RUNNER; the configuration behind a call's token is its script.
 
-    `seen` holds one entry a message in the form of `runner_sees`, `connections` the number of those opened so far.
+    `seen` contains one entry per message, in the form of `runner_sees`, `connections` the number of those opened so far.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class ScriptedRunner:
 
     async def stop(self) -> None:
         """Stop listening and close all connections."""
-        for _ in range(4):  # turns of the loop: a connection that was just accepted is no task yet, and nobody would close it
+        for _ in range(4):  # a connection that was just accepted has no task yet, and would stay open
             await asyncio.sleep(0)
         if self._server is not None:
             self._server.close()
@@ -73,7 +73,7 @@ class ScriptedRunner:
         self.open_connections += 1
         try:
             with suppress(ConnectionError, asyncio.CancelledError):
-                await _Session(self, reader, writer).run()
+                await _ScriptedConnection(self, reader, writer).run()
         finally:
             self.open_connections -= 1
             writer.close()
@@ -82,7 +82,7 @@ class ScriptedRunner:
         """Record a configuration and return its token."""
         self.seen.append({"rpc": "prepare", "conf": [list(entry) for entry in message.conf], "key": message.key})
         token = len(self._scripts) + 100
-        # Anything that is no script of ours (an article's value, say) lets everything pass.
+        # Anything that is not a script (the value in an article, for example) lets everything pass.
         value = message.conf[0][1] if message.conf else "{}"
         with suppress(ValueError):
             self._scripts[token] = json.loads(value)
@@ -94,7 +94,7 @@ class ScriptedRunner:
         return self._scripts[token]
 
     def forgets(self, script: Script) -> bool:
-        """Tell whether this call is to be answered with CONF_TOKEN_NOT_FOUND."""
+        """True if the reply to this call is CONF_TOKEN_NOT_FOUND."""
         if script.get("forget") == "once":
             key = json.dumps(script)
             first = key not in self._forgotten
@@ -103,7 +103,7 @@ class ScriptedRunner:
         return script.get("forget") == "always"
 
 
-class _Session:
+class _ScriptedConnection:
     def __init__(self, runner: ScriptedRunner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._runner = runner
         self._reader = reader
@@ -127,7 +127,7 @@ class _Session:
                 record["answer"] = "CONF_TOKEN_NOT_FOUND"
                 self._send(ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND))
                 continue
-            record["asked"] = await self._ask(script.get("ask", []))
+            record["asked"] = await self._request_info(script.get("ask", []))
             if "close" in script:
                 return
             if "raw" in script:
@@ -140,9 +140,9 @@ class _Session:
             if self._runner.closes_after_each_reply:
                 return
 
-    async def _ask(self, questions: Sequence[tuple[str, str | None]]) -> list[list[Any]]:
+    async def _request_info(self, wanted: Sequence[tuple[str, str | None]]) -> list[list[Any]]:
         asked = []
-        for kind, name in questions:
+        for kind, name in wanted:
             self._send(ExtraInfoReq(_info(kind, name)))
             answer = await self._receive()
             assert isinstance(answer, ExtraInfoResp)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The upstream of the recordings: it answers as `X-Up` tells it, and records every request, byte for byte."""
+"""The upstream of the recordings: it responds as `X-Up` says, and records every request, byte for byte."""
 
 import asyncio
 from contextlib import suppress
@@ -12,7 +12,7 @@ HELLO_GZIPPED = bytes.fromhex("1f8b08000000000002032b2d282e294a4dcc55284eac2c56c
 
 
 class ScriptedUpstream:
-    """Serves HTTP/1.1 on a free port; `seen` holds one entry a request in the form of `upstream_sees`."""
+    """Serves HTTP/1.1 on a free port; `seen` contains one entry per request, in the form of `upstream_sees`."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []

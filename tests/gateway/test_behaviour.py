@@ -47,7 +47,7 @@ def test_page_is_up_to_date() -> None:
 
 
 def test_page_is_complete() -> None:
-    """Each recorded scenario has its line, and no line stands for nothing."""
+    """Each recorded scenario has its line, and each line has a scenario."""
     assert {scenario["scenario"] for scenario in SCENARIOS} == set(RECORDED)
     assert set() == set(NOT_EMULATED) - set(RECORDED)
 

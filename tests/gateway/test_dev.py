@@ -169,7 +169,7 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
 
 def test_the_articles_commands(dev: Dev) -> None:
-    """`stop` answers itself; `rewrite` adds a header and an argument; the terminal tells what each plugin did."""
+    """`stop` sends a response; `rewrite` adds a header and an argument; the terminal shows what each plugin did."""
     assert dev.put_route("stop") == 201
     status, headers, body = dev.get("/get")
     assert (status, headers["x-resp-a6-runner"], body) == (201, "Python", b"Hello, Python Runner of APISIX")
@@ -184,7 +184,7 @@ def test_the_articles_commands(dev: Dev) -> None:
 
 
 def test_a_refused_chain(dev: Dev) -> None:
-    """Each request that is refused tells why, and stands before those that came after it."""
+    """Each refused request is shown with the reason, before the requests that came after it."""
     dev.put_route("nonesuch")
     assert [dev.refused(target) for target in ("/get?0", "/get?1", "/elsewhere")] == [503, 503, 404]
     requests = [dev.event("request") for _ in range(4)][1:]
@@ -448,7 +448,7 @@ def test_breakpoint_without_debug(tmp_path: Path) -> None:
 
 
 def test_breakpoint_with_debug(tmp_path: Path) -> None:
-    """With --debug it opens a prompt on the terminal, and the call goes on afterwards."""
+    """With --debug it opens a prompt on the terminal, and the call continues afterwards."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "hello.py").write_text(BREAKS)
     (tmp_path / "apisix.yaml").write_text(ROUTES.format(uri="/get", port=1))

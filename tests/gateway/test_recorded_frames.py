@@ -13,7 +13,7 @@ from tests.gateway.bed import TestBed
 from tests.gateway.scenarios import sorted_pairs
 
 FRAMES = Path(__file__).parents[1] / "golden" / "frames.jsonl"
-EXCHANGES: list[dict[str, Any]] = [json.loads(line) for line in FRAMES.read_bytes().splitlines()]  # bytes: text also breaks at U+0085
+RECORDED_CALLS: list[dict[str, Any]] = [json.loads(line) for line in FRAMES.read_bytes().splitlines()]  # bytes: text also breaks at U+0085
 
 _CONF = {"conf": [{"name": "any", "value": "{}"}]}
 # The routes of the recording, by the first segment of their paths.
@@ -27,7 +27,7 @@ ROUTES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("context", EXCHANGES, ids=[context["label"] for context in EXCHANGES])
+@pytest.mark.parametrize("context", RECORDED_CALLS, ids=[context["label"] for context in RECORDED_CALLS])
 async def test_same_frames(context: dict[str, Any], tmp_path: Path) -> None:
     """Method, path, arguments and headers come to the runner as a real gateway sent them."""
     async with TestBed(tmp_path) as bed:

@@ -38,7 +38,7 @@ def test_it_goes_at_the_end(temp: Path) -> None:
 
 
 def test_what_a_killed_one_left_goes(temp: Path) -> None:
-    """A directory that nobody holds is removed at the next start; one in use or just made, and whatever else is there, stays."""
+    """A directory that is not in use is removed at the next start. One in use, a new one, and everything else stay."""
     leave(temp / f"{PREFIX}dead")
     (temp / f"{PREFIX}unlocked").mkdir()
     os.utime(temp / f"{PREFIX}unlocked", (0, 0))

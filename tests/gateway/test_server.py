@@ -38,7 +38,7 @@ async def test_admin_api_over_http(tmp_path: Path) -> None:
 
 
 async def test_bytes_pass(tmp_path: Path) -> None:
-    """Header values, paths and bodies that are no UTF-8 pass as they are, both ways."""
+    """Header values, paths and bodies that are not UTF-8 pass unchanged, in both directions."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         response = await bed.request("POST", "/%ff/a%2Fb//c?x=%fe", ["X-Raw: a\udcffb"], b"\x00\xff")
@@ -49,7 +49,7 @@ async def test_bytes_pass(tmp_path: Path) -> None:
 
 
 async def test_changed_args_normalise_the_path(tmp_path: Path) -> None:
-    """As soon as an argument changes nginx writes the path anew."""
+    """As soon as an argument changes, nginx encodes the path again."""
     does = {"rewrite": {"args": [["x", "1"]]}}
     async with TestBed(tmp_path) as bed:
         bed.route(plugins={"ext-plugin-pre-req": {"conf": [{"name": "scripted", "value": json.dumps(does)}]}})
@@ -281,7 +281,7 @@ class _LateEffects:
 
 @pytest.mark.parametrize(("status", "twice"), [(204, True), (200, False)])
 async def test_second_request_is_reported(tmp_path: Path, status: int, twice: bool) -> None:
-    """The report tells that the upstream was asked again after ext-plugin-post-resp."""
+    """The report shows that the upstream was asked again after ext-plugin-post-resp."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins={"ext-plugin-post-resp": {}})
         await bed.request("GET", "/a", [f"X-Up: up_status={status}"])

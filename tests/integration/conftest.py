@@ -14,7 +14,7 @@ PLUGINS = Path(__file__).parent / "plugins"
 
 @pytest.fixture(scope="session")
 def runner() -> Iterator[RunnerProcess]:
-    """A runner that all tests of the session share."""
+    """A runner that all tests share."""
     with running(plugins=[PLUGINS]) as process:
         yield process
 

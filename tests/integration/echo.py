@@ -21,7 +21,7 @@ BOUND_S = 20.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What an echo worker says: who it is, which code it runs, which plugins it knows to block, and the line."""
+    """The reply of an echo worker: its process id, its version of the code, the plugins that it marked as blocking, and the line."""
 
     pid: int
     version: str
@@ -130,7 +130,7 @@ class EchoRunner:
 
 
 def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "it is not so", within_s: float = BOUND_S) -> None:
-    """Return once `condition` holds. Raises: AssertionError: it does not, within `within_s` seconds."""
+    """Return once `condition` is true. Raise AssertionError if it is not true within `within_s` seconds."""
     deadline_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline_s, otherwise()
@@ -138,7 +138,7 @@ def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str] = lam
 
 
 def is_within(bound_s: float, takes_s: Callable[[], float], attempts: int = 3) -> bool:
-    """Tell whether what is tried takes less than `bound_s` seconds. A busy machine may be late once; what is slow is slow each time."""
+    """True if one of the attempts takes less than `bound_s` seconds. A busy machine may be late once; slow code is slow each time."""
     return any(takes_s() < bound_s for _ in range(attempts))
 
 
@@ -198,14 +198,14 @@ def wait_until_answering(runner: EchoRunner, workers: int = 1) -> None:
 
 
 def kill(runner: EchoRunner) -> None:
-    """End a runner and all its workers, which are a session of their own."""
+    """End a runner and all its workers, which are in their own process group."""
     with suppress(ProcessLookupError):
         os.killpg(runner.process.pid, signal.SIGKILL)
     runner.process.wait()
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and was not waited for does not."""
+    """True if a process runs. A zombie does not run."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -79,12 +79,12 @@ class Echo(asyncio.Protocol):
         if self.transport is not None:
             marks = ",".join(sorted(self.service.marks))
             self.transport.write(f"{os.getpid()} {self.service.version} {marks or '-'} {line}\n".encode())
-        self.service.tell_idle()
+        self.service.report_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self.service.open.discard(self)
-        self.service.tell_idle()
+        self.service.report_idle()
 
 
 class EchoConnections:
@@ -131,7 +131,7 @@ class EchoConnections:
                 echo.transport.close()
         await asyncio.sleep(0)
 
-    def tell_idle(self) -> None:
+    def report_idle(self) -> None:
         if self.on_idle is not None:
             self.loop.call_soon(self.on_idle)
 

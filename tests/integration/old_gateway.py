@@ -69,7 +69,7 @@ class OldGateway:
         """
         self.variables["upstream_uri"] = rewritten.encode()
         raw_path, query = uris.split_target(rewritten or target)
-        # What something has rewritten arrives as it stands, percent-encoded.
+        # A rewritten path arrives unchanged, percent-encoded.
         path = raw_path if rewritten else uris.normalise_path(raw_path)
         args = uris.parse_args(query or "")
         sent = {"host": "gw.example.com", **(headers or {})}

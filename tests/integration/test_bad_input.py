@@ -30,7 +30,7 @@ def malformed_call(token: int) -> bytes:
         pytest.param(encode_frame(FrameType.HTTP_REQ_CALL, b"\xff" * 64), id="garbage"),
         pytest.param(encode_frame(FrameType.PREPARE_CONF, b"\xff" * 64), id="garbage to prepare"),
         pytest.param(encode_frame(FrameType.HTTP_REQ_CALL, b"\x40\0\0\0"), id="root outside"),
-        pytest.param(encode_frame(FrameType.EXTRA_INFO, ExtraInfoResp(b"surprise").encode()), id="answer to no question"),
+        pytest.param(encode_frame(FrameType.EXTRA_INFO, ExtraInfoResp(b"surprise").encode()), id="info reply without request"),
     ],
 )
 def test_broken_protocol(runner: RunnerProcess, data: bytes) -> None:
@@ -115,8 +115,8 @@ def test_silent_connections(runner: RunnerProcess) -> None:
 
 
 def test_late_answer(runner: RunnerProcess) -> None:
-    """A gateway that answers after its call has failed goes on as if nothing had happened."""
-    # The read in a coroutine that fails, after asking, leaves the question open; the gateway answers before its next call.
+    """A gateway that sends an info reply after its call has failed can continue."""
+    # The read in a coroutine that fails, after the info request, leaves that open; the gateway replies to it before its next call.
     with runner.peer() as peer:
         token = peer.prepare(("ask-and-fail", "{}"))
         peer.send(HTTPReqCallReq(id=1, conf_token=token))

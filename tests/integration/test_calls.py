@@ -120,13 +120,13 @@ def test_response_call_of_an_empty_configuration_keeps_the_headers(peer: Peer) -
 
 
 def test_same_plugin_twice(peer: Peer) -> None:
-    """One plugin stands twice in a chain, each time with its own configuration, in the order of the gateway."""
+    """One plugin is twice in a chain, each time with its own configuration, in the order of the gateway."""
     token = peer.prepare(("tag", '{"tag": "one"}'), ("tag", '{"tag": "two"}'))
     assert headers(rewrite(peer.request(token))) == {"x-tags": "one,two"}
 
 
-def test_three_generations_in_one_chain(peer: Peer) -> None:
-    """Plugins of all three generations run side by side, in the order of the gateway, and see each other's edits."""
+def test_both_legacy_apis_in_one_chain(peer: Peer) -> None:
+    """Plugins of both legacy APIs and of the current one run side by side, in the order of the gateway, and see each other's edits."""
     token = peer.prepare(("tag", '{"tag": "new"}'), ("Legacy", "{}"), ("release-02", "raw conf"), ("tag", '{"tag": "end"}'))
     assert headers(rewrite(peer.request(token))) == {"x-tags": "new,base,raw conf,end"}
 
@@ -151,7 +151,7 @@ def test_no_body(peer: Peer) -> None:
 
 
 def test_prepare_on_a_second_connection(runner: RunnerProcess) -> None:
-    """PrepareConf is answered while another connection is open and silent, and the token holds on all connections."""
+    """PrepareConf is answered while another connection is open and silent, and the token is valid on all connections."""
     with runner.peer() as first, runner.peer() as second:
         token = second.prepare(("tag", '{"tag": "one"}'))
         assert headers(rewrite(first.request(token))) == {"x-tags": "one"}
@@ -167,7 +167,7 @@ def test_key_may_be_absent(peer: Peer) -> None:
 @pytest.mark.parametrize("key", ["route#pc#ext-plugin-post-req#1795858440#1795858440", "route&consumer#1&jack#ext-plugin-post-req#1&2"])
 def test_phase_of_a_key_with_more_parts(peer: Peer, key: str) -> None:
     """The phase is known on routes with a plugin config or a consumer too."""
-    assert body(peer.request(peer.prepare(("tell-phase", "{}"), key=key))) == b"ext-plugin-post-req"
+    assert body(peer.request(peer.prepare(("show-phase", "{}"), key=key))) == b"ext-plugin-post-req"
 
 
 # How plugins run.
@@ -187,7 +187,7 @@ def test_needs(peer: Peer) -> None:
 
 
 def test_plain_accessor_in_a_coroutine(runner: RunnerProcess, peer: Peer) -> None:
-    """A plain `read()` in a coroutine fails the call, and the log names the twin."""
+    """A plain `read()` in a coroutine fails the call, and the log names the async variant."""
     assert peer.request(peer.prepare(("plain-in-coroutine", "{}"))) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     runner.wait_for_log("aread")
 
@@ -197,7 +197,7 @@ def test_thread(peer: Peer) -> None:
     assert body(peer.request(peer.prepare(("blocking-read", "{}")), answers={"body": b"text"})) == b"in a thread: text"
 
 
-def test_sleeping_plugin_holds_up_nobody_else(runner: RunnerProcess) -> None:
+def test_sleeping_plugin_delays_no_other_call(runner: RunnerProcess) -> None:
     """Of two clients at once, the one whose plugin sleeps does not keep the other waiting, once the plugin is known."""
     with runner.peer() as first, runner.peer() as second:
         slow = first.prepare(("sleep", '{"seconds": 0.15}'))
@@ -269,7 +269,7 @@ def test_traceback_is_logged(runner: RunnerProcess, peer: Peer) -> None:
 
 
 def test_failing_plugin_that_may_pass(peer: Peer) -> None:
-    """With `on_error = "pass"` the request goes on without that plugin's edits, but with the others'."""
+    """With `on_error = "pass"` the request continues without that plugin's edits, but with the others'."""
     token = peer.prepare(("tag", '{"tag": "one"}'), ("fail-softly", "{}"), ("tag", '{"tag": "two"}'))
     assert headers(rewrite(peer.request(token))) == {"x-tags": "one,two"}
 
@@ -301,7 +301,7 @@ def test_failing_response_plugin_that_may_degrade(peer: Peer) -> None:
 
 
 def test_failing_response_plugin_that_may_pass(peer: Peer) -> None:
-    """With `on_error = "pass"` the response goes on, with the other plugins' edits."""
+    """With `on_error = "pass"` the response continues, with the other plugins' edits."""
     reply = peer.respond(peer.prepare(("leaky-pass", "{}"), ("size", "{}"), key=POST_RESP))
     assert headers(reply) == {"Content-Type": "text/html", "x-body-size": "19"}
 
@@ -374,14 +374,14 @@ def test_max_in_flight() -> None:
 
 @pytest.mark.parametrize(("level", "told"), [("debug", True), ("info", False)])
 def test_gateway_hangs_up(level: str, told: bool) -> None:
-    """A gateway that hangs up cancels the call and makes room for another; clients may do that all day, so only the debug log tells."""
+    """If the gateway hangs up, the call is cancelled and frees its place. Clients may do that often, so only the debug log reports it."""
     environ = {"APISIX_RUNNER_LIMITS_MAX_IN_FLIGHT": "1"}
     with running("--log-level", level, environ=environ, plugins=[PLUGINS]) as runner, runner.peer() as second:
-        asking = second.prepare(("async-body", "{}"))
+        waits = second.prepare(("async-body", "{}"))
         quick = second.prepare(("linger", '{"seconds": 0.01}'))
         with runner.peer() as first:
-            first.send(_request(asking))
-            first.receive()  # its question: it waits
+            first.send(_request(waits))
+            first.receive()  # its info request: it waits
             assert second.request(quick) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
         while second.request(quick) == ErrResp(ErrCode.SERVICE_UNAVAILABLE):
             pass  # it is not cancelled yet
@@ -423,7 +423,7 @@ def test_prepare_while_a_call_waits(peer: Peer) -> None:
 
 
 def test_same_content_same_token(peer: Peer) -> None:
-    """A token is derived from the content, so asking again gives the same one, and another key another."""
+    """A token is derived from the content, so the same content gives the same one, and another key another."""
     once = peer.prepare(("tag", '{"tag": "one"}'))
     assert peer.prepare(("tag", '{"tag": "one"}')) == once
     assert peer.prepare(("tag", '{"tag": "one"}'), key="route#2#ext-plugin-pre-req#1") != once
@@ -450,8 +450,8 @@ class AsksMuch(Plugin):
 """
 
 
-def test_long_questions_and_long_answers(tmp_path: Path) -> None:
-    """A gateway that sends a long answer before it reads the next question is read from, also if questions wait to be sent."""
+def test_long_info_requests_and_long_info_replies(tmp_path: Path) -> None:
+    """The runner reads a long info reply that a gateway sends before it reads the next info request, even if requests wait to be sent."""
     (tmp_path / "asks.py").write_text(ASKS_MUCH)
     with running(plugins=[tmp_path]) as runner, runner.peer(5.0) as peer:
         answers = {f"{number}" + "x" * 60_000: b"y" * 1_000_000 for number in range(10)}

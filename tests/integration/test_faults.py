@@ -22,13 +22,13 @@ busy machine can come too late: so `kill`, `exit` and `kill-all` run in `make so
 
 
 def can_mount() -> bool:
-    """Tell whether a file system can be mounted, for the disk that is full."""
+    """True if a file system can be mounted, for the disk that is full."""
     return os.geteuid() == 0 and shutil.which("mount") is not None
 
 
 @pytest.mark.parametrize("names", TOGETHER, ids="-".join)
 def test_faults(names: tuple[str, ...]) -> None:
-    """Under 200 calls a second over 32 connections: no wrong reply, nothing lost elsewhere, and nothing at all by a change-over."""
+    """Under 200 calls a second over 32 connections: no wrong reply, nothing lost elsewhere, and nothing at all by a rolling restart."""
     if "disk" in names and not can_mount():
         pytest.skip("only root can mount a small file system")
     verdict = judge(*(BY_NAME[name] for name in names), pace_s=PACE_S)

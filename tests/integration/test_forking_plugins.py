@@ -228,7 +228,7 @@ class InInit(Plugin):
     [("exit-in-coroutine", b"3"), ("wait-in-coroutine", b"0"), ("ask-in-thread", b"1"), ("fork-in-setup", b"4")],
 )
 def test_the_child_does_not_get_back_into_the_worker(tmp_path: Path, name: str, status: bytes) -> None:
-    """A child ends where its hook ends or has to wait, and runs no task of another call. It can't ask the gateway either."""
+    """A child ends when its hook ends or has to wait, and runs no task of another call. It can't send an info request either."""
     (tmp_path / "forks.py").write_text(LEAVING_THE_HOOK)
     with running(plugins=[tmp_path]) as process, process.peer() as peer:
         assert peer.request(peer.prepare((name, "{}"))).action.body == status

@@ -22,7 +22,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 GATEWAY = """
 import os, subprocess, sys, time
-# A stand-in for the gateway's master: it has workers, who may change their user late, and it spawns the runner.
+# It imitates the gateway's master: it has workers, which may change their user late, and it spawns the runner.
 user, late = int(sys.argv[2]), sys.argv[3] == "late"
 if user and os.fork() == 0:
     while late and not os.path.exists(f"{sys.argv[1]}/change-user"):
@@ -98,7 +98,7 @@ def ask_as(user: int, path: Path) -> str:
 
 
 def seconds_until_gone(runner: ManagedRunner) -> float:
-    """Tell the runner to stop and return how long it takes."""
+    """Stop the runner and return how long it takes."""
     began_s = time.monotonic()
     runner.signal(signal.SIGTERM)
     wait_until(lambda: not alive(runner.pid))
@@ -173,7 +173,7 @@ def is_answering(runner: EchoRunner) -> bool:
 
 
 def test_it_stops_faster_than_the_gateway_kills(directory: Path) -> None:
-    """Told to stop while a worker stands still, it is gone within the gateway's second."""
+    """If it is stopped while a worker is stuck, it exits within the second that the gateway waits."""
 
     def takes_s() -> float:
         with managed(directory) as runner, runner.client() as client:
@@ -286,7 +286,7 @@ def test_workers_that_change_their_user_late(directory: Path) -> None:
 
 @needs_root
 def test_a_peer_that_is_not_allowed(directory: Path) -> None:
-    """A door that is open by its mode is still closed to those who are not allowed: they get nothing, and the log says who it was."""
+    """A client that the mode lets in, but that is not allowed, gets nothing, and the log names it."""
     path = directory / "runner.sock"
     with echo_runner(path, socket_mode=0o666) as runner:
         assert ask_as(NOBODY, path) in ("closed", "ConnectionResetError", "BrokenPipeError")
@@ -316,18 +316,18 @@ def test_a_socket_where_anybody_could_listen(directory: Path) -> None:
 def test_a_name_alone_does_not_make_it_managed(directory: Path) -> None:
     """A runner whose socket bears the pid of a process that is not above it does not end with that."""
     with (
-        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as stranger,
-        echo_runner(directory / f"apisix-{stranger.pid}.sock") as runner,
+        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other,
+        echo_runner(directory / f"apisix-{other.pid}.sock") as runner,
         runner.client() as client,
     ):
         before = client.ask().pid
-        stranger.kill()
-        stranger.wait()
+        other.kill()
+        other.wait()
         assert client.ask().pid == before
         assert "managed" not in runner.log()
 
 
-def test_a_stranger_that_connects_and_says_nothing(directory: Path) -> None:
+def test_another_client_that_connects_and_sends_nothing(directory: Path) -> None:
     """Connections on which nothing is ever sent keep nobody waiting."""
     with echo_runner(directory / "runner.sock") as runner:
         silent = [socket.socket(socket.AF_UNIX) for _ in range(50)]

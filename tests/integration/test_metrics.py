@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.stranger import NOBODY, ask_as, needs_root
+from tests.integration.other_user import NOBODY, ask_as, needs_root
 from tests.peer import HungUp, Peer
 from tests.ports import reserved_port
 from tests.runner_process import RunnerProcess, running
@@ -94,11 +94,11 @@ def metrics(port: int) -> dict[str, float]:
     return values
 
 
-def wait_for(holds: Callable[[], bool]) -> None:
-    """Return once something holds. Raises: AssertionError: it does not, for too long."""
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return once `condition` is true. Raise AssertionError if that takes too long."""
     deadline_s = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < deadline_s, "it does not come to that"
+    while not condition():
+        assert time.monotonic() < deadline_s, "the condition did not become true"
         time.sleep(0.02)
 
 
@@ -115,7 +115,7 @@ def wait_for_values(port: int, expected: Mapping[str, float]) -> dict[str, float
 
 
 def test_what_is_counted(tmp_path: Path) -> None:
-    """Each outcome, question, token and connection is counted, over all workers, and so is what a plugin counts itself."""
+    """Each outcome, info request, token and connection is counted, over all workers, and so is what a plugin counts itself."""
     with metered(tmp_path, "--workers", "2", environ={"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.1"}) as (runner, port):
         peers = [runner.peer() for _ in range(4)]
         tokens = {word: peers[0].prepare(("do", word)) for word in ("pass", "stop", "raise", "rewrite")}
@@ -217,7 +217,7 @@ def test_connections_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_health_without_workers(tmp_path: Path) -> None:
-    """While nobody serves, the probe says so."""
+    """While no process serves, the probe reports it."""
     with metered(tmp_path) as (runner, port):
         children = [int(pid) for pid in Path(f"/proc/{runner.process.pid}/task/{runner.process.pid}/children").read_text().split()]
         for pid in children:

@@ -18,7 +18,7 @@ from tests.runner_process import RunnerProcess, running, wait_until_accepting
 
 CHECKOUT = Path(__file__).parents[2]
 STOP = ("stop", '{"body":"hello"}')
-ASKING = ("ask-variable", "ask-in-coroutine", "ask-in-thread", "ask-by-needs", "ask-as-of-release-02")
+NEED_INFO = ("ask-variable", "ask-in-coroutine", "ask-in-thread", "ask-by-needs", "ask-as-of-release-02")
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_path_and_arguments_can_be_edited_on_2_7(gateway: OldGateway) -> None:
     assert gateway.asked == []
 
 
-@pytest.mark.parametrize("plugin", ASKING)
+@pytest.mark.parametrize("plugin", NEED_INFO)
 def test_an_info_request_is_refused_on_2_7(runner: RunnerProcess, gateway: OldGateway, plugin: str) -> None:
     """It never leaves the runner: the call is refused, and the log says which release has it."""
     since = "2.9" if plugin in ("ask-variable", "ask-by-needs") else "2.12"
@@ -90,7 +90,7 @@ def test_a_plugin_may_do_without(gateway: OldGateway) -> None:
 
 
 def test_routes_without_key_share_no_instance(gateway: OldGateway) -> None:
-    """Two routes with the same configuration have each their own instance, although nothing tells them apart."""
+    """Two routes with the same configuration have each their own instance, although nothing distinguishes them."""
     count = [("count-calls", "{}")]
     assert [gateway.get(route, count, "/get").body for route in ("a", "a", "b", "a", "b")] == [b"1", b"2", b"1", b"3", b"2"]
 
@@ -125,7 +125,7 @@ def test_a_release_that_answers(runner: RunnerProcess) -> None:
     """From 2.12 on the same plugins work."""
     gateway = OldGateway(runner.path, (2, 12))
     gateway.variables["consumer_name"] = b"jack"
-    assert [gateway.get(plugin, [(plugin, "{}")], "/get").status for plugin in ASKING] == [200] * len(ASKING)
+    assert [gateway.get(plugin, [(plugin, "{}")], "/get").status for plugin in NEED_INFO] == [200] * len(NEED_INFO)
     assert Var("consumer_name") in gateway.asked
     gateway.close()
 
@@ -149,8 +149,8 @@ def test_pre_req_after_a_global_rule(runner: RunnerProcess, conf: tuple[str, str
     assert answer.upstream[0] == target
 
 
-def test_nothing_is_asked_where_pre_req_is_first() -> None:
-    """With `plugins.pre_req_first` the runner asks nothing in ext-plugin-pre-req."""
+def test_no_info_request_if_pre_req_is_first() -> None:
+    """With `plugins.pre_req_first`, the runner sends no info request in ext-plugin-pre-req."""
     with running(plugins=[PLUGINS], environ={"APISIX_RUNNER_PLUGINS_PRE_REQ_FIRST": "true"}) as runner:
         gateway = OldGateway(runner.path, (3, 15))
         path = gateway.get("p", [("rewrite-path", '{"path": "/a%20b"}')], "/get")

@@ -81,7 +81,7 @@ def test_a_reload_costs_no_call(plugin: Path) -> None:
 
 
 def test_a_broken_file_changes_nothing(plugin: Path) -> None:
-    """With --reload, a saved mistake is shown with its file and line while the old code goes on; mended code is taken."""
+    """With --reload, a saved mistake is shown with its file and line while the old code runs on; fixed code is loaded."""
     with running("--reload", plugins=[plugin.parent]) as runner, calling(runner, 4) as callers:
         plugin.write_text(BROKEN)
         runner.wait_for_log("so the old ones stay: ")
@@ -93,8 +93,8 @@ def test_a_broken_file_changes_nothing(plugin: Path) -> None:
     assert set(callers.bodies) == {b"1", b"2"}
 
 
-def test_a_file_that_hangs_can_be_mended(plugin: Path) -> None:
-    """A module that never ends its import is given up once it is mended, long before the worker would be killed for it."""
+def test_a_file_that_hangs_can_be_fixed(plugin: Path) -> None:
+    """A module whose import never ends is abandoned once it is fixed, long before the worker would be killed for it."""
     with running("--reload", plugins=[plugin.parent]) as runner, calling(runner, 1) as callers:
         plugin.write_text("while True: pass\n")
         runner.wait_for_log("reloading: ")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stranger import NOBODY, ask_as, needs_root
+from tests.integration.other_user import NOBODY, ask_as, needs_root
 from tests.runner_process import RunnerProcess, running, wait_until_accepting
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ FILES = sorted((ROOT / "apisix").rglob("*.py"))
 
 
 @needs_root
-def test_a_stranger_whom_the_mode_lets_in() -> None:
+def test_another_user_that_the_mode_lets_in() -> None:
     """With a mode that lets everybody knock, a user who is not allowed gets a closed connection and nothing else; the log says who."""
     with running(environ={"APISIX_RUNNER_SOCKET_MODE": "0666"}) as runner:
         runner.path.parent.chmod(0o755)
@@ -31,7 +31,7 @@ def test_a_stranger_whom_the_mode_lets_in() -> None:
 
 
 @needs_root
-def test_a_stranger_by_default() -> None:
+def test_another_user_by_default() -> None:
     """By default the file's mode keeps others out before they can knock."""
     with running() as runner:
         runner.path.parent.chmod(0o755)
@@ -39,7 +39,7 @@ def test_a_stranger_by_default() -> None:
 
 
 class Watcher:
-    """Somebody who looks at a directory as fast as he can. `seen` holds the widest mode of each name, at any moment."""
+    """Look at a directory as often as possible. `seen` contains the widest mode of each name, at any moment."""
 
     def __init__(self, directory: Path) -> None:
         self.seen: dict[str, int] = {}
@@ -98,7 +98,7 @@ ALLOWED_CALLS = {
     ("apisix/runner/plugin/sibling_modules.py", "compile"): "the file of a plugin, as its import would",
     ("apisix/cli/routes/files.py", "yaml.load"): "with a subclass of SafeLoader",
 }
-"""By file and call, why it is no danger."""
+"""By file and call: why it is not dangerous."""
 
 
 def dangers(tree: ast.AST) -> Iterator[str]:

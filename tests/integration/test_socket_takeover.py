@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_second_takes_over(path: Path) -> None:
-    """The first says so once, hands its connections to the second when that one serves, and ends."""
+    """The first reports it once, passes its connections to the second when that one serves, and ends."""
     with echo_runner(path) as first, first.client() as idle, first.client() as busy:
         idle.ask()
         served_by_first = busy.begin("sleep 1.0").pid
@@ -53,7 +53,7 @@ def test_connections_pass_through_a_runner_that_was_displaced_itself(path: Path)
 
 
 def test_a_successor_that_can_not_serve(path: Path, tmp_path: Path) -> None:
-    """If the second runner ends before it has a worker, the first makes its socket again and goes on."""
+    """If the second runner ends before it has a worker, the first creates its socket again and continues."""
     (tmp_path / "plugin.py").write_text("raises")
     with echo_runner(path) as first, first.client() as client:
         before = client.ask().pid
@@ -69,7 +69,7 @@ def test_a_successor_that_can_not_serve(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_successor_that_is_killed_before_it_can_serve(path: Path, tmp_path: Path) -> None:
-    """The file that a killed second runner has left is replaced by the first, which goes on."""
+    """The file that a killed second runner has left is replaced by the first, which continues."""
     (tmp_path / "plugin.py").write_text("hangs")
     with echo_runner(path) as first:
         second = start(path, plugins=[str(tmp_path)])
@@ -82,7 +82,7 @@ def test_a_successor_that_is_killed_before_it_can_serve(path: Path, tmp_path: Pa
 
 
 def test_a_runner_that_takes_no_connections_over(path: Path) -> None:
-    """A process that takes the path without asking for the connections gets none: the first serves them to the end of the last."""
+    """A process that takes the path without requesting the connections gets none: the first serves them until the last one ends."""
     with echo_runner(path) as first, first.client() as client, socket.socket(socket.AF_UNIX) as other:
         before = client.ask().pid
         other.bind(f"{path}.other")
@@ -190,5 +190,5 @@ def test_a_storm_of_starts(path: Path) -> None:
 
 
 def running(runner: EchoRunner) -> bool:
-    """Tell whether the supervisor has not ended."""
+    """True if the supervisor has not ended."""
     return runner.process.poll() is None

@@ -53,7 +53,7 @@ class Stuck(Plugin[str]):
 
 @dataclass
 class Stage:
-    """A runner with these plugins, and the file that lets the slow ones go on."""
+    """A runner with these plugins, and the file that lets the slow ones continue."""
 
     runner: RunnerProcess
     file: Path

@@ -86,7 +86,7 @@ def spread(clients: list[Client]) -> Counter[int]:
 
 
 def even(clients: list[Client], workers: int) -> bool:
-    """Tell whether no worker has more than 1.25 times the mean."""
+    """True if no worker has more than 1.25 times the mean."""
     counts = spread(clients)
     return len(counts) == workers and max(counts.values()) <= 1.25 * len(clients) / workers
 
@@ -157,7 +157,7 @@ def test_a_killed_worker_is_replaced_at_once(path: Path, connect: Connect) -> No
 
 
 def test_a_worker_that_exits_by_itself(path: Path) -> None:
-    """A plugin that calls os._exit ends its own worker's connections only, again and again, and the runner goes on."""
+    """A plugin that calls os._exit ends its own worker's connections only, again and again, and the runner continues."""
     with echo_runner(path) as runner:
         for _ in range(3):
             with runner.client() as client, pytest.raises(HungUp):
@@ -180,7 +180,7 @@ def test_no_worker_outlives_the_supervisor(path: Path, connect: Connect) -> None
 
 
 def test_connections_that_a_dead_worker_never_took_are_served(path: Path) -> None:
-    """A worker that stands still is killed with its stack in the log; who connected meanwhile is answered by its successor."""
+    """A stuck worker is killed, and its stack is logged. Its successor serves the clients that connected meanwhile."""
     with echo_runner(path, worker_timeout_s=1.0) as runner, runner.client() as stuck:
         stuck.begin("spin")
         with runner.client() as waiting:
@@ -194,7 +194,7 @@ def test_connections_that_a_dead_worker_never_took_are_served(path: Path) -> Non
 
 
 def test_a_stuck_worker_gets_no_new_connections(path: Path, connect: Connect) -> None:
-    """While one worker stands still, those that connect a quarter of a second later are answered by the other, however many it has."""
+    """While one worker is stuck, the other serves clients that connect a quarter of a second later, however many it has."""
     with echo_runner(path, workers=2) as runner, runner.client() as stuck:
         crowd = connect(runner, 7)
         assert len(spread([stuck, *crowd])) == 2
@@ -219,7 +219,7 @@ def test_a_supervisor_that_is_late_blames_nobody(path: Path, connect: Connect) -
 
 
 def test_a_blocking_worker_is_left_in_peace(path: Path) -> None:
-    """A worker that stands still for less than its time-out is not killed."""
+    """A worker that is stuck for less than its timeout is not killed."""
     with echo_runner(path, worker_timeout_s=3.0) as runner, runner.client() as client:
         before = client.ask().pid
         client.begin("block 1.5")
@@ -245,7 +245,7 @@ def test_a_reload_loses_nothing(path: Path, plugin: Path) -> None:
 
 
 def test_a_call_that_runs_stays_where_it_is(path: Path, plugin: Path) -> None:
-    """A reload waits for a running call; its connection goes on in the new worker after the answer, and the old one ends."""
+    """A reload waits for a running call; its connection continues in the new worker after the reply, and the old worker ends."""
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         old = client.ask().pid
         client.begin("sleep 1.0")
@@ -279,7 +279,7 @@ def test_half_a_call_goes_on_where_it_began(path: Path, plugin: Path) -> None:
     ],
 )
 def test_code_that_does_not_load_changes_nothing(path: Path, plugin: Path, code: str, reason: str) -> None:
-    """The old workers stay, the reason is in the log, and mended code is taken."""
+    """The old workers stay, the reason is in the log, and fixed code is loaded."""
     with echo_runner(path, workers=2, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         before = runner.workers()
         plugin.write_text(code)
@@ -304,7 +304,7 @@ def test_many_broken_files_are_told_once(path: Path, plugin: Path) -> None:
 
 
 def test_what_was_broken_from_the_start_does_not_keep_other_code_out(path: Path, plugin: Path) -> None:
-    """A plugin that never loaded is no reason to refuse a reload that does not mend it."""
+    """A plugin that never loaded does not prevent a reload that does not fix it."""
     plugin.write_text("broken-1")
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         plugin.write_text("broken-2")
@@ -433,7 +433,7 @@ def test_steady_calls_do_not_keep_it(path: Path) -> None:
 
 @pytest.mark.parametrize("timeout_s", [0.8, 0.3])
 def test_nothing_is_waited_for_too_long(path: Path, timeout_s: float) -> None:
-    """A worker that stands still, and a call that takes too long, are ended within the time-out."""
+    """A stuck worker, and a call that takes too long, are ended within the timeout."""
 
     def takes_s() -> float:
         with echo_runner(path, workers=2, shutdown_timeout_s=timeout_s) as runner, runner.client() as one, runner.client() as other:
@@ -538,7 +538,7 @@ def sockets_of(pid: int) -> set[str]:
 
 
 def outcome(client: Client) -> str:
-    """Ask, and tell whether there was an answer."""
+    """Send a request. True if there was a reply."""
     try:
         client.ask()
     except (HungUp, OSError):
@@ -577,7 +577,7 @@ def test_out_of_descriptors(path: Path, connect: Connect) -> None:
 
 
 def test_memory_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that uses too much memory is replaced, and its connection goes on."""
+    """A worker that uses too much memory is replaced, and its connection continues."""
     constants = {"supervisor.watchdog.PERIOD_S": 0.1, "supervisor.watchdog.YOUNG_S": 0.3}
     with echo_runner(path, memory_limit_bytes=200 << 20, constants=constants) as runner, runner.client() as client:
         old = client.ask(f"eat {250 << 20}").pid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log: what a line holds, that lines can't be forged, and that a fault at every call does not fill the disk."""
+"""The log: what a line contains, that lines can't be forged, and that a fault at every call does not fill the disk."""
 
 import io
 import json
@@ -38,7 +38,7 @@ class Call:
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that does not move until a test moves it."""
 
     now_s = 0.0
 
@@ -95,7 +95,7 @@ def call() -> Iterator[Call]:
 
 
 def test_line_outside_a_call() -> None:
-    """A line holds its time, level, logger and message, and the fields that it was given."""
+    """A line contains its time, level, logger and message, and the fields that it was given."""
     log = Log()
     logger.info("loaded %d plugins", 3, extra={"directory": "/srv"})
 
@@ -151,7 +151,7 @@ def test_structlog_lands_in_the_same_stream() -> None:
 
 
 def test_bound_context() -> None:
-    """What a plugin binds by structlog's context variables stands on its plain lines too."""
+    """What a plugin binds by structlog's context variables is on its plain lines too."""
     log = Log()
     with structlog.contextvars.bound_contextvars(tenant="a"):
         logger.info("hello")
@@ -177,7 +177,7 @@ def test_exception() -> None:
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("character", ["\n", "\r", "\x1b", "\0", "\u2028", "\x85", "\udcff"])
 def test_lines_cannot_be_forged(log_format: str, character: str) -> None:
-    """A line break, an escape sequence or a byte that is no text, in message, field or field's name, is written as an escape."""
+    """A line break, an escape sequence or a byte that is not text, in a message, a field or its name, is written as an escape."""
     log = Log(log_format=log_format)
     evil = f"a{character}b"
     logger.info("path %s", evil, extra={"field": evil, evil: 1})
@@ -189,7 +189,7 @@ def test_lines_cannot_be_forged(log_format: str, character: str) -> None:
 
 
 def test_text() -> None:
-    """Text is for reading: the message, then the fields; what holds spaces or quotes is quoted."""
+    """The text format has the message, then the fields; values that contain spaces or quotes are quoted."""
     log = Log(log_format="text")
     logger.info("listening", extra={"path": "/run/x.sock", "reason": "said so", "empty": ""})
 
@@ -229,7 +229,7 @@ def test_repetitions_are_limited_and_counted() -> None:
 
 
 def test_count_is_a_field() -> None:
-    """A tool reads the count from a field of a line that has the level and logger of those that it stands for."""
+    """A tool reads the count from a field of a line that has the level and logger of the lines that it replaces."""
     log = Log(log_repeats=1)
     logger.error("failed")
     logger.error("failed")
@@ -389,7 +389,7 @@ def test_counts_are_written_at_the_end() -> None:
 
 
 def test_configuring_again_leaves_one_handler() -> None:
-    """A worker that sets its log up anew does not write each line twice."""
+    """A worker that sets up its log again does not write each line twice."""
     first = Log()
     second = Log()
     logger.info("hello")

@@ -89,7 +89,7 @@ def test_configuration_of_release_02(tmp_path: Path, address: str) -> None:
 
 
 def test_variable_that_is_not_set(tmp_path: Path) -> None:
-    """Where the variable that the file names is not set, the default stands in, as in release 0.2, and the log will say so."""
+    """If the variable that the file names is not set, the default is used, as in release 0.2, and the log reports it."""
     settings = from_file(tmp_path, "socket: {file: $env.NOWHERE}")
 
     assert Settings().socket_file == settings.socket_file
@@ -127,7 +127,7 @@ def test_any_value_may_come_from_the_environment(tmp_path: Path) -> None:
     assert settings.plugin_timeout_s == 2.0
 
 
-def test_gateway_tells_how_long_tokens_live() -> None:
+def test_gateway_passes_the_lifetime_of_tokens() -> None:
     """The gateway's own variable is understood, and the runner's own name for it rules over it."""
     assert load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200"}).conf_expire_s == 7200.0
     assert load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200", "APISIX_RUNNER_CONF_STORE_EXPIRE_TIME": "1m"}).conf_expire_s == 60.0
@@ -181,7 +181,7 @@ def test_addresses_that_are_none(tmp_path: Path, address: str) -> None:
 
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path starts from the file that holds it, or from where the command was given."""
+    """A relative path is relative to the file that contains it, or to the working directory of the command."""
     monkeypatch.chdir("/")
     text = "plugins: {directories: [plugins, /srv/plugins]}"
 
@@ -304,7 +304,7 @@ def test_a_file_that_is_a_pipe(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, prepare: Any, reason: str) -> None:
-    """A file that was named and can't be read is an error, not a reason to go on without."""
+    """A file that was named and can't be read is an error, not a reason to start without it."""
     file = tmp_path / "config.yaml"
     prepare(file)
 
@@ -377,6 +377,6 @@ OF_KUBERNETES = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_METRICS", "PORT",
 
 @pytest.mark.parametrize("name", OF_KUBERNETES)
 def test_variables_of_kubernetes(name: str) -> None:
-    """The variables that Kubernetes sets for a service named apisix-runner, and those that are read elsewhere, are no mistakes."""
+    """The variables that Kubernetes sets for a service named apisix-runner, and those that are read elsewhere, are not mistakes."""
     environ = {f"APISIX_RUNNER_{name}": "x", "APISIX_RUNNER_CONFIG": "x", "APISIX_RUNNER_PURE": "1"}
     assert load(None, {}, environ).notes == ()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults, restarts and long runs under load: `python -m tests.soak`. What they showed stands in docs/internals/reliability.md."""
+"""Faults, restarts and long runs under load: `python -m tests.soak`. The results are in docs/internals/reliability.md."""

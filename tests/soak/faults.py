@@ -25,7 +25,7 @@ class Fault:
         name: on the command line.
         title: in the table.
         act: does it, and returns once it is over. `pace_s` is how long to let the load run between two steps.
-        nothing_lost: it is a change-over, which must cost no call at all.
+        nothing_lost: it is a rolling restart, which must not lose any call.
         slow: it takes longer than a test may.
     """
 
@@ -76,7 +76,7 @@ def replace_a_file(stage: Stage, pace_s: float) -> None:
 
 
 def restart(stage: Stage, pace_s: float) -> None:
-    """SIGTERM, and a new start once it has ended. The load goes on, as a gateway's would, so the time-out is used up."""
+    """SIGTERM, and a new start once it has ended. The load continues, as a gateway's would, so the timeout expires."""
     stage.all_ended()
     stage.runner.stop()
     stage.start()
@@ -101,7 +101,7 @@ def kill_everything(stage: Stage, pace_s: float) -> None:
 
 
 def fill_the_disk(stage: Stage, pace_s: float) -> None:
-    """Fill the file system of the store while routes change, and make room again."""
+    """Fill the file system of the store while routes change, and free it again."""
     ballast = stage.disk / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -168,7 +168,7 @@ def eat_memory(stage: Stage, pace_s: float) -> None:
 
 
 def block(stage: Stage, pace_s: float) -> None:
-    """Call a plugin that blocks 30 s, and again once the runner knows it."""
+    """Call a plugin that blocks 30 s, and again once the runner has marked it as blocking."""
     for ordinal in ("first", "second"):
         reply, seconds = stage.call("block", '{"seconds": 30}')
         assert reply is not None

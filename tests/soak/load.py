@@ -138,7 +138,7 @@ class Gateway:
 
 
 class Line:
-    """One connection of the gateway, made anew where the runner has closed it."""
+    """One connection of the gateway, opened again if the runner has closed it."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -168,7 +168,7 @@ class Line:
 
     async def prepare(self, key: str, plugin: str, value: str) -> int:
         """Return a token. Raises: _NoReply, _Refused, Wrong."""
-        prepared = await self._exchange(PrepareConfReq([(plugin, value)], key), None)
+        prepared = await self._send_and_receive(PrepareConfReq([(plugin, value)], key), None)
         if prepared == ErrResp(ErrCode.SERVICE_UNAVAILABLE):
             raise _Refused("SERVICE_UNAVAILABLE to a PrepareConf")
         if not isinstance(prepared, PrepareConfResp):
@@ -185,7 +185,7 @@ class Line:
                 call_id = next(gateway.ids) & 0xFFFFFFFF
                 facts = Facts(call_id, f"n{call_id}", route)
                 kind = KINDS[kind_index]
-                reply = await self._exchange(kind.build(facts, token), facts)
+                reply = await self._send_and_receive(kind.build(facts, token), facts)
                 self._calls += 1
                 if isinstance(reply, ErrResp) and reply.code is ErrCode.CONF_TOKEN_NOT_FOUND:
                     gateway.forget_tokens()
@@ -219,7 +219,7 @@ class Line:
             self._calls = 0
             self.pid = 0
 
-    async def _exchange(self, message: Any, facts: Facts | None) -> Any:
+    async def _send_and_receive(self, message: Any, facts: Facts | None) -> Any:
         assert self._reader is not None
         assert self._writer is not None
         try:
@@ -255,7 +255,7 @@ async def run(path: str, rate: float, connections: int, churn: int, routes_every
     ]
     await asyncio.gather(*(event.wait() for event in ready))
     print("ready", flush=True)
-    gateway.longest_gap_s = gateway.longest_wait_s = 0.0  # the start is no gap
+    gateway.longest_gap_s = gateway.longest_wait_s = 0.0  # the start is not a gap
     editing = asyncio.create_task(_edit_routes(gateway, routes_every_s))
     told_to_end = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told_to_end), sys.stdin)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A stand-in for nginx: calls at a steady rate, over a pool of kept connections and over new ones, and no call is ever tried twice.
+An imitation of nginx: calls at a steady rate, over a pool of kept connections and over new ones; no call is tried twice.
 
 Source: gateway contract, 1: idle connections are kept, one that the runner closes while the gateway is about to use it is a 503.
 """
@@ -17,7 +17,7 @@ from tests.soak.checked_calls import KINDS, Facts, Wrong, answer_to
 
 POOL_SIZE: Final = 32
 NEW_EVERY: Final = 4
-"""One call of so many opens a connection although the pool holds one, and closes it afterwards, as a second nginx worker might."""
+"""One call of so many opens a connection although the pool contains one, and closes it afterwards, as a second nginx worker might."""
 READ_TIMEOUT_S: Final = 20.0
 
 
@@ -34,7 +34,7 @@ class PooledConnection:
         """Whether the runner has closed it, as nginx notices while a connection is idle."""
         return self.reader.at_eof()
 
-    async def exchange(self, message: Any, facts: Facts) -> Any:
+    async def send_and_receive(self, message: Any, facts: Facts) -> Any:
         """Send a message, answer what the runner asks, and return its reply. Raises: OSError, EOFError, TimeoutError: there is none."""
         async with asyncio.timeout(READ_TIMEOUT_S):
             self.writer.write(self.protocol.send(message))
@@ -105,7 +105,7 @@ class PooledCalls:
             connection = await self._connection(is_new)
             facts = Facts(call_id, f"n{call_id}", f"route-{kind_index}")
             token = await self._token(connection, kind_index, facts)
-            KINDS[kind_index].check(facts, await connection.exchange(KINDS[kind_index].build(facts, token), facts))
+            KINDS[kind_index].check(facts, await connection.send_and_receive(KINDS[kind_index].build(facts, token), facts))
         except (OSError, EOFError, Wrong) as error:  # asyncio's TimeoutError is an OSError
             self.failures[f"{type(error).__name__}: {error}"] += 1
             if connection is not None:
@@ -130,7 +130,7 @@ class PooledCalls:
         if token is None:
             kind = KINDS[kind_index]
             request = PrepareConfReq([(kind.plugin, f'{{"route": "{facts.route}"}}')], f"route#{facts.route}#{kind.phase}#1")
-            prepared = await connection.exchange(request, facts)
+            prepared = await connection.send_and_receive(request, facts)
             if not isinstance(prepared, PrepareConfResp):
                 raise Wrong(f"expected PrepareConfResp, got {prepared!r}")
             token = self._tokens[kind_index] = prepared.conf_token

@@ -70,7 +70,7 @@ def _judge(fault: Fault, seen: Seen, ours: Stage) -> Verdict:
     if fault.name not in TOKENS_MAY_BE_MISSED and elsewhere:
         faults.append("calls failed on connections that no ended process held")
     if fault.nothing_lost and seen.failures:
-        faults.append("a change-over must cost no call")
+        faults.append("a rolling restart must not lose a call")
     if not seen.counts.get("answered"):
         faults.append("nothing was answered")
     if "Traceback" in ours.runner.log() or "defect of the runner" in ours.runner.log():

@@ -37,7 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def grouped(headers: Headers, limit: int = MAX_ENTRIES) -> list[tuple[str, str]]:
-    """Return at most `limit` entries with names in lower case, the values of one name together, as a Lua table holds them."""
+    """Return at most `limit` entries with names in lower case, the values of one name together, as in a Lua table."""
     groups: dict[str, list[str]] = {}
     for name, value in islice(headers.items(), limit):
         groups.setdefault(name.lower(), []).append(value)

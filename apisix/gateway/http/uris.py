@@ -11,7 +11,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 ENCODING = ("utf-8", "surrogateescape")
 
-# The names of a query in order of first occurrence, each with its values. None stands for `?flag`, without `=`.
+# The names of a query in order of first occurrence, each with its values. None represents `?flag`, without `=`.
 Args = dict[str, list[str | None]]
 
 # nginx escapes all other bytes in a path that was changed. `&`, `+` and `:` are not escaped. Source: nginx 1.21.1, change log.

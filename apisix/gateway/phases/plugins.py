@@ -82,7 +82,7 @@ def _fault_injection(context: RequestContext, conf: Conf, _: auth.Find) -> Answe
     abort = conf.get("abort")
     if not abort or random.uniform(0, 100) > abort.get("percentage", 100):  # noqa: S311  # not for secrets
         return None
-    if "vars" in abort and not any(expressions.holds(part, lambda name: variables.look_up(context, name)) for part in abort["vars"]):
+    if "vars" in abort and not any(expressions.is_true(part, lambda name: variables.look_up(context, name)) for part in abort["vars"]):
         return None
     for name, value in abort.get("headers", {}).items():
         set_one(context.response_headers, name, proxy_rewrite.resolve(str(value), context))
@@ -193,7 +193,7 @@ class PluginSet:
         present.sort(key=lambda name: -self.plugins[name].get("_meta", {}).get("priority", EMULATED[name].priority))
         for name in present:
             condition = self.plugins[name].get("_meta", {}).get("filter", [])
-            if expressions.holds(condition, lambda variable: variables.look_up(context, variable)):
+            if expressions.is_true(condition, lambda variable: variables.look_up(context, variable)):
                 yield name, self.plugins[name]
 
 

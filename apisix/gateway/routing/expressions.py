@@ -29,11 +29,11 @@ def _number(value: Any) -> float | None:
 
 
 def _compares(compare: Callable[[float, float], bool]) -> Callable[[Any, Any], bool]:
-    def holds(left: Any, right: Any) -> bool:
+    def compares(left: Any, right: Any) -> bool:
         a, b = _number(left), _number(right)
         return a is not None and b is not None and compare(a, b)
 
-    return holds
+    return compares
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -117,15 +117,15 @@ def from_lua(function: str) -> list[Any] | None:
     return [match["field"] or match["index"], match["operator"], match["text"]]
 
 
-def holds(expression: Sequence[Any], look_up: LookUp) -> bool:
-    """Return whether a valid expression holds."""
+def is_true(expression: Sequence[Any], look_up: LookUp) -> bool:
+    """True if a valid expression is true."""
     if expression and isinstance(expression[0], str) and expression[0] in _GROUPS:
         combine, negated = _GROUPS[expression[0]]
-        return combine(holds(part, look_up) for part in expression[1:]) is not negated
+        return combine(is_true(part, look_up) for part in expression[1:]) is not negated
     if expression and isinstance(expression[0], str):
         name, *rest = expression
         negated = len(rest) == 3
         operator, value = rest[-2:]
         compare = OPERATORS.get(operator) or OPERATORS[operator.upper()]
         return compare(look_up(name), value) is not negated
-    return all(holds(part, look_up) for part in expression)
+    return all(is_true(part, look_up) for part in expression)

@@ -140,7 +140,7 @@ class Route:
         """Return whether the route accepts requests with this method from this address and with these variables."""
         if self.methods and method not in self.methods:
             return False
-        if not expressions.holds(self.condition, look_up):
+        if not expressions.is_true(self.condition, look_up):
             return False
         if not self.remote_addrs:
             return True

@@ -66,8 +66,8 @@ def _items(path: Path, node: Node, prefix: str, nested: Mapping[str, str]) -> li
     """Return the keys and values of a mapping node. Raise SettingsError if it is not a mapping or contains a key twice."""
     if not isinstance(node, MappingNode):
         section = prefix.removesuffix(".")
-        holds = f"{section} contains further keys ({nested.get(section, '')})" if section else "a configuration file contains sections"
-        raise SettingsError(f"{_where(path, node)}: {holds}, not a {_kind(node)}")
+        expected = f"{section} contains further keys ({nested.get(section, '')})" if section else "a configuration file contains sections"
+        raise SettingsError(f"{_where(path, node)}: {expected}, not a {_kind(node)}")
     seen: set[str] = set()
     for key, _ in node.value:
         if not isinstance(key, ScalarNode):

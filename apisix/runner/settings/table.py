@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             metavar="PATH",
             environment="APISIX_LISTEN_ADDRESS",
         ),
-    ] = "/tmp/runner.sock"  # noqa: S108  # where release 0.2 listened, and what its documentation tells gateways to use
+    ] = "/tmp/runner.sock"  # noqa: S108  # where release 0.2 listened, and what its documentation configures in gateways
     socket_mode: Annotated[
         Mode | None,
         Key(

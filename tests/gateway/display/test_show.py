@@ -26,12 +26,12 @@ def report(*phases: PhaseReport, status: int = 200) -> RequestReport:
 
 
 def test_a_line_a_request() -> None:
-    """The first line tells what was asked for, what came of it, how long it took, and by which way."""
+    """The first line shows the request, the result, the duration and the path that was taken."""
     assert plain(report()) == ["GET /get -> 200  12.3 ms  route 1  upstream 127.0.0.1:1980"]
 
 
 def test_a_line_a_plugin() -> None:
-    """Below stands a line for each plugin, with what it changed."""
+    """Below is a line for each plugin, with its changes."""
     effects = [PluginEffect("a", 0.001, ("header x-a added", "path /a -> /b")), PluginEffect("b", 1.5)]
     assert plain(report(PhaseReport("ext-plugin-pre-req", ("a", "b"), effects=effects)))[1:] == [
         "    a  1.0 ms  header x-a added, path /a -> /b",
@@ -70,7 +70,7 @@ def test_a_runner_that_reports_nothing() -> None:
 
 
 def test_a_refused_configuration() -> None:
-    """Where the runner refuses a configuration, the reason stands below, each time."""
+    """If the runner refuses a configuration, the reason is below, each time."""
     phase = PhaseReport("ext-plugin-pre-req", ("a",), 0, error="the runner answered with an error", refusal="there is no plugin a")
     assert plain(report(phase, status=503))[1:] == [
         "    ext-plugin-pre-req (a)  0.0 ms  the runner answered with an error",
@@ -108,7 +108,7 @@ def test_the_runner_uses_that_logger() -> None:
 
 
 def test_plain_display() -> None:
-    """Without a terminal lines are plain, whatever bytes a path holds."""
+    """Without a terminal, lines are plain, whatever bytes a path contains."""
     stream = io.StringIO()
     display = display_for(stream)
     assert type(display) is Display
@@ -140,7 +140,7 @@ def test_rich_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_display() -> None:
-    """For tools each line is an object that tells its event."""
+    """For tools, each line is an object that names its event."""
     stream = io.StringIO()
     display = display_for(stream, json=True)
     assert isinstance(display, JsonDisplay)

@@ -90,7 +90,7 @@ async def test_refused(data: bytes, status: int) -> None:
 
 
 async def test_no_further_request() -> None:
-    """A client that closes between requests has none; one that breaks off within is no request either."""
+    """A client that closes between requests sends no further request; nor does one that closes in the middle of a request."""
     assert await read(b"\r\n") is None
     for data in (b"GET /a", GET, POST + b"Content-Length: 3\r\n\r\nab", POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\na"):
         with pytest.raises(ClientGone):

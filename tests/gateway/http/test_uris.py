@@ -76,7 +76,7 @@ def test_args_round_trip(args: uris.Args) -> None:
 
 @given(st.text())
 def test_escaped_path_round_trip(path: str) -> None:
-    """A path that a plugin sets reaches the upstream as that path, whatever it holds."""
+    """A path that a plugin sets reaches the upstream as that path, whatever it contains."""
     normal = "/" + path.replace("\0", "").replace("/", "").replace(".", "")
     assert uris.normalise_path(uris.split_target(uris.escape_path(normal))[0]) == normal
 

@@ -96,7 +96,7 @@ async def test_silent_runner(tmp_path: Path) -> None:
 @pytest.mark.parametrize("phase", [PRE_REQ, POST_RESP])
 @pytest.mark.parametrize("payload", ["000000", "00000400000000"], ids=["empty", "garbage"])
 async def test_garbage(tmp_path: Path, payload: str, phase: str) -> None:
-    """A reply that is no message makes APISIX's Lua throw: 500, also where the route degrades."""
+    """A reply that is not a message makes APISIX's Lua code throw: the status is 500, even if the route degrades."""
     kind = "02" if phase == PRE_REQ else "04"
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"raw": kind + payload}, phase, allow_degradation=True))
@@ -254,7 +254,7 @@ async def test_the_way_round_a_chunked_upload(tmp_path: Path, rewrite: dict[str,
 
 
 BODY = b"hello" + b"GET /admin HTTP/1.1\r\nHost: gw.example.com\r\nX-Inner: yes\r\nConnection: close\r\n\r\n"
-"""A body that holds a request from its sixth byte on."""
+"""A body that contains a request from its sixth byte."""
 
 
 def _posted(body: bytes) -> bytes:

@@ -28,7 +28,7 @@ async def test_kept_by_key(tmp_path: Path) -> None:
 
 
 async def test_expires(tmp_path: Path) -> None:
-    """After its lifetime a token is asked for anew."""
+    """After its lifetime, a token is requested again."""
     async with TestBed(tmp_path) as bed:
         tokens = Tokens(bed.pool, lifetime_s=0.0)
         await tokens.get("k1", CONF)

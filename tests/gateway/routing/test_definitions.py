@@ -90,7 +90,7 @@ def test_refused(route: dict[str, Any], reason: str) -> None:
     ],
 )
 def test_said(route: dict[str, Any], said: str) -> None:
-    """What APISIX knows and this gateway does not do is said, with the route it stands in."""
+    """A feature of APISIX that this gateway does not support is reported, with the route that uses it."""
     (problem,) = problems_of(**route)
 
     assert problem.startswith(f"route 1: {said}")

@@ -38,7 +38,7 @@ def matched(match: Match | None) -> str | None:
     ],
 )
 def test_paths(uri: str, path: str, params: dict[str, str] | None) -> None:
-    """A path is written out, ends in `*`, or holds `:name` for one segment and `*name` for the rest."""
+    """A path is literal, ends in `*`, or contains `:name` for one segment and `*name` for the rest."""
     match = router({"uri": uri}).match("GET", "", path, "127.0.0.1")
 
     assert (None if match is None else match.params) == params

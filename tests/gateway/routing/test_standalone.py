@@ -30,7 +30,7 @@ routes:
 """
 
 
-class Desk:
+class StandaloneSetup:
     """A file, a store and what was said."""
 
     def __init__(self, directory: Path, text: str = TEXT) -> None:
@@ -53,9 +53,9 @@ class Desk:
 
 def test_routes_and_upstreams(tmp_path: Path) -> None:
     """Routes find their upstreams by id or within; a route without id is numbered."""
-    desk = Desk(tmp_path)
+    setup = StandaloneSetup(tmp_path)
 
-    assert (desk.said, desk.ids(), desk.upstream_port("/get"), desk.upstream_port("/second")) == ([], ["2", "r1"], 1980, 1980)
+    assert (setup.said, setup.ids(), setup.upstream_port("/get"), setup.upstream_port("/second")) == ([], ["2", "r1"], 1980, 1980)
 
 
 @pytest.mark.parametrize(
@@ -69,30 +69,30 @@ def test_routes_and_upstreams(tmp_path: Path) -> None:
     ],
 )
 def test_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
-    """Whatever the file holds, the routes stay, and the reason names the line."""
-    desk = Desk(tmp_path)
-    desk.path.write_bytes(content)
+    """Whatever the file contains, the routes stay, and the reason names the line."""
+    setup = StandaloneSetup(tmp_path)
+    setup.path.write_bytes(content)
 
-    assert not desk.file.load()
-    assert desk.ids() == ["2", "r1"]
-    assert reason in str(desk.said[0])
+    assert not setup.file.load()
+    assert setup.ids() == ["2", "r1"]
+    assert reason in str(setup.said[0])
 
 
 def test_same_id_twice(tmp_path: Path) -> None:
     """Of two routes with one id the last one counts, and that is said."""
-    desk = Desk(tmp_path, "routes:\n  - {id: a, uri: /a}\n  - {id: a, uri: /b}\n#END")
+    setup = StandaloneSetup(tmp_path, "routes:\n  - {id: a, uri: /a}\n  - {id: a, uri: /b}\n#END")
 
-    assert [str(problem) for problem in desk.said] == ["route a: is defined more than once; the last one is used"]
+    assert [str(problem) for problem in setup.said] == ["route a: is defined more than once; the last one is used"]
 
 
 def test_without_end(tmp_path: Path) -> None:
     """A file without #END changes nothing, and that is said."""
-    desk = Desk(tmp_path)
-    desk.path.write_text("routes: []\n", encoding="utf-8")
+    setup = StandaloneSetup(tmp_path)
+    setup.path.write_text("routes: []\n", encoding="utf-8")
 
-    assert not desk.file.load()
-    assert desk.ids() == ["2", "r1"]
-    assert "does not end with the line #END" in str(desk.said[0])
+    assert not setup.file.load()
+    assert setup.ids() == ["2", "r1"]
+    assert "does not end with the line #END" in str(setup.said[0])
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,21 @@ def test_without_end(tmp_path: Path) -> None:
 )
 def test_broken(tmp_path: Path, text: str, said: str) -> None:
     """A broken file changes nothing, and that is said."""
-    desk = Desk(tmp_path)
-    desk.path.write_text(text, encoding="utf-8")
+    setup = StandaloneSetup(tmp_path)
+    setup.path.write_text(text, encoding="utf-8")
 
-    assert not desk.file.load()
-    assert desk.ids() == ["2", "r1"]
-    assert said in str(desk.said[0])
+    assert not setup.file.load()
+    assert setup.ids() == ["2", "r1"]
+    assert said in str(setup.said[0])
 
 
 def test_missing(tmp_path: Path) -> None:
     """A file that has gone changes nothing, and that is said."""
-    desk = Desk(tmp_path)
-    desk.path.unlink()
+    setup = StandaloneSetup(tmp_path)
+    setup.path.unlink()
 
-    assert not desk.file.load()
-    assert "can't be read: No such file" in str(desk.said[0])
+    assert not setup.file.load()
+    assert "can't be read: No such file" in str(setup.said[0])
 
 
 @pytest.mark.parametrize(
@@ -130,38 +130,38 @@ def test_missing(tmp_path: Path) -> None:
 )
 def test_said_by_name(tmp_path: Path, text: str, said: str) -> None:
     """What is not taken over is said by name."""
-    assert said in " ".join(map(str, Desk(tmp_path, text).said))
+    assert said in " ".join(map(str, StandaloneSetup(tmp_path, text).said))
 
 
 def test_bad_route_leaves_the_others(tmp_path: Path) -> None:
     """One bad route does not take the others with it."""
-    desk = Desk(tmp_path, "routes: [{id: 1, uri: 5}, {id: 2, uri: /b, upstream: {nodes: {a: 1}}}]\n#END")
+    setup = StandaloneSetup(tmp_path, "routes: [{id: 1, uri: 5}, {id: 2, uri: /b, upstream: {nodes: {a: 1}}}]\n#END")
 
-    assert (desk.upstream_port("/a"), desk.upstream_port("/b")) == (None, 80)
+    assert (setup.upstream_port("/a"), setup.upstream_port("/b")) == (None, 80)
 
 
 def test_change_gets_a_new_version(tmp_path: Path) -> None:
-    """Two changes within one second do not share a version, which stands in the key of PrepareConf."""
-    desk = Desk(tmp_path)
-    first = desk.store.records("routes")["r1"].version
-    modified = desk.path.stat().st_mtime
-    os.utime(desk.path, (modified, modified))
-    desk.file.load()
+    """Two changes within one second do not share a version, which is part of the key of PrepareConf."""
+    setup = StandaloneSetup(tmp_path)
+    first = setup.store.records("routes")["r1"].version
+    modified = setup.path.stat().st_mtime
+    os.utime(setup.path, (modified, modified))
+    setup.file.load()
 
-    assert int(desk.store.records("routes")["r1"].version) == int(first) + 1
+    assert int(setup.store.records("routes")["r1"].version) == int(first) + 1
 
 
 def test_disabled_route(tmp_path: Path) -> None:
     """A route with status 0 takes no requests."""
-    assert Desk(tmp_path, "routes: [{id: 1, uri: /a, status: 0, upstream: {nodes: {a: 1}}}]\n#END").upstream_port("/a") is None
+    assert StandaloneSetup(tmp_path, "routes: [{id: 1, uri: /a, status: 0, upstream: {nodes: {a: 1}}}]\n#END").upstream_port("/a") is None
 
 
 def test_admin_route_goes_over_the_file(tmp_path: Path) -> None:
     """A route of the admin API hides the file's of the same id, until it is deleted; the file's can't be deleted."""
-    desk = Desk(tmp_path)
-    desk.store.put("routes", "r1", {"uri": "/get", "upstream": {"nodes": {"127.0.0.1:81": 1}}})
-    assert desk.upstream_port("/get") == 81
-    desk.store.delete("routes", "r1")
-    assert desk.upstream_port("/get") == 1980
+    setup = StandaloneSetup(tmp_path)
+    setup.store.put("routes", "r1", {"uri": "/get", "upstream": {"nodes": {"127.0.0.1:81": 1}}})
+    assert setup.upstream_port("/get") == 81
+    setup.store.delete("routes", "r1")
+    assert setup.upstream_port("/get") == 1980
     with pytest.raises(ValueError, match=r"defined in apisix\.yaml: remove it there"):
-        desk.store.delete("routes", "r1")
+        setup.store.delete("routes", "r1")

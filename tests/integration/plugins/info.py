@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins that ask the gateway for something, each in its way, and one that counts its calls."""
+"""Plugins that send info requests, each in a different way, and one that counts its calls."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ class AskOrGoOn(Plugin):
 
 
 class HideBody(Plugin):
-    """Replace a response's body that holds a secret."""
+    """Replace a response's body that contains a secret."""
 
     def on_response(self, response: Response) -> None:
         response.body = response.read().replace(b"secret", b"******")
@@ -87,7 +87,7 @@ class EditArgument(Plugin[dict[str, Any]]):
         request.args["n"] = self.config["n"]
 
 
-class TellPhase(Plugin):
+class ShowPhase(Plugin):
     """Answer with the phase."""
 
     def on_request(self, request: Request) -> Reply:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins of the two older generations, written as their documentation says."""
+"""Plugins of the two legacy APIs, written as their documentation describes."""
 
 from typing import Any
 

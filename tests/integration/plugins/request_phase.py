@@ -141,7 +141,7 @@ class Linger(Plugin[dict[str, Any]]):
 
 
 class AskForever(Plugin):
-    """Ask for what a silent gateway never tells."""
+    """Send an info request that a silent gateway never answers."""
 
     def on_request(self, request: Request) -> None:
         try:
@@ -213,7 +213,7 @@ class TooLong(Plugin):
 
 
 class Number(Plugin):
-    """Return what is no reply."""
+    """Return a value that is not a reply."""
 
     def on_request(self, request: Request) -> int:  # type: ignore[override]
         return 42
@@ -265,7 +265,7 @@ class AskAndFail(Plugin):
     """Ask in the background and fail before the answer is there."""
 
     async def on_request(self, request: Request) -> None:
-        asking = asyncio.create_task(request.avar("never"))
+        task = asyncio.create_task(request.avar("never"))
         await asyncio.sleep(0)
-        asking.cancel()
+        task.cancel()
         raise RuntimeError("this plugin always fails")

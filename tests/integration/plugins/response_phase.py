@@ -8,7 +8,7 @@ from apisix import Plugin, Reply, Response
 
 
 class Size(Plugin):
-    """Tell the size of the body in a header."""
+    """Write the size of the body to a header."""
 
     async def on_response(self, response: Response) -> None:
         response.headers["x-body-size"] = str(len(await response.aread()))

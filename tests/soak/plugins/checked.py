@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins whose every effect follows from the call, so that the load can tell a right answer from a wrong one."""
+"""Plugins whose effects all follow from the call, so that the load can check each reply."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ class Answer(Plugin):
 
 
 class Digest(Plugin):
-    """Read the body, which suspends the greenlet, and tell the upstream its digest."""
+    """Read the body, which suspends the greenlet, and send its digest to the upstream."""
 
     def on_request(self, request: Request) -> None:
         """Set headers and an argument."""

@@ -35,7 +35,7 @@ class EatMemory(Plugin):
 
 
 class Block(Plugin):
-    """Stand still for `seconds`."""
+    """Block for `seconds`."""
 
     def on_request(self, request: Request) -> None:
         """Sleep as a blocking client would."""

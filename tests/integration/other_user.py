@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another user of the system, who tries to speak to the runner. Only root can send one."""
+"""A client of another user, which tries to connect to the runner. Only root can start one."""
 
 import os
 import subprocess
@@ -12,18 +12,18 @@ NOBODY = 65534
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="this test connects as another user, which only root can become")
 
-# It becomes somebody else once Python has started: where Python lies, others may not be allowed to read.
-STRANGER = """
+# It changes its user after Python has started, because other users may not be allowed to read the files of Python.
+CLIENT = """
 import os, socket, sys
 os.setgroups([])
 os.setgid(int(sys.argv[1]))
 os.setuid(int(sys.argv[1]))
-with socket.socket(socket.AF_UNIX) as stranger:
-    stranger.settimeout(10)
-    stranger.connect(sys.argv[2])
+with socket.socket(socket.AF_UNIX) as client:
+    client.settimeout(10)
+    client.connect(sys.argv[2])
     try:
-        stranger.sendall(bytes([1, 0, 0, 4, 0, 0, 0, 0]))
-        print(stranger.recv(100))
+        client.sendall(bytes([1, 0, 0, 4, 0, 0, 0, 0]))
+        print(client.recv(100))
     except (BrokenPipeError, ConnectionResetError):
         print(b"")
 """
@@ -31,5 +31,5 @@ with socket.socket(socket.AF_UNIX) as stranger:
 
 def ask_as(uid: int, path: Path) -> str:
     """Connect as another user and return what came back, or how it failed."""
-    process = subprocess.run([sys.executable, "-c", STRANGER, str(uid), str(path)], capture_output=True, text=True, check=False)
+    process = subprocess.run([sys.executable, "-c", CLIENT, str(uid), str(path)], capture_output=True, text=True, check=False)
     return process.stdout.strip() or process.stderr.strip().splitlines()[-1]
