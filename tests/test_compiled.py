@@ -15,6 +15,8 @@ import pytest
 
 from apisix import compiled
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 SAY_MODE = "import apisix, apisix.runner.wire.frames as f; print(f.__file__.endswith('.py'))"
 DECLARED = [ROOT.joinpath(*name.split(".")).with_suffix(".pxd") for sources in compiled.EXTENSIONS.values() for name in sources]

@@ -17,6 +17,8 @@ from apisix import __version__
 from apisix.cli.start import read_arguments
 from apisix.runner.settings.table import SETTINGS
 
+pytestmark = pytest.mark.process
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 WITHIN_S = 20.0
 SPAWNED = {"PATH": "/usr/bin:/bin", "APISIX_CONF_EXPIRE_TIME": "3600"}  # all that the gateway gives, less its address

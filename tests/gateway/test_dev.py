@@ -29,6 +29,8 @@ from apisix.gateway.routing.admin import DEFAULT_KEY
 from apisix.gateway.runner import process as runner_process
 from tests.runner_process import running
 
+pytestmark = pytest.mark.process
+
 TIMEOUT_S = 20.0
 
 PLUGIN = """

@@ -12,6 +12,13 @@ from tests.runner_process import RunnerProcess, running
 PLUGINS = Path(__file__).parent / "plugins"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this directory, which all start runners. The hook is called with the tests of all directories."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture(scope="session")
 def runner() -> Iterator[RunnerProcess]:
     """A runner that all tests share."""

@@ -365,6 +365,7 @@ def test_notes_of_the_settings() -> None:
     assert log.messages() == ["socket.file names $env.X, which is not set"]
 
 
+@pytest.mark.process
 def test_python_warnings() -> None:
     """A DeprecationWarning that a plugin causes lands in the stream, not on a terminal that nobody watches."""
     program = (
@@ -376,6 +377,7 @@ def test_python_warnings() -> None:
     assert json.loads(done.stdout)["logger"] == "py.warnings"
 
 
+@pytest.mark.process
 def test_counts_are_written_at_the_end() -> None:
     """A process that ends says what it held back."""
     program = (
@@ -398,6 +400,7 @@ def test_configuring_again_leaves_one_handler() -> None:
     assert second.messages() == ["hello"]
 
 
+@pytest.mark.process
 def test_importing_the_log_leaves_rich_out() -> None:
     """A runner does not pay for rich, which structlog imports where it is installed, and a plugin can import it all the same."""
     code = "import sys, apisix.runner.logging.setup; print('rich' in sys.modules); import rich; print('rich' in sys.modules)"
@@ -473,6 +476,7 @@ thread.join()
 """
 
 
+@pytest.mark.process
 def test_a_child_can_log_whatever_its_parent_was_doing() -> None:
     """A process that is forked while another thread logs does not wait for that thread, which it does not have."""
     done = subprocess.run([sys.executable, "-c", FORK_WHILE_LOGGING], capture_output=True, text=True, check=True, timeout=30)

@@ -85,6 +85,7 @@ def test_shipped_file_is_plain() -> None:
     assert read_file(SHIPPED, KEYS) == read_plain(SHIPPED, KEYS)
 
 
+@pytest.mark.process
 @pytest.mark.skipif("COVERAGE_PROCESS_CONFIG" in os.environ, reason="coverage.py imports modules itself")
 def test_nothing_slow_before_the_socket() -> None:
     """With the shipped file, neither PyYAML nor asyncio, uvloop or structlog is imported before the supervisor can bind."""
