@@ -3,6 +3,7 @@
 
 import asyncio
 import gzip
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -242,6 +243,11 @@ class TestBody:
         assert {"a": 1} == await response.ajson()
         assert b"\x1f\x8b" == (await response.aread(decode=False))[:2]
         assert b'{"a": 1}' == response.read()
+
+    def test_decode_is_a_keyword(self) -> None:
+        response: Any = a_response()
+        with pytest.raises(TypeError):
+            response.read(False)
 
     def test_unknown_encoding(self) -> None:
         """An unknown encoding raises for what is decoded, and the bytes can still be had."""
