@@ -14,7 +14,7 @@ from apisix.runner.worker.stack_dump import StackDump
 
 @pytest.fixture
 def workers() -> Iterator[list[WorkerProcess]]:
-    """Four workers, as the supervisor sees them, that spoke at 1000.0."""
+    """Four workers, as the supervisor sees them, whose heartbeat is due at 1000.0."""
     made = []
     for number in range(4):
         ours, theirs = Channel.pair()
@@ -34,16 +34,16 @@ def having(workers: list[WorkerProcess], *connections: int) -> list[WorkerProces
     return workers
 
 
-def test_the_emptiest_gets_the_next(workers: list[WorkerProcess]) -> None:
-    """Fewest connections count, and among equals fewest calls that wait."""
+def test_the_least_loaded_gets_the_next(workers: list[WorkerProcess]) -> None:
+    """The worker with the fewest connections gets the next one. If several have as few, the one with the fewest waiting calls does."""
     having(workers, 3, 2, 2, 5)
     workers[1].in_flight = 1
 
     assert least_loaded(workers, 1000.1) is workers[2]
 
 
-def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
-    """A worker whose heartbeat is late gets nothing while another one is not late. If all are late, the least loaded one gets it."""
+def test_a_late_worker_gets_none(workers: list[WorkerProcess]) -> None:
+    """A worker whose heartbeat is late gets no connection while another one is not late. If all are late, the least loaded one gets it."""
     having(workers, 3, 0, 2, 5)
     now_s = 1000.0 + 2 * LATE_S
     for speaking in (0, 2, 3):
@@ -65,15 +65,15 @@ def test_one_that_is_late_is_passed_over(workers: list[WorkerProcess]) -> None:
         ((64, 0, 0, 0), {0: 48}),
     ],
 )
-def test_who_has_too_many(workers: list[WorkerProcess], connections: tuple[int, ...], expected: dict[int, int]) -> None:
-    """Above 1.25 times the mean, what exceeds the mean is to be handed back; up to there, nobody is disturbed."""
+def test_workers_with_too_many_connections(workers: list[WorkerProcess], connections: tuple[int, ...], expected: dict[int, int]) -> None:
+    """A worker with more than 1.25 times the mean hands back the connections above the mean. Others hand back none."""
     having(workers, *connections)
 
     assert {worker.number: count for worker, count in surpluses(workers, 1000.1)} == expected
 
 
-def test_what_stands_still_is_out_of_the_count(workers: list[WorkerProcess]) -> None:
-    """A stuck worker is neither asked to hand back nor counted on."""
+def test_a_stuck_worker_is_ignored(workers: list[WorkerProcess]) -> None:
+    """A stuck worker hands back no connections, and does not count for the mean."""
     having(workers, 40, 8, 8, 8)
     for worker in workers[1:]:
         worker.heartbeat.due_s = 1010.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may connect, by the settings and by what the kernel knows of a peer."""
+"""Which users may connect, by the settings and by the credentials of the peer."""
 
 import os
 import socket
@@ -27,8 +27,8 @@ def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
 
-def test_the_kernel_knows_who_is_there() -> None:
-    """The peer of a socket pair is this very process."""
+def test_the_credentials_of_a_peer() -> None:
+    """The peer of a socket pair is this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
         assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid())
@@ -36,8 +36,8 @@ def test_the_kernel_knows_who_is_there() -> None:
 
 
 @pytest.mark.usefixtures("as_user")
-def test_by_default_nobody_else() -> None:
-    """Without settings, the file is ours alone, and we and root may connect."""
+def test_by_default_no_other_user() -> None:
+    """Without settings, only the owner of the file and root may connect."""
     assert access_for(Settings()) == Access(0o600, -1, -1, frozenset({0, 1000}))
 
 
@@ -55,7 +55,7 @@ def test_by_default_nobody_else() -> None:
     ],
 )
 def test_settings(settings: Settings, expected: Access) -> None:
-    """The mode is as narrow as those who may connect allow, unless it is given; owner and group are found by name or number."""
+    """Unless the mode is set, it allows as few users as possible. Owner and group are given by name or number."""
     assert access_for(settings) == expected
 
 
@@ -70,7 +70,7 @@ def test_settings(settings: Settings, expected: Access) -> None:
     ],
 )
 def test_the_users_of_the_gateways_workers(settings: Settings, users: set[int], expected: Access) -> None:
-    """A root runner gives the socket to the gateway's user where it is one, and opens it where they are several."""
+    """If the runner is root, the gateway's user becomes the owner. If there are several users, the mode allows everyone."""
     assert access_for(settings, users) == expected
 
 
@@ -82,8 +82,8 @@ def test_the_users_of_the_gateways_workers(settings: Settings, users: set[int], 
         (Settings(allow_users=("nosuch",)), "socket.allow_users: there is no user 'nosuch' on this system"),
     ],
 )
-def test_names_that_nobody_bears(settings: Settings, sentence: str) -> None:
-    """A user or group that does not exist is an error of the settings that names the key."""
+def test_unknown_names(settings: Settings, sentence: str) -> None:
+    """A user or group that does not exist is a SettingsError that contains the key."""
     with pytest.raises(SettingsError) as caught:
         access_for(settings)
     assert str(caught.value) == sentence
@@ -101,14 +101,14 @@ def test_names_that_nobody_bears(settings: Settings, sentence: str) -> None:
     ],
 )
 def test_admission(access: Access, peer: Peer, admitted: bool) -> None:
-    """A user must be allowed, or in the socket's group where the mode lets the group write; the mode for others counts for nothing."""
+    """A user must be allowed, or be in the socket's group if the mode allows the group to write. The mode for others is ignored."""
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
         assert access.admits(ours, peer) == admitted
 
 
 def test_a_supplementary_group_counts() -> None:
-    """Who is in the socket's group by a further group of theirs is admitted too."""
+    """A user whose supplementary groups include the socket's group is admitted."""
     groups = os.getgroups()
     if not groups:
         pytest.skip("this process is in no supplementary group")

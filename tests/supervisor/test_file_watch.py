@@ -35,7 +35,7 @@ CHANGES: list[tuple[Callable[[Path], object], list[str]]] = [
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES)
 def test_changes(directory: Path, change: Callable[[Path], object], expected: list[str]) -> None:
-    """Python files that are changed, touched, new, gone or renamed are told, once; what an editor leaves around is not."""
+    """Python files that are changed, touched, added, removed or renamed are reported once. Other files are not reported."""
     watch = FileWatch([str(directory)])
     change(directory)
 
@@ -44,7 +44,7 @@ def test_changes(directory: Path, change: Callable[[Path], object], expected: li
 
 
 def test_a_replaced_file_of_the_same_size_and_time(directory: Path) -> None:
-    """A file that was written aside and renamed over is another file, even if its time and size are the same."""
+    """A file that was replaced by renaming is reported, even if its time and size are the same."""
     watch = FileWatch([str(directory)])
     os.utime(directory / "a.py", (1, 1))
     watch.changed()
@@ -56,7 +56,7 @@ def test_a_replaced_file_of_the_same_size_and_time(directory: Path) -> None:
 
 
 def test_single_files(directory: Path) -> None:
-    """Modules that were loaded from elsewhere are watched from when they are known."""
+    """Modules that were loaded from elsewhere are watched after they were added."""
     module = directory / "module.py"
     watch = FileWatch([])
     watch.add_files([str(module), str(directory / "a.py")])
@@ -66,8 +66,8 @@ def test_single_files(directory: Path) -> None:
     assert watch.changed() == [str(module)]
 
 
-def test_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
-    """Plugins that appear with their directory are noticed."""
+def test_a_directory_that_does_not_exist_yet(tmp_path: Path) -> None:
+    """Plugins are reported if their directory is created later."""
     watch = FileWatch([str(tmp_path / "later")])
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "a.py").write_text("a")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway above us: found by the socket's name, watched, and asked for the user of its workers."""
+"""The gateway that has started the runner: how it is found and watched, and the user of its workers."""
 
 import os
 import select
@@ -13,7 +13,7 @@ from apisix.runner.supervisor.gateway_process import Lifeline, ancestors, gatewa
 
 
 def test_the_ancestors_are_those_of_this_process() -> None:
-    """The chain begins with the parent and ends with what has no parent."""
+    """The ancestors begin with the parent, and no pid occurs twice."""
     chain = list(ancestors())
 
     assert chain[0] == os.getppid()
@@ -22,23 +22,23 @@ def test_the_ancestors_are_those_of_this_process() -> None:
 
 @pytest.mark.parametrize("name", ["runner.sock", "apisix-.sock", "apisix-0.sock", "apisix-1x.sock", "my-apisix-1.sock"])
 def test_other_names_are_not_managed(name: str) -> None:
-    """Only the gateway's own pattern of names means that it manages us."""
+    """A runner is managed only if its socket has a name in the gateway's pattern."""
     assert gateway_pid(f"/conf/{name}") is None
 
 
 def test_managed_by_an_ancestor() -> None:
-    """The pid in the name must be one above us: a stand-alone runner may use a name that looks alike."""
+    """The pid in the name must be an ancestor, because a stand-alone runner may use a similar name."""
     assert gateway_pid(f"/conf/apisix-{os.getppid()}.sock") == os.getppid()
     assert gateway_pid(f"/conf/apisix-{os.getpid()}.sock") is None
 
 
-def test_managed_by_what_is_left_of_a_gateway() -> None:
+def test_managed_by_another_process_of_the_gateway() -> None:
     """If the master in the name has ended, the runner belongs to the process that has started it."""
     assert gateway_pid(f"/conf/apisix-{ended_pid()}.sock") == os.getppid()
 
 
 def test_nothing_is_left_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If whoever has started the runner has ended too, it does not start."""
+    """If the process that started the runner has ended too, the runner does not start."""
     monkeypatch.setattr("apisix.runner.supervisor.gateway_process.ancestors", lambda: iter([1]))
     pid = ended_pid()
 
@@ -65,7 +65,7 @@ def ended_pid() -> int:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have children of other users")
 def test_users_of_the_children() -> None:
-    """The users of a gateway's children are found, root left out."""
+    """The users of a gateway's children are found, except root."""
     program = "import os, sys; os.setuid(int(sys.argv[1])); print(flush=True); sys.stdin.read()"
     children = [
         subprocess.Popen([sys.executable, "-c", program, str(uid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
@@ -90,7 +90,7 @@ def test_no_users_of_a_process_that_is_gone() -> None:
 
 
 def test_the_end_of_a_process_is_noticed() -> None:
-    """The descriptor becomes readable when the process ends, and not before."""
+    """The descriptor becomes readable when the process ends, not earlier."""
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         lifeline = Lifeline(process.pid)
         if lifeline.watchable:

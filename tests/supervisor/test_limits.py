@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the machine allows, and what is said if more is asked for."""
+"""The limits of the machine, and the messages if a setting exceeds them."""
 
 import resource
 
@@ -12,14 +12,14 @@ from apisix.runner.supervisor.limits import raise_descriptor_limit, worker_count
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of 4 cores and 8 GiB, without a limit of processes."""
+    """A machine of 4 cores and 8 GiB, without a limit on processes."""
     monkeypatch.setattr(limits, "cores", lambda: 4)
     monkeypatch.setattr(limits, "memory_bytes", lambda: 8 << 30)
     monkeypatch.setattr(limits, "process_limit", lambda: None)
 
 
 def test_what_the_machine_allows() -> None:
-    """auto is one a core; a number is taken as it is, up to 64 on each core."""
+    """auto is one per core. A number is used as it is, up to 64 per core."""
     assert (worker_count("auto"), worker_count(1), worker_count(256)) == (4, 1, 256)
 
 
@@ -32,7 +32,7 @@ def test_what_the_machine_allows() -> None:
     ],
 )
 def test_too_many_workers(limit: str, value: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number that the cores, the memory or the limit of processes do not allow is refused, with the reason and the highest that is."""
+    """Too many workers for the cores, the memory or the limit on processes are refused, with the reason and the highest number."""
     monkeypatch.setattr(limits, limit, lambda: value)
 
     assert worker_count(64) == 64
@@ -42,7 +42,7 @@ def test_too_many_workers(limit: str, value: int, reason: str, monkeypatch: pyte
 
 
 def test_auto_on_a_machine_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """auto never asks for more than the machine allows, and is at least one."""
+    """auto is never more than the machine allows, and at least one."""
     monkeypatch.setattr(limits, "memory_bytes", lambda: 40 << 20)
     assert worker_count("auto") == 2
     monkeypatch.setattr(limits, "memory_bytes", lambda: 1 << 20)
@@ -50,7 +50,7 @@ def test_auto_on_a_machine_with_little_memory(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit of open files with which the runner could not even start is refused, with what it needs."""
+    """If the limit on open files is too low to start, the message contains the number that is needed."""
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (16, 16))
     with pytest.raises(SettingsError) as caught:
         raise_descriptor_limit(2)

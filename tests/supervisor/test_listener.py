@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The socket file: who gets the path, with which mode, and who gives it up."""
+"""The socket file: which runner gets the path, its mode, and how it is removed."""
 
 import os
 import socket
@@ -36,7 +36,7 @@ def open_directory() -> Iterator[Path]:
 
 
 def connects(path: str) -> bool:
-    """Tell whether somebody listens at `path`."""
+    """Return whether a process listens at `path`."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(path)
@@ -45,7 +45,7 @@ def connects(path: str) -> bool:
     return True
 
 
-def test_it_listens_at_once_and_leaves_nothing_else(path: str) -> None:
+def test_it_listens_immediately_and_leaves_no_other_file(path: str) -> None:
     """After `bind`, connections are accepted, and the temporary name is gone."""
     listener = Listener.bind(path, OURS)
 
@@ -71,8 +71,8 @@ def test_accepted_connections_do_not_block(path: str) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
-def test_the_mode_is_the_one_asked_for(path: str, umask: int, mode: int) -> None:
-    """Whatever the umask, the file has its mode, and the umask is left as it was."""
+def test_the_mode_is_the_one_requested(path: str, umask: int, mode: int) -> None:
+    """Whatever the umask, the file has its mode, and the umask is not changed."""
     before = os.umask(umask)
     try:
         listener = Listener.bind(path, Access(mode, -1, -1, None))
@@ -84,8 +84,8 @@ def test_the_mode_is_the_one_asked_for(path: str, umask: int, mode: int) -> None
     listener.close()
 
 
-def test_nobody_can_connect_before_the_file_is_as_it_should_be(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When mode and owner are set, the file is closed to others, nobody listens yet, and the final name does not exist."""
+def test_no_process_can_connect_before_mode_and_owner_are_set(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When mode and owner are set, the file is closed to others, no process listens yet, and the final name does not exist."""
     seen: list[tuple[int, bool, bool]] = []
     chmod = os.chmod
 
@@ -101,7 +101,7 @@ def test_nobody_can_connect_before_the_file_is_as_it_should_be(path: str, monkey
 
 @pytest.mark.parametrize("name", ["s", "rs", "runner.sock", "apisix-12345.sock"])
 def test_the_temporary_name_is_no_longer(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path that just fits can be bound: the name that it has before is as long at most."""
+    """A path of maximum length can be bound, because the temporary name is not longer."""
     renamed: list[str] = []
     rename = os.rename
 
@@ -118,7 +118,7 @@ def test_the_temporary_name_is_no_longer(tmp_path: Path, name: str, monkeypatch:
 
 
 def test_a_path_of_just_the_allowed_length(tmp_path: Path) -> None:
-    """The longest path that the system takes works; one byte more is refused with the figures."""
+    """The longest path that the system allows can be used. A longer one is refused, with both lengths."""
     fitting = str(tmp_path) + "/" + "x" * (MAX_PATH_BYTES - len(str(tmp_path)) - 1)
     Listener.bind(fitting, OURS).close()
 
@@ -127,7 +127,7 @@ def test_a_path_of_just_the_allowed_length(tmp_path: Path) -> None:
 
 
 def test_a_stale_file_is_replaced(path: str) -> None:
-    """What a killed runner left does not keep the next one from starting."""
+    """The file of a killed runner does not prevent the next start."""
     Listener.bind(path, OURS).close()
     assert not connects(path)
 
@@ -138,8 +138,8 @@ def test_a_stale_file_is_replaced(path: str) -> None:
     listener.close()
 
 
-def test_a_living_runner_is_displaced(path: str) -> None:
-    """The later one gets the path, the earlier one notices, and connections to either are accepted all the time."""
+def test_a_running_runner_is_displaced(path: str) -> None:
+    """The later runner gets the path, the earlier one notices it, and connections to both are accepted all the time."""
     first = Listener.bind(path, OURS)
     waiting = socket.socket(socket.AF_UNIX)
     waiting.connect(path)
@@ -158,8 +158,8 @@ def test_a_living_runner_is_displaced(path: str) -> None:
     second.close()
 
 
-def test_a_full_backlog_is_no_sign_of_death(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runner that is too busy to accept even our question is alive, and displaced as such."""
+def test_a_full_backlog_means_that_the_runner_is_running(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that is too busy to accept a connection is running, and is displaced like any other."""
     monkeypatch.setattr("apisix.runner.supervisor.listener.BACKLOG", 0)
     first = Listener.bind(path, OURS)
     client = socket.socket(socket.AF_UNIX)
@@ -172,8 +172,8 @@ def test_a_full_backlog_is_no_sign_of_death(path: str, monkeypatch: pytest.Monke
         end.close()
 
 
-def test_leaving_removes_the_own_file_only(path: str) -> None:
-    """At exit the file goes, unless it is a successor's by now, or gone already."""
+def test_only_the_own_file_is_removed(path: str) -> None:
+    """At exit the file is removed, unless it belongs to a successor or was removed already."""
     listener = Listener.bind(path, OURS)
     assert listener.unlink()
     assert not os.path.lexists(path)
@@ -183,30 +183,30 @@ def test_leaving_removes_the_own_file_only(path: str) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Put a directory in the way."""
+    """Create a directory at the path."""
     path.mkdir()
 
 
 def make_file(path: Path) -> None:
-    """Put a regular file in the way."""
+    """Create a regular file at the path."""
     path.write_text("precious")
 
 
 def make_link(path: Path) -> None:
-    """Put a link in the way, to what does not exist."""
+    """Create a dangling link at the path."""
     path.symlink_to("elsewhere")
 
 
 def make_pipe(path: Path) -> None:
-    """Put a named pipe in the way."""
+    """Create a named pipe at the path."""
     os.mkfifo(path)
 
 
 @pytest.mark.parametrize(
     ("make", "kind"), [(make_directory, "directory"), (make_file, "regular file"), (make_link, "symbolic link"), (make_pipe, "named pipe")]
 )
-def test_what_is_no_socket_is_left_alone(path: str, make: Callable[[Path], None], kind: str) -> None:
-    """Anything but a socket is refused by its kind, and still there afterwards."""
+def test_a_file_that_is_not_a_socket_is_not_replaced(path: str, make: Callable[[Path], None], kind: str) -> None:
+    """Another kind of file is refused, and not changed. The message contains its kind."""
     make(Path(path))
     before = os.lstat(path)
 
@@ -218,19 +218,19 @@ def test_what_is_no_socket_is_left_alone(path: str, make: Callable[[Path], None]
 
 
 def test_no_directory(tmp_path: Path) -> None:
-    """A directory that does not exist is named."""
+    """The message contains the directory that does not exist."""
     with pytest.raises(SettingsError, match=f"there is no directory {tmp_path}/none"):
         Listener.bind(str(tmp_path / "none" / "runner.sock"), OURS)
 
 
 def test_a_directory_that_is_open_to_all(tmp_path: Path, open_directory: Path) -> None:
-    """A directory that anybody can write to is told from one of the runner's own."""
+    """Only a directory that every user can write to is open to all."""
     assert [is_open_to_all(str(directory)) for directory in (open_directory, tmp_path, tmp_path / "none")] == [True, False, False]
 
 
 @needs_root
-def test_another_users_runner_is_left_alone(open_directory: Path) -> None:
-    """The living socket of another user is refused with the user's name and pid, and goes on working."""
+def test_the_runner_of_another_user_is_not_displaced(open_directory: Path) -> None:
+    """The message contains the user and the pid of the running process, whose socket continues to work."""
     path = str(open_directory / "runner.sock")
     program = (
         "import os, socket, sys\n"
@@ -251,7 +251,7 @@ def test_another_users_runner_is_left_alone(open_directory: Path) -> None:
 
 @needs_root
 def test_the_owner_is_set(path: str) -> None:
-    """Root gives the file to whom the settings name."""
+    """If the runner is root, the file gets the owner from the settings."""
     listener = Listener.bind(path, Access(0o600, NOBODY, NOBODY, None))
 
     status = os.lstat(path)
@@ -261,7 +261,7 @@ def test_the_owner_is_set(path: str) -> None:
 
 @needs_root
 def test_access_granted_later(path: str) -> None:
-    """A listener that is there already is given to the gateway's workers; a successor's file is not touched."""
+    """The owner of an existing socket file can be changed, but not if it belongs to a successor."""
     first = Listener.bind(path, OURS)
     first.grant(Access(0o600, NOBODY, -1, None))
     assert os.lstat(path).st_uid == NOBODY
@@ -274,8 +274,8 @@ def test_access_granted_later(path: str) -> None:
     second.close()
 
 
-def test_one_who_may_not_write_there(tmp_path: Path) -> None:
-    """What the system refuses is said in its words, with the path."""
+def test_a_directory_without_write_permission(tmp_path: Path) -> None:
+    """The message contains the path and the error of the system."""
     tmp_path.chmod(0o555)
     try:
         path = "/proc/self/runner.sock" if os.geteuid() == 0 else str(tmp_path / "runner.sock")  # root may write anywhere else

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a connection gets for which there is no worker any more."""
+"""How connections are refused that no worker can serve any more."""
 
 import socket
 
@@ -9,8 +9,8 @@ from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.messages import ErrResp, PrepareConfReq
 
 
-def test_who_has_asked_is_told() -> None:
-    """What was sent is answered with SERVICE_UNAVAILABLE, and then the connection ends."""
+def test_a_call_gets_an_error() -> None:
+    """If the gateway has sent a call, it gets SERVICE_UNAVAILABLE, and then the connection is closed."""
     ours, theirs = socket.socketpair()
     with theirs:
         gateway = Connection(Role.GATEWAY)
@@ -21,8 +21,8 @@ def test_who_has_asked_is_told() -> None:
         assert theirs.recv(100) == b""
 
 
-def test_who_has_not_asked_is_told_nothing() -> None:
-    """An idle connection is closed without a word, and one that is gone is no error."""
+def test_an_idle_connection_gets_no_data() -> None:
+    """Nothing is sent on an idle connection. A connection that is already closed causes no error."""
     ours, theirs = socket.socketpair()
     with theirs:
         refuse(ours)

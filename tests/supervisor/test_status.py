@@ -23,7 +23,7 @@ from apisix.runner.worker.stack_dump import StackDump
 
 @pytest.fixture
 def pool() -> Iterator[WorkerPool]:
-    """A pool of nobody, whose workers the tests make up."""
+    """An empty pool, to which the tests add workers."""
     before = signal.getsignal(signal.SIGHUP)
     reactor = Reactor()
     pool = WorkerPool(reactor, Settings(), 2, lambda *_: 0)
@@ -43,8 +43,8 @@ def add_worker(pool: WorkerPool, number: int, *, stage: Stage = Stage.SERVING, s
     return worker
 
 
-def test_what_the_supervisor_knows(pool: WorkerPool) -> None:
-    """Workers, connections, calls, restarts and refusals are told, and the workers' own figures with them."""
+def test_metrics_of_the_supervisor(pool: WorkerPool) -> None:
+    """Workers, connections, calls, restarts and refusals are counted, and the metrics of the workers are added."""
     for number in (1, 2):
         worker = add_worker(pool, number)
         worker.connections, worker.in_flight = 3, 1
@@ -66,7 +66,7 @@ def test_what_the_supervisor_knows(pool: WorkerPool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "status", "told"),
+    ("workers", "status", "body"),
     [
         ((), 503, {"ok": False, "workers": 0, "silent": 0}),
         (((Stage.STARTING, 0.0),), 503, {"ok": False, "workers": 0, "silent": 0}),
@@ -74,10 +74,10 @@ def test_what_the_supervisor_knows(pool: WorkerPool) -> None:
         (((Stage.SERVING, SILENT_S + 1),), 503, {"ok": False, "workers": 1, "silent": 1}),
     ],
 )
-def test_health(pool: WorkerPool, workers: tuple[tuple[Stage, float], ...], status: int, told: dict[str, object]) -> None:
-    """It is well as long as one worker serves whose loop turns."""
+def test_health(pool: WorkerPool, workers: tuple[tuple[Stage, float], ...], status: int, body: dict[str, object]) -> None:
+    """The status is 200 as long as the event loop of one serving worker runs."""
     for number, (stage, silent_s) in enumerate(workers):
         add_worker(pool, number, stage=stage, silent_s=silent_s)
     page = health_page(pool)
 
-    assert (page.status, json.loads(page.body)) == (status, told)
+    assert (page.status, json.loads(page.body)) == (status, body)

@@ -63,7 +63,7 @@ def forked(monkeypatch: pytest.MonkeyPatch, ends: list[Channel], marked: list[fr
 
 
 def turn(reactor: Reactor, times: int) -> None:
-    """Let the reactor turn."""
+    """Run some iterations of the reactor."""
     turns = iter([False] * times + [True])
     waking = reactor.call_every(0.001, lambda: None)
     reactor.run(until=lambda: next(turns))
@@ -75,8 +75,8 @@ def make(reactor: Reactor, count: int) -> WorkerPool:
     return WorkerPool(reactor, Settings(), count, lambda *_: 0)
 
 
-def test_one_worker_is_started_in_each_turn(reactor: Reactor, forked: list[WorkerProcess]) -> None:
-    """However many workers are wanted, what comes in between, such as a signal, waits for one fork only."""
+def test_one_worker_is_started_in_each_iteration(reactor: Reactor, forked: list[WorkerProcess]) -> None:
+    """A signal that arrives between forks waits for one fork only, however many workers are started."""
     make(reactor, 5).start()
 
     assert len(forked) == 1
@@ -87,7 +87,7 @@ def test_one_worker_is_started_in_each_turn(reactor: Reactor, forked: list[Worke
 
 
 def test_no_worker_is_started_after_the_stop(reactor: Reactor, forked: list[WorkerProcess]) -> None:
-    """Told to stop while workers are being started, no other is."""
+    """If the runner is told to stop while workers are being started, no more workers are started."""
     pool = make(reactor, 5)
     pool.start()
     turn(reactor, 1)

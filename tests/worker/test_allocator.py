@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The allocator: memory of one body serves the next."""
+"""The allocator: memory of one body is used again for the next."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Blocks of 4 MiB come and go; what counts are the pages that the kernel had to provide for the last twenty of them.
+# Allocates and frees blocks of 4 MiB, and prints how many pages the kernel had to provide for the last twenty of them.
 CODE = """
 import resource
 from apisix.runner.worker.allocator import keep_freed_memory
@@ -29,6 +29,6 @@ def page_faults(first: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_freed_memory_is_used_again() -> None:
-    """Without it, every block of 4 MiB is 1,000 pages anew; with it, none is."""
+    """Without `keep_freed_memory`, the kernel provides new pages for each block. With it, no new pages are needed."""
     assert page_faults("") > 20_000
     assert page_faults("assert keep_freed_memory()") < 1000

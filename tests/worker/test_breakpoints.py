@@ -12,13 +12,13 @@ from apisix.runner.worker.breakpoints import NO_TERMINAL, install
 
 @pytest.fixture(autouse=True)
 def usual_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin with Python's own hook, which is put back at the end."""
+    """Start with Python's own hook, and restore the current one afterwards."""
     monkeypatch.setattr(sys, "breakpointhook", sys.__breakpointhook__)
     monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
 
 
 def test_without_a_terminal() -> None:
-    """An error at once names the command that helps."""
+    """Without a terminal, an error is raised immediately, and names the command to use."""
     install()
 
     with pytest.raises(RuntimeError, match="apisix-runner dev --debug"):
@@ -26,8 +26,8 @@ def test_without_a_terminal() -> None:
     assert "docs/guides/debug.md" in NO_TERMINAL
 
 
-def test_what_is_chosen_elsewhere_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PYTHONBREAKPOINT, and the hook of a debugger, are left alone."""
+def test_another_hook_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONBREAKPOINT and the hook of a debugger are not replaced."""
     monkeypatch.setenv("PYTHONBREAKPOINT", "0")
     install()
     assert sys.breakpointhook is sys.__breakpointhook__
@@ -40,8 +40,8 @@ def test_what_is_chosen_elsewhere_stays(monkeypatch: pytest.MonkeyPatch) -> None
     assert sys.breakpointhook is hook
 
 
-def test_nothing_is_marked_while_somebody_debugs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`dev --debug` says so by a variable."""
+def test_debugging_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dev --debug` sets an environment variable."""
     assert not breakpoints.is_debugging()
     monkeypatch.setenv(breakpoints.DEBUG_VARIABLE, "1")
     assert breakpoints.is_debugging()

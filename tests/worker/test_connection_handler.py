@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections of a worker, handed over and closed. What is said on them is tested through a real process, in tests/integration."""
+"""Connections of a worker: how they are handed over and closed. Calls are tested through a real process, in tests/integration."""
 
 import asyncio
 import errno
@@ -27,7 +27,7 @@ from apisix.runner.worker.held_bytes import HeldBytes
 
 BOUND_S = 10.0
 REFUSAL = b"\x00"
-"""The type of an error frame: the token of these calls is unknown."""
+"""The type of an error frame, because the token of these calls is unknown."""
 
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
@@ -57,19 +57,19 @@ def connect(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> so
 
 
 async def turn(loop: asyncio.AbstractEventLoop, end: socket.socket) -> bytes:
-    """Let the loop turn until something comes."""
+    """Run the event loop until data arrives."""
     end.setblocking(False)
     return await asyncio.wait_for(loop.sock_recv(end, 1 << 16), BOUND_S)
 
 
 async def until_busy(handlers: ConnectionHandlers) -> None:
-    """Let the loop turn until a connection is in the middle of something."""
-    while all(handler.idle for handler in handlers._open):  # noqa: ASYNC110  # a handler tells nobody that it has begun to read
+    """Run the event loop until a connection is no longer idle."""
+    while all(handler.idle for handler in handlers._open):  # noqa: ASYNC110  # a handler does not signal that it has begun to read
         await asyncio.sleep(0)
 
 
-def test_a_released_connection_goes_on_elsewhere(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """What is released is the connection itself: the peer notices nothing, and what it sends arrives at the new place."""
+def test_a_released_connection_can_be_served_elsewhere(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """The released socket is the connection itself. The peer notices nothing, and its data can be read from the socket."""
     with connect(loop, handlers) as gateway:
         (released,) = handlers.release_idle()
         with released:
@@ -81,7 +81,7 @@ def test_a_released_connection_goes_on_elsewhere(loop: asyncio.AbstractEventLoop
 
 
 def test_a_call_that_waits_is_not_released(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """Half a frame keeps a connection where it is."""
+    """A connection with an incomplete frame is not released."""
     with connect(loop, handlers) as gateway:
         frame = Connection(Role.GATEWAY).send(PrepareConfReq())
         gateway.sendall(frame[:7])
@@ -120,7 +120,7 @@ def test_a_gateway_that_leaves_its_reply_unread(loop: asyncio.AbstractEventLoop,
 
 
 def test_many_connections_at_once(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """Each of many connections that have something to read at the same time is answered."""
+    """If many connections have data to read at the same time, each gets a reply."""
     gateways = [connect(loop, handlers) for _ in range(100)]
     try:
         for gateway in gateways:
@@ -132,32 +132,32 @@ def test_many_connections_at_once(loop: asyncio.AbstractEventLoop, handlers: Con
 
 
 def test_close_cuts_all(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """At the end all connections are closed."""
+    """After the timeout, all connections are closed."""
     with connect(loop, handlers) as gateway:
         loop.run_until_complete(handlers.close(BOUND_S))
         assert loop.run_until_complete(turn(loop, gateway)) == b""
 
 
 def until_end(end: socket.socket) -> bytes:
-    """Return all that has come until the connection ended."""
+    """Return all data that arrives until the connection is closed."""
     received = b""
     while data := end.recv(1 << 16):
         received += data
     return received
 
 
-def test_close_answers_what_has_arrived(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """A call that was sent before the end is answered, although nobody had read it when the end began."""
+def test_close_replies_to_calls_that_have_arrived(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """A call that was sent before `close` gets a reply, although it had not been read yet."""
     with connect(loop, handlers) as gateway:
         gateway.sendall(Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5)))
         loop.run_until_complete(handlers.close(BOUND_S))
         assert until_end(gateway)[:1] == REFUSAL
 
 
-def test_close_answers_what_comes_at_the_last_moment(
+def test_close_replies_to_a_call_at_the_last_moment(
     loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So is one that comes between the last look at the connection and its end; a later one can't be sent."""
+    """A call that arrives between the last check of the connection and its end gets a reply. A later one cannot be sent."""
     with connect(loop, handlers) as gateway:
 
         def has_unread(sock: socket.socket) -> bool:
@@ -171,8 +171,8 @@ def test_close_answers_what_comes_at_the_last_moment(
             gateway.sendall(b"too late")
 
 
-def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """A connection in the middle of a frame gets the time that there is, and the others do not wait for it."""
+def test_close_does_not_wait_longer_for_an_incomplete_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """A connection with an incomplete frame is closed at the timeout, and the others do not wait for it."""
     with connect(loop, handlers) as slow, connect(loop, handlers) as idle:
         slow.sendall(Connection(Role.GATEWAY).send(PrepareConfReq())[:7])
         closing = loop.create_task(handlers.close(0.2))
@@ -183,13 +183,13 @@ def test_close_does_not_wait_for_half_a_frame(loop: asyncio.AbstractEventLoop, h
 
 
 def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """What the socket has no room for is sent as soon as there is some, in order, and only then the connection is idle."""
+    """Data that the socket does not accept is sent later, in order. The connection is idle only after that."""
     with connect(loop, handlers) as gateway:
         (handler,) = handlers._open
         body = bytes(range(256)) * 8192
         connection = Connection(Role.GATEWAY)
         gateway.sendall(connection.send(HTTPReqCallReq(id=1, conf_token=5)))
-        loop.run_until_complete(turn(loop, gateway))  # the call is over, so what follows is only about bytes
+        loop.run_until_complete(turn(loop, gateway))  # the call has finished, so the rest of the test is only about bytes
         handler._write(bytearray(body))
         handler._write(bytearray(b"the end"))
         assert not handler.idle
@@ -198,8 +198,8 @@ def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, handlers: Con
         loop.run_until_complete(asyncio.wait_for(until_idle(handler), BOUND_S))
 
 
-def test_an_error_leaves_before_the_end(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """A peer that breaks the protocol is told so, also when it has left no room, and then the connection ends."""
+def test_an_error_is_sent_before_the_end(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """A peer that breaks the protocol gets an error, even if the socket is full, and then the connection is closed."""
     with connect(loop, handlers) as gateway:
         (handler,) = handlers._open
         body = bytes(1 << 21)
@@ -211,7 +211,7 @@ def test_an_error_leaves_before_the_end(loop: asyncio.AbstractEventLoop, handler
 
 
 def test_a_long_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """A frame of many pieces is read like one that comes at once."""
+    """A frame that arrives in many pieces is read like any other frame."""
     with connect(loop, handlers) as gateway:
         conf = [("stop", "x" * 3_000_000)]
         frame = Connection(Role.GATEWAY).send(PrepareConfReq(conf, "route#1#ext-plugin-pre-req#1"))
@@ -221,7 +221,7 @@ def test_a_long_frame(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandl
 
 
 async def receive_exactly(loop: asyncio.AbstractEventLoop, end: socket.socket, size: int) -> bytes:
-    """Return so many bytes."""
+    """Return `size` bytes that arrive."""
     end.setblocking(False)
     received = b""
     while len(received) < size:
@@ -230,81 +230,81 @@ async def receive_exactly(loop: asyncio.AbstractEventLoop, end: socket.socket, s
 
 
 async def until_idle(handler: ConnectionHandler) -> None:
-    """Let the loop turn until a connection is between calls."""
-    while not handler.idle:  # noqa: ASYNC110  # a handler tells nobody
+    """Run the event loop until a connection is idle."""
+    while not handler.idle:  # noqa: ASYNC110  # a handler does not signal it
         await asyncio.sleep(0)
 
 
-class Tenant:
-    """A connection that holds bytes, and notes why it is closed."""
+class FakeConnection:
+    """A connection that has buffered bytes, and records why it is closed."""
 
     def __init__(self, held: HeldBytes) -> None:
         self.held = held
         self.reasons: list[str] = []
 
-    def hold(self, size: int, *, sending: bool = False) -> None:
-        """Hold so many bytes from now on."""
+    def buffer(self, size: int, *, sending: bool = False) -> None:
+        """Have this many bytes buffered from now on."""
         self.held.update(self, size, sending=sending)
 
     def abort(self, reason: str) -> None:
-        """Hold nothing any more."""
+        """Record the reason, and have no bytes buffered."""
         self.reasons.append(reason)
         self.held.update(self, 0, sending=False)
 
 
 def test_the_oldest_is_closed_when_there_is_too_much(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """Over the budget, the connection that has held bytes for longest is closed, as many as it takes, and no more."""
+    """Over the budget, the connections that have had bytes for longest are closed, until the rest is within the budget."""
     runtime = handlers.context.runtime
     held = HeldBytes(loop, runtime, 100, 60.0, 60.0)
-    first, second, third = Tenant(held), Tenant(held), Tenant(held)
-    first.hold(40)
-    second.hold(40, sending=True)
-    first.hold(10)  # another frame: the first one was complete
-    third.hold(70)
+    first, second, third = FakeConnection(held), FakeConnection(held), FakeConnection(held)
+    first.buffer(40)
+    second.buffer(40, sending=True)
+    first.buffer(10)  # another frame: the first one was complete
+    third.buffer(70)
     loop.run_until_complete(asyncio.sleep(0))
     held.close()
-    assert [len(tenant.reasons) for tenant in (first, second, third)] == [0, 1, 0]
+    assert [len(connection.reasons) for connection in (first, second, third)] == [0, 1, 0]
     assert "limits.buffered_size" in second.reasons[0]
     assert (runtime.held_bytes, runtime.connections_aborted) == (80, 1)
 
 
 @pytest.mark.parametrize(("sending", "setting"), [(False, "limits.read_timeout"), (True, "limits.send_timeout")])
-def test_bytes_are_not_held_for_ever(
+def test_bytes_are_not_buffered_for_ever(
     loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch, sending: bool, setting: str
 ) -> None:
-    """A frame that does not arrive, and a reply that is not read, end their connection after their time."""
+    """If a frame does not arrive in time, or a reply is not read in time, the connection is closed."""
     monkeypatch.setattr("apisix.runner.worker.held_bytes.LOOK_S", 0.001)
     held = HeldBytes(loop, handlers.context.runtime, 100, 60.0 if sending else 0.001, 0.001 if sending else 60.0)
-    tenant = Tenant(held)
-    tenant.hold(1, sending=sending)
+    connection = FakeConnection(held)
+    connection.buffer(1, sending=sending)
 
     async def until_closed() -> None:
-        while not tenant.reasons:  # noqa: ASYNC110  # nothing tells
+        while not connection.reasons:  # noqa: ASYNC110  # there is no signal to wait for
             await asyncio.sleep(0.001)
 
     loop.run_until_complete(asyncio.wait_for(until_closed(), BOUND_S))
     held.close()
-    assert setting in tenant.reasons[0]
+    assert setting in connection.reasons[0]
 
 
-def test_memory_is_given_back_when_idle(
+def test_memory_is_returned_when_idle(
     loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once no connection holds anything, and none did at the last look, what the allocator keeps goes back to the system."""
+    """If no connection has bytes buffered, and none had any at the last check, unused memory is returned to the system."""
     monkeypatch.setattr("apisix.runner.worker.held_bytes.LOOK_S", 0.001)
     given = loop.create_future()
     monkeypatch.setattr("apisix.runner.worker.held_bytes.give_memory_back", lambda: given.set_result(None))
     held = HeldBytes(loop, handlers.context.runtime, 100, 60.0, 60.0)
-    tenant = Tenant(held)
-    tenant.hold(1)
+    connection = FakeConnection(held)
+    connection.buffer(1)
     loop.run_until_complete(asyncio.sleep(0.02))
     assert not given.done()
-    tenant.hold(0)
+    connection.buffer(0)
     loop.run_until_complete(asyncio.wait_for(given, BOUND_S))
 
 
-def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """What has come of a frame is counted, and goes as soon as the connection ends, not when the garbage collector runs."""
+def test_an_incomplete_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """The bytes of an incomplete frame are counted. They are freed when the connection is closed, not by the garbage collector."""
     with connect(loop, handlers) as gateway:
         (handler,) = handlers._open
         runtime = handlers.context.runtime
@@ -317,7 +317,7 @@ def test_half_a_frame_is_dropped_with_its_connection(loop: asyncio.AbstractEvent
 
 
 def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """Calls behind a reply that has no room wait, in the same packet and in the socket, and are answered once it was read."""
+    """Calls that follow an unsent reply wait, in the same packet or in the socket, and get replies after it was read."""
     with connect(loop, handlers) as gateway:
         (handler,) = handlers._open
         runtime = handlers.context.runtime
@@ -334,11 +334,11 @@ def test_a_peer_that_does_not_read_is_not_read_from(loop: asyncio.AbstractEventL
         assert (runtime.calls, runtime.held_bytes) == (3, 0)
 
 
-def test_a_write_that_fails_ends_the_connection(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """A reply that could not be written is not just lost: what came after it would be taken for it."""
+def test_a_write_that_fails_closes_the_connection(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """If a reply can't be written, the connection is closed, or the gateway would take the next reply for it."""
     with connect(loop, handlers) as gateway:
         (handler,) = handlers._open
-        gateway.shutdown(socket.SHUT_RD)  # writes fail, and nothing is there to be read
+        gateway.shutdown(socket.SHUT_RD)  # writes fail, and there is no data to read
         handler._write(bytearray(b"lost"))
         loop.run_until_complete(asyncio.wait_for(until(lambda: not handlers.connections), BOUND_S))
 
@@ -354,7 +354,7 @@ def test_a_socket_that_fails(
     function: str,
     code: int,
 ) -> None:
-    """A socket that the system can't serve ends its connection, reading as writing, and the log says why, unless the gateway hung up."""
+    """If reading or writing fails, the connection is closed. The reason is logged, unless the gateway hung up."""
 
     def fail(*arguments: object) -> int:
         raise OSError(code, os.strerror(code))
@@ -373,7 +373,7 @@ def test_a_socket_that_fails(
 
 @pytest.mark.skipif(not hasattr(socket, "MSG_NOSIGNAL"), reason="this system has no MSG_NOSIGNAL")
 def test_a_peer_that_is_gone_sends_no_signal(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """Also when a plugin has restored the action of SIGPIPE, which ends the process."""
+    """Writing sends no SIGPIPE, even if a plugin has restored its default action, which would end the process."""
     signals: list[int] = []
     before = signal.signal(signal.SIGPIPE, lambda signum, frame: signals.append(signum))
     try:
@@ -388,13 +388,13 @@ def test_a_peer_that_is_gone_sends_no_signal(loop: asyncio.AbstractEventLoop, ha
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something is the case."""
-    while not condition():  # noqa: ASYNC110  # nothing tells
+    """Run the event loop until a condition is true."""
+    while not condition():  # noqa: ASYNC110  # there is no signal to wait for
         await asyncio.sleep(0)
 
 
-def test_a_call_that_came_with_a_preparation_is_not_held(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """A message that has waited for the answer to the one before it counts as held only until it is handled."""
+def test_a_call_that_arrived_with_a_prepare_conf_is_not_counted(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """A message that waits for the reply to the message before it counts as buffered only until it is handled."""
     with connect(loop, handlers) as gateway:
         runtime = handlers.context.runtime
         call = Connection(Role.GATEWAY).send(HTTPReqCallReq(id=1, conf_token=5))
@@ -404,7 +404,7 @@ def test_a_call_that_came_with_a_preparation_is_not_held(loop: asyncio.AbstractE
 
 
 async def _read_to_the_end(loop: asyncio.AbstractEventLoop, end: socket.socket) -> int:
-    """Return how many bytes come before the end of the stream."""
+    """Return how many bytes arrive before the end of the stream."""
     end.setblocking(False)
     size = 0
     while piece := await asyncio.wait_for(loop.sock_recv(end, 1 << 20), BOUND_S):
@@ -414,7 +414,7 @@ async def _read_to_the_end(loop: asyncio.AbstractEventLoop, end: socket.socket) 
 
 @pytest.mark.parametrize("size", [1, 4 << 20], ids=["everything was sent", "something is still unsent"])
 def test_a_reply_after_the_connection_ended_is_not_sent(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, size: int) -> None:
-    """A plugin may finish after its connection was closed. What was sent before still arrives."""
+    """A plugin may finish after its connection was closed. Data that was sent before still arrives."""
     with connect(loop, handlers) as gateway:
         (handler,) = handlers._open
         handler._write(bytearray(size))

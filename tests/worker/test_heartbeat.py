@@ -11,7 +11,7 @@ from apisix.runner.worker.heartbeat import Heartbeat
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_promise_is_seen_by_the_parent() -> None:
-    """What a child promises after the fork is seen by its parent."""
+    """The parent sees the time that a child promises after the fork."""
     heartbeat = Heartbeat()
     before_s = time.monotonic()
     pid = os.fork()

@@ -10,24 +10,24 @@ from apisix.runner.worker.lost_tasks import report_lost_tasks
 
 
 async def fail() -> None:
-    """Fail at once."""
+    """Raise an exception immediately."""
     raise ValueError("in the background")
 
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Report at the next turn of the loop."""
+    """Report tasks in the next iteration of the event loop."""
     monkeypatch.setattr(lost_tasks, "GRACE_S", 0.0)
 
 
 async def turns(count: int = 5) -> None:
-    """Let the loop run."""
+    """Run some iterations of the event loop."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-async def test_a_task_that_nobody_awaits(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged once, with its traceback."""
+async def test_a_task_that_is_never_awaited(caplog: pytest.LogCaptureFixture) -> None:
+    """The exception is logged once, with its traceback."""
     report_lost_tasks(asyncio.get_running_loop())
     task = asyncio.create_task(fail())
     await turns()
@@ -39,7 +39,7 @@ async def test_a_task_that_nobody_awaits(caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_a_task_that_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever awaits it has its exception, so nothing is logged; neither is a cancelled or a successful task."""
+    """A task that is awaited raises its exception there, so it is not logged. Cancelled and successful tasks are not logged either."""
     report_lost_tasks(asyncio.get_running_loop())
     task = asyncio.create_task(fail())
     with pytest.raises(ValueError, match="background"):

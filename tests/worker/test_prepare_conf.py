@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PrepareConfs of one turn of the loop are written together, and each gets its own answer."""
+"""PrepareConfs of one iteration of the event loop are written together, and each gets its own reply."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ Configurations = Iterable[tuple[str | None, Sequence[tuple[str, str]]]]
 
 
 class CountingStore(ConfStore):
-    """A store that notes how many it is given at once, and refuses the key "poison" as if that were a defect."""
+    """A store that records how many configurations it gets at once, and raises an error for the key "poison"."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, expire_s=60, max_entries=1000)
@@ -40,7 +40,7 @@ class CountingStore(ConfStore):
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """The loop of a worker."""
+    """The event loop of a worker."""
     loop = uvloop.new_event_loop()
     yield loop
     loop.close()
@@ -48,58 +48,60 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[CountingStore]:
-    """A store of its own."""
+    """An empty store."""
     store = CountingStore(choose_path(tmp_path / "runner.sock", None))
     yield store
     store.close()
 
 
 def add_all(loop: asyncio.AbstractEventLoop, store: ConfStore, keys: Sequence[str]) -> dict[str, list[Reply]]:
-    """Add a configuration for each key within one turn, and return the answers to each."""
-    answers: dict[str, list[Reply]] = {key: [] for key in keys}
+    """Add a configuration for each key within one iteration, and return the replies to each."""
+    replies: dict[str, list[Reply]] = {key: [] for key in keys}
     preparations = PrepareConfWriter(store, loop)
 
     async def turn() -> None:
         for key in keys:
-            preparations.add(RouteConfiguration(key, (("stop", "{}"),)), answers[key].append)
-        assert [answer for answered in answers.values() for answer in answered] == []
+            preparations.add(RouteConfiguration(key, (("stop", "{}"),)), replies[key].append)
+        assert [reply for received in replies.values() for reply in received] == []
         for _ in range(5):
             await asyncio.sleep(0)
 
     loop.run_until_complete(turn())
-    return answers
+    return replies
 
 
-def test_one_turn_is_one_transaction(loop: asyncio.AbstractEventLoop, store: CountingStore) -> None:
-    """What came in one turn of the loop is written at once, and each gets the token of its own configuration."""
-    answers = add_all(loop, store, ["a", "b", "c"])
+def test_one_iteration_is_one_transaction(loop: asyncio.AbstractEventLoop, store: CountingStore) -> None:
+    """Configurations of one iteration of the event loop are written together, and each gets its own token."""
+    replies = add_all(loop, store, ["a", "b", "c"])
 
     assert store.given == [3]
-    tokens = {key: reply.conf_token for key, (reply,) in answers.items() if isinstance(reply, PrepareConfResp)}
+    tokens = {key: reply.conf_token for key, (reply,) in replies.items() if isinstance(reply, PrepareConfResp)}
     assert {key: getattr(store.get(token), "key", None) for key, token in tokens.items()} == {"a": "a", "b": "b", "c": "c"}
 
 
 def test_many_are_written_in_parts(loop: asyncio.AbstractEventLoop, store: CountingStore) -> None:
-    """So many that calls would wait are written in several turns, and all are answered, once."""
-    answers = add_all(loop, store, [str(number) for number in range(2 * TOGETHER + 1)])
+    """Many configurations are written in several iterations, so that calls do not wait, and each gets one reply."""
+    replies = add_all(loop, store, [str(number) for number in range(2 * TOGETHER + 1)])
 
     assert store.given == [TOGETHER, TOGETHER, 1]
-    assert {len(answered) for answered in answers.values()} == {1}
+    assert {len(received) for received in replies.values()} == {1}
 
 
-def test_one_that_fails_fails_alone(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
-    """What is wrong with one configuration refuses that one only, and the log names it by its key."""
-    answers = add_all(loop, store, ["a", "poison", "b"])
+def test_an_error_affects_one_configuration(
+    loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If one configuration fails, only that one is refused, and the log contains its key."""
+    replies = add_all(loop, store, ["a", "poison", "b"])
 
-    assert answers["poison"] == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
-    assert isinstance(answers["a"][0], PrepareConfResp)
-    assert isinstance(answers["b"][0], PrepareConfResp)
+    assert replies["poison"] == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
+    assert isinstance(replies["a"][0], PrepareConfResp)
+    assert isinstance(replies["b"][0], PrepareConfResp)
     assert [record.getMessage() for record in caplog.records] == ["a configuration could not be stored: poison"]
 
 
-def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
-    """Where an answer can't be sent, those behind it are answered still."""
-    answers: list[Reply] = []
+def test_a_reply_that_cannot_be_sent(loop: asyncio.AbstractEventLoop, store: CountingStore, caplog: pytest.LogCaptureFixture) -> None:
+    """If a reply can't be sent, the replies after it are still sent."""
+    replies: list[Reply] = []
     preparations = PrepareConfWriter(store, loop)
 
     def fail(reply: Reply) -> None:
@@ -107,12 +109,12 @@ def test_one_that_can_not_be_answered(loop: asyncio.AbstractEventLoop, store: Co
 
     async def turn() -> None:
         preparations.add(RouteConfiguration("a", ()), fail)
-        preparations.add(RouteConfiguration("b", ()), answers.append)
+        preparations.add(RouteConfiguration("b", ()), replies.append)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
     loop.run_until_complete(turn())
-    assert len(answers) == 1
+    assert len(replies) == 1
     assert "the reply to a PrepareConf could not be sent" in caplog.text
 
 
@@ -134,14 +136,14 @@ def connect(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> so
 
 
 def next_message(loop: asyncio.AbstractEventLoop, end: socket.socket, connection: Connection) -> object:
-    """Return the next message that comes."""
+    """Return the next message that arrives."""
     while (event := connection.next_event()) is NEED_DATA:
         connection.receive_data(loop.run_until_complete(asyncio.wait_for(loop.sock_recv(end, 1 << 16), BOUND_S)))
     return event
 
 
 def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, store: CountingStore) -> None:
-    """What waits on several connections when the loop looks is written together."""
+    """PrepareConfs that wait on several connections in one iteration are written together."""
     ends = [connect(loop, handlers) for _ in range(8)]
     gateways = [Connection(Role.GATEWAY) for _ in ends]
     try:
@@ -156,8 +158,8 @@ def test_connections_share_a_transaction(loop: asyncio.AbstractEventLoop, handle
     assert store.given == [8]
 
 
-def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """A call in the same packet as a PrepareConf is answered after it."""
+def test_a_call_waits_for_the_reply(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """A call in the same packet as a PrepareConf gets its reply after it."""
     with connect(loop, handlers) as end:
         gateway = Connection(Role.GATEWAY)
         prepare = PrepareConfReq([], None)
@@ -167,19 +169,21 @@ def test_what_follows_waits_for_the_answer(loop: asyncio.AbstractEventLoop, hand
         frame = gateway.send(prepare)
         end.send(frame + HTTPReqCallReq(id=7, conf_token=prepared.conf_token).encode_frame())
         assert next_message(loop, end, gateway) == prepared
-        gateway.send(HTTPReqCallReq(id=7, conf_token=prepared.conf_token))  # it has been sent; now the gateway knows too
+        gateway.send(
+            HTTPReqCallReq(id=7, conf_token=prepared.conf_token)
+        )  # the call was sent above; now the gateway's side of the connection has to know it
         assert next_message(loop, end, gateway) == HTTPReqCallResp(7, None)
 
 
-def test_nothing_is_released_while_it_is_prepared(
+def test_a_connection_is_not_released_during_a_prepare_conf(
     loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Between a PrepareConf and its answer the connection stays with its worker; hung up meanwhile, it ends without a word in the log."""
+    """Between a PrepareConf and its reply, the connection is not released. If it is closed meanwhile, nothing is logged."""
     with connect(loop, handlers) as end:
         end.send(Connection(Role.GATEWAY).send(PrepareConfReq()))
 
         async def hang_up_in_the_middle() -> list[socket.socket]:
-            while all(handler.idle for handler in handlers._open):  # noqa: ASYNC110  # a session tells nobody that it has begun
+            while all(handler.idle for handler in handlers._open):  # noqa: ASYNC110  # a handler does not signal that it has begun
                 await asyncio.sleep(0)
             released = handlers.release_idle()
             for handler in list(handlers._open):
