@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the conf store can't take is known to all workers nevertheless."""
+"""Configurations that the conf store cannot write are available to all workers."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ from apisix.runner.conf_store.store import ConfStore
 
 @pytest.fixture
 def fallback() -> Iterator[MemoryFallback]:
-    """A fallback file, as the supervisor makes it."""
+    """A fallback file, as the supervisor creates it."""
     fallback = MemoryFallback(1000)
     yield fallback
     fallback.close()
 
 
 def in_a_worker(action: Callable[[], bool]) -> bool:
-    """Fork, and tell whether the action was true there."""
+    """Run an action in a forked process. Return whether its result was true."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -30,8 +30,8 @@ def in_a_worker(action: Callable[[], bool]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def test_all_know_what_one_puts(fallback: MemoryFallback) -> None:
-    """What one worker puts, another finds, also one that has looked before and one that is forked later."""
+def test_all_workers_share_contents(fallback: MemoryFallback) -> None:
+    """Other workers find the content of one worker, even if they searched for it before or are forked later."""
     assert fallback.get(1) is None
     assert in_a_worker(lambda: fallback.put(1, b"one"))
     assert in_a_worker(lambda: fallback.put(2, b""))
@@ -39,8 +39,8 @@ def test_all_know_what_one_puts(fallback: MemoryFallback) -> None:
     assert in_a_worker(lambda: fallback.get(1) == b"one" and fallback.get(2) == b"" and fallback.get(3) is None)
 
 
-def test_a_token_keeps_its_meaning(fallback: MemoryFallback) -> None:
-    """A token that stands for something can't be given to something else; the same again is fine and takes no room."""
+def test_a_token_keeps_its_content(fallback: MemoryFallback) -> None:
+    """Other content can't be stored under a token that is in use. The same content is accepted and takes no more space."""
     assert fallback.put(1, b"one")
     assert in_a_worker(lambda: not fallback.put(1, b"another"))
     for _ in range(1000):
@@ -48,8 +48,8 @@ def test_a_token_keeps_its_meaning(fallback: MemoryFallback) -> None:
     assert fallback.get(1) == b"one"
 
 
-def test_there_is_a_bound(fallback: MemoryFallback) -> None:
-    """What does not fit is refused, and what fits still goes in."""
+def test_the_size_is_limited(fallback: MemoryFallback) -> None:
+    """Content that does not fit is refused. Smaller content that fits is still accepted."""
     assert not fallback.put(1, bytes(1000))
     assert fallback.put(2, bytes(500))
     assert not fallback.put(3, bytes(500))
@@ -57,8 +57,8 @@ def test_there_is_a_bound(fallback: MemoryFallback) -> None:
     assert fallback.get(3) is None
 
 
-def test_half_a_record_does_not_count(fallback: MemoryFallback) -> None:
-    """What a worker had begun to write when it was killed is not seen, and is written over."""
+def test_an_incomplete_record_is_ignored(fallback: MemoryFallback) -> None:
+    """A record whose writer was killed is ignored, and is overwritten."""
     assert fallback.put(1, b"one")
     os.pwrite(fallback._descriptor, b"\xff" * 50, fallback._read_up_to + len(b"one") + 8)
     assert in_a_worker(lambda: fallback.get(2) is None and fallback.put(2, b"two"))
@@ -66,7 +66,7 @@ def test_half_a_record_does_not_count(fallback: MemoryFallback) -> None:
 
 
 def test_workers_without_a_disk_share_tokens(tmp_path: Path) -> None:
-    """Where nothing can be written, a token given by one worker is known to the others, and two contents never share one."""
+    """If the disk can't be written, all workers share tokens, and no two contents have the same one."""
     fallback = MemoryFallback()
     nowhere = tmp_path / "none" / "none" / "tokens.sqlite"
 
@@ -85,11 +85,11 @@ def test_workers_without_a_disk_share_tokens(tmp_path: Path) -> None:
 
 
 def test_two_workers_at_once(tmp_path: Path) -> None:
-    """Of two that give one token to two contents at the same time, the later one takes another."""
+    """If two workers use one token for different contents at the same time, the later one uses another token."""
     fallback = MemoryFallback()
 
     class Hasty(MemoryFallback):
-        """One that is told of a free token, and beaten to it."""
+        """A fallback that finds a token free, until another worker uses it first."""
 
         def put(self, token: int, content: bytes) -> bool:
             if token == 7:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the conf store lies, who can reach it there, and who clears it away."""
+"""The path of the conf store, which users can access it, and how it is removed."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from apisix.runner.conf_store.store import ConfStore, choose_path, clear_stale
 
 @pytest.fixture
 def socket_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A socket's place, and a directory for temporary files of the test's own."""
+    """The path of a socket, and a private directory for temporary files."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -33,8 +33,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_the_store_lies_beside_the_socket(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Directory and file are ours alone whatever the umask says, and a second start finds them."""
+def test_the_store_is_beside_the_socket(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Directory and file are private, whatever the umask is, and a second start finds them."""
     before = os.umask(0)
     try:
         path = choose_path(socket_path)
@@ -46,8 +46,8 @@ def test_the_store_lies_beside_the_socket(socket_path: Path, caplog: pytest.LogC
     assert warnings(caplog) == []
 
 
-def test_a_directory_that_all_can_write_holds_a_private_one(socket_path: Path) -> None:
-    """In /tmp or a shared volume nobody can lay a journal beside the store for SQLite to replay."""
+def test_a_private_directory_in_a_shared_one(socket_path: Path) -> None:
+    """In /tmp or a shared volume, no other user can create a journal beside the store, which SQLite would replay."""
     socket_path.parent.chmod(0o1777)
     assert mode(choose_path(socket_path).parent) == 0o700
 
@@ -118,10 +118,8 @@ TRAPS = [
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_a_place_that_is_not_ours_alone_is_left_for_another(
-    socket_path: Path, caplog: pytest.LogCaptureFixture, trap: Callable[[Path], None]
-) -> None:
-    """Wrong owner, mode or kind: one warning, and a private place elsewhere, the same at the next start, which all workers share."""
+def test_a_path_that_is_not_private_is_replaced(socket_path: Path, caplog: pytest.LogCaptureFixture, trap: Callable[[Path], None]) -> None:
+    """If owner, mode or kind is wrong, there is one warning. All workers, and the next start, use the same private path elsewhere."""
     trap(socket_path.with_name("runner.sock.conf"))
     path = choose_path(socket_path)
     assert path.parent.parent == Path(tempfile.gettempdir())
@@ -143,42 +141,42 @@ def with_token(path: Path) -> None:
         other.close()
 
 
-def test_traps_in_both_places_are_avoided(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where someone also sits on the foreseeable name elsewhere, an unforeseeable one is used."""
+def test_both_paths_are_checked(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """If another user has also created the predictable name elsewhere, a random one is used."""
     put_a_file_there(socket_path.with_name("runner.sock.conf"))
-    foreseeable = choose_path(socket_path).parent
-    foreseeable.chmod(0o777)
+    predictable = choose_path(socket_path).parent
+    predictable.chmod(0o777)
     path = choose_path(socket_path)
-    assert foreseeable != path.parent
+    assert predictable != path.parent
     assert mode(path.parent) == 0o700
 
 
 def test_a_missing_directory_is_no_error(socket_path: Path) -> None:
-    """A socket's directory that can't be written (or is not there) sends the store elsewhere."""
+    """If the directory of the socket is missing or can't be written, the store is elsewhere."""
     path = choose_path(socket_path.parent / "missing" / "deeper" / "runner.sock")
     assert path.parent.parent == Path(tempfile.gettempdir())
 
 
-def test_nowhere_to_write_leaves_the_memory(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With no place at all the runner starts, warns, and each worker answers for the tokens that it gave."""
+def test_no_directory_can_be_written(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without any path, the runner starts with a warning, and each worker can use its own tokens."""
     put_a_file_there(socket_path.with_name("runner.sock.conf"))
-    tempfile.tempdir = str(socket_path)  # not there; monkeypatch puts the real one back
+    tempfile.tempdir = str(socket_path)  # does not exist; monkeypatch restores the real one
     path = choose_path(socket_path)
     assert len(warnings(caplog)) == 1
     store = ConfStore(path, expire_s=3600, max_entries=10)
     assert store.get(store.put("key", [("stop", "1")])) is not None
 
 
-def test_an_operators_place_is_used(socket_path: Path, tmp_path: Path) -> None:
-    """`conf_store_file` names the file itself; its directory may be read, but not written, by others."""
+def test_the_path_of_an_operator_is_used(socket_path: Path, tmp_path: Path) -> None:
+    """`conf_store_file` is the path of the file. Other users may read its directory, but not write to it."""
     tmp_path.chmod(0o755)
     assert choose_path(socket_path, tmp_path / "my.sqlite") == tmp_path / "my.sqlite"
     tmp_path.chmod(0o777)
     assert choose_path(socket_path, tmp_path / "my.sqlite").parent.parent == Path(tempfile.gettempdir())
 
 
-def test_files_of_gateways_that_are_gone_are_removed(socket_path: Path) -> None:
-    """What bears the pid of a process that has ended goes, in both places; what lives, is foreign or is named otherwise stays."""
+def test_files_of_gateways_that_have_ended_are_removed(socket_path: Path) -> None:
+    """Files with the pid of a process that has ended are removed from both directories. All others are kept."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait(timeout=30)
     directory = socket_path.parent
@@ -202,8 +200,8 @@ def test_files_of_gateways_that_are_gone_are_removed(socket_path: Path) -> None:
     assert [path for path in stays if not path.exists()] == []
 
 
-def test_what_belongs_to_others_is_left_to_them(socket_path: Path) -> None:
-    """Another user's gateway clears away its own."""
+def test_files_of_other_users_are_kept(socket_path: Path) -> None:
+    """The gateway of another user removes its own files."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a file away")
     foreign = socket_path.with_name("apisix-999999999.sock.conf")
@@ -212,6 +210,6 @@ def test_what_belongs_to_others_is_left_to_them(socket_path: Path) -> None:
     assert clear_stale(socket_path.parent) == []
 
 
-def test_a_directory_that_is_not_there_has_nothing_stale(socket_path: Path) -> None:
-    """Clearing away never keeps the runner from starting."""
+def test_a_missing_directory_has_no_stale_files(socket_path: Path) -> None:
+    """A directory that can't be read does not prevent the start."""
     assert clear_stale(socket_path.parent / "missing") == []

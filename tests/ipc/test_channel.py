@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The channel between supervisor and worker: messages and connections, in order, whatever the sockets do."""
+"""The channel between supervisor and worker: messages and connections arrive in order."""
 
 import os
 import resource
@@ -57,7 +57,7 @@ def connected() -> tuple[socket.socket, socket.socket]:
 
 
 def test_every_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel]) -> None:
-    """Every kind of message survives the way, in order."""
+    """Every kind of message arrives unchanged and in order."""
     for message in PLAIN:
         ends[0].send(message)
 
@@ -65,7 +65,7 @@ def test_every_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel]) -> 
 
 
 def test_connections_arrive_with_their_messages(ends: tuple[Channel, Channel]) -> None:
-    """A connection comes with the message that carries it, works at the other side, and can't be inherited by a plugin's subprocess."""
+    """A connection comes with the message that carries it, works there, and can't be inherited by a plugin's subprocess."""
     pairs = [connected() for _ in range(3)]
     ends[0].send(Drain())
     for ours, _ in pairs:
@@ -86,7 +86,7 @@ def test_connections_arrive_with_their_messages(ends: tuple[Channel, Channel]) -
 
 
 def test_a_sent_connection_is_not_kept_open(ends: tuple[Channel, Channel]) -> None:
-    """Once the receiver closes it, the client sees the end: the sender holds no copy."""
+    """Once the receiver closes it, the client sees the end: the sender has no copy."""
     ours, client = connected()
     ends[0].send(HandedBack(), ours)
     ((_, connection),) = ends[1].receive()
@@ -98,7 +98,7 @@ def test_a_sent_connection_is_not_kept_open(ends: tuple[Channel, Channel]) -> No
 
 
 def test_a_kept_connection_stays_open(ends: tuple[Channel, Channel]) -> None:
-    """The supervisor keeps what it passes until the worker has said that it has it."""
+    """The supervisor keeps a connection that it passes until the worker has confirmed it."""
     ours, client = connected()
     ends[0].send(Pass(), ours, keep=True)
     ((_, connection),) = ends[1].receive()
@@ -111,8 +111,8 @@ def test_a_kept_connection_stays_open(ends: tuple[Channel, Channel]) -> None:
     client.close()
 
 
-def test_what_does_not_fit_is_sent_later(ends: tuple[Channel, Channel]) -> None:
-    """A reader that stands still delays messages and connections, loses none, and never makes the sender wait."""
+def test_data_that_does_not_fit_is_sent_later(ends: tuple[Channel, Channel]) -> None:
+    """If the receiver does not read, messages and connections are delayed. None is lost, and the sender never waits."""
     pairs = []
     text = "x" * 10_000
     while not ends[0].wants_write:
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_sent_later(ends: tuple[Channel, Channel]) -> None:
 
 
 def test_bytes_in_any_pieces() -> None:
-    """A message that arrives byte by byte is the same message."""
+    """A message can arrive byte by byte."""
     ours, theirs = socket.socketpair()
     sender, copy = Channel.pair()
     sender.send(Ready((Problem("a.py:", "bad"),), ("b.py",)))
@@ -152,8 +152,8 @@ def test_bytes_in_any_pieces() -> None:
         end.close()
 
 
-def test_the_end_comes_after_the_last_words(ends: tuple[Channel, Channel]) -> None:
-    """What was said before the other end closed is received, although our own messages were never read."""
+def test_the_last_messages_are_received_before_the_end(ends: tuple[Channel, Channel]) -> None:
+    """Messages that were sent before the other end closed are received, even if it never read the messages of this end."""
     ends[0].send(Drain())
     ends[1].send(Taken())
     ends[1].close()
@@ -163,8 +163,8 @@ def test_the_end_comes_after_the_last_words(ends: tuple[Channel, Channel]) -> No
     assert ends[0].at_end
 
 
-def test_sending_to_one_that_is_gone_does_nothing(ends: tuple[Channel, Channel]) -> None:
-    """A message to a dead worker is dropped and its connection closed: the channel's end is noticed by reading."""
+def test_sending_to_a_closed_end_does_nothing(ends: tuple[Channel, Channel]) -> None:
+    """A message to a worker that has exited is dropped, and its connection is closed. The end is detected by reading."""
     ends[1].close()
     ours, client = connected()
     ends[0].send(Pass(), ours)
@@ -175,7 +175,7 @@ def test_sending_to_one_that_is_gone_does_nothing(ends: tuple[Channel, Channel])
 
 
 def test_no_descriptor_left_for_a_connection(ends: tuple[Channel, Channel]) -> None:
-    """A receiver without free descriptors is told of a connection that it can't have, and the next one is not mistaken for it."""
+    """A receiver without free descriptors gets the message without its connection, and the next connection is not confused with it."""
     first, client = connected()
     second, next_client = connected()
     ends[0].send(Pass(), first)
@@ -199,7 +199,7 @@ def test_no_descriptor_left_for_a_connection(ends: tuple[Channel, Channel]) -> N
 
 
 def test_threads_do_not_mix_their_messages(ends: tuple[Channel, Channel]) -> None:
-    """The watchdog may report from its own thread while the loop sends too."""
+    """The blocking detector can report from its own thread while the event loop sends messages too."""
     count = 200
 
     def report(name: str) -> None:
@@ -220,7 +220,7 @@ def test_threads_do_not_mix_their_messages(ends: tuple[Channel, Channel]) -> Non
 
 
 def test_garbage_is_refused(ends: tuple[Channel, Channel]) -> None:
-    """A length that no message has means that something else writes to the channel."""
+    """A length above the limit raises an error, because it is not from a valid message."""
     os.write(ends[0].fileno(), (MAX_MESSAGE_BYTES + 1).to_bytes(4, "little"))
 
     with pytest.raises(ValueError, match="message of 1048577 bytes"):

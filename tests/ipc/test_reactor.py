@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The supervisor's loop: descriptors, timers, signals, and that nothing stops it."""
+"""The event loop of the supervisor: descriptors, timers and signals. No callback can stop it."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from apisix.runner.ipc.reactor import Reactor
 
 @pytest.fixture
 def reactor() -> Iterator[Reactor]:
-    """A loop, whose signal handlers are taken back afterwards."""
+    """A reactor, whose signal handlers are restored afterwards."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGHUP, signal.SIGUSR2)}
     reactor = Reactor()
     yield reactor
@@ -34,8 +34,8 @@ def run(reactor: Reactor, calls: list[object], count: int) -> None:
     assert len(calls) == count
 
 
-def test_what_can_be_read_is_read(reactor: Reactor) -> None:
-    """The callback of a descriptor is called as long as there is something, and not once it is watched no longer."""
+def test_a_readable_descriptor(reactor: Reactor) -> None:
+    """The callback of a descriptor is called as long as there is data, and not after `unwatch`."""
     ours, theirs = socket.socketpair()
     calls: list[object] = []
     with ours, theirs:
@@ -51,8 +51,8 @@ def test_what_can_be_read_is_read(reactor: Reactor) -> None:
     assert calls == [b"a", b"b", "timer"]
 
 
-def test_what_one_callback_closes_is_not_called(reactor: Reactor) -> None:
-    """Of two that are ready in one turn, the one that the other closes is left alone."""
+def test_a_closed_descriptor_gets_no_callback(reactor: Reactor) -> None:
+    """If two descriptors are ready in one iteration, and the callback of one closes the other, that one is not called."""
     pairs = [socket.socketpair() for _ in range(2)]
     calls: list[object] = []
 
@@ -74,8 +74,8 @@ def test_what_one_callback_closes_is_not_called(reactor: Reactor) -> None:
         theirs.close()
 
 
-def test_writing_is_watched_while_it_is_wanted(reactor: Reactor) -> None:
-    """The second callback comes when there is room, until it is taken back."""
+def test_a_writable_descriptor(reactor: Reactor) -> None:
+    """The second callback is called when the descriptor can be written, until it is removed."""
     ours, theirs = socket.socketpair()
     calls: list[object] = []
 
@@ -95,8 +95,8 @@ def test_writing_is_watched_while_it_is_wanted(reactor: Reactor) -> None:
     assert calls == ["write", b"a"]
 
 
-def test_timers_come_in_their_order(reactor: Reactor) -> None:
-    """Timers come by time, those that repeat repeat, and a cancelled one does not come."""
+def test_timers_run_in_order(reactor: Reactor) -> None:
+    """Timers run by time, periodic ones run again, and a cancelled one does not run."""
     calls: list[object] = []
     reactor.call_later(0.02, lambda: calls.append("late"))
     reactor.call_later(0.01, lambda: calls.append("early"))
@@ -110,8 +110,8 @@ def test_timers_come_in_their_order(reactor: Reactor) -> None:
     assert calls == ["early", "late"]
 
 
-def test_a_timer_that_was_missed_is_not_made_up_for(reactor: Reactor) -> None:
-    """After a pause, a repeating timer comes once and goes on from there."""
+def test_missed_timers_are_skipped(reactor: Reactor) -> None:
+    """After a pause, a periodic timer runs once, and then at its usual times."""
     ticks: list[float] = []
     reactor.call_every(0.01, lambda: ticks.append(time.monotonic()))
     calls: list[object] = []
@@ -127,7 +127,7 @@ def test_a_timer_that_was_missed_is_not_made_up_for(reactor: Reactor) -> None:
     assert ticks[1] - ticks[0] >= 0.009
 
 
-def test_signals_are_called_in_the_loop(reactor: Reactor) -> None:
+def test_signals_are_handled_in_the_loop(reactor: Reactor) -> None:
     """A signal wakes the loop up, and its callback runs there."""
     calls: list[object] = []
     reactor.on_signal(signal.SIGUSR2, lambda: calls.append("usr2"))
@@ -141,7 +141,7 @@ def test_signals_are_called_in_the_loop(reactor: Reactor) -> None:
 
 
 def test_the_age_of_a_signal(reactor: Reactor) -> None:
-    """The time since a signal arrived is known until it is handled, also if it arrived before the loop runs."""
+    """The time since a signal arrived is available until it is handled, even if it arrived before the loop ran."""
     ages: list[object] = []
     reactor.on_signal(signal.SIGUSR2, lambda: ages.append(reactor.signal_age_s(signal.SIGUSR2)))
     assert reactor.signal_age_s(signal.SIGUSR2) == 0.0
@@ -153,8 +153,8 @@ def test_the_age_of_a_signal(reactor: Reactor) -> None:
     assert reactor.signal_age_s(signal.SIGUSR2) == 0.0
 
 
-def test_a_defect_in_one_callback_leaves_the_others(reactor: Reactor, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception is logged, and the loop goes on: all workers would end with it."""
+def test_an_exception_in_a_callback_does_not_stop_the_loop(reactor: Reactor, caplog: pytest.LogCaptureFixture) -> None:
+    """The exception is logged, and the loop continues, because all workers would exit with it."""
     calls: list[object] = []
     reactor.call_later(0.0, lambda: 1 / 0)
     reactor.call_later(0.0, lambda: calls.append("next"))

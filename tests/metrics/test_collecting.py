@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker tells of itself and its plugins."""
+"""The metrics of a worker and its plugins."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ MAX_BYTES = 1 << 20
 
 
 def a_runtime(loop: asyncio.AbstractEventLoop) -> Runtime:
-    """A worker's state, without chains: nothing here calls a plugin."""
+    """Return the runtime of a worker without chains, because no test calls a plugin."""
     return Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 10, "refuse", 1000)
 
 
@@ -39,7 +39,7 @@ def of(families: Iterator[Family], name: str) -> Family:
 
 
 async def test_figures_of_the_runner(runtime: Runtime) -> None:
-    """What is counted in the call layer is told under its name, plugins by name, phase and outcome."""
+    """The counts of the call layer have their metrics. Plugins are counted by name, phase and outcome."""
     runtime.calls, runtime.asks, runtime.unknown_tokens, runtime.refusals = 4, 3, 2, 1
     meter = Meter()
     meter.count("a", Phase.PRE_REQ, "stop", 0.5)
@@ -56,7 +56,7 @@ async def test_figures_of_the_runner(runtime: Runtime) -> None:
 
 
 def test_buckets_include_those_below() -> None:
-    """A histogram is told as Prometheus has it."""
+    """A histogram has the form that Prometheus uses."""
     durations = Durations((0.1, 1.0))
     for took_s in (0.05, 0.5, 5.0):
         durations.add(took_s)
@@ -72,7 +72,7 @@ def test_buckets_include_those_below() -> None:
 
 
 def test_metrics_of_plugins() -> None:
-    """Whatever prometheus-client offers is told as it stands there, less the times of creation, which have no sum."""
+    """All kinds of metrics of prometheus-client are collected unchanged, except creation times, which have no sum."""
     registry = CollectorRegistry()
     Counter("jobs", "Jobs.", ["who"], registry=registry).labels("a").inc(2)
     Gauge("size", "Size.", registry=registry).set(3)
@@ -91,51 +91,51 @@ def test_metrics_of_plugins() -> None:
 
 
 def test_names_of_the_runner_are_its_own() -> None:
-    """A plugin can't pass its figures off as the runner's."""
+    """Metrics of plugins with the prefix of the runner are ignored."""
     registry = CollectorRegistry()
     Counter("apisix_runner_calls", "Not ours.", registry=registry)
 
     assert [] == list(families_of_plugins(registry))
 
 
-async def test_only_what_has_changed_is_sent(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All metrics are sent at the beginning, then those that have changed, and at the end the last changes, when the store is closed."""
+async def test_only_changed_metrics_are_sent(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All metrics are sent at the start, then those that have changed, and the last changes at the end, after the store was closed."""
     monkeypatch.setattr(metrics_worker, "PUSH_S", 0.0)
-    told: list[Family] = []
+    sent: list[Family] = []
     tokens = iter([5])
 
     def count_tokens() -> int:
         return next(tokens, 5)
 
     reporter = Reporter(runtime, count_tokens, MAX_BYTES)
-    reporter.start(told.append)
-    assert of(iter(told), "apisix_runner_tokens_known").samples[0][2] == 5
-    assert sum(family.name == "apisix_runner_calls" for family in told) == 1
+    reporter.start(sent.append)
+    assert of(iter(sent), "apisix_runner_tokens_known").samples[0][2] == 5
+    assert sum(family.name == "apisix_runner_calls" for family in sent) == 1
 
-    told.clear()
+    sent.clear()
     runtime.calls = 1
     reporter.tick(0.0, busy=True)
-    assert {family.name for family in told} == {"apisix_runner_calls", "apisix_runner_loop_lag_seconds"}
+    assert {family.name for family in sent} == {"apisix_runner_calls", "apisix_runner_loop_lag_seconds"}
 
-    told.clear()
+    sent.clear()
     reporter.tick(0.0, busy=False)
-    assert told == []
+    assert sent == []
 
     runtime.calls = 2
     reporter.finish()
-    assert 2 == told[-1].samples[0][2] or 2 == max(family.samples[0][2] for family in told if family.name == "apisix_runner_calls")
+    assert 2 == sent[-1].samples[0][2] or 2 == max(family.samples[0][2] for family in sent if family.name == "apisix_runner_calls")
 
 
 @pytest.mark.parametrize("busy", [True, False])
 async def test_a_late_loop_is_counted(runtime: Runtime, busy: bool) -> None:
-    """An event loop that was blocked is late, also in a worker that has no calls."""
+    """An event loop that was blocked is late, even in a worker without calls."""
     reporter = Reporter(runtime, lambda: 0, MAX_BYTES)
-    told: list[Family] = []
-    reporter.start(told.append)
+    sent: list[Family] = []
+    reporter.start(sent.append)
     reporter.tick(7.0, busy=busy)
     reporter.finish()
 
-    lag = [family for family in told if family.name == "apisix_runner_loop_lag_seconds"][-1]
+    lag = [family for family in sent if family.name == "apisix_runner_loop_lag_seconds"][-1]
     assert {labels[0][1]: count for name, labels, count in lag.samples if labels and labels[0][1] in ("5.0", "10.0")} == {
         "5.0": 0,
         "10.0": 1,
@@ -143,24 +143,24 @@ async def test_a_late_loop_is_counted(runtime: Runtime, busy: bool) -> None:
 
 
 async def test_too_many_labels(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
-    """A metric that does not fit a message is left out, with one line that names it, and the others are told."""
+    """A metric that does not fit into a message is not sent, and one log line contains its name. The others are sent."""
     reporter = Reporter(runtime, lambda: 0, 2000)
     assert runtime.meter is not None
     for number in range(100):
         runtime.meter.count(f"plugin-{number}", None, "stop", 0.1)
-    told: list[Family] = []
+    sent: list[Family] = []
     with caplog.at_level(logging.ERROR):
-        reporter.start(told.append)
+        reporter.start(sent.append)
         runtime.meter.count("plugin-0", None, "stop", 0.1)
         reporter.finish()
 
-    assert "apisix_runner_plugin_calls" not in {family.name for family in told}
-    assert "apisix_runner_calls" in {family.name for family in told}
+    assert "apisix_runner_plugin_calls" not in {family.name for family in sent}
+    assert "apisix_runner_calls" in {family.name for family in sent}
     assert sum("the metric apisix_runner_plugin_calls has too many labels" in record.message for record in caplog.records) == 1
 
 
 async def test_a_collector_that_raises(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A plugin's own collector may fail: it is logged, and the runner's figures are told."""
+    """If a collector of a plugin fails, the exception is logged, and the metrics of the runner are sent."""
 
     class Broken:
         def collect(self) -> Iterator[Metric]:
@@ -169,11 +169,11 @@ async def test_a_collector_that_raises(runtime: Runtime, monkeypatch: pytest.Mon
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Broken())
     monkeypatch.setattr("prometheus_client.REGISTRY", registry)
-    told: list[Family] = []
+    sent: list[Family] = []
     reporter = Reporter(runtime, lambda: 0, MAX_BYTES)
     with caplog.at_level(logging.ERROR):
-        reporter.start(told.append)
+        reporter.start(sent.append)
     reporter.finish()
 
-    assert "apisix_runner_calls" in {family.name for family in told}
+    assert "apisix_runner_calls" in {family.name for family in sent}
     assert "the metrics of the plugins can't be collected" in [record.message for record in caplog.records]

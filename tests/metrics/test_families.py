@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sums over workers, those that have ended included."""
+"""The sums over workers, including those that have exited."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def values(totals: Totals) -> dict[str, dict[Labels, float]]:
 
 
 def test_sums_over_workers() -> None:
-    """Values with the same labels are added up, others stand beside each other."""
+    """Values with the same labels are added. Others remain separate."""
     totals = Totals()
     totals.take(1, counter("calls", "Calls.", (A, 2), (B, 3)))
     totals.take(2, counter("calls", "Calls.", (A, 5)))
@@ -23,8 +23,8 @@ def test_sums_over_workers() -> None:
     assert values(totals) == {"calls": {A: 7, B: 3}}
 
 
-def test_what_is_told_again_takes_the_place_of_what_was_told() -> None:
-    """A worker tells its totals, not what has come on top."""
+def test_a_later_value_replaces_an_earlier_one() -> None:
+    """A worker sends its totals, not the differences."""
     totals = Totals()
     totals.take(1, counter("calls", "Calls.", (A, 2)))
     totals.take(1, counter("calls", "Calls.", (A, 3)))
@@ -32,8 +32,8 @@ def test_what_is_told_again_takes_the_place_of_what_was_told() -> None:
     assert values(totals) == {"calls": {A: 3}}
 
 
-def test_no_counter_goes_backwards() -> None:
-    """What a worker has counted stays when it ends, and the next one's counts come on top. Gauges go with their worker."""
+def test_counters_never_decrease() -> None:
+    """The counts of a worker are kept when it exits, and the next worker's counts are added. Gauges are removed with their worker."""
     totals = Totals()
     totals.take(1, counter("calls", "Calls.", (A, 2)))
     totals.take(1, gauge("size", "Size.", ((), 9)))
@@ -42,7 +42,7 @@ def test_no_counter_goes_backwards() -> None:
     before = values(totals)
     totals.take(2, counter("calls", "Calls.", (A, 1)))
     totals.end(2)
-    totals.end(3)  # one that has never told anything
+    totals.end(3)  # a worker that has never sent a metric
 
     assert before == {"calls": {A: 2}, "took": {(("le", "+Inf"),): 2.0, (): 0.5}}
     assert values(totals)["calls"] == {A: 3}
@@ -50,16 +50,16 @@ def test_no_counter_goes_backwards() -> None:
 
 @pytest.mark.parametrize(("merge", "value"), [("sum", 7), ("min", 2), ("max", 5)])
 def test_gauges_of_several_workers(merge: str, value: float) -> None:
-    """A gauge is added up unless it says otherwise."""
+    """Gauges are added, unless `merge` is set."""
     totals = Totals()
-    for worker, told in ((1, 2), (2, 5)):
-        totals.take(worker, Family("size", "gauge", "Size.", (("size", (), told),), merge))  # type: ignore[arg-type]
+    for worker, size in ((1, 2), (2, 5)):
+        totals.take(worker, Family("size", "gauge", "Size.", (("size", (), size),), merge))  # type: ignore[arg-type]
 
     assert values(totals) == {"size": {(): value}}
 
 
-def test_a_metric_that_new_code_makes_something_else() -> None:
-    """Where a plugin's counter is a gauge after a reload, the gauge holds."""
+def test_a_metric_whose_kind_changes() -> None:
+    """If a plugin's counter is a gauge after a reload, only the gauge is used."""
     totals = Totals()
     totals.take(1, counter("size", "Size.", ((), 100)))
     totals.end(1)

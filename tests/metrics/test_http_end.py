@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small HTTP server in the supervisor's loop, through real sockets."""
+"""The small HTTP server of the supervisor, through real sockets."""
 
 import logging
 import signal
@@ -35,7 +35,7 @@ PAGES = {
 
 @pytest.fixture
 def reactor() -> Iterator[Reactor]:
-    """A loop that turns at least every 10 ms, so that `serve` sees when its client is done."""
+    """A reactor that wakes up at short intervals, so that `serve` notices when its client has finished."""
     before = signal.getsignal(signal.SIGHUP)
     reactor = Reactor()
     reactor.call_every(0.01, lambda: None)
@@ -59,7 +59,7 @@ def connect(server: HttpServer) -> socket.socket:
 
 
 def serve(reactor: Reactor, client: Callable[[], bytes]) -> bytes:
-    """Turn the loop until `client`, in a thread of its own, is done, and return what it returned."""
+    """Run the event loop until `client`, in its own thread, has finished. Return its result."""
     received: list[bytes] = []
     thread = threading.Thread(target=lambda: received.append(client()))
     thread.start()
@@ -79,7 +79,7 @@ def read_all(client: socket.socket) -> bytes:
     return bytes(data)
 
 
-def asked(reactor: Reactor, server: HttpServer, request: bytes) -> bytes:
+def response_to(reactor: Reactor, server: HttpServer, request: bytes) -> bytes:
     def client() -> bytes:
         with connect(server) as sock:
             sock.sendall(request)
@@ -89,8 +89,8 @@ def asked(reactor: Reactor, server: HttpServer, request: bytes) -> bytes:
 
 
 def test_a_page(reactor: Reactor, server: HttpServer) -> None:
-    """A page is answered whole, with its length, and the connection ends."""
-    head, _, body = asked(reactor, server, GET).partition(b"\r\n\r\n")
+    """A page is sent completely, with its length, and the connection is closed."""
+    head, _, body = response_to(reactor, server, GET).partition(b"\r\n\r\n")
 
     assert b"hello\n" == body
     assert head.split(b"\r\n") == [
@@ -118,15 +118,15 @@ def test_a_page(reactor: Reactor, server: HttpServer) -> None:
         (b"", b"400 Bad Request", b"400 Bad Request\n"),
     ],
 )
-def test_answers(reactor: Reactor, server: HttpServer, request_line: bytes, status: bytes, body: bytes) -> None:
-    """Each request has the answer that HTTP has for it."""
-    head, _, got = asked(reactor, server, request_line + b"\r\n\r\n").partition(b"\r\n\r\n")
+def test_responses(reactor: Reactor, server: HttpServer, request_line: bytes, status: bytes, body: bytes) -> None:
+    """Each request gets the response that HTTP requires."""
+    head, _, got = response_to(reactor, server, request_line + b"\r\n\r\n").partition(b"\r\n\r\n")
 
     assert (head.split(b"\r\n")[0], got) == (b"HTTP/1.1 " + status, body)
 
 
 def test_a_request_in_pieces(reactor: Reactor, server: HttpServer) -> None:
-    """A request may come byte by byte."""
+    """A request can arrive byte by byte."""
 
     def client() -> bytes:
         with connect(server) as sock:
@@ -140,19 +140,19 @@ def test_a_request_in_pieces(reactor: Reactor, server: HttpServer) -> None:
 
 def test_a_large_page(reactor: Reactor, server: HttpServer) -> None:
     """A page that does not fit the socket's buffer is sent as the client reads it."""
-    assert asked(reactor, server, b"GET /large HTTP/1.1\r\n\r\n").endswith(LARGE)
+    assert response_to(reactor, server, b"GET /large HTTP/1.1\r\n\r\n").endswith(LARGE)
 
 
 def test_a_request_without_end(reactor: Reactor, server: HttpServer) -> None:
-    """A request is read up to a bound."""
-    answer = asked(reactor, server, b"GET /page HTTP/1.1\r\n" + b"x" * MAX_REQUEST_BYTES)
+    """A request is read up to a limit."""
+    answer = response_to(reactor, server, b"GET /page HTTP/1.1\r\n" + b"x" * MAX_REQUEST_BYTES)
 
     assert answer.startswith(b"HTTP/1.1 431 ") or answer.endswith(b"(reset)")
 
 
 @pytest.mark.parametrize("request_", [b"GET /page HT", b"GET /large HTTP/1.1\r\n\r\n"])
-def test_slow_clients_are_cut_off(reactor: Reactor, server: HttpServer, monkeypatch: pytest.MonkeyPatch, request_: bytes) -> None:
-    """One that does not finish its request, or does not read its answer, is closed after a while."""
+def test_slow_clients_are_disconnected(reactor: Reactor, server: HttpServer, monkeypatch: pytest.MonkeyPatch, request_: bytes) -> None:
+    """A client that does not finish its request, or does not read its response, is disconnected after a timeout."""
     monkeypatch.setattr(metrics_http, "CLIENT_TIMEOUT_S", 0.05)
     with connect(server) as client:
         client.sendall(request_)
@@ -163,8 +163,8 @@ def test_slow_clients_are_cut_off(reactor: Reactor, server: HttpServer, monkeypa
     assert len(received) < len(LARGE)
 
 
-def test_clients_that_leave(reactor: Reactor, server: HttpServer) -> None:
-    """One that hangs up before its answer leaves nothing behind."""
+def test_clients_that_hang_up(reactor: Reactor, server: HttpServer) -> None:
+    """If a client hangs up before its response, its connection is closed."""
     for request_ in (b"", b"GET /pa", b"GET /large HTTP/1.1\r\n\r\n"):
         client = connect(server)
         client.sendall(request_)
@@ -174,11 +174,11 @@ def test_clients_that_leave(reactor: Reactor, server: HttpServer) -> None:
         reactor.run(until=lambda: not server._clients)
 
 
-def test_more_clients_than_there_may_be(reactor: Reactor, server: HttpServer) -> None:
-    """Beyond the bound a client is closed at once, and those that are there are served."""
+def test_too_many_clients(reactor: Reactor, server: HttpServer) -> None:
+    """Over the limit, a new client is disconnected immediately, and the existing ones are served."""
     clients = [connect(server) for _ in range(MAX_CLIENTS)]
     reactor.run(until=lambda: len(server._clients) == MAX_CLIENTS)
-    one_too_many = asked(reactor, server, b"")
+    one_too_many = response_to(reactor, server, b"")
     clients[0].sendall(GET)
     answer = serve(reactor, lambda: read_all(clients[0]))
     for client in clients:
@@ -187,8 +187,8 @@ def test_more_clients_than_there_may_be(reactor: Reactor, server: HttpServer) ->
     assert (one_too_many, answer.endswith(b"hello\n")) == (b"", True)
 
 
-def test_an_address_that_is_taken(reactor: Reactor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The server waits for it, as the runner before it may still have it, and says so once."""
+def test_an_address_in_use(reactor: Reactor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The server tries again, because the previous runner may still use the address, and logs this once."""
     monkeypatch.setattr(metrics_http, "RETRY_S", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as taken, caplog.at_level(logging.WARNING):
         server = HttpServer(reactor, taken.getsockname(), PAGES)
@@ -196,15 +196,15 @@ def test_an_address_that_is_taken(reactor: Reactor, monkeypatch: pytest.MonkeyPa
         reactor.run(until=lambda: next(turns, None) is None)
         assert server.port == 0
     reactor.run(until=lambda: server.port != 0)
-    answer = asked(reactor, server, GET)
+    answer = response_to(reactor, server, GET)
     server.close()
 
     assert answer.endswith(b"hello\n")
     assert sum("It is tried again" in record.message for record in caplog.records) == 1
 
 
-def test_closed_while_it_waits(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is closed does not come back."""
+def test_closed_before_the_next_attempt(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is closed does not try to listen again."""
     monkeypatch.setattr(metrics_http, "RETRY_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = HttpServer(reactor, taken.getsockname(), PAGES)
@@ -217,7 +217,7 @@ def test_closed_while_it_waits(reactor: Reactor, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_ipv6(reactor: Reactor) -> None:
-    """The loopback address of IPv6 will do as well."""
+    """The loopback address of IPv6 can be used too."""
     server = HttpServer(reactor, ("::1", 0), PAGES)
 
     def client() -> bytes:
@@ -243,8 +243,8 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
     assert address_of(Settings(metrics_address=text)) == address
 
 
-def test_addresses_that_others_reach() -> None:
-    """One that others can reach has to be allowed."""
+def test_addresses_that_other_machines_can_reach() -> None:
+    """An address that other machines can reach has to be allowed."""
     assert address_of(Settings()) is None
     for text in ("0.0.0.0:9092", "[::]:9092", "192.0.2.1:9092"):
         with pytest.raises(SettingsError, match=r"which other machines can reach.*or set metrics\.allow_remote to true"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page /metrics, and the check before it is served."""
+"""The page /metrics, and the check of its settings."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from apisix.runner.settings.table import Settings
 
 
 def test_text() -> None:
-    """Metrics are written as Prometheus reads them, with what it needs escaped."""
+    """Metrics are written in the text format of Prometheus, with escaped values."""
     families = [
         counter("calls", "Calls.", ((("who", 'a"b\n'),), 2)),
         gauge("size", "Size.", ((), 0.5)),
@@ -34,7 +34,7 @@ def test_text() -> None:
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who wants metrics and has not installed their library is told what to install, before anything starts."""
+    """If metrics are enabled and their library is missing, the error contains the command to install it."""
     check_metrics(Settings(metrics_address="127.0.0.1:9092"))
     monkeypatch.setattr(page, "find_spec", lambda name: None)
     check_metrics(Settings())
