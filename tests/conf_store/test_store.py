@@ -61,7 +61,7 @@ def open_store(path: Path, clock: Clock) -> Iterator[Opener]:
 
 
 def in_another_process(code: str, path: Path) -> subprocess.Popen[str]:
-    """Run `code` with a `store` on `path`; it prints what the test wants to know."""
+    """Run `code` with a `store` on `path`; it prints the results for the test."""
     head = (
         "import os, signal, sys; from pathlib import Path; from apisix.runner.conf_store.store import ConfStore\n"
         f"store = ConfStore(Path({str(path)!r}), expire_s=3600, max_entries=100000, clock=lambda: 1_700_000_000.0)\n"
@@ -77,14 +77,14 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_token_leads_back_to_its_configuration(open_store: Opener) -> None:
-    """What was put comes back with its token, whole and in order."""
+    """A configuration is found by its token, complete and in order."""
     store = open_store()
     token = store.put(KEY, CONF)
     assert store.get(token) == RouteConfiguration(KEY, CONF)
 
 
 def test_a_token_is_derived_from_the_content(open_store: Opener, path: Path) -> None:
-    """The same content has the same token also in a store that never saw it before."""
+    """The same content has the same token even in another store."""
     assert open_store().put(KEY, CONF) == open_store(at=path.with_name("other")).put(KEY, CONF)
 
 
@@ -102,15 +102,15 @@ def test_a_token_is_derived_from_the_content(open_store: Opener, path: Path) -> 
     ],
 )
 def test_key_and_conf_both_count(open_store: Opener, key: str | None, conf: tuple[tuple[str, str], ...]) -> None:
-    """Neither a key nor a conf alone identifies a configuration, and any bytes survive."""
+    """Neither a key nor a conf alone identifies a configuration, and all bytes are preserved."""
     store = open_store()
     first, second = store.put(KEY, CONF), store.put(key, conf)
     assert second != first
     assert store.get(second) == RouteConfiguration(key, conf)
 
 
-def test_plugins_without_key_get_a_token_each(open_store: Opener) -> None:
-    """Without a key, equal plugins may belong to two routes, which must not share instances. An empty conf has none to share."""
+def test_plugins_without_key_get_a_new_token_each(open_store: Opener) -> None:
+    """Without a key, equal plugins may belong to two routes, which must not share instances. An empty conf has no instances."""
     store = open_store()
     tokens = [*store.put_many([(None, CONF), (None, CONF)]), store.put(None, CONF)]
     assert [store.get(token) for token in tokens] == [RouteConfiguration(None, CONF) for token in tokens]
@@ -119,27 +119,27 @@ def test_plugins_without_key_get_a_token_each(open_store: Opener) -> None:
 
 
 def test_tokens_have_31_bits_and_are_never_0(open_store: Opener) -> None:
-    """0 means no token in the schema, and Lua is given no number that it could take for a negative one."""
+    """0 means no token in the schema, and a number that Lua could read as a negative one is never used."""
     store = open_store()
     assert all(0 < store.put(str(n), ()) <= MAX_TOKEN for n in range(100))
 
 
 @pytest.mark.parametrize("token", [0, 1, MAX_TOKEN, MAX_TOKEN + 1, 2**32 - 1, 2**63, -1])
 def test_an_unknown_token_is_none(open_store: Opener, token: int) -> None:
-    """Any number that a frame can carry is looked up without an error."""
+    """Any number that a frame can contain is looked up without an error."""
     assert open_store().get(token) is None
 
 
 def test_a_collision_takes_the_next_free_token(open_store: Opener) -> None:
-    """Contents with one hash get different tokens, each leads to its own, and the last token wraps to 1."""
+    """Contents with the same hash get different tokens, and each token leads to its own content. After the last token comes 1."""
     store = open_store(token_hash=lambda content: MAX_TOKEN)
     tokens = [store.put(key, CONF) for key in ("a", "b", "c", "a", "b", "c")]
     assert tokens == [MAX_TOKEN, 1, 2] * 2
     assert [found.key for token in tokens[:3] if (found := store.get(token))] == ["a", "b", "c"]
 
 
-def test_many_at_once_get_the_tokens_that_they_would_get_alone(open_store: Opener, path: Path) -> None:
-    """A batch of PrepareConfs, some known, some new, one twice, is answered in its order."""
+def test_a_batch_gets_the_same_tokens(open_store: Opener, path: Path) -> None:
+    """A batch of configurations, of which some are stored, some are new and one occurs twice, gets its tokens in order."""
     store = open_store()
     known = store.put("known", CONF)
     tokens = store.put_many([("a", CONF), ("known", CONF), ("b", ()), ("a", CONF)])
@@ -147,8 +147,8 @@ def test_many_at_once_get_the_tokens_that_they_would_get_alone(open_store: Opene
     assert store.put_many([]) == []
 
 
-def test_the_repr_holds_no_secrets(open_store: Opener) -> None:
-    """A configuration that ends up in a log line shows its key, not its values."""
+def test_the_repr_contains_no_secrets(open_store: Opener) -> None:
+    """The repr of a configuration, which may be logged, contains its key, but not its values."""
     store = open_store()
     assert "hello" not in repr(store.get(store.put(KEY, CONF)))
 
@@ -157,8 +157,8 @@ def test_the_repr_holds_no_secrets(open_store: Opener) -> None:
 
 
 @pytest.mark.parametrize(("age", "lives"), [(2.0, True), (2.13, False)])
-def test_an_entry_lives_twice_the_expiry_at_least(open_store: Opener, clock: Clock, age: float, lives: bool) -> None:
-    """A token that is never used resolves for as long as the gateway may keep it, and then no longer."""
+def test_an_entry_is_kept_for_at_least_twice_the_expiry(open_store: Opener, clock: Clock, age: float, lives: bool) -> None:
+    """A token that is never used is valid for as long as the gateway may keep it, and not longer."""
     store = open_store()
     token = store.put(KEY, CONF)
     clock.now += age * EXPIRE_S
@@ -166,7 +166,7 @@ def test_an_entry_lives_twice_the_expiry_at_least(open_store: Opener, clock: Clo
 
 
 def test_a_use_by_any_worker_renews(open_store: Opener, clock: Clock) -> None:
-    """1.2 times the expiry counts from the last use, and a use in one worker keeps the entry alive in another."""
+    """An entry is kept for 1.2 times the expiry after its last use, by any worker."""
     one, other = open_store(), open_store()
     token = one.put(KEY, CONF)
     for _ in range(5):
@@ -192,8 +192,8 @@ def test_a_use_is_written_every_tenth_of_the_lifetime_at_most(open_store: Opener
     assert 10 >= len(used_at) > 5
 
 
-def test_asking_again_renews_without_a_write_each_time(open_store: Opener, clock: Clock, path: Path) -> None:
-    """A PrepareConf starts the gateway's 1.9 lifetimes anew, and so ours."""
+def test_storing_again_renews_without_a_write_each_time(open_store: Opener, clock: Clock, path: Path) -> None:
+    """After a PrepareConf, the gateway can use the token for 1.9 times the expiry again, so the entry is renewed."""
     store = open_store()
     token = store.put(KEY, CONF)
     changes = path.read_bytes()
@@ -206,7 +206,7 @@ def test_asking_again_renews_without_a_write_each_time(open_store: Opener, clock
 
 
 def test_expired_entries_are_removed(open_store: Opener, clock: Clock, path: Path) -> None:
-    """The file does not keep what nobody can ask for."""
+    """Entries that the gateway can no longer use are removed from the file."""
     store = open_store(max_entries=100)
     for n in range(20):
         store.put(str(n), CONF)
@@ -215,21 +215,21 @@ def test_expired_entries_are_removed(open_store: Opener, clock: Clock, path: Pat
     assert rows(path, "SELECT count(*) FROM configuration") == [(1,)]
 
 
-def test_much_that_expires_together_is_removed_in_batches(open_store: Opener, clock: Clock, path: Path) -> None:
-    """No single PrepareConf pays for all, and the next ones finish the work without waiting for the usual sweep."""
+def test_many_expired_entries_are_removed_in_batches(open_store: Opener, clock: Clock, path: Path) -> None:
+    """One PrepareConf does not remove all of them. The next ones remove the rest, without waiting for the usual sweep."""
     store = open_store(max_entries=1000)  # sweeps at every tenth put
     store.put_many([(str(n), ()) for n in range(2 * SWEEP_ROWS + 1)])
     clock.now += 3 * EXPIRE_S
     expired = []
     for n in range(13):
         store.put(f"later {n}", ())
-        expired += rows(path, f"SELECT count(*) FROM configuration WHERE used_at < {clock.now}")  # noqa: S608 -- a number of our own
+        expired += rows(path, f"SELECT count(*) FROM configuration WHERE used_at < {clock.now}")  # noqa: S608 -- a number of the test
     full, half, rest = (2 * SWEEP_ROWS + 1,), (SWEEP_ROWS + 1,), (1,)
     assert expired == [full] * 9 + [half, rest, (0,), (0,)]
 
 
-def test_entries_are_bounded_and_the_oldest_use_goes(open_store: Opener, clock: Clock) -> None:
-    """Over the bound, what was used longest ago is forgotten, not what was given first."""
+def test_the_least_recently_used_entry_is_removed(open_store: Opener, clock: Clock) -> None:
+    """Over the limit, the least recently used entries are removed, not the oldest ones."""
     store = open_store(max_entries=10)
     tokens = []
     for n in range(10):
@@ -241,8 +241,8 @@ def test_entries_are_bounded_and_the_oldest_use_goes(open_store: Opener, clock: 
     assert [token for token in tokens if store.get(token) is None] == [tokens[1]]
 
 
-def test_a_forgotten_token_is_not_given_to_other_content(open_store: Opener, clock: Clock) -> None:
-    """The gateway may still hold the token of an entry that the bound took: it must not run another route's plugins."""
+def test_a_removed_token_is_not_used_for_other_content(open_store: Opener, clock: Clock) -> None:
+    """The gateway may still use the token of an entry that was removed, and must not run the plugins of another route."""
     store = open_store(max_entries=1, token_hash=lambda content: 7)
     assert store.put("a", CONF) == 7
     clock.now += 1
@@ -258,8 +258,8 @@ def test_a_forgotten_token_is_not_given_to_other_content(open_store: Opener, clo
 # -- many processes
 
 
-def test_a_token_given_by_one_process_works_in_another_at_once(open_store: Opener, path: Path) -> None:
-    """Tokens travel between real processes, in both directions."""
+def test_a_token_of_one_process_is_valid_in_another(open_store: Opener, path: Path) -> None:
+    """Two real processes find each other's tokens."""
     store = open_store()
     ours = store.put("ours", CONF)
     code = f"print(store.put('theirs', [('stop', '1')]), store.get({ours}).key, flush=True); sys.stdin.read()"
@@ -270,8 +270,8 @@ def test_a_token_given_by_one_process_works_in_another_at_once(open_store: Opene
         assert store.get(int(theirs)) == RouteConfiguration("theirs", (("stop", "1"),))
 
 
-def test_processes_that_put_at_once_agree(open_store: Opener, path: Path) -> None:
-    """Workers that race for the same contents, all of which collide, give the same tokens."""
+def test_concurrent_processes_return_the_same_tokens(open_store: Opener, path: Path) -> None:
+    """Workers that store the same contents at the same time return the same tokens, even if all hashes collide."""
     code = "store._token_hash = lambda content: 5\nprint([store.put(str(n % 20), []) for n in range(60)])"
     processes = [in_another_process(code, path) for _ in range(3)]
     outputs = {process.communicate(timeout=30)[0] for process in processes}
@@ -279,8 +279,8 @@ def test_processes_that_put_at_once_agree(open_store: Opener, path: Path) -> Non
     assert [token for (token,) in rows(path, "SELECT token FROM configuration ORDER BY token")] == list(range(5, 25))
 
 
-def test_kill_9_of_a_writer_loses_no_token_that_was_given(open_store: Opener, path: Path) -> None:
-    """Every token that left a process resolves after that process was killed in the middle of writing, and the store takes more."""
+def test_kill_9_of_a_writer_loses_no_token(open_store: Opener, path: Path) -> None:
+    """If a process is killed while it writes, all tokens that it has returned are valid, and the store can still be written."""
     code = "\nfor n in range(10**6): print(store.put(str(n), [('a', 'b')]), flush=True)"
     with in_another_process(code, path) as process:
         assert process.stdout is not None
@@ -292,8 +292,8 @@ def test_kill_9_of_a_writer_loses_no_token_that_was_given(open_store: Opener, pa
     assert store.get(store.put(KEY, CONF)) is not None
 
 
-def test_kill_9_inside_a_transaction_leaves_the_state_before(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What a killed writer had half written into the file itself is rolled back by the next reader."""
+def test_kill_9_inside_a_transaction_rolls_it_back(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """If a writer is killed in the middle of a transaction, the next reader rolls it back."""
     store = open_store()
     token = store.put(KEY, CONF)
     code = """
@@ -316,7 +316,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_every_file_is_private_from_the_start(open_store: Opener, path: Path) -> None:
-    """Neither the umask nor SQLite gives the database or its journal to others."""
+    """The database and its journal are private, whatever the umask is."""
     before = os.umask(0)
     try:
         store = open_store()
@@ -343,7 +343,7 @@ def overwrite(path: Path) -> None:
 
 
 def damage_pages(path: Path) -> None:
-    """Leave the first page alone and fill the others with noise."""
+    """Keep the first page, and fill the others with random bytes."""
     data = path.read_bytes()
     path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
 
@@ -361,12 +361,12 @@ def put_wrong_types(path: Path) -> None:
 
 
 def mix_contents_up(path: Path) -> None:
-    """Let each token mean one and the same route, as a damaged page could."""
+    """Give each token the same content, as a damaged page could."""
     run_sql(path, "UPDATE configuration SET content = (SELECT max(content) FROM configuration)")
 
 
 DAMAGES = [truncate, cut_to_one_page, overwrite, drop_the_table, put_wrong_types, mix_contents_up]
-# A store that is open does not see these: it has the pages in its cache, and looks at the version when it opens the file.
+# A store that is open does not detect these, because its pages are cached and it checks the version when it opens the file.
 UNSEEN_WHILE_OPEN = [damage_pages, change_the_version]
 
 
@@ -374,10 +374,10 @@ UNSEEN_WHILE_OPEN = [damage_pages, change_the_version]
     ("damage", "while_open"),
     [(damage, True) for damage in DAMAGES] + [(damage, False) for damage in DAMAGES + UNSEEN_WHILE_OPEN],
 )
-def test_damage_means_a_warning_and_a_fresh_store(
+def test_a_damaged_file_is_replaced_with_a_warning(
     open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], while_open: bool
 ) -> None:
-    """Whatever happened to the file, each token resolves to its own configuration or not at all, and the store goes on."""
+    """Whatever happened to the file, each token leads to its own configuration or to none, and the store can still be used."""
     store = open_store()
     tokens = {store.put(str(n), CONF): str(n) for n in range(200)}
     if not while_open:
@@ -396,8 +396,8 @@ def test_damage_means_a_warning_and_a_fresh_store(
     assert path.with_name(path.name + ".bad").exists()
 
 
-def test_workers_meet_in_the_fresh_store(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """When one worker replaces a damaged file, the others follow, and do not replace it again."""
+def test_workers_share_the_new_store(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When one worker replaces a damaged file, the others use the new file, and do not replace it again."""
     one, other = open_store(), open_store()
     token = one.put(KEY, CONF)
     overwrite(path)
@@ -409,8 +409,8 @@ def test_workers_meet_in_the_fresh_store(open_store: Opener, path: Path, caplog:
     assert len(warnings(caplog)) == 1
 
 
-def test_a_file_that_was_removed_is_made_anew(open_store: Opener, path: Path) -> None:
-    """A cleaner of temporary files costs tokens, not calls, and the workers still share one file."""
+def test_a_file_that_was_removed_is_created_again(open_store: Opener, path: Path) -> None:
+    """If the file was removed, its tokens are lost, but calls work, and the workers still share one file."""
     one, other = open_store(), open_store()
     one.put(KEY, CONF)
     path.unlink()
@@ -419,8 +419,8 @@ def test_a_file_that_was_removed_is_made_anew(open_store: Opener, path: Path) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_link_in_the_place_is_not_followed(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The store writes into no file that someone else has chosen; calls work on from memory."""
+def test_a_link_is_not_followed(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The store does not write to the target of a link. Tokens are kept in memory instead."""
     target = path.with_name("target")
     target.write_bytes(b"")
     path.symlink_to(target)
@@ -433,24 +433,24 @@ def test_a_link_in_the_place_is_not_followed(open_store: Opener, path: Path, cap
 def test_a_full_disk_keeps_calls_working(
     open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What finds no room is kept in memory with one warning, and is written as soon as there is room again."""
+    """Configurations that can't be written are kept in memory, with one warning, and are written as soon as there is space."""
     store, other = open_store(), open_store()
     known = store.put("known", CONF)
     assert store._file._db is not None
-    store._file._db.execute("PRAGMA max_page_count = 1")  # SQLite then says "database or disk is full", as with ENOSPC
+    store._file._db.execute("PRAGMA max_page_count = 1")  # SQLite then reports "database or disk is full", as with ENOSPC
     tokens = [store.put(str(n), [("stop", "x" * 3000)]) for n in range(5)]
     assert [found.key for token in tokens if (found := store.get(token))] == ["0", "1", "2", "3", "4"]
     assert getattr(store.get(known), "key", None) == "known"
     assert other.get(tokens[-1]) is None
     assert ["database or disk is full" in text for text in warnings(caplog)] == [True]
     store._file._db.execute("PRAGMA max_page_count = 100000")
-    store.put("room", CONF)
+    store.put("space", CONF)
     assert [found.key for token in tokens if (found := other.get(token))] == ["0", "1", "2", "3", "4"]
     assert store._unwritten == {}
 
 
-def test_a_token_given_in_need_stays_what_it_was(open_store: Opener) -> None:
-    """When another worker wrote other content under that token meanwhile, this worker still answers as it promised."""
+def test_a_token_in_memory_keeps_its_content(open_store: Opener) -> None:
+    """If another worker has written other content under that token meanwhile, this worker still returns its own content."""
     store, other = open_store(token_hash=lambda content: 7), open_store(token_hash=lambda content: 7)
     assert store._file._db is not None
     store._file._db.execute("PRAGMA max_page_count = 1")
@@ -462,8 +462,8 @@ def test_a_token_given_in_need_stays_what_it_was(open_store: Opener) -> None:
     assert [getattr(other.get(token), "key", None) for token in (7, 8, 9)] == ["b", "c", "a"]
 
 
-def test_a_token_given_in_need_means_nothing_else_that_can_be_read(open_store: Opener) -> None:
-    """What finds no room passes by the tokens that are in the file: a collision gives no wrong chain."""
+def test_a_token_in_memory_is_not_in_the_file(open_store: Opener) -> None:
+    """Content that can't be written gets a token that is not in the file, so a collision does not lead to a wrong chain."""
     store = open_store(token_hash=lambda content: 7)
     assert store.put("a", CONF) == 7
     assert store._file._db is not None
@@ -475,7 +475,7 @@ def test_a_token_given_in_need_means_nothing_else_that_can_be_read(open_store: O
 def test_an_unwritable_directory_keeps_calls_working(
     open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that can't even be opened serves from memory, with one warning."""
+    """If the file can't be opened, tokens are kept in memory, with one warning."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
@@ -488,8 +488,8 @@ def test_an_unwritable_directory_keeps_calls_working(
     assert len(warnings(caplog)) == 1
 
 
-def test_what_is_kept_in_memory_is_bounded(open_store: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that stays full does not fill the memory."""
+def test_memory_is_limited(open_store: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk remains full, the memory is not filled."""
     store = open_store(max_entries=3)
     assert store._file._db is not None
     store._file._db.execute("PRAGMA max_page_count = 1")
@@ -497,8 +497,8 @@ def test_what_is_kept_in_memory_is_bounded(open_store: Opener, monkeypatch: pyte
     assert [getattr(store.get(token), "key", None) for token in tokens] == [None, None, "2", "3", "4"]
 
 
-def test_a_lock_that_stays_keeps_calls_working(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A process that holds the lock delays one call by a quarter of a second, and no call fails."""
+def test_a_locked_file_keeps_calls_working(open_store: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """If a process does not release the lock, one call is delayed, and no call fails."""
     store = open_store()
     known = store.put("known", CONF)
     holder = sqlite3.connect(path, isolation_level=None)
@@ -515,8 +515,8 @@ def test_a_lock_that_stays_keeps_calls_working(open_store: Opener, path: Path, c
     assert len(rows(path, "SELECT token FROM configuration")) == 22
 
 
-def test_another_database_of_the_operator_is_not_destroyed(open_store: Opener, path: Path) -> None:
-    """A setting that names the wrong file costs nothing: the file is still there, under another name."""
+def test_another_database_is_not_destroyed(open_store: Opener, path: Path) -> None:
+    """If the setting is the path of another database, the file is renamed, and its content is kept."""
     run_sql(path, "CREATE TABLE accounts (name TEXT)", "INSERT INTO accounts VALUES ('precious')")
     path.chmod(0o600)
     store = open_store()
