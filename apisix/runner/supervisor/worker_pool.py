@@ -148,15 +148,16 @@ class WorkerPool:
         """Start all workers, one in each turn of the reactor, so that signals are handled in between."""
         self._began_s = time.monotonic()
         self._planned_starts = self._count
-        self._start_next()
+        self._start_next(self._count)
 
-    def _start_next(self) -> None:
+    def _start_next(self, count: int) -> None:
+        """Start the first of the `count` workers that have not been started, and the others in later turns."""
         if self._stopping:
             return
         self._planned_starts -= 1
         self._replace_workers("start", 1, [])
-        if self._forked_so_far < self._count:
-            self._reactor.call_later(0.0, self._start_next)
+        if count > 1:
+            self._reactor.call_later(0.0, partial(self._start_next, count - 1))
 
     def place(self, connection: socket.socket) -> None:
         """
