@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmic_ray.commands.init import init
-from cosmic_ray.work_db import use_db
-
 PACKAGES = ("wire", "http", "call", "plugin", "legacy", "worker", "supervisor")
 Position = tuple[int, int]
 Span = tuple[Position, Position]
@@ -58,6 +55,10 @@ def draw(checkout: Path, packages: Sequence[str], size: int, seed: int) -> list[
 
 
 def _specs(modules: Iterable[Path]) -> Iterator[Any]:
+    # Imported here, because only `make mutants` installs it, and a test imports this module.
+    from cosmic_ray.commands.init import init
+    from cosmic_ray.work_db import use_db
+
     database = Path("mutants.sqlite")
     with use_db(str(database)) as work:
         init(modules, work, {})
