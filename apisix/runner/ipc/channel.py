@@ -214,7 +214,7 @@ class Channel:
         """
         Return the messages that have arrived, each with the connection that it carries.
 
-        A connection is None where this process had no descriptor left for it: the system has closed it.
+        A connection is None if this process had no descriptor left for it. The system has then closed the connection.
         """
         for _ in range(READS_AT_ONCE):
             try:

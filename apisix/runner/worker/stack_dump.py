@@ -14,7 +14,7 @@ class StackDump:
     """
     A file without a name that a worker and the supervisor share from before the fork.
 
-    The supervisor reads it and logs it as one record, where a dump to stderr would tear a stream of JSON lines.
+    The supervisor reads it and logs it as one record, because a dump to stderr would interrupt a stream of JSON lines.
     """
 
     def __init__(self) -> None:
