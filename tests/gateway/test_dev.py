@@ -456,6 +456,7 @@ def test_breakpoint_with_debug(tmp_path: Path) -> None:
     (tmp_path / "apisix.yaml").write_text(ROUTES.format(uri="/get", port=1))
     child, terminal = pty.fork()
     if not child:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts background jobs with it ignored, and dev leaves it so
         os.chdir(tmp_path)
         os.execv(sys.executable, [sys.executable, "-m", "apisix", "dev", "--debug", "--port", "0", "--upstream-port", "0"])  # noqa: S606
 
