@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes of `chains.py` in C, but for Setup. Only the accelerator reads this file.
+# C declarations for `chain_cache.py`. Only Cython reads this file.
 
 cimport cython
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes of `engine.py` in C. Only the accelerator reads this file.
+# C declarations for `engine.py`. Only Cython reads this file.
 
 cimport cython
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `reply_sink.py` in C. Only the accelerator reads this file.
+# C declarations for `reply_sink.py`. Only Cython reads this file.
 
 from apisix.runner.wire.tables cimport Message
 

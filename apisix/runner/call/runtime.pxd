@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `runtime.py` in C. Only the accelerator reads this file.
+# C declarations for `runtime.py`. Only Cython reads this file.
 
 from apisix.runner.call.chain_cache cimport ChainCache
 from apisix.runner.call.blocking.detector cimport BlockingDetector

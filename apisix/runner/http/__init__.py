@@ -6,5 +6,8 @@ The objects that plugins use: requests, responses and replies.
 a base, `message.HTTPMessage`. Headers and arguments are multidict views on the received frame. Whatever has to be fetched from the gateway
 is an info request, whose I/O is provided by the caller: nothing here does I/O itself.
 
-Imports: `errors` and `wire`. Start with `request.py`, then `multidict_view.py`.
+`headers` folds the case of names. `header_rules` has the headers that a reply or an edit may not send, such as content-length. `body`
+decodes bodies.
+
+May import: `errors`, `primitives` and `wire`. Start reading in `request.py`, then `multidict_view.py`.
 """

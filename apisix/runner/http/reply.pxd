@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `reply.py` in C. Only the accelerator reads this file.
+# C declarations for `reply.py`. Only Cython reads this file.
 
 cimport cython
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes of `chain.py` in C. Only the accelerator reads this file.
+# C declarations for `chain.py`. Only Cython reads this file.
 
 cdef class ChainStep:
     cdef readonly object name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes and types of `entries.py` in C. Only the accelerator reads this file.
+# C declarations for `entries.py`. Only Cython reads this file.
 
 cimport cython
 from libc.stdint cimport uint64_t

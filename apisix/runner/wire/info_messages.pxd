@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes of `questions.py` in C. Only the accelerator reads this file.
+# C declarations for `info_messages.py`. Only Cython reads this file.
 
 cimport cython
 

@@ -3,7 +3,7 @@
 The messages of the schema. One class serves both directions: its constructor builds one, `decode` reads one.
 
 Names are the schema's. Text is `str`, decoded as UTF-8 with surrogateescape; bodies and addresses are `bytes`.
-The two calls, which are most of what is sent, stand in `calls`, and what is asked during one in `questions`. Source: gateway contract, 2.
+The messages of a call are in `call_messages`, info requests and info replies in `info_messages`. Source: gateway contract, 2.
 """
 
 from collections.abc import Iterable

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The classes and types of `tables.py` in C. Only the accelerator reads this file.
+# C declarations for `tables.py`. Only Cython reads this file.
 
 from apisix.runner cimport primitives
 from apisix.runner.wire.frames cimport put_header

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The class of `detector.py` in C. Only the accelerator reads this file.
+# C declarations for `detector.py`. Only Cython reads this file.
 
 from apisix.runner cimport primitives
 
