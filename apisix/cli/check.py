@@ -3,6 +3,7 @@
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import click
 import msgspec
 
-from apisix.cli.diagnosis.release import INFO_IN_RESPONSES, found_release
+from apisix.cli.diagnosis.release import INFO_IN_RESPONSES, found_release, release_of_server
 from apisix.cli.flags import UsageFailure, setting_flags
 from apisix.cli.loading import load_registry, problem_fields
-from apisix.cli.routes.files import UnreadableRoutes, read_routes
-from apisix.cli.routes.search import FoundConf, Search
+from apisix.cli.routes.files import Source, UnreadableRoutes, files_in, read_routes
+from apisix.cli.routes.found import FoundConf
+from apisix.cli.routes.live import Gateway, read_key
+from apisix.cli.routes.search import Search
 from apisix.cli.shared_state import assigned_attributes
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
@@ -30,6 +33,11 @@ _KEYS = ("conf", "allow_degradation", "_meta")
 _ENTRY_KEYS = ("name", "value")
 _IGNORED = "the file does not end with the line #END, so APISIX ignores all of it"
 _NOTHING_IN = "there is no ext-plugin configuration in this file, so nothing in it was checked"
+_NOTHING_IN_DIRECTORY = "there is no ext-plugin configuration in the YAML and JSON files of this directory, so nothing was checked"
+_VARIABLE = re.compile(r"\$\{\{.*?\}\}")
+"""What APISIX replaces in a stand-alone file."""
+_ADC_VARIABLE = re.compile(r"(?<!\\)\$\{\w+\}")
+"""What adc replaces before it sends a value to the gateway. Source: its configuration reference, variables."""
 
 
 class RouteProblem(msgspec.Struct, frozen=True):
@@ -58,52 +66,102 @@ class RouteProblem(msgspec.Struct, frozen=True):
 @click.command()
 @setting_flags(["plugins"])
 @click.option("--gateway-config", metavar="FILE", help="The config.yaml of the gateway whose release is considered.")
+@click.option("--admin", metavar="URL", help="Check the routes of a running gateway. URL is that of its admin API. Only GET is used.")
+@click.option("--key-file", metavar="FILE", help="The file that contains the key of the admin API.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
-@click.argument("files", nargs=-1, metavar="[apisix.yaml | routes.json]...")
-def check(files: tuple[str, ...], gateway_config: str | None, as_json: bool, **flags: object) -> None:
+@click.argument("files", nargs=-1, metavar="[FILE | DIRECTORY]...")
+def check(
+    files: tuple[str, ...], gateway_config: str | None, admin: str | None, key_file: str | None, as_json: bool, **flags: object
+) -> None:
     """
-    Load the plugins as `start` does, and validate the configurations in files of routes.
+    Load the plugins as `start` does, and validate the configurations in routes.
 
-    Without --plugins, plugins/ of this directory is loaded if it exists. Without files, apisix.yaml of this directory is checked. `dev`
-    does the same. The exit status is 0 if there is no problem, 1 if there is one, and 2 if a file can't be read.
+    A file is an apisix.yaml, a file for adc, a manifest of the ingress controller, or JSON of the admin API. Of a directory, all YAML and
+    JSON files are read. Without --plugins, plugins/ of this directory is loaded if it exists. Without files and --admin, apisix.yaml of
+    this directory is checked, as by `dev`. The exit status is 0 if there is no problem, 1 if there is one, and 2 if a file or the gateway
+    can't be read.
     """
+    if key_file is not None and admin is None:
+        raise click.UsageError("--key-file needs --admin")
     registry = load_registry(flags, default=True)
-    paths = [Path(file) for file in files] or [path for path in (DEFAULT_ROUTES,) if path.is_file()]
-    search = Search(registry)
-    problems: list[RouteProblem] = []
-    notes = [] if files or not paths else [f"no file was given, so {DEFAULT_ROUTES} of this directory is checked"]
+    work = _Check(Search(registry))
+    gateway = None
     try:
-        for path in paths:
-            is_empty = _check_file(search, path, problems)
-            if is_empty and files:
-                problems.append(RouteProblem(str(path), 0, "", "", _NOTHING_IN))
-            elif is_empty:
-                notes.append(f"{path}: {_NOTHING_IN}")
+        if files:
+            for file in files:
+                work.add_path(Path(file))
+        elif admin is None and DEFAULT_ROUTES.is_file():
+            work.notes.append(f"no file was given, so {DEFAULT_ROUTES} of this directory is checked")
+            if work.add(read_routes(DEFAULT_ROUTES)):
+                work.notes.append(f"{DEFAULT_ROUTES}: {_NOTHING_IN}")
+        if admin is not None:
+            gateway = Gateway(admin, None if key_file is None else read_key(Path(key_file)))
+            empty = [work.add(source) for source in gateway.sources(work.notes)]
+            if all(empty):
+                work.notes.append(f"{admin}: there is no ext-plugin configuration in this gateway, so nothing in it was checked")
     except UnreadableRoutes as error:
         raise UsageFailure(str(error)) from error
-    notes += [*search.notes(), *_release_notes(search, gateway_config), *map(str, assigned_attributes(registry))]
-    _print_report(registry, len(search.confs), problems, notes, as_json=as_json)
-    sys.exit(1 if problems or registry.problems else 0)
+    server = None if gateway is None else gateway.server
+    notes = [
+        *work.notes,
+        *work.search.notes(),
+        *_release_notes(work.search, gateway_config, server),
+        *map(str, assigned_attributes(registry)),
+    ]
+    _print_report(registry, len(work.search.confs), work.problems, notes, as_json=as_json)
+    sys.exit(1 if work.problems or registry.problems else 0)
 
 
-def _check_file(search: Search, path: Path, problems: list[RouteProblem]) -> bool:
-    """Add the problems of a file to `problems`. Return True if the file contained nothing to check."""
-    document, is_ignored = read_routes(path)
-    if is_ignored:
-        problems.append(RouteProblem(str(path), 0, "", "", _IGNORED))
-    confs, misplaced = len(search.confs), len(search.misplaced)
-    search.add(document)
-    problems += [RouteProblem(str(path), found.line, found.holder, found.phase, found.reason) for found in search.misplaced[misplaced:]]
-    for found in search.confs[confs:]:
-        for line, reason in problems_of(search.registry, found):
-            problems.append(RouteProblem(str(path), line, found.holder, str(found.phase), reason))
-    return len(search.confs) == confs and len(search.misplaced) == misplaced
+class _Check:
+    """Checks files and gateways one after the other, and collects the problems and notes."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.problems: list[RouteProblem] = []
+        self.notes: list[str] = []
+
+    def add_path(self, path: Path) -> None:
+        """Check a file, or all files of a directory. Raise UnreadableRoutes if the file or directory can't be read."""
+        if not path.is_dir():
+            if self.add(read_routes(path)):
+                self.problems.append(RouteProblem(str(path), 0, "", "", _NOTHING_IN))
+            return
+        files = files_in(path)
+        empty = 0
+        for file in files:
+            try:
+                empty += self.add(read_routes(file))
+            except UnreadableRoutes as error:  # such as a template, which does not keep the other files from being checked
+                self.problems.append(RouteProblem(error.source, error.line, "", "", error.reason))
+        if empty == len(files):
+            self.problems.append(RouteProblem(str(path), 0, "", "", _NOTHING_IN_DIRECTORY))
+        elif empty:
+            self.notes.append(f"{path}: {empty} of {_count(len(files), 'file')} contain no ext-plugin configuration")
+
+    def add(self, source: Source) -> bool:
+        """Check what was read. Return True if there was nothing to check."""
+        if source.is_ignored:
+            self._add_problem(source, 0, "", "", _IGNORED)
+        confs, misplaced = len(self.search.confs), len(self.search.misplaced)
+        for document in source.documents:
+            self.search.add(document, is_stand_alone=source.is_stand_alone)
+        for mistake in self.search.misplaced[misplaced:]:
+            self._add_problem(source, mistake.line, mistake.holder, mistake.phase, mistake.reason)
+        for found in self.search.confs[confs:]:
+            for line, reason in problems_of(self.search.registry, found, self.notes):
+                self._add_problem(source, line, found.holder, str(found.phase), reason)
+        return len(self.search.confs) == confs and len(self.search.misplaced) == misplaced
+
+    def _add_problem(self, source: Source, line: int, holder: str, phase: str, reason: str) -> None:
+        self.problems.append(RouteProblem(source.name, line, holder, phase, reason))
 
 
-def _release_notes(search: Search, gateway_config: str | None) -> Iterator[str]:
-    """Yield a warning about plugins under ext-plugin-post-resp if the installed gateway does not let them read a body."""
+def _release_notes(search: Search, gateway_config: str | None, server: str | None) -> Iterator[str]:
+    """Yield a warning about plugins under ext-plugin-post-resp if the installed or running gateway does not let them read a body."""
     in_responses = [found.holder for found in search.confs if found.phase is Phase.POST_RESP]
-    release = found_release(None if gateway_config is None else Path(gateway_config)) if in_responses else None
+    if not in_responses:
+        return
+    release = found_release(None if gateway_config is None else Path(gateway_config)) if server is None else release_of_server(server)
     if release is not None and release.number < INFO_IN_RESPONSES:
         yield f"{', '.join(dict.fromkeys(in_responses))}: {release.warning_of_responses()}"
 
@@ -126,8 +184,12 @@ def _print_report(registry: Registry, checked: int, problems: list[RouteProblem]
     )
 
 
-def problems_of(registry: Registry, found: FoundConf) -> Iterator[tuple[int, str]]:
-    """Yield the problems of a configuration with their lines: of its form, of its plugins, and of their own configurations."""
+def problems_of(registry: Registry, found: FoundConf, notes: list[str]) -> Iterator[tuple[int, str]]:
+    """
+    Yield the problems of a configuration with their lines: of its form, of its plugins, and of their own configurations.
+
+    Args: notes: gets what can't be checked, because a part of it is replaced before the runner receives it.
+    """
     content = found.content
     entries = content.get("conf", []) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not isinstance(content, dict):
@@ -150,7 +212,11 @@ def problems_of(registry: Registry, found: FoundConf) -> Iterator[tuple[int, str
         configuration = RouteConfiguration(f"route#1#{found.phase}#1", ((name, entry["value"]),))
         chain = build_chain(registry, configuration, response=found.phase is Phase.POST_RESP)
         refusal = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
-        if refusal:
+        variable = (_ADC_VARIABLE if found.is_adc else _VARIABLE).search(entry["value"])
+        if refusal and variable is not None and registry.get(name) is not None:
+            where = f"{found.holder}, {found.phase}: plugin {number}, {name}" + (f" (line {line})" if line else "")
+            notes.append(f"{where}: the value contains {variable[0]}, which is replaced later, so it was not checked")
+        elif refusal:
             yield line, f"plugin {number}, {name}: {refusal}"
 
 

@@ -2,62 +2,11 @@
 """`apisix-runner check`, `plugins` and `schema`, as a person or a pipeline uses them."""
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from apisix.cli.commands import commands
-
-PLUGIN = '''
-from dataclasses import dataclass
-
-from apisix import Plugin, Request
-
-
-@dataclass
-class SayConfig:
-    times: int
-
-
-class Say(Plugin[SayConfig]):
-    """Say it to the upstream."""
-
-    def on_request(self, request: Request) -> None:
-        request.headers["x-say"] = "it"
-'''
-
-
-@pytest.fixture(autouse=True)
-def _logging() -> Iterator[None]:
-    """Leave the logger of the runner as it was found: the commands silence it."""
-    logger = logging.getLogger("apisix")
-    yield
-    logger.handlers.clear()
-    logger.propagate = True
-
-
-@pytest.fixture
-def plugins(tmp_path: Path) -> Path:
-    """A directory with one plugin, `say`."""
-    directory = tmp_path / "plugins"
-    directory.mkdir()
-    (directory / "say.py").write_text(PLUGIN)
-    return directory
-
-
-def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(commands, [str(argument) for argument in arguments], prog_name="apisix-runner")
-
-
-def check(plugins: Path, name: str, text: str) -> tuple[int, list[str]]:
-    """Check a file of routes. Returns: the exit status and the lines, less the directory."""
-    file = plugins.parent / name
-    file.write_text(text)
-    result = invoke("check", "--plugins", plugins, file)
-    return result.exit_code, result.output.replace(f"{plugins.parent}/", "").splitlines()
+from tests.cli.checking import check, invoke
 
 
 def test_all_is_well(plugins: Path) -> None:

@@ -13,6 +13,7 @@ ANSWERS_EVERYTHING: Final = (3, 6)
 """The first release that supports everything that plugins can use."""
 
 _VERSION: Final = re.compile(r"""VERSION\s*=\s*["'](\d+)\.(\d+)(?:\.(\d+))?""")
+_SERVER: Final = re.compile(r"APISIX/(\d+)\.(\d+)(?:\.(\d+))?")
 _LUA: Final = "share/lua/5.1"
 
 _LACKS: Final = (
@@ -24,11 +25,11 @@ _LACKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release of APISIX, and the file that contains its number."""
+    """A release of APISIX, and the file or header that contains its number."""
 
     number: tuple[int, int]
     text: str
-    file: Path
+    file: Path | str
 
     def __str__(self) -> str:
         return f"APISIX {self.text} ({self.file})"
@@ -61,3 +62,11 @@ def found_release(config: Path | None = None) -> Release | None:
         if match is not None:
             return Release((int(match[1]), int(match[2])), ".".join(filter(None, match.groups())), file)
     return None
+
+
+def release_of_server(header: str) -> Release | None:
+    """Return the release in the header Server of a gateway, such as `APISIX/3.18.0`, or None if it contains none."""
+    match = _SERVER.match(header)
+    if match is None:
+        return None
+    return Release((int(match[1]), int(match[2])), ".".join(filter(None, match.groups())), "header Server")

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Files of routes: `files.py` reads them, `search.py` finds configurations in them for `check`, and `text.py` adds a route for `new`.
+Routes for `check` and `new`.
+
+`files.py` reads files, `live.py` a running gateway, and `manifests.py` the plugins of Kubernetes manifests. `search.py` finds
+configurations in all of them. `text.py` adds a route to an apisix.yaml. Start reading with `search.py`.
 
 May import: `http`, `plugin`, `gateway`.
 """

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Read a file of routes: APISIX's stand-alone `apisix.yaml`, a route as it is sent to the admin API, or a response of the admin API.
+Read files of routes, as YAML or JSON: APISIX's stand-alone `apisix.yaml`, objects of the admin API, files for adc, and manifests.
 
-Mappings of a YAML file have line numbers, which problems contain.
+Mappings have line numbers, which problems contain.
 """
 
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,29 @@ import yaml
 END = "#END"
 _STAND_ALONE = ("routes", "upstreams", "global_rules", "plugin_configs")
 """Lists that only a stand-alone file has at its top level."""
+_SUFFIXES = (".yaml", ".yml", ".json")
+_MAX_JSON_WITH_LINES = 256 * 1024
+"""Bytes. JSON is read as YAML to get its lines, which takes too long for larger files."""
 
 
 class UnreadableRoutes(Exception):
-    """Raised if a file of routes can't be read, or is neither YAML nor JSON."""
+    """
+    Raised if routes can't be read.
+
+    Args:
+        source: the path of the file, or the URL.
+        reason: why, as a phrase that can follow the source and a colon.
+        line: the line, or 0 if it is not known.
+    """
+
+    def __init__(self, source: object, reason: str, line: int = 0) -> None:
+        super().__init__(source, reason, line)
+        self.source = str(source)
+        self.reason = reason
+        self.line = line
+
+    def __str__(self) -> str:
+        return f"{self.source}{f', line {self.line}' if self.line else ''}: {self.reason}"
 
 
 class Lined(dict[Any, Any]):
@@ -59,26 +81,90 @@ def _construct(loader: _Loader, node: yaml.MappingNode) -> Lined:
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct)
 
 
-def read_routes(path: Path) -> tuple[Any, bool]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    Documents that were read together.
+
+    Attributes:
+        name: the path of the file, or the URL.
+        documents: the content. A YAML file can contain several documents.
+        is_stand_alone: True if it is a file for APISIX's stand-alone mode.
+        is_ignored: True if it is such a file, and APISIX ignores it because it does not end with `#END`.
+    """
+
+    name: str
+    documents: list[Any]
+    is_stand_alone: bool = False
+    is_ignored: bool = False
+
+
+def line_of(mapping: dict[Any, Any], key: object) -> int:
+    """Return the line of a key, or 0 if it is not known."""
+    return mapping.lines.get(key, mapping.line) if isinstance(mapping, Lined) else 0
+
+
+def files_in(directory: Path) -> list[Path]:
+    """
+    Return the YAML and JSON files in a directory and its subdirectories, sorted. Hidden ones are left out, and links to directories too.
+
+    Raises: UnreadableRoutes: the directory can't be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UnreadableRoutes(error.filename, f"can't be read: {error.strerror or error}") from error
+
+    found = []
+    for parent, directories, names in os.walk(directory, onerror=fail):
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if name.endswith(_SUFFIXES) and not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+def read_routes(path: Path) -> Source:
     """
     Read a file of routes.
 
-    Returns: its content, and True if APISIX ignores it because it is a stand-alone file that does not end with `#END`.
     Raises: UnreadableRoutes: it can't be read.
     """
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            return json.loads(text), False
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
+            return Source(str(path), [_json(text)])
+        documents = list(_yaml(text))
     except OSError as error:
-        raise UnreadableRoutes(f"{path} can't be read: {error.strerror or error}") from error
+        raise UnreadableRoutes(path, f"can't be read: {error.strerror or error}") from error
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UnreadableRoutes(f"{path}{line}: this is not YAML: {error.problem}") from error
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UnreadableRoutes(path, f"this is not YAML: {error.problem}", line) from error
+    except json.JSONDecodeError as error:
+        raise UnreadableRoutes(path, f"this is not JSON: {error.msg}", error.lineno) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UnreadableRoutes(f"{path}: this is neither YAML nor JSON: {error}") from error
-    is_stand_alone = path.name == "apisix.yaml" or (
-        isinstance(document, dict) and any(isinstance(document.get(section), list) for section in _STAND_ALONE)
+        raise UnreadableRoutes(path, f"this is neither YAML nor JSON: {error}") from error
+    has_end = text.rstrip().endswith(END)
+    is_stand_alone = (
+        path.name == "apisix.yaml"
+        or has_end
+        or any(
+            isinstance(document, dict) and any(isinstance(document.get(section), list) for section in _STAND_ALONE)
+            for document in documents
+        )
     )
-    return document, is_stand_alone and not text.rstrip().endswith(END)
+    return Source(str(path), documents, is_stand_alone, is_stand_alone and not has_end)
+
+
+def _yaml(text: str) -> Iterator[Any]:
+    return (document for document in yaml.load_all(text, Loader=_Loader) if document is not None)  # a SafeLoader
+
+
+def _json(text: str) -> Any:
+    """Return the content of a JSON text, with lines if possible. In a single line they would be of no use."""
+    value = json.loads(text)
+    if "\n" not in text.strip() or len(text) > _MAX_JSON_WITH_LINES:
+        return value
+    try:
+        (with_lines,) = _yaml(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return value
+    # YAML reads some JSON in another way, such as escapes of characters outside the basic plane.
+    return with_lines if with_lines == value else value

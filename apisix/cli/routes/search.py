@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Find the runner's configurations in a file of routes, and mistakes that look like one.
+Find the runner's configurations in routes, and mistakes that look like one.
 
-The form of the file does not matter: wherever `plugins` contains one of the three phases, in a route, a service, a plugin_config, a
-consumer or a global rule, there is a configuration. A phase anywhere else is a mistake, because APISIX ignores or refuses it there.
+Except for Kubernetes manifests, the form does not matter: wherever `plugins` contains one of the three phases, in a route, a service, a
+plugin_config, a consumer or a global rule, there is a configuration. A phase anywhere else is a mistake, because APISIX ignores or
+refuses it there.
 """
 
 import difflib
@@ -11,42 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from apisix.cli.routes.files import Lined
+from apisix.cli.routes.files import line_of
+from apisix.cli.routes.found import FoundConf, Misplaced
+from apisix.cli.routes.manifests import Manifest, is_manifest, read_manifests
 from apisix.gateway.routing.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.registry import Registry
 
 _PHASES: Final = [phase.value for phase in Phase]
 _WITHOUT_PLUGINS: Final = frozenset({"upstream", "upstreams", "ssls", "protos", "secrets", "stream_routes", "plugin_metadata"})
+_ADC_KEYS: Final = frozenset({"services", "ssls", "consumers", "consumer_groups", "global_rules", "plugin_metadata"})
 _REFERENCES: Final = {"plugin_config_id": "plugin_config", "service_id": "service", "group_id": "consumer_group"}
-
-
-@dataclass(frozen=True, slots=True)
-class FoundConf:
-    """
-    A configuration of the runner, under one of the phases.
-
-    Attributes:
-        line: its first line, or 0 if it is not known, as in JSON.
-        holder: what contains it, such as `route 1`.
-        phase: the phase.
-        content: the value under the phase, of any type.
-    """
-
-    line: int
-    holder: str
-    phase: Phase
-    content: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Misplaced:
-    """Something that was meant for the runner, in a place where APISIX ignores it. The attributes are the same as of FoundConf."""
-
-    line: int
-    holder: str
-    phase: str
-    reason: str
 
 
 @dataclass(slots=True)
@@ -66,14 +42,23 @@ class Search:
     _phases_of: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     _references: list[tuple[str, set[str], str, str]] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
+    _notes: list[str] = field(default_factory=list)
+    _is_adc: bool = False
 
-    def add(self, document: Any) -> None:
-        """Search the content of a file."""
+    def add(self, document: Any, *, is_stand_alone: bool = False) -> None:
+        """Search one document. Args: is_stand_alone: True if it is from a file for APISIX's stand-alone mode."""
         self._seen.clear()
+        self._is_adc = False
+        if is_manifest(document):
+            for manifest in read_manifests(document):
+                self._add_manifest(manifest)
+            return
+        self._is_adc = not is_stand_alone and isinstance(document, dict) and document.keys() <= _ADC_KEYS
         self._search(document, "")
 
     def notes(self) -> Iterator[str]:
         """Yield notes about plugins that a route uses but were not checked, and about plugins that APISIX does not run."""
+        yield from self._notes
         for holder, phases, kind, id in self._references:
             others = self._phases_of.get((kind, id))
             if others is None:
@@ -82,15 +67,25 @@ class Search:
             for phase in sorted(phases & others):
                 yield f"{holder} and its {kind} {id} both have {phase}: APISIX runs only that of {holder}"
 
-    def _search(self, value: Any, section: str) -> None:
+    def _add_manifest(self, manifest: Manifest) -> None:
+        self.misplaced += manifest.mistakes
+        self._notes += manifest.notes
+        for each in manifest.lists:
+            self._search_plugins(each.plugins, each.holder, manifest.kind if each.takes_ext_plugins else "stream_routes")
+            phases = {name for name in each.plugins if name in _PHASES}
+            self._phases_of.setdefault((manifest.kind, manifest.name), set()).update(phases)
+            if each.plugin_config is not None:
+                self._references.append((each.holder, phases, "ApisixPluginConfig", each.plugin_config))
+
+    def _search(self, value: Any, section: str, parent: str = "") -> None:
         if not isinstance(value, (dict, list)) or id(value) in self._seen:
             return
         self._seen.add(id(value))  # an alias of YAML leads to the same object twice
         if isinstance(value, list):
             for item in value:
-                self._search(item, section)
+                self._search(item, section, parent)
             return
-        holder = _holder(value, section)
+        holder = f"{parent}{_holder(value, section)}"
         for key, line in getattr(value, "repeated", ()):
             self.misplaced.append(Misplaced(line, holder, "", f"the key {key} is here twice, and only the last one counts"))
         plugins = value.get("plugins")
@@ -104,14 +99,15 @@ class Search:
                 continue
             if key == "plugins" and section and isinstance(item, list) and any(phase in str(item) for phase in _PHASES):
                 self.misplaced.append(
-                    Misplaced(_line(value, key), holder, "", "plugins is a list here and was not checked; in APISIX it is a mapping")
+                    Misplaced(line_of(value, key), holder, "", "plugins is a list here and was not checked; in APISIX it is a mapping")
                 )
                 continue
             if key in _PHASES:
                 reason = "this is not inside plugins, so APISIX does not run it; move it there"
-                self.misplaced.append(Misplaced(_line(value, key), holder, str(key), reason))
+                self.misplaced.append(Misplaced(line_of(value, key), holder, str(key), reason))
             # In responses of the admin API, the section is part of the key next to the value.
-            self._search(item, str(value.get("key", section)).split("/")[-2:][0] if key == "value" else str(key))
+            inner = str(value.get("key", section)).split("/")[-2:][0] if key == "value" else str(key)
+            self._search(item, inner, f"{holder}, " if key == "routes" and section else "")
 
     def _search_plugins(self, plugins: dict[Any, Any], holder: str, section: str) -> None:
         if id(plugins) in self._seen:
@@ -120,7 +116,7 @@ class Search:
         for key, line in getattr(plugins, "repeated", ()):
             self.misplaced.append(Misplaced(line, holder, str(key), "this plugin is here twice, and only the last one counts"))
         for name, content in plugins.items():
-            line = _line(plugins, name)
+            line = line_of(plugins, name)
             if name not in _PHASES:
                 if reason := self._reason_against(str(name)):
                     self.misplaced.append(Misplaced(line, holder, str(name), reason))
@@ -129,7 +125,7 @@ class Search:
                 reason = f"APISIX runs no ext-plugin in {section}; name it in a route, service, plugin_config, consumer or global rule"
                 self.misplaced.append(Misplaced(line, holder, str(name), reason))
             else:
-                self.confs.append(FoundConf(getattr(content, "line", 0) or line, holder, Phase(name), content))
+                self.confs.append(FoundConf(getattr(content, "line", 0) or line, holder, Phase(name), content, self._is_adc))
 
     def _reason_against(self, name: str) -> str | None:
         """Return why a name in `plugins` is a mistake if it was meant for the runner, else None."""
@@ -147,14 +143,17 @@ class Search:
         phases = {name for name in plugins if name in _PHASES}
         if "id" in value:
             self._phases_of.setdefault((section.removesuffix("s"), str(value["id"])), set()).update(phases)
+        # adc's routes are part of their service.
+        for route in value["routes"] if section == "services" and isinstance(value.get("routes"), list) else ():
+            own = route.get("plugins") if isinstance(route, dict) else None
+            for phase in sorted(phases & own.keys()) if isinstance(own, dict) else ():
+                self._notes.append(
+                    f"{_holder(route, 'routes')} and its {_holder(value, section)} both have {phase}: APISIX runs only that of the route"
+                )
         if section.removesuffix("s") in ("", "route", "value", "list", "consumer"):
             for key, kind in _REFERENCES.items():
                 if isinstance(value.get(key), (str, int)):
                     self._references.append((_holder(value, section), phases, kind, str(value[key])))
-
-
-def _line(mapping: dict[Any, Any], key: object) -> int:
-    return mapping.lines.get(key, mapping.line) if isinstance(mapping, Lined) else 0
 
 
 def _holder(value: dict[Any, Any], section: str) -> str:
