@@ -87,7 +87,3 @@ class InfoUnavailable(RunnerError, RuntimeError):
 
 class SettingsError(RunnerError):
     """A setting is unknown, or its value is not allowed. The runner does not start."""
-
-
-class PluginLoadError(RunnerError):
-    """A plugin can't be offered to routes: its file does not import, or its class is not what a plugin must be."""

@@ -95,6 +95,22 @@ def test_a_decision_outside_of_a_call_is_refused(load: Load) -> None:
         run(step_of(registry, "outside"), a_request())
 
 
+@pytest.mark.parametrize("call", ["asyncio.run(asyncio.to_thread(self.stop))", "Thread(target=copy_context().run, args=[self.stop]).run()"])
+def test_a_decision_in_a_copied_context_belongs_to_the_call(load: Load, call: str) -> None:
+    """A thread that runs in a copy of the call's context can stop the call."""
+    registry = load(
+        copied=f"""
+        import asyncio
+        from contextvars import copy_context
+        from threading import Thread
+        class Copied(Base):
+            def filter(self, request, response):
+                {call}
+        """
+    )
+    assert run(step_of(registry, "copied"), a_request()) is not None
+
+
 def test_the_names_of_release_01_exist() -> None:
     """Source: release 0.1."""
     plugin = Base("mine")

@@ -3,11 +3,25 @@
 
 from __future__ import annotations
 
-from threading import get_ident
+from contextvars import ContextVar
 from typing import Any, Final
 
 STOP: Final = 1
 REWRITE: Final = 2
+
+
+class Decision:
+    """What one call of a plugin has decided: its `action`, STOP or REWRITE."""
+
+    __slots__ = ("action", "plugin")
+
+    def __init__(self, plugin: Base) -> None:
+        self.plugin = plugin
+        self.action = plugin._action
+
+
+current_decision: ContextVar[Decision | None] = ContextVar("current_decision", default=None)
+"""The decision of the call whose `filter` is running. `asyncio.to_thread` and the runner's threads have it too; a plain thread does not."""
 
 
 class Base:
@@ -25,8 +39,7 @@ class Base:
     _name: str = ""
     _config: dict[str, Any] = {}  # noqa: RUF012 - never changed: each configuration assigns its own
     _action: int = REWRITE
-    # By the thread that runs `filter`, the action of the call. None until the runner uses the plugin: from then on, only a call decides.
-    _decisions: dict[int, int] | None = None
+    _serves: bool = False  # set when the runner uses the plugin: from then on, only a call decides
 
     def __init__(self, name: str = "") -> None:
         self._name = name or type(self).__name__
@@ -56,19 +69,18 @@ class Base:
 
         Raises: RuntimeError: on assignment outside of `filter`, or in a thread that the plugin started: no call can be found.
         """
-        decisions = self._decisions
-        return self._action if decisions is None else decisions.get(get_ident(), self._action)
+        decision = current_decision.get()
+        return self._action if decision is None or decision.plugin is not self else decision.action
 
     @action.setter
     def action(self, action: int) -> None:
-        decisions = self._decisions
-        if decisions is None:
-            self._action = action
-            return
-        thread = get_ident()
-        if thread not in decisions:
+        decision = current_decision.get()
+        if decision is not None and decision.plugin is self:
+            decision.action = action
+        elif self._serves:
             raise RuntimeError("stop(), rewrite() and action apply to one call: use them in filter(), in the thread that runs it")
-        decisions[thread] = action
+        else:
+            self._action = action
 
     def stop(self) -> None:
         """End the chain after `filter` has returned, and send the response to the client."""

@@ -7,12 +7,11 @@ Source: design, 3.
 """
 
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any, Final, TypeVar
 
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
-from apisix.runner.legacy.base import STOP
+from apisix.runner.legacy.base import STOP, Decision, current_decision
 from apisix.runner.legacy.edits import given_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
 from apisix.runner.legacy.header_dict import header_dict, with_values
 from apisix.runner.legacy.plugin_base_adapter import full_address
@@ -346,19 +345,18 @@ def base_hook(plugin: Any, name: str, shares: bool) -> Callable[[Request], Reply
         name: what routes call it, for warnings.
         shares: whether the chain has several of them. They then share the request and the response.
     """
-    decisions: dict[int, int] = {}
-    plugin._decisions = decisions
+    plugin._serves = True
 
     def run(request: Request, seen: BaseRequest, response: BaseResponse) -> Reply | None:
-        thread = get_ident()
-        decisions[thread] = plugin._action
+        decision = Decision(plugin)
+        token = current_decision.set(decision)
         try:
             result = plugin.filter(seen, response)
         finally:
-            action = decisions.pop(thread)
+            current_decision.reset(token)
         if result is not None:
             refuse_awaitable(result)
-        if action == STOP:
+        if decision.action == STOP:
             return response.reply()
         response.rewrite(request, seen, name)
         for what in ignored_edits(seen, response):
