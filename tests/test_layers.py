@@ -84,6 +84,21 @@ def test_imports_point_to_the_left(module: str) -> None:
     assert set() == imported - ALLOWED[layer] - {layer}
 
 
+GATEWAY = ("http", "routing", "runner", "phases", "resources")
+"""The packages of the development gateway, from left to right. Modules beside them may import all of them."""
+
+
+@pytest.mark.parametrize("package", GATEWAY)
+def test_packages_of_the_gateway_import_those_to_their_left(package: str) -> None:
+    """No package of the gateway imports one to its right. `report.py` may be imported by all."""
+    prefix = "apisix.gateway."
+    modules = {module: file for module, file in MODULES.items() if module.startswith(f"{prefix}{package}.")}
+    imported = {name for file in modules.values() for name in imports(ast.parse(file.read_text("utf-8"))) if name.startswith(prefix)}
+    allowed = {"report", *GATEWAY[: GATEWAY.index(package) + 1]}
+
+    assert {name for name in imported if name.removeprefix(prefix).partition(".")[0] not in allowed} == set()
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """There is no circle of imports, inside a layer either."""
     graph = {module: set(imports(ast.parse(file.read_text("utf-8")), at_run_time_only=True)) for module, file in MODULES.items()}

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from apisix.gateway.display.report import NoEffects, RequestReport
-from apisix.gateway.display.show import Display, display_for
+from apisix.gateway.display import Display, display_for
 from apisix.gateway.http.echo import EchoUpstream
-from apisix.gateway.http.server import HttpServer
+from apisix.gateway.http_server import HttpServer
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.phases.quirks import Version, parse_version, quirks_of, release_text, unknown_plugins
-from apisix.gateway.routing.admin import DEFAULT_KEY, AdminApi
+from apisix.gateway.phases.quirks import Version, parse_version, pool_for, quirks_of, release_text, unknown_plugins
+from apisix.gateway.report import NoEffects, RequestReport
+from apisix.gateway.resources.admin import DEFAULT_KEY, AdminApi
+from apisix.gateway.resources.standalone import RoutesFile
+from apisix.gateway.resources.store import Store
 from apisix.gateway.routing.routes import DEFAULT_ROUTER
-from apisix.gateway.routing.standalone import RoutesFile
-from apisix.gateway.routing.store import Store
-from apisix.gateway.runner.connection_pool import pool_for
 from apisix.gateway.runner.log import RunnerLog
 from apisix.gateway.runner.process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
 from apisix.gateway.scratch import scratch_directory

@@ -7,12 +7,11 @@ from typing import Any
 
 from multidict import CIMultiDict
 
-from apisix.gateway.display.report import EffectSource, NoEffects, PhaseReport, RequestReport
 from apisix.gateway.http import pages
+from apisix.gateway.http.answer import Answer, json_answer, page_answer
 from apisix.gateway.http.headers import grouped, replace
-from apisix.gateway.http.upstream import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
 from apisix.gateway.phases import variables
-from apisix.gateway.phases.context import Answer, RequestContext, json_answer, page_answer
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import read_client_body
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.plugins import (
@@ -25,9 +24,11 @@ from apisix.gateway.phases.plugins import (
     rewrite_response,
     with_error_response,
 )
-from apisix.gateway.routing import admin
+from apisix.gateway.report import EffectSource, NoEffects, PhaseReport, RequestReport
+from apisix.gateway.resources import admin
+from apisix.gateway.resources.store import Store
 from apisix.gateway.routing.routes import ConfSource, Node, Route, Upstream
-from apisix.gateway.routing.store import Store
+from apisix.gateway.routing.upstream_client import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
 from apisix.runner.http.phase import Phase
 
 # nginx does not pass these on to an upstream: it writes its own, or none. Source: nginx, proxy_set_header.
@@ -84,8 +85,8 @@ class Gateway:
         self._admin = admin_api
         self._on_report = on_report
         self._effects = effects or NoEffects()
-        self._told = asyncio.Event()  # of the request that was answered last
-        self._told.set()
+        self._finished = asyncio.Event()  # of the request that was answered last
+        self._finished.set()
 
     async def answer(self, context: RequestContext) -> tuple[Answer, RequestReport]:
         """Return the answer to a request, and the report to pass to `finish` when the answer has been sent."""
@@ -97,7 +98,7 @@ class Gateway:
                 answer = await self._proxied(context, report)
             except UpstreamFailed as error:
                 report.error = str(error)
-                answer = page_answer(context, error.status)
+                answer = page_answer(error.status, context.response_headers)
         context.obey_length()  # nginx reads and discards this much of the body if it was not needed
         if context.rest:
             report.error = _SMUGGLED.format(len(context.rest)) + (f"; {report.error}" if report.error else "")
@@ -106,8 +107,8 @@ class Gateway:
 
     async def finish(self, report: RequestReport) -> None:
         """Complete the report of a request and pass it on, in the order of the calls of this method. Some effects never arrive."""
-        before, told = self._told, asyncio.Event()
-        self._told = told
+        before, finished = self._finished, asyncio.Event()
+        self._finished = finished
         try:
             for phase in report.phases:
                 if phase.call_id is not None:
@@ -117,7 +118,7 @@ class Gateway:
             await before.wait()
             self._on_report(report)
         finally:
-            told.set()
+            finished.set()
 
     async def _proxied(self, context: RequestContext, report: RequestReport) -> Answer:
         def look_up(name: str) -> str | None:
@@ -154,7 +155,7 @@ class Gateway:
         guards = [guard for _, guard in self._store.global_rules] + ([] if route is None else [route.guard])
         for guard in filter(None, guards):
             report.error = f"{guard} is not supported by the development gateway, and requests must not pass without it"
-            return page_answer(context, 503)
+            return page_answer(503, context.response_headers)
         for rule, _ in self._store.global_rules:
             for phase in REQUEST_PHASES:
                 if (answer := await self._run(context, rule, phase, report)) is not None:
@@ -182,11 +183,11 @@ class Gateway:
     async def _from_upstream(self, context: RequestContext, route: Route, report: RequestReport) -> Answer:
         if route.missing_upstream is not None:
             report.error = f"there is no upstream [{route.missing_upstream}]"
-            return page_answer(context, 502)
+            return page_answer(502, context.response_headers)
         upstream = route.upstream
         if upstream is None or (node := upstream.balancer.pick(hashed=_hashed(context, upstream))) is None:
             report.error = f"route {route.id} has no upstream" if upstream is None else "the upstream has no nodes"
-            return page_answer(context, 503)
+            return page_answer(503, context.response_headers)
         context.node = node
         context.upstream_scheme = upstream.scheme
         read_client_body(context)
@@ -204,7 +205,7 @@ class Gateway:
             raise
         except UpstreamFailed as error:
             report.error = str(error)
-            answer = page_answer(context, error.status)
+            answer = page_answer(error.status, context.response_headers)
             answer.headers[UPSTREAM_STATUS] = str(error.status)
             return answer
         if response.values("x-accel-redirect"):

@@ -5,7 +5,10 @@ Test plugins without any gateway.
 `Client` runs a plugin's hooks in this process, through the runner's own codec, registry, chain and engine, and shows what the
 client and the upstream would see. A pytest plugin comes with the package: its fixture is named `client`.
 
-What stands here is loaded when it is first used: pytest imports this package at each start, also where no test needs it.
+`client` has `Client`, and `verbs` its methods for HTTP methods. `sent` is what a test sends, `result` what it examines: `gateway_view`
+computes what the client and the upstream would see. `engine` runs the call, over the connection of `line`. `entries` reads `plugins=[...]`.
+
+The names are imported on first use, because pytest imports this package at each start. Start reading in `client.py`.
 """
 
 from typing import TYPE_CHECKING

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from apisix.cli.commands import commands
 from apisix.cli.new import Names
-from apisix.gateway.routing.standalone import RoutesFile
-from apisix.gateway.routing.store import Store
+from apisix.gateway.resources.standalone import RoutesFile
+from apisix.gateway.resources.store import Store
 
 
 @pytest.fixture(autouse=True)

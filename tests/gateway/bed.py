@@ -9,14 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from apisix.gateway.display.report import RequestReport
-from apisix.gateway.http.server import HttpServer
+from apisix.gateway.http_server import HttpServer
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.phases.quirks import LATEST, Version, quirks_of, unknown_plugins
-from apisix.gateway.routing.admin import DEFAULT_KEY, AdminApi
-from apisix.gateway.routing.definitions import Problem
-from apisix.gateway.routing.store import Store
-from apisix.gateway.runner.connection_pool import pool_for
+from apisix.gateway.phases.quirks import LATEST, Version, pool_for, quirks_of, unknown_plugins
+from apisix.gateway.report import RequestReport
+from apisix.gateway.resources.admin import DEFAULT_KEY, AdminApi
+from apisix.gateway.resources.definitions import Problem
+from apisix.gateway.resources.store import Store
 from apisix.gateway.server import Gateway
 from tests.gateway.scripted_runner import ScriptedRunner
 from tests.gateway.scripted_upstream import ScriptedUpstream

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.gateway.recorded_upstream import RECORDED_PORTS
+from tests.gateway.scripted_upstream import RECORDED_PORTS
 
 RECORDED: list[dict[str, Any]] = [
     json.loads(line) for line in (Path(__file__).parents[1] / "golden" / "gateway-scenarios.jsonl").read_bytes().splitlines()

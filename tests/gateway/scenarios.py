@@ -44,7 +44,7 @@ def upstream_view(seen: list[Scenario], *, ordered: bool) -> list[Scenario]:
         headers = [entry for entry in request["headers"] if entry[0].lower() not in _LEFT_OUT_OF_REQUESTS]
         views.append(
             {
-                **request,
+                **{name: value for name, value in request.items() if name not in ("port", "protocol")},
                 "target": [path, sorted_pairs([list(pair) for pair in parse_qsl(query, keep_blank_values=True)])],
                 "headers": headers if ordered else sorted_pairs(headers),
             },

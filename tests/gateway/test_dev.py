@@ -25,7 +25,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from apisix.gateway.dev import run
-from apisix.gateway.routing.admin import DEFAULT_KEY
+from apisix.gateway.resources.admin import DEFAULT_KEY
 from apisix.gateway.runner import process as runner_process
 from tests.runner_process import running
 

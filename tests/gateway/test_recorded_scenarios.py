@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apisix.gateway.routing.standalone import RoutesFile
+from apisix.gateway.resources.standalone import RoutesFile
 from tests.gateway.bed import TestBed
 from tests.gateway.recorded_scenarios import (
     DIFFERENT,
@@ -21,29 +21,24 @@ from tests.gateway.recorded_scenarios import (
     with_ports,
     with_recorded_ports,
 )
-from tests.gateway.recorded_upstream import RecordedUpstream
 
 
 async def answers(scenario: dict[str, Any], directory: Path) -> list[dict[str, Any]]:
     """Send the requests of a scenario to a development gateway, and return what was seen in the form of the recordings."""
-    upstream = RecordedUpstream()
-    await upstream.start()
-    try:
-        async with TestBed(directory) as bed:
-            file = directory / "apisix.yaml"
-            file.write_text(json.dumps(with_ports(scenario["resources"], upstream.ports)) + "\n#END\n", encoding="utf-8")
-            RoutesFile(file, bed.store).load()
-            found = []
-            for request in with_ports(scenario["requests"], upstream.ports):
-                bed.runner.seen.clear()
-                upstream.seen.clear()
-                received = await send_and_receive(bed.port, request_bytes(request))
-                to_upstream = upstream_view(with_recorded_ports(upstream.seen, upstream.ports))
-                to_runner = runner_view(with_recorded_ports(bed.runner.seen, upstream.ports))
-                found.append({"client_sees": client_view(received), "upstream_sees": to_upstream, "runner_sees": to_runner})
-            return found
-    finally:
-        await upstream.stop()
+    async with TestBed(directory) as bed:
+        ports = bed.upstream.ports
+        file = directory / "apisix.yaml"
+        file.write_text(json.dumps(with_ports(scenario["resources"], ports)) + "\n#END\n", encoding="utf-8")
+        RoutesFile(file, bed.store).load()
+        found = []
+        for request in with_ports(scenario["requests"], ports):
+            bed.runner.seen.clear()
+            bed.upstream.seen.clear()
+            received = await send_and_receive(bed.port, request_bytes(request))
+            to_upstream = upstream_view(with_recorded_ports(bed.upstream.seen, ports))
+            to_runner = runner_view(with_recorded_ports(bed.runner.seen, ports))
+            found.append({"client_sees": client_view(received), "upstream_sees": to_upstream, "runner_sees": to_runner})
+        return found
 
 
 def expected(scenario: dict[str, Any]) -> list[dict[str, Any]]:

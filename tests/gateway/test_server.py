@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestReport
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.routing.admin import DEFAULT_KEY
-from apisix.gateway.routing.store import Store
+from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.resources.admin import DEFAULT_KEY
+from apisix.gateway.resources.store import Store
 from apisix.gateway.runner.connection_pool import RunnerPool
 from apisix.gateway.server import Gateway
 from tests.gateway.bed import TestBed

@@ -117,13 +117,13 @@ def test_outputs_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_worker_itself_does_not_end() -> None:
     forked.end_if_child(ValueError("in the worker"))
 
-    assert forked.is_child() is False
+    assert forked._is_child is False
 
 
 def test_a_child_ends() -> None:
     forked.become_child()
 
-    assert forked.is_child() is True
+    assert forked._is_child is True
     with pytest.raises(Exited, match=r"^3$"):
         forked.end_if_child(SystemExit(3))
 

@@ -38,12 +38,6 @@ class GatewayConfig:
         section = self.content.get("ext-plugin")
         return section if isinstance(section, dict) else {}
 
-    @property
-    def given_path(self) -> str | None:
-        """The path of a runner that the gateway does not start, or None if there is none or it is not known here."""
-        path = self.ext_plugin.get("path_for_test")
-        return path if isinstance(path, str) and not _VARIABLE.search(path) else None
-
     def managed_path(self) -> str | None:
         """Return the socket of the runner that this gateway has started, or None if it is not found."""
         try:

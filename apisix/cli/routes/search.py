@@ -15,7 +15,7 @@ from typing import Any, Final
 from apisix.cli.routes.files import line_of
 from apisix.cli.routes.found import FoundConf, Misplaced
 from apisix.cli.routes.manifests import Manifest, is_manifest, read_manifests
-from apisix.gateway.routing.known_plugins import KNOWN_PLUGINS
+from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.registry import Registry
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The HTTP side of the development gateway: HTTP/1 requests, the server, the client for upstreams, URIs and headers as nginx handles them.
+HTTP as nginx handles it.
 
-Start reading in `server.py`, which connects it to the gateway, then `http1.py`.
+`http1` reads and checks requests; `listener` serves connections; `answer` and `pages` have the answers; `headers` and `uris` edit headers,
+paths and queries as nginx does. `echo` is the upstream of `dev`, which describes each request.
+
+May import: nothing else of the gateway. Start reading in `listener.py`.
 """

@@ -6,9 +6,9 @@ import json
 from multidict import CIMultiDict
 
 from apisix.gateway.http import uris
+from apisix.gateway.http.answer import Answer, page_answer
 from apisix.gateway.http.http1 import BadRequest, Request
 from apisix.gateway.http.listener import HttpListener
-from apisix.gateway.phases.context import Answer, page_answer
 
 
 class EchoUpstream:
@@ -40,7 +40,7 @@ class EchoUpstream:
 
     def refuse(self, error: BadRequest) -> tuple[Answer, None]:
         """Answer with a page."""
-        return page_answer(None, error.status), None
+        return page_answer(error.status), None
 
 
 def _seen(request: Request) -> bytes:

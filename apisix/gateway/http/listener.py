@@ -16,10 +16,9 @@ from http import HTTPStatus
 from typing import Protocol
 
 from apisix.gateway.http import uris
+from apisix.gateway.http.answer import Answer, StreamFailed
 from apisix.gateway.http.http1 import BadRequest, ClientGone, Request, read_body, read_head
 from apisix.gateway.http.pages import CLOSES_CONNECTION
-from apisix.gateway.http.upstream import UpstreamFailed
-from apisix.gateway.phases.context import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +186,7 @@ class HttpListener:
             await _write_body(writer, answer, has_body=has_body, chunked=chunked)
             await writer.drain()
             is_taken = is_taken or not await _refuses_answer(writer)
-        except UpstreamFailed as error:
+        except StreamFailed as error:
             # The head has been sent already, so the connection is closed early, as nginx does.
             logger.warning("%s", error)
             return False

@@ -6,9 +6,10 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from apisix.gateway.http.answer import Answer, json_answer
 from apisix.gateway.http.headers import replace
 from apisix.gateway.phases import variables
-from apisix.gateway.phases.context import Answer, RequestContext, json_answer
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.routing.routes import Consumer
 
 Find = Callable[[], Iterable[Consumer]]

@@ -1,30 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """One request in the gateway, and its answer."""
 
-import json
 import secrets
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDict
 
-from apisix.gateway.http import pages, uris
+from apisix.gateway.http import uris
 from apisix.gateway.http.headers import Headers
 from apisix.gateway.routing.routes import ConfSource, Consumer, Node, Route
 
 SERVER_NAME = "_"
 """nginx's `server_name`, which is the value of `$host` if a request has no Host."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """The answer for the client. A body that is a stream must be read or closed. `has_date`: whether nginx adds a Date."""
-
-    status: int
-    headers: Headers = field(default_factory=CIMultiDict)
-    body: bytes | AsyncGenerator[bytes, None] = b""
-    has_date: bool = True
 
 
 @dataclass(slots=True)
@@ -136,22 +124,3 @@ class RequestContext:
             return path if query is None else f"{path}?{query}"
         path = uris.escape_path(self.uri)
         return f"{path}?{self.args}" if self.args else path
-
-
-def json_answer(status: int, value: object) -> Answer:
-    """Return a JSON answer with the line end that APISIX appends."""
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape") + b"\n"
-    return Answer(status, CIMultiDict({"Content-Type": "application/json"}), body)
-
-
-def page_answer(context: RequestContext | None, status: int) -> Answer:
-    """Return nginx's own page with the response headers that plugins have set so far."""
-    headers: Headers = CIMultiDict() if context is None else context.response_headers.copy()
-    for name in ("content-type", "content-length"):
-        headers.popall(name, None)
-    page = pages.error_page(status)
-    status = 400 if status in pages.BAD_REQUESTS else status
-    if page:
-        headers["Content-Type"] = pages.with_charset("text/html", status)
-    headers["Content-Length"] = str(len(page))
-    return Answer(status, headers, page)

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from multidict import CIMultiDict
 
 from apisix.gateway.http import pages, uris
+from apisix.gateway.http.answer import Answer, page_answer
 from apisix.gateway.http.headers import replace, set_all
-from apisix.gateway.http.upstream import UpstreamFailed
-from apisix.gateway.phases.context import Answer, RequestContext, page_answer
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.quirks import Quirk
+from apisix.gateway.routing.upstream_client import UpstreamFailed
 from apisix.runner.wire.messages import Rewrite, Stop
 
 # Response headers that a Rewrite can't set, and that are not copied from an upstream's response in ext-plugin-post-resp.
@@ -46,7 +47,7 @@ def apply_stop(context: RequestContext, stop: Stop, quirks: frozenset[Quirk] = f
     if status in pages.CLOSES_CONNECTION:
         return Answer(status)
     if not stop.body and status >= 300:
-        return page_answer(context, status)
+        return page_answer(status, context.response_headers)
     finish_content_type(context, status)
     return not_modified(context, Answer(status, context.response_headers, stop.body))
 

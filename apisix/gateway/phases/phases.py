@@ -8,13 +8,11 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from apisix.gateway.display import describe
-from apisix.gateway.display.report import PhaseReport
 from apisix.gateway.http import uris
+from apisix.gateway.http.answer import Answer, page_answer
 from apisix.gateway.http.headers import MAX_ENTRIES, grouped, set_all, set_one
-from apisix.gateway.http.upstream import UpstreamResponse
-from apisix.gateway.phases import variables
-from apisix.gateway.phases.context import Answer, RequestContext, page_answer
+from apisix.gateway.phases import describe, variables
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import (
     PROTECTED_RESPONSE_HEADERS,
     apply_rewrite,
@@ -26,6 +24,8 @@ from apisix.gateway.phases.edits import (
 )
 from apisix.gateway.phases.quirks import Quirk, release_text
 from apisix.gateway.phases.tokens import Tokens
+from apisix.gateway.report import PhaseReport
+from apisix.gateway.routing.upstream_client import UpstreamResponse
 from apisix.gateway.runner.connection_pool import RunnerFailed, RunnerGarbage, RunnerPool, TokenNotFound
 from apisix.runner.http.phase import Phase
 from apisix.runner.wire.messages import (
@@ -91,14 +91,14 @@ class ExtPlugins:
 
         reply = await self._call(context, phase, conf, report, build, answer)
         if isinstance(reply, int):
-            return page_answer(context, reply)
+            return page_answer(reply, context.response_headers)
         if not isinstance(reply, HTTPReqCallResp):
             return None
         report.changes = describe.request_changes(context, path, args, reply.action, self._quirks)
         if isinstance(reply.action, Stop):
             if (reason := invalid_stop(reply.action, self._quirks)) is not None:
                 report.error = reason
-                return page_answer(context, 500)
+                return page_answer(500, context.response_headers)
             return apply_stop(context, reply.action, self._quirks)
         if isinstance(reply.action, Rewrite):
             apply_rewrite(context, reply.action, self._quirks, args)
@@ -127,7 +127,7 @@ class ExtPlugins:
         reply = await self._call(context, Phase.POST_RESP, conf, report, build, answer)
         if not isinstance(reply, HTTPRespCallResp):
             if reply == 500:
-                return page_answer(context, 500)
+                return page_answer(500, context.response_headers)
             if not response.has_body:
                 return None
             # The original body without its headers, even if a plugin wanted to replace it (observed).

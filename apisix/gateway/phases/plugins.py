@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from apisix.gateway.http.answer import Answer, json_answer, page_answer
 from apisix.gateway.http.headers import set_one
 from apisix.gateway.phases import auth, proxy_rewrite, variables
-from apisix.gateway.phases.context import Answer, RequestContext, json_answer, page_answer
+from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.routing import expressions
 from apisix.gateway.routing.routes import ConfSource
 from apisix.runner.http.phase import Phase
@@ -73,7 +74,7 @@ def _redirect(context: RequestContext, conf: Conf, _: auth.Find) -> Answer | Non
         return None
     if conf.get("append_query_string") and context.args:
         target += ("&" if "?" in target else "?") + context.args
-    answer = page_answer(context, status)
+    answer = page_answer(status, context.response_headers)
     answer.headers["Location"] = target
     return answer
 
@@ -88,7 +89,7 @@ def _fault_injection(context: RequestContext, conf: Conf, _: auth.Find) -> Answe
         set_one(context.response_headers, name, proxy_rewrite.resolve(str(value), context))
     body = proxy_rewrite.resolve(abort.get("body", ""), context).encode()
     if not body and abort["http_status"] >= 300:
-        return page_answer(context, abort["http_status"])
+        return page_answer(abort["http_status"], context.response_headers)
     answer = Answer(abort["http_status"], context.response_headers, body)
     return answer if "content-type" in answer.headers else _text(answer)
 

@@ -4,6 +4,7 @@
 import re
 from enum import Enum
 
+from apisix.gateway.runner.connection_pool import READ_TIMEOUT_S, SEND_TIMEOUT_S, RunnerPool
 from apisix.runner.http.phase import Phase
 
 Version = tuple[int, ...]
@@ -11,6 +12,10 @@ Version = tuple[int, ...]
 EARLIEST: Version = (2, 7)
 """The first release with the protocol that is emulated."""
 LATEST: Version = (3, 18)
+
+
+OLD_TIMEOUT_S = 5.0
+"""For sending and reading, before 2.8."""
 
 
 class Quirk(Enum):
@@ -77,6 +82,13 @@ def quirks_of(version: Version) -> frozenset[Quirk]:
 def unknown_plugins(quirks: frozenset[Quirk]) -> frozenset[str]:
     """Return the plugins that a release does not have."""
     return frozenset({Phase.POST_RESP.value}) if Quirk.NO_RESPONSE_PHASE in quirks else frozenset()
+
+
+def pool_for(path: str, quirks: frozenset[Quirk], read_timeout_s: float | None = None) -> RunnerPool:
+    """Return a pool with the timeouts of a release. `read_timeout_s` replaces the one for reading."""
+    usual_s = OLD_TIMEOUT_S if Quirk.SHORT_TIMEOUTS in quirks else READ_TIMEOUT_S
+    send_timeout_s = OLD_TIMEOUT_S if Quirk.SHORT_TIMEOUTS in quirks else SEND_TIMEOUT_S
+    return RunnerPool(path, read_timeout_s=usual_s if read_timeout_s is None else read_timeout_s, send_timeout_s=send_timeout_s)
 
 
 def release_text(version: Version) -> str:

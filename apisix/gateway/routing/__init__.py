@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Routes and upstreams: their definitions, the stand-alone file, the admin API, and which route a request matches.
+Which route a request matches, and how it reaches an upstream.
 
-Start reading in `routes.py`.
+`routes` has routes, upstreams, balancing and the router; `expressions` evaluates conditions on variables;
+`upstream_client` sends a request.
+
+May import: `http`. Start reading in `routes.py`.
 """

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The runner as the gateway sees it: its process, its log, and the pool of connections to it.
+The runner as the gateway sees it.
 
-Start reading in `process.py`.
+`process` starts, watches and replaces it; `connection_pool` keeps connections to it; `log` parses its output.
+
+May import: `http`, `routing`. Start reading in `process.py`.
 """

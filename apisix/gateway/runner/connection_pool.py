@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from apisix.gateway.phases.quirks import Quirk
 from apisix.runner.errors import ErrCode, MessageTooLarge, RemoteProtocolError
 from apisix.runner.wire.connection import MOVES, NEED_DATA, Connection, Role, State
 from apisix.runner.wire.frames import HEADER_BYTES
@@ -17,8 +16,6 @@ from apisix.runner.wire.messages import ErrResp, Message
 CONNECT_TIMEOUT_S = 1.0
 SEND_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 60.0
-OLD_TIMEOUT_S = 5.0
-"""For sending and reading, before 2.8."""
 KEEPALIVE_S = 180.0
 MAX_IDLE = 32
 
@@ -141,13 +138,6 @@ class RunnerConnection:
     def close(self) -> None:
         """Close the connection at once."""
         self._writer.close()
-
-
-def pool_for(path: str, quirks: frozenset[Quirk], read_timeout_s: float | None = None) -> "RunnerPool":
-    """Return a pool with the timeouts of a release. `read_timeout_s` replaces the one for reading."""
-    usual_s = OLD_TIMEOUT_S if Quirk.SHORT_TIMEOUTS in quirks else READ_TIMEOUT_S
-    send_timeout_s = OLD_TIMEOUT_S if Quirk.SHORT_TIMEOUTS in quirks else SEND_TIMEOUT_S
-    return RunnerPool(path, read_timeout_s=usual_s if read_timeout_s is None else read_timeout_s, send_timeout_s=send_timeout_s)
 
 
 def _due(state: State) -> set[int]:

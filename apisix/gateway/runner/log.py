@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from apisix.gateway.display.report import PluginEffect
+from apisix.gateway.report import PluginEffect
 
 # The logger of the runner's reports. Source: apisix/runner/worker/effects_log.py, which this layer does not import.
 EFFECTS_LOGGER = "apisix.effects"

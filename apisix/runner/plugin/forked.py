@@ -24,11 +24,6 @@ def become_child() -> None:
     _is_child = True
 
 
-def is_child() -> bool:
-    """Return whether this process has been forked by a plugin."""
-    return _is_child
-
-
 def end_if_child(failure: BaseException | None = None) -> None:
     """End this process if a plugin has forked it. Args: as `end_forked`."""
     if _is_child:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apisix.gateway.phases.quirks import Quirk, Version, parse_version, quirks_of
-from apisix.gateway.routing.definitions import InvalidDefinition
+from apisix.gateway.resources.definitions import InvalidDefinition
 from tests.gateway.bed import TestBed
 from tests.gateway.phases.test_phases import PRE_REQ, scripted
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from apisix.gateway.routing.definitions import NO_RESOURCES, build_route
+from apisix.gateway.resources.definitions import NO_RESOURCES, build_route
 from apisix.gateway.routing.routes import Match, Node, RoundRobin, Router
 
 

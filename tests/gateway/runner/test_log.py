@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apisix.gateway.display.report import PluginEffect
+from apisix.gateway.report import PluginEffect
 from apisix.gateway.runner import log as runner_log
 from apisix.gateway.runner.log import EFFECTS_LOGGER, RunnerLog
 from apisix.runner.logging import setup as logs

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from apisix.gateway.routing.definitions import Problem
-from apisix.gateway.routing.standalone import RoutesFile
-from apisix.gateway.routing.store import Store
+from apisix.gateway.resources.definitions import Problem
+from apisix.gateway.resources.standalone import RoutesFile
+from apisix.gateway.resources.store import Store
 
 TEXT = """\
 upstreams:

@@ -3,16 +3,16 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from apisix.gateway.phases.plugins import PluginSet, guard_that_is_not_emulated
-from apisix.gateway.routing.definitions import (
+from apisix.gateway.resources.definitions import (
     PLUGIN_CONFIG_FIELDS,
     SERVICE_FIELDS,
     Definition,
     InvalidDefinition,
     Problem,
+    Record,
     Resources,
     build_consumer,
     build_plugins,
@@ -27,19 +27,6 @@ _REFERENCES = {"upstreams": "upstream_id", "services": "service_id", "plugin_con
 
 
 Built = TypeVar("Built")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One definition. `version` is part of the key of PrepareConf, so it is changed with every change."""
-
-    kind: str
-    id: str
-    value: dict[str, Any]
-    created: int
-    modified: int
-    version: str
-    from_file: bool = False
 
 
 class Store:

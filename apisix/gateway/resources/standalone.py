@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from apisix.gateway.routing.definitions import Problem
-from apisix.gateway.routing.store import KINDS, Store
+from apisix.gateway.resources.definitions import Problem
+from apisix.gateway.resources.store import KINDS, Store
 
 # Further keys that APISIX reads. Source: its documentation of the stand-alone mode.
 _OTHER_KINDS = frozenset(

@@ -9,11 +9,12 @@ from contextlib import suppress
 
 from multidict import CIMultiDict
 
-from apisix.gateway.display.report import RequestReport
 from apisix.gateway.http import uris
+from apisix.gateway.http.answer import Answer, page_answer
 from apisix.gateway.http.http1 import CLIENT_CLOSED, BadRequest, Request
 from apisix.gateway.http.listener import HttpListener, OnSent
-from apisix.gateway.phases.context import Answer, RequestContext, page_answer
+from apisix.gateway.phases.context import RequestContext
+from apisix.gateway.report import RequestReport
 from apisix.gateway.server import Gateway
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class HttpServer:
             answer, report = await self._gateway.answer(context)
         except Exception:
             logger.exception("%s: an error in the development gateway itself", request.line)
-            answer, report = page_answer(None, 500), RequestReport(request.method, request.target, 500)
+            answer, report = page_answer(500), RequestReport(request.method, request.target, 500)
             report.error = "an error in the development gateway itself"
         request.rest = context.rest
         return answer, lambda is_taken: self._finish(context.started, report, is_taken=is_taken)
@@ -76,7 +77,7 @@ class HttpServer:
         method, _, target = error.line.partition(" ")
         report = RequestReport(method or "-", target or "-", error.status, error=str(error))
         started = time.time()
-        return page_answer(None, error.status), lambda is_taken: self._finish(started, report, is_taken=is_taken)
+        return page_answer(error.status), lambda is_taken: self._finish(started, report, is_taken=is_taken)
 
     def _finish(self, started: float, report: RequestReport, *, is_taken: bool) -> None:
         if not is_taken:

@@ -12,13 +12,14 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from apisix.gateway.http import uris
+from apisix.gateway.http.answer import StreamFailed
 from apisix.gateway.routing.routes import Node, Upstream
 
 _HEAD_BYTES = 256 * 1024
 _READ_BYTES = 65536
 
 
-class UpstreamFailed(Exception):
+class UpstreamFailed(StreamFailed):
     """The upstream sent no usable response. `status` is sent to the client."""
 
     def __init__(self, status: int, reason: str) -> None:

@@ -9,14 +9,14 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from apisix.gateway.phases import proxy_rewrite
 from apisix.gateway.phases.plugins import EMULATED, GUARDS, guard_that_is_not_emulated
+from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.gateway.routing import expressions
-from apisix.gateway.routing.known_plugins import KNOWN_PLUGINS
 from apisix.gateway.routing.routes import ConfSource, Consumer, Node, Route, Upstream
 from apisix.runner.http.phase import Phase
 
@@ -145,14 +145,17 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
     )
 
 
-class Record(Protocol):
-    """A stored definition. `version` changes with each change of it."""
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One definition. `version` is part of the key of PrepareConf, so it is changed with every change."""
 
-    @property
-    def value(self) -> dict[str, Any]: ...
-
-    @property
-    def version(self) -> str: ...
+    kind: str
+    id: str
+    value: dict[str, Any]
+    created: int
+    modified: int
+    version: str
+    from_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from apisix.gateway.routing.definitions import NO_RESOURCES, InvalidDefinition, Problem, build_route, build_upstream
+from apisix.gateway.resources.definitions import NO_RESOURCES, InvalidDefinition, Problem, build_route, build_upstream
 from apisix.gateway.routing.routes import Node
 
 UPSTREAM = {"nodes": {"127.0.0.1:1980": 1}}

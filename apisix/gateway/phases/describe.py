@@ -4,10 +4,10 @@
 from collections.abc import Iterable
 
 from apisix.gateway.http import uris
-from apisix.gateway.http.upstream import UpstreamResponse
 from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS
 from apisix.gateway.phases.quirks import Quirk, release_text
+from apisix.gateway.routing.upstream_client import UpstreamResponse
 from apisix.runner.wire.messages import HTTPRespCallResp, Rewrite, Stop
 
 NO_QUIRKS: frozenset[Quirk] = frozenset()

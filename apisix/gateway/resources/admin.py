@@ -8,9 +8,10 @@ import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
-from apisix.gateway.phases.context import Answer, RequestContext, json_answer
-from apisix.gateway.routing.definitions import InvalidDefinition
-from apisix.gateway.routing.store import KINDS, Record, Store
+from apisix.gateway.http.answer import Answer, json_answer
+from apisix.gateway.phases.context import RequestContext
+from apisix.gateway.resources.definitions import InvalidDefinition, Record
+from apisix.gateway.resources.store import KINDS, Store
 
 PREFIX = "/apisix/admin"
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 from structlog.processors import TimeStamper
 
-from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestReport
-from apisix.gateway.display.show import FAILURES_LOGGER, Display, JsonDisplay, RichDisplay, display_for, record_lines, request_lines
-from apisix.gateway.routing.definitions import Problem
+from apisix.gateway.display import FAILURES_LOGGER, Display, JsonDisplay, RichDisplay, display_for, record_lines, request_lines
+from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.resources.definitions import Problem
 from apisix.runner.call import engine
 
 

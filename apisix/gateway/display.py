@@ -10,8 +10,8 @@ from typing import TextIO
 
 import msgspec
 
-from apisix.gateway.display.report import PhaseReport, PluginEffect, RequestReport
-from apisix.gateway.routing.definitions import Problem
+from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.resources.definitions import Problem
 from apisix.gateway.runner.log import Record
 
 # A part of a line with its style in rich's notation; "" is plain.

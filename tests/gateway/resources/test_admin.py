@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from apisix.gateway.phases.context import Answer, RequestContext
-from apisix.gateway.routing.admin import DEFAULT_KEY, PREFIX, AdminApi
-from apisix.gateway.routing.store import Store
+from apisix.gateway.http.answer import Answer
+from apisix.gateway.phases.context import RequestContext
+from apisix.gateway.resources.admin import DEFAULT_KEY, PREFIX, AdminApi
+from apisix.gateway.resources.store import Store
 
 ROUTE = {"uri": "/get", "upstream": {"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}}}
 

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer to a request, and nginx's own ones."""
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from multidict import CIMultiDict
+
+from apisix.gateway.http import pages
+from apisix.gateway.http.headers import Headers
+
+
+class StreamFailed(Exception):
+    """The body of an answer ended before its end. Raised while it is read."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """The answer for the client. A body that is a stream must be read or closed. `has_date`: whether nginx adds a Date."""
+
+    status: int
+    headers: Headers = field(default_factory=CIMultiDict)
+    body: bytes | AsyncGenerator[bytes, None] = b""
+    has_date: bool = True
+
+
+def json_answer(status: int, value: object) -> Answer:
+    """Return a JSON answer with the line end that APISIX appends."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape") + b"\n"
+    return Answer(status, CIMultiDict({"Content-Type": "application/json"}), body)
+
+
+def page_answer(status: int, headers: Headers | None = None) -> Answer:
+    """Return nginx's own page. `headers` are the response headers that plugins have set so far."""
+    kept: Headers = CIMultiDict() if headers is None else headers.copy()
+    for name in ("content-type", "content-length"):
+        kept.popall(name, None)
+    page = pages.error_page(status)
+    status = 400 if status in pages.BAD_REQUESTS else status
+    if page:
+        kept["Content-Type"] = pages.with_charset("text/html", status)
+    kept["Content-Length"] = str(len(page))
+    return Answer(status, kept, page)
