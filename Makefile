@@ -169,7 +169,7 @@ soak: install ## inject faults and send load for some twenty minutes
 
 # A test checks that the generated pages are up to date.
 docs: install ## write the generated pages
-	$(python) -m apisix.cli.settings_docs
+	$(python) -m tests.docs.settings_reference
 	$(python) -m tests.gateway.behaviour_table
 	$(python) -m tests.docs.api_reference
 	$(python) -m bench.report

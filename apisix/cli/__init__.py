@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The command line: one module for each command, imported when the command is used.
+The command line. Each command is a module, which is imported when the command is used.
 
-`commands.py` lists the commands; start reading there. `start`, `health` and the flags that they share do not import click, because they
-must start fast. `routes/` reads and edits files of routes, for `check` and `new`. `diagnosis/` has what `doctor` examines.
+`commands.py` lists the commands; start reading there. `options/` has the options that commands share, and `loading.py` loads plugins
+for them. `routes/` reads, validates and edits routes, for `check` and `new`. `diagnosis/` has what `doctor` examines, and the probe of
+`health`. `shared_state.py` finds attributes that hooks assign, for `check`.
+
+`start` and `health` must start fast, so neither they nor the modules that they import at their top import click.
 
 May import: everything in `runner`, `gateway` and `testing`.
 """

@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from apisix import __version__, compiled
-from apisix.cli.flags import setting_flags
+from apisix.cli.options.flags import setting_flags
 
 COMMANDS = {
     "start": ("apisix.cli.commands:start", "Serve the gateway, until SIGTERM or Ctrl-C."),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from apisix.cli.flags import setting_flags
+from apisix.cli.options.flags import setting_flags
 from apisix.gateway.dev import run
 from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
 

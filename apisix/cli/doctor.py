@@ -19,10 +19,11 @@ from apisix.cli.diagnosis.python import look_at_python
 from apisix.cli.diagnosis.result import Level, Result, Results, ok, problem, warning
 from apisix.cli.diagnosis.sockets import look_at_socket
 from apisix.cli.diagnosis.store import look_at_store
-from apisix.cli.flags import setting_flags
+from apisix.cli.options.flags import setting_flags
 from apisix.cli.start import gather
 from apisix.runner.errors import SettingsError
-from apisix.runner.settings.table import Settings, load
+from apisix.runner.settings.loading import load
+from apisix.runner.settings.table import Settings
 
 
 @click.command()

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from apisix.cli.arguments import Flag, read_flags
-from apisix.cli.probe import probe
+from apisix.cli.diagnosis.probe import probe
+from apisix.cli.options.arguments import Flag, read_flags
 from apisix.runner.errors import SettingsError
 
 TIMEOUT_S: Final = "5"

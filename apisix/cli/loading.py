@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from apisix.cli.flags import UsageFailure
+from apisix.cli.options.flags import UsageFailure
 from apisix.cli.start import gather
 from apisix.runner.errors import SettingsError
 from apisix.runner.plugin.plugin_type import Problem

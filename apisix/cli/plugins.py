@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from apisix.cli.flags import setting_flags
 from apisix.cli.loading import load_registry, problem_fields
+from apisix.cli.options.flags import setting_flags
 from apisix.runner.plugin.plugin_type import PluginType
 
 

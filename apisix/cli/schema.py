@@ -5,8 +5,8 @@ import json
 
 import click
 
-from apisix.cli.flags import setting_flags
 from apisix.cli.loading import load_registry
+from apisix.cli.options.flags import setting_flags
 from apisix.runner.plugin.plugin_type import Problem
 
 

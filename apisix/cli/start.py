@@ -6,10 +6,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from apisix.cli.arguments import Flag, read_flags
+from apisix.cli.options.arguments import Flag, read_flags
 from apisix.runner.errors import SettingsError
 from apisix.runner.settings.kinds import SWITCH
-from apisix.runner.settings.table import SETTINGS, Settings, default_config_file, load
+from apisix.runner.settings.loading import default_config_file, load
+from apisix.runner.settings.table import SETTINGS, Settings
 
 CONFIG_VARIABLE = "APISIX_RUNNER_CONFIG"
 

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Test plugins without any gateway.
+Test plugins without a gateway.
 
-`Client` runs a plugin's hooks in this process, through the runner's own codec, registry, chain and engine, and shows what the
-client and the upstream would see. A pytest plugin comes with the package: its fixture is named `client`.
+`Client` runs the hooks of plugins in this process, with the runner's own wire protocol, registry, chains and engine. It returns what the
+client and the upstream would get. The package includes a pytest plugin with the fixture `client`.
 
-`client` has `Client`, and `verbs` its methods for HTTP methods. `sent` is what a test sends, `result` what it examines: `gateway_view`
-computes what the client and the upstream would see. `engine` runs the call, over the connection of `line`. `entries` reads `plugins=[...]`.
+`client.py` has `Client`; start reading there. `verbs.py` has its methods for HTTP methods, and `options.py` their keyword arguments.
+`sending/` has what a test sends, `running/` runs the call, and `results/` has what a test examines. `pytest_plugin.py` has the fixtures.
+`release_01.py` and `release_02.py` have the requests and responses of the legacy APIs, for old tests.
 
-The names are imported on first use, because pytest imports this package at each start. Start reading in `client.py`.
+The public names are imported when they are first used, because pytest imports this package whenever it starts.
+
+May import: everything in `runner` up to `call`, and `compiled`.
 """
 
 from typing import TYPE_CHECKING
@@ -17,18 +20,18 @@ if TYPE_CHECKING:
     from apisix.runner.call.observing.effects import Effect
     from apisix.runner.errors import ChainRefused, DeadlineExceeded
     from apisix.testing.client import Client
-    from apisix.testing.result import ClientResponse, Result, UpstreamRequest
+    from apisix.testing.results.result import ClientResponse, Result, UpstreamRequest
 
 __all__ = ["ChainRefused", "Client", "ClientResponse", "DeadlineExceeded", "Effect", "Result", "UpstreamRequest"]
 
 _homes = {
     "ChainRefused": "apisix.runner.errors",
     "Client": "apisix.testing.client",
-    "ClientResponse": "apisix.testing.result",
+    "ClientResponse": "apisix.testing.results.result",
     "DeadlineExceeded": "apisix.runner.errors",
     "Effect": "apisix.runner.call.observing.effects",
-    "Result": "apisix.testing.result",
-    "UpstreamRequest": "apisix.testing.result",
+    "Result": "apisix.testing.results.result",
+    "UpstreamRequest": "apisix.testing.results.result",
 }
 
 

@@ -14,12 +14,12 @@ from apisix.runner.call.observing.effects import past_runner
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.plugin.registry import Registry
-from apisix.testing.engine import Engine, Limits, Outcome
-from apisix.testing.entries import Offers, PluginEntry
-from apisix.testing.gateway_view import result_of
 from apisix.testing.options import RequestOptions, RespondOptions
-from apisix.testing.result import Result
-from apisix.testing.sent import HeadersLike, SentRequest, SentResponse, make_request, make_response
+from apisix.testing.results.gateway_view import result_of
+from apisix.testing.results.result import Result
+from apisix.testing.running.engine import Engine, Limits, Outcome
+from apisix.testing.running.entries import Offers, PluginEntry
+from apisix.testing.sending.messages import HeadersLike, SentRequest, SentResponse, make_request, make_response
 from apisix.testing.verbs import Verbs
 
 DEFAULT_TIMEOUT_S: Final = 10.0

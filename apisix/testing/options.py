@@ -4,8 +4,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Required, TypedDict
 
-from apisix.testing.entries import PluginEntry
-from apisix.testing.sent import HeadersLike, Params, Variables
+from apisix.testing.running.entries import PluginEntry
+from apisix.testing.sending.messages import HeadersLike, Params, Variables
 
 
 class CallOptions(TypedDict, total=False):

@@ -4,7 +4,7 @@
 from typing import Unpack
 
 from apisix.testing.options import RequestOptions
-from apisix.testing.result import Result
+from apisix.testing.results.result import Result
 
 
 class Verbs:

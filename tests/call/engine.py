@@ -15,7 +15,7 @@ from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq
-from apisix.testing.entries import AnyPlugin, OfferingRegistry, Offers
+from apisix.testing.running.entries import AnyPlugin, OfferingRegistry, Offers
 
 WITHIN_S = 20.0
 

@@ -34,7 +34,7 @@ from apisix.runner.wire.messages import (
     HTTPRespCallResp,
     Message,
 )
-from apisix.testing.entries import OfferingRegistry, Offers
+from apisix.testing.running.entries import OfferingRegistry, Offers
 
 Hook = Callable[[Any], Any]
 REQUEST, RESPONSE = 1, 2

@@ -20,7 +20,8 @@ from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BY
 from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.collecting import Reporter
-from apisix.runner.settings.table import NO_SETTINGS, SETTINGS, Settings, load
+from apisix.runner.settings.loading import OTHER_VARIABLES, load
+from apisix.runner.settings.table import SETTINGS, Settings
 from apisix.runner.supervisor.status import Refusals, supervisor_families
 from apisix.runner.supervisor.worker_pool import WorkerPool
 from tests.docs.pages import CHECKOUT, DOCS, blocks, pages, text_of
@@ -29,7 +30,7 @@ DEPLOY = DOCS / "guides" / "deploy.md"
 METRIC_ROW = re.compile(r"^\| `(apisix_runner_\w+)`", re.MULTILINE)
 # They name earlier releases' settings and variables, or explain how names are formed.
 HISTORY = {CHECKOUT / "CHANGELOG.md", DOCS / "reference" / "settings.md"}
-NOT_SETTINGS = {"APISIX_RUNNER_BUILD", *NO_SETTINGS}
+NOT_SETTINGS = {"APISIX_RUNNER_BUILD", *OTHER_VARIABLES}
 
 PAGES = [pytest.param(page, id=str(page.relative_to(CHECKOUT))) for page in pages() if page not in HISTORY]
 

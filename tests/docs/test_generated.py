@@ -3,10 +3,11 @@
 
 from pathlib import Path
 
-from apisix.cli.settings_docs import config_file, page
-from apisix.runner.settings.table import SETTINGS, Settings, load
+from apisix.runner.settings.loading import load
+from apisix.runner.settings.table import SETTINGS, Settings
 from tests.docs import api_reference
 from tests.docs.pages import CHECKOUT, text_of
+from tests.docs.settings_reference import config_file, page
 
 
 def test_settings_page() -> None:

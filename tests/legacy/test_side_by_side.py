@@ -10,7 +10,7 @@ import pytest
 
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.wire.messages import HTTPReqCallReq, Info, Var
-from apisix.testing.engine import Engine, Limits
+from apisix.testing.running.engine import Engine, Limits
 from tests.legacy.cases import CASES, Call, Case
 from tests.legacy.differences import DIFFERENCES
 from tests.legacy.outcomes import Outcome, message, outcome

@@ -16,7 +16,7 @@ from apisix.runner.plugin.chain_builder import build_chain
 from apisix.runner.plugin.plugin import defines
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.plugin.route_configuration import RouteConfiguration
-from apisix.testing.entries import OfferingRegistry, Offers
+from apisix.testing.running.entries import OfferingRegistry, Offers
 
 
 class Plain(Plugin):

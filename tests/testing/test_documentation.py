@@ -65,7 +65,7 @@ def test_page(tmp_path: Path) -> None:
 def test_names() -> None:
     """Each attribute of a result stands on the page, and so does each argument of a call."""
     from apisix.testing.options import RequestOptions, RespondOptions
-    from apisix.testing.result import Result
+    from apisix.testing.results.result import Result
 
     text = PAGE.read_text(encoding="utf-8")
     names = {*(name for name in dir(Result) if not name.startswith("_")), *RequestOptions.__annotations__, *RespondOptions.__annotations__}

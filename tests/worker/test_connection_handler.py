@@ -18,7 +18,7 @@ from apisix.runner import primitives
 from apisix.runner.conf_store.store import ConfStore, choose_path
 from apisix.runner.errors import ErrCode, RemoteProtocolError
 from apisix.runner.plugin.registry import Registry
-from apisix.runner.settings.table import load
+from apisix.runner.settings.loading import load
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.frames import FrameType
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, PrepareConfReq

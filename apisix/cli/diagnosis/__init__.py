@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What `doctor` examines, one subject in each module, as results that are printed one per line.
+What `doctor` examines. Each module examines one subject and yields results.
 
-`result.py` is what an examination yields. `processes.py` reads `/proc`, and `release.py` finds the installed release of APISIX, also for
-`check`. Nothing here changes anything. Start reading in `apisix/cli/doctor.py`.
+`result.py` has the class of a result. `probe.py` sends a call to a runner, also for `health`. `processes.py` reads `/proc`.
+`release.py` finds the installed release of APISIX, also for `check`. No module changes anything. Start reading in
+`apisix/cli/doctor.py`.
 
 May import: everything in `runner`.
 """

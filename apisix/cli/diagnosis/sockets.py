@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from apisix.cli.diagnosis import processes
+from apisix.cli.diagnosis.probe import probe
 from apisix.cli.diagnosis.result import Results, ok, problem, warning
-from apisix.cli.probe import probe
 from apisix.runner.errors import SettingsError
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor.credentials import ANYONE, Access, access_for, peer_of, user_id, user_name

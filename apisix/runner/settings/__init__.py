@@ -2,7 +2,8 @@
 """
 The settings of the runner.
 
-Each setting is one row of the table in `table`: its name, kind, default and description. `kinds` turns the text of a setting into its
-value;
-`file` and `plain_yaml` read the configuration file. May import: `errors`. Start reading in `table.py`.
+Each setting is one row of the table in `table.py`: its name, kind, default and description. `loading.py` loads the settings. `kinds.py`
+converts the text of a setting to its value. `file.py` and `plain_yaml.py` read the configuration file. Start reading in `table.py`.
+
+May import: `errors`.
 """

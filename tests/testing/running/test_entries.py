@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from apisix import Plugin, Request
 from apisix.runner.errors import ChainRefused
-from apisix.testing.entries import Offers
+from apisix.testing.running.entries import Offers
 from tests.testing.samples import KeyAuth, Old, Older
 
 

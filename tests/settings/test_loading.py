@@ -10,7 +10,8 @@ import pytest
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.settings.kinds import COUNT, COUNT_OR_AUTO, DURATION, SIZE
-from apisix.runner.settings.table import SETTINGS, Setting, Settings, default_config_file, load
+from apisix.runner.settings.loading import default_config_file, load
+from apisix.runner.settings.table import SETTINGS, Setting, Settings
 
 NAMES = {
     section: ", ".join(row.key.partition(".")[2] for row in rows)

@@ -20,9 +20,9 @@ from apisix.runner.plugin.plugin_type import PluginType
 from apisix.runner.plugin.registry import Registry
 from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, PrepareConfReq
-from apisix.testing.entries import OfferingRegistry
-from apisix.testing.line import Line
-from apisix.testing.sent import SentRequest, SentResponse
+from apisix.testing.running.entries import OfferingRegistry
+from apisix.testing.running.loopback import Loopback
+from apisix.testing.sending.messages import SentRequest, SentResponse
 
 MAX_IN_FLIGHT: Final = 1000
 BLOCKING_THREADS: Final = 32
@@ -91,8 +91,8 @@ class _NoDetection(BlockingDetector):
 class _Watched:
     """A call that runs, with what the engine tells of it."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, loopback: Loopback) -> None:
+        self.loopback = loopback
         self.effects: tuple[Effect, ...] = ()
         self.error: BaseException | None = None
 
@@ -146,8 +146,8 @@ class Engine:
     ) -> Outcome:
         """Run a call through the plugins of `conf` and return what came of it."""
         call_id = next(self._ids)
-        line = Line(self._runtime, sent.answer)
-        watched = self._calls[call_id] = _Watched(line)
+        loopback = Loopback(self._runtime, sent.answer)
+        watched = self._calls[call_id] = _Watched(loopback)
         configuration = RouteConfiguration(key, tuple(conf))
         types = tuple(offered.items())
         token = self._tokens.find(configuration, types)
@@ -156,25 +156,25 @@ class Engine:
             nonlocal token
             self._registry.offered = offered
             try:
-                token = token or line.prepare(PrepareConfReq(conf, key), prepare)
-                line.call(sent.message(call_id, token))
+                token = token or loopback.prepare(PrepareConfReq(conf, key), prepare)
+                loopback.call(sent.message(call_id, token))
             except Exception as error:  # what the test sends does not fit a frame
-                line.reply.set_exception(error)
+                loopback.reply.set_exception(error)
 
         def prepare(message: PrepareConfReq) -> int:
             return self._tokens.put(RouteConfiguration(message.key, tuple(message.conf)), types)
 
         self.loop.call_soon(begin)
         try:
-            reply = await line.reply
+            reply = await loopback.reply
         finally:
-            self.loop.call_soon(line.hang_up)
+            self.loop.call_soon(loopback.hang_up)
             del self._calls[call_id]
         await asyncio.sleep(0)  # until that has run: in a plain test the loop stops now
-        error = watched.error or line.failure
+        error = watched.error or loopback.failure
         if error is None and not isinstance(reply, HTTPReqCallResp):
             error = self._refusal(token, response=isinstance(sent, SentResponse))
-        return Outcome(reply, tuple(line.asked), watched.effects, error)
+        return Outcome(reply, tuple(loopback.asked), watched.effects, error)
 
     async def follow_loop(self) -> None:
         """

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.wire.messages import ReqBody, RespBody, Var
-from apisix.testing.sent import make_request, make_response
+from apisix.testing.sending.messages import make_request, make_response
 
 
 @pytest.mark.parametrize(

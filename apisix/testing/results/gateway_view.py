@@ -9,10 +9,10 @@ from multidict import CIMultiDict, MultiDict
 
 from apisix.runner.http.header_rules import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Pair, Rewrite, Stop
-from apisix.testing.engine import Outcome
-from apisix.testing.query import decoded, written_query
-from apisix.testing.result import ClientResponse, Result, UpstreamRequest
-from apisix.testing.sent import SentRequest, SentResponse
+from apisix.testing.results.result import ClientResponse, Result, UpstreamRequest
+from apisix.testing.running.engine import Outcome
+from apisix.testing.sending.messages import SentRequest, SentResponse
+from apisix.testing.sending.query import decoded, written_query
 
 UNAVAILABLE = 503
 

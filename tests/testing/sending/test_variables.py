@@ -7,8 +7,8 @@ from multidict import CIMultiDict
 from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.variables import look_up
 from apisix.runner.wire.messages import Var
-from apisix.testing.sent import make_request
-from apisix.testing.variables import VARIABLES
+from apisix.testing.sending.messages import make_request
+from apisix.testing.sending.variables import VARIABLES
 
 OTHERS = ["arg_x", "arg_flag", "arg_no", "http_x_a", "http_no", "cookie_a", "cookie_no", "nothing", "http_", "arg"]
 

@@ -12,8 +12,8 @@ import msgspec
 
 from apisix.runner.http.header_rules import check_header
 from apisix.runner.wire.messages import HTTPReqCallReq, HTTPRespCallReq, Info, Method, Pair, ReqBody, RespBody, Var
-from apisix.testing.query import grouped, normal_path, parsed_query, written_query
-from apisix.testing.variables import variable_of
+from apisix.testing.sending.query import grouped, normal_path, parsed_query, written_query
+from apisix.testing.sending.variables import variable_of
 
 Scalar = str | int | float | bool | None
 Params = Mapping[str, Scalar | Iterable[Any]] | Iterable[tuple[str, Scalar]]

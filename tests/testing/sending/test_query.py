@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apisix.gateway.http import uris
-from apisix.testing.query import grouped, normal_path, parsed_query, written_query
+from apisix.testing.sending.query import grouped, normal_path, parsed_query, written_query
 
 PIECES = st.lists(st.sampled_from(["a", "b", "=", "&", "+", "%20", "%ff", "%C3%BC", "ü", "%zz", "?"])).map("".join)
 

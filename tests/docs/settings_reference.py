@@ -2,7 +2,7 @@
 """
 Write `docs/reference/settings.md` and `apisix/config.yaml` from the table of settings.
 
-`make docs` calls `python -m apisix.cli.settings_docs`. A test checks that both files are up to date.
+`make docs` calls `python -m tests.docs.settings_reference`. A test checks that both files are up to date.
 """
 
 from collections.abc import Iterator

@@ -19,11 +19,11 @@ from apisix.gateway.phases.edits import PROTECTED_RESPONSE_HEADERS, apply_rewrit
 from apisix.runner.errors import ErrCode
 from apisix.runner.http.header_rules import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Rewrite, Stop
-from apisix.testing import gateway_view
-from apisix.testing.engine import Outcome
-from apisix.testing.gateway_view import client_headers_of, response_of, result_of, stopped_by, upstream_of
-from apisix.testing.result import ClientResponse
-from apisix.testing.sent import SentRequest, make_request, make_response
+from apisix.testing.results import gateway_view
+from apisix.testing.results.gateway_view import client_headers_of, response_of, result_of, stopped_by, upstream_of
+from apisix.testing.results.result import ClientResponse
+from apisix.testing.running.engine import Outcome
+from apisix.testing.sending.messages import SentRequest, make_request, make_response
 from tests.gateway.scenarios import SCENARIOS
 
 NAMES = st.sampled_from(["a", "b", "x-c", "Content-Type", "host"])

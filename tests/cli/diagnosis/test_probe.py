@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apisix.cli.probe import probe
+from apisix.cli.diagnosis.probe import probe
 from apisix.runner.errors import ErrCode
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp, Stop

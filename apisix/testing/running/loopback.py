@@ -31,7 +31,7 @@ class Hub:
         return self._hub.switch()
 
 
-class Line(ReplySink):
+class Loopback(ReplySink):
     """
     Carry one call from a gateway to the runner's engine and back, as frames, without a socket.
 

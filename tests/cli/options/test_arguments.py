@@ -3,7 +3,7 @@
 
 import pytest
 
-from apisix.cli.arguments import Flag, read_flags
+from apisix.cli.options.arguments import Flag, read_flags
 
 KNOWN = {"--name": Flag("name"), "--all": Flag("all", is_switch=True), "--dir": Flag("dirs", is_list=True)}
 

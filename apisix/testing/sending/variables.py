@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apisix.testing.sent import SentRequest
+    from apisix.testing.sending.messages import SentRequest
 
 VARIABLES: dict[str, Callable[["SentRequest"], str | None]] = {
     "args": lambda sent: sent.target.partition("?")[2] or None,

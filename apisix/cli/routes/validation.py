@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validate a configuration of the runner as the gateway and the runner do."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from apisix.cli.routes.found import FoundConf
+from apisix.runner.errors import ChainRefused
+from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.chain import Chain
+from apisix.runner.plugin.chain_builder import build_chain
+from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.route_configuration import RouteConfiguration
+
+MAX_NAME_LENGTH = 128  # source: gateway contract, 3
+_KEYS = ("conf", "allow_degradation", "_meta")
+_ENTRY_KEYS = ("name", "value")
+_VARIABLE = re.compile(r"\$\{\{.*?\}\}")
+"""What APISIX replaces in a stand-alone file."""
+_ADC_VARIABLE = re.compile(r"(?<!\\)\$\{\w+\}")
+"""What adc replaces before it sends a value to the gateway. Source: its configuration reference, variables."""
+
+
+def problems_of(registry: Registry, found: FoundConf, notes: list[str]) -> Iterator[tuple[int, str]]:
+    """
+    Yield the problems of a configuration with their lines: of its form, of its plugins, and of their own configurations.
+
+    Args: notes: gets what can't be checked, because a part of it is replaced before the runner receives it.
+    """
+    content = found.content
+    entries = content.get("conf", []) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not isinstance(content, dict):
+        yield found.line, "this must be a mapping in which conf is a list of plugins, each with a name and a value"
+        return
+    yield from _key_problems(content, _KEYS, found.line)
+    if "conf" in content and not entries:
+        yield found.line, "conf is empty, which APISIX refuses; remove it if no plugin should run"
+    if not isinstance(content.get("allow_degradation", False), bool):
+        yield found.line, "allow_degradation must be true or false"
+    for number, entry in enumerate(entries, 1):
+        line = getattr(entry, "line", found.line)
+        if reason := _form(entry):
+            yield line, f"plugin {number}: {reason}"
+            continue
+        for at, reason in _key_problems(entry, _ENTRY_KEYS, line):
+            yield at, f"plugin {number}: {reason}"
+        # Each plugin alone, not as a chain: the reasons of a chain are one text, but here each problem has its own line.
+        name = entry["name"]
+        configuration = RouteConfiguration(f"route#1#{found.phase}#1", ((name, entry["value"]),))
+        chain = build_chain(registry, configuration, response=found.phase is Phase.POST_RESP)
+        refusal = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
+        variable = (_ADC_VARIABLE if found.is_adc else _VARIABLE).search(entry["value"])
+        if refusal and variable is not None and registry.get(name) is not None:
+            where = f"{found.holder}, {found.phase}: plugin {number}, {name}" + (f" (line {line})" if line else "")
+            notes.append(f"{where}: the value contains {variable[0]}, which is replaced later, so it was not checked")
+        elif refusal:
+            yield line, f"plugin {number}, {name}: {refusal}"
+
+
+def _failed_configuration(chain: Chain) -> str | None:
+    """Return why a plugin that is configured for each call can't be configured, or None."""
+    try:
+        for step in chain.steps:
+            if step.configure is not None:
+                step.configure()
+    except ChainRefused as refused:
+        return str(refused)
+    return None
+
+
+def _key_problems(mapping: dict[Any, Any], known: tuple[str, ...], line: int) -> Iterator[tuple[int, str]]:
+    """Yield keys that APISIX ignores, and keys that occur twice."""
+    for key, at in getattr(mapping, "repeated", ()):
+        yield at, f"the key {key} is here twice, and only the last one counts"
+    for key in mapping:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            advice = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+            yield getattr(mapping, "lines", {}).get(key, line), f"APISIX ignores the key {key}; {advice}"
+
+
+def _form(entry: Any) -> str | None:
+    """Return why the gateway would refuse an entry, or None. Source: gateway contract, 3."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("value"), str):
+        return "it must have a name and a value, and both must be strings; write JSON in a value in quotes"
+    if not 1 <= len(entry["name"]) <= MAX_NAME_LENGTH:
+        return f"a name must have 1 to {MAX_NAME_LENGTH} characters, but this one has {len(entry['name'])}"
+    return None

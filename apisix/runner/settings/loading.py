@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load the settings: from flags, environment variables and the configuration file to checked values."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from apisix.runner.errors import SettingsError
+from apisix.runner.settings.kinds import SOCKET, Given
+from apisix.runner.settings.plain_yaml import read_plain
+from apisix.runner.settings.table import PREFIX, SETTINGS, Setting, Settings
+
+OTHER_VARIABLES = frozenset({"APISIX_RUNNER_CONFIG", "APISIX_RUNNER_PURE", "APISIX_RUNNER_ACCELERATE"})
+"""Variables with the prefix `APISIX_RUNNER_` that are not settings. Other modules read them."""
+# Kubernetes sets these in each container if there is a service named apisix-runner.
+# Source: its documentation of services, "environment variables".
+_OF_KUBERNETES = re.compile(
+    r"APISIX_RUNNER_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+
+
+def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """
+    Load the settings. A flag takes precedence over the environment, the environment over the file, and the file over the default.
+
+    Args:
+        config_file: the file to read, None for no file.
+        flags: the values of the command line, by the name of the field; None, False and () mean that the flag was not given.
+        environ: the environment. An empty variable counts as not set.
+    Raises: SettingsError: a key is unknown, or a value is not allowed.
+    """
+    in_file = {} if config_file is None else _read_file(config_file)
+    values: dict[str, Any] = {}
+    notes: list[str] = []
+    for row in SETTINGS:
+        given = _flag(row, flags.get(row.name)) or _variable(row, environ)
+        from_file = in_file.get(row.key)
+        if from_file is not None:
+            resolved = _resolve(from_file, environ)
+            if resolved is not None:
+                values[row.name] = _value(row, resolved)
+            elif given is None:
+                notes.append(f"{from_file.where}: {row.key} names {from_file.text}, which is not set; it is {_shown(row.default)} instead")
+        if given is not None:
+            overruled = values.get(row.name)
+            value = values[row.name] = _value(row, given)
+            # The gateway sets this variable by itself, so the author of the file may not expect that it takes precedence.
+            if from_file is not None and overruled not in (None, value) and given.where == _where(row.environment):
+                notes.append(f"{row.key} is {_shown(value)}, from {given.where}, and not {_shown(overruled)}, from {from_file.where}")
+    notes += _unknown_variables(environ)
+    return Settings(**values, notes=tuple(notes))
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """
+    Yield a note for each variable with the prefix that is not a setting, with the name that was probably meant.
+
+    They are not refused, because an orchestrator may set variables with this prefix for its own purposes.
+    """
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in OTHER_VARIABLES)
+    if not unknown:
+        return
+    known = [row.variables[0] for row in SETTINGS]
+    words = [variable.removeprefix(PREFIX) for variable in (*known, *sorted(OTHER_VARIABLES))]
+    for name in unknown:
+        if name not in known and not _OF_KUBERNETES.fullmatch(name):
+            from difflib import get_close_matches  # imported late: few starts need it
+
+            near = get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=0.6)
+            advice = f"did you mean {PREFIX}{near[0]}?" if near else "docs/reference/settings.md lists the variables that do"
+            yield f"environment variable {name} has no effect: there is no setting of that name; {advice}"
+
+
+def default_config_file() -> Path:
+    """
+    Return the configuration file that is read if none is given.
+
+    That is `conf/config.yaml` of a checkout, the place in release 0.2, or else `apisix/config.yaml`.
+    """
+    package = Path(__file__).resolve().parent.parent.parent
+    of_release_02 = package.parent / "conf" / "config.yaml"
+    # Beside an installed package, a directory `conf` would belong to another program.
+    is_checkout = (package.parent / "bin" / "py-runner").exists()
+    return of_release_02 if is_checkout and of_release_02.exists() else package / "config.yaml"
+
+
+def _read_file(path: Path) -> dict[str, Given]:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SettingsError(
+            f"the configuration file {path} is a pipe or a device; it must be a regular file, as each reload reads it again"
+        )
+    keys = [row.key for row in SETTINGS]
+    plain = read_plain(path, keys)
+    if plain is not None:
+        return plain
+    from apisix.runner.settings.file import read_file  # imported late: it imports PyYAML, which few files need
+
+    return read_file(path, keys)
+
+
+def _flag(row: Setting, value: object) -> Given | None:
+    if value is None or value is False or value == ():
+        return None
+    base = str(Path.cwd())
+    if isinstance(value, (tuple, list)):
+        return Given(tuple(str(item) for item in value), row.flag, base)
+    text = str(value)
+    if row.kind is SOCKET:  # on the command line, a relative path refers to the current directory
+        text = str(Path(base, text.removeprefix("unix:")))
+    return Given(text, row.flag, base)
+
+
+def _variable(row: Setting, environ: Mapping[str, str]) -> Given | None:
+    for name in row.variables:
+        if text := environ.get(name):
+            return Given(text, _where(name), str(Path.cwd()))
+    return None
+
+
+def _where(variable: str) -> str:
+    return f"environment variable {variable}"
+
+
+def _resolve(given: Given, environ: Mapping[str, str]) -> Given | None:
+    """Replace `$env.NAME` by the value of that variable. Return None if it is not set or empty."""
+    if isinstance(given.text, str) and given.text.startswith("$env."):
+        name = given.text.removeprefix("$env.")
+        text = environ.get(name)
+        return Given(text, f"{given.where}, environment variable {name}", given.base) if text else None
+    return given
+
+
+def _value(row: Setting, given: Given) -> Any:
+    kind = row.kind
+    try:
+        raw: object
+        if kind.separator is not None:
+            texts = given.text if isinstance(given.text, tuple) else tuple(filter(None, map(str.strip, given.text.split(kind.separator))))
+            raw = tuple(kind.read(text, given.base) for text in texts)
+        elif isinstance(given.text, tuple):
+            raise ValueError
+        else:
+            raw = kind.read(given.text, given.base)
+        return msgspec.convert(raw, row.type, strict=False)
+    except ValueError:  # msgspec's ValidationError is one too
+        shown = _shown(given.text)
+        raise SettingsError(f"{given.where}: {row.key} is {shown}, but must be {row.allowed}") from None
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    return repr(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a test examines: the result of a call.
+
+`result.py` has the classes. `gateway_view.py` computes what the client and the upstream would get. Start reading in `result.py`.
+
+May import: `sending`, `running`, `http`, `wire`, and the effects of `call`.
+"""
