@@ -99,6 +99,25 @@ def test_packages_of_the_gateway_import_those_to_their_left(package: str) -> Non
     assert {name for name in imported if name.removeprefix(prefix).partition(".")[0] not in allowed} == set()
 
 
+PLUGIN = ("configuration", "loading", "chain")
+"""The packages of `plugin`, from left to right. Modules beside them are to the left of all."""
+
+
+@pytest.mark.parametrize("package", ["", *PLUGIN])
+def test_packages_of_plugin_import_those_to_their_left(package: str) -> None:
+    """No package of `plugin` imports one to its right, and the modules beside them import none of them when they are executed."""
+    prefix = "apisix.runner.plugin."
+    modules = {module: file for module, file in MODULES.items() if module.startswith(prefix)}
+    own = [file for module, file in modules.items() if (module.removeprefix(prefix).split(".")[0] in PLUGIN) is bool(package)]
+    own = [file for file in own if not package or file.parent.name == package]
+    imported = {name for file in own for name in imports(ast.parse(file.read_text("utf-8")), at_run_time_only=True)}
+    allowed = PLUGIN[: PLUGIN.index(package) + 1] if package else ()
+
+    found = {name.removeprefix(prefix).partition(".")[0] for name in imported if name.startswith(prefix)}
+    assert own != []
+    assert found & set(PLUGIN) - set(allowed) == set()
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """There is no circle of imports, inside a layer either."""
     graph = {module: set(imports(ast.parse(file.read_text("utf-8")), at_run_time_only=True)) for module, file in MODULES.items()}

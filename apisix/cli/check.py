@@ -18,7 +18,7 @@ from apisix.cli.routes.search import Search
 from apisix.cli.routes.validation import problems_of
 from apisix.cli.shared_state import assigned_attributes
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 
 DEFAULT_ROUTES = Path("apisix.yaml")
 _IGNORED = "the file does not end with the line #END, so APISIX ignores all of it"

@@ -11,8 +11,8 @@ import click
 from apisix.cli.options.flags import UsageFailure
 from apisix.cli.start import gather
 from apisix.runner.errors import SettingsError
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import Problem
-from apisix.runner.plugin.registry import Registry
 
 DEFAULT_PLUGINS = Path("plugins")
 """Where `new` creates plugins and `dev` looks for them."""

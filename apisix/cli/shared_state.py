@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from apisix.runner.plugin.check import HOOKS
+from apisix.runner.plugin.loading.check import HOOKS
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import Plugin
-from apisix.runner.plugin.registry import Registry
 
 Method = tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]
 """A method and its file."""

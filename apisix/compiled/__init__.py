@@ -43,11 +43,14 @@ EXTENSIONS = {
         "apisix.runner.http.message",
         "apisix.runner.http.request",
         "apisix.runner.http.response",
-        "apisix.runner.plugin.chain",  # here because modules that "call" imports import it
+        "apisix.runner.plugin.chain.chain",  # here because modules that "call" imports import it
     ),
     "legacy": (
         "apisix.runner.legacy.header_dict",
         "apisix.runner.legacy.edits",
+        "apisix.runner.legacy.values",
+        "apisix.runner.legacy.plugin_base_request",
+        "apisix.runner.legacy.plugin_base_response",
         "apisix.runner.legacy.plugin_base_adapter",
         "apisix.runner.legacy.base_adapter",
     ),

@@ -12,8 +12,8 @@ from typing import Any, Final, Self, Unpack
 
 from apisix.runner.call.observing.effects import past_runner
 from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.registry import Registry
 from apisix.testing.options import RequestOptions, RespondOptions
 from apisix.testing.results.gateway_view import result_of
 from apisix.testing.results.result import Result

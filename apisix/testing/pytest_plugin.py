@@ -62,7 +62,7 @@ def _apisix_clients(pytestconfig: pytest.Config) -> Iterator[Callable[[], Client
     """Makes clients. The plugins that tests may name are loaded once for all of them, and all plain tests share a loop."""
     import asyncio
 
-    from apisix.runner.plugin.registry import Registry
+    from apisix.runner.plugin.loading.registry import Registry
     from apisix.testing.client import DEFAULT_TIMEOUT_S, Client
 
     _check_coverage()

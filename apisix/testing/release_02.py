@@ -14,7 +14,8 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from apisix.runner.http.request import Request as RunnerRequest
-from apisix.runner.legacy.plugin_base_adapter import PluginBaseRequest, PluginBaseResponse
+from apisix.runner.legacy.plugin_base_request import PluginBaseRequest
+from apisix.runner.legacy.plugin_base_response import PluginBaseResponse
 from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq, Info, ReqBody, Var
 
 Pairs = Mapping[str, str | None] | Iterable[tuple[str, str | None]]

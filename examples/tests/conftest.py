@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client
 
 

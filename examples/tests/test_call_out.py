@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client
 from examples.tests.conftest import Service
 

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import ChainRefused, Client
 
 

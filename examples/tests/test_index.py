@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apisix.runner.plugin.chain_builder import build_chain
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.chain.builder import build_chain
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 
 EXAMPLES = Path(__file__).parent.parent
 FILES = sorted((EXAMPLES / "plugins").glob("*.py"))

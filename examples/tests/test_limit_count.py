@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client
 
 

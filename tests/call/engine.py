@@ -12,8 +12,8 @@ from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.wire.messages import ExtraInfoReq, HTTPReqCallReq
 from apisix.testing.running.entries import AnyPlugin, OfferingRegistry, Offers
 

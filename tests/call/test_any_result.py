@@ -19,10 +19,10 @@ from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.plugin.plugin_type import PluginType
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import (
     ErrResp,

@@ -13,7 +13,7 @@ from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ErrCode, LocalProtocolError, RemoteProtocolError
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq
 
 

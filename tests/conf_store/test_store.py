@@ -17,7 +17,7 @@ import pytest
 
 from apisix.runner.conf_store import sqlite_file as conf_store_file
 from apisix.runner.conf_store.store import MAX_TOKEN, SWEEP_ROWS, ConfStore
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 
 KEY = "route#1#ext-plugin-pre-req#42"
 CONF = (("stop", '{"body":"hello"}'), ("rewrite", "{}"))

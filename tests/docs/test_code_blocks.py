@@ -13,10 +13,10 @@ import yaml
 
 from apisix.cli.new import PLUGIN
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain_builder import build_chain
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
-from apisix.runner.plugin.sources import ENTRY_POINT_GROUP
+from apisix.runner.plugin.chain.builder import build_chain
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
+from apisix.runner.plugin.loading.sources import ENTRY_POINT_GROUP
 from apisix.testing import Client
 from tests.docs.pages import CHECKOUT, DOCS, Block, blocks
 

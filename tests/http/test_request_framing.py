@@ -13,7 +13,7 @@ from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.http.request import Request
 from apisix.runner.legacy import edits
 from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
-from apisix.runner.legacy.plugin_base_adapter import PluginBaseRequest
+from apisix.runner.legacy.plugin_base_request import PluginBaseRequest
 from tests.http.calls import Pairs, a_request, rewrite, sent
 
 CAME: Pairs = [(name, "came") for name in REQUEST_FRAMING]

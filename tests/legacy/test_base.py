@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from apisix.runner.plugin.base import Base
-from apisix.runner.plugin.chain import ChainStep
-from apisix.runner.plugin.chain_builder import build_chain
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.chain.builder import build_chain
+from apisix.runner.plugin.chain.chain import ChainStep
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from tests.http.calls import a_request, rewrite, stop
 from tests.plugin.conftest import Load
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.chain import Chain
-from apisix.runner.plugin.chain_builder import build_chain
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.chain.builder import build_chain
+from apisix.runner.plugin.chain.chain import Chain
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.wire.messages import ReqBody, Var
 from tests.http.calls import FakeGateway, a_request, rewrite, stop
 from tests.plugin.conftest import Load

@@ -9,7 +9,8 @@ import pytest
 
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
-from apisix.runner.legacy.plugin_base_adapter import PluginBaseRequest, PluginBaseResponse
+from apisix.runner.legacy.plugin_base_request import PluginBaseRequest
+from apisix.runner.legacy.plugin_base_response import PluginBaseResponse
 from apisix.runner.wire.messages import ReqBody, Var
 from tests.http.calls import FakeGateway, Pairs, a_request, rewrite, sent, stop
 

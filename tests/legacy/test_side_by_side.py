@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.wire.messages import HTTPReqCallReq, Info, Var
 from apisix.testing.running.engine import Engine, Limits
 from tests.legacy.cases import CASES, Call, Case

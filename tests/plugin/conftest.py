@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 
 Load = Callable[..., Registry]
 

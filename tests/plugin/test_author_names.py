@@ -28,4 +28,4 @@ def test_what_the_names_import() -> None:
     """Neither pydantic, nor asyncio, nor the reading of distributions' metadata stands before a plugin."""
     code = "import apisix, sys; [getattr(apisix, name) for name in apisix.__all__]; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout.split()
-    assert set() == {"pydantic", "asyncio", "importlib.metadata", "apisix.runner.plugin.registry"} & set(modules)
+    assert set() == {"pydantic", "asyncio", "importlib.metadata", "apisix.runner.plugin.loading.registry"} & set(modules)

@@ -17,7 +17,7 @@ from apisix.compiled import why_pure
 from apisix.runner import primitives
 from apisix.runner.conf_store.store import ConfStore, choose_path
 from apisix.runner.errors import ErrCode, RemoteProtocolError
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.loading import load
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.frames import FrameType

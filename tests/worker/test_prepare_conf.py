@@ -11,8 +11,8 @@ import uvloop
 
 from apisix.runner.conf_store.store import ConfStore, choose_path
 from apisix.runner.errors import ErrCode
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.loading import load
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp

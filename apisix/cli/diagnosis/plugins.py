@@ -5,7 +5,7 @@ import logging
 import os
 
 from apisix.cli.diagnosis.result import Results, ok, problem, warning
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.table import Settings
 
 

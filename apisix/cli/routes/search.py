@@ -17,7 +17,7 @@ from apisix.cli.routes.found import FoundConf, Misplaced
 from apisix.cli.routes.manifests import Manifest, is_manifest, read_manifests
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.registry import Registry
+from apisix.runner.plugin.loading.registry import Registry
 
 _PHASES: Final = [phase.value for phase in Phase]
 _WITHOUT_PLUGINS: Final = frozenset({"upstream", "upstreams", "ssls", "protos", "secrets", "stream_routes", "plugin_metadata"})

@@ -9,10 +9,10 @@ from typing import Any
 from apisix.cli.routes.found import FoundConf
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain import Chain
-from apisix.runner.plugin.chain_builder import build_chain
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.chain.builder import build_chain
+from apisix.runner.plugin.chain.chain import Chain
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 
 MAX_NAME_LENGTH = 128  # source: gateway contract, 3
 _KEYS = ("conf", "allow_degradation", "_meta")

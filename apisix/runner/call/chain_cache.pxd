@@ -3,7 +3,7 @@
 
 cimport cython
 
-from apisix.runner.plugin.chain cimport Chain
+from apisix.runner.plugin.chain.chain cimport Chain
 
 cdef class CachedChain:
     cdef readonly Chain chain

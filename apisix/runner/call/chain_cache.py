@@ -17,12 +17,12 @@ from apisix.runner.call.blocking import places
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import UnknownToken
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain import Chain
-from apisix.runner.plugin.chain_builder import ChainBuilder
+from apisix.runner.plugin.chain.builder import ChainBuilder
+from apisix.runner.plugin.chain.chain import Chain
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.forked import EndingInChild
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
 
 chain_cache_logger = logging.getLogger("apisix.runner.call.chain_cache")
 

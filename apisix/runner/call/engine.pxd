@@ -13,7 +13,7 @@ from apisix.runner.http.message cimport HTTPMessage
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
 from apisix.runner.http.response cimport Response
-from apisix.runner.plugin.chain cimport Chain, ChainStep
+from apisix.runner.plugin.chain.chain cimport Chain, ChainStep
 from apisix.runner.wire.call_messages cimport CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
 from apisix.runner.wire.tables cimport Message
 

@@ -74,7 +74,7 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.logging.call_fields import current_call
-from apisix.runner.plugin.chain import ChainStep
+from apisix.runner.plugin.chain.chain import ChainStep
 from apisix.runner.plugin.forked import end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, HTTPRespCallResp
 from apisix.runner.wire.messages import ErrResp

@@ -22,7 +22,7 @@ from apisix.runner.conf_store.memory_fallback import MemoryFallback
 from apisix.runner.conf_store.placement import choose_path, clear_stale
 from apisix.runner.conf_store.sqlite_file import Damaged, StoreFile
 from apisix.runner.conf_store.write_lock import WriteLock
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 
 __all__ = ["MAX_TOKEN", "ConfStore", "choose_path", "clear_stale"]
 

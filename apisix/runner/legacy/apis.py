@@ -14,9 +14,9 @@ from apisix.runner.legacy.base_adapter import base_hook
 from apisix.runner.legacy.plugin_base import PluginBase
 from apisix.runner.legacy.plugin_base_adapter import plugin_base_hook
 from apisix.runner.plugin.apis import ConfiguredHook, Hooks, PluginApi
-from apisix.runner.plugin.check import ClassCheck, first_line, is_coroutine_function
-from apisix.runner.plugin.configuration import ObjectReader, TextReader, configuration_refused
-from apisix.runner.plugin.inline_hooks import may_suspend
+from apisix.runner.plugin.configuration.readers import ObjectReader, TextReader, configuration_refused
+from apisix.runner.plugin.loading.check import ClassCheck, first_line, is_coroutine_function
+from apisix.runner.plugin.loading.inline_hooks import may_suspend
 from apisix.runner.plugin.naming import snake_case
 from apisix.runner.plugin.plugin_type import PluginType, Problem, Source
 

@@ -14,7 +14,7 @@ from apisix.runner.http.request import Request
 from apisix.runner.legacy.base import STOP, Decision, current_decision
 from apisix.runner.legacy.edits import given_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
 from apisix.runner.legacy.header_dict import header_dict, with_values
-from apisix.runner.legacy.plugin_base_adapter import full_address
+from apisix.runner.legacy.values import full_address
 
 _T = TypeVar("_T")
 _ATTRIBUTES: Final = "id, conf_token, method, path, headers, args, src_ip"

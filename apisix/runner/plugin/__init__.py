@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a plugin is: how plugins are found, checked and configured, and how the plugins of a route become a chain.
+What a plugin is: the base class, the plugin APIs, and how plugins are loaded, configured and chained.
 
-`plugin.py` has `Plugin`, from which authors derive. `registry.py` loads all plugins: `sources.py` imports their modules
-(`sibling_modules.py` those of a directory) and `check.py` checks their classes. `chain_builder.py` configures the plugins of a route:
-`configuration.py` reads their values, and `validation_errors.py` describes invalid ones. `chain.py` is the result, `inline_hooks.py`
-decides which hooks run inline, and `setup.py` runs `setup`. `forked.py` ends child processes of plugins. `base.py` and `core.py` are only
-the import paths of the legacy APIs. `apis.py` is where the legacy APIs are registered. Start reading in `registry.py`.
+`plugin.py` has `Plugin`, from which authors derive. `apis.py` is where plugin APIs are registered: `Plugin`'s own, and those of the legacy
+APIs. `plugin_type.py` describes a plugin that was loaded, and `forked.py` ends child processes of plugins. There are three sub-packages:
 
-May import: `errors`, `settings`, `logging`, `wire`, `http`.
+1. `loading` imports the modules of plugins when the runner starts, and checks their classes. Start reading in `loading/registry.py`.
+2. `configuration` contains what the gateway sends for a route, and reads the values of its plugins.
+3. `chain` makes the plugins of a route configuration ready to run.
+
+`base.py` and `core.py` are only the import paths of the legacy APIs.
+
+May import: `errors`, `settings`, `logging`, `wire`, `http`. The sub-packages may import the modules beside them, `loading` may import
+`configuration`, and `chain` may import both.
 """

@@ -11,7 +11,7 @@ from apisix.runner.plugin.plugin import defines
 
 if TYPE_CHECKING:
     from apisix.runner.plugin.apis import PluginApi
-    from apisix.runner.plugin.configuration import Reader
+    from apisix.runner.plugin.configuration.readers import Reader
     from apisix.runner.plugin.plugin import OnError
 
 SourceKind = Literal["builtin", "directory", "module", "entry point"]

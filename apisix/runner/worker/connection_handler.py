@@ -18,9 +18,9 @@ from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.errors import RemoteProtocolError
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.forked import end_forked
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.table import Settings
 from apisix.runner.wire.call_messages import CallReq
 from apisix.runner.wire.connection import Connection, Role

@@ -8,7 +8,7 @@ from typing import Final
 
 from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.errors import ErrCode
-from apisix.runner.plugin.route_configuration import RouteConfiguration
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.wire.messages import ErrResp, PrepareConfResp
 
 logger = logging.getLogger(__name__)

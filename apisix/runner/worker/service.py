@@ -122,8 +122,8 @@ class PluginService:
     def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """Load the plugins and open the store."""
         from apisix.runner.conf_store.store import ConfStore
+        from apisix.runner.plugin.loading.registry import Registry
         from apisix.runner.plugin.plugin_type import PluginType
-        from apisix.runner.plugin.registry import Registry
         from apisix.runner.worker.connection_handler import ConnectionHandlers, make_context
 
         settings = self._settings

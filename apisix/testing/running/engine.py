@@ -16,9 +16,9 @@ from apisix.runner.errors import ChainRefused
 from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, PrepareConfReq
 from apisix.testing.running.entries import OfferingRegistry
 from apisix.testing.running.loopback import Loopback

@@ -12,10 +12,10 @@ import msgspec
 from apisix.runner.errors import ChainRefused
 from apisix.runner.legacy.base import Base
 from apisix.runner.legacy.plugin_base import PluginBase
-from apisix.runner.plugin.check import check_class
+from apisix.runner.plugin.loading.check import check_class
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.plugin.plugin_type import PluginType, Problem, Source
-from apisix.runner.plugin.registry import Registry
 
 AnyPlugin = type[Plugin[Any]] | type[Base] | type[PluginBase]
 PluginEntry = str | AnyPlugin | tuple[str | AnyPlugin, object]

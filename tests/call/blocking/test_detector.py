@@ -12,8 +12,8 @@ import uvloop
 
 from apisix.runner.call.blocking.detector import HOLD_S, HOLDS, HOLDS_WITHIN_S, LONG_HOLD_S, OWN_LOOP, BlockingDetector
 from apisix.runner.call.blocking.starvation import Starvation
-from apisix.runner.plugin.check import PLUGIN
-from apisix.runner.plugin.configuration import TextReader
+from apisix.runner.plugin.configuration.readers import TextReader
+from apisix.runner.plugin.loading.check import PLUGIN
 from apisix.runner.plugin.plugin_type import PluginType, Source
 
 

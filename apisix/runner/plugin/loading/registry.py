@@ -12,11 +12,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
-from apisix.runner.plugin import sources
 from apisix.runner.plugin.apis import api_of
-from apisix.runner.plugin.check import check_class
+from apisix.runner.plugin.loading import sources
+from apisix.runner.plugin.loading.check import check_class
+from apisix.runner.plugin.loading.sources import Loaded, NotLoaded, Origin
 from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.sources import Loaded, NotLoaded, Origin
 
 logger = logging.getLogger(__name__)
 

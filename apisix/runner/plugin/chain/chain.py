@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from apisix.runner.http.phase import Phase
 
 if TYPE_CHECKING:
+    from apisix.runner.plugin.chain.setup import Setup
     from apisix.runner.plugin.plugin_type import PluginType
-    from apisix.runner.plugin.setup import Setup
 
 INLINE: Final = 0
 """A hook that cannot suspend: it runs where the event loop runs."""

@@ -10,7 +10,7 @@ import pytest
 
 from apisix import Reply, Request
 from apisix.runner.legacy.apis import PLUGIN_BASE_ATTRIBUTES
-from apisix.runner.plugin.inline_hooks import may_suspend
+from apisix.runner.plugin.loading.inline_hooks import may_suspend
 
 KEPT: list[Any] = []
 

@@ -12,10 +12,10 @@ import pytest
 
 from apisix import Plugin, Reply, Request, Response
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.chain_builder import build_chain
+from apisix.runner.plugin.chain.builder import build_chain
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import defines
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
 from apisix.testing.running.entries import OfferingRegistry, Offers
 
 

@@ -5,8 +5,8 @@ import doctest
 
 import pytest
 
-from apisix.runner.plugin import validation_errors as faults
-from apisix.runner.plugin.validation_errors import without_values
+from apisix.runner.plugin.configuration import validation_errors as faults
+from apisix.runner.plugin.configuration.validation_errors import without_values
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from apisix.runner.plugin.sibling_modules import open_package, package_of
+from apisix.runner.plugin.loading.sibling_modules import open_package, package_of
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.registry import Registry
 from tests.plugin.conftest import HEAD, Load
 
 NEW = "class {}(Plugin):\n    def on_request(self, request): ...\n"

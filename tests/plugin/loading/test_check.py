@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from apisix.runner.plugin.check import is_coroutine_function
+from apisix.runner.plugin.loading.check import is_coroutine_function
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from tests.plugin.conftest import Load
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.registry import Registry
 from tests.plugin.conftest import Load
 
 HELLO = "from apisix import Plugin\nclass Hello(Plugin):\n    def on_request(self, request): ...\n"

@@ -17,9 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.plugin import Plugin
-from apisix.runner.plugin.plugin_type import PluginType
-from apisix.runner.plugin.validation_errors import (
+from apisix.runner.plugin.configuration.validation_errors import (
     bytes_of,
     msgspec_problem,
     note_on_empty,
@@ -27,6 +25,8 @@ from apisix.runner.plugin.validation_errors import (
     pydantic_problems,
     without_values,
 )
+from apisix.runner.plugin.plugin import Plugin
+from apisix.runner.plugin.plugin_type import PluginType
 
 
 class InvalidConfiguration(ChainRefused):

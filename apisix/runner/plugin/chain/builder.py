@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain import COROUTINE, INLINE, SUSPENDABLE, Chain, ChainStep
-from apisix.runner.plugin.check import is_coroutine_function
-from apisix.runner.plugin.configuration import configuration_refused
+from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, SUSPENDABLE, Chain, ChainStep
+from apisix.runner.plugin.chain.setup import Setup
+from apisix.runner.plugin.configuration.readers import configuration_refused
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.plugin.loading.check import is_coroutine_function
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration
-from apisix.runner.plugin.setup import Setup
 
 SETUP_TIMEOUT_S: Final = 50.0
 """How long a plugin's `setup` may take by default, in seconds."""

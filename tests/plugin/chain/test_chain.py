@@ -8,10 +8,10 @@ import pytest
 
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
-from apisix.runner.plugin.chain import COROUTINE, INLINE, Chain, ChainStep
-from apisix.runner.plugin.chain_builder import build_chain
-from apisix.runner.plugin.registry import Registry
-from apisix.runner.plugin.route_configuration import RouteConfiguration, phase_of
+from apisix.runner.plugin.chain.builder import build_chain
+from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, Chain, ChainStep
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration, phase_of
+from apisix.runner.plugin.loading.registry import Registry
 from tests.http.calls import a_request, rewrite
 from tests.plugin.conftest import Load
 

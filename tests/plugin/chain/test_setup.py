@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from apisix.runner.errors import ChainRefused
-from apisix.runner.plugin.setup import Setup
+from apisix.runner.plugin.chain.setup import Setup
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pydantic.dataclasses
 import pytest
 
 from apisix import Plugin
-from apisix.runner.plugin.configuration import InvalidConfiguration, ObjectReader, UntypedReader, config_type_of, reader_for
+from apisix.runner.plugin.configuration.readers import InvalidConfiguration, ObjectReader, UntypedReader, config_type_of, reader_for
 
 
 class Mode(enum.Enum):

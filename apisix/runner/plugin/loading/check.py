@@ -16,8 +16,8 @@ from types import FunctionType
 from typing import Any, TypeGuard, get_args
 
 from apisix.runner.plugin.apis import APIS, Hooks, PluginApi, api_of, register
-from apisix.runner.plugin.configuration import Reader, config_type_of, reader_for
-from apisix.runner.plugin.inline_hooks import may_suspend
+from apisix.runner.plugin.configuration.readers import Reader, config_type_of, reader_for
+from apisix.runner.plugin.loading.inline_hooks import may_suspend
 from apisix.runner.plugin.naming import words_of
 from apisix.runner.plugin.plugin import OnError, Plugin, defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem, Source

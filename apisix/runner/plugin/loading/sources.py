@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from apisix.runner.plugin.check import api_by_looks, is_plugin_class
+from apisix.runner.plugin.loading.check import api_by_looks, is_plugin_class
+from apisix.runner.plugin.loading.sibling_modules import PREFIX, open_package
 from apisix.runner.plugin.naming import kebab_case, snake_case, words_of
 from apisix.runner.plugin.plugin_type import Problem, Source, SourceKind
-from apisix.runner.plugin.sibling_modules import PREFIX, open_package
 
 BUILTIN_PACKAGE = "apisix.plugins"
 ENTRY_POINT_GROUP = "apisix.plugins"

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the legacy APIs show values of a request: received text, and addresses."""
+
+import codecs
+from ipaddress import IPv6Address
+
+
+class ReceivedText(str):
+    """
+    A body or a variable as text, whose `encode` returns the received bytes.
+
+    It is decoded as UTF-8. Release 0.2 turned each byte into a character, so its plugins call `.encode("latin-1")` to get the bytes.
+    This class returns the received bytes from both `.encode("latin-1")` and `.encode()`. A part of it, or a str made from it, is a plain
+    str.
+
+    >>> text = ReceivedText("für")
+    >>> text.encode("latin-1").decode("utf-8")
+    'für'
+    """
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Return the received bytes if the encoding is UTF-8 or Latin-1, otherwise the result of `str.encode`."""
+        if codecs.lookup(encoding).name in ("utf-8", "iso8859-1"):
+            return str.encode(self, "utf-8", "surrogateescape")
+        return str.encode(self, encoding, errors)
+
+
+def received_text(text: str) -> str:
+    """Return received text as a str whose `encode("latin-1")` returns its bytes. A plain str of ASCII characters already does."""
+    return text if text.isascii() else ReceivedText(text)
+
+
+def full_address(address: str) -> str:
+    """Return an address as the legacy APIs show it: IPv6 in full."""
+    return IPv6Address(address).exploded if ":" in address else address

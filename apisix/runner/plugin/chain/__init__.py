@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Make the plugins of a route configuration ready to run.
+
+`builder.py` finds and configures the plugins; start reading there. `chain.py` has the result, a chain of steps, which `call` runs.
+`setup.py` runs the `setup` of a plugin.
+
+May import: the modules of `plugin`, `plugin.configuration`, `plugin.loading`, `errors`, `http`.
+"""
