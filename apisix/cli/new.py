@@ -49,15 +49,15 @@ def test_upstream_is_greeted(client):
     plugins = [("{name}", {{"greeting": "good morning"}})]
     result = client.get("/{name}", plugins=plugins)
 
-    assert "good morning" == result.upstream.headers["x-{name}"]
+    assert result.upstream.headers["x-{name}"] == "good morning"
 
 
 def test_request_is_stopped(client):
     """A request with the argument `stop` does not reach the upstream."""
     result = client.get("/{name}?stop", plugins=["{name}"])
 
-    assert 403 == result.reply.status
-    assert {{"error": "stopped by {name}"}} == result.reply.json()
+    assert result.reply.status == 403
+    assert result.reply.json() == {{"error": "stopped by {name}"}}
 '''
 
 ROUTE = """\

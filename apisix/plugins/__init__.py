@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The built-in plugins, which are always loaded. A user's plugin of the same name replaces one of them."""
+"""The built-in sample plugins. They are always loaded, and a user's plugin of the same name replaces them."""

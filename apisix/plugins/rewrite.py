@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: ignore-errors
-# ruff: noqa: UP008 - the documented sample, kept word for word: it shows that plugins written like this go on working
-"""Add a header and an argument to the request. A sample: see the documentation of `Base`."""
+# ruff: noqa: UP008 - the code of the documented sample is not changed: it shows that plugins written like this still work
+"""The sample plugin `rewrite` of release 0.1: add a header and an argument to the request."""
 
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
@@ -9,7 +9,7 @@ from apisix.runner.plugin.base import Base
 
 
 class Rewrite(Base):
-    """Add a header and an argument to the request, and let it go on to the upstream."""
+    """Add a header and an argument to the request. The gateway then sends it to the upstream."""
 
     def __init__(self):
         super(Rewrite, self).__init__(self.__class__.__name__)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: ignore-errors
-# ruff: noqa: UP008 - the documented sample, kept word for word: it shows that plugins written like this go on working
-"""Answer the client at once, with the request's headers and a greeting. A sample: see the documentation of `Base`."""
+# ruff: noqa: UP008 - the code of the documented sample is not changed: it shows that plugins written like this still work
+"""The sample plugin `stop` of release 0.1: reply to the client with the headers of the request and a greeting."""
 
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
@@ -9,13 +9,13 @@ from apisix.runner.plugin.base import Base
 
 
 class Stop(Base):
-    """Answer the client at once, with the request's headers and a greeting."""
+    """Reply to the client with the headers of the request and a greeting."""
 
     def __init__(self):
         super(Stop, self).__init__(self.__class__.__name__)
 
     def filter(self, request: Request, response: Response):
-        """Stop the request: the client gets this response, the upstream gets nothing."""
+        """Stop the request: the client gets this response, and the upstream gets nothing."""
         headers = request.headers
         headers["X-Resp-A6-Runner"] = "Python"
         response.headers = headers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The test client: what a gateway does with a request or a response, as a function call."""
+"""The test client: send a request or a response through plugins, as the gateway does."""
 
 import asyncio
 import warnings
@@ -23,14 +23,14 @@ from apisix.testing.sending.messages import HeadersLike, SentRequest, SentRespon
 from apisix.testing.verbs import Verbs
 
 DEFAULT_TIMEOUT_S: Final = 10.0
-"""How long a call may wait, in seconds. In production it is 50; a test should not hang so long."""
+"""The time limit of a call, in seconds. It is shorter than in production, so that a test does not wait for long."""
 
 REQUEST_PHASES: Final = (Phase.PRE_REQ, Phase.POST_REQ)
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call that is ready to run, and what the test wants to have of it."""
+    """A call that is ready to run, with the options that the test has given for it."""
 
     sent: SentRequest | SentResponse
     key: str
@@ -42,10 +42,10 @@ class _Call:
 
 class Client(Verbs):
     """
-    Run plugins as the gateway would, without a gateway.
+    Run plugins as if a gateway sent the calls.
 
     Calls with the same configuration and key share one instance of a plugin. Close the client after use, or use it as a context
-    manager, so that `close` of the plugins runs.
+    manager. Closing it calls `close` of the plugins.
 
     In a plain test, calls run on an event loop of the client. In an async test, use the async variants, whose names begin with `a`.
     They run on the event loop of the test.
@@ -54,10 +54,10 @@ class Client(Verbs):
         directories: directories of plugin files.
         modules: importable modules with plugins, as `package.module`.
         registry: loaded plugins, instead of directories and modules.
-        raise_errors: true to raise exceptions of plugins in the test, false to return what the client of a gateway would get.
-        allow_degradation: true if requests continue after an error, as in a route that sets it.
-        on_error: "refuse", "pass" or "degrade", as the setting `plugins.on_error`.
-        plugin_timeout_s: how long a call can wait, in seconds.
+        raise_errors: True to raise exceptions of plugins in the test, False to return what the client of a gateway would get.
+        allow_degradation: True if requests continue after an error, as in a route with this option.
+        on_error: "refuse", "pass" or "degrade", as in the setting `plugins.on_error`.
+        plugin_timeout_s: the time limit of a call, in seconds.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Client(Verbs):
         self._allow_degradation = allow_degradation
         self._limits = Limits(plugin_timeout_s, on_error)
         self._offers = Offers()
-        # One that is given serves client after client, and is closed by whoever gave it: beginning and ending a loop takes 0.2 ms.
+        # The pytest plugin passes one runner to all clients and closes it itself, because creating an event loop for each test is slow.
         self._runner = _runner
         self._owns_runner = _runner is None
         self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
@@ -98,7 +98,7 @@ class Client(Verbs):
         """
         Return the class of a plugin, for example to replace something in its module.
 
-        Raises: LookupError if there is no such plugin, or if it can't be loaded.
+        Raises: LookupError: there is no such plugin, or it can't be loaded.
         """
         found = self._registry.get(name)
         if isinstance(found, PluginType):
@@ -112,22 +112,22 @@ class Client(Verbs):
         Send a client's request through plugins.
 
         Args:
-            method: a method that the protocol supports.
+            method: an HTTP method that the wire protocol supports.
             url: a path or a URL, percent-encoded, with or without a query.
             plugins: the chain, in order. An entry is a name, a name and a configuration, a class, or a class and a configuration. A
                 configuration that is not a str becomes JSON.
             params: arguments after those of the URL. A list has several values, and None means no value (`?flag`).
             headers: the headers of the request. `host` is always set, and so are the length and type of a body.
             body, json, form: the body, in one of three ways.
-            vars: the gateway's variables. Variables that follow from the request (`uri`, `remote_addr`, `arg_*`, `http_*`, `cookie_*`,
-                ...) are set. All others are None.
+            vars: the gateway's variables. Variables that depend only on the request (`uri`, `remote_addr`, `arg_*`, `http_*`,
+                `cookie_*`, ...) are already set. All others are None.
             phase: "ext-plugin-pre-req" (default) or "ext-plugin-post-req".
             remote_addr: the client's address.
             route_key: the key of the route configuration.
-            raise_errors, allow_degradation: same as for the client, but for this call.
+            raise_errors, allow_degradation: same as in `Client`, but only for this call.
         Raises:
-            ChainRefused: the plugins can't run: a name is unknown, a configuration is not valid, or a hook is missing.
-            DeadlineExceeded: a plugin waited for too long.
+            ChainRefused: the plugins can't run, because a name is unknown, a configuration is not valid, or a hook is missing.
+            DeadlineExceeded: a plugin exceeded the time limit.
             BaseException: the exception that a plugin raised, with its traceback.
         """
         __tracebackhide__ = True
@@ -145,9 +145,9 @@ class Client(Verbs):
         Send an upstream's response through plugins.
 
         Args:
-            status, headers, body, json: the response. Its length is set, and its type if `json` is given.
+            status, headers, body, json: the response. Its content-length is set, and its content-type if `json` is given.
             plugins, vars, remote_addr, route_key, raise_errors, allow_degradation: same as in `request`.
-            method, url, request_headers: the request that the upstream has answered.
+            method, url, request_headers: the request to which the upstream responds.
         Raises: same as `request`.
         """
         __tracebackhide__ = True
@@ -156,7 +156,7 @@ class Client(Verbs):
     async def arespond(
         self, status: int = 200, headers: HeadersLike | None = None, body: bytes | str = b"", **options: Unpack[RespondOptions]
     ) -> Result:
-        """Do the same as `respond` in an async test, on its loop."""
+        """Same as `respond`, but for async tests."""
         __tracebackhide__ = True
         return await self._arun(self._response_call(status, headers, body, **options))
 
@@ -165,12 +165,12 @@ class Client(Verbs):
         Close the plugins and the event loop of the client. Later calls create new ones.
 
         Raises:
-            RuntimeError: calls were made on the running event loop. Use `await aclose()`.
+            RuntimeError: calls were made on an event loop that is still running. Use `await aclose()`.
             BaseException: the exception that `close` of a plugin raised.
         """
         if any(loop.is_running() for loop in self._engines):
-            raise RuntimeError("this client was used in an async test that still runs: there, write `await client.aclose()`")
-        with ExitStack() as stack:  # each of these is done, whatever a plugin's `close` raises
+            raise RuntimeError("this client was used in an async test that is still running; call `await client.aclose()` in that test")
+        with ExitStack() as stack:  # each callback runs, even if `close` of a plugin raises
             if self._runner is not None and self._owns_runner:
                 stack.callback(self._runner.close)
                 self._runner = None
@@ -181,7 +181,7 @@ class Client(Verbs):
             self._engines = {}
 
     async def aclose(self) -> None:
-        """Close the plugins of calls that were made on this loop, and the client."""
+        """Close the plugins that were used on the running event loop."""
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
             await engine.close()
@@ -199,7 +199,7 @@ class Client(Verbs):
         **sent: Any,
     ) -> _Call:
         if phase not in REQUEST_PHASES:
-            raise ValueError(f"a request is sent in phase {' or '.join(REQUEST_PHASES)}, got {phase!r}; for responses, there is respond()")
+            raise ValueError(f"phase must be {' or '.join(REQUEST_PHASES)}, not {phase!r}; for a response, use respond()")
         return self._call(make_request(method, url, **sent), Phase(phase), plugins, route_key, raise_errors, allow_degradation)
 
     def _response_call(
@@ -248,10 +248,10 @@ class Client(Verbs):
             pass
         else:
             raise RuntimeError(
-                "a loop runs here already: in an async test, await the twin that begins with `a`, such as `client.aget(...)`"
+                "an event loop is already running; in an async test, await the async variant, such as `await client.aget(...)`"
             )
         if self._runner is None:
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # not uvloop's: it takes 0.3 ms longer to begin and end
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # not a uvloop, which takes longer to create and close
         loop = self._runner.get_loop()
         return _finished(call, loop.run_until_complete(self._engine_on(loop).call(call.sent, call.key, call.conf, call.offered)))
 
@@ -277,7 +277,7 @@ def _finished(call: _Call, outcome: Outcome) -> Result:
 
 
 def _cancel_tasks(runner: asyncio.Runner) -> None:
-    """End what a plugin has left running on a loop that goes on, as the end of a loop would."""
+    """Cancel the tasks that plugins have left on an event loop that other clients use too, as closing it would do."""
     if tasks := asyncio.all_tasks(runner.get_loop()):
         for task in tasks:
             task.cancel()
@@ -298,8 +298,8 @@ def _end(loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
     names = engine.unclosed()
     if names:
         warnings.warn(
-            f"the test's loop ended before {', '.join(names)} could be closed: await client.aclose() in the test, "
-            f"or use `async with Client() as client`",
+            f"the event loop of the test was closed before {', '.join(names)} could be closed; "
+            f"call `await client.aclose()` in the test, or use `async with Client() as client`",
             ResourceWarning,
             stacklevel=2,
         )

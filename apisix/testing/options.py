@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keyword arguments of the test client, for type checkers. `Client.request` and `Client.respond` say what they mean."""
+"""The keyword arguments of the test client, for type checkers. `Client.request` and `Client.respond` describe them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Required, TypedDict
@@ -9,7 +9,7 @@ from apisix.testing.sending.messages import HeadersLike, Params, Variables
 
 
 class CallOptions(TypedDict, total=False):
-    """What each call takes."""
+    """The arguments of all calls."""
 
     plugins: Required[Iterable[PluginEntry]]
     vars: Variables | None
@@ -20,7 +20,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class RequestOptions(CallOptions, total=False):
-    """What calls of the request phases take."""
+    """The arguments of calls in the request phases."""
 
     params: Params | None
     headers: HeadersLike | None
@@ -31,7 +31,7 @@ class RequestOptions(CallOptions, total=False):
 
 
 class RespondOptions(CallOptions, total=False):
-    """What calls of the response phase take."""
+    """The arguments of calls in the response phase."""
 
     json: object
     method: str

@@ -2,7 +2,7 @@
 """
 The pytest plugin: the fixture `client`, and the option `--apisix-plugins`.
 
-pytest loads this module at each start, wherever this package is installed. So nothing heavy is imported before a test uses a fixture.
+pytest imports this module whenever it starts, if this package is installed. So the runner is imported only when a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CLIENTS: pytest.StashKey[Callable[[], Client]] = pytest.StashKey()
 
 DIRECTORY = "plugins"
 DEBUGGING_TIMEOUT_S = 3600.0
-"""How long a call may wait when the test is run with --pdb, in seconds: a person looks at it."""
+"""The time limit of a call with --pdb, in seconds. It is long because a developer examines the call."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a wrong option at once, and not in the first test that uses the fixture."""
+    """Check the option when pytest starts, and not in the first test that uses the fixture."""
     plugin_directories(config)
 
 
@@ -38,28 +38,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="a directory of plugins for the fixture client, beside plugins/ under the root directory; may stand several times",
+        help="a directory of plugins for the fixture client, in addition to plugins/ in the root directory; may be repeated",
     )
 
 
 def plugin_directories(config: pytest.Config) -> list[Path]:
     """
-    Return where the plugins are: `plugins/` under the root directory or where pytest was started, and those of the option.
+    Return the directories of plugins: `plugins/` in the root directory and in the current one, and the directories of the option.
 
-    Raises: pytest.UsageError: the option names what is no directory.
+    Raises: pytest.UsageError: a directory of the option does not exist.
     """
     started_in = config.invocation_params.dir
     found = [path for path in (config.rootpath / DIRECTORY, started_in / DIRECTORY) if path.is_dir()]
     named = [started_in / directory for directory in config.getoption("--apisix-plugins")]
     missing = [str(path) for path in named if not path.is_dir()]
     if missing:
-        raise pytest.UsageError(f"--apisix-plugins: there is no directory {' and no '.join(missing)}")
+        raise pytest.UsageError(f"--apisix-plugins: there is no directory {' and no directory '.join(missing)}")
     return [*dict.fromkeys(found), *named]
 
 
 @pytest.fixture(scope="session")
 def _apisix_clients(pytestconfig: pytest.Config) -> Iterator[Callable[[], Client]]:
-    """Makes clients. The plugins that tests may name are loaded once for all of them, and all plain tests share a loop."""
+    """Return a function that creates a client. Plugins are loaded once for all clients, and all plain tests share an event loop."""
     import asyncio
 
     from apisix.runner.plugin.loading.registry import Registry
@@ -76,24 +76,24 @@ def _apisix_clients(pytestconfig: pytest.Config) -> Iterator[Callable[[], Client
 
 
 def _check_coverage() -> None:
-    """Warn if coverage.py would count lines of plugins as missed that have run."""
+    """Warn if coverage.py would report executed lines of plugins as missed."""
     from apisix.compiled import why_pure
 
     if not type(sys.gettrace()).__module__.startswith("coverage") or why_pure() is not None:
-        return  # nobody measures, or with `sys.monitoring`, or there are Python frames by which greenlets are told apart
+        return  # coverage.py is not used, or uses `sys.monitoring`, or can recognize greenlets by their Python frames
     from coverage import Coverage
 
     measuring = Coverage.current()
     if measuring is not None and "greenlet" not in str(measuring.get_option("run:concurrency")):
         warnings.warn(
-            "coverage.py does not measure greenlets, in which plain hooks run: lines after request.var() would count as missed. "
+            "coverage.py is not configured for greenlets, in which plain hooks run, so it reports lines after request.var() as missed. "
             'Write `concurrency = ["greenlet", "thread"]` under [tool.coverage.run] in pyproject.toml',
             stacklevel=2,
         )
 
 
 def _make_client(request: pytest.FixtureRequest) -> Client:
-    # Not a fixture that asks for another: resolving one costs as much as half a call.
+    # This is not a fixture that depends on another one, because pytest would need as long to resolve it as a call takes.
     make = request.config.stash.get(_CLIENTS, None) or request.getfixturevalue("_apisix_clients")
     made: Client = make()
     return made
@@ -101,13 +101,13 @@ def _make_client(request: pytest.FixtureRequest) -> Client:
 
 @pytest.fixture
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """A client that sends requests and responses through plugins, without any gateway. See apisix.testing.Client."""
+    """A client that sends requests and responses through plugins, without a gateway. See apisix.testing.Client."""
     with _make_client(request) as client:
         yield client
 
 
 @pytest.fixture
 def apisix_client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """The fixture `client` by another name, for those who have a `client` of another package."""
+    """Same as the fixture `client`, for tests that use a fixture `client` of another package."""
     with _make_client(request) as client:
         yield client

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`Request` and `Response` of release 0.1, for tests that call `filter` of a `Base` themselves.
+`Request` and `Response` of release 0.1, for tests that call `filter` of a `Base` plugin directly.
 
     plugin, request, response = Guard(), Request(headers={"x-key": "wrong"}), Response()
     plugin.filter(request, response)
     assert (plugin.action, response.status_code) == (1, 401)
 
-They show what the plugin sees and sets. What the client and the upstream get is shown by `apisix.testing.Client`.
+They show what the plugin reads and sets. To examine what the client and the upstream get, use `apisix.testing.Client`.
 """
 
 from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
@@ -15,10 +15,10 @@ from apisix.testing.release_02 import Headers, Pairs, request_of
 
 class Request(BaseRequest):
     """
-    A request as `Base.filter` gets it. Everything that is not given is empty, as in a `Request` of release 0.1 without data.
+    A request as `Base.filter` receives it. Everything that is not given is empty, as in a `Request` of release 0.1 without data.
 
     Args:
-        path: without query, decoded.
+        path: the decoded path, without query.
         headers, args: a mapping or pairs.
         src_ip: the client's address.
     """
@@ -38,7 +38,7 @@ class Request(BaseRequest):
 
 
 class Response(BaseResponse):
-    """A response as `Base.filter` gets it, on which nothing is set."""
+    """An empty response as `Base.filter` receives it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`Request` and `Response` of release 0.2, for tests that call `filter` of a `PluginBase` themselves.
+`Request` and `Response` of release 0.2, for tests that call `filter` of a `PluginBase` plugin directly.
 
     request, response = Request(headers={"x-key": "wrong"}), Response()
     plugin.filter(plugin.config("{}"), request, response)
     assert response.get_status_code() == 401
 
-They show what the plugin sees and sets. What the client and the upstream get is shown by `apisix.testing.Client`.
+They show what the plugin reads and sets. To examine what the client and the upstream get, use `apisix.testing.Client`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,14 +26,14 @@ _T = TypeVar("_T")
 
 class Request(PluginBaseRequest):
     """
-    A request as `PluginBase.filter` gets it. Everything that is not given is empty, as in a `Request` of release 0.2 without data.
+    A request as `PluginBase.filter` receives it. Everything that is not given is empty, as in a `Request` of release 0.2 without data.
 
     Args:
-        path: without query, decoded.
+        path: the decoded path, without query.
         headers, args: a mapping or pairs.
         body: what `get_body` returns. A str is encoded as UTF-8.
         vars: what `get_var` returns, by name.
-        remote_addr: of the client.
+        remote_addr: the client's address.
         configs: what `get_configs` returns.
     """
 
@@ -51,28 +51,28 @@ class Request(PluginBaseRequest):
         conf_token: int = 0,
         configs: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(request_of(path, method, headers, args, remote_addr, id, conf_token, _Answers(body, vars or {})), configs)
+        super().__init__(request_of(path, method, headers, args, remote_addr, id, conf_token, _InfoReplies(body, vars or {})), configs)
 
 
 class Response(PluginBaseResponse):
-    """A response as `PluginBase.filter` gets it, on which nothing is set."""
+    """An empty response as `PluginBase.filter` receives it."""
 
     def __init__(self) -> None:
         super().__init__()
 
 
-class _Answers:
-    """What a gateway answers in a test."""
+class _InfoReplies:
+    """The gateway's info replies in a test."""
 
     def __init__(self, body: bytes | str, variables: Mapping[str, str | bytes]) -> None:
-        self._answers: dict[Info, bytes] = {ReqBody(): _encoded(body)}
-        self._answers.update((Var(name), _encoded(value)) for name, value in variables.items())
+        self._results: dict[Info, bytes] = {ReqBody(): _encoded(body)}
+        self._results.update((Var(name), _encoded(value)) for name, value in variables.items())
 
-    def request_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
-        return [self._answers.get(question.info) for question in questions]
+    def request_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        return [self._results.get(request.info) for request in requests]
 
-    async def arequest_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
-        return self.request_info(questions)
+    async def arequest_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        return self.request_info(requests)
 
     def offload(self, work: Callable[[], _T]) -> _T:
         return work()
@@ -89,12 +89,12 @@ def request_of(
     remote_addr: str,
     id: int,
     conf_token: int,
-    answers: _Answers | None = None,
+    replies: _InfoReplies | None = None,
 ) -> RunnerRequest:
-    """Return the runner's request that one of a legacy API is made of. For the arguments, see `Request`."""
+    """Return the runner's request from which a request of a legacy API is created. For the arguments, see `Request`."""
     address = ip_address(remote_addr).packed if remote_addr else b""
     message = HTTPReqCallReq(id, address, method, path, _pairs(args), _pairs(headers), conf_token)
-    return RunnerRequest(message, answers or _Answers(b"", {}))
+    return RunnerRequest(message, replies or _InfoReplies(b"", {}))
 
 
 def _pairs(given: Any) -> list[tuple[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods of HTTP as methods of the test client, each with a twin for async tests."""
+"""The HTTP methods as methods of the test client, each with an async variant."""
 
 from typing import Unpack
 
@@ -15,7 +15,7 @@ class Verbs:
         raise NotImplementedError
 
     async def arequest(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Result:
-        """Do the same as `request` in an async test."""
+        """Same as `request`, but for async tests."""
         raise NotImplementedError
 
     def get(self, url: str, **options: Unpack[RequestOptions]) -> Result:

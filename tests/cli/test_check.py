@@ -22,7 +22,7 @@ routes:
       ext-plugin-post-req: {}
 #END
 """
-    assert (0, ["3 plugins, 2 configurations: no problems"]) == check(plugins, "apisix.yaml", text)
+    assert check(plugins, "apisix.yaml", text) == (0, ["3 plugins, 2 configurations: no problems"])
 
 
 def test_all_that_is_wrong(plugins: Path) -> None:
@@ -51,8 +51,8 @@ global_rules:
 """
     status, lines = check(plugins, "apisix.yaml", text)
 
-    assert (1, 7) == (status, len(lines))
-    assert "apisix.yaml, line 7: route 1, ext-plugin-pre-req: plugin 1, sya: there is no plugin of this name; did you mean say?" == lines[0]
+    assert (status, len(lines)) == (1, 7)
+    assert lines[0] == "apisix.yaml, line 7: route 1, ext-plugin-pre-req: plugin 1, sya: there is no plugin of this name; did you mean say?"
     assert lines[1].startswith("apisix.yaml, line 8: route 1, ext-plugin-pre-req: plugin 2, say: ")
     assert "times" in lines[1]
     assert "many" not in lines[1]  # values may be secrets
@@ -60,7 +60,7 @@ global_rules:
     assert lines[3].startswith("apisix.yaml, line 15: route /get, ext-plugin-post-resp: plugin 2: it must have a name and a value")
     assert lines[4].startswith("apisix.yaml, line 16: route /get, ext-plugin-post-resp: plugin 3: a name must have 1 to 128 characters")
     assert lines[5].startswith("apisix.yaml, line 20: global_rule 7, ext-plugin-pre-req: this must be a mapping")
-    assert "3 plugins, 3 configurations: 6 problems" == lines[6]
+    assert lines[6] == "3 plugins, 3 configurations: 6 problems"
 
 
 def test_a_config_method_that_fails(plugins: Path) -> None:
@@ -82,7 +82,7 @@ def test_one_of_each(plugins: Path) -> None:
     """One is no plural."""
     text = "routes: [{id: 1, plugins: {ext-plugin-pre-req: {conf: [{name: sya, value: x}]}}}]\n#END\n"
 
-    assert "3 plugins, 1 configuration: 1 problem" == check(plugins, "apisix.yaml", text)[1][-1]
+    assert check(plugins, "apisix.yaml", text)[1][-1] == "3 plugins, 1 configuration: 1 problem"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_json(plugins: Path, document: object) -> None:
     """One route as it is put to the admin API, a list of them, and what the admin API answers, are understood."""
     status, lines = check(plugins, "routes.json", json.dumps(document))
 
-    assert (1, True) == (status, "nope: there is no plugin of this name" in lines[0])
+    assert (status, "nope: there is no plugin of this name" in lines[0]) == (1, True)
     assert lines[0].startswith("routes.json: route")
 
 
@@ -114,8 +114,8 @@ def test_for_tools(plugins: Path) -> None:
     result = invoke("check", "--json", "--plugins", plugins)
     report = json.loads(result.output)
 
-    assert (1, False, 0) == (result.exit_code, report["ok"], report["configurations"])
-    assert [str(plugins / "bad.py")] == [problem["file"] for problem in report["problems"]]
+    assert (result.exit_code, report["ok"], report["configurations"]) == (1, False, 0)
+    assert [problem["file"] for problem in report["problems"]] == [str(plugins / "bad.py")]
 
 
 @pytest.mark.parametrize(("text", "reason"), [("a: [", "this is not YAML"), (None, "No such file or directory")])
@@ -126,7 +126,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, text: str | None, reason: str
         file.write_text(text)
     result = invoke("check", file)
 
-    assert (2, True) == (result.exit_code, reason in result.output)
+    assert (result.exit_code, reason in result.output) == (2, True)
 
 
 def test_wrong_setting(tmp_path: Path) -> None:
@@ -134,16 +134,16 @@ def test_wrong_setting(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("logging: {level: loud}")
     result = invoke("check", "--config", tmp_path / "config.yaml")
 
-    assert (2, True) == (result.exit_code, "logging.level is 'loud', but must be" in result.output)
+    assert (result.exit_code, "logging.level is 'loud', but must be" in result.output) == (2, True)
 
 
 def test_plugins(plugins: Path) -> None:
     """`plugins` shows the name, the API, the hooks, the place and the purpose. Problems are shown too, with status 1, as in `check`."""
-    assert 0 == invoke("plugins", "--plugins", plugins).exit_code
+    assert invoke("plugins", "--plugins", plugins).exit_code == 0
     (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
     result = invoke("plugins", "--plugins", plugins)
 
-    assert 1 == result.exit_code
+    assert result.exit_code == 1
     assert f"say  Plugin  on_request  {plugins}/say.py:12\n    Say it to the upstream.\n    on_request runs inline: yes\n" in result.output
     assert f"refused: {plugins}/bad.py:1: " in result.output
 
@@ -153,9 +153,9 @@ def test_plugins_for_tools(plugins: Path) -> None:
     report = json.loads(invoke("plugins", "--json", "--plugins", plugins).output)
     (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
 
-    assert 1 == invoke("plugins", "--json", "--plugins", plugins).exit_code
-    assert ["rewrite", "say", "stop"] == [found["name"] for found in report["plugins"]]
-    assert {"on_request": {"inline": True, "reason": None}} == report["plugins"][1]["runs_inline"]
+    assert invoke("plugins", "--json", "--plugins", plugins).exit_code == 1
+    assert [found["name"] for found in report["plugins"]] == ["rewrite", "say", "stop"]
+    assert report["plugins"][1]["runs_inline"] == {"on_request": {"inline": True, "reason": None}}
 
 
 WAYS_TO_RUN = {
@@ -197,7 +197,7 @@ def test_schema(plugins: Path) -> None:
     """`schema` shows what a configuration must look like."""
     result = invoke("schema", "say", "--plugins", plugins)
 
-    assert 0 == result.exit_code
+    assert result.exit_code == 0
     assert "times" in json.dumps(json.loads(result.output))
 
 
@@ -205,7 +205,7 @@ def test_schema_of_what_is_not_there(plugins: Path) -> None:
     """An unknown name is answered with the one that was probably meant."""
     result = invoke("schema", "syay", "--plugins", plugins)
 
-    assert (1, "Error: there is no plugin syay; did you mean say?\n") == (result.exit_code, result.output)
+    assert (result.exit_code, result.output) == (1, "Error: there is no plugin syay; did you mean say?\n")
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,22 +217,22 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apisix.cli.commands.import_module", import_module)
     result = invoke("dev")
 
-    assert (1, "Error: dev needs rich, which comes with the extra dev: pip install 'apisix-python-plugin-runner[dev]'\n") == (
+    assert (
         result.exit_code,
         result.output,
-    )
-    assert 0 == invoke("--help").exit_code
+    ) == (1, "Error: dev needs rich, which comes with the extra dev: pip install 'apisix-python-plugin-runner[dev]'\n")
+    assert invoke("--help").exit_code == 0
 
 
 def test_what_may_not_be_meant_is_noted(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes go to standard error and change no status: plugins beside that are not loaded, a file that stands before a library."""
     monkeypatch.chdir(plugins.parent)
-    assert "note: plugins/ of this directory is not loaded; --plugins plugins does that\n" == invoke("plugins").stderr
+    assert invoke("plugins").stderr == "note: plugins/ of this directory is not loaded; --plugins plugins does that\n"
 
     (plugins / "click.py").write_text("")
     (plugins / "other.py").write_text("import click\n")
     result = invoke("check", "--plugins", "plugins")
-    assert (0, 1) == (result.exit_code, result.stderr.count("note: "))
+    assert (result.exit_code, result.stderr.count("note: ")) == (0, 1)
     assert f"note: {plugins}/other.py:1: this imports click from the file of that name in the plugin directory" in result.stderr
 
 
@@ -249,17 +249,17 @@ def test_the_usual_places(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Without arguments, plugins/ and apisix.yaml of this directory are checked, as dev does, and notes say so."""
     monkeypatch.chdir(plugins.parent)
     nothing = invoke("check")
-    assert (0, "3 plugins: no problems; no configuration was checked\n") == (nothing.exit_code, nothing.stdout)
+    assert (nothing.exit_code, nothing.stdout) == (0, "3 plugins: no problems; no configuration was checked\n")
 
     (plugins.parent / "apisix.yaml").write_text(ROUTE.replace("times", "tmies"))
     result = invoke("check")
 
-    assert (1, "3 plugins, 1 configuration: 1 problem") == (result.exit_code, result.stdout.splitlines()[-1])
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "3 plugins, 1 configuration: 1 problem")
     assert result.stdout.startswith("apisix.yaml, line 5: route 1, ext-plugin-pre-req: plugin 1, say: ")
-    assert [
+    assert result.stderr.splitlines() == [
         "note: plugins/ of this directory is loaded; start needs --plugins plugins for that",
         "note: no file was given, so apisix.yaml of this directory is checked",
-    ] == result.stderr.splitlines()
+    ]
 
 
 def test_a_usual_file_without_configurations(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_a_usual_file_without_configurations(plugins: Path, monkeypatch: pytest.
     (plugins.parent / "apisix.yaml").write_text("routes: [{id: 1, uri: /get}]\n#END\n")
     result = invoke("check")
 
-    assert (0, "3 plugins: no problems; no configuration was checked\n") == (result.exit_code, result.stdout)
+    assert (result.exit_code, result.stdout) == (0, "3 plugins: no problems; no configuration was checked\n")
     assert "apisix.yaml: there is no ext-plugin configuration in this file, so nothing in it was checked" in result.stderr
 
 
@@ -276,20 +276,20 @@ def test_a_usual_file_without_configurations(plugins: Path, monkeypatch: pytest.
 def test_a_named_file_without_configurations(plugins: Path, name: str, text: str) -> None:
     """Whoever names a file expects that something is checked."""
     expected = [f"{name}: there is no ext-plugin configuration in this file, so nothing in it was checked"]
-    assert (1, [*expected, "3 plugins: 1 problem; no configuration was checked"]) == check(plugins, name, text)
+    assert check(plugins, name, text) == (1, [*expected, "3 plugins: 1 problem; no configuration was checked"])
 
 
 @pytest.mark.parametrize("name", ["apisix.yaml", "other.yaml"])
 def test_missing_end(plugins: Path, name: str) -> None:
     """APISIX ignores a stand-alone file without its last line."""
     status, lines = check(plugins, name, ROUTE.replace("#END", ""))
-    assert (1, [f"{name}: the file does not end with the line #END, so APISIX ignores all of it"]) == (status, lines[:-1])
+    assert (status, lines[:-1]) == (1, [f"{name}: the file does not end with the line #END, so APISIX ignores all of it"])
 
 
 def test_end_is_for_stand_alone_files(plugins: Path) -> None:
     """One route in YAML, or JSON, is put to the admin API and needs no such line."""
     route = "id: 1\nplugins:\n  ext-plugin-pre-req:\n    conf: [{name: stop, value: ''}]\n"
-    assert 0 == check(plugins, "route.yaml", route)[0]
+    assert check(plugins, "route.yaml", route)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> Non
     """A key that APISIX ignores may be a guard that does not run."""
     route = f"routes:\n  - id: 1\n    plugins:\n      ext-plugin-pre-req: {text}\n#END\n"
     status, lines = check(plugins, "apisix.yaml", route)
-    assert (1, [f"apisix.yaml, line 4: route 1, ext-plugin-pre-req: {expected}"]) == (status, lines[:-1])
+    assert (status, lines[:-1]) == (1, [f"apisix.yaml, line 4: route 1, ext-plugin-pre-req: {expected}"])
 
 
 @pytest.mark.parametrize(
@@ -346,24 +346,24 @@ def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> Non
 def test_wrong_places(plugins: Path, route: str, line: int, expected: str) -> None:
     """What was meant for the runner and would not run there is found, wherever it stands."""
     status, lines = check(plugins, "apisix.yaml", f"routes:\n  - id: 1\n    {route}\n#END\n")
-    assert 1 == status
+    assert status == 1
     assert lines[0].startswith(f"apisix.yaml, line {line}: {expected}")
-    assert 2 == len(lines)
+    assert len(lines) == 2
 
 
 def test_a_phase_that_is_there_twice(plugins: Path) -> None:
     """Of two chains of one phase, YAML keeps the last."""
     text = ROUTE.replace("#END", "      ext-plugin-pre-req: {}\n#END")
     status, lines = check(plugins, "apisix.yaml", text)
-    assert (1, "apisix.yaml, line 6: route 1, ext-plugin-pre-req: this plugin is here twice, and only the last one counts") == (
+    assert (
         status,
         lines[0],
-    )
+    ) == (1, "apisix.yaml, line 6: route 1, ext-plugin-pre-req: this plugin is here twice, and only the last one counts")
 
 
 def test_the_list_of_plugins_of_a_gateway(plugins: Path) -> None:
     """A stand-alone file may list the plugins that the gateway loads."""
-    assert 0 == check(plugins, "apisix.yaml", f"plugins: [{{name: ext-plugin-pre-req}}]\n{ROUTE}")[0]
+    assert check(plugins, "apisix.yaml", f"plugins: [{{name: ext-plugin-pre-req}}]\n{ROUTE}")[0] == 0
 
 
 def test_every_resource_is_checked(plugins: Path) -> None:
@@ -378,8 +378,8 @@ global_rules: [{id: 1, plugins: {ext-plugin-pre-req: {conf: [{name: nope, value:
 """
     status, lines = check(plugins, "apisix.yaml", text)
     holders = ["plugin_config pc", "service sv", "consumer jack", "global_rule 1"]
-    assert holders == [line.split(": ")[1].partition(",")[0] for line in lines[:-1]]
-    assert (1, "3 plugins, 4 configurations: 4 problems") == (status, lines[-1])
+    assert [line.split(": ")[1].partition(",")[0] for line in lines[:-1]] == holders
+    assert (status, lines[-1]) == (1, "3 plugins, 4 configurations: 4 problems")
 
 
 def test_what_is_in_no_file(plugins: Path) -> None:
@@ -388,13 +388,13 @@ def test_what_is_in_no_file(plugins: Path) -> None:
     file = plugins.parent / "route.json"
     file.write_text(json.dumps(route))
     result = invoke("check", "--plugins", plugins, file)
-    assert "note: route 1 uses plugin_config pc, which is in none of the files: plugins that it adds were not checked\n" == result.stderr
+    assert result.stderr == "note: route 1 uses plugin_config pc, which is in none of the files: plugins that it adds were not checked\n"
 
     other = plugins.parent / "pc.json"
     other.write_text(json.dumps({"plugin_configs": [{"id": "pc", "plugins": {"ext-plugin-pre-req": {}}}]}))
     result = invoke("check", "--json", "--plugins", plugins, file, other)
     report = json.loads(result.stdout)
-    assert ["route 1 and its plugin_config pc both have ext-plugin-pre-req: APISIX runs only that of route 1"] == report["notes"]
+    assert report["notes"] == ["route 1 and its plugin_config pc both have ext-plugin-pre-req: APISIX runs only that of route 1"]
 
 
 SHARES = """
@@ -431,12 +431,12 @@ def test_attributes_that_calls_share(plugins: Path) -> None:
     (plugins / "remembers.py").write_text(SHARES)
     result = invoke("check", "--plugins", plugins)
 
-    assert 0 == result.exit_code
+    assert result.exit_code == 0
     notes = [line.partition(", and all calls")[0] for line in result.stderr.splitlines()]
-    assert [
+    assert notes == [
         f"note: {plugins}/remembers.py:18: Remembers.on_request assigns self.user",
         f"note: {plugins}/remembers.py:22: Remembers._name assigns self.last",
-    ] == notes
+    ]
 
 
 @pytest.mark.parametrize(("version", "warns"), [("2.15.3", True), ("3.0.0", False)])
@@ -451,8 +451,8 @@ def test_an_old_gateway(plugins: Path, version: str, warns: bool) -> None:
     (plugins.parent / "r.json").write_text(json.dumps(route))
     result = invoke("check", "--plugins", plugins, "--gateway-config", config, plugins.parent / "r.json")
 
-    assert 0 == result.exit_code
-    assert warns == (f"note: route 1: APISIX {version} ({lua}) has no info requests in ext-plugin-post-resp" in result.stderr)
+    assert result.exit_code == 0
+    assert (f"note: route 1: APISIX {version} ({lua}) has no info requests in ext-plugin-post-resp" in result.stderr) == warns
 
 
 def test_a_directory_that_is_missing(tmp_path: Path) -> None:

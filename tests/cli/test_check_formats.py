@@ -54,13 +54,13 @@ def test_adc(plugins: Path) -> None:
     """Services with nested routes, consumers and global rules of a file for adc are checked. It needs no #END."""
     status, lines = check(plugins, "adc.yaml", ADC)
 
-    assert 1 == status
-    assert "note: route anything and its service httpbin both have ext-plugin-post-req: APISIX runs only that of the route" == lines.pop(0)
-    assert "3 plugins, 6 configurations: 5 problems" == lines[5]
-    assert [
+    assert status == 1
+    assert lines.pop(0) == "note: route anything and its service httpbin both have ext-plugin-post-req: APISIX runs only that of the route"
+    assert lines[5] == "3 plugins, 6 configurations: 5 problems"
+    assert lines[:2] == [
         "adc.yaml, line 38: plugin_metadata, ext-plugin-pre-req: this is not inside plugins, so APISIX does not run it; move it there",
         "adc.yaml, line 9: service httpbin, ext-plugin-post-req: plugin 1, sya: there is no plugin of this name; did you mean say?",
-    ] == lines[:2]
+    ]
     assert lines[2].startswith("adc.yaml, line 18: service httpbin, route get-ip, ext-plugin-pre-req: plugin 1, say: ")
     assert lines[3].startswith("adc.yaml, line 32: consumer partner, ext-plugin-pre-req: plugin 1, nope: there is no plugin of this name")
     assert lines[4].startswith("adc.yaml, line 36: global_rule, ext-plugin-post-resp: plugin 1, say: it has no on_response")
@@ -75,11 +75,11 @@ def test_adc_replaces_variables(plugins: Path) -> None:
 
     where = "note: service a, ext-plugin-pre-req: plugin 1, say (line 4)"
     note = f"{where}: the value contains ${{TIMES}}, which is replaced later, so it was not checked"
-    assert (0, [note, "3 plugins, 1 configuration: no problems"]) == check(plugins, "adc.yaml", file("say", '{"times": ${TIMES}}'))
-    assert 1 == check(plugins, "adc.yaml", file("say", '{"times": \\${TIMES}}'))[0]
-    assert 1 == check(plugins, "adc.yaml", file("nope", "${TIMES}"))[0]
-    assert 1 == check(plugins, "apisix.yaml", file("say", '{"times": ${TIMES}}') + "#END\n")[0]
-    assert 0 == check(plugins, "apisix.yaml", file("say", '{"times": ${{TIMES:=1}}}') + "#END\n")[0]
+    assert check(plugins, "adc.yaml", file("say", '{"times": ${TIMES}}')) == (0, [note, "3 plugins, 1 configuration: no problems"])
+    assert check(plugins, "adc.yaml", file("say", '{"times": \\${TIMES}}'))[0] == 1
+    assert check(plugins, "adc.yaml", file("nope", "${TIMES}"))[0] == 1
+    assert check(plugins, "apisix.yaml", file("say", '{"times": ${TIMES}}') + "#END\n")[0] == 1
+    assert check(plugins, "apisix.yaml", file("say", '{"times": ${{TIMES:=1}}}') + "#END\n")[0] == 0
 
 
 MANIFESTS = """\
@@ -194,10 +194,10 @@ def test_manifests(plugins: Path) -> None:
         (66, "ApisixConsumer jack", "ext-plugin-pre-req", "this must be a mapping in which conf is a list of plugins"),
         (74, "PluginConfig gw", "ext-plugin-pre-req", "plugin 1, nope: there is no plugin of this name"),
     ]
-    assert 1 == result.exit_code
+    assert result.exit_code == 1
     found = [(each["line"], each["holder"], each["phase"], each["reason"]) for each in report["findings"]]
-    assert expected == [(*rest, reason[: len(row[3])]) for (*rest, reason), row in zip(found, expected, strict=True)]
-    assert [
+    assert [(*rest, reason[: len(row[3])]) for (*rest, reason), row in zip(found, expected, strict=True)] == expected
+    assert report["notes"] == [
         "ApisixRoute shop/web, rule rest: ext-plugin-post-req is not enabled, so APISIX does not run it",
         "ApisixPluginConfig shop/shared: ext-plugin-post-req takes values from the secret tokens, which were not checked",
         "GatewayProxy proxy: ext-plugin-pre-req is not enabled, so APISIX does not run it",
@@ -208,7 +208,7 @@ def test_manifests(plugins: Path) -> None:
         "APISIX runs only that of ApisixRoute shop/web, rule api",
         "ApisixRoute shop/web, rule rest uses ApisixPluginConfig shop/missing, which is in none of the files: "
         "plugins that it adds were not checked",
-    ] == report["notes"]
+    ]
 
 
 def test_what_kubectl_prints(plugins: Path) -> None:
@@ -219,7 +219,7 @@ def test_what_kubectl_prints(plugins: Path) -> None:
     status, lines = check(plugins, "routes.json", json.dumps(document, indent=1))
 
     expected = "routes.json, line 20: ApisixRoute web, rule api, ext-plugin-pre-req: plugin 1, nope: there is no plugin of this name"
-    assert (1, expected) == (status, lines[0][: len(expected)])
+    assert (status, lines[0][: len(expected)]) == (1, expected)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_mistakes_in_manifests(plugins: Path, spec: str, expected: str) -> None:
     status, lines = check(plugins, "rule.yaml", text)
     separator = ", " if expected.startswith("ext-plugin") else ": "
 
-    assert (1, f"rule.yaml, line 4: ApisixGlobalRule all{separator}{expected}") == (status, lines[0])
+    assert (status, lines[0]) == (1, f"rule.yaml, line 4: ApisixGlobalRule all{separator}{expected}")
 
 
 DUMP_V2 = {
@@ -274,14 +274,14 @@ def test_a_dump_of_apisix_2(plugins: Path) -> None:
     status, lines = check(plugins, "services.json", json.dumps(DUMP_V2, indent=2))
 
     expected = "services.json, line 15: service 5, ext-plugin-pre-req: plugin 1, nope: there is no plugin of this name"
-    assert (1, expected) == (status, lines[0][: len(expected)])
+    assert (status, lines[0][: len(expected)]) == (1, expected)
 
 
 def test_json_that_yaml_reads_differently(plugins: Path) -> None:
     """Such a file is checked as JSON, without lines."""
     conf = [{"name": "nope", "value": "\U0001f600"}]
     status, lines = check(plugins, "r.json", json.dumps({"id": "1", "plugins": {"ext-plugin-pre-req": {"conf": conf}}}, indent=2))
-    assert (1, True) == (status, lines[0].startswith("r.json: route 1, ext-plugin-pre-req: plugin 1, nope: "))
+    assert (status, lines[0].startswith("r.json: route 1, ext-plugin-pre-req: plugin 1, nope: ")) == (1, True)
 
 
 def test_a_directory(plugins: Path) -> None:
@@ -298,12 +298,12 @@ def test_a_directory(plugins: Path) -> None:
     result = invoke("check", "--plugins", plugins, directory)
     lines = result.output.replace(f"{plugins.parent}/", "").splitlines()
 
-    assert 1 == result.exit_code
+    assert result.exit_code == 1
     assert "note: deploy: 1 of 4 files contain no ext-plugin configuration" in lines
     assert "deploy/broken.json, line 2: this is not JSON: Expecting value" in lines
     assert any(line.startswith("deploy/template.yaml, line 2: this is not YAML: ") for line in lines)
-    assert 5 == sum(line.startswith("deploy/deeper/adc.yml, line ") for line in lines)
-    assert "3 plugins, 6 configurations: 7 problems" == lines[-1]
+    assert sum(line.startswith("deploy/deeper/adc.yml, line ") for line in lines) == 5
+    assert lines[-1] == "3 plugins, 6 configurations: 7 problems"
 
 
 def test_a_directory_without_configurations(plugins: Path) -> None:
@@ -312,5 +312,5 @@ def test_a_directory_without_configurations(plugins: Path) -> None:
     directory.mkdir()
     result = invoke("check", "--plugins", plugins, directory)
 
-    assert 1 == result.exit_code
+    assert result.exit_code == 1
     assert f"{directory}: there is no ext-plugin configuration in the YAML and JSON files of this directory" in result.output

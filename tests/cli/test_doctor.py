@@ -38,7 +38,7 @@ def test_all_is_well(tmp_path: Path) -> None:
         result = doctor("--socket", runner.path, "--gateway-config", gateway)
 
     lines = result.output.splitlines()
-    assert 0 == result.exit_code, result.output
+    assert result.exit_code == 0, result.output
     assert lines[-1].startswith("0 problems, ")
     assert "s3cret" not in result.output
     assert {"python", "gateway", "socket", "health", "store", "plugins"} <= {line[9:17].strip() for line in lines[:-1]}
@@ -53,8 +53,8 @@ def test_problems(tmp_path: Path) -> None:
     report = json.loads(result.output)
     problems = [finding for finding in report["findings"] if finding["level"] == "problem"]
 
-    assert (1, False) == (result.exit_code, report["ok"])
-    assert ["socket", "plugins"] == [finding["about"] for finding in problems]
+    assert (result.exit_code, report["ok"]) == (1, False)
+    assert [finding["about"] for finding in problems] == ["socket", "plugins"]
     assert f"{tmp_path}/bad.py:1: " in problems[1]["text"]
     assert all(finding["advice"] for finding in problems)
 
@@ -86,4 +86,4 @@ def test_a_gateway_configuration_that_is_not_there(tmp_path: Path) -> None:
     """A wrong name is one more problem, and no reason to stop."""
     result = doctor("--gateway-config", tmp_path / "none.yaml", "--socket", tmp_path / "r.sock")
 
-    assert (1, True, True) == (result.exit_code, "none.yaml can't be read" in result.output, "ok       plugins" in result.output)
+    assert (result.exit_code, "none.yaml can't be read" in result.output, "ok       plugins" in result.output) == (1, True, True)

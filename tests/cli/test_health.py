@@ -36,9 +36,9 @@ def test_a_living_runner() -> None:
         from_environment, _ = health(environ={"APISIX_LISTEN_ADDRESS": f"unix:{runner.path}"})
 
     fields = json.loads(text)
-    assert (0, 0, 0) == (status, status_for_tools, from_environment)
+    assert (status, status_for_tools, from_environment) == (0, 0, 0)
     assert line.startswith(f"healthy: {runner.path} replied within ")
-    assert (True, str(runner.path)) == (fields["ok"], fields["socket"])
+    assert (fields["ok"], fields["socket"]) == (True, str(runner.path))
     assert 0 < fields["took_s"] < 20
 
 
@@ -48,19 +48,19 @@ def test_no_runner(tmp_path: Path) -> None:
     status, line = health("--socket", path)
     status_for_tools, text = health("--socket", path, "--json")
 
-    assert (1, 1) == (status, status_for_tools)
-    assert f"unhealthy: there is no socket {path}: the runner is not running, or listens elsewhere\n" == line
+    assert (status, status_for_tools) == (1, 1)
+    assert line == f"unhealthy: there is no socket {path}: the runner is not running, or listens elsewhere\n"
     assert json.loads(text)["ok"] is False
 
 
 def test_a_mistake_in_the_arguments(tmp_path: Path) -> None:
     """A time that is none is unhealthy too; what is no flag is a matter for click, which knows the help."""
-    assert (1, "unhealthy: --timeout is '0', but must be a number of seconds greater than 0\n") == health("--timeout", "0")
-    assert (1, "unhealthy: --timeout is 'soon', but must be a number of seconds greater than 0\n") == health("--timeout", "soon")
-    assert (2, "") == health("--no-such-flag")
+    assert health("--timeout", "0") == (1, "unhealthy: --timeout is '0', but must be a number of seconds greater than 0\n")
+    assert health("--timeout", "soon") == (1, "unhealthy: --timeout is 'soon', but must be a number of seconds greater than 0\n")
+    assert health("--no-such-flag") == (2, "")
     status, text = health("--help")
-    assert (0, True) == (status, "--timeout SECONDS" in text)
-    assert 1 == health("--socket", tmp_path / "none", "--timeout", "-1")[0]  # through click
+    assert (status, "--timeout SECONDS" in text) == (0, True)
+    assert health("--socket", tmp_path / "none", "--timeout", "-1")[0] == 1  # through click
 
 
 def test_the_path_comes_from_where_start_takes_it(tmp_path: Path) -> None:
@@ -70,24 +70,24 @@ def test_the_path_comes_from_where_start_takes_it(tmp_path: Path) -> None:
     own, gateways = SOCKET_VARIABLES
     environ = {own: "/in/our/variable", gateways: "unix:/in/the/gateways"}
 
-    assert "/in/a/flag" == socket_path({"socket_file": "unix:/in/a/flag"}, environ)
-    assert "/in/our/variable" == socket_path({}, environ)
-    assert "/in/the/gateways" == socket_path({}, {gateways: environ[gateways]})
-    assert "/in/the/file" == socket_path({"config": str(file)}, {})
+    assert socket_path({"socket_file": "unix:/in/a/flag"}, environ) == "/in/a/flag"
+    assert socket_path({}, environ) == "/in/our/variable"
+    assert socket_path({}, {gateways: environ[gateways]}) == "/in/the/gateways"
+    assert socket_path({"config": str(file)}, {}) == "/in/the/file"
     with pytest.raises(SettingsError, match=r"socket\.file is 'relative', but must be an absolute path"):
         socket_path({"config": str(file)}, {own: "relative"})
 
 
 def test_variables_are_those_of_the_table() -> None:
     """The names that are written down here for speed are the settings' own."""
-    assert SOCKET_VARIABLES == next(row.variables for row in SETTINGS if row.name == "socket_file")
+    assert next(row.variables for row in SETTINGS if row.name == "socket_file") == SOCKET_VARIABLES
 
 
 def test_other_commands_are_not_for_this_reading() -> None:
     """Only `health` with its flags is read without click."""
-    assert None is read_arguments(["start"])
-    assert None is read_arguments([])
-    assert {"timeout_s": "3", "as_json": True} == read_arguments(["health", "--timeout", "3", "--json"])
+    assert read_arguments(["start"]) is None
+    assert read_arguments([]) is None
+    assert read_arguments(["health", "--timeout", "3", "--json"]) == {"timeout_s": "3", "as_json": True}
 
 
 def test_it_starts_without_what_takes_long() -> None:
@@ -97,4 +97,4 @@ def test_it_starts_without_what_takes_long() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
 
-    assert set() == {"click", "msgspec", "yaml", "asyncio", "uvloop"} & set(done.stdout.split())
+    assert {"click", "msgspec", "yaml", "asyncio", "uvloop"} & set(done.stdout.split()) == set()

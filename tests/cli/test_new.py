@@ -43,7 +43,7 @@ def invoke(*arguments: str) -> Result:
 )
 def test_names(given: str, names: Names) -> None:
     """A name in any spelling gives those of the class, the file and the route, as the runner derives them from the class."""
-    assert names == Names.of(given)
+    assert Names.of(given) == names
 
 
 @pytest.mark.parametrize("given", ["", "3x", "a b", "../x", "a.b", "-a", "Plugin", "request", "none", "x" * 65])
@@ -51,32 +51,32 @@ def test_what_is_no_name(given: str) -> None:
     """What can't be a class, or is one already, is refused as a wrong argument, and nothing is written."""
     result = invoke("new", "--", given)
 
-    assert 2 == result.exit_code
+    assert result.exit_code == 2
     assert "NAME" in result.output
-    assert [] == list(Path().iterdir())
+    assert list(Path().iterdir()) == []
 
 
 def test_everything_that_is_written_works() -> None:
     """What `new` writes passes its own test, `check`, and the development gateway, as it is; two plugins side by side too."""
     first, second = invoke("new", "hello"), invoke("new", "KeyGate")
 
-    assert (0, 0) == (first.exit_code, second.exit_code)
-    assert ["wrote plugins/hello.py", "wrote tests/test_hello.py", "wrote apisix.yaml"] == first.output.splitlines()[:3]
-    assert "added the route key-gate to apisix.yaml" == second.output.splitlines()[2]
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert first.output.splitlines()[:3] == ["wrote plugins/hello.py", "wrote tests/test_hello.py", "wrote apisix.yaml"]
+    assert second.output.splitlines()[2] == "added the route key-gate to apisix.yaml"
     assert "curl -i http://127.0.0.1:9080/key-gate" in second.output
 
     command = [sys.executable, "-m", "pytest", ".", "-W", "error", "-p", "no:asyncio", "-p", "no:cacheprovider"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "4 passed" in ran.stdout
 
     checked = invoke("check", "--plugins", "plugins", "apisix.yaml")
-    assert (0, "4 plugins, 2 configurations: no problems") == (checked.exit_code, checked.output.strip())
+    assert (checked.exit_code, checked.output.strip()) == (0, "4 plugins, 2 configurations: no problems")
 
     problems: list[object] = []
     store = Store(lambda found: problems.extend(found))
     assert RoutesFile(Path("apisix.yaml"), store).load()
-    assert [] == problems
+    assert problems == []
 
 
 def test_written_files_are_clean(cache: pytest.Cache) -> None:
@@ -90,7 +90,7 @@ def test_written_files_are_clean(cache: pytest.Cache) -> None:
         ["mypy", "--strict", "--cache-dir", str(cache.mkdir("mypy-of-new")), "plugins"],
     ):
         ran = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=120)
-        assert 0 == ran.returncode, ran.stdout + ran.stderr
+        assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("present", ["plugins/hello.py", "tests/test_hello.py"])
@@ -102,12 +102,12 @@ def test_nothing_is_overwritten(present: str) -> None:
 
     result = invoke("new", "hello")
 
-    assert (1, f"Error: these files already exist: {present}; nothing was written. Choose another name, or remove them") == (
+    assert (
         result.exit_code,
         result.output.strip(),
-    )
-    assert [path] == [file for file in Path().rglob("*") if file.is_file()]
-    assert "mine" == path.read_text()
+    ) == (1, f"Error: these files already exist: {present}; nothing was written. Choose another name, or remove them")
+    assert [file for file in Path().rglob("*") if file.is_file()] == [path]
+    assert path.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_routes_that_are_left_alone(text: bytes, said: str) -> None:
 
     result = invoke("new", "hello")
 
-    assert 0 == result.exit_code
+    assert result.exit_code == 0
     assert said in result.output
-    assert text == Path("apisix.yaml").read_bytes()
+    assert Path("apisix.yaml").read_bytes() == text
 
 
 def test_directory_that_cannot_be_written() -> None:
@@ -135,5 +135,5 @@ def test_directory_that_cannot_be_written() -> None:
 
     result = invoke("new", "hello")
 
-    assert 1 == result.exit_code
+    assert result.exit_code == 1
     assert "Error: plugins/hello.py can't be written:" in result.output

@@ -340,7 +340,7 @@ def test_names_are_unique_and_variables_follow_the_keys() -> None:
         [name for row in SETTINGS for name in row.variables],
     ):
         assert len(set(names)) == len(names)
-    assert all(f"APISIX_RUNNER_{row.key.upper().replace('.', '_')}" == row.variables[0] for row in SETTINGS)
+    assert all(row.variables[0] == f"APISIX_RUNNER_{row.key.upper().replace('.', '_')}" for row in SETTINGS)
 
 
 NUMBERS = [row for row in SETTINGS if row.kind in (COUNT, COUNT_OR_AUTO, DURATION, SIZE)]

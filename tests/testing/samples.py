@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins for the tests of the test kit, of all three generations."""
+"""Plugins for the tests of the test kit, written for all three APIs."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from apisix.runner.plugin.core import PluginBase
 
 @dataclass
 class KeyAuthConfig:
-    """Which keys let a request through."""
+    """The keys with which a request may continue."""
 
     keys: frozenset[str]
     header: str = "x-api-key"
@@ -31,7 +31,7 @@ class KeyAuth(Plugin[KeyAuthConfig]):
 
 
 class Edit(Plugin):
-    """Edit all that can be edited."""
+    """Edit everything that can be edited."""
 
     def on_request(self, request: Request) -> None:
         request.path = "/new path"
@@ -44,22 +44,22 @@ class Edit(Plugin):
         request.response_headers["X-Seen"] = "yes"
 
 
-class Tell(Plugin):
-    """Answer with the variables that the configuration names, and the body where it names "body"."""
+class Show(Plugin):
+    """Reply with the variables that the configuration lists. "body" means the body."""
 
     def on_request(self, request: Request) -> Reply:
         return Reply(json=[request.text() if name == "body" else request.var(name) for name in self.config])
 
 
-class TellAsync(Plugin):
-    """Do the same in a coroutine."""
+class ShowAsync(Plugin):
+    """Same as `Show`, but in a coroutine."""
 
     async def on_request(self, request: Request) -> Reply:
         return Reply(json=[await request.atext() if name == "body" else await request.avar(name) for name in self.config])
 
 
-class TellBlocking(Tell):
-    """Do the same in a thread."""
+class ShowBlocking(Show):
+    """Same as `Show`, but in a thread."""
 
     blocking = True
 
@@ -70,7 +70,7 @@ class TellBlocking(Tell):
 
 
 class Needs(Plugin):
-    """Have body and consumer there before the hook."""
+    """Use a body and a variable that are requested before the hook runs."""
 
     needs = ("body", "consumer_name")
 
@@ -79,7 +79,7 @@ class Needs(Plugin):
 
 
 class Old(Base):
-    """The generation of 2021."""
+    """A plugin of the legacy API of release 0.1."""
 
     def __init__(self) -> None:
         super().__init__(self.__class__.__name__)
@@ -92,7 +92,7 @@ class Old(Base):
 
 
 class Older(PluginBase):
-    """The generation of release 0.2."""
+    """A plugin of the legacy API of release 0.2."""
 
     def name(self) -> str:
         return "older"
@@ -105,7 +105,7 @@ class Older(PluginBase):
 
 
 class Fail(Plugin):
-    """Raise what the configuration names, after an edit."""
+    """Raise the exception that the configuration selects, after an edit."""
 
     kinds: ClassVar = {"exit": SystemExit(3), "value": ValueError("this is wrong")}
 
@@ -115,7 +115,7 @@ class Fail(Plugin):
 
 
 class FailAsync(Fail):
-    """Do the same in a coroutine."""
+    """Same as `Fail`, but in a coroutine."""
 
     async def on_request(self, request: Request) -> None:  # type: ignore[override]
         await asyncio.sleep(0)
@@ -123,26 +123,26 @@ class FailAsync(Fail):
 
 
 class FailBlocking(Fail):
-    """Do the same in a thread."""
+    """Same as `Fail`, but in a thread."""
 
     blocking = True
 
 
 class FailSoftly(Fail):
-    """Do the same, which the class declares harmless."""
+    """Same as `Fail`, but the call continues."""
 
     on_error = "pass"
 
 
 class Wait(Plugin):
-    """Wait for what does not come."""
+    """Wait forever."""
 
     async def on_request(self, request: Request) -> None:
         await asyncio.Event().wait()
 
 
 class Hide(Plugin):
-    """Replace the body and a header of a response, or fail where there is none."""
+    """Replace the body and a header of a response. Fail if the body is not JSON."""
 
     def on_response(self, response: Response) -> None:
         response.body = response.json()["public"].encode()
@@ -150,7 +150,7 @@ class Hide(Plugin):
 
 
 class HideAsync(Plugin):
-    """Do the same in a coroutine."""
+    """Same as `Hide`, but in a coroutine."""
 
     async def on_response(self, response: Response) -> None:
         response.body = (await response.ajson())["public"].encode()
@@ -158,7 +158,7 @@ class HideAsync(Plugin):
 
 
 class HideOrDegrade(Hide):
-    """Leave it to the route what becomes of a failure."""
+    """Same as `Hide`, but the route decides what happens after a failure."""
 
     on_error = "degrade"
 
@@ -171,7 +171,7 @@ class Deny(Plugin):
 
 
 class Count(Plugin):
-    """Count its calls, and note what happens to the instance."""
+    """Count the calls, and record when `setup` and `close` run."""
 
     events: ClassVar[list[str]] = []
 
@@ -191,7 +191,7 @@ class Count(Plugin):
 
 
 class NoSetup(Plugin):
-    """Fail to set up."""
+    """Fail in `setup`."""
 
     async def setup(self) -> None:
         raise ConnectionError("no database")
@@ -201,7 +201,7 @@ class NoSetup(Plugin):
 
 
 class NoClose(Plugin):
-    """Fail to close."""
+    """Fail in `close`."""
 
     async def close(self) -> None:
         raise ConnectionError("no database any more")

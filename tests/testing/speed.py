@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Measure what a test costs with the kit: `python -m tests.testing.speed`.
+Measure how long tests with the test kit take: `python -m tests.testing.speed`.
 
 The results are in docs/internals/performance.md.
 """
@@ -39,7 +39,7 @@ import pytest
 def test_known_key(client, number):
     result = client.post("/users?flag", headers={{"x-api-key": "alpha"}}, body=b"hello", vars={{"consumer_name": "jack"}},
                          plugins=[("key-auth", {{"keys": ["alpha"]}})])
-    assert "jack" == result.upstream.headers["x-consumer"]
+    assert result.upstream.headers["x-consumer"] == "jack"
 """
 
 EMPTY = f"""
@@ -53,7 +53,7 @@ def test_nothing(number):
 
 
 def call(client: Client) -> None:
-    """Send a request through a plugin that asks for a variable and for the body."""
+    """Send a request through a plugin that requests a variable and the body."""
     client.post(
         "/users?flag",
         headers={"x-api-key": "alpha"},
@@ -64,7 +64,7 @@ def call(client: Client) -> None:
 
 
 def seconds_of_pytest(directory: Path, file: str) -> float:
-    """Run a suite and return how long pytest says that it took, its start left out."""
+    """Run a test suite, and return the time that pytest reports, without its start."""
     others = [argument for name in ("cacheprovider", "asyncio", "anyio", "hypothesispytest") for argument in ("-p", f"no:{name}")]
     command = [sys.executable, "-m", "pytest", "-q", *others, file]
     ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
@@ -74,7 +74,7 @@ def seconds_of_pytest(directory: Path, file: str) -> float:
 
 
 def main() -> None:
-    """Measure, and print one line a figure: the median of some rounds, and the extremes."""
+    """Measure, and print one line for each figure: the median and the extremes of some rounds."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "plugins").mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What coverage.py says of plugins under test is right, as docs/guides/test.md shows it."""
+"""Reports of coverage.py are correct with the configuration in docs/guides/test.md."""
 
 import json
 import subprocess
@@ -76,8 +76,8 @@ def measure(directory: Path, config: str) -> tuple[list[str], str]:
     return [PLUGINS.splitlines()[number - 1].strip() for number in missed], ran.stdout
 
 
-def test_lines_after_a_wait_are_covered(tmp_path: Path) -> None:
-    """With the configuration that the page shows, only what did not run is missed, in hooks of all kinds."""
+def test_lines_after_a_wait(tmp_path: Path) -> None:
+    """With the configuration of the page, only lines that did not run are missed, in all kinds of hooks."""
     missed, output = measure(tmp_path, CONCURRENCY)
 
     assert missed == ["raise LookupError"] * 3
@@ -86,8 +86,8 @@ def test_lines_after_a_wait_are_covered(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(why_pure() is not None, reason="the modules are not compiled")
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="coverage.py uses sys.monitoring")
-def test_missing_configuration_is_told(tmp_path: Path) -> None:
-    """Without it, coverage.py would be wrong, and a warning says what to write."""
+def test_missing_configuration(tmp_path: Path) -> None:
+    """Without the configuration, a warning describes what to write."""
     _, output = measure(tmp_path, "")
 
-    assert "UserWarning: coverage.py does not measure greenlets" in output
+    assert "UserWarning: coverage.py is not configured for greenlets" in output

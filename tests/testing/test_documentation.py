@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What docs/guides/test.md shows works."""
+"""The examples in docs/guides/test.md work."""
 
 import re
 import subprocess
@@ -42,7 +42,7 @@ class Say(Plugin):
 
 
 def test_page(tmp_path: Path) -> None:
-    """All Python on the page runs, and its tests pass, in a directory with the plugins that they name."""
+    """All Python code of the page runs, and its tests pass, in a directory with the plugins that they use."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     tests = [block for block in blocks if "def test_" in block]
     (tmp_path / "plugins").mkdir()
@@ -55,18 +55,18 @@ def test_page(tmp_path: Path) -> None:
     options = ["-W", "error", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
     options += [argument for name in ("cacheprovider", "hypothesispytest", "xdist") for argument in ("-p", f"no:{name}")]
     ran = subprocess.run([sys.executable, "-m", "pytest", *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     assert f"{sum(block.count('def test_') for block in tests)} passed" in ran.stdout
 
     script = subprocess.run([sys.executable, "-W", "error", "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert 0 == script.returncode, script.stdout + script.stderr
+    assert script.returncode == 0, script.stdout + script.stderr
 
 
 def test_names() -> None:
-    """Each attribute of a result stands on the page, and so does each argument of a call."""
+    """The page mentions each attribute of a result, and each argument of a call."""
     from apisix.testing.options import RequestOptions, RespondOptions
     from apisix.testing.results.result import Result
 
     text = PAGE.read_text(encoding="utf-8")
     names = {*(name for name in dir(Result) if not name.startswith("_")), *RequestOptions.__annotations__, *RespondOptions.__annotations__}
-    assert [] == sorted(name for name in names if f"`{name}`" not in text)
+    assert sorted(name for name in names if f"`{name}`" not in text) == []

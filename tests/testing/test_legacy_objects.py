@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`Request` and `Response` of the releases 0.1 and 0.2, made in an author's own tests.
+`Request` and `Response` of the releases 0.1 and 0.2, created in tests of an author.
 
-The facts are those that the unit tests of the two releases assert about these classes, without their wire format.
+These tests assert what the unit tests of the two releases assert about the classes, except for the wire format.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.core import PluginBase
 from apisix.testing import release_01, release_02
 
-# What is set, what the getter takes, a value that changes nothing, one that counts.
+# The name, the arguments of the getter, a value without effect, and an effective value.
 REQUEST_SETTERS: list[tuple[str, tuple[Any, ...], Any, Any]] = [
     ("id", (), 0, 1000),
     ("conf_token", (), 0, 1),
@@ -40,7 +40,7 @@ RESPONSE_SETTERS: list[tuple[str, tuple[Any, ...], Any, Any]] = [
 
 
 def set_and_get(made: Any, name: str, key: tuple[Any, ...], nothing: Any, value: Any) -> tuple[bool, bool, bool, Any]:
-    """Return whether a value that changes nothing leaves the getter alone and is refused, whether the other is taken, and the getter."""
+    """Return if a value without effect was refused, if it changed nothing, if the effective value was accepted, and the new value."""
     getter, setter = getattr(made, f"get_{name}"), getattr(made, f"set_{name}")
     before = getter(*key)
     is_refused = setter(*key, nothing) is False
@@ -66,7 +66,7 @@ def test_a_configuration_may_be_empty_in_release_02() -> None:
 
 
 def test_a_request_of_release_02_is_empty_at_first() -> None:
-    """It then has nothing to send, until one of path, headers and arguments is set."""
+    """An empty request has nothing to send until the path, the headers or the arguments are set."""
     request = release_02.Request()
     assert (request.get_uri(), request.get_method(), request.get_headers(), request.get_args()) == ("", "", {}, {})
     assert (request.get_id(), request.get_conf_token(), request.get_remote_addr(), request.get_configs()) == (0, 0, "", {})
@@ -76,7 +76,7 @@ def test_a_request_of_release_02_is_empty_at_first() -> None:
 
 
 def test_a_response_of_release_02_is_empty_at_first() -> None:
-    """An id alone is no answer, a body is one. The status is 200 unless another is set."""
+    """A response with only an id is empty, and one with a body is not. The default status is 200."""
     response = release_02.Response()
     assert (response.set_req_id(1), response.changed(), response.get_status_code(), response.get_body()) == (True, False, 200, "")
     assert (response.set_body("Hello"), response.changed()) == (True, True)
@@ -102,7 +102,7 @@ def test_a_request_of_release_02_shows_what_is_given() -> None:
 
 
 def test_a_plugin_of_release_02_takes_them() -> None:
-    """They are instances of what the plugin is annotated with. The methods of the base return None."""
+    """They are instances of the classes in the plugin's annotations. The methods of the base class return None."""
     request, response = release_02.Request(headers={"x-key": "wrong"}), release_02.Response()
     assert (isinstance(request, RunnerRequest), isinstance(response, RunnerResponse)) == (True, True)
     plugin: Any = PluginBase()
@@ -134,7 +134,7 @@ RESPONSE_ATTRIBUTES: dict[str, Any] = {
     ids=["request", "response"],
 )
 def test_attributes_of_release_01(made: Any, attributes: dict[str, Any]) -> None:
-    """They are empty at first, and what is assigned is what is read."""
+    """The attributes are empty at first, and can be assigned and read."""
     instance = made()
     assert {name: getattr(instance, name) for name in attributes} == {name: type(value)() for name, value in attributes.items()}
     for name, value in attributes.items():

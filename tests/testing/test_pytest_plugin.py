@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pytest plugin, in projects of plugin authors."""
+"""The pytest plugin in projects of plugin authors."""
 
 import os
 import subprocess
@@ -17,26 +17,26 @@ class Hello(Plugin):
 """
 TEST = """
 def test_hello(client):
-    assert "hello from {place}" == client.get("/", plugins=["hello"]).reply.text
+    assert client.get("/", plugins=["hello"]).reply.text == "hello from {place}"
 """
 
 
 def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest as an author does, with warnings as errors, and without plugins that do not matter here."""
+    """Run pytest as an author does, with warnings as errors, and without plugins that are not needed."""
     others = [argument for name in ("asyncio", "anyio", "cacheprovider", "hypothesispytest", "xdist") for argument in ("-p", f"no:{name}")]
     command = [sys.executable, "-m", "pytest", "-W", "error", *others, *arguments]
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60)
 
 
 def write(directory: Path, files: dict[str, str]) -> None:
-    """Write files, with the directories that they stand in."""
+    """Write files, and create their directories."""
     for name, text in files.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
 
 
 def test_plugins_of_the_root_directory(tmp_path: Path) -> None:
-    """Plugins come from plugins/ under pytest's root directory, wherever in it pytest is started."""
+    """Plugins are loaded from plugins/ in pytest's root directory, even if pytest is started in a subdirectory."""
     write(
         tmp_path,
         {
@@ -47,11 +47,11 @@ def test_plugins_of_the_root_directory(tmp_path: Path) -> None:
     )
 
     ran = run_pytest(tmp_path / "tests")
-    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_plugins_where_pytest_is_started(tmp_path: Path) -> None:
-    """In a part of a larger project, which has pytest's root directory, the part's plugins/ count too."""
+    """If pytest is started in a part of a larger project, the plugins/ of that part are loaded too."""
     write(
         tmp_path,
         {
@@ -62,34 +62,34 @@ def test_plugins_where_pytest_is_started(tmp_path: Path) -> None:
     )
 
     ran = run_pytest(tmp_path / "part", ".")
-    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_option(tmp_path: Path) -> None:
-    """Further directories are named by an option, any number of times."""
+    """The option adds directories, and can be repeated."""
     write(
         tmp_path,
         {
             "one/hello.py": HELLO.format(place="one"),
             "two/other.py": HELLO.format(place="two").replace("Hello", "Other"),
             "test_both.py": TEST.format(place="one")
-            + "\n\ndef test_other(apisix_client):\n    assert 'hello from two' == apisix_client.get('/', plugins=['other']).reply.text\n",
+            + "\n\ndef test_other(apisix_client):\n    assert apisix_client.get('/', plugins=['other']).reply.text == 'hello from two'\n",
         },
     )
 
     ran = run_pytest(tmp_path, "--apisix-plugins", "one", "--apisix-plugins=two")
-    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_option_that_names_no_directory(tmp_path: Path) -> None:
-    """A directory that is not there is a mistake in the command, and is told before anything runs."""
+def test_option_with_a_missing_directory(tmp_path: Path) -> None:
+    """If a directory of the option does not exist, pytest prints an error before any test runs."""
     ran = run_pytest(tmp_path, "--apisix-plugins", "nowhere")
 
-    assert (4, f"ERROR: --apisix-plugins: there is no directory {tmp_path}/nowhere") == (ran.returncode, ran.stderr.strip())
+    assert (ran.returncode, ran.stderr.strip()) == (4, f"ERROR: --apisix-plugins: there is no directory {tmp_path}/nowhere")
 
 
 def test_failure_shows_the_plugins_line(tmp_path: Path) -> None:
-    """A plugin's exception is shown with the plugin's own line, and without the frames of the kit and the runner around it."""
+    """An exception of a plugin is shown with the line of the plugin, without the frames of the kit and the runner."""
     write(
         tmp_path,
         {
@@ -101,7 +101,7 @@ def test_failure_shows_the_plugins_line(tmp_path: Path) -> None:
     )
 
     ran = run_pytest(tmp_path, "--tb=short", "--show-capture=no")
-    assert 1 == ran.returncode
+    assert ran.returncode == 1
     shown = ran.stdout.partition("= FAILURES =")[2]
     assert "plugins/boom.py:5: in on_request\n    {}['missing']  # here" in shown
     assert "KeyError: 'missing'" in shown
@@ -109,23 +109,23 @@ def test_failure_shows_the_plugins_line(tmp_path: Path) -> None:
     assert "apisix/runner" not in shown
 
 
-def test_client_of_ones_own(tmp_path: Path) -> None:
-    """A fixture `client` of the author's own takes the place of ours, which can still be had."""
+def test_fixture_of_the_author(tmp_path: Path) -> None:
+    """A fixture `client` of the author replaces that of the kit, which is still available as `apisix_client`."""
     write(
         tmp_path,
         {
             "conftest.py": "import pytest\n\n@pytest.fixture\ndef client():\n    return 'mine'\n",
-            "test_both.py": "def test_both(client, apisix_client):\n    assert 'mine' == client\n    apisix_client.get('/', plugins=[])\n",
+            "test_both.py": "def test_both(client, apisix_client):\n    assert client == 'mine'\n    apisix_client.get('/', plugins=[])\n",
         },
     )
 
     ran = run_pytest(tmp_path)
-    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 @pytest.mark.skipif("COVERAGE_PROCESS_CONFIG" in os.environ, reason="coverage.py imports modules itself")
-def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
-    """A test-suite that does not use the fixture pays for none of the runner, and coverage sees all of it."""
+def test_runner_is_not_imported(tmp_path: Path) -> None:
+    """A test suite that does not use the fixture does not import the runner, and coverage.py measures all of it."""
     write(
         tmp_path,
         {
@@ -138,9 +138,9 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     )
 
     ran = run_pytest(tmp_path)
-    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_our_own_suite_has_it(pytestconfig: pytest.Config) -> None:
-    """The plugin is found by its entry point, here too."""
+def test_entry_point(pytestconfig: pytest.Config) -> None:
+    """pytest finds the plugin by its entry point, in this test suite too."""
     assert pytestconfig.pluginmanager.hasplugin("apisix")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods of HTTP as methods of the test client."""
+"""The HTTP methods as methods of the test client."""
 
 import pytest
 
@@ -10,22 +10,22 @@ METHODS = pytest.mark.parametrize("method", ["get", "head", "options", "post", "
 
 @METHODS
 def test_method(client: Client, method: str) -> None:
-    """Each method of HTTP is a method of the client."""
+    """Each HTTP method is a method of the client."""
     result = getattr(client, method)("/a", plugins=[], headers={"x-a": "1"})
 
-    assert (method.upper(), "/a", "1") == (result.upstream.method, result.upstream.path, result.upstream.headers["x-a"])
+    assert (result.upstream.method, result.upstream.path, result.upstream.headers["x-a"]) == (method.upper(), "/a", "1")
 
 
 @METHODS
-async def test_twin(client: Client, method: str) -> None:
-    """Each has a twin for async tests."""
+async def test_async_variant(client: Client, method: str) -> None:
+    """Each method has an async variant."""
     result = await getattr(client, f"a{method}")("/a", plugins=[], headers={"x-a": "1"})
 
-    assert (method.upper(), "/a", "1") == (result.upstream.method, result.upstream.path, result.upstream.headers["x-a"])
+    assert (result.upstream.method, result.upstream.path, result.upstream.headers["x-a"]) == (method.upper(), "/a", "1")
 
 
 def test_other_methods(client: Client) -> None:
-    """Methods without a name here, which the protocol knows, are sent by `request`, in any case of letters."""
+    """`request` sends all other methods that the protocol supports. Their case does not matter."""
     result = client.request("propfind", "/a", plugins=[])
 
-    assert "PROPFIND" == result.upstream.method
+    assert result.upstream.method == "PROPFIND"

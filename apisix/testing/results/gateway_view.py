@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway makes of a runner's reply. Source: gateway contract, 5 and 7."""
+"""Compute what the client and the upstream get, from the runner's reply. Source: gateway contract, 5 and 7."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,9 +16,9 @@ from apisix.testing.sending.query import decoded, written_query
 
 UNAVAILABLE = 503
 
-# nginx does not pass these on to a client. Source: nginx, proxy_hide_header.
+# nginx does not send these headers of an upstream to the client. Source: nginx, proxy_hide_header.
 _HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server", "x-pad"})
-# nginx stores one value of these. Source: gateway contract, 9.
+# nginx stores only one value of these headers. Source: gateway contract, 9.
 _SINGLE = frozenset(
     {
         "accept-ranges",
@@ -35,12 +35,12 @@ _SINGLE = frozenset(
         "www-authenticate",
     }
 )
-# nginx sends these once, whoever else has set them.
+# nginx sends these headers of the upstream, and ignores values that plugins have set.
 _ONCE = frozenset({"content-type", "content-length"})
 
 
 def result_of(sent: SentRequest | SentResponse, outcome: Outcome, *, allow_degradation: bool) -> Result:
-    """Return what client and upstream see of a call."""
+    """Return the result of a call: what the client and the upstream get."""
     reply: Any = outcome.reply
     result = Result(asked=outcome.asked, effects=outcome.effects, error=outcome.error)
     if isinstance(sent, SentResponse):
@@ -54,7 +54,11 @@ def result_of(sent: SentRequest | SentResponse, outcome: Outcome, *, allow_degra
 
 
 def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse | None:
-    """Return the answer to the client, None where the request goes on: unchanged, where the route degrades on an error."""
+    """
+    Return the response to the client if the request was stopped, or None if it continues.
+
+    After an error, it continues only if the route allows degradation.
+    """
     if isinstance(reply, ErrResp):
         return None if allow_degradation else ClientResponse(UNAVAILABLE)
     if not isinstance(reply.action, Stop):
@@ -63,9 +67,10 @@ def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> 
 
 
 def upstream_of(sent: SentRequest, rewrite: Rewrite | None) -> UpstreamRequest:
-    """Return the request as the upstream gets it."""
+    """Return the request as the upstream receives it."""
     rewrite = rewrite or Rewrite()
-    # If something has rewritten the path, it came percent-encoded, and arguments alone change nothing (gateway contract, 5.1).
+    # If another plugin has rewritten the path, the gateway has sent it percent-encoded, and edits of arguments alone have no effect
+    # (gateway contract, 5.1).
     was_rewritten = bool(sent.variables.get("upstream_uri"))
     path = rewrite.path
     args = list(sent.args) if was_rewritten and path is None else _edited_args(sent.args, rewrite.args)
@@ -85,7 +90,7 @@ def upstream_of(sent: SentRequest, rewrite: Rewrite | None) -> UpstreamRequest:
 
 
 def client_headers_of(rewrite: Rewrite | None) -> CIMultiDict[str]:
-    """Return what is set on the client's response: the gateway ignores ten names."""
+    """Return the headers that are set on the client's response, without those that the gateway ignores."""
     if rewrite is None:
         return CIMultiDict()
     return _headers((name, value) for name, value in rewrite.resp_headers if name.lower() not in REWRITE_IGNORES)
@@ -93,9 +98,10 @@ def client_headers_of(rewrite: Rewrite | None) -> CIMultiDict[str]:
 
 def response_of(sent: SentResponse, reply: HTTPRespCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse:
     """
-    Return the response as the client gets it.
+    Return the response as the client receives it.
 
-    After an error that is the upstream's body with none of its headers, or the whole of a second answer if the first had no body.
+    After an error, the client gets the upstream's body without its headers. If the response has no body, the gateway sends the request
+    again, and the client gets the second response.
     """
     if isinstance(reply, ErrResp):
         if _is_asked_twice(sent, reply):
@@ -111,12 +117,16 @@ def response_of(sent: SentResponse, reply: HTTPRespCallResp | ErrResp, *, allow_
 
 
 def _is_asked_twice(sent: SentResponse, reply: HTTPRespCallResp | ErrResp) -> bool:
-    """Tell whether nothing is there to print, upon which the gateway sends the request to the upstream again."""
+    """Return True if there is no body to send to the client. The gateway then sends the request to the upstream again."""
     return sent.never_has_body and (isinstance(reply, ErrResp) or not reply.body)
 
 
 def _headers_after_second_request(sent: SentResponse, headers: CIMultiDict[str]) -> CIMultiDict[str]:
-    """Return what the plugins set, and after it what the upstream says, if it says the same again. Source: gateway contract, 7."""
+    """
+    Return the headers after a second request: those that plugins have set, followed by those of the upstream.
+
+    The upstream is assumed to send the same response again. Source: gateway contract, 7.
+    """
     plain: CIMultiDict[str] = CIMultiDict((name, value) for name, value in sent.headers if name.lower() in _ONCE)
     plain.extend([(name, value) for name, value in headers.items() if name.lower() not in _ONCE])
     plain.extend([(name, value) for name, value in sent.headers if name.lower() not in _ONCE | _HIDDEN])
@@ -124,7 +134,7 @@ def _headers_after_second_request(sent: SentResponse, headers: CIMultiDict[str])
 
 
 def _edited_args(args: Iterable[Pair], edits: Iterable[Pair]) -> list[Pair]:
-    """Lay edits over arguments: a value replaces, repeats append, an entry without value deletes."""
+    """Return arguments with edits. The first value of a name replaces the old ones, later values are added, and None deletes the name."""
     values: dict[str, list[str | None]] = {}
     for name, value in args:
         values.setdefault(name, []).append(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test looks at: what the client and the upstream would see of a call."""
+"""The result of a call: what the client and the upstream would get."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,11 +10,11 @@ from apisix.runner.call.observing.effects import Effect
 from apisix.runner.http.body.parsing import body_json, body_text
 
 MAX_SHOWN_B: Final = 200
-"""How much of a body the message of an assertion shows, in bytes."""
+"""How many bytes of a body are shown in the message of an assertion."""
 
 
 class _WithBody:
-    """What has headers and a body."""
+    """A message with headers and a body."""
 
     __slots__ = ()
 
@@ -34,8 +34,8 @@ class _WithBody:
 @dataclass(frozen=True, slots=True)
 class ClientResponse(_WithBody):
     """
-    What the client gets, as far as plugins decide it. Things that nginx adds are missing: error pages, a default content-type, `Date`,
-    `Server`.
+    What the client gets, as far as it depends on plugins. Error pages, a default content-type, `Date` and `Server`, which nginx adds, are
+    missing.
 
     Attributes:
         status: the status.
@@ -70,11 +70,11 @@ class UpstreamRequest(_WithBody):
     body: bytes = b""
 
 
-class NotThere(AssertionError):
-    """A test asked for a part of a result that this call does not have. The message says what happened instead."""
+class MissingPart(AssertionError):
+    """Raised if a test reads a part of a result that this call does not have. The message describes what happened instead."""
 
 
-@dataclass(frozen=True)  # without slots: with them, Python 3.11 answers an assignment to a property with an obscure TypeError
+@dataclass(frozen=True)  # without slots, because with them Python 3.11 raises an obscure TypeError if a property is assigned
 class Result:
     """
     The outcome of a call.
@@ -110,11 +110,11 @@ class Result:
         """
         The client's response, if the request was stopped.
 
-        Raises: AssertionError if the request was not stopped, or in the response phase.
+        Raises: AssertionError: the request was not stopped, or this is the response phase.
         """
         if self._reply is None:
             __tracebackhide__ = True
-            raise self._not_there("reply")
+            raise self._missing("reply")
         return self._reply
 
     @property
@@ -122,11 +122,11 @@ class Result:
         """
         The request that the upstream gets, if it was not stopped.
 
-        Raises: AssertionError if the request was stopped, or in the response phase.
+        Raises: AssertionError: the request was stopped, or this is the response phase.
         """
         if self._upstream is None:
             __tracebackhide__ = True
-            raise self._not_there("upstream")
+            raise self._missing("upstream")
         return self._upstream
 
     @property
@@ -134,35 +134,35 @@ class Result:
         """
         The client's response, in the response phase.
 
-        Raises: AssertionError in a request phase.
+        Raises: AssertionError: this is a request phase.
         """
         if self._response is None:
             __tracebackhide__ = True
-            raise self._not_there("response")
+            raise self._missing("response")
         return self._response
 
-    def _not_there(self, name: str) -> NotThere:
+    def _missing(self, name: str) -> MissingPart:
         lines = [f"there is no result.{name}: {self._what_happened()}"]
         lines += [f"  {effect.plugin}: {_summary(effect)}" for effect in self.effects]
         if self._response is None and name != "response":
-            lines.append("(result.stopped says whether the request was stopped)")
-        return NotThere("\n".join(lines))
+            lines.append("(result.stopped is true if the request was stopped)")
+        return MissingPart("\n".join(lines))
 
     def _what_happened(self) -> str:
         if self._response is not None:
-            return f"this was a response, see result.response; the client gets {_answer_in_words(self._response)}"
+            return f"the call was a response, so use result.response; the client gets {_described(self._response)}"
         if self._reply is not None:
             reason = "" if self.error is None else f", because the call failed with {type(self.error).__name__}: {self.error}"
-            return f"the request was stopped, and did not reach the upstream; the client gets {_answer_in_words(self._reply)}{reason}"
+            return f"the request was stopped, and did not reach the upstream; the client gets {_described(self._reply)}{reason}"
         if self._upstream is None:
             return "this result is empty"
         query = f"?{self._upstream.query}" if self._upstream.query else ""
         headers = ", ".join(f"{name}: {value}" for name, value in self._upstream.headers.items())
         sent = f"{self._upstream.method} {self._upstream.path}{query}, the headers {headers}{_body_in_words(self._upstream.body)}"
-        return f"the request was not stopped; it went to the upstream with {sent}"
+        return f"the request was not stopped, and the upstream got {sent}"
 
 
-def _answer_in_words(response: ClientResponse) -> str:
+def _described(response: ClientResponse) -> str:
     return f"{response.status}{_body_in_words(response.body)}"
 
 
@@ -173,7 +173,7 @@ def _body_in_words(body: bytes) -> str:
 
 
 def _summary(effect: Effect) -> str:
-    """Return what a plugin did, in a line."""
+    """Return what a plugin did, as one line."""
     if effect.error is not None:
         return f"failed: {effect.error.splitlines()[0]}"
     parts = [*effect.changes, *([] if effect.stopped is None else [f"stopped the request with {effect.stopped}"])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner's engine on one event loop, fed by tests."""
+"""The runner's engine on one event loop, for calls of tests."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
@@ -29,14 +29,14 @@ BLOCKING_THREADS: Final = 32
 CHAINS: Final = 1000
 
 _ADVICE: Final = (
-    "Plugins come from plugins/ under pytest's root directory, from --apisix-plugins DIR, or from Client([DIR]); "
-    "a class that stands elsewhere is given itself, as in plugins=[(KeyAuth, {...})]"
+    "The fixture client loads the plugins in plugins/ under pytest's root directory and in the directories of --apisix-plugins. "
+    "Client([DIRECTORY]) loads those in a directory. Any other plugin can be given as a class, as in plugins=[(KeyAuth, {...})]"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings of the runner that tests may choose. `on_error` is "refuse", "pass" or "degrade"."""
+    """The settings of the runner that tests can change. `on_error` is "refuse", "pass" or "degrade"."""
 
     plugin_timeout_s: float
     on_error: str
@@ -48,7 +48,15 @@ OfferedTypes = tuple[tuple[str, PluginType], ...]
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a call: the runner's reply, and what only the runner itself knows."""
+    """
+    The outcome of a call.
+
+    Attributes:
+        reply: the reply of the runner.
+        asked: the info requests, in order.
+        effects: what each plugin did, in order.
+        error: the exception if the call failed; otherwise None.
+    """
 
     reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp
     asked: tuple[str, ...]
@@ -57,19 +65,23 @@ class Outcome:
 
     @property
     def is_error(self) -> bool:
-        """Whether the runner answered with an error frame."""
+        """True if the runner replied with an error."""
         return isinstance(self.reply, ErrResp)
 
 
 class _Tokens:
-    """Tokens are numbers from 1 up, and live as long as the engine. A `Lookup` of the chains."""
+    """
+    The tokens of the route configurations. They are numbers from 1 upwards, and are valid as long as the engine exists.
+
+    The chain cache uses this class as its `Lookup`.
+    """
 
     def __init__(self) -> None:
         self._tokens: dict[tuple[RouteConfiguration, OfferedTypes], int] = {}
         self._configurations: list[RouteConfiguration] = []
 
     def find(self, configuration: RouteConfiguration, types: OfferedTypes) -> int:
-        """Return the token of a configuration that was put with the same classes, else 0."""
+        """Return the token of a configuration that was added with the same classes, or 0 if there is none."""
         return self._tokens.get((configuration, types), 0)
 
     def put(self, configuration: RouteConfiguration, types: OfferedTypes) -> int:
@@ -82,29 +94,28 @@ class _Tokens:
 
 
 class _NoDetection(BlockingDetector):
-    """Marks no plugin as blocking: in a test a slow hook, or one in a debugger, must not change threads."""
+    """Marks no plugin as blocking, so that a slow hook, or one in a debugger, always runs in the same thread."""
 
     def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
         """Do nothing."""
 
 
-class _Watched:
-    """A call that runs, with what the engine tells of it."""
+class _RunningCall:
+    """A call in progress, with what the engine has reported about it."""
 
-    def __init__(self, loopback: Loopback) -> None:
-        self.loopback = loopback
+    def __init__(self) -> None:
         self.effects: tuple[Effect, ...] = ()
         self.error: BaseException | None = None
 
 
 class Engine:
     """
-    Run calls on one loop.
+    Runs calls on one event loop.
 
     Args:
-        loop: where the plugins run. `call` must run on it.
-        registry: what is loaded.
-        limits: the runner's settings.
+        loop: the event loop on which the plugins run. `call` must be awaited on it.
+        registry: the loaded plugins.
+        limits: the settings of the runner.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, registry: Registry, limits: Limits) -> None:
@@ -112,7 +123,7 @@ class Engine:
         self._registry = OfferingRegistry(registry)
         self._tokens = _Tokens()
         self._ids = count()  # the first call of a gateway has the id 0 (gateway contract, 4)
-        self._calls: dict[int, _Watched] = {}
+        self._calls: dict[int, _RunningCall] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._close_errors: list[BaseException] = []
         self._ending: AsyncGenerator[None, None] | None = None
@@ -144,10 +155,18 @@ class Engine:
     async def call(
         self, sent: SentRequest | SentResponse, key: str, conf: Sequence[tuple[str, str]], offered: Mapping[str, PluginType]
     ) -> Outcome:
-        """Run a call through the plugins of `conf` and return what came of it."""
+        """
+        Run a call through plugins, and return its outcome.
+
+        Args:
+            sent: the request or response.
+            key: the key of the route configuration.
+            conf: the names and configurations of the plugins.
+            offered: the plugins that the test has given as classes, by name.
+        """
         call_id = next(self._ids)
-        loopback = Loopback(self._runtime, sent.answer)
-        watched = self._calls[call_id] = _Watched(loopback)
+        loopback = Loopback(self._runtime, sent.info_reply)
+        running = self._calls[call_id] = _RunningCall()
         configuration = RouteConfiguration(key, tuple(conf))
         types = tuple(offered.items())
         token = self._tokens.find(configuration, types)
@@ -158,7 +177,7 @@ class Engine:
             try:
                 token = token or loopback.prepare(PrepareConfReq(conf, key), prepare)
                 loopback.call(sent.message(call_id, token))
-            except Exception as error:  # what the test sends does not fit a frame
+            except Exception as error:  # the message does not fit in a frame
                 loopback.reply.set_exception(error)
 
         def prepare(message: PrepareConfReq) -> int:
@@ -170,17 +189,18 @@ class Engine:
         finally:
             self.loop.call_soon(loopback.hang_up)
             del self._calls[call_id]
-        await asyncio.sleep(0)  # until that has run: in a plain test the loop stops now
-        error = watched.error or loopback.failure
+        await asyncio.sleep(0)  # until `hang_up` has run, because in a plain test the event loop stops after this coroutine
+        error = running.error or loopback.failure
         if error is None and not isinstance(reply, HTTPReqCallResp):
             error = self._refusal(token, response=isinstance(sent, SentResponse))
-        return Outcome(reply, tuple(loopback.asked), watched.effects, error)
+        return Outcome(reply, tuple(loopback.asked), running.effects, error)
 
     async def follow_loop(self) -> None:
         """
-        Close the plugins when their loop ends, where nobody has done so before.
+        Close the plugins when the running event loop is closed, unless `close` is awaited before.
 
-        Whoever runs a test's loop also ends it, before fixtures are torn down. What it closes last is asynchronous generators.
+        The event loop of a test is closed before fixtures are torn down. The last thing that is closed with it are its async generators,
+        so this method starts one that closes the plugins.
         """
         if self._ending is None:
             self._ending = self._close_at_end()
@@ -188,11 +208,11 @@ class Engine:
 
     @property
     def has_to_close(self) -> bool:
-        """Whether there is anything for which `close` needs the loop; else `close_at_once` does it."""
+        """True if `close` must be awaited on the event loop. Otherwise `close_at_once` is sufficient."""
         return self._ending is not None or bool(self._background) or bool(self._chains.closable())
 
     def close_at_once(self) -> None:
-        """Do what `close` does where nothing has to be awaited."""
+        """Same as `close`, if nothing has to be awaited."""
         self._runtime.close_threads()
         self.raise_close_error()
 
@@ -200,7 +220,7 @@ class Engine:
         """
         Close the plugins and the idle threads.
 
-        Raises: BaseException: what a plugin's `close` raised, the first of them.
+        Raises: BaseException: the first exception that `close` of a plugin raised.
         """
         if self._ending is None:
             await self._close()
@@ -209,7 +229,7 @@ class Engine:
         self.raise_close_error()
 
     def raise_close_error(self) -> None:
-        """Raise what a plugin's `close` raised, the first of them."""
+        """Raise the first exception that `close` of a plugin raised, if there is one."""
         if self._close_errors:
             raise self._close_errors[0]
 
@@ -225,11 +245,11 @@ class Engine:
         self._runtime.close_threads()
 
     def unclosed(self) -> list[str]:
-        """Return the names of the plugins that have a `close`, which nobody can await any more."""
+        """Return the names of the plugins whose `close` was not called."""
         return self._chains.closable()
 
     def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
-        """Say why the plugins behind a token can't run, None where they can."""
+        """Return why the plugins of a route configuration can't run, or None if they can."""
         cached = self._chains.acquire(token, response, self.loop.time())
         if cached is None:
             return None
@@ -245,9 +265,9 @@ class Engine:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _observe(self, exchange: Request | Response, effects: Sequence[Effect]) -> None:
-        if exchange.id in self._calls:
-            self._calls[exchange.id].effects = tuple(effects)
+    def _observe(self, message: Request | Response, effects: Sequence[Effect]) -> None:
+        if message.id in self._calls:
+            self._calls[message.id].effects = tuple(effects)
 
     def _observe_failure(self, call_id: int, error: BaseException) -> None:
         if call_id in self._calls:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in `plugins=[...]`: names as in a route, or classes that no directory of plugins holds."""
+"""The entries of `plugins=[...]`: names as in a route, or plugin classes."""
 
 import inspect
 import sys
@@ -25,10 +25,10 @@ _FORMS = '"key-auth", ("key-auth", {"keys": ["alpha"]}), KeyAuth.configured(keys
 
 class OfferingRegistry(Registry):
     """
-    What is loaded, and before it the classes that a test offers itself.
+    The loaded plugins, and the classes that a test offers. An offered class replaces a loaded plugin of the same name.
 
     Attributes:
-        offered: the classes of the call that begins, by name. Chains are built when a call begins, so there is no other.
+        offered: the classes of the call that is being started, by name. A chain is built when a call starts.
     """
 
     def __init__(self, loaded: Registry) -> None:
@@ -39,24 +39,28 @@ class OfferingRegistry(Registry):
         self._loaded = loaded
 
     def get(self, name: str) -> PluginType | Problem | None:
-        """Return what the test offers by a name, else what is loaded."""
+        """Return the offered class of a name or, if there is none, the loaded plugin."""
         return self.offered.get(name) or self._loaded.get(name)
 
 
 class Offers:
-    """The classes that a test has offered so far, each checked once, as loading does it."""
+    """The classes that a test has offered so far. Each is checked once, as if it were loaded."""
 
     def __init__(self) -> None:
         self._types: dict[type, PluginType] = {}
 
     def conf_of(self, entries: Iterable[PluginEntry]) -> tuple[tuple[tuple[str, str], ...], dict[str, PluginType]]:
         """
-        Write the `conf` of a route. Returns: names and values, and the offered classes by name.
+        Return the `conf` of a route for the entries of `plugins=[...]`.
 
-        Raises: TypeError: something is no plugin. ChainRefused: a class is not what a plugin must be. ValueError: two have one name.
+        Returns: the names and values, and the offered classes by name.
+        Raises:
+            TypeError: an entry is not a plugin.
+            ChainRefused: a class is not a correct plugin.
+            ValueError: two classes have the same name.
         """
         if isinstance(entries, str | type):
-            raise TypeError(f"plugins is a list, got {entries!r}; write plugins=[{_FORMS.partition(', (')[0]}]")
+            raise TypeError(f"plugins must be a list, not {entries!r}; write plugins=[{_FORMS.partition(', (')[0]}]")
         conf: list[tuple[str, str]] = []
         offered: dict[str, PluginType] = {}
         for entry in entries:
@@ -65,11 +69,11 @@ class Offers:
                 plugin_type = self._type_of(plugin)
                 name = plugin_type.name
                 if offered.setdefault(name, plugin_type) is not plugin_type:
-                    raise ValueError(f"two classes of one chain have the name {name}; give one of them another `name`")
+                    raise ValueError(f"two classes in plugins have the name {name}; set the attribute `name` of one of them")
             elif isinstance(plugin, str):
                 name = plugin
             else:
-                raise TypeError(f"{entry!r} is no plugin; an entry of plugins is one of {_FORMS}")
+                raise TypeError(f"{entry!r} in plugins is not a plugin; an entry is one of {_FORMS}")
             conf.append((name, _value_of(value)))
         return tuple(conf), offered
 
@@ -85,21 +89,21 @@ class Offers:
 
 
 def _value_of(value: object) -> str:
-    """Return a route's `value`: a str as it is, anything else as JSON."""
+    """Return the `value` of a plugin in a route: a str is not changed, and anything else is encoded as JSON."""
     if isinstance(value, str):
         return value
     return msgspec.json.encode({} if value is None else value, enc_hook=_encode_model).decode()
 
 
 def _encode_model(value: object) -> object:
-    """Let pydantic models stand in a configuration: they bring their own JSON."""
+    """Return the JSON of a pydantic model in a configuration. Raise TypeError if the value is something else."""
     if hasattr(value, "model_dump_json"):
         return msgspec.Raw(value.model_dump_json().encode())
-    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+    raise TypeError(f"a configuration contains a {type(value).__name__}, which can't be encoded as JSON")
 
 
 def _with_lines(cls: type, problems: Iterable[Problem]) -> Iterable[Problem]:
-    """Put the line of the class where none is known. Only now, because Python parses the whole file to find it."""
+    """Add the line of the class to problems that have none. Only a refused class needs it, because Python parses the whole file for it."""
     try:
         line = inspect.getsourcelines(cls)[1]
     except (OSError, TypeError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection between a gateway and a runner whose ends are both in this process."""
+"""A connection in memory: the gateway and the runner are both in this process."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,36 +17,39 @@ from apisix.runner.wire.messages import ErrResp, ExtraInfoReq, ExtraInfoResp, In
 
 class Hub:
     """
-    The greenlet in which the loop runs, as a plugin's hook switches to it to wait.
+    The greenlet of the event loop. A hook switches to it while it waits.
 
-    In compiled modules there is no Python frame between a hook and the switch. coverage.py notices that it is in another greenlet
-    when a Python function is called or returns: without `switch` it would attribute the next lines of the hook to another file.
+    Compiled modules add no Python frame between a hook and the switch. coverage.py detects a switch when a Python function is called or
+    returns. Without this `switch`, it would attribute the next lines of the hook to another file.
     """
 
     def __init__(self, hub: greenlet.greenlet) -> None:
         self._hub = hub
 
     def switch(self) -> Any:
-        """Let the loop run, and return when something has switched back."""
+        """Run the event loop until it switches back to the hook."""
         return self._hub.switch()
 
 
 class Loopback(ReplySink):
     """
-    Carry one call from a gateway to the runner's engine and back, as frames, without a socket.
+    Send one call as frames from a gateway to the runner's engine, and its reply back, without a socket.
 
-    What one end sends, the other handles at the next turn of the loop, as if it had come from a socket. All methods must be called
-    in callbacks of the loop: the engine switches greenlets there, which it must not do inside a task.
+    What the runner sends is handled in the next iteration of the event loop, as if it had arrived on a socket. Methods must be called in
+    callbacks of the event loop. In a task, the engine could not switch greenlets.
 
+    Args:
+        runtime: the runtime of the engine.
+        info_reply: returns the result of an info request.
     Attributes:
-        asked: what the runner asked for, in order.
-        reply: set to the runner's reply when that has come, and to an error where the gateway itself fails the call.
-        failure: why it does, else None.
+        asked: the info requests of the runner, in order: "body", or the name of a variable.
+        reply: a future that gets the reply of the runner. If the call fails in the gateway, it gets the error.
+        failure: why the call failed in the gateway, or None.
     """
 
-    def __init__(self, runtime: Runtime, answer: Callable[[Info], bytes | None]) -> None:
+    def __init__(self, runtime: Runtime, info_reply: Callable[[Info], bytes | None]) -> None:
         self._loop = runtime.loop
-        self._answer = answer
+        self._info_reply = info_reply
         self._gateway = Connection(Role.GATEWAY)
         self._runner = Connection(Role.RUNNER)
         self._call_runner = CallRunner(runtime, self, Hub(greenlet.getcurrent()))
@@ -55,18 +58,18 @@ class Loopback(ReplySink):
         self.reply: asyncio.Future[Any] = self._loop.create_future()
 
     def prepare(self, message: PrepareConfReq, prepare: Callable[[PrepareConfReq], int]) -> int:
-        """Let the runner make a token of a configuration, and return it."""
+        """Send a route configuration to the runner, and return its token. `prepare` is called with the message and returns the token."""
         token = prepare(self._at_runner(message))
         self._gateway.receive_data(self._runner.send(PrepareConfResp(token)))
         prepared: Any = self._gateway.next_event()
         return int(prepared.conf_token)
 
     def call(self, message: Any) -> None:
-        """Make a call. `reply` tells when it is over."""
+        """Start a call. `reply` is set when the call is finished."""
         self._call_runner.start(self._at_runner(message))
 
     def hang_up(self) -> None:
-        """End the connection. A call that still runs is cancelled."""
+        """Close the connection. A call in progress is cancelled."""
         self._call_runner.close("the test has ended the call")
 
     def _at_runner(self, message: Any) -> Any:
@@ -74,13 +77,13 @@ class Loopback(ReplySink):
         return self._runner.next_event()
 
     def send(self, message: Any) -> None:
-        """Carry a message of the runner's to the gateway."""
+        """Send a message of the runner to the gateway."""
         self.send_all((message,))
 
     def send_all(self, messages: Sequence[Any]) -> None:
-        """Carry several."""
+        """Send messages of the runner to the gateway."""
         frames = b"".join([self._runner.send(message) for message in messages])
-        # Not at once: this is the call's own greenlet, or a task.
+        # They are handled in a callback, because this runs in the greenlet of the call or in a task.
         self._loop.call_soon(self._at_gateway, frames)
 
     def _at_gateway(self, frames: bytes) -> None:
@@ -89,25 +92,25 @@ class Loopback(ReplySink):
             while (message := self._gateway.next_event()) is not NEED_DATA:
                 if isinstance(message, ExtraInfoReq):
                     self.asked.append(message.info.name if isinstance(message.info, Var) else "body")
-                    answer: Any = self._at_runner(ExtraInfoResp(self._answer(message.info)))
-                    self._call_runner.receive_info(answer.result)
+                    reply: Any = self._at_runner(ExtraInfoResp(self._info_reply(message.info)))
+                    self._call_runner.receive_info(reply.result)
                 else:
                     self._settle(message)
-        except MessageTooLarge as error:  # the answer to a question: no body of this length can cross (gateway contract, 6)
+        except MessageTooLarge as error:  # an info reply: a frame can't contain a body of this length (gateway contract, 6)
             self.failure = error
             self._settle(ErrResp(error.err_code))
-        except Exception as error:  # a variable that is no text: the test's own fault
+        except Exception as error:  # a mistake of the test, such as a variable that is not text
             self.broken(error)
 
     def _settle(self, reply: Any) -> None:
-        if not self.reply.done():  # the test may wait no longer
+        if not self.reply.done():  # a cancelled test no longer waits for it
             self.reply.set_result(reply)
 
     def give_up(self, reason: str) -> None:
-        """End the call with an error: the runner could not answer it."""
+        """End the call with an error, because the runner could not reply to it."""
         self.broken(RuntimeError(reason))
 
     def broken(self, error: Exception) -> None:
-        """End the call with an error, the gateway's or the test's own."""
+        """End the call with an error."""
         if not self.reply.done():
             self.reply.set_exception(error)

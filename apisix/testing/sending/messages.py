@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test sends: a client's request, or an upstream's response, as the gateway would show it to the runner."""
+"""What a test sends: a client's request or an upstream's response, as the gateway would send it to the runner."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,11 +32,14 @@ class SentRequest:
     A client's request.
 
     Attributes:
-        target: path and query as they stand in the request line.
-        path: decoded, without query.
-        args: decoded, the values of one name together; None is `?flag`.
-        headers: names in lower case, the values of one name together.
-        variables: what the test gives.
+        method: the HTTP method, in upper case.
+        target: the path and the query as in the request line.
+        path: the decoded path, without query.
+        args: the decoded arguments, grouped by name. The value of `?flag` is None.
+        headers: the headers, grouped by name. Names are in lower case.
+        body: the body.
+        remote_addr: the client's address.
+        variables: the gateway's variables that the test has set.
     """
 
     method: str
@@ -49,12 +52,12 @@ class SentRequest:
     variables: Variables
 
     def message(self, call_id: int, token: int) -> HTTPReqCallReq:
-        """Return the call that the gateway would make."""
+        """Return the call that the gateway would send."""
         address = _packed(self.remote_addr)
         return HTTPReqCallReq(call_id, address, self.method, self.path, self.args, self.headers[:MAX_HEADERS], token)
 
-    def answer(self, info: Info) -> bytes | None:
-        """Return what the gateway would answer to a question: in this phase there is no response's body."""
+    def info_reply(self, info: Info) -> bytes | None:
+        """Return the result of an info request. In a request phase, there is no body of a response."""
         if isinstance(info, Var):
             return variable_of(self, info.name)
         return (self.body or None) if isinstance(info, ReqBody) else None
@@ -62,7 +65,7 @@ class SentRequest:
 
 @dataclass(slots=True)
 class SentResponse:
-    """An upstream's response to `request`. Its body is handed over once. Source: gateway contract, 6."""
+    """An upstream's response to `request`. The gateway sends its body only once. Source: gateway contract, 6."""
 
     request: SentRequest
     status: int
@@ -72,17 +75,17 @@ class SentResponse:
 
     @property
     def never_has_body(self) -> bool:
-        """Whether HTTP allows it none."""
+        """True if HTTP does not allow the response to have a body."""
         return self.status in (204, 304) or self.request.method == "HEAD"
 
     def message(self, call_id: int, token: int) -> HTTPRespCallReq:
-        """Return the call that the gateway would make."""
+        """Return the call that the gateway would send."""
         return HTTPRespCallReq(call_id, self.status, self.headers, token)
 
-    def answer(self, info: Info) -> bytes | None:
-        """Return what the gateway would answer to a question."""
+    def info_reply(self, info: Info) -> bytes | None:
+        """Return the result of an info request."""
         if not isinstance(info, RespBody):
-            return self.request.answer(info)
+            return self.request.info_reply(info)
         body, self._is_unread = (self.body if self._is_unread else b""), False
         return body or None
 
@@ -100,14 +103,15 @@ def make_request(
     remote_addr: str = "127.0.0.1",
 ) -> SentRequest:
     """
-    Write a client's request.
+    Create a client's request.
 
-    Raises: ValueError, TypeError: no gateway would show such a request to a runner; the text says why.
+    Raises: ValueError, TypeError: a gateway would not send such a request to a runner; the message gives the reason.
     """
     method = method.upper()
     if method not in Method.__members__:
         raise ValueError(
-            f"a runner never sees {method}: the gateway answers 500 by itself; the methods are {', '.join(Method.__members__)}"
+            f"the gateway does not send requests with the method {method} to a runner, but replies with 500; "
+            f"the methods are {', '.join(Method.__members__)}"
         )
     host, target = _host_and_target(url)
     raw_path, _, query = target.partition("?")
@@ -138,12 +142,14 @@ def make_response(
     request: SentRequest, status: int, headers: HeadersLike | None = None, body: bytes | str = b"", json: object = None
 ) -> SentResponse:
     """
-    Write an upstream's response. It gets a Content-Length, and where it is JSON a Content-Type, unless `headers` say otherwise.
+    Create an upstream's response.
 
-    Raises: ValueError, TypeError: no upstream could answer so; the text says why.
+    Content-Length is set, and so is Content-Type if the body is JSON, unless `headers` contain them.
+
+    Raises: ValueError, TypeError: an upstream could not send such a response; the message gives the reason.
     """
     if not 200 <= status <= 999:
-        raise ValueError(f"an upstream's status is between 200 and 999, got {status}")
+        raise ValueError(f"the status of a response must be between 200 and 999, not {status}")
     content, content_type = _body_of(body, json, None)
     fields = _checked(headers)
     names = {name.lower() for name, _ in fields}
@@ -155,7 +161,7 @@ def make_response(
 
 
 def _host_and_target(url: str) -> tuple[str, str]:
-    """Split off the scheme and host that a URL may begin with, and the fragment that it may end with."""
+    """Return the host and the target of a URL. A path has the default host. A fragment is removed."""
     url = url.partition("#")[0]
     scheme, mark, rest = url.partition("://")
     if not mark or "/" in scheme or "?" in scheme:
@@ -185,14 +191,14 @@ def _normal_address(address: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Write a value as JSON would: `true`, not `True`."""
+    """Return the text of a value as in JSON: `true`, not `True`."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _body_of(body: bytes | str, json: object, form: Any) -> tuple[bytes, str | None]:
-    """Return a body and its type. Of the three kinds only one may be given."""
+    """Return a body and its content-type. Raise TypeError if more than one of the arguments is given, or if a type is wrong."""
     if sum((bool(body), json is not None, form is not None)) > 1:
-        raise TypeError("a body is given by body, json or form, and only one of them")
+        raise TypeError("a call takes only one of body, json and form")
     if json is not None:
         return msgspec.json.encode(json), JSON_TYPE
     if form is not None:
@@ -200,7 +206,7 @@ def _body_of(body: bytes | str, json: object, form: Any) -> tuple[bytes, str | N
     if isinstance(body, str):
         return body.encode("utf-8", "surrogateescape"), None
     if not isinstance(body, bytes | bytearray | memoryview):
-        raise TypeError(f"a body is bytes or str, got {type(body).__name__}; for data, write json=...")
+        raise TypeError(f"body must be bytes or str, not {type(body).__name__}; to send it as JSON, use json=...")
     return bytes(body), None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths and queries, as the gateway reads and writes them. Text is decoded with surrogateescape, so that `/%ff` survives."""
+"""Read and write paths and queries as the gateway does. Text is decoded with surrogateescape, so that `/%ff` is kept."""
 
 from collections.abc import Iterable
 from posixpath import normpath
@@ -11,26 +11,30 @@ _ENCODING = ("utf-8", "surrogateescape")
 
 
 def decoded(text: str) -> str:
-    """Undo percent-encoding."""
+    """Return a text without its percent-encoding."""
     return unquote_to_bytes(text.encode(*_ENCODING)).decode(*_ENCODING)
 
 
 def normal_path(raw_path: str) -> str:
     """
-    Decode a path and resolve what the gateway resolves in it: `//`, `/./` and `/../`.
+    Decode a path, and resolve `//`, `/./` and `/../` in it as the gateway does.
 
-    Raises: ValueError: it does not begin with a slash.
+    Raises: ValueError: the path does not begin with a slash.
     """
     path = decoded(raw_path)
     if not path.startswith("/"):
-        raise ValueError(f"a path begins with a slash, got {raw_path!r}")
+        raise ValueError(f"the path must begin with a slash, but it is {raw_path!r}")
     is_directory = path.rpartition("/")[2] in ("", ".", "..")
     resolved = "/" + normpath(path).lstrip("/")
     return f"{resolved}/" if is_directory and resolved != "/" else resolved
 
 
 def parsed_query(query: str) -> list[Pair]:
-    """Read a query: `?flag` has no value, `+` is a space, entries without a name are dropped. Source: gateway contract, 4."""
+    """
+    Return the arguments of a query.
+
+    The value of `?flag` is None, `+` is a space, and arguments without a name are omitted. Source: gateway contract, 4.
+    """
     pairs: list[Pair] = []
     for entry in query.split("&"):
         name, mark, value = entry.replace("+", " ").partition("=")
@@ -40,12 +44,12 @@ def parsed_query(query: str) -> list[Pair]:
 
 
 def written_query(pairs: Iterable[Pair]) -> str:
-    """Write a query: only letters, digits and `-._~` stay as they are."""
+    """Return the query for arguments. All characters except letters, digits and `-._~` are percent-encoded."""
     return "&".join(_escaped(name) if value is None else f"{_escaped(name)}={_escaped(value)}" for name, value in pairs)
 
 
 def grouped(pairs: Iterable[Pair]) -> list[Pair]:
-    """Put the values of one name side by side, as the gateway's tables do."""
+    """Return pairs grouped by their name, as in the gateway's tables."""
     groups: dict[str, list[Pair]] = {}
     for name, value in pairs:
         groups.setdefault(name, []).append((name, value))

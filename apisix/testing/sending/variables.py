@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nginx's and APISIX's variables, as far as they follow from the request itself; the test gives all others."""
+"""The variables of nginx and APISIX that depend only on the request. A test sets all others."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ VARIABLES: dict[str, Callable[["SentRequest"], str | None]] = {
 
 
 def variable_of(sent: "SentRequest", name: str) -> bytes | None:
-    """Return what the test gives, else what follows from the request, else None, as for a variable that does not exist."""
+    """Return the value that the test has set or, if it has not, the value for this request. None means that there is no such variable."""
     value = sent.variables[name] if name in sent.variables else _derived(sent, name)
     if value is None or isinstance(value, bytes):
         return value
@@ -45,7 +45,7 @@ def _header(sent: "SentRequest", name: str) -> str | None:
 
 
 def _argument(sent: "SentRequest", name: str) -> str | None:
-    # Of `?flag` the gateway says `true`. Source: the scenario `ask-vars` of tests/golden/behaviour.jsonl.
+    # The gateway's value for `?flag` is `true`. Source: the scenario `ask-vars` of tests/golden/behaviour.jsonl.
     return next(("true" if value is None else value for key, value in sent.args if key == name), None)
 
 

@@ -61,7 +61,7 @@ def test_what_is_found(tmp_path: Path, text: str, level: str, part: str) -> None
     """Each mistake that keeps a gateway from its runner is named, and what is right is said too."""
     findings = found(tmp_path, text)
 
-    assert [level] == [found_level for found_level, said in findings if part in said], findings
+    assert [found_level for found_level, said in findings if part in said] == [level], findings
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -69,21 +69,21 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     config = read_gateway_config(tmp_path / "none.yaml")
 
     assert isinstance(config, Result)
-    assert f"{tmp_path}/none.yaml can't be read: No such file or directory" == config.text
+    assert config.text == f"{tmp_path}/none.yaml can't be read: No such file or directory"
 
 
 def test_the_runner_that_a_gateway_has_started(tmp_path: Path) -> None:
     """Its socket lies beside the configuration, named after a process that lives; of several nobody knows which."""
     config = GatewayConfig(tmp_path / "config.yaml", {})
-    assert None is config.managed_path()
+    assert config.managed_path() is None
 
     for pid in (os.getpid(), 2**22 + 1):  # beyond what Linux numbers processes with
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(str(tmp_path / f"apisix-{pid}.sock"))
-    assert str(tmp_path / f"apisix-{os.getpid()}.sock") == config.managed_path()
+    assert config.managed_path() == str(tmp_path / f"apisix-{os.getpid()}.sock")
 
     (tmp_path / f"apisix-{os.getppid()}.sock").touch()
-    assert None is config.managed_path()
+    assert config.managed_path() is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_runner_that_a_gateway_has_started(tmp_path: Path) -> None:
 )
 def test_users_of_the_workers(tmp_path: Path, content: dict[str, object], users: set[int]) -> None:
     """The user of nginx_config is known where that user exists here."""
-    assert users == GatewayConfig(tmp_path, content).users()
+    assert GatewayConfig(tmp_path, content).users() == users
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_release_of_the_gateway(tmp_path: Path, version: str, warnings: list
     said = found(tmp_path / "conf", CMD)
 
     for part in warnings:
-        assert ["warning"] == [level for level, text in said if part in text], said
+        assert [level for level, text in said if part in text] == ["warning"], said
     about = [text for _, text in said if f"APISIX {version}" in text]
-    assert max(len(warnings), 1) == len(about)
-    assert (not warnings) == any("supports everything that plugins can use" in text for text in about)
+    assert len(about) == max(len(warnings), 1)
+    assert any("supports everything that plugins can use" in text for text in about) == (not warnings)

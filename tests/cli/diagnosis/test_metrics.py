@@ -51,4 +51,4 @@ def test_nobody_answers() -> None:
 
     assert line.startswith(f"warning  metrics  nothing replies on 127.0.0.1:{port}: ")
     assert refused.startswith("problem  metrics  metrics.address is '192.0.2.1:9092', which other machines can reach.")
-    assert [] == said()
+    assert said() == []

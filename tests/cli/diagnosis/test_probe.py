@@ -58,10 +58,10 @@ def test_a_runner_that_answers(tmp_path: Path) -> None:
         answer = probe(str(path), PATIENCE_S)
 
     prepare, call = heard
-    assert (True, True) == (answer.is_healthy, answer.sentence.startswith(f"{path} replied within "))
+    assert (answer.is_healthy, answer.sentence.startswith(f"{path} replied within ")) == (True, True)
     assert isinstance(prepare, PrepareConfReq)
     assert isinstance(call, HTTPReqCallReq)
-    assert ([], 77) == (prepare.conf, call.conf_token)
+    assert (prepare.conf, call.conf_token) == ([], 77)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_listener_that_is_no_healthy_runner(tmp_path: Path, answers: tuple[obj
     with listening(path, *answers):
         answer = probe(str(path), PATIENCE_S)
 
-    assert (False, True) == (answer.is_healthy, sentence in answer.sentence), answer
+    assert (answer.is_healthy, sentence in answer.sentence) == (False, True), answer
 
 
 @pytest.mark.parametrize("answers", [(b"",), (PrepareConfResp(77), b"")])
@@ -91,7 +91,7 @@ def test_a_listener_that_is_silent(tmp_path: Path, answers: tuple[object, ...]) 
     with listening(path, *answers):
         answer = probe(str(path), 0.05)
 
-    assert (False, True) == (answer.is_healthy, "did not reply within 0.05 s" in answer.sentence), answer
+    assert (answer.is_healthy, "did not reply within 0.05 s" in answer.sentence) == (False, True), answer
     assert 0.05 <= answer.took_s < PATIENCE_S
 
 
@@ -105,7 +105,7 @@ def test_a_full_backlog(tmp_path: Path) -> None:
             first.connect(str(path))
             answer = probe(str(path), 0.05)
 
-    assert (False, True) == (answer.is_healthy, "accepts no connections" in answer.sentence), answer
+    assert (answer.is_healthy, "accepts no connections" in answer.sentence) == (False, True), answer
 
 
 def unwell(path: Path | str) -> str:

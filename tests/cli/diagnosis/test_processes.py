@@ -34,9 +34,9 @@ def proc(tmp_path: Path) -> Path:
 
 def test_who_listens(proc: Path) -> None:
     """Listeners on the path and those that bound aside of it are found; other paths, and connections, are not."""
-    assert {1: True, 2: False} == processes.listeners_at("/run/r.sock", proc)
-    assert {4: True} == processes.listeners_at("/elsewhere/r.sock", proc)
-    assert {} == processes.listeners_at("/nowhere/r.sock", proc)
+    assert processes.listeners_at("/run/r.sock", proc) == {1: True, 2: False}
+    assert processes.listeners_at("/elsewhere/r.sock", proc) == {4: True}
+    assert processes.listeners_at("/nowhere/r.sock", proc) == {}
 
 
 def test_who_listens_here(tmp_path: Path) -> None:
@@ -45,17 +45,17 @@ def test_who_listens_here(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        assert {os.getpid(): True} == processes.listeners_at(path)
-    assert {} == processes.listeners_at(path)
+        assert processes.listeners_at(path) == {os.getpid(): True}
+    assert processes.listeners_at(path) == {}
 
 
 def test_command_lines(proc: Path) -> None:
     """The first words are shown, and nothing that may hold a secret."""
     (proc / "2" / "cmdline").write_bytes(b"runner\0TOKEN=abc\0start\0")
 
-    assert "python -m apisix start" == processes.command_line(1, proc)
-    assert "runner start" == processes.command_line(2, proc)
-    assert "" == processes.command_line(77, proc)
+    assert processes.command_line(1, proc) == "python -m apisix start"
+    assert processes.command_line(2, proc) == "runner start"
+    assert processes.command_line(77, proc) == ""
 
 
 def test_users_of_the_gateway(proc: Path) -> None:
@@ -63,14 +63,14 @@ def test_users_of_the_gateway(proc: Path) -> None:
     (proc / "3" / "cmdline").write_bytes(b"nginx: worker process\0")
     os.chown(proc / "3", 65534, -1) if os.geteuid() == 0 else None
 
-    assert ({65534} if os.geteuid() == 0 else {os.geteuid()}) == processes.gateway_users(proc)
+    assert processes.gateway_users(proc) == ({65534} if os.geteuid() == 0 else {os.geteuid()})
 
 
 def test_a_system_without_proc(tmp_path: Path) -> None:
     """Where there is no such file system, nothing is known, and nothing fails."""
-    assert ({}, "", set(), False) == (
+    assert (
         processes.listeners_at("/r.sock", tmp_path),
         processes.command_line(1, tmp_path),
         processes.gateway_users(tmp_path),
         processes.is_alive(1, tmp_path),
-    )
+    ) == ({}, "", set(), False)

@@ -14,7 +14,7 @@ def test_this_python() -> None:
     """The one that the tests run in has what it takes."""
     this, libraries = look_at_python(Settings())
 
-    assert ("ok", "ok") == (this.level, libraries.level)
+    assert (this.level, libraries.level) == ("ok", "ok")
     assert sys.executable in this.text
     assert "uvloop" in libraries.text
     assert "prometheus" not in libraries.text
@@ -25,17 +25,17 @@ def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(python, "OLDEST", (99, 0))
     this, *_ = look_at_python(Settings())
 
-    assert ("problem", "The runner needs Python 99.0 or later") == (this.level, this.advice)
+    assert (this.level, this.advice) == ("problem", "The runner needs Python 99.0 or later")
 
 
 def test_libraries_that_are_wrong() -> None:
     """One that is missing and one that is too old are named, with what to install; those of other extras are nobody's business."""
     findings = list(look_at_libraries(["nowhere-to-be-found>=1", "click>=99.1", "msgspec", 'absent>=2; extra == "dev"'], {"metrics"}))
 
-    assert ["problem", "problem", "ok"] == [finding.level for finding in findings]
-    assert "nowhere-to-be-found is not installed" == findings[0].text
+    assert [finding.level for finding in findings] == ["problem", "problem", "ok"]
+    assert findings[0].text == "nowhere-to-be-found is not installed"
     assert findings[1].text.endswith("is older than 99.1")
-    assert "Install what the runner needs: pip install 'apisix-python-plugin-runner[metrics]'" == findings[0].advice
+    assert findings[0].advice == "Install what the runner needs: pip install 'apisix-python-plugin-runner[metrics]'"
 
 
 def test_libraries_of_an_extra_that_is_used() -> None:

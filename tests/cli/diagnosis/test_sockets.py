@@ -86,7 +86,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     lines = said(tmp_path / "r.sock")
 
-    assert ["ok", "problem"] == levels(lines)
+    assert levels(lines) == ["ok", "problem"]
     assert "Start the runner" in lines[-1]
 
 
@@ -96,7 +96,7 @@ def test_something_else_there(tmp_path: Path) -> None:
 
     assert "exists but is not a socket" in said(tmp_path / "r.sock")[-1]
     assert "the system allows" in said(tmp_path / ("x" * 120))[0]
-    assert "problem" == levels(said(tmp_path / "none" / "r.sock"))[0]
+    assert levels(said(tmp_path / "none" / "r.sock"))[0] == "problem"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_directories_that_others_can_write(path: Path, mode: int, level: str, pa
     """Where everybody can make files, somebody else can be the runner."""
     path.parent.chmod(mode)
 
-    assert (level, True) == (levels(said(path))[0], part in said(path)[0])
+    assert (levels(said(path))[0], part in said(path)[0]) == (level, True)
 
 
 @pytest.fixture

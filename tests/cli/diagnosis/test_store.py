@@ -41,21 +41,21 @@ def test_a_store_in_order(path: Path) -> None:
     place, count = said(path)
 
     assert f"ok       store    {path}: 16 KiB, user " in place
-    assert "ok       store    2 configurations are stored" == count
+    assert count == "ok       store    2 configurations are stored"
 
 
 def test_no_store_yet(tmp_path: Path) -> None:
     """Before the first start there is none, which is as it should be."""
-    assert [f"ok       store    {tmp_path}/r.sock.conf/tokens.sqlite does not exist yet: the runner creates it when it starts"] == said(
-        tmp_path / "r.sock.conf" / "tokens.sqlite"
-    )
+    assert said(tmp_path / "r.sock.conf" / "tokens.sqlite") == [
+        f"ok       store    {tmp_path}/r.sock.conf/tokens.sqlite does not exist yet: the runner creates it when it starts"
+    ]
 
 
 def test_a_full_store(path: Path) -> None:
     """As many entries as the settings allow is a reason for a warning."""
     assert (
-        "warning  store    2 configurations are stored, which is the limit. Raise conf_store.max_entries"
-        == said(path, conf_store_max_entries=2)[-1]
+        said(path, conf_store_max_entries=2)[-1]
+        == "warning  store    2 configurations are stored, which is the limit. Raise conf_store.max_entries"
     )
 
 
@@ -64,7 +64,7 @@ def test_modes_that_let_others_in(path: Path) -> None:
     path.chmod(0o644)
     path.parent.chmod(0o755)
 
-    assert ["warning", "warning"] == [line.split()[0] for line in said(path)]
+    assert [line.split()[0] for line in said(path)] == ["warning", "warning"]
 
 
 def test_a_regular_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_regular_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
     directory.touch()
     (line,) = said(directory / "tokens.sqlite")
 
-    assert f"warning  store    {directory} is not a directory. {MEANWHILE}. Remove it and restart the runner" == line
+    assert line == f"warning  store    {directory} is not a directory. {MEANWHILE}. Remove it and restart the runner"
 
 
 def test_a_path_through_a_regular_file(tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_a_path_through_a_regular_file(tmp_path: Path) -> None:
     through, missing = tmp_path / "file" / "deeper" / "tokens.sqlite", tmp_path / "none" / "deeper" / "tokens.sqlite"
     lines = [line for path in (through, missing) for line in said(tmp_path, conf_store_file=str(path))]
 
-    assert [
+    assert [line.partition(". ")[0] for line in lines] == [
         f"warning  store    {through.parent} can't be used: Not a directory",
         f"warning  store    {missing.parent} can't be created: there is no {missing.parent.parent}",
-    ] == [line.partition(". ")[0] for line in lines]
+    ]
 
 
 @pytest.mark.parametrize("has_file", [True, False])
@@ -97,7 +97,7 @@ def test_a_directory_that_cannot_be_written(path: Path, monkeypatch: pytest.Monk
     deny_as_to_others(monkeypatch, path.parent)
     (line,) = said(path)
 
-    assert (True, True) == (line.startswith(f"warning  store    {path.parent} can't be written (mode 0500, user "), MEANWHILE in line)
+    assert (line.startswith(f"warning  store    {path.parent} can't be written (mode 0500, user "), MEANWHILE in line) == (True, True)
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Mon
     deny_as_to_others(monkeypatch, tmp_path)
     (line,) = said(tmp_path / "r.sock.conf" / "tokens.sqlite")
 
-    assert (True, True) == (line.startswith(f"warning  store    {tmp_path} can't be written (mode 0700, user "), MEANWHILE in line)
+    assert (line.startswith(f"warning  store    {tmp_path} can't be written (mode 0700, user "), MEANWHILE in line) == (True, True)
 
 
 def test_a_file_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPat
     deny_as_to_others(monkeypatch, path)
     (line,) = said(path)
 
-    assert (True, True) == (line.startswith(f"warning  store    {path} can't be written (mode 0400, user "), MEANWHILE in line)
+    assert (line.startswith(f"warning  store    {path} can't be written (mode 0400, user "), MEANWHILE in line) == (True, True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -124,7 +124,7 @@ def test_root_looks_on_behalf_of_the_owner(path: Path) -> None:
         os.chown(place, 65534, 65534)
     path.chmod(0o400)
 
-    assert ["can't be written (mode 0400"] == [line.partition(f"{path} ")[2].partition(",")[0] for line in said(path)]
+    assert [line.partition(f"{path} ")[2].partition(",")[0] for line in said(path)] == ["can't be written (mode 0400"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -134,7 +134,7 @@ def test_garbage_in_a_directory_of_somebody_else(path: Path) -> None:
     os.chown(path.parent, 65534, 65534)
     (line,) = said(path)
 
-    assert (True, False) == (line.startswith(f"warning  store    {path.parent} belongs to user "), "aside" in line)
+    assert (line.startswith(f"warning  store    {path.parent} belongs to user "), "aside" in line) == (True, False)
 
 
 def test_garbage_where_others_are_let_in(path: Path) -> None:
@@ -143,10 +143,10 @@ def test_garbage_where_others_are_let_in(path: Path) -> None:
     path.parent.chmod(0o755)
     (line,) = said(path)
 
-    assert (True, False) == (
+    assert (
         line.startswith(f"warning  store    {path.parent} has mode 0755, which gives access to others. {MEANWHILE}"),
         "aside" in line,
-    )
+    ) == (True, False)
 
 
 def test_the_directory_of_an_operator(tmp_path: Path) -> None:
@@ -159,10 +159,10 @@ def test_the_directory_of_an_operator(tmp_path: Path) -> None:
     directory.chmod(0o777)
     (refused,) = said(tmp_path, conf_store_file=str(link / "tokens.sqlite"))
 
-    assert (True, True) == (
+    assert (
         in_order.startswith("ok "),
         refused.endswith(". Remove the write permission of others (chmod go-w) and restart the runner"),
-    )
+    ) == (True, True)
 
 
 @pytest.mark.parametrize(("content", "level"), [(b"", "warning"), (b"garbage " * 1000, "warning")])
@@ -171,7 +171,7 @@ def test_a_damaged_store(path: Path, content: bytes, level: str) -> None:
     path.write_bytes(content)
     *_, last = said(path)
 
-    assert (True, True) == (last.startswith(f"{level}  store    {path} can't be read: "), "nothing has to be done" in last)
+    assert (last.startswith(f"{level}  store    {path} can't be read: "), "nothing has to be done" in last) == (True, True)
 
 
 def test_damage_within(path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_directory_in_the_place_of_the_file(path: Path) -> None:
     path.mkdir(mode=0o700)
     (line,) = said(path)
 
-    assert f"problem  store    {path} is not a regular file with one link. {MEANWHILE}. Remove it and restart the runner" == line
+    assert line == f"problem  store    {path} is not a regular file with one link. {MEANWHILE}. Remove it and restart the runner"
 
 
 def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     (line,) = [line for line in said(path) if "left on its disk" in line]
 
-    assert (True, True) == (
+    assert (
         line.startswith("problem"),
         line.endswith("are lost when the runner ends"),
-    )
+    ) == (True, True)

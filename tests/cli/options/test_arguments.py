@@ -12,11 +12,11 @@ def test_plain_flags() -> None:
     """Values stand behind a space or an equals sign, switches alone, lists several times; the last of the others rules."""
     arguments = ["--name", "a", "--dir=x", "--all", "--dir", "y", "--name=-b"]
 
-    assert {"name": "-b", "dirs": ("x", "y"), "all": True} == read_flags(arguments, KNOWN)
-    assert {} == read_flags([], KNOWN)
+    assert read_flags(arguments, KNOWN) == {"name": "-b", "dirs": ("x", "y"), "all": True}
+    assert read_flags([], KNOWN) == {}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["file"], ["--name"], ["--name="], ["--name", "--all"], ["--all=yes"], ["--nam", "a"]])
 def test_anything_else_is_left_to_click(arguments: list[str]) -> None:
     """Help, mistakes, abbreviations and other arguments are answered with None."""
-    assert None is read_flags(arguments, KNOWN)
+    assert read_flags(arguments, KNOWN) is None

@@ -90,17 +90,17 @@ def test_a_running_gateway(plugins: Path, key_file: Path) -> None:
     lines = result.stdout.replace(url, "URL").splitlines()
 
     kinds = ["routes", "services", "plugin_configs", "global_rules", "consumers", "consumer_groups"]
-    assert [("GET", f"/apisix/admin/{kind}", KEY) for kind in kinds] == requests
-    assert 1 == result.exit_code
+    assert requests == [("GET", f"/apisix/admin/{kind}", KEY) for kind in kinds]
+    assert result.exit_code == 1
     assert lines[0].startswith("URL/apisix/admin/routes: route r, ext-plugin-pre-req: plugin 1, say: ")
     assert lines[1].startswith(
         "URL/apisix/admin/plugin_configs: plugin_config p, ext-plugin-post-resp: plugin 1, stop: it derives from Base"
     )
     assert lines[2].startswith("URL/apisix/admin/global_rules: global_rule g, ext-plugin-pre-req: plugin 1, sya: there is no plugin")
     assert lines[3].startswith("URL/apisix/admin/consumers: consumer jack, ext-plugin-pre-req: plugin 1, nope: there is no plugin")
-    assert "3 plugins, 5 configurations: 4 problems" == lines[4]
+    assert lines[4] == "3 plugins, 5 configurations: 4 problems"
     notes = result.stderr.replace(url, "URL").splitlines()
-    assert "note: URL/apisix/admin/consumer_groups: the gateway has none of these (status 404)" == notes[0]
+    assert notes[0] == "note: URL/apisix/admin/consumer_groups: the gateway has none of these (status 404)"
     assert notes[1].startswith("note: plugin_config p: APISIX 2.15.3 (header Server) has no info requests in ext-plugin-post-resp")
     assert KEY not in result.output
 
@@ -109,7 +109,7 @@ def test_the_prefix_can_be_part_of_the_url(plugins: Path, key_file: Path) -> Non
     """The URL may be that of the server or of the admin API."""
     with gateway(admin_api) as (url, requests):
         invoke("check", "--plugins", plugins, "--admin", f"{url}/apisix/admin/", "--key-file", key_file)
-    assert "/apisix/admin/routes" == requests[0][1]
+    assert requests[0][1] == "/apisix/admin/routes"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_what_is_no_answer(respond: Respond, expected: str) -> None:
     with gateway(respond) as (url, requests):
         with pytest.raises(UnreadableRoutes) as caught:
             list(Gateway(url, KEY, max_bytes=1000).sources([]))
-        assert f"{url}/apisix/admin/routes: {expected}" == str(caught.value)
-    assert 1 == len(requests)
+        assert str(caught.value) == f"{url}/apisix/admin/routes: {expected}"
+    assert len(requests) == 1
 
 
 @pytest.mark.parametrize("in_head", [True, False])
@@ -151,20 +151,20 @@ def test_a_gateway_that_never_ends_its_response(in_head: bool) -> None:
                 list(Gateway(url, KEY, timeout_s=0.3).sources([]))
         finally:
             ended.set()
-    assert "no complete response within 0.3 s" == caught.value.reason
+    assert caught.value.reason == "no complete response within 0.3 s"
 
 
 def test_nothing_listens(plugins: Path, key_file: Path) -> None:
     """A gateway that can't be reached is status 2."""
     result = invoke("check", "--plugins", plugins, "--admin", "http://127.0.0.1:1", "--key-file", key_file)
-    assert (2, "Error: http://127.0.0.1:1/apisix/admin/routes: Connection refused\n") == (result.exit_code, result.stderr)
+    assert (result.exit_code, result.stderr) == (2, "Error: http://127.0.0.1:1/apisix/admin/routes: Connection refused\n")
 
 
 def test_a_key_is_needed(plugins: Path) -> None:
     """Without --key-file no key is sent, and the message names the flag."""
     with gateway(admin_api) as (url, requests):
         result = invoke("check", "--plugins", plugins, "--admin", url)
-    assert (2, None) == (result.exit_code, requests[0][2])
+    assert (result.exit_code, requests[0][2]) == (2, None)
     assert "got 401: the gateway needs a key; give it with --key-file" in result.stderr
 
 
@@ -191,4 +191,4 @@ def test_urls(url: str) -> None:
 def test_a_key_file_alone(plugins: Path, key_file: Path) -> None:
     """--key-file has no effect without --admin."""
     result = invoke("check", "--plugins", plugins, "--key-file", key_file)
-    assert (2, True) == (result.exit_code, "--key-file needs --admin" in result.output)
+    assert (result.exit_code, "--key-file needs --admin" in result.output) == (2, True)

@@ -43,14 +43,14 @@ def test_added(before: str, after: str) -> None:
 
     assert after == text
     routes = (yaml.safe_load(before) or {}).get("routes") or []
-    assert [*routes, *yaml.safe_load(ROUTE)] == yaml.safe_load(text)["routes"]
+    assert yaml.safe_load(text)["routes"] == [*routes, *yaml.safe_load(ROUTE)]
 
 
 def test_line_ends() -> None:
     """A file with line ends of Windows keeps them, and gets no others."""
     text = with_route(PLAIN.replace("\n", "\r\n"), ROUTE)
 
-    assert with_route(PLAIN, ROUTE).replace("\n", "\r\n") == text
+    assert text == with_route(PLAIN, ROUTE).replace("\n", "\r\n")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the kit makes of the runner's replies, held against the development gateway.
+Compare what the test kit computes from the runner's replies with the development gateway.
 
-That one was held against recordings of a real gateway; the kit is a second, smaller copy of its rules.
+The development gateway was compared with recordings of a real gateway. The test kit has a smaller implementation of the same rules.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ URLS = st.builds(lambda path, args: f"{uris.escape_path(path)}?{uris.build_query
 
 
 def context_of(sent: SentRequest) -> RequestContext:
-    """Return the same request as the development gateway keeps it."""
+    """Return the same request in the form of the development gateway."""
     return RequestContext(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, sent.remote_addr, 4711, 9080)
 
 
@@ -46,79 +46,79 @@ def context_of(sent: SentRequest) -> RequestContext:
     rewrite=st.builds(Rewrite, path=st.none() | PATHS, headers=EDITS, args=ARGS, resp_headers=EDITS, body=st.sampled_from([b"", b"new"])),
 )
 def test_rewrite(url: str, headers: dict[str, str], rewrite: Rewrite) -> None:
-    """Any Rewrite gives the upstream the same path, arguments, headers and body, and the client the same headers."""
+    """After any Rewrite, the upstream gets the same path, arguments, headers and body, and the client the same headers."""
     sent = make_request("POST", url, headers=headers, body="old")
     context = context_of(sent)
     apply_rewrite(context, rewrite, frozenset(), uris.parse_args(context.args or ""))
 
     upstream = upstream_of(sent, rewrite)
     raw_path, _, query = context.upstream_target().partition("?")
-    assert (uris.normalise_path(raw_path), uris.parse_args(query)) == (upstream.path, uris.parse_args(upstream.query))
+    assert (upstream.path, uris.parse_args(upstream.query)) == (uris.normalise_path(raw_path), uris.parse_args(query))
     # A new Host changes only what is sent to the upstream.
     sent_headers = context.headers.copy()
     sent_headers.popall("host", None)
     shown_headers = upstream.headers.copy()
-    assert (shown_headers.pop("host", ""), shown_headers) == (context.upstream_host, sent_headers)
-    assert context.body == upstream.body
-    assert context.response_headers == client_headers_of(rewrite)
+    assert (context.upstream_host, sent_headers) == (shown_headers.pop("host", ""), shown_headers)
+    assert upstream.body == context.body
+    assert client_headers_of(rewrite) == context.response_headers
 
 
 @given(status=st.sampled_from([0, 200, 401]), headers=EDITS)
 def test_stop(status: int, headers: Any) -> None:
-    """Any Stop gives the client the same status, body and headers, less the Content-Type that nginx adds or completes."""
+    """After any Stop, the client gets the same status, body and headers, except for the Content-Type, which nginx adds or completes."""
     stop = Stop(status, headers, b"body")
     answer = apply_stop(context_of(make_request("GET", "/")), stop)
 
     shown = stopped_by(HTTPReqCallResp(0, stop), allow_degradation=False)
     assert shown is not None
-    assert (answer.status, answer.body) == (shown.status, shown.body)
+    assert (shown.status, shown.body) == (answer.status, answer.body)
     for view in (answer.headers, shown.headers):
         view.popall("content-type", None)
-    assert sorted(answer.headers.items()) == sorted((name, value) for name, value in shown.headers.items())
+    assert sorted((name, value) for name, value in shown.headers.items()) == sorted(answer.headers.items())
 
 
 def test_ignored_names() -> None:
-    """Both have the same names."""
-    assert SINGLE == gateway_view._SINGLE
-    assert PROTECTED_RESPONSE_HEADERS == REWRITE_IGNORES
+    """The test kit and the development gateway have the same names."""
+    assert gateway_view._SINGLE == SINGLE
+    assert REWRITE_IGNORES == PROTECTED_RESPONSE_HEADERS
 
 
 def test_error_frames() -> None:
-    """After an error the client gets 503 or, if the route degrades, the request goes on; a response keeps its body, without headers."""
+    """After an error, the client gets 503. With degradation, a request continues, and a response keeps its body without the headers."""
     error = ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     response = make_response(make_request("GET", "/"), 201, {"x-up": "1"}, "body")
 
-    assert ClientResponse(503) == stopped_by(error, allow_degradation=False)
-    assert None is stopped_by(error, allow_degradation=True)
-    assert ClientResponse(503, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=False)
-    assert ClientResponse(201, CIMultiDict(), b"body") == response_of(response, error, allow_degradation=True)
+    assert stopped_by(error, allow_degradation=False) == ClientResponse(503)
+    assert stopped_by(error, allow_degradation=True) is None
+    assert response_of(response, error, allow_degradation=False) == ClientResponse(503, CIMultiDict(), b"body")
+    assert response_of(response, error, allow_degradation=True) == ClientResponse(201, CIMultiDict(), b"body")
 
 
 @pytest.mark.parametrize("allow_degradation", [False, True])
 def test_error_without_a_body(allow_degradation: bool) -> None:
-    """After an error on a response that never has a body, the upstream is asked again, and its answer reaches the client whole."""
+    """After an error on a response without a body, the request is sent again, and the client gets all of the second response."""
     sent = make_response(make_request("GET", "/"), 204, {"x-up": "1"})
     result = result_of(sent, Outcome(ErrResp(ErrCode.SERVICE_UNAVAILABLE), (), (), None), allow_degradation=allow_degradation)
     assert result.upstream_asked_twice
-    assert ClientResponse(204, CIMultiDict({"x-up": "1"})) == result.response
+    assert result.response == ClientResponse(204, CIMultiDict({"x-up": "1"}))
 
 
 @pytest.mark.parametrize("name", ["resp-204", "resp-304", "resp-head"])
 def test_second_request(name: str) -> None:
-    """Without a body the upstream is asked twice, and what the client gets is what was recorded on a real gateway."""
+    """Without a body, the request is sent twice, and the client gets what was recorded on a real gateway."""
     (scenario,) = [scenario for scenario in SCENARIOS if name == scenario["scenario"]]
-    shown = next(call for call in scenario["runner_sees"] if "resp_call" == call["rpc"])
+    shown = next(call for call in scenario["runner_sees"] if call["rpc"] == "resp_call")
     sent = make_response(make_request(scenario["request"]["method"], "/"), shown["status"], shown["headers"])
     result = result_of(sent, Outcome(HTTPRespCallResp(0), (), (), None), allow_degradation=False)
 
     assert result.upstream_asked_twice
-    assert scenario["client_sees"]["status"] == result.response.status
+    assert result.response.status == scenario["client_sees"]["status"]
     expected = sorted((header.lower(), value) for header, value in scenario["client_sees"]["headers"])
-    assert expected == sorted((header.lower(), value) for header, value in result.response.headers.items())
+    assert sorted((header.lower(), value) for header, value in result.response.headers.items()) == expected
 
 
 def test_no_second_request() -> None:
-    """A body of the plugin's own and an empty 200 don't lead to one, nor does an error on a 200."""
+    """The request is not sent again if a plugin sets a body or if the status is 200, even after an error."""
     request = make_request("GET", "/")
     for sent, reply in (
         (make_response(request, 204), HTTPRespCallResp(0, body=b"x")),
@@ -130,9 +130,9 @@ def test_no_second_request() -> None:
 
 
 def test_reply_without_headers() -> None:
-    """Where a runner names no headers, the upstream's are kept, less ten; where it names some, only those are there."""
+    """Without headers in the reply, those of the upstream are kept, except for ten. Otherwise, the client gets only those of the reply."""
     response = make_response(make_request("GET", "/"), 201, {"X-Up": "1", "Content-Type": "text/x"}, "body")
 
-    assert ClientResponse(201, CIMultiDict({"X-Up": "1"}), b"body") == response_of(response, HTTPRespCallResp(0), allow_degradation=False)
+    assert response_of(response, HTTPRespCallResp(0), allow_degradation=False) == ClientResponse(201, CIMultiDict({"X-Up": "1"}), b"body")
     reply = HTTPRespCallResp(0, 299, [("X-New", "1")], b"new")
-    assert ClientResponse(299, CIMultiDict({"x-new": "1"}), b"new") == response_of(response, reply, allow_degradation=False)
+    assert response_of(response, reply, allow_degradation=False) == ClientResponse(299, CIMultiDict({"x-new": "1"}), b"new")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test looks at."""
+"""The result of a call."""
 
 import pytest
 from multidict import CIMultiDict, MultiDict
@@ -10,7 +10,7 @@ from apisix.testing import Client, ClientResponse, Result, UpstreamRequest
 
 
 class Guard(Plugin):
-    """Stops requests without a key."""
+    """Stop requests without a key."""
 
     def on_request(self, request: Request) -> Reply | None:
         request.headers["x-seen"] = "yes"
@@ -21,26 +21,26 @@ class Guard(Plugin):
 
 
 class Broken(Plugin):
-    """Fails."""
+    """Fail."""
 
     def on_request(self, request: Request) -> None:
         raise ValueError("this is wrong")
 
 
 def message(result: Result, name: str) -> str:
-    """Return what the test is told that asks for a part which is not there."""
+    """Return the message of the error that is raised if a test reads a missing part."""
     with pytest.raises(AssertionError) as raised:
         getattr(result, name)
     return str(raised.value)
 
 
 def test_text_and_json() -> None:
-    """Bodies are read by their charset, and as JSON whatever their type."""
+    """`text` uses the charset of the body. `json` ignores the type of the body."""
     latin = CIMultiDict({"Content-Type": "text/plain; charset=latin-1"})
 
-    assert "ü" == ClientResponse(200, latin, b"\xfc").text
-    assert "ü" == UpstreamRequest("GET", "/", MultiDict(), "", CIMultiDict(), "ü".encode()).text
-    assert {"a": 1} == ClientResponse(200, body=b'{"a": 1}').json()
+    assert ClientResponse(200, latin, b"\xfc").text == "ü"
+    assert UpstreamRequest("GET", "/", MultiDict(), "", CIMultiDict(), "ü".encode()).text == "ü"
+    assert ClientResponse(200, body=b'{"a": 1}').json() == {"a": 1}
     with pytest.raises(BodyError):
         ClientResponse(200, body=b"{").json()
 
@@ -52,7 +52,7 @@ def test_frozen() -> None:
 
 
 def test_empty() -> None:
-    """A result of nothing has nothing."""
+    """An empty result has no parts."""
     result = Result()
 
     assert (result.stopped, result.error) == (False, None)
@@ -61,20 +61,20 @@ def test_empty() -> None:
 
 
 def test_reply_of_a_request_that_was_not_stopped(client: Client) -> None:
-    """The message says what the upstream got, and what each plugin did."""
+    """The message contains what the upstream got, and what each plugin did."""
     result = client.post("/users?page=2", headers={"x-key": "k"}, body="hello", plugins=[Guard])
 
     assert not result.stopped
     assert message(result, "reply").splitlines() == [
-        "there is no result.reply: the request was not stopped; it went to the upstream with POST /users?page=2, the headers "
+        "there is no result.reply: the request was not stopped, and the upstream got POST /users?page=2, the headers "
         "host: 127.0.0.1, content-length: 5, x-key: k, x-seen: yes and the body b'hello'",
         "  guard: header x-seen added",
-        "(result.stopped says whether the request was stopped)",
+        "(result.stopped is true if the request was stopped)",
     ]
 
 
 def test_upstream_of_a_request_that_was_stopped(client: Client) -> None:
-    """The message says what the client got instead, and from which plugin."""
+    """The message contains what the client got instead, and which plugin replied."""
     result = client.get("/users", plugins=[Guard])
 
     assert result.stopped
@@ -82,12 +82,12 @@ def test_upstream_of_a_request_that_was_stopped(client: Client) -> None:
         "there is no result.upstream: the request was stopped, and did not reach the upstream; "
         "the client gets 401 and the body b'who are you?'",
         "  guard: header x-seen added, stopped the request with 401",
-        "(result.stopped says whether the request was stopped)",
+        "(result.stopped is true if the request was stopped)",
     ]
 
 
 def test_upstream_of_a_call_that_failed(client: Client) -> None:
-    """The message names the error."""
+    """The message contains the error."""
     shown = message(client.get("/", plugins=[Broken], raise_errors=False), "upstream")
 
     assert "the client gets 503 and no body, because the call failed with ValueError: this is wrong\n" in shown
@@ -95,11 +95,11 @@ def test_upstream_of_a_call_that_failed(client: Client) -> None:
 
 
 def test_the_other_phase(client: Client) -> None:
-    """A response has no reply and no upstream, and a request has no response."""
+    """In the response phase, there is no reply and no upstream. In a request phase, there is no response."""
     response = client.respond(200, body="x" * 300, plugins=[Guard])
     request = client.get("/", plugins=[Guard])
 
-    shown = f"this was a response, see result.response; the client gets 201 and a body of 300 bytes that begins with {b'x' * 200!r}"
+    shown = f"the call was a response, so use result.response; the client gets 201 and a body of 300 bytes that begins with {b'x' * 200!r}"
     assert message(response, "reply").splitlines()[0] == f"there is no result.reply: {shown}"
     assert message(response, "upstream").splitlines()[0] == f"there is no result.upstream: {shown}"
     assert message(request, "response").splitlines()[0].startswith("there is no result.response: the request was stopped")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may stand in `plugins=[...]`."""
+"""The entries of `plugins=[...]`."""
 
 import inspect
 from dataclasses import dataclass
@@ -40,40 +40,40 @@ class Model(BaseModel):
     ],
 )
 def test_entry(entry: Any, name: str, value: str) -> None:
-    """Names, pairs, classes of each generation, and what `configured` returns become what a route's `conf` holds."""
+    """Names, pairs, classes of each API, and the results of `configured` are converted to the `conf` of a route."""
     conf, offered = Offers().conf_of([entry])
 
-    assert ((name, value),) == conf
+    assert conf == ((name, value),)
     is_class = isinstance(entry, type) or isinstance(entry[0], type)
-    assert ([name] if is_class else []) == list(offered)
+    assert list(offered) == ([name] if is_class else [])
 
 
 def test_same_class_twice() -> None:
-    """A class may stand in a chain several times, and is one plugin."""
+    """A chain can contain a class several times. It is one plugin."""
     offers = Offers()
     conf, offered = offers.conf_of([KeyAuth, (KeyAuth, "x")])
 
-    assert (("key-auth", "{}"), ("key-auth", "x")) == conf
-    assert offered == offers.conf_of([KeyAuth])[1]
+    assert conf == (("key-auth", "{}"), ("key-auth", "x"))
+    assert offers.conf_of([KeyAuth])[1] == offered
 
 
 def test_two_classes_of_one_name() -> None:
-    """Which of two is meant can't be told."""
+    """Two classes of the same name are refused, because the name is ambiguous."""
     other = type("KeyAuth", (KeyAuth,), {})
 
-    with pytest.raises(ValueError, match="two classes of one chain have the name key-auth"):
+    with pytest.raises(ValueError, match="two classes in plugins have the name key-auth"):
         Offers().conf_of([KeyAuth, other])
 
 
 @pytest.mark.parametrize("entries", ["key-auth", KeyAuth, [3], [("a", "b", "c")], [(3, {})], ("key-auth", {}), [dict]])
-def test_what_is_no_plugin(entries: Any) -> None:
-    """What is no list, or no entry, is refused with the forms that there are."""
+def test_wrong_entries(entries: Any) -> None:
+    """If plugins is not a list, or an entry is wrong, the message shows the correct forms."""
     with pytest.raises(TypeError, match="key-auth"):
         Offers().conf_of(entries)
 
 
-def test_faulty_class() -> None:
-    """A class is checked as loading does it, and refused with file and line."""
+def test_incorrect_class() -> None:
+    """A class is checked as if it were loaded. The error contains its file and line."""
 
     class Misspelt(Plugin):
         def on_reqest(self, request: Request) -> None: ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test sends, as the gateway would show it to the runner."""
+"""What a test sends, as the gateway would send it to the runner."""
 
 from typing import Any
 
@@ -23,27 +23,27 @@ from apisix.testing.sending.messages import make_request, make_response
     ],
 )
 def test_url(url: str, path: str, args: tuple[Any, ...]) -> None:
-    """Path and arguments are decoded as the gateway does it: `?flag` has no value, the values of one name stand together."""
+    """The path and the arguments are decoded as by the gateway. `?flag` has no value, and arguments are grouped by name."""
     sent = make_request("GET", url)
 
-    assert (path, args) == (sent.path, sent.args)
+    assert (sent.path, sent.args) == (path, args)
 
 
 def test_params() -> None:
-    """Arguments can be given beside the URL's: lists repeat, None is a flag, numbers and truth values are written as JSON does."""
+    """`params` are added to the arguments of the URL. Lists repeat a name, None means no value, other values are written as in JSON."""
     sent = make_request("get", "/?a=0", params={"a": [1, "x y"], "b": None, "c": True, "d": 1.5})
 
-    assert (("a", "0"), ("a", "1"), ("a", "x y"), ("b", None), ("c", "true"), ("d", "1.5")) == sent.args
-    assert "/?a=0&a=1&a=x%20y&b&c=true&d=1.5" == sent.target
-    assert (("a", "1"), ("a", "2")) == make_request("GET", "/", params=[("a", "1"), ("a", "2")]).args
+    assert sent.args == (("a", "0"), ("a", "1"), ("a", "x y"), ("b", None), ("c", "true"), ("d", "1.5"))
+    assert sent.target == "/?a=0&a=1&a=x%20y&b&c=true&d=1.5"
+    assert make_request("GET", "/", params=[("a", "1"), ("a", "2")]).args == (("a", "1"), ("a", "2"))
 
 
 def test_headers() -> None:
-    """Names are in lower case, and the values of one name stand together; a host is there anyway, from the URL where it has one."""
+    """Names are in lower case, and headers are grouped by name. The host is always set, if possible from the URL."""
     sent = make_request("GET", "http://example.com/", headers=[("X-A", "1"), ("X-B", "2"), ("x-a", "3")])
 
-    assert (("host", "example.com"), ("x-a", "1"), ("x-a", "3"), ("x-b", "2")) == sent.headers
-    assert (("host", "mine"),) == make_request("GET", "/", headers={"Host": "mine"}).headers
+    assert sent.headers == (("host", "example.com"), ("x-a", "1"), ("x-a", "3"), ("x-b", "2"))
+    assert make_request("GET", "/", headers={"Host": "mine"}).headers == (("host", "mine"),)
 
 
 @pytest.mark.parametrize(
@@ -57,27 +57,27 @@ def test_headers() -> None:
     ],
 )
 def test_body(given: dict[str, Any], body: bytes, content_type: str | None) -> None:
-    """A body comes in three ways, with its length, and with its type where that is known."""
+    """A body can be given in three ways. Its length is set, and its type if it is known."""
     sent = make_request("POST", "/", **given)
 
     headers = dict(sent.headers)
-    assert (body, content_type, str(len(body))) == (sent.body, headers.get("content-type"), headers["content-length"])
+    assert (sent.body, headers.get("content-type"), headers["content-length"]) == (body, content_type, str(len(body)))
 
 
 def test_no_body() -> None:
-    """Without a body there is no length, and the gateway's answer has no result; nor is there a response's body in this phase."""
+    """Without a body, no length is set, and the info reply is empty. In a request phase, there is no body of a response."""
     sent = make_request("GET", "/")
 
-    assert (("host", "127.0.0.1"),) == sent.headers
-    assert None is sent.answer(ReqBody())
-    assert None is make_request("POST", "/", body="x").answer(RespBody())
+    assert sent.headers == (("host", "127.0.0.1"),)
+    assert sent.info_reply(ReqBody()) is None
+    assert make_request("POST", "/", body="x").info_reply(RespBody()) is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"method": "PURGE"}, ValueError, "never sees PURGE"),
-        ({"url": "users"}, ValueError, "begins with a slash"),
+        ({"method": "PURGE"}, ValueError, "does not send requests with the method PURGE"),
+        ({"url": "users"}, ValueError, "must begin with a slash"),
         ({"body": "x", "json": 1}, TypeError, "only one"),
         ({"body": {"a": 1}}, TypeError, "json="),
         ({"headers": {"x": 1}}, TypeError, "must be a str"),
@@ -85,32 +85,32 @@ def test_no_body() -> None:
         ({"remote_addr": "localhost"}, ValueError, "localhost"),
     ],
 )
-def test_what_cannot_be_sent(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
-    """What no gateway would show to a runner is refused at the test's line."""
+def test_refused_requests(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
+    """A request that a gateway would not send raises an error in the test."""
     with pytest.raises(error, match=text):
         make_request(**{"method": "GET", "url": "/", **arguments})
 
 
 def test_message() -> None:
-    """The message has what the gateway sends: IPv6 in 16 bytes, and no more than 100 headers."""
+    """The message has the form that the gateway sends: IPv6 addresses have 16 bytes, and there are at most 100 headers."""
     sent = make_request("PATCH", "/a?b", headers=[(f"x-{number}", "1") for number in range(200)], remote_addr="::1")
     message = sent.message(3, 7)
 
-    assert (3, 7, "PATCH", "/a", bytes(15) + b"\1") == (message.id, message.conf_token, message.method, message.path, message.src_ip)
-    assert [("b", None)] == message.args.decoded()
-    assert 100 == len(message.headers)
+    assert (message.id, message.conf_token, message.method, message.path, message.src_ip) == (3, 7, "PATCH", "/a", bytes(15) + b"\1")
+    assert message.args.decoded() == [("b", None)]
+    assert len(message.headers) == 100
 
 
 def test_response() -> None:
-    """A response has a length unless it says otherwise; its body is handed over once, and the request's stays there."""
-    request = make_request("POST", "/", body="question", vars={"a": "b"})
-    response = make_response(request, 200, {"X-A": "1"}, "answer")
+    """The length of a response is set unless its headers contain one. Its body is sent once; that of the request can be read again."""
+    request = make_request("POST", "/", body="sent", vars={"a": "b"})
+    response = make_response(request, 200, {"X-A": "1"}, "received")
 
-    assert (("X-A", "1"), ("Content-Length", "6")) == response.headers
-    assert [b"answer", None] == [response.answer(RespBody()), response.answer(RespBody())]
-    assert (b"question", b"b") == (response.answer(ReqBody()), response.answer(Var("a")))
-    assert (("content-length", "0"),) == make_response(request, 200, {"content-length": "0"}).headers
-    assert () == make_response(request, 204).headers
-    assert b"" == make_response(make_request("HEAD", "/"), 200, body="x").body
-    with pytest.raises(ValueError, match="between 200 and 999, got 100"):
+    assert response.headers == (("X-A", "1"), ("Content-Length", "8"))
+    assert [response.info_reply(RespBody()), response.info_reply(RespBody())] == [b"received", None]
+    assert (response.info_reply(ReqBody()), response.info_reply(Var("a"))) == (b"sent", b"b")
+    assert make_response(request, 200, {"content-length": "0"}).headers == (("content-length", "0"),)
+    assert make_response(request, 204).headers == ()
+    assert make_response(make_request("HEAD", "/"), 200, body="x").body == b""
+    with pytest.raises(ValueError, match="between 200 and 999, not 100"):
         make_response(request, 100)

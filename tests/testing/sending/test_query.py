@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths and queries, held against the development gateway, which reads them as nginx does."""
+"""Compare paths and queries with the development gateway, which reads them as nginx does."""
 
 import pytest
 from hypothesis import given
@@ -12,26 +12,26 @@ PIECES = st.lists(st.sampled_from(["a", "b", "=", "&", "+", "%20", "%ff", "%C3%B
 
 
 @given(PIECES)
-def test_query_is_read_alike(query: str) -> None:
-    """Any query has the same arguments, and is written the same way again."""
+def test_query(query: str) -> None:
+    """Any query has the same arguments, and is written in the same way."""
     args = uris.parse_args(query)
 
     pairs = grouped(parsed_query(query))
-    assert list(uris.flatten(args)) == pairs
-    assert uris.build_query(args) == written_query(pairs)
+    assert pairs == list(uris.flatten(args))
+    assert written_query(pairs) == uris.build_query(args)
 
 
 @given(st.lists(st.sampled_from(["/", "a", ".", "..", "%2e", "%2F", "b", "%ff"])).map(lambda parts: "/" + "".join(parts)))
-def test_path_is_normalised_alike(raw_path: str) -> None:
-    """Any path that nginx takes is normalised alike. What climbs above the root, which nginx refuses, stays at it here."""
+def test_path(raw_path: str) -> None:
+    """Any path that nginx accepts is normalized in the same way. A path above the root, which nginx refuses, becomes the root here."""
     try:
         expected = uris.normalise_path(raw_path)
     except uris.BadTarget:
         return
-    assert expected == normal_path(raw_path)
+    assert normal_path(raw_path) == expected
 
 
 def test_relative_path() -> None:
-    """A path begins with a slash."""
-    with pytest.raises(ValueError, match="begins with a slash, got 'users'"):
+    """A path must begin with a slash."""
+    with pytest.raises(ValueError, match="must begin with a slash, but it is 'users'"):
         normal_path("users")
