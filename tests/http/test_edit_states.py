@@ -42,7 +42,7 @@ def test_a_second_edit_of_the_same_header() -> None:
     request.headers["x"] = "1"
     before = request.mark()
     request.headers["x"] = "1"
-    assert before == request.mark()
+    assert request.mark() == before
     request.headers["x"] = "2"
 
     assert before != request.mark()
@@ -54,8 +54,8 @@ def test_edits_before_and_after_iterating() -> None:
     request.headers["x"] = "1"
     del request.headers["a"]
     before = request.mark()
-    assert {"host": "h", "b": "1", "x": "1"} == dict(request.headers)
-    assert before == request.mark()
+    assert dict(request.headers) == {"host": "h", "b": "1", "x": "1"}
+    assert request.mark() == before
     del request.headers["b"]
 
     assert before != request.mark()
@@ -84,9 +84,9 @@ def test_what_is_no_edit() -> None:
     request = a_request("/a", [("id", "1")], [("host", "h")])
     response = a_response([("a", "1")], status=404)
     before = request.mark(), response.mark()
-    assert ("/a", "h", 404) == (request.path, request.headers["host"], response.status)
-    assert ([("host", "h")], [("id", "1")]) == (list(request.headers.items()), list(request.args.items()))
-    assert {} == dict(request.response_headers)
-    assert [("a", "1")] == list(response.headers.items())
+    assert (request.path, request.headers["host"], response.status) == ("/a", "h", 404)
+    assert (list(request.headers.items()), list(request.args.items())) == ([("host", "h")], [("id", "1")])
+    assert dict(request.response_headers) == {}
+    assert list(response.headers.items()) == [("a", "1")]
 
-    assert before == (request.mark(), response.mark())
+    assert (request.mark(), response.mark()) == before

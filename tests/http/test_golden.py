@@ -32,14 +32,14 @@ def test_requests(payload: bytes) -> None:
     """Everything can be looked at, nothing of which is an edit; and one edit is sent alone."""
     message = HTTPReqCallReq.decode(payload)
     request = Request(message, FakeGateway())
-    assert [(name, value or "") for name, value in message.headers] == list(request.headers.items())
-    assert [(name, value or "") for name, value in message.args] == list(request.args.items())
+    assert list(request.headers.items()) == [(name, value or "") for name, value in message.headers]
+    assert list(request.args.items()) == [(name, value or "") for name, value in message.args]
     assert request.path.startswith("/")
     assert request.remote_addr
     assert request.headers["HOST"]
-    assert (message.id, None) == (sent(request).id, sent(request).action)
+    assert (sent(request).id, sent(request).action) == (message.id, None)
     request.headers["X-New"] = "1"
-    assert [("x-new", "1")] == list(rewrite(request).headers)
+    assert list(rewrite(request).headers) == [("x-new", "1")]
 
 
 @pytest.mark.parametrize("payload", payloads(FrameType.HTTP_RESP_CALL))
@@ -48,5 +48,5 @@ def test_responses(payload: bytes) -> None:
     message = HTTPRespCallReq.decode(payload)
     reply = answered(Response(message, FakeGateway()))
     kept = [(name, value) for name, value in message.headers if name.lower() not in ("connection", "keep-alive", "transfer-encoding")]
-    assert (message.id, 0, kept, b"") == (reply.id, reply.status, list(reply.headers), reply.body)
+    assert (reply.id, reply.status, list(reply.headers), reply.body) == (message.id, 0, kept, b"")
     assert kept

@@ -108,5 +108,5 @@ def test_other_types(given: object, hint: str) -> None:
 def test_dropped_in_any_case() -> None:
     """Names are dropped whatever their case, and everything else keeps its order and repeats."""
     headers = CIMultiDict([("A", "1"), ("Content-LENGTH", "5"), ("a", "2"), ("TE", "x")])
-    assert [("A", "1"), ("a", "2")] == sendable_headers(headers.items())
-    assert [("TE", "x")] == sendable_headers([("a", "1"), ("TE", "x")], frozenset({"a"}))
+    assert sendable_headers(headers.items()) == [("A", "1"), ("a", "2")]
+    assert sendable_headers([("a", "1"), ("TE", "x")], frozenset({"a"})) == [("TE", "x")]

@@ -18,7 +18,7 @@ def test_request_headers_never_repeat_what_is_sent(came: list[tuple[str, str | N
         try:
             operation(view)
         except ValueError:
-            assert before == view.pairs()
+            assert view.pairs() == before
         except KeyError:
             continue
     changes = view.changes()
@@ -29,6 +29,6 @@ def test_request_headers_never_repeat_what_is_sent(came: list[tuple[str, str | N
 def test_headers_that_came_in_capitals() -> None:
     """Names are found without case even where a message breaks the rule that they come in lower case."""
     headers = a_view(RequestHeaders, [("X-Up", "1")])
-    assert "1" == headers["x-up"]
+    assert headers["x-up"] == "1"
     headers["x-up"] = "1"
-    assert [] == headers.changes()
+    assert headers.changes() == []

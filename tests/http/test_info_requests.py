@@ -17,9 +17,9 @@ def test_only_what_is_missing() -> None:
     replies.fetch((A, A))
     replies.fetch((A,))
     replies.fetch((B, A, ReqBody()))
-    assert [[A], [B, ReqBody()]] == gateway.asked
-    assert (b"1", None, None) == (replies.get(A), replies.get(B), replies.get(ReqBody(), "read"))
-    assert [A, B, ReqBody()] == list(replies)
+    assert gateway.asked == [[A], [B, ReqBody()]]
+    assert (replies.get(A), replies.get(B), replies.get(ReqBody(), "read")) == (b"1", None, None)
+    assert list(replies) == [A, B, ReqBody()]
 
 
 async def test_both_forms_share_them() -> None:
@@ -28,8 +28,8 @@ async def test_both_forms_share_them() -> None:
     replies = InfoReplies(gateway, "request")
     await replies.afetch((A, B))
     replies.fetch((A, B))
-    assert (b"1", None) == (await replies.aget(A), replies.get(B))
-    assert 1 == len(gateway.asked)
+    assert (await replies.aget(A), replies.get(B)) == (b"1", None)
+    assert len(gateway.asked) == 1
 
 
 class Broken(FakeGateway):
@@ -51,4 +51,4 @@ async def test_a_question_that_fails() -> None:
         await replies.aget(A)
     assert A not in replies
     gateway.broken = False
-    assert b"1" == await replies.aget(A)
+    assert await replies.aget(A) == b"1"

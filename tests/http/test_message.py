@@ -20,14 +20,14 @@ class TestBody:
         """Each form comes of the one answer."""
         gateway = FakeGateway({ReqBody(): b'["\xc3\xbc"]'})
         request = a_request(gateway=gateway)
-        assert (b'["\xc3\xbc"]', '["ü"]', ["ü"]) == (request.read(), request.text(), request.json())
-        assert (b'["\xc3\xbc"]', [[ReqBody()]]) == (request.body, gateway.asked)
+        assert (request.read(), request.text(), request.json()) == (b'["\xc3\xbc"]', '["ü"]', ["ü"])
+        assert (request.body, gateway.asked) == (b'["\xc3\xbc"]', [[ReqBody()]])
 
     def test_none(self) -> None:
         """No body reads as b"", and that answer is kept too."""
         gateway = FakeGateway()
         request = a_request(gateway=gateway)
-        assert (b"", b"", "", 1) == (request.read(), request.body, request.text(), len(gateway.asked))
+        assert (request.read(), request.body, request.text(), len(gateway.asked)) == (b"", b"", "", 1)
         with pytest.raises(BodyError, match="the body is empty, so it is not JSON"):
             request.json()
 
@@ -37,15 +37,15 @@ class TestBody:
         request = a_request(headers=[("content-type", FORM), ("content-length", str(2**30))], gateway=gateway)
         request.body = b"a=1&a=2&e=&a+b=%C3%BC"
         assert request.body == request.read()
-        assert [("a", "1"), ("a", "2"), ("e", ""), ("a b", "ü")] == list(request.form().items())
+        assert list(request.form().items()) == [("a", "1"), ("a", "2"), ("e", ""), ("a b", "ü")]
         request.prefetch(["body"])
-        assert [] == gateway.asked
+        assert gateway.asked == []
 
     async def test_assigned_in_a_coroutine(self) -> None:
         """An assigned body needs no waiting, so both forms answer."""
         request = a_request(headers=[("content-type", FORM)])
         request.body = b"a=1"
-        assert (b"a=1", b"a=1", "a=1", "1") == (request.read(), await request.aread(), await request.atext(), (await request.aform())["a"])
+        assert (request.read(), await request.aread(), await request.atext(), (await request.aform())["a"]) == (b"a=1", b"a=1", "a=1", "1")
 
     @pytest.mark.parametrize("length", [str(2**24), str(2**24 - 1), str(2**24 - 27), "9" * 30, "9" * 5000])
     def test_too_long(self, length: str) -> None:
@@ -59,12 +59,12 @@ class TestBody:
         del request.headers["content-length"]  # what came counts
         with pytest.raises(BodyError):
             request.text()
-        assert [] == gateway.asked
+        assert gateway.asked == []
 
     @pytest.mark.parametrize("length", [str(2**24 - 28), "0", "", "x", "-1", "²"])
     def test_not_too_long(self, length: str) -> None:
         """The longest body that fits a frame with its other fields is asked for, and so is what says nothing sensible."""
-        assert b"x" == a_request(headers=[("content-length", length)], gateway=FakeGateway({ReqBody(): b"x"})).read()
+        assert a_request(headers=[("content-length", length)], gateway=FakeGateway({ReqBody(): b"x"})).read() == b"x"
 
 
 PROTOCOL = Var("server_protocol")
@@ -144,15 +144,15 @@ class TestVariables:
         """A variable is asked for once, an absent one too; an empty one is not absent."""
         gateway = FakeGateway({Var("a"): b"\xff", Var("e"): b""})
         request = a_request(gateway=gateway)
-        assert ["\udcff", "\udcff", None, None, ""] == [request.var(name) for name in ("a", "a", "nope", "nope", "e")]
-        assert [[Var("a")], [Var("nope")], [Var("e")]] == gateway.asked
+        assert [request.var(name) for name in ("a", "a", "nope", "nope", "e")] == ["\udcff", "\udcff", None, None, ""]
+        assert gateway.asked == [[Var("a")], [Var("nope")], [Var("e")]]
 
     async def test_in_a_coroutine(self) -> None:
         """The plain form raises and names the twin and `needs`; afterwards both answer."""
         request = a_request(gateway=FakeGateway({Var("a"): b"1"}))
         with pytest.raises(WrongContext, match=r"request\.var\('a'\) .*`await request\.avar\('a'\)`.*needs = \(\"a\",\)"):
             request.var("a")
-        assert ("1", "1") == (await request.avar("a"), request.var("a"))
+        assert (await request.avar("a"), request.var("a")) == ("1", "1")
 
     @pytest.mark.parametrize("accessor", ["read", "text", "json", "form"])
     async def test_each_accessor_names_its_twin(self, accessor: str) -> None:
@@ -164,8 +164,8 @@ class TestVariables:
         """Tasks of one call that want the same variable share one question, and others go out beside it."""
         gateway = FakeGateway({Var("a"): b"1", Var("b"): b"2"})
         request = a_request(gateway=gateway)
-        assert ["1", "1", "2", "1"] == await asyncio.gather(*(request.avar(name) for name in ("a", "a", "b", "a")))
-        assert [[Var("a")], [Var("b")]] == gateway.asked
+        assert await asyncio.gather(*(request.avar(name) for name in ("a", "a", "b", "a"))) == ["1", "1", "2", "1"]
+        assert gateway.asked == [[Var("a")], [Var("b")]]
 
     async def test_a_wait_that_is_broken_off(self) -> None:
         """When the task that asked is cancelled, one that waits beside it asks again."""
@@ -178,9 +178,9 @@ class TestVariables:
         await asyncio.sleep(0)  # let it find that the question is on its way
         first.cancel()
         gateway.let_answer.set()
-        assert "1" == await second
+        assert await second == "1"
         assert first.cancelled()
-        assert 2 == len(gateway.asked)
+        assert len(gateway.asked) == 2
 
 
 class TestPrefetch:
@@ -193,9 +193,9 @@ class TestPrefetch:
         request.prefetch(["body", "a", "nope", "a"])
         request.prefetch(("a", "body"))
         request.prefetch(())
-        assert [[ReqBody(), Var("a"), Var("nope")]] == gateway.asked
-        assert (b"x", "1", None) == (request.read(), request.var("a"), request.var("nope"))
-        assert 1 == len(gateway.asked)
+        assert gateway.asked == [[ReqBody(), Var("a"), Var("nope")]]
+        assert (request.read(), request.var("a"), request.var("nope")) == (b"x", "1", None)
+        assert len(gateway.asked) == 1
 
     async def test_in_a_coroutine(self) -> None:
         """Afterwards the plain forms answer in a coroutine."""
@@ -203,15 +203,15 @@ class TestPrefetch:
         request = a_request(gateway=gateway)
         await request.aprefetch(["body", "a"])
         await request.aprefetch(["body"])
-        assert ({}, "1", {}) == (request.json(), request.var("a"), await request.ajson())
-        assert [[ReqBody(), Var("a")]] == gateway.asked
+        assert (request.json(), request.var("a"), await request.ajson()) == ({}, "1", {})
+        assert gateway.asked == [[ReqBody(), Var("a")]]
 
     def test_a_body_that_is_too_long(self) -> None:
         """It is left out, so that the plugin can catch the error where it reads."""
         gateway = FakeGateway({Var("a"): b"1"})
         request = a_request(headers=[("content-length", str(2**24))], gateway=gateway)
         request.prefetch(["body", "a"])
-        assert [[Var("a")]] == gateway.asked
+        assert gateway.asked == [[Var("a")]]
         with pytest.raises(BodyError):
             request.read()
 
@@ -223,17 +223,17 @@ class TestObserving:
         """Before anything was fetched or assigned there is nothing to see."""
         gateway = FakeGateway({ReqBody(): b"abc"})
         request = a_request(gateway=gateway)
-        assert (None, None, (), []) == (request.assigned_body, request.body_size(), request.fetched(), gateway.asked)
+        assert (request.assigned_body, request.body_size(), request.fetched(), gateway.asked) == (None, None, (), [])
         request.var("a")
-        assert (None, (Var("a"),)) == (request.body_size(), request.fetched())
+        assert (request.body_size(), request.fetched()) == (None, (Var("a"),))
 
     def test_fetched_and_assigned(self) -> None:
         """The size is that of the body that counts."""
         request = a_request(gateway=FakeGateway({ReqBody(): b"abc"}))
-        assert b"abc" == request.read()
-        assert (None, 3, (ReqBody(),)) == (request.assigned_body, request.body_size(), request.fetched())
+        assert request.read() == b"abc"
+        assert (request.assigned_body, request.body_size(), request.fetched()) == (None, 3, (ReqBody(),))
         request.body = b"four"
-        assert (b"four", 4) == (request.assigned_body, request.body_size())
+        assert (request.assigned_body, request.body_size()) == (b"four", 4)
 
 
 class TestCopy:
@@ -254,7 +254,7 @@ class TestCopy:
         request.args.add("x", "3")
         request.body = b"3"
         request.response_headers["r"] = "3"
-        assert before == sent(twin)
+        assert sent(twin) == before
         assert before != sent(request)
 
     def test_what_is_shared(self) -> None:
@@ -264,8 +264,8 @@ class TestCopy:
         twin = request.copy()
         twin.context["user"] = "jack"
         assert "1" == twin.var("a") == request.var("a")
-        assert ({"user": "jack"}, 1) == (request.context, len(gateway.asked))
-        assert (Phase.POST_REQ, "route#1") == (twin.phase, twin.route_key)
+        assert (request.context, len(gateway.asked)) == ({"user": "jack"}, 1)
+        assert (twin.phase, twin.route_key) == (Phase.POST_REQ, "route#1")
 
     def test_of_an_untouched_request(self) -> None:
         """It passes as the original does."""
@@ -279,18 +279,18 @@ class TestCopy:
 )
 def test_remote_addr(raw: bytes, text: str) -> None:
     """4 bytes are an IPv4 address, 16 an IPv6 one; anything else is none."""
-    assert text == a_request(src_ip=raw).remote_addr
+    assert a_request(src_ip=raw).remote_addr == text
 
 
 def test_what_came() -> None:
     """The rest of the attributes are what the gateway sent."""
     request = a_request("/a", method="PATCH", call_id=5, conf_token=6, phase=Phase.PRE_REQ, route_key="k")
-    assert (5, "PATCH", "/a", 6, Phase.PRE_REQ, "k") == (
+    assert (
         request.id,
         request.method,
         request.path,
         request.conf_token,
         request.phase,
         request.route_key,
-    )
-    assert ({}, "ext-plugin-pre-req") == (request.context, request.phase)
+    ) == (5, "PATCH", "/a", 6, Phase.PRE_REQ, "k")
+    assert (request.context, request.phase) == ({}, "ext-plugin-pre-req")

@@ -17,15 +17,15 @@ from apisix.runner.wire.messages import HTTPReqCallResp, Stop
 def test_defaults() -> None:
     """Without arguments it is an empty 200."""
     reply = Reply()
-    assert (200, b"", []) == (reply.status, reply.body, list(reply.headers.items()))
+    assert (reply.status, reply.body, list(reply.headers.items())) == (200, b"", [])
 
 
 def test_it_can_be_raised() -> None:
     """It is an exception, so that it can end a chain from anywhere below a hook."""
     with pytest.raises(Reply, match="reply 401 with a body of 2 bytes") as caught:
         raise Reply(401, "no")
-    assert 401 == caught.value.status
-    assert "Reply(401, b'no', [('content-type', 'text/plain; charset=utf-8')])" == repr(caught.value)
+    assert caught.value.status == 401
+    assert repr(caught.value) == "Reply(401, b'no', [('content-type', 'text/plain; charset=utf-8')])"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_it_can_be_raised() -> None:
 def test_body(body: bytes | str, expected: bytes, content_type: str | None) -> None:
     """Bytes are kept, text becomes UTF-8 (or the bytes that it came from) and says so."""
     reply = Reply(200, body)
-    assert (expected, content_type) == (reply.body, reply.headers.get("content-type"))
+    assert (reply.body, reply.headers.get("content-type")) == (expected, content_type)
     assert isinstance(reply.body, bytes)
 
 
@@ -54,8 +54,8 @@ def test_json() -> None:
         error: str
 
     reply = Reply(400, json=Answer("ü"))
-    assert (b'{"error":"\xc3\xbc"}', "application/json") == (reply.body, reply.headers["Content-Type"])
-    assert b"[]" == Reply(json=[]).body
+    assert (reply.body, reply.headers["Content-Type"]) == (b'{"error":"\xc3\xbc"}', "application/json")
+    assert Reply(json=[]).body == b"[]"
     with pytest.raises(TypeError, match="either a body or json"):
         Reply(200, "x", json={})
 
@@ -66,7 +66,7 @@ def test_json() -> None:
 def test_own_content_type(given: dict[str, str]) -> None:
     """The author's content-type is left alone, in whatever spelling and container it comes."""
     for reply in (Reply(200, "x", given), Reply(200, json={}, headers=given)):
-        assert ["text/html"] == reply.headers.getall("content-type")
+        assert reply.headers.getall("content-type") == ["text/html"]
 
 
 def test_headers() -> None:
@@ -75,11 +75,11 @@ def test_headers() -> None:
     came = Headers()
     came.extend(pairs)
     for given in (pairs, iter(pairs), CIMultiDict(pairs), came):
-        assert pairs == list(Reply(headers=given).headers.items())
+        assert list(Reply(headers=given).headers.items()) == pairs
     given = CIMultiDict({"a": "1"})
     reply = Reply(headers=given)
     given["a"] = "2"
-    assert "1" == reply.headers["A"]
+    assert reply.headers["A"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_status(status: int, error: type[Exception], what: str) -> None:
     """A status that can't be sent raises, and the error says what came."""
     with pytest.raises(error, match=what):
         Reply(status)
-    assert (200, 999) == (Reply(200).status, Reply(999).status)
+    assert (Reply(200).status, Reply(999).status) == (200, 999)
 
 
 @pytest.mark.parametrize("body", [None, 5, {"a": 1}, ["x"]])
@@ -186,18 +186,18 @@ class TestSending:
     def test_framing_is_dropped(self, name: str) -> None:
         """Framing is the gateway's: in any spelling it is shown, and not sent."""
         reply = Reply(headers={"a": "1", name: "x"})
-        assert [("a", "1")] == reply.sendable()
-        assert "x" == reply.headers[name]
-        assert [("a", "1")] == reply.sendable()
+        assert reply.sendable() == [("a", "1")]
+        assert reply.headers[name] == "x"
+        assert reply.sendable() == [("a", "1")]
 
     def test_edited_until_it_is_sent(self) -> None:
         """What is done to `headers`, or assigned, is what is sent."""
         reply = Reply(200, "x", {"a": "1"})
         reply.headers["A"] = "2"
         reply.headers.add("upgrade", "x")
-        assert [("A", "2"), ("content-type", "text/plain; charset=utf-8")] == list(stop_message(1, reply).action.headers)  # type: ignore[union-attr]
+        assert list(stop_message(1, reply).action.headers) == [("A", "2"), ("content-type", "text/plain; charset=utf-8")]  # type: ignore[union-attr]
         reply.headers = CIMultiDict({"b": "3"})
-        assert [("b", "3")] == reply.sendable()
+        assert reply.sendable() == [("b", "3")]
 
     def test_edits_are_checked(self) -> None:
         """What is put into the headers later is checked at the line that does it, as in the constructor."""
@@ -218,8 +218,8 @@ class TestSending:
         """A reply that is kept and returned again is sent as before."""
         reply = Reply(200, b"x", {"a": "1"})
         for _ in range(2):
-            assert [("a", "1"), ("content-type", "application/octet-stream")] == list(replacement_message(1, reply).headers)
-        assert [("a", "1")] == list(reply.headers.items())
+            assert list(replacement_message(1, reply).headers) == [("a", "1"), ("content-type", "application/octet-stream")]
+        assert list(reply.headers.items()) == [("a", "1")]
 
     @pytest.mark.parametrize("name", ["x" * 80, "CONTENT-type", "~", "X_Y"])
     def test_unusual_names(self, name: str) -> None:
@@ -248,15 +248,15 @@ def test_subclasses() -> None:
 
     with pytest.raises(Reply) as caught:
         raise Forbidden("tired")
-    assert [("content-type", "application/json"), ("x-why", "tired")] == caught.value.sendable()
-    assert (403, b'{"why":"tired"}') == (caught.value.status, caught.value.body)
+    assert caught.value.sendable() == [("content-type", "application/json"), ("x-why", "tired")]
+    assert (caught.value.status, caught.value.body) == (403, b'{"why":"tired"}')
 
 
 def test_headers_of_other_shapes() -> None:
     """Pairs may be of any kind; what is none raises where the reply is made."""
-    assert [("a", "1")] == Reply(headers=[["a", "1"]]).sendable()  # type: ignore[list-item]
-    assert [("a", "1")] == Reply(headers=(("a", "1"),)).sendable()
-    assert [] == Reply(headers=()).sendable()
+    assert Reply(headers=[["a", "1"]]).sendable() == [("a", "1")]  # type: ignore[list-item]
+    assert Reply(headers=(("a", "1"),)).sendable() == [("a", "1")]
+    assert Reply(headers=()).sendable() == []
     for wrong in (5, [5], [("a",)], [("a", "1", "2")], [(["a"], "1")]):
         with pytest.raises((TypeError, ValueError)):
             Reply(headers=wrong)  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ def test_replacing_a_response_without_a_body(body: bytes, headers: dict[str, str
     """The phrase of the status stands in, as text: an empty body would bring the upstream's back."""
     message = replacement_message(3, Reply(404, body, headers))
     assert (3, 404, b"404 Not Found\n") == (message.id, message.status, message.body)
-    assert "text/plain; charset=utf-8" == dict(message.headers)["content-type"]
+    assert dict(message.headers)["content-type"] == "text/plain; charset=utf-8"
     assert "content-encoding" not in dict(message.headers)
 
 
@@ -284,4 +284,4 @@ def test_every_character_at_every_place(size: int) -> None:
                     with pytest.raises(ValueError, match=r"control characters|can't be (sent|the name)"):
                         Reply(headers={name: value})
                 else:
-                    assert [(name, value)] == Reply(headers={name: value}).sendable()
+                    assert Reply(headers={name: value}).sendable() == [(name, value)]

@@ -23,18 +23,18 @@ class TestNoAction:
     def test_nothing_touched(self) -> None:
         """A request that nobody touched is let pass without an action, with its id."""
         assert sent(a_request("/a", [("x", "1")], [("host", "h")], call_id=7)).action is None
-        assert 7 == sent(a_request(call_id=7)).id
+        assert sent(a_request(call_id=7)).id == 7
 
     def test_id_zero(self) -> None:
         """The first call of a gateway has id 0 and is echoed like any other."""
-        assert 0 == sent(a_request(call_id=0)).id
+        assert sent(a_request(call_id=0)).id == 0
 
     def test_only_read(self) -> None:
         """Reading and iterating is no edit."""
         request = a_request("/a", [("x", "1"), ("flag", None)], [("host", "h"), ("r", "1"), ("r", "2")])
-        assert ("/a", ["x", "flag"], ["1", "2"]) == (request.path, list(request.args), request.headers.getall("R"))
-        assert 3 == len(list(request.headers.items()))
-        assert {} == dict(request.response_headers)
+        assert (request.path, list(request.args), request.headers.getall("R")) == ("/a", ["x", "flag"], ["1", "2"])
+        assert len(list(request.headers.items())) == 3
+        assert dict(request.response_headers) == {}
         assert sent(request).action is None
 
     def test_unchanged_values(self) -> None:
@@ -42,7 +42,7 @@ class TestNoAction:
         for iterated in (False, True):
             request = a_request("/a", [("x", "1"), ("flag", None)], [("host", "h")])
             if iterated:
-                assert 3 == len(list(request.headers)) + len(list(request.args))
+                assert len(list(request.headers)) + len(list(request.args)) == 3
             request.path = "/a"
             request.headers["Host"] = "h"
             request.args["x"] = "1"
@@ -83,14 +83,14 @@ class TestPath:
         """A changed path is sent as it is: the gateway encodes it."""
         request = a_request("/a")
         request.path = "/a b/%41/?q/ü"
-        assert "/a b/%41/?q/ü" == rewrite(request).path
+        assert rewrite(request).path == "/a b/%41/?q/ü"
 
     def test_bytes_that_are_no_text(self) -> None:
         """`GET /%ff` arrives as a byte that is no UTF-8, and goes back as that byte."""
         request = a_request("/\udcff")
-        assert "/\udcff" == request.path
+        assert request.path == "/\udcff"
         request.path += "/more"
-        assert "/\udcff/more" == rewrite(request).path
+        assert rewrite(request).path == "/\udcff/more"
 
     @pytest.mark.parametrize(
         ("args", "expected"),
@@ -108,14 +108,14 @@ class TestPath:
         """Before 3.16 a path without arguments drops the query: all values of one argument go with it, best one that has values."""
         request = a_request("/a", args)
         request.path = "/b"
-        assert expected == list(rewrite(request).args)
+        assert list(rewrite(request).args) == expected
 
     def test_changed_args_carry_the_query(self) -> None:
         """Where an argument changed, nothing has to be resent."""
         request = a_request("/a", [("a", "1"), ("b", "2")])
         request.path = "/b"
         del request.args["b"]
-        assert [("b", None)] == list(rewrite(request).args)
+        assert list(rewrite(request).args) == [("b", None)]
 
     @pytest.mark.parametrize("path", ["", "a", "?a"])
     def test_path_must_begin_with_slash(self, path: str) -> None:
@@ -140,8 +140,8 @@ class TestPathAfterProxyRewrite:
         gateway = FakeGateway({Var("upstream_uri"): b"/pr/a%20b"})
         request = a_request("/pr/a%20b", phase=phase, gateway=gateway)
         request.path += "/%ff%C3%BC/\udcfe"
-        assert "/pr/a b/\udcffü/\udcfe" == rewrite(request).path
-        assert [[Var("upstream_uri")]] == gateway.asked
+        assert rewrite(request).path == "/pr/a b/\udcffü/\udcfe"
+        assert gateway.asked == [[Var("upstream_uri")]]
 
     @pytest.mark.parametrize("phase", REQUEST_PHASES)
     def test_args_alone_take_the_path_along(self, phase: Phase | None) -> None:
@@ -150,7 +150,7 @@ class TestPathAfterProxyRewrite:
         request = a_request("/pr/a%2520b", [("from", "pr")], phase=phase, gateway=gateway)
         request.args["a"] = "1"
         action = rewrite(request)
-        assert ("/pr/a%20b", [("a", "1")]) == (action.path, list(action.args))
+        assert (action.path, list(action.args)) == ("/pr/a%20b", [("a", "1")])
 
     @pytest.mark.parametrize("phase", REQUEST_PHASES)
     @pytest.mark.parametrize("answer", [None, b""])
@@ -158,7 +158,7 @@ class TestPathAfterProxyRewrite:
         """Where the variable is empty the path is as the author wrote it, and arguments travel alone."""
         request = a_request("/a", phase=phase, gateway=FakeGateway({Var("upstream_uri"): answer}))
         request.path = "/100%25"
-        assert "/100%25" == rewrite(request).path
+        assert rewrite(request).path == "/100%25"
         request = a_request("/a", phase=phase, gateway=FakeGateway({Var("upstream_uri"): answer}))
         request.args["a"] = "1"
         assert rewrite(request).path is None
@@ -168,7 +168,7 @@ class TestPathAfterProxyRewrite:
         request = a_request("/a", [("x", "1")], phase=Phase.POST_REQ, gateway=FakeGateway({Var("upstream_uri"): b"/a"}))
         request.path = "/b%20c"
         action = rewrite(request)
-        assert ("/b c", [("x", "1")]) == (action.path, list(action.args))
+        assert (action.path, list(action.args)) == ("/b c", [("x", "1")])
 
     @pytest.mark.parametrize("phase", REQUEST_PHASES)
     def test_not_asked_without_need(self, phase: Phase | None) -> None:
@@ -178,15 +178,15 @@ class TestPathAfterProxyRewrite:
         request.path = "/b c"
         request.args["x"] = "1"
         assert not request.reply_may_need_info()
-        assert "/b c" == rewrite(request).path
+        assert rewrite(request).path == "/b c"
         request = a_request("/a", [("x", "1")], phase=phase, gateway=gateway)
         request.path = "/a"
         request.args["x"] = "1"
         request.headers["x"] = "1"
         assert not request.reply_may_need_info()
-        assert [("x", "1")] == list(rewrite(request).headers)
+        assert list(rewrite(request).headers) == [("x", "1")]
         assert sent(request, Reply(401)).action is not None
-        assert [] == gateway.asked
+        assert gateway.asked == []
 
     @pytest.mark.parametrize("edit", [lambda request: request.args.add("x", "1"), lambda request: setattr(request, "path", "/%41")])
     def test_not_asked_where_pre_req_is_first(self, edit: Callable[[Request], None]) -> None:
@@ -196,9 +196,9 @@ class TestPathAfterProxyRewrite:
         for phase, asked in ((Phase.PRE_REQ, []), (Phase.POST_REQ, [[Var("upstream_uri")]])):
             request = Request(message, gateway, phase, None, True).copy()
             edit(request)
-            assert bool(asked) == request.reply_may_need_info()
+            assert request.reply_may_need_info() == bool(asked)
             rewrite(request)
-            assert asked == gateway.asked
+            assert gateway.asked == asked
 
     def test_a_gateway_that_can_not_be_asked(self) -> None:
         """Before 2.9 a path is sent as it was assigned, and arguments travel alone."""
@@ -209,19 +209,19 @@ class TestPathAfterProxyRewrite:
 
         request = a_request("/a", gateway=Old())
         request.path = "/%41"
-        assert "/%41" == rewrite(request).path
+        assert rewrite(request).path == "/%41"
         request = a_request("/a", gateway=Old())
         request.args["x"] = "1"
-        assert (None, [("x", "1")]) == (rewrite(request).path, list(rewrite(request).args))
+        assert (rewrite(request).path, list(rewrite(request).args)) == (None, [("x", "1")])
 
     def test_not_asked_twice(self) -> None:
         """A variable that a plugin has asked for is not asked for again."""
         gateway = FakeGateway({Var("upstream_uri"): b"/a"})
         request = a_request("/a", phase=Phase.POST_REQ, gateway=gateway)
-        assert "/a" == request.var("upstream_uri")
+        assert request.var("upstream_uri") == "/a"
         request.path = "/%41"
-        assert "/A" == rewrite(request).path
-        assert 1 == len(gateway.asked)
+        assert rewrite(request).path == "/A"
+        assert len(gateway.asked) == 1
 
 
 class TestHeaders:
@@ -233,7 +233,7 @@ class TestHeaders:
         request.headers["X-New"] = "1"
         request.headers["HOST"] = "other"
         del request.headers["Cookie"]
-        assert [("x-new", "1"), ("host", "other"), ("cookie", None)] == list(rewrite(request).headers)
+        assert list(rewrite(request).headers) == [("x-new", "1"), ("host", "other"), ("cookie", None)]
 
     @pytest.mark.parametrize("iterated", [False, True])
     def test_empty_value(self, iterated: bool) -> None:
@@ -270,20 +270,20 @@ class TestHeaders:
         request.headers.add("X", "1")
         request.headers.extend(Y="2")
         request.headers.merge({"Z": "3", "y": "4"})
-        assert [("x", "1"), ("y", "2"), ("z", "3")] == list(rewrite(request).headers)
+        assert list(rewrite(request).headers) == [("x", "1"), ("y", "2"), ("z", "3")]
 
     def test_repeated_header_that_came(self) -> None:
         """A header that came twice can be replaced, deleted, or reduced to one value."""
         came = [("r", "1"), ("r", "2")]
         request = a_request(headers=came)
         request.headers["r"] = "1"
-        assert [("r", "1")] == list(rewrite(request).headers)
+        assert list(rewrite(request).headers) == [("r", "1")]
         request = a_request(headers=came)
-        assert "1" == request.headers.popone("r")
-        assert [("r", "2")] == list(rewrite(request).headers)
+        assert request.headers.popone("r") == "1"
+        assert list(rewrite(request).headers) == [("r", "2")]
         request = a_request(headers=came)
-        assert ["1", "2"] == request.headers.popall("r")
-        assert [("r", None)] == list(rewrite(request).headers)
+        assert request.headers.popall("r") == ["1", "2"]
+        assert list(rewrite(request).headers) == [("r", None)]
 
     def test_reduced_to_several_values(self) -> None:
         """What would leave two of three values raises, since two can't be sent."""
@@ -292,14 +292,14 @@ class TestHeaders:
             request.headers.popone("r")
         with pytest.raises(UnsupportedEdit):
             request.headers.popitem()
-        assert ["1", "2", "3"] == request.headers.getall("r")
+        assert request.headers.getall("r") == ["1", "2", "3"]
         assert sent(request).action is None
 
     def test_clear(self) -> None:
         """Clearing the headers deletes each name once."""
         request = a_request(headers=[("a", "1"), ("r", "1"), ("r", "2")])
         request.headers.clear()
-        assert [("a", None), ("r", None)] == list(rewrite(request).headers)
+        assert list(rewrite(request).headers) == [("a", None), ("r", None)]
 
     @pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb", "a\rb", "a\0b", "a\x01", "\x7f"])
     def test_header_injection(self, text: str) -> None:
@@ -336,13 +336,13 @@ class TestBody:
         """An assigned body is sent, also a binary one."""
         request = a_request(method="POST")
         request.body = bytes(range(256))
-        assert bytes(range(256)) == rewrite(request).body
+        assert rewrite(request).body == bytes(range(256))
 
     def test_other_edits_leave_it(self) -> None:
         """Without an assigned body none is sent: an empty one changes nothing."""
         request = a_request()
         request.headers["x"] = "1"
-        assert b"" == rewrite(request).body
+        assert rewrite(request).body == b""
 
     def test_it_cannot_be_emptied(self) -> None:
         """The protocol can't empty a body, so trying raises and says what to do instead."""
@@ -408,7 +408,7 @@ class TestResponseHeaders:
         request.response_headers["X-A"] = "1"
         request.response_headers.add("Set-Cookie", "a=1")
         request.response_headers.add("set-cookie", "b=2")
-        assert [("X-A", "1"), ("Set-Cookie", "a=1"), ("set-cookie", "b=2")] == list(rewrite(request).resp_headers)
+        assert list(rewrite(request).resp_headers) == [("X-A", "1"), ("Set-Cookie", "a=1"), ("set-cookie", "b=2")]
 
     @pytest.mark.parametrize("name", sorted(REWRITE_IGNORES))
     def test_ignored_ones_are_refused(self, name: str) -> None:
@@ -418,13 +418,13 @@ class TestResponseHeaders:
 
     def test_they_are_ten(self) -> None:
         """The contract names ten."""
-        assert 10 == len(REWRITE_IGNORES)
+        assert len(REWRITE_IGNORES) == 10
 
     def test_dropped_by_a_reply(self) -> None:
         """A Reply has headers of its own; those for a request that goes on are not sent with it."""
         request = a_request()
         request.response_headers["x-a"] = "1"
-        assert [("x-b", "2")] == list(stop(request, Reply(200, b"x", {"x-b": "2"})).headers)
+        assert list(stop(request, Reply(200, b"x", {"x-b": "2"})).headers) == [("x-b", "2")]
 
 
 class TestArgs:
@@ -443,34 +443,34 @@ class TestArgs:
         """A value added to a name is sent together with those that were there, since the first one replaces."""
         request = a_request("/", [("a", "1"), ("b", "x")])
         request.args.add("a", "2")
-        assert [("a", "1"), ("a", "2")] == list(rewrite(request).args)
+        assert list(rewrite(request).args) == [("a", "1"), ("a", "2")]
 
     def test_flag(self) -> None:
         """`?flag` reads as "", and can be deleted and given a value."""
         request = a_request("/", [("flag", None), ("other", None)])
-        assert "" == request.args["flag"]
+        assert request.args["flag"] == ""
         request.args["flag"] = "1"
         del request.args["other"]
-        assert [("flag", "1"), ("other", None)] == list(rewrite(request).args)
+        assert list(rewrite(request).args) == [("flag", "1"), ("other", None)]
 
     def test_empty_value(self) -> None:
         """An empty value is a value."""
         request = a_request()
         request.args["e"] = ""
-        assert [("e", "")] == list(rewrite(request).args)
+        assert list(rewrite(request).args) == [("e", "")]
 
     def test_names_keep_their_case(self) -> None:
         """Arguments differ by case."""
         request = a_request("/", [("a", "1")])
         request.args["A"] = "2"
-        assert [("A", "2")] == list(rewrite(request).args)
-        assert ["1", "2"] == list(request.args.values())
+        assert list(rewrite(request).args) == [("A", "2")]
+        assert list(request.args.values()) == ["1", "2"]
 
     def test_any_bytes(self) -> None:
         """Names and values that are no UTF-8 survive an edit beside them."""
         request = a_request("/", [("\udcff", "\udcfe"), ("a", "1")])
         request.args.add("\udcff", "x")
-        assert [("\udcff", "\udcfe"), ("\udcff", "x")] == list(rewrite(request).args)
+        assert list(rewrite(request).args) == [("\udcff", "\udcfe"), ("\udcff", "x")]
 
     def test_only_text(self) -> None:
         """Values that are no str raise, as do surrogates that stand for no byte."""
@@ -488,20 +488,20 @@ class TestStop:
         """Status, repeated headers and a binary body are sent."""
         reply = Reply(403, b"\0\xff", [("X-A", "1"), ("X-A", "2")])
         action = stop(a_request(call_id=3), reply)
-        assert (403, [("X-A", "1"), ("X-A", "2")], b"\0\xff") == (action.status, list(action.headers), action.body)
-        assert 3 == sent(a_request(call_id=3), reply).id
+        assert (action.status, list(action.headers), action.body) == (403, [("X-A", "1"), ("X-A", "2")], b"\0\xff")
+        assert sent(a_request(call_id=3), reply).id == 3
 
     def test_framing_is_dropped(self) -> None:
         """Headers that belong to the connection are never sent, in whatever case."""
         headers = [(name.title(), "1") for name in sorted(STOP_DROPS)]
-        assert [("x", "1")] == list(stop(a_request(), Reply(200, b"x", [*headers, ("x", "1")])).headers)
+        assert list(stop(a_request(), Reply(200, b"x", [*headers, ("x", "1")])).headers) == [("x", "1")]
         assert {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "upgrade"} == STOP_DROPS
 
     def test_edits_are_dropped(self) -> None:
         """A Reply wins over the edits that were made before it."""
         request = a_request()
         request.path = "/b"
-        assert 401 == stop(request, Reply(401)).status
+        assert stop(request, Reply(401)).status == 401
 
     def test_headers_changed_afterwards(self) -> None:
         """What is put into a reply's headers later is checked there."""

@@ -48,7 +48,7 @@ class TestHeaders:
     def test_nothing_changed(self) -> None:
         """An untouched response sends all headers back, repeats included, less those of the connection: so Content-Type is kept."""
         reply = answered(a_response(CAME, call_id=9))
-        assert (9, 0, KEPT, b"") == (reply.id, reply.status, list(reply.headers), reply.body)
+        assert (reply.id, reply.status, list(reply.headers), reply.body) == (9, 0, KEPT, b"")
 
     def test_edits(self) -> None:
         """What is added, replaced, repeated and deleted is in the list, in the author's spelling and with the rest."""
@@ -58,7 +58,7 @@ class TestHeaders:
         response.headers.add("set-cookie", "c=3")
         del response.headers["Content-Length"]
         expected = [("content-type", "text/plain"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-New", "1"), ("set-cookie", "c=3")]
-        assert expected == list(answered(response).headers)
+        assert list(answered(response).headers) == expected
 
     def test_what_nobody_looks_at_is_not_decoded(self) -> None:
         """Entries go back as the bytes they came in, whether another one was set or none was touched."""
@@ -67,7 +67,7 @@ class TestHeaders:
         response.headers["x-new"] = "1"
         for entries in (untouched, response.to_message().headers):
             assert isinstance(entries, WrittenEntries)
-        assert [*KEPT, ("raw", "\udcff")] == list(untouched)
+        assert list(untouched) == [*KEPT, ("raw", "\udcff")]
 
     def test_what_is_edited_later_is_not_in_an_earlier_message(self) -> None:
         """A message holds the headers as they were when it was made."""
@@ -75,23 +75,23 @@ class TestHeaders:
         response.headers["a"] = "1"
         message = response.to_message()
         response.headers["a"] = "2"
-        assert [*KEPT, ("a", "1")] == list(message.headers)
+        assert list(message.headers) == [*KEPT, ("a", "1")]
 
     def test_all_deleted(self) -> None:
         """An empty list would bring the upstream's headers back, so a content-type goes alone."""
         response = a_response(CAME)
         response.headers.clear()
-        assert [("content-type", "text/plain; charset=utf-8")] == list(answered(response).headers)
+        assert list(answered(response).headers) == [("content-type", "text/plain; charset=utf-8")]
 
     def test_none_came(self) -> None:
         """Where the upstream sent none, none are sent."""
-        assert [] == list(answered(a_response()).headers)
+        assert list(answered(a_response()).headers) == []
 
     def test_a_length_that_is_made_up(self) -> None:
         """A content-length that is not the upstream's is not sent: the body would be cut, or the client would wait."""
         response = a_response(CAME)
         response.headers["content-length"] = "4"
-        assert WITHOUT_LENGTH == list(answered(response).headers)
+        assert list(answered(response).headers) == WITHOUT_LENGTH
         response.headers["content-length"] = "5"
         assert ("content-length", "5") in list(answered(response).headers)
 
@@ -121,8 +121,8 @@ def test_headers_as_the_real_multidict(came: list[tuple[str, str | None]], opera
     sent = list(answered(response).headers)
     kept = [pair for pair in expected.items() if pair[0].lower() not in ("connection", "keep-alive", "transfer-encoding")]
     assert (kept or ([("content-type", "text/plain; charset=utf-8")] if came else [])) == sent
-    assert list(expected.items()) == list(response.headers.items())
-    assert sent == list(answered(response).headers)
+    assert list(response.headers.items()) == list(expected.items())
+    assert list(answered(response).headers) == sent
 
 
 class TestBody:
@@ -132,9 +132,9 @@ class TestBody:
         """With a new body, the old one's length and encoding are gone, in what is sent and in what later plugins see."""
         response = a_response([*CAME, ("Content-Encoding", "gzip")], gateway=gzipped(b"old"))
         response.body = b"new"
-        assert (False, b"new") == ("content-encoding" in response.headers, response.read())
+        assert ("content-encoding" in response.headers, response.read()) == (False, b"new")
         reply = answered(response)
-        assert (b"new", WITHOUT_LENGTH) == (reply.body, list(reply.headers))
+        assert (reply.body, list(reply.headers)) == (b"new", WITHOUT_LENGTH)
 
     @pytest.mark.parametrize("header_first", [False, True])
     def test_replaced_by_a_compressed_one(self, header_first: bool) -> None:
@@ -145,7 +145,7 @@ class TestBody:
         response.body = gzip.compress(b"new")
         if not header_first:
             response.headers["content-encoding"] = "gzip"
-        assert b"new" == response.read()
+        assert response.read() == b"new"
         assert ("content-encoding", "gzip") in list(answered(response).headers)
 
     def test_replaced_again(self) -> None:
@@ -154,14 +154,14 @@ class TestBody:
         response.body = gzip.compress(b"new")
         response.headers["content-encoding"] = "gzip"
         response.body = response.read() + b"er"
-        assert (b"newer", WITHOUT_LENGTH) == (answered(response).body, list(answered(response).headers))
+        assert (answered(response).body, list(answered(response).headers)) == (b"newer", WITHOUT_LENGTH)
 
     def test_a_length_beside_a_new_body(self) -> None:
         """A content-length that is set for a new body is left to the gateway."""
         response = a_response(CAME)
         response.body = b"new"
         response.headers["content-length"] = "3"
-        assert WITHOUT_LENGTH == list(answered(response).headers)
+        assert list(answered(response).headers) == WITHOUT_LENGTH
 
     def test_it_cannot_be_emptied(self) -> None:
         """An empty body would mean the upstream's, so it raises and names a Reply."""
@@ -232,17 +232,17 @@ class TestBody:
         gateway = gzipped(b'{"a": "\xc3\xbc"}')
         response = a_response([("Content-Type", "application/json"), ("Content-Encoding", "gzip")], gateway=gateway)
         text = b'{"a": "\xc3\xbc"}'
-        assert (text, text, text.decode(), {"a": "ü"}) == (response.read(), response.body, response.text(), response.json())
-        assert gateway.answers[RespBody()] == response.read(decode=False)
-        assert [[RespBody()]] == gateway.asked
+        assert (response.read(), response.body, response.text(), response.json()) == (text, text, text.decode(), {"a": "ü"})
+        assert response.read(decode=False) == gateway.answers[RespBody()]
+        assert gateway.asked == [[RespBody()]]
 
     async def test_decompressed_in_a_coroutine(self) -> None:
         """The twins do the same."""
         response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(b'{"a": 1}'))
-        assert b'{"a": 1}' == await response.aread()
-        assert {"a": 1} == await response.ajson()
-        assert b"\x1f\x8b" == (await response.aread(decode=False))[:2]
-        assert b'{"a": 1}' == response.read()
+        assert await response.aread() == b'{"a": 1}'
+        assert await response.ajson() == {"a": 1}
+        assert (await response.aread(decode=False))[:2] == b"\x1f\x8b"
+        assert response.read() == b'{"a": 1}'
 
     def test_decode_is_a_keyword(self) -> None:
         response: Any = a_response()
@@ -255,13 +255,13 @@ class TestBody:
         for accessor in (response.read, response.text, response.json, response.form):
             with pytest.raises(BodyError, match=r"'snappy' is unknown.*read\(decode=False\)"):
                 accessor()
-        assert b"xyz" == response.read(decode=False)
+        assert response.read(decode=False) == b"xyz"
 
     def test_headers_that_were_edited(self) -> None:
         """What came is decoded by the headers that came, whatever was done to them."""
         response = a_response([("Content-Encoding", "gzip")], gateway=gzipped(b"text"))
         del response.headers["content-encoding"]
-        assert b"text" == response.read()
+        assert response.read() == b"text"
 
     def test_bound(self) -> None:
         """What would become too long raises instead of filling the memory."""
@@ -272,7 +272,7 @@ class TestBody:
     def test_empty(self) -> None:
         """No body reads as b"", also where a header says that it is compressed."""
         response = a_response([("Content-Encoding", "gzip")])
-        assert (b"", "", b"") == (response.read(), response.text(), response.read(decode=False))
+        assert (response.read(), response.text(), response.read(decode=False)) == (b"", "", b"")
 
     def test_too_long_to_cross(self) -> None:
         """A body over the limit of a frame is not asked for: the gateway would fail the call."""
@@ -280,7 +280,7 @@ class TestBody:
         response = a_response([("Content-Length", str(2**24))], gateway=gateway)
         with pytest.raises(BodyError, match="16777216 bytes and can't be read"):
             response.read()
-        assert [] == gateway.asked
+        assert gateway.asked == []
 
 
 class TestLongBodies:
@@ -348,13 +348,13 @@ class TestStatus:
         """0 keeps the upstream's."""
         response = a_response(status=404)
         response.status = 404
-        assert (404, 0) == (response.status, answered(response).status)
+        assert (response.status, answered(response).status) == (404, 0)
 
     def test_changed(self) -> None:
         """A new one is sent."""
         response = a_response(status=404)
         response.status = 200
-        assert (200, 200) == (response.status, answered(response).status)
+        assert (response.status, answered(response).status) == (200, 200)
 
     @pytest.mark.parametrize(
         ("status", "error"), [(199, ValueError), (1000, ValueError), ("200", TypeError), (True, TypeError), (None, TypeError)]
@@ -372,30 +372,30 @@ class TestReply:
         """Status, headers and body are the reply's alone."""
         reply = answered(a_response(CAME, call_id=4), Reply(403, json={"no": 1}, headers={"X-A": "1"}))
         expected = (4, 403, [("X-A", "1"), ("content-type", "application/json")], b'{"no":1}')
-        assert expected == (reply.id, reply.status, list(reply.headers), reply.body)
+        assert (reply.id, reply.status, list(reply.headers), reply.body) == expected
 
     @pytest.mark.parametrize(("status", "body"), [(403, b"403 Forbidden\n"), (204, b"204 No Content\n"), (799, b"799 status\n")])
     def test_without_a_body(self, status: int, body: bytes) -> None:
         """An empty body would leak the original one, so the status phrase stands in."""
         reply = answered(a_response(CAME), Reply(status, headers={"content-type": "application/json", "content-encoding": "br", "x": "1"}))
-        assert (body, [("x", "1"), ("content-type", "text/plain; charset=utf-8")]) == (reply.body, list(reply.headers))
+        assert (reply.body, list(reply.headers)) == (body, [("x", "1"), ("content-type", "text/plain; charset=utf-8")])
 
     def test_without_headers(self) -> None:
         """Without any header the upstream's would be copied, so a content-type is added."""
         reply = answered(a_response(CAME), Reply(200, b"\0\1"))
-        assert ([("content-type", "application/octet-stream")], b"\0\1") == (list(reply.headers), reply.body)
+        assert (list(reply.headers), reply.body) == ([("content-type", "application/octet-stream")], b"\0\1")
 
     def test_framing_is_dropped(self) -> None:
         """Headers of the connection are not sent here either."""
         reply = answered(a_response(CAME), Reply(200, "x", {"Content-Length": "7", "TE": "x", "a": "b"}))
-        assert [("a", "b"), ("content-type", "text/plain; charset=utf-8")] == list(reply.headers)
+        assert list(reply.headers) == [("a", "b"), ("content-type", "text/plain; charset=utf-8")]
 
     def test_edits_are_dropped(self) -> None:
         """Edits that were made before are not sent."""
         response = a_response(CAME)
         response.body = b"edited"
         response.headers["x"] = "1"
-        assert (b"reply", False) == (answered(response, Reply(200, "reply")).body, "x" in dict(answered(response, Reply()).headers))
+        assert (answered(response, Reply(200, "reply")).body, "x" in dict(answered(response, Reply()).headers)) == (b"reply", False)
 
 
 def test_copy() -> None:
@@ -408,9 +408,9 @@ def test_copy() -> None:
     response.headers["x"] = "2"
     response.status = 500
     response.body = b"new"
-    assert (b"body", "1", 200, "jack") == (twin.read(), twin.headers["x"], twin.status, twin.context["user"])
-    assert [[RespBody()]] == gateway.asked
-    assert (b"new", 500) == (response.copy().read(), response.copy().status)
+    assert (twin.read(), twin.headers["x"], twin.status, twin.context["user"]) == (b"body", "1", 200, "jack")
+    assert gateway.asked == [[RespBody()]]
+    assert (response.copy().read(), response.copy().status) == (b"new", 500)
 
 
 async def test_body_in_a_coroutine() -> None:
@@ -420,8 +420,8 @@ async def test_body_in_a_coroutine() -> None:
         response.read()
     with pytest.raises(WrongContext, match=r"`await response\.aread\(\)`"):
         _ = response.body
-    assert b"x" == await response.aread()
-    assert b"x" == response.body
+    assert await response.aread() == b"x"
+    assert response.body == b"x"
 
 
 async def test_asked_only_once() -> None:
@@ -429,8 +429,8 @@ async def test_asked_only_once() -> None:
     gateway = FakeGateway({RespBody(): b"x"})
     response = a_response(gateway=gateway)
     first, second, text = await asyncio.gather(response.aread(), response.aread(), response.atext())
-    assert (b"x", b"x", "x") == (first, second, text)
-    assert [[RespBody()]] == gateway.asked
+    assert (first, second, text) == (b"x", b"x", "x")
+    assert gateway.asked == [[RespBody()]]
 
 
 async def test_a_wait_that_is_broken_off() -> None:
@@ -447,7 +447,7 @@ async def test_a_wait_that_is_broken_off() -> None:
         await response.aread()
     with pytest.raises(BodyError, match="only once"):
         response.read()
-    assert 1 == len(gateway.asked)
+    assert len(gateway.asked) == 1
 
 
 @pytest.mark.parametrize("name", ["id", "phase", "route_key", "headers", "context"])
@@ -460,6 +460,6 @@ def test_what_cannot_be_assigned(name: str) -> None:
 def test_what_came() -> None:
     """The rest of the attributes are what the gateway sent."""
     response = a_response(call_id=3, status=201)
-    assert (3, 201, Phase.POST_RESP, None, {}) == (response.id, response.status, response.phase, response.route_key, response.context)
+    assert (response.id, response.status, response.phase, response.route_key, response.context) == (3, 201, Phase.POST_RESP, None, {})
     with pytest.raises(AttributeError):
         response.satus = 200  # type: ignore[attr-defined]
