@@ -188,7 +188,7 @@ cdef inline bint _is_ascii(const uint8_t* p, Py_ssize_t size) noexcept:
         memcpy(&word, p + at, 8)
         bits |= word
         at += 8
-    memcpy(&word, p + size - 8, 8)  # the last bytes, some of which may have been looked at before
+    memcpy(&word, p + size - 8, 8)  # the last bytes, some of which may be checked twice
     bits |= word
     return not bits & <uint64_t>0x8080808080808080ULL
 
@@ -371,10 +371,10 @@ cdef inline bytearray new_message(bytes start):
 
 
 cdef inline uint8_t* _grown(bytearray out, Py_ssize_t added) except NULL:
-    """Append bytes that are yet to be written, and return their address."""
+    """Append bytes without initializing them, and return their address."""
     cdef Py_ssize_t size = _length(out)
     if (<PyByteArrayObject*>out).ob_alloc <= size + added < 4096:
-        PyByteArray_Resize(out, 2 * (size + added))  # leaves room for what follows: by itself it would be copied at each entry
+        PyByteArray_Resize(out, 2 * (size + added))  # or the message would be copied again for each entry
     PyByteArray_Resize(out, size + added)
     return _bytes_of(out) + size
 
@@ -599,7 +599,7 @@ cdef inline int append_received_entry(
 # ------------------------------------------------------------------------------------------------------------------------ texts
 
 cdef extern from *:
-    # Eight bytes are looked at together: each with the number 1 in it, and with its high bit.
+    # Eight bytes are compared together. These are eight bytes with the number 1, and eight with the high bit.
     """
     #define APISIX_EACH 0x0101010101010101ULL
     #define APISIX_HIGH 0x8080808080808080ULL
@@ -620,7 +620,7 @@ cdef inline bint is_lower(text) except -1:
     cdef uint64_t word
     while index + 8 <= size:
         memcpy(&word, data + index, 8)
-        # All bytes are below 128: the high bit of each sum tells whether the byte is at least "A", and whether it is above "Z".
+        # All bytes are below 128, so the high bits of the sums show whether a byte is at least "A", and whether it is above "Z".
         if (word + _EACH * (128 - 65)) & ~(word + _EACH * (128 - 91)) & _HIGH:
             return False
         index += 8
@@ -639,7 +639,7 @@ cdef inline bint is_plain(text) noexcept:
     cdef uint64_t word
     while index + 8 <= size:
         memcpy(&word, data + index, 8)
-        # Likewise: whether the byte is at least 32, and whether adding 1 makes it 128.
+        # The same method: whether a byte is at least 32, and whether it is 127.
         if ((word + _EACH * 96) & ~(word + _EACH) & _HIGH) != _HIGH:
             return False
         index += 8

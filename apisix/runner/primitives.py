@@ -2,7 +2,7 @@
 """
 The few operations that are implemented twice: in C for the compiled engine, and here as the Python fallback.
 
-They are what a call spends most of its time on: reading numbers, strings and entries from a received message, writing them to another,
+A call spends most of its time in them: reading numbers, strings and entries from a received message, writing them to another,
 checking the names and values of headers, and reading and writing sockets. `primitives.pxd` contains the C implementation of each function
 listed in `__all__`. This module is the specification of it: it is written to be read, not to be fast. `tests/primitives` compiles
 the C functions by themselves and checks that both implementations return the same value, or raise the same error, for the same arguments.
@@ -260,7 +260,7 @@ def key_at(buf: bytes, start: int, end: int, lengths: int) -> bytes | None:
 
 # ----------------------------------------------------------------------------------------------------------- writing a message
 #
-# A message grows in one bytearray. An offset is set once the part that it refers to is about to be appended.
+# A message is written to one growing bytearray. An offset is set just before the part that it refers to is appended.
 
 STRING_END: Final = (b"\0\0\0\0", b"\0\0\0", b"\0\0", b"\0")
 """What follows a string, by its length modulo four: at least one NUL, up to a multiple of four bytes."""
@@ -290,7 +290,7 @@ def set_number(out: bytearray, pos: int, number: int) -> None:
 
 
 def set_offset(out: bytearray, pos: int, offset: int) -> None:
-    """Same as `set_number`, but for a number below 2**63: the C implementation needs no Python object for it."""
+    """Same as `set_number`, but for a number below 2**63, so that the C implementation needs no Python object."""
     set_part(out, pos, _u32(offset))
 
 
@@ -314,12 +314,12 @@ def append_part(out: bytearray, part: bytes) -> None:
 def append_bytes(out: bytearray, data: bytes) -> None:
     """Append a vector of ubytes. Raise LocalProtocolError if its length does not fit 32 bits."""
     out += _u32(len(data))
-    out += data  # by itself: a sum would copy a large body once more
+    out += data  # separately, because a sum would copy a large body once more
     out += VECTOR_END[len(data) % 4]
 
 
 def encode_text(text: str) -> bytes:
-    """Return the UTF-8 of a text. Raise LocalProtocolError if it contains a surrogate that `text_at` did not make of a byte."""
+    """Return the UTF-8 of a text. Raise LocalProtocolError if it contains a surrogate that does not represent a byte."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
@@ -336,7 +336,7 @@ def _string(data: bytes) -> bytes:
 
 
 def append_offsets(out: bytearray, count: int) -> None:
-    """Append a vector of tables up to the first table: their number, and an offset for each that is yet to be set."""
+    """Append a vector of tables up to the first table: their number, and an offset for each, which has to be set later."""
     out += _u32(count) + bytes(4 * count)
 
 
@@ -344,7 +344,7 @@ def append_entry(out: bytearray, place: int, name: str, value: str | None) -> No
     """
     Append an entry.
 
-    Args: place: the position of the offset that is to refer to it.
+    Args: place: the position of the offset that refers to it.
     Raises: LocalProtocolError: as `append_text`.
     """
     _append_encoded_entry(out, place, encode_text(name), None if value is None else encode_text(value))
@@ -376,7 +376,7 @@ def append_received_entry(out: bytearray, place: int, buf: bytes, name: int, nam
     """
     Append an entry that `entry_at` has found, without decoding it. It has a value, which is empty if the received one had none.
 
-    Args: place: the position of the offset that is to refer to it.
+    Args: place: the position of the offset that refers to it.
     """
     _append_encoded_entry(out, place, part_at(buf, name, name_end), part_at(buf, value, value_end))
 
@@ -416,7 +416,7 @@ def is_name(text: object, lower: str) -> bool:
 
 # ------------------------------------------------------------------------------------------------------------------------ dicts
 #
-# The operations of `dict` itself, whatever a subclass overrides.
+# The operations of `dict` itself, even if a subclass overrides them.
 
 
 def dict_get(mapping: dict[Any, Any], key: Any, default: Any) -> Any:
@@ -453,7 +453,7 @@ def dict_fill(mapping: dict[str, Any], pairs: list[tuple[str, str]]) -> bool:
 
 def dict_changes(mapping: dict[Any, Any], pairs: list[tuple[str, str]]) -> list[tuple[Any, Any]] | None:
     """
-    Return the items of a dict that differ from the pairs that it was made of: those with another value, then those that were added.
+    Return the items of a dict that differ from the pairs that it was created from: those with another value, then those that were added.
 
     Names and values are compared by identity. None if a name is missing or has moved, or if one repeats among the pairs.
     """
@@ -474,15 +474,16 @@ def dict_changes(mapping: dict[Any, Any], pairs: list[tuple[str, str]]) -> list[
 # The sockets do not block. C uses the descriptor, Python the socket object.
 
 NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
-"""Makes a peer that is gone an error and not a signal: a plugin may have restored the default action of SIGPIPE, which ends the process."""
+"""With this flag, writing to a closed connection raises an error and no signal. A plugin may have restored the default action of SIGPIPE,
+which ends the process."""
 
 
 def receive_into(sock: socket.socket, descriptor: int, buffer: bytearray) -> int:
     """
-    Read as many bytes as there are and the buffer has room for.
+    Read as many bytes as are available and fit into the buffer.
 
-    Returns: their number; 0 at the end of the stream, -1 if there is nothing to read at present.
-    Raises: OSError: the connection is gone.
+    Returns: the number of bytes; 0 at the end of the stream, -1 if nothing is available now.
+    Raises: OSError: the connection is closed.
     """
     try:
         return sock.recv_into(buffer)
@@ -494,8 +495,8 @@ def receive(sock: socket.socket, descriptor: int, size: int) -> bytes | None:
     """
     Read up to `size` bytes.
 
-    Returns: the bytes; b"" at the end of the stream, None if there is nothing to read at present.
-    Raises: OSError: the connection is gone.
+    Returns: the bytes; b"" at the end of the stream, None if nothing is available now.
+    Raises: OSError: the connection is closed.
     """
     try:
         return sock.recv(size)
@@ -505,9 +506,9 @@ def receive(sock: socket.socket, descriptor: int, size: int) -> bytes | None:
 
 def send(sock: socket.socket, descriptor: int, data: bytearray) -> int:
     """
-    Write as many bytes as there is room for, and return their number.
+    Write as many bytes as the socket accepts, and return their number.
 
-    Raises: OSError: the connection is gone.
+    Raises: OSError: the connection is closed.
     """
     try:
         return sock.send(data, NO_SIGNAL)
@@ -518,7 +519,7 @@ def send(sock: socket.socket, descriptor: int, data: bytearray) -> int:
 # -------------------------------------------------------------------------------------------------- time and context variables
 
 CAN_ENTER: Final = False
-"""True if `enter_context` and `leave_context` are available, which is so in C only. Python has `Context.run`."""
+"""True if `enter_context` and `leave_context` are available, which is the case in C only. Python has `Context.run`."""
 
 
 def now_s() -> float:

@@ -104,7 +104,7 @@ def vectors(buf: bytes) -> Iterator[tuple[int, int]]:
     """Yield each place of a buffer that can be read as a vector of tables: the position of the first offset, and their number."""
     for pos in range(0, len(buf) - 3, 4):
         count = primitives.u32_at(buf, pos)
-        if 0 < count and pos + 4 + 4 * count <= len(buf):
+        if count > 0 and pos + 4 + 4 * count <= len(buf):
             yield pos + 4, count
 
 
@@ -313,7 +313,7 @@ def test_time_and_variables(implementation: Any) -> None:
 
 
 def test_contexts(in_c: ModuleType) -> None:
-    """In C, a context can be entered and left; Python has no such operation, and says so."""
+    """In C, a context can be entered and left. The fallback can't do that, and reports it."""
     variable = contextvars.ContextVar("variable", default=0)
     context = contextvars.copy_context()
     assert (in_c.HAS_CONTEXTS, primitives.CAN_ENTER) == (1, False)

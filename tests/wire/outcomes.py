@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Everything that can be read from a message, as text: for a comparison of the compiled readers with their sources.
+Everything that can be read from a message, as text, to compare the compiled readers with the Python sources.
 
-Run as a program, it reads messages from standard input and writes what it has read of each to standard output, one line each.
+As a program, it reads messages from standard input, and writes a line with the outcomes of each one to standard output.
 """
 
 import sys
@@ -20,12 +20,12 @@ EDITS: dict[str, tuple[str, str] | None] = {"host": None, "x": ("X", "1"), "acce
 
 
 def outcomes(kind: type[Message], payload: bytes) -> list[str]:
-    """Read a message in every way, and return what came of each: the value, or that it is malformed."""
+    """Read a message in every way, and return the outcome of each one: the value, or "malformed"."""
     return list(_outcomes(kind, payload))
 
 
 def _outcomes(kind: type[Message], payload: bytes) -> Iterator[str]:
-    # Each way begins with a fresh message, since a message remembers what was read of it.
+    # Each way decodes the message again, since a message keeps the values that were read from it.
     yield _outcome(lambda: content(kind.decode(payload)))
     for field in ("headers", "args", "resp_headers", "conf"):
 
@@ -54,7 +54,7 @@ def _value(entries: Callable[[], TextEntries], index: int) -> str | None:
 
 
 def _found_again(entries: TextEntries) -> list[int]:
-    """Look the same names up twice in one message: what the first look has remembered must not change the second."""
+    """Look up the same names twice in one message: the second lookup must not depend on anything that the first one has kept."""
     return [entries.find(name) for name in NAMES * 2]
 
 
@@ -66,7 +66,7 @@ def _outcome(read: Callable[[], object]) -> str:
 
 
 def main() -> None:
-    """Answer until standard input ends. A message is the number of its kind and its length, in four bytes each, and its payload."""
+    """Read messages until standard input ends. Each one is the number of its class, its length, both in four bytes, and its payload."""
     while head := sys.stdin.buffer.read(8):
         kind, size = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
         lines = outcomes(KINDS[kind], sys.stdin.buffer.read(size))

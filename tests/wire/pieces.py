@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream of bytes, cut up in every way that a socket might: each reader has to give the same for all of them."""
+"""One stream of bytes in every kind of pieces that a socket may return. A reader must return the same for all of them."""
 
 from collections.abc import Iterator
 
 
 def cuts(stream: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield ways in which the stream can arrive: whole, byte by byte, in pieces of several sizes, and in two parts, cut at every byte."""
+    """Yield lists of pieces with a label: the whole stream, single bytes, pieces of several sizes, and two parts split at each byte."""
     yield "whole", [stream]
     for size in (1, 2, 3, 5, 7, 64, 4095, 4096, 4097):
         yield f"pieces of {size}", [stream[pos : pos + size] for pos in range(0, len(stream), size)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A second reader of FlatBuffers, as plain as can be: it reads through a window, which refuses whatever is not wholly inside.
+A second, simple reader of FlatBuffers. It reads through a window, which raises an error for bytes outside the message.
 
-It knows the schema from the oracle's table and nothing of the runner's codec. Where both agree on every buffer, which values it
-holds or that it is malformed, the runner's reads nothing outside.
+It uses the schema of the oracle and none of the runner's code. If both return the same values for every buffer, or both find it malformed,
+the runner reads nothing outside the message.
 """
 
 from typing import Any
@@ -16,17 +16,17 @@ _METHODS = [oracle.names("Method")[number] for number in range(15)]
 
 
 class Malformed(Exception):
-    """The buffer does not hold what it refers to, or holds a number that the schema does not know."""
+    """The buffer refers to bytes outside of it, or contains a number that the schema does not have."""
 
 
 class Window:
-    """The bytes of a message, and nothing besides."""
+    """The bytes of a message. Reading outside of them raises Malformed."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def cut(self, pos: int, size: int) -> bytes:
-        """Return `size` bytes from `pos`, all of which exist."""
+        """Return `size` bytes from `pos`. Raise Malformed if one of them does not exist."""
         if pos < 0 or pos + size > len(self._data):
             raise Malformed(f"{size} bytes at {pos} of {len(self._data)}")
         return self._data[pos : pos + size]
@@ -36,7 +36,7 @@ class Window:
         return int.from_bytes(self.cut(pos, size), "little", signed=signed)
 
     def follow(self, pos: int) -> int:
-        """Return what the offset at `pos` refers to."""
+        """Return the position that the offset at `pos` refers to."""
         return pos + self.number(pos, 4)
 
     def vector(self, pos: int) -> bytes:
@@ -45,7 +45,7 @@ class Window:
         return self.cut(start + 4, self.number(start, 4))
 
     def fields(self, table: int, slots: int) -> list[int | None]:
-        """Return where each field stands, None where it is absent."""
+        """Return the position of each field, None if it is absent."""
         vtable = table - self.number(table, 4, signed=True)
         size = self.number(vtable, 2)
         if size < 4 or size % 2:
@@ -56,7 +56,7 @@ class Window:
 
 
 def read(table: str, payload: bytes) -> dict[str, Any]:
-    """Return the content of a message, None for what is absent. Raises Malformed."""
+    """Return the content of a message, with None for absent fields. Raise Malformed if it is malformed."""
     window = Window(payload)
     return _read_table(window, table, window.follow(0))
 
@@ -109,9 +109,9 @@ def _read_entries(window: Window, at: int) -> list[tuple[str, str | None]]:
 
 def find(payload: bytes, field: str, name: bytes) -> int:
     """
-    Return the index of the first entry of that name, or -1.
+    Return the index of the first entry with a name, or -1.
 
-    The names up to it must lie within the message; values are not looked at. Raises Malformed.
+    Raise Malformed if a name before it lies outside the message. Values are not read.
     """
     window = Window(payload)
     kinds = oracle.TABLES["HTTPReqCall.Req"]

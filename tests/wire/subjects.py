@@ -52,7 +52,7 @@ SENT_BY: dict[Role, tuple[type[Message], ...]] = {
 
 VARIANTS: dict[str, type[Any]] = {"Stop": Stop, "Rewrite": Rewrite, "Var": Var, "ReqBody": ReqBody, "RespBody": RespBody}
 
-# Any bytes can stand in a path or a header, and they come as text with escapes.
+# A path or a header can contain any bytes. Those that are not UTF-8 are surrogates in the text.
 texts = st.binary(max_size=24).map(lambda data: data.decode("utf-8", "surrogateescape")) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=24
 )
@@ -117,7 +117,7 @@ EXAMPLES: tuple[Message, ...] = (
 
 
 class GoldenFrame(NamedTuple):
-    """A frame that crossed the socket of a real gateway."""
+    """A frame that was recorded between a real gateway and a runner."""
 
     label: str
     sender: Role
@@ -127,14 +127,14 @@ class GoldenFrame(NamedTuple):
 
 
 def golden_frames() -> list[GoldenFrame]:
-    """Read the recording."""
+    """Return the recorded frames."""
     frames = []
-    for line in GOLDEN.read_text().rstrip("\n").split("\n"):  # not splitlines: a text holds U+0085
-        exchange = json.loads(line)
-        for frame in exchange["frames"]:
+    for line in GOLDEN.read_text().rstrip("\n").split("\n"):  # not splitlines, since a text contains U+0085
+        recorded = json.loads(line)
+        for frame in recorded["frames"]:
             sender = Role.GATEWAY if frame["direction"] == "gateway>runner" else Role.RUNNER
-            (kind,) = (kind for kind in SENT_BY[sender] if kind.TYPE == frame["type"])
-            frames.append(GoldenFrame(exchange["label"], sender, frame["type"], b64decode(frame["payload"]), kind))
+            (kind,) = (kind for kind in SENT_BY[sender] if frame["type"] == kind.TYPE)
+            frames.append(GoldenFrame(recorded["label"], sender, frame["type"], b64decode(frame["payload"]), kind))
     return frames
 
 
@@ -149,7 +149,7 @@ def message(kind: type[Any], content: dict[str, Any]) -> Any:
 
 
 def content(table: Any) -> dict[str, Any]:
-    """Return what a message, or a table in one, holds: this touches every field."""
+    """Return the content of a message, or of a table in one. This reads every field."""
     names: tuple[str, ...] = table.FIELDS if hasattr(table, "FIELDS") else table.__slots__
     return {name: _plain(getattr(table, name)) for name in names}
 
@@ -163,7 +163,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_read(kind: type[Message], values: oracle.Values) -> dict[str, Any]:
-    """Return what the oracle read as `content` shows it: without the difference of absent and empty, but where it has a meaning."""
+    """Return the values of the oracle in the form of `content`: absent values are empty, unless the difference has a meaning."""
     return _without_absent(TABLES[kind], values)
 
 

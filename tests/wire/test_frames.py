@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames come out of a stream as they went in, however it is cut up, and cost no more than their bytes."""
+"""Tests of frames: a stream in any pieces is split into the same frames, and needs no more memory than its bytes."""
 
 import tracemalloc
 from itertools import product
@@ -23,7 +23,7 @@ def _next(decoder: FrameDecoder) -> Frame | None:
 
 
 def _read(pieces: list[bytes], *, eagerly: bool, in_buffers: bool = False) -> tuple[list[Frame], FrameDecoder]:
-    """Feed all pieces, every second one in a buffer that is used again, taking frames off after each piece or only at the end."""
+    """Feed all pieces, every second one in a buffer, and return the frames. `eagerly` reads frames after each piece,."""
     decoder = FrameDecoder()
     frames = []
     for number, piece in enumerate(pieces):
@@ -39,22 +39,22 @@ def _read(pieces: list[bytes], *, eagerly: bool, in_buffers: bool = False) -> tu
 
 
 def _check(expected: list[Frame], *, trailing: bytes = b"") -> None:
-    """Read these frames in each way in which their stream can be cut, and see that what follows them is kept."""
+    """Check that these frames are read in any pieces, and that trailing bytes are kept."""
     stream = b"".join(encode_frame(*frame) for frame in expected) + trailing
     for label, pieces in cuts(stream):
         for eagerly, in_buffers in product((True, False), repeat=2):
             frames, decoder = _read(pieces, eagerly=eagerly, in_buffers=in_buffers)
-            assert expected == frames, label
-            assert len(trailing) == decoder.buffered_bytes, label
+            assert frames == expected, label
+            assert decoder.buffered_bytes == len(trailing), label
 
 
 def test_the_header() -> None:
-    """One byte of type, three of big-endian length, then the payload. Source: gateway contract, 1."""
-    assert b"\x02\x01\x02\x03" + bytes(0x010203) == encode_frame(FrameType.HTTP_REQ_CALL, bytes(0x010203))
+    """A frame is a type of one byte, a big-endian length of three bytes, and the payload. Source: gateway contract, 1."""
+    assert encode_frame(FrameType.HTTP_REQ_CALL, bytes(0x010203)) == b"\x02\x01\x02\x03" + bytes(0x010203)
 
 
 def test_small_and_large_pieces_stay_in_order() -> None:
-    """Small pieces are gathered, large ones are kept as they are."""
+    """Small pieces are joined, large ones are kept. The payload is the same."""
     payload = bytes(range(256)) * 48
     stream = encode_frame(FrameType.HTTP_REQ_CALL, payload)
     ends = [100, 200, 5000, 5100, 5200, 10000, 10100, len(stream)]
@@ -70,29 +70,29 @@ def test_small_and_large_pieces_stay_in_order() -> None:
 
 @pytest.mark.parametrize("frame_type", FrameType)
 def test_a_frame_of_each_type(frame_type: FrameType) -> None:
-    """A frame of each type is read in whatever pieces it comes."""
+    """A frame of each type is read in any pieces."""
     _check([(frame_type, b"payload")])
 
 
-def test_golden_frames_glued_together() -> None:
-    """All frames of one recorded direction, as one stream."""
+def test_recorded_frames_in_one_stream() -> None:
+    """All recorded frames are read from one stream."""
     _check([(frame.frame_type, frame.payload) for frame in golden_frames()])
 
 
 def test_large_frames() -> None:
-    """Payloads of many pieces, of one byte, and of just the sizes at which pieces are kept in another way."""
+    """Payloads of many pieces, of one byte, and of the sizes at which pieces are kept instead of joined."""
     _check([(3, bytes(range(256)) * 300), (1, b"x"), (2, bytes(4095)), (2, bytes(4096)), (0, bytes(4097)), (4, b"yz")])
 
 
 @pytest.mark.parametrize("size", range(1, HEADER_BYTES + 8))
 def test_trailing_data(size: int) -> None:
-    """The beginning of a further frame is kept, and is no frame yet."""
+    """The first bytes of another frame are kept, and not returned."""
     _check([(2, b"first"), (3, b"second")], trailing=encode_frame(4, b"third!!!")[:size])
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.binary(min_size=1, max_size=300)), max_size=6), st.lists(st.integers(0, 400), max_size=12))
 def test_any_frames_in_any_pieces(expected: list[Frame], sizes: list[int]) -> None:
-    """Frames survive however unevenly the stream is cut."""
+    """Any frames are read in pieces of any sizes."""
     stream = b"".join(encode_frame(*frame) for frame in expected)
     pieces = []
     for size in sizes:
@@ -101,21 +101,21 @@ def test_any_frames_in_any_pieces(expected: list[Frame], sizes: list[int]) -> No
     pieces.append(stream)
     for eagerly, in_buffers in product((True, False), repeat=2):
         frames, decoder = _read(pieces, eagerly=eagerly, in_buffers=in_buffers)
-        assert expected == frames
-        assert 0 == decoder.buffered_bytes
+        assert frames == expected
+        assert decoder.buffered_bytes == 0
 
 
 def test_the_largest_frame() -> None:
-    """A payload of 2^24 - 1 bytes fits; one byte more is refused, with both figures."""
+    """A payload of 2^24 - 1 bytes fits into a frame. One byte more is refused, and the error has both numbers."""
     largest = bytes(MAX_PAYLOAD_BYTES)
-    assert [(3, largest)] == _read([encode_frame(3, largest)], eagerly=True)[0]
+    assert _read([encode_frame(3, largest)], eagerly=True)[0] == [(3, largest)]
     with pytest.raises(MessageTooLarge, match="16777216 bytes does not fit a frame, which can hold at most 16777215 bytes"):
         encode_frame(3, largest + b"\0")
 
 
 @pytest.mark.parametrize("header", [b"\x05\0\0\1", b"\xff\0\0\1", b"\x05\xff\xff\xff", b"\0\0\0\0", b"\x02\0\0\0", b"HTTP", b"GET "])
-def test_a_header_that_cannot_be(header: bytes) -> None:
-    """An unknown type and an empty payload are refused as soon as the header is whole, and again at each call."""
+def test_an_invalid_header(header: bytes) -> None:
+    """An unknown type or an empty payload is refused as soon as the header is complete, and again at each call."""
     for _, pieces in cuts(header):
         decoder = FrameDecoder()
         for piece in pieces[:-1]:
@@ -129,34 +129,34 @@ def test_a_header_that_cannot_be(header: bytes) -> None:
 
 
 def test_frames_before_an_error_are_returned() -> None:
-    """What came whole before the stream went wrong still counts."""
+    """Complete frames before an invalid header are returned."""
     decoder = FrameDecoder()
     decoder.feed(encode_frame(2, b"fine") + b"\x09\0\0\1")
-    assert (2, b"fine") == _next(decoder)
+    assert _next(decoder) == (2, b"fine")
     with pytest.raises(RemoteProtocolError):
         _next(decoder)
 
 
-def test_buffered_bytes_counts_what_no_frame_has_used_up() -> None:
-    """Nothing is forgotten: the header of an unfinished frame, its payload so far, and what was fed behind."""
+def test_buffered_bytes() -> None:
+    """The count includes the header of an incomplete frame, its payload so far, and all bytes after it."""
     decoder = FrameDecoder()
     stream = encode_frame(2, bytes(10)) * 2
     for count, pos in enumerate(range(len(stream)), 1):
         decoder.feed(stream[pos : pos + 1])
-        assert count == decoder.buffered_bytes
+        assert decoder.buffered_bytes == count
     decoder = FrameDecoder()
     decoder.feed_buffer(bytearray(stream), len(stream) // 2)
     decoder.feed(b"more")
-    assert len(stream) // 2 + 4 == decoder.buffered_bytes
+    assert decoder.buffered_bytes == len(stream) // 2 + 4
     decoder = FrameDecoder()
     for pos in range(len(stream) // 2 - 1):
         decoder.feed(stream[pos : pos + 1])
         assert _next(decoder) is None
-        assert pos + 1 == decoder.buffered_bytes
+        assert decoder.buffered_bytes == pos + 1
 
 
-def test_an_announcement_costs_nothing() -> None:
-    """A peer that announces 16 MiB and sends nothing gets no memory."""
+def test_an_announced_length_allocates_nothing() -> None:
+    """No memory is allocated for a payload of 16 MiB of which nothing was received."""
     decoder = FrameDecoder()
     tracemalloc.start()
     try:
@@ -167,8 +167,8 @@ def test_an_announcement_costs_nothing() -> None:
         tracemalloc.stop()
 
 
-def test_byte_by_byte_costs_its_bytes() -> None:
-    """A peer that sends 100 KB in single bytes gets little more memory than that, nor does it take time by the square (this would hang)."""
+def test_single_bytes_are_joined() -> None:
+    """A payload of 100 KB in single bytes needs little more memory than that, and no quadratic time, with which this test would hang."""
     decoder = FrameDecoder()
     stream = encode_frame(3, bytes(100_000))
     tracemalloc.start()
@@ -180,11 +180,11 @@ def test_byte_by_byte_costs_its_bytes() -> None:
     finally:
         tracemalloc.stop()
     decoder.feed(stream[-1:])
-    assert (3, bytes(100_000)) == _next(decoder)
+    assert _next(decoder) == (3, bytes(100_000))
 
 
 def test_a_large_payload_is_copied_once() -> None:
-    """8 MiB in pieces of 64 KiB need one further 8 MiB, for the payload itself."""
+    """8 MiB in pieces of 64 KiB need another 8 MiB for the payload, and no more."""
     stream = encode_frame(3, bytes(8 * MIB))
     pieces = [stream[pos : pos + 65536] for pos in range(0, len(stream), 65536)]
     decoder = FrameDecoder()
@@ -197,4 +197,4 @@ def test_a_large_payload_is_copied_once() -> None:
         assert tracemalloc.get_traced_memory()[1] < 9 * MIB
     finally:
         tracemalloc.stop()
-    assert (3, bytes(8 * MIB)) == frame
+    assert frame == (3, bytes(8 * MIB))

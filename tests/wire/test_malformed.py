@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever bytes come: a message or RemoteProtocolError, never anything else, and never a read outside the message."""
+"""Tests with malformed messages: the result is a message or RemoteProtocolError, and nothing is read outside the message."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.wire.subjects import EXAMPLES, TABLES, as_read, content, golden_frame
 GOLDEN = [(frame.kind, frame.payload) for frame in golden_frames()] + [(type(message), message.encode()) for message in EXAMPLES]
 MALFORMED = "malformed"
 
-# Words that make offsets, lengths and vtables point to the start, the end, past it, or before the buffer.
+# Words that make offsets, lengths and vtables refer to the start, the end, or positions before and after the buffer.
 _words = st.one_of(
     st.sampled_from([0, 1, 2, 4, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFC, 0xFFFFFF00, 0x00FFFFFF, 0xFFFF, 0x10000]),
     st.integers(0, 2**32 - 1),
@@ -29,7 +29,7 @@ _words = st.one_of(
 
 @st.composite
 def _mutated(draw: st.DrawFn) -> tuple[type[Message], bytes]:
-    """Take a message, change a few bytes or words, perhaps cut its end off, perhaps read it as a message of another kind."""
+    """Return a message with a few changed bytes or words. It may be truncated, and have the class of another message."""
     kind, payload = draw(st.sampled_from(GOLDEN))
     data = bytearray(payload)
     for _ in range(draw(st.integers(0, 3))):
@@ -50,7 +50,7 @@ _subjects = _mutated() | st.tuples(st.sampled_from(list(TABLES)), st.binary(max_
 
 
 def _outcome(kind: type[Message], payload: bytes) -> Any:
-    """Return the content of a message, each field touched, or MALFORMED."""
+    """Return the content of a message, all fields included, or MALFORMED."""
     try:
         return content(kind.decode(payload))
     except RemoteProtocolError:
@@ -66,7 +66,7 @@ def _reference_outcome(kind: type[Message], payload: bytes) -> Any:
 
 @pytest.mark.parametrize(("kind", "payload"), GOLDEN)
 def test_the_reference_reads_well_formed_messages(kind: type[Message], payload: bytes) -> None:
-    """The reader that the others are compared with reads what is well-formed."""
+    """The reference reads well-formed messages."""
     assert content(kind.decode(payload)) == _reference_outcome(kind, payload)
 
 
@@ -74,25 +74,25 @@ def test_the_reference_reads_well_formed_messages(kind: type[Message], payload: 
 @example((HTTPReqCallReq, b""))
 @example((HTTPReqCallReq, bytes(64)))
 @example((HTTPReqCallReq, b"\xff" * 64))
-def test_the_same_as_a_reader_that_cannot_read_outside(subject: tuple[type[Message], bytes]) -> None:
-    """Malformed for the one is malformed for the other, and what both can read is the same."""
-    assert _reference_outcome(*subject) == _outcome(*subject)
+def test_the_same_outcome_as_the_reference(subject: tuple[type[Message], bytes]) -> None:
+    """The decoder and the reference return the same values, or both find the message malformed."""
+    assert _outcome(*subject) == _reference_outcome(*subject)
 
 
 @given(_subjects, st.sampled_from([b"\0", b"\xff", b"\x01\x02\x03\x04"]))
-def test_what_follows_is_not_read(subject: tuple[type[Message], bytes], filling: bytes) -> None:
-    """A message that could be read holds the same when other bytes follow it: no read was cut off at its end, or wrapped around."""
+def test_bytes_after_a_message_are_not_read(subject: tuple[type[Message], bytes], filling: bytes) -> None:
+    """The content of a message does not depend on the bytes that follow it."""
     kind, payload = subject
     outcome = _outcome(kind, payload)
     if outcome != MALFORMED:
-        assert outcome == _outcome(kind, payload + filling * 16)
+        assert _outcome(kind, payload + filling * 16) == outcome
 
 
 @pytest.mark.parametrize(("kind", "payload"), GOLDEN)
-def test_every_shorter_message(kind: type[Message], payload: bytes) -> None:
-    """A message cut off anywhere is the same message (what was cut is padding), or malformed as the reference finds it."""
+def test_every_truncated_message(kind: type[Message], payload: bytes) -> None:
+    """A truncated message has the same outcome as with the reference: the same message if only padding is missing, or malformed."""
     for size in range(max(0, len(payload) - 160), len(payload)):
-        assert _reference_outcome(kind, payload[:size]) == _outcome(kind, payload[:size])
+        assert _outcome(kind, payload[:size]) == _reference_outcome(kind, payload[:size])
 
 
 def _found(entries: TextEntries, name: bytes) -> Any:
@@ -118,15 +118,15 @@ def _compare_lookups(payload: bytes) -> None:
         return
     for field, entries in found.items():
         for name in (b"host", b"x", b"", b"content-type", b"host"):
-            assert (field, name, _reference_found(payload, field, name)) == (field, name, _found(entries, name))
+            assert (field, name, _found(entries, name)) == (field, name, _reference_found(payload, field, name))
 
 
 REQUESTS = [payload for kind, payload in GOLDEN if kind is HTTPReqCallReq]
 
 
 @given(st.sampled_from(REQUESTS), st.lists(st.tuples(st.integers(0, 2**16), _words), min_size=1, max_size=3))
-def test_a_lookup_refuses_what_is_malformed(payload: bytes, changes: list[tuple[int, int]]) -> None:
-    """Absent, found or malformed: the same as a plain reader finds, so the same compiled and from the sources."""
+def test_a_lookup_in_changed_entries(payload: bytes, changes: list[tuple[int, int]]) -> None:
+    """A lookup has the same outcome as with the reference: found, missing or malformed."""
     data = bytearray(payload)
     for at, word in changes:
         pos = at % (len(data) - 3) & ~3
@@ -135,7 +135,7 @@ def test_a_lookup_refuses_what_is_malformed(payload: bytes, changes: list[tuple[
 
 
 def test_a_lookup_of_an_absent_name_in_a_malformed_vector() -> None:
-    """Each word of a message in turn leads outside of it: what is not there is not searched for in vain, the vector is refused."""
+    """If an offset leads outside the message, the lookup of a missing name is refused instead of returning -1."""
     payload = HTTPReqCallReq(headers=[("host", "a"), ("accept", "b")], args=[("c", None)]).encode()
     for pos in range(0, len(payload), 4):
         for word in (0x7FFFFFF0, 0xFFFFFFFF, len(payload), 0):
@@ -144,17 +144,17 @@ def test_a_lookup_of_an_absent_name_in_a_malformed_vector() -> None:
 
 @pytest.mark.parametrize("distance", range(-2, 64))
 def test_an_entry_whose_vtable_is_before_the_message(distance: int) -> None:
-    """A position below zero is never a vtable, -1 neither."""
+    """A negative position is never taken for a vtable, not even -1."""
     payload = HTTPReqCallReq(headers=[("host", "a")]).encode()
     table = payload.rindex(b"\xf4\xff\xff\xff")  # the entry's distance to its vtable, -12
     data = payload[:table] + (table + distance).to_bytes(4, "little", signed=True) + payload[table + 4 :]
-    assert _reference_outcome(HTTPReqCallReq, data) == _outcome(HTTPReqCallReq, data)
+    assert _outcome(HTTPReqCallReq, data) == _reference_outcome(HTTPReqCallReq, data)
     _compare_lookups(data)
 
 
 @given(_mutated())
 def test_lookup_in_malformed_entries(subject: tuple[type[Message], bytes]) -> None:
-    """Looking a name up without decoding finds what decoding finds, and on malformed entries raises nothing else."""
+    """Lookups and values in malformed entries return a result or raise RemoteProtocolError."""
     kind, payload = subject
     try:
         decoded = kind.decode(payload)
@@ -171,7 +171,7 @@ def test_lookup_in_malformed_entries(subject: tuple[type[Message], bytes]) -> No
 
 @given(_mutated())
 def test_edits_to_malformed_entries(subject: tuple[type[Message], bytes]) -> None:
-    """Copying entries without decoding them refuses what decoding refuses, and copies what that reads."""
+    """Copying entries without decoding them has the same outcome as decoding them."""
     kind, payload = subject
     try:
         decoded = kind.decode(payload)
@@ -187,17 +187,17 @@ def test_edits_to_malformed_entries(subject: tuple[type[Message], bytes]) -> Non
                 with pytest.raises(RemoteProtocolError):
                     entries.edited(edits, {})
             else:
-                assert list(TextEntries(pairs).edited(edits, {})) == list(entries.edited(edits, {}))
+                assert list(entries.edited(edits, {})) == list(TextEntries(pairs).edited(edits, {}))
 
 
 @given(_mutated())
-def test_a_malformed_message_can_be_shown(subject: tuple[type[Message], bytes]) -> None:
-    """`repr` and `==`, which logs and tests use, raise nothing else either."""
+def test_repr_and_equality_of_malformed_messages(subject: tuple[type[Message], bytes]) -> None:
+    """`repr` and `==` return a result or raise RemoteProtocolError."""
     kind, payload = subject
     try:
         decoded = kind.decode(payload)
         assert isinstance(decoded, Table)
-        assert decoded == decoded  # shows that it compares at all
+        assert decoded == decoded  # comparing must not raise another error
         assert repr(decoded)
     except RemoteProtocolError:
         pass
@@ -205,7 +205,7 @@ def test_a_malformed_message_can_be_shown(subject: tuple[type[Message], bytes]) 
 
 @given(st.sampled_from(list(Role)), st.lists(st.binary(max_size=40), max_size=6))
 def test_any_bytes_on_a_connection(role: Role, pieces: list[bytes]) -> None:
-    """A connection returns messages until the first error, and nothing but that error from then on."""
+    """A connection returns messages until the first error, and after it only raises that error."""
     connection = Connection(role)
     broken = False
     for piece in pieces:
@@ -219,16 +219,16 @@ def test_any_bytes_on_a_connection(role: Role, pieces: list[bytes]) -> None:
 
 
 @given(st.sampled_from(GOLDEN), st.binary(max_size=24))
-def test_a_message_in_other_surroundings(subject: tuple[type[Message], bytes], around: bytes) -> None:
-    """A payload cut out of a longer buffer is the same message, whatever stood around it."""
+def test_a_payload_from_a_longer_buffer(subject: tuple[type[Message], bytes], around: bytes) -> None:
+    """A payload that is sliced from a longer buffer is the same message."""
     kind, payload = subject
     buffer = around + payload + around
     assert content(kind.decode(payload)) == content(kind.decode(buffer[len(around) : len(around) + len(payload)]))
 
 
 def test_the_fuzz_reaches_both_outcomes() -> None:
-    """The mutations leave some messages readable and break others: a fuzz that only ever sees one outcome shows nothing."""
+    """The mutations produce both readable and malformed messages, or these tests would show nothing."""
     kind, payload = GOLDEN[0]
     outcomes = {_outcome(kind, payload[:pos] + b"\xff" + payload[pos + 1 :]) == MALFORMED for pos in range(len(payload))}
-    assert {True, False} == outcomes
+    assert outcomes == {True, False}
     assert message(kind, content(kind.decode(payload))) == kind.decode(payload)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages are read and written as the official `flatbuffers` package reads and writes them."""
+"""Tests of all messages: the official `flatbuffers` package, here the oracle, reads and writes them in the same way."""
 
 from struct import pack
 from typing import Any
@@ -35,45 +35,45 @@ MIB = 2**20
 
 @pytest.mark.parametrize("frame", golden_frames(), ids=lambda frame: f"{frame.label}-{frame.kind.__name__}")
 def test_golden_frame(frame: GoldenFrame) -> None:
-    """Every recorded frame decodes to what the oracle decodes, and encodes to what the oracle reads alike."""
+    """Every recorded frame is decoded to the same values by the oracle, also after it was encoded again."""
     expected = as_read(frame.kind, oracle.read(TABLES[frame.kind], frame.payload))
     decoded = frame.kind.decode(frame.payload)
-    assert expected == content(decoded)
-    assert expected == as_read(frame.kind, oracle.read(TABLES[frame.kind], decoded.encode()))
+    assert content(decoded) == expected
+    assert as_read(frame.kind, oracle.read(TABLES[frame.kind], decoded.encode())) == expected
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=repr)
-def test_example_is_read_alike_by_both(example: Message) -> None:
-    """A message of each kind means the same to the oracle, to us, and to itself."""
+def test_example_is_read_by_both(example: Message) -> None:
+    """A message of each class is decoded to the same values by the oracle and by `decode`."""
     kind = type(example)
-    assert content(example) == as_read(kind, oracle.read(TABLES[kind], example.encode()))
-    assert content(example) == content(kind.decode(example.encode()))
-    assert example == kind.decode(example.encode())
+    assert as_read(kind, oracle.read(TABLES[kind], example.encode())) == content(example)
+    assert content(kind.decode(example.encode())) == content(example)
+    assert kind.decode(example.encode()) == example
 
 
 @given(contents_of_any)
-def test_ours_is_read_alike_by_the_oracle(subject: tuple[type[Message], dict[str, Any]]) -> None:
-    """Whatever we encode, the oracle reads: any bytes in texts, entries without value, empty and absent fields."""
+def test_the_oracle_reads_encoded_messages(subject: tuple[type[Message], dict[str, Any]]) -> None:
+    """The oracle reads any encoded message: any bytes in texts, entries without value, empty and absent fields."""
     kind, expected = subject
     payload = message(kind, expected).encode()
-    assert expected == as_read(kind, oracle.read(TABLES[kind], payload))
-    assert expected == content(kind.decode(payload))
+    assert as_read(kind, oracle.read(TABLES[kind], payload)) == expected
+    assert content(kind.decode(payload)) == expected
 
 
 @given(contents_of_any, st.booleans())
-def test_the_oracles_is_read_alike_by_us(subject: tuple[type[Message], dict[str, Any]], force_defaults: bool) -> None:
-    """Whatever the oracle writes, we decode: vtables of any length, zeros left out or written, vectors that are empty or absent."""
+def test_messages_of_the_oracle_are_decoded(subject: tuple[type[Message], dict[str, Any]], force_defaults: bool) -> None:
+    """Any message of the oracle is decoded: vtables of any length, zeros written or omitted, vectors that are empty or absent."""
     kind, expected = subject
     payload = oracle.write(TABLES[kind], expected, force_defaults=force_defaults)
-    assert expected == content(kind.decode(payload))
+    assert content(kind.decode(payload)) == expected
 
 
 @given(contents_of_any)
 def test_a_decoded_message_encodes_again(subject: tuple[type[Message], dict[str, Any]]) -> None:
-    """What was read and not touched goes back byte for byte, surrogates included."""
+    """A decoded message is encoded to the same bytes, also if it contains surrogates."""
     kind, values = subject
     payload = message(kind, values).encode()
-    assert payload == kind.decode(payload).encode()
+    assert kind.decode(payload).encode() == payload
 
 
 @pytest.mark.parametrize(
@@ -90,21 +90,21 @@ def test_a_decoded_message_encodes_again(subject: tuple[type[Message], dict[str,
     ],
 )
 def test_a_table_without_fields(kind: type[Message], expected: Message) -> None:
-    """Where every field is absent, each reads as its default: an absent id is 0, an absent method GET."""
-    assert expected == kind.decode(oracle.write(TABLES[kind], {}))
+    """If all fields are absent, each one has its default: the id is 0, the method is GET."""
+    assert kind.decode(oracle.write(TABLES[kind], {})) == expected
 
 
 def test_union_variants_without_fields() -> None:
-    """A Stop, a Rewrite and a Var whose fields are all absent are still what they are."""
-    assert HTTPReqCallResp(0, Stop()) == HTTPReqCallResp.decode(oracle.write("HTTPReqCall.Resp", {"action": ("Stop", {})}))
-    assert HTTPReqCallResp(0, Rewrite()) == HTTPReqCallResp.decode(oracle.write("HTTPReqCall.Resp", {"action": ("Rewrite", {})}))
-    assert ExtraInfoReq(Var("")) == ExtraInfoReq.decode(oracle.write("ExtraInfo.Req", {"info": ("Var", {})}))
+    """A Stop, a Rewrite and a Var without fields are decoded to the same class."""
+    assert HTTPReqCallResp.decode(oracle.write("HTTPReqCall.Resp", {"action": ("Stop", {})})) == HTTPReqCallResp(0, Stop())
+    assert HTTPReqCallResp.decode(oracle.write("HTTPReqCall.Resp", {"action": ("Rewrite", {})})) == HTTPReqCallResp(0, Rewrite())
+    assert ExtraInfoReq.decode(oracle.write("ExtraInfo.Req", {"info": ("Var", {})})) == ExtraInfoReq(Var(""))
 
 
 def _patched(kind: type[Message], values: oracle.Values, old: int, new: int) -> bytes:
-    """Return an oracle's message in which the only byte `old` is replaced: a number that the schema does not know."""
+    """Return a message of the oracle in which the only byte `old` is replaced by a number that the schema does not have."""
     payload = bytearray(oracle.write(TABLES[kind], values))
-    assert 1 == payload.count(old)
+    assert payload.count(old) == 1
     payload[payload.index(old)] = new
     return bytes(payload)
 
@@ -117,17 +117,17 @@ def _patched(kind: type[Message], values: oracle.Values, old: int, new: int) -> 
     ],
 )
 def test_a_number_beyond_the_schema(kind: type[Message], payload: bytes) -> None:
-    """A method or an error code that the schema does not know is refused at once."""
-    with pytest.raises(RemoteProtocolError, match="the schema ends at"):
+    """A method or an error code that the schema does not have is refused at once."""
+    with pytest.raises(RemoteProtocolError, match="the schema has 0 to"):
         kind.decode(payload)
 
 
 @pytest.mark.parametrize("number", [0, 4, 255])
-def test_an_unknown_question(number: int) -> None:
-    """A question that asks for nothing, or for what the schema does not know, is refused."""
+def test_an_unknown_info(number: int) -> None:
+    """An info request without an info, or with one that the schema does not have, is refused."""
     payload = ExtraInfoReq(ReqBody()).encode()
-    assert 2 == payload[8]
-    with pytest.raises(RemoteProtocolError, match=f"has info {number};"):
+    assert payload[8] == 2
+    with pytest.raises(RemoteProtocolError, match=f"has the info {number};"):
         ExtraInfoReq.decode(payload[:8] + bytes((number,)) + payload[9:])
 
 
@@ -147,22 +147,22 @@ def test_an_unknown_question(number: int) -> None:
     ids=repr,
 )
 def test_a_value_that_cannot_be_sent(unsendable: Message) -> None:
-    """A number too large for its field, an unknown method, or a surrogate that stands for no byte is our own mistake, and says so."""
+    """A number that does not fit, an unknown method, or a surrogate that does not represent a byte raises LocalProtocolError."""
     with pytest.raises(LocalProtocolError):
         unsendable.encode_frame()
 
 
-def test_questions_are_keys() -> None:
-    """Two questions for the same thing are one key, so that no answer is ever asked for twice."""
-    questions = [ExtraInfoReq(Var("a")), ExtraInfoReq(Var("b")), ExtraInfoReq(ReqBody()), ExtraInfoReq(RespBody())]
-    again = [ExtraInfoReq.decode(question.encode()) for question in questions]
-    assert 4 == len({*questions, *again})
-    assert 4 == len({question.info for question in [*questions, *again]})
+def test_info_requests_are_keys() -> None:
+    """Two info requests for the same thing are the same key, so that nothing is requested twice."""
+    requests = [ExtraInfoReq(Var("a")), ExtraInfoReq(Var("b")), ExtraInfoReq(ReqBody()), ExtraInfoReq(RespBody())]
+    again = [ExtraInfoReq.decode(request.encode()) for request in requests]
+    assert len({*requests, *again}) == 4
+    assert len({request.info for request in [*requests, *again]}) == 4
 
 
-def test_a_question_without_its_table() -> None:
-    """A question whose kind is known but whose table is absent is refused."""
+def test_an_info_request_without_its_table() -> None:
+    """An info request that has the number of an info but no table is refused."""
     payload = ExtraInfoReq(ReqBody()).encode()
-    assert pack("<4H", 8, 12, 4, 8) == payload[16:24]
-    with pytest.raises(RemoteProtocolError, match="has info 2;"):
+    assert payload[16:24] == pack("<4H", 8, 12, 4, 8)
+    with pytest.raises(RemoteProtocolError, match="has the info 2;"):
         ExtraInfoReq.decode(payload[:22] + b"\0\0" + payload[24:])

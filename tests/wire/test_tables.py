@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All messages are put into frames, compared and shown in the same way."""
+"""Tests of what all messages have in common: frames, comparison and representation."""
 
 import tracemalloc
 from typing import Any
@@ -28,16 +28,16 @@ MIB = 2**20
 
 @given(contents_of_any)
 def test_a_frame_is_header_and_payload(subject: tuple[type[Message], dict[str, Any]]) -> None:
-    """`encode_frame`, which joins header and parts at once, says the same as `encode`; a payload's size is a multiple of four."""
+    """`encode_frame` returns the header and the payload that `encode` returns. Its length is a multiple of four."""
     kind, values = subject
     built: Message = message(kind, values)
     payload = built.encode()
     assert len(payload) % 4 == 0
-    assert encode_frame(kind.TYPE, payload) == built.encode_frame()
+    assert built.encode_frame() == encode_frame(kind.TYPE, payload)
 
 
-def test_a_text_of_another_class_is_text() -> None:
-    """Subclasses of str, as multidict's keys are, and of bytes are written like the plain ones."""
+def test_subclasses_of_str_and_bytes() -> None:
+    """Subclasses of str, such as multidict's keys, and of bytes are written like str and bytes."""
 
     class Key(str):
         __slots__ = ()
@@ -46,31 +46,31 @@ def test_a_text_of_another_class_is_text() -> None:
         pass
 
     expected = HTTPReqCallResp(0, Rewrite("/a", [("x", "1")], body=b"b")).encode()
-    assert expected == HTTPReqCallResp(0, Rewrite(Key("/a"), [(Key("x"), Key("1"))], body=Body(b"b"))).encode()
+    assert HTTPReqCallResp(0, Rewrite(Key("/a"), [(Key("x"), Key("1"))], body=Body(b"b"))).encode() == expected
 
 
-def test_messages_are_no_keys() -> None:
-    """A message with entries is compared by content, and refuses to be a key."""
+def test_messages_are_not_hashable() -> None:
+    """A message is compared by content, so it can't be a key of a dict."""
     with pytest.raises(TypeError, match="Stop"):
         hash(Stop())
 
 
 def test_messages_of_different_kinds_differ() -> None:
-    """Equality asks for the kind first, and answers for foreign objects too."""
+    """Messages of different classes differ, and a message differs from any other object."""
     assert PrepareConfResp(1) != HTTPReqCallResp(1)
     assert PrepareConfResp(1) != 1
     assert ExtraInfoReq(ReqBody()) != ReqBody()
 
 
 def test_repr_shows_the_content() -> None:
-    """A failing comparison shows what is in the message, not where it lies."""
+    """The representation shows the content, so that a failed comparison explains itself."""
     decoded = HTTPRespCallReq.decode(HTTPRespCallReq(1, 200, [("a", None)], 2).encode())
-    assert "HTTPRespCallReq(id=1, status=200, headers=[('a', None)], conf_token=2)" == repr(decoded)
+    assert repr(decoded) == "HTTPRespCallReq(id=1, status=200, headers=[('a', None)], conf_token=2)"
 
 
 @pytest.mark.parametrize("too_large", [ExtraInfoResp(bytes(MAX_PAYLOAD_BYTES)), HTTPReqCallResp(0, Stop(body=bytes(MAX_PAYLOAD_BYTES)))])
 def test_a_payload_over_the_limit(too_large: Message) -> None:
-    """A message that does not fit a frame is refused before it is put together."""
+    """A message that does not fit into a frame raises MessageTooLarge."""
     with pytest.raises(MessageTooLarge, match="at most 16777215 bytes"):
         too_large.encode_frame()
 

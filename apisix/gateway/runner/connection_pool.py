@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from apisix.runner.errors import ErrCode, MessageTooLarge, RemoteProtocolError
-from apisix.runner.wire.connection import MOVES, NEED_DATA, Connection, Role, State
+from apisix.runner.wire.connection import NEED_DATA, TRANSITIONS, Connection, Role, State
 from apisix.runner.wire.frames import HEADER_BYTES
 from apisix.runner.wire.messages import ErrResp, Message
 
@@ -142,7 +142,7 @@ class RunnerConnection:
 
 def _due(state: State) -> set[int]:
     """Return the types of the frames that a runner may send in a state."""
-    return {kind.TYPE for kind in MOVES[Role.RUNNER][state]}
+    return {kind.TYPE for kind in TRANSITIONS[Role.RUNNER][state]}
 
 
 class RunnerPool:

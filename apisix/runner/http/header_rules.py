@@ -2,8 +2,8 @@
 """
 What a header or an argument may contain, and which headers plugins can't set or delete.
 
-There are three tables, one for each place where headers are sent: a request that goes on to the upstream, a Stop, and the client's response
-to a request that goes on. `headers.py` applies them to edits, and `reply.py` to the headers of a reply.
+There are three tables, one for each kind of message that has headers: a request that continues to the upstream, a Stop, and the client's
+response to a request that continues. `headers.py` applies them to edits, and `reply.py` to the headers of a reply.
 """
 
 from collections.abc import Iterable
@@ -125,7 +125,7 @@ def check_header(name: object, value: object) -> None:
             raise ValueError(f"the value of header {name!r} must not contain control characters, it has {character!r} at index {place}")
 
 
-# The headers that a Stop drops, by the length of their names: most names have none to be compared with.
+# STOP_DROPS by the length of the names, so that most names need no comparison.
 _DROPPED: Final[list[tuple[str, ...]]] = [
     tuple(name for name in sorted(STOP_DROPS) if len(name) == size) for size in range(1 + max(map(len, STOP_DROPS)))
 ]

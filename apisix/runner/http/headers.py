@@ -121,7 +121,7 @@ class RequestHeaders(Headers):
 
 class ClientHeaders(Headers):
     """
-    The headers that are set on the client's response if the request goes on.
+    The headers that are set on the client's response if the request continues.
 
     Setting one that the gateway ignores raises UnsupportedEdit. Source: gateway contract, 5.4.
     """

@@ -43,7 +43,7 @@ class Interface:  # type: ignore[no-redef]
     """
     The empty base of the views, because a class in C can't be derived from MutableMultiMapping.
 
-    For type checkers, the name stands for a MutableMultiMapping, and `isinstance` confirms it. The views inherit none of the methods of
+    For type checkers, this name is MutableMultiMapping, and `isinstance` agrees. The views inherit none of the methods of
     that class, because those are wrong for repeated names: `items()` omits values, `==` ignores them, and `update()` keeps the last one.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answer that a plugin gives to the client itself."""
+"""`Reply`: a plugin's own response to the client."""
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -45,7 +45,7 @@ class Reply(Exception):
         json: object = None,
     ) -> None:
         self._status = checked_status(status)
-        # Checked once, here. The view is made when somebody looks at it: most replies are only sent.
+        # The view is created on first use, since most replies are only sent.
         self._headers: Headers | None = None
         pairs = _pairs_of(headers) if headers else []
         self._has_framing = check_headers(pairs)
@@ -105,7 +105,7 @@ class Reply(Exception):
         """
         Return the headers that may be sent.
 
-        Raises: TypeError, ValueError: one that was set since can't be sent.
+        Raises: TypeError, ValueError: a header that was set after the constructor can't be sent.
         """
         headers = self._headers
         if headers is not None:
@@ -123,7 +123,7 @@ def checked_status(status: object) -> int:
     """
     Return a status that can be sent.
 
-    Raises: TypeError: it is no int. ValueError: it is not between 200 and 999.
+    Raises: TypeError: it is not an int. ValueError: it is not between 200 and 999.
     """
     if type(status) is int and 200 <= status <= 999:
         return status
@@ -136,11 +136,11 @@ def checked_status(status: object) -> int:
 
 def stop_message(call_id: int, reply: Reply) -> HTTPReqCallResp:
     """
-    Return what the gateway is told in the request phase.
+    Return the message for the gateway in a request phase.
 
     Raises: TypeError, ValueError: a header can't be sent.
     """
-    # Without the constructors, which cost 0.1 us.
+    # Without the constructors, which get their arguments in Python objects.
     stop = Stop.__new__(Stop)
     stop.status = reply._status
     stop.headers = entries_of(reply.sendable())
@@ -153,9 +153,9 @@ def stop_message(call_id: int, reply: Reply) -> HTTPReqCallResp:
 
 def replacement_message(call_id: int, reply: Reply) -> HTTPRespCallResp:
     """
-    Return what the gateway is told in the response phase: nothing of the upstream's response must be left.
+    Return the message for the gateway in the response phase. Its body and its headers are never empty.
 
-    An empty body or list of headers would bring it back. Source: gateway contract, 7.
+    If they were, the gateway would send those of the upstream. Source: gateway contract, 7.
 
     Raises: TypeError, ValueError: a header can't be sent.
     """
@@ -172,20 +172,20 @@ def replacement_message(call_id: int, reply: Reply) -> HTTPRespCallResp:
 
 
 def _bytes_of(body: object) -> bytes:
-    """Return a body as bytes that nobody else can change. Raises: TypeError: it is neither bytes nor str."""
+    """Return a body as immutable bytes. Raise TypeError if it is neither bytes nor str."""
     if isinstance(body, str):
-        return body.encode("utf-8", "surrogateescape")  # surrogateescape: text that came off the wire goes back byte for byte
-    if isinstance(body, (bytes, bytearray, memoryview)):  # not a union, which would be made anew for each reply
-        return bytes(memoryview(body))  # of a subclass too, whatever it overrides
+        return body.encode("utf-8", "surrogateescape")  # so text that was received is sent as the same bytes
+    if isinstance(body, (bytes, bytearray, memoryview)):  # not a union, which would be created again for each reply
+        return bytes(memoryview(body))  # also of a subclass, whatever it overrides
     raise TypeError(f"a Reply's body must be bytes or str, got {type(body).__name__}; for data, write Reply(json=...)")
 
 
 def _pairs_of(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return headers as a list of our own. Raises: TypeError, ValueError: they are no mapping and no pairs."""
-    # The common types are recognised without asking the abstract class, which takes longer.
+    """Return headers as a new list. Raise TypeError or ValueError if they are neither a mapping nor pairs."""
+    # The common types are checked first, because `isinstance` takes longer for an abstract class.
     if type(headers) is dict:
         return primitives.dict_items(headers)
-    # By items(): a multidict that is iterated has names only.
+    # Iterating over a mapping would return its names only.
     pairs = headers.items() if type(headers) is not list and isinstance(headers, Mapping) else headers
     if not isinstance(pairs, Iterable):
         raise TypeError(f"a Reply's headers must be a mapping, or pairs of name and value, got {type(headers).__name__}")
@@ -193,7 +193,7 @@ def _pairs_of(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tu
 
 
 def _model_fields(value: object) -> object:
-    """Return the fields of a pydantic model, known by its method: the runner does not import pydantic."""
+    """Return the fields of a pydantic model, which is recognised by its method, because the runner does not import pydantic."""
     dump = getattr(value, "model_dump", None)
     if dump is None:
         raise TypeError(f"Reply(json=...) can't encode {type(value).__name__}")

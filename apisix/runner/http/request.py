@@ -23,7 +23,7 @@ from apisix.runner.wire.call_messages import HTTPReqCallReq, HTTPReqCallResp, Re
 from apisix.runner.wire.entries import NO_ENTRIES, owned_entries
 from apisix.runner.wire.messages import ReqBody
 
-_PRE_REQ: Final = Phase.PRE_REQ  # a lookup in an enum is expensive
+_PRE_REQ: Final = Phase.PRE_REQ  # looking up a member of an enum is expensive
 _REQ_BODY: Final = ReqBody()
 _UPSTREAM_URI: Final = "upstream_uri"
 _HAVE_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -62,10 +62,10 @@ class Request(HTTPMessage):
         self._args: Args | None = None
         self._response_headers: ClientHeaders | None = None
         self._path: str | None = None
-        # What several plugins of one legacy API share in a chain, by the name of that API.
+        # What the plugins of a legacy API share in a chain, by the name of that API.
         self._legacy: dict[str, Any] | None = None
 
-    # What was received.
+    # Received values.
 
     @property
     def id(self) -> int:
@@ -125,7 +125,7 @@ class Request(HTTPMessage):
     def conf_token(self, value: Never) -> None:
         raise unsupported("request.conf_token", "the gateway chose it")
 
-    # What can be edited.
+    # Values that can be edited.
 
     @property
     def path(self) -> str:
@@ -152,7 +152,7 @@ class Request(HTTPMessage):
         """
         headers = self._headers
         if headers is None:
-            headers = self._headers = begin(RequestHeaders.__new__(RequestHeaders), self._message.came_headers())
+            headers = self._headers = begin(RequestHeaders.__new__(RequestHeaders), self._message.received_headers())
         return headers
 
     @headers.setter
@@ -166,7 +166,7 @@ class Request(HTTPMessage):
         """
         args = self._args
         if args is None:
-            args = self._args = begin(Args.__new__(Args), self._message.came_args())
+            args = self._args = begin(Args.__new__(Args), self._message.received_args())
         return args
 
     @args.setter
@@ -237,14 +237,14 @@ class Request(HTTPMessage):
         return _REQ_BODY
 
     def _content_length(self) -> str | None:
-        entries = self._message.came_headers()
+        entries = self._message.received_headers()
         index = entries.find(b"content-length", 0, True)
         return None if index < 0 else entries.value(index)
 
     def _may_be_withheld(self) -> bool:
         if self._message.method not in _HAVE_BODIES:
             return False
-        entries = self._message.came_headers()
+        entries = self._message.received_headers()
         return entries.find(b"content-length", 0, True) < 0 and entries.find(b"transfer-encoding", 0, True) < 0
 
     def undo_path(self) -> None:
@@ -360,7 +360,7 @@ class Request(HTTPMessage):
 
 
 def _reply_message(call_id: int, action: Rewrite | None) -> HTTPReqCallResp:
-    """Same as the constructor of HTTPReqCallResp, but without the cost of a call with arguments."""
+    """Same as the constructor of HTTPReqCallResp, but C calls it directly."""
     self = HTTPReqCallResp.__new__(HTTPReqCallResp)
     self.id = call_id
     self.action = action

@@ -61,7 +61,7 @@ class Response(HTTPMessage):
         self._phase = phase
         self._route_key = route_key
         self._max_decompressed_bytes = max_decompressed_bytes
-        self._headers: Headers | None = None  # made when first touched
+        self._headers: Headers | None = None  # created on first use
         self._status = 0
 
     @property
@@ -109,7 +109,7 @@ class Response(HTTPMessage):
         """The headers, a case-insensitive dict in which a name can have several values. Names have the case that the upstream sent."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = begin(Headers.__new__(Headers), self._message.came_headers())
+            headers = self._headers = begin(Headers.__new__(Headers), self._message.received_headers())
         return headers
 
     @headers.setter
@@ -138,13 +138,13 @@ class Response(HTTPMessage):
     @body.setter
     def body(self, body: bytes) -> None:
         checked = checked_body("response", body, self._is_received_empty)
-        # If another one was assigned before, its encoding has to go from the headers.
+        # If another body was assigned before, its content-encoding has to be deleted.
         if checked is None or (self._body is None and checked == self._received_body()):
             self._body = None
             return
         headers = self.headers
         headers.popall("content-length", None)
-        # One that was set before the first body was assigned can only be meant for that body.
+        # A content-encoding that was set before the first body was assigned can only be meant for that body.
         if self._body is not None or not headers.changed("content-encoding"):
             headers.popall("content-encoding", None)
         self._body = checked
@@ -193,7 +193,7 @@ class Response(HTTPMessage):
         if not body:
             return ""
         # The received headers describe the received body, the present ones describe an assigned body.
-        headers = Headers(self._message.came_headers()) if self._body is None else self.headers
+        headers = Headers(self._message.received_headers()) if self._body is None else self.headers
         return ",".join(headers.getall("content-encoding", ()))
 
     def _short(self, body: bytes, codings: str, max_bytes: int) -> bytes | BodyError | None:
@@ -225,7 +225,7 @@ class Response(HTTPMessage):
         return _RESP_BODY
 
     def _content_length(self) -> str | None:
-        entries = self._message.came_headers()
+        entries = self._message.received_headers()
         index = entries.find(b"content-length", 0, True)
         return None if index < 0 else entries.value(index)
 
@@ -271,7 +271,7 @@ class Response(HTTPMessage):
         return resp_call_resp(message.id, status, self._complete_headers(), self._body or b"")
 
     def _complete_headers(self) -> TextEntries:
-        received = self._message.came_headers()
+        received = self._message.received_headers()
         headers = self._headers
         if headers is None:
             complete = received.edited({}, _HOP_BY_HOP)

@@ -28,8 +28,8 @@ cdef class HTTPReqCallReq(CallReq):
     cdef TextEntries _headers
     @cython.locals(table=Py_ssize_t, number=Py_ssize_t)
     cpdef _read(self, bytes payload)
-    cpdef TextEntries came_args(self)
-    cpdef TextEntries came_headers(self)
+    cpdef TextEntries received_args(self)
+    cpdef TextEntries received_headers(self)
     cpdef tuple _values(self)
 
 
@@ -73,7 +73,7 @@ cdef class HTTPRespCallReq(CallReq):
     cdef TextEntries _headers
     @cython.locals(table=Py_ssize_t)
     cpdef _read(self, bytes payload)
-    cpdef TextEntries came_headers(self)
+    cpdef TextEntries received_headers(self)
     cpdef tuple _values(self)
 
 cdef class HTTPRespCallResp(Message):

@@ -2,8 +2,8 @@
 """
 The messages of a call, `HTTPReqCall` and `HTTPRespCall`.
 
-What the gateway sends with each call stays in its buffer: numbers are read at once, the rest when it is first touched, and a header
-that nobody touches is never decoded. Source: gateway contract, 4, 5 and 7.
+A received message keeps its payload. Numbers are read at once, and everything else on first use, so a header that no plugin reads is
+never decoded. Source: gateway contract, 4, 5 and 7.
 """
 
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ _METHODS: Final = tuple(method.name for method in Method)
 
 
 class CallReq(Message):
-    """What both calls have in common: the gateway's number of the call, and the token of the plugins that it goes through."""
+    """The part that both calls have in common: the gateway's number of the call, and the token of the route configuration."""
 
     __slots__ = ("conf_token", "id")
 
@@ -62,7 +62,7 @@ class CallReq(Message):
 
 
 class HTTPReqCallReq(CallReq):
-    """A client's request, before it goes to the upstream. Source: gateway contract, 4."""
+    """A client's request, before it is sent to the upstream. Source: gateway contract, 4."""
 
     __slots__ = ("_args", "_buf", "_headers", "_path", "_src_ip", "_table", "method")
     TYPE = FrameType.HTTP_REQ_CALL
@@ -96,7 +96,7 @@ class HTTPReqCallReq(CallReq):
         self.conf_token = u32_field(payload, table, 6)
         number = u8_field(payload, table, 2)
         if number >= len(_METHODS):
-            raise RemoteProtocolError(f"HTTPReqCall.Req has method {number}, the schema ends at {len(_METHODS) - 1}")
+            raise RemoteProtocolError(f"HTTPReqCall.Req has the method {number}; the schema has 0 to {len(_METHODS) - 1}")
         self.method = _METHODS[number]
         self._buf = payload
         self._src_ip = self._path = self._args = self._headers = None
@@ -119,25 +119,25 @@ class HTTPReqCallReq(CallReq):
 
     @property
     def args(self) -> TextEntries:
-        """The arguments of the query, one entry a value."""
-        return self.came_args()
+        """The arguments of the query, one entry for each value."""
+        return self.received_args()
 
     @property
     def headers(self) -> TextEntries:
-        """The request's headers, one entry a value, the names in lower case."""
-        return self.came_headers()
+        """The request's headers, one entry for each value. The names are in lower case."""
+        return self.received_headers()
 
-    # As methods, which compile to calls in C, where a property is looked up.
+    # C calls methods directly, but has to look up a property by its name.
 
-    def came_args(self) -> TextEntries:
-        """Return `args`."""
+    def received_args(self) -> TextEntries:
+        """Same as `args`."""
         value = self._args
         if value is None:
             value = self._args = entries_field(self._buf, self._table, 4)
         return value
 
-    def came_headers(self) -> TextEntries:
-        """Return `headers`."""
+    def received_headers(self) -> TextEntries:
+        """Same as `headers`."""
         value = self._headers
         if value is None:
             value = self._headers = entries_field(self._buf, self._table, 5)
@@ -145,38 +145,39 @@ class HTTPReqCallReq(CallReq):
 
     def _values(self) -> tuple[Field, ...]:
         if self.method not in Method.__members__:
-            raise LocalProtocolError(f"HTTPReqCall.Req can't carry the method {self.method}")
+            raise LocalProtocolError(f"HTTPReqCall.Req can't contain the method {self.method!r}: the schema has no number for it")
         method = Method[self.method]
         return self.id, self.src_ip or None, method, self.path, self.args, self.headers, self.conf_token
 
 
 def _status(status: int) -> int:
-    """Return a status that fits its field: the writer takes any number of 32 bits."""
+    """Return a status. Raise LocalProtocolError if it does not fit into its field: the functions that write accept 32 bits."""
     if status >> 16:
-        raise LocalProtocolError(f"a status of {status} does not fit its field of 16 bits")
+        raise LocalProtocolError(f"the status {status} does not fit into its field of 16 bits")
     return status
 
 
-# Stop, Rewrite and HTTPRespCallResp write themselves, as `put_table` would: that looks at each field, and took twice as long.
+# Stop, Rewrite and HTTPRespCallResp have their own `put`, which writes the same bytes as `put_table` without looking at the type of each
+# field.
 _STOP_STARTS: Final = table_starts(3)
 _REWRITE_STARTS: Final = table_starts(5)
 _RESP_CALL_STARTS: Final = table_starts(4)
 
 
 def _put_entries(out: bytearray, place: int, entries: TextEntries) -> None:
-    """Append entries that a table refers to, from the place where their offset is to stand."""
+    """Append entries, and write their offset to the position `place` of the table that refers to them."""
     primitives.set_offset(out, place, len(out) - place)
     entries.put(out)
 
 
 def _put_body(out: bytearray, place: int, body: bytes) -> None:
-    """Do the same with a body."""
+    """Same as `_put_entries`, but for a body."""
     primitives.set_offset(out, place, len(out) - place)
     primitives.append_bytes(out, body)
 
 
 class Stop(Table):
-    """Answer the client without asking the upstream. Source: gateway contract, 5."""
+    """A reply to the client. The upstream does not get the request. Source: gateway contract, 5."""
 
     __slots__ = ("body", "headers", "status")
     FIELDS = ("status", "headers", "body")
@@ -188,7 +189,7 @@ class Stop(Table):
 
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
-        """Read the table at a position of a message."""
+        """Return the table at a position of a message."""
         return cls(u16_field(buf, table, 0), entries_field(buf, table, 1), bytes_field(buf, table, 2) or b"")
 
     def put(self, out: bytearray) -> None:
@@ -203,7 +204,7 @@ class Stop(Table):
 
 
 class Rewrite(Table):
-    """Let the request go on, changed. Source: gateway contract, 5."""
+    """Changes of a request that continues to the upstream. Source: gateway contract, 5."""
 
     __slots__ = ("args", "body", "headers", "path", "resp_headers")
     FIELDS = ("path", "headers", "args", "resp_headers", "body")
@@ -224,7 +225,7 @@ class Rewrite(Table):
 
     @classmethod
     def read(cls, buf: bytes, table: int) -> Self:
-        """Read the table at a position of a message."""
+        """Return the table at a position of a message."""
         return cls(
             text_field(buf, table, 0),
             entries_field(buf, table, 1),
@@ -253,7 +254,7 @@ class Rewrite(Table):
             _put_body(out, at + 20, self.body)
 
 
-# A reply up to its action is constant but for its size, its id and the kind of the action. The action follows the vtable.
+# The start of a reply, up to its action, is constant except for the size, the id, and the number of the action. The action follows.
 _HTTP_REQ_CALL: Final = int(FrameType.HTTP_REQ_CALL)
 _HTTP_RESP_CALL: Final = int(FrameType.HTTP_RESP_CALL)
 _FRAME_START: Final = bytes(HEADER_BYTES) + ROOT
@@ -267,7 +268,7 @@ _ACTION_STARTS: Final = {
 
 
 class HTTPReqCallResp(Message):
-    """What is to be done with a request: nothing, a Stop or a Rewrite. Source: gateway contract, 5."""
+    """The reply to HTTPReqCallReq: a Stop, a Rewrite, or None if nothing changes. Source: gateway contract, 5."""
 
     __slots__ = ("action", "id")
     TYPE = FrameType.HTTP_REQ_CALL
@@ -285,7 +286,7 @@ class HTTPReqCallResp(Message):
             return cls(u32_field(payload, table, 0))
         action = table_field(payload, table, 2)
         if number not in _ACTIONS or not action:
-            raise RemoteProtocolError(f"HTTPReqCall.Resp has action {number}; 1 (Stop) or 2 (Rewrite) with a table was expected")
+            raise RemoteProtocolError(f"HTTPReqCall.Resp has the action {number}; 1 (Stop) or 2 (Rewrite) with a table was expected")
         return cls(u32_field(payload, table, 0), _ACTIONS[number].read(payload, action))
 
     def encode_frame(self) -> bytearray:
@@ -303,7 +304,7 @@ class HTTPReqCallResp(Message):
 
 
 class HTTPRespCallReq(CallReq):
-    """The upstream's response, before it goes to the client. Source: gateway contract, 7."""
+    """The upstream's response, before it is sent to the client. Source: gateway contract, 7."""
 
     __slots__ = ("_buf", "_headers", "_table", "status")
     TYPE = FrameType.HTTP_RESP_CALL
@@ -329,11 +330,11 @@ class HTTPRespCallReq(CallReq):
 
     @property
     def headers(self) -> TextEntries:
-        """The response's headers, one entry a value, the names in the upstream's case."""
-        return self.came_headers()
+        """The response's headers, one entry for each value. The names have the case that the upstream sent."""
+        return self.received_headers()
 
-    def came_headers(self) -> TextEntries:
-        """Return `headers`; a method, which compiles to a call in C."""
+    def received_headers(self) -> TextEntries:
+        """Same as `headers`, but C calls it directly."""
         value = self._headers
         if value is None:
             value = self._headers = entries_field(self._buf, self._table, 2)
@@ -344,7 +345,9 @@ class HTTPRespCallReq(CallReq):
 
 
 class HTTPRespCallResp(Message):
-    """What is to be done with a response: no status, headers or body leaves the upstream's. Source: gateway contract, 7."""
+    """
+    The reply to HTTPRespCallReq. If the status, the headers or the body are empty, the upstream's remain. Source: gateway contract, 7.
+    """
 
     __slots__ = ("body", "headers", "id", "status")
     TYPE = FrameType.HTTP_RESP_CALL
@@ -384,11 +387,11 @@ class HTTPRespCallResp(Message):
             _put_body(out, at + 16, self.body)
 
 
-# Functions, because in C a class method does not know what it makes, and a constructor's arguments cost 300 instructions.
+# C calls these functions directly. A class method or a constructor would have to be looked up, and gets its arguments in Python objects.
 
 
 def resp_call_resp(id: int, status: int, headers: TextEntries, body: bytes) -> HTTPRespCallResp:
-    """Return the answer to a response."""
+    """Same as the constructor of HTTPRespCallResp, but C calls it directly."""
     self = HTTPRespCallResp.__new__(HTTPRespCallResp)
     self.id = id
     self.status = status
@@ -398,14 +401,14 @@ def resp_call_resp(id: int, status: int, headers: TextEntries, body: bytes) -> H
 
 
 def read_req_call(payload: bytes) -> HTTPReqCallReq:
-    """Read a message, as `HTTPReqCallReq.decode` does."""
+    """Same as `HTTPReqCallReq.decode`."""
     self = HTTPReqCallReq.__new__(HTTPReqCallReq)
     self._read(payload)
     return self
 
 
 def read_resp_call(payload: bytes) -> HTTPRespCallReq:
-    """Read a message, as `HTTPRespCallReq.decode` does."""
+    """Same as `HTTPRespCallReq.decode`."""
     self = HTTPRespCallReq.__new__(HTTPRespCallReq)
     self._read(payload)
     return self

@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The conversation of a gateway and a runner over one connection, as a state machine for either end.
+The state machine of a connection between a gateway and a runner, without I/O. One class serves both ends.
 
-One call at a time: a request, any number of questions and answers, one reply. Source: gateway contract, 1 and 6.
+Theory of operation. A connection carries one call at a time: a request, any number of info requests and info replies, and one reply.
+`TRANSITIONS` lists which messages each end may send in each state, and the state that follows. Both ends use the same table: whatever is
+legal to send at one end is legal to receive at the other.
+
+A runner may reply to a call while some of its info requests are open, for example after a deadline. The gateway sends the info replies
+nevertheless, before it reads the reply. So the number of open info requests is counted separately, and neither end starts the next call
+before it is 0.
+
+Source: gateway contract, 1 and 6.
 """
 
 from collections.abc import Callable
@@ -25,22 +33,22 @@ from apisix.runner.wire.tables import Message
 
 
 class Role(Enum):
-    """Which end of the connection we are."""
+    """The two ends of a connection."""
 
     RUNNER = "runner"
     GATEWAY = "gateway"
 
 
 class State(Enum):
-    """Where the conversation stands; the same for both ends."""
+    """The state of a connection. It is the same at both ends."""
 
-    __hash__ = object.__hash__  # each message looks its state up; Enum's own is written in Python and four times slower
+    __hash__ = object.__hash__  # that of Enum is written in Python, and each message looks up its state
 
     IDLE = "idle"
     PREPARING = "preparing"
     REQUEST_CALL = "request call"
     RESPONSE_CALL = "response call"
-    ERROR = "error"  # the peer broke the protocol: all that is left is to tell it so
+    ERROR = "error"  # the peer violated the protocol; a runner may still send ErrResp
     CLOSED = "closed"
 
 
@@ -52,15 +60,15 @@ class NeedData(Enum):
 
 NEED_DATA: Final = NeedData.NEED_DATA
 
-# Who may send what, and where that leads. A question needs a call; an answer needs a question, see `_ASKING`.
-# An error frame that answers nothing ends the conversation: the gateway would take it for the answer to its next call.
-MOVES: Final[dict[Role, dict[State, dict[type[Message], State]]]] = {
+# If a runner sends ErrResp while no request is open, the connection can't be used any longer: the gateway would take it for the reply to
+# its next request.
+TRANSITIONS: Final[dict[Role, dict[State, dict[type[Message], State]]]] = {
     Role.GATEWAY: {
         State.IDLE: {
             PrepareConfReq: State.PREPARING,
             HTTPReqCallReq: State.REQUEST_CALL,
             HTTPRespCallReq: State.RESPONSE_CALL,
-            ExtraInfoResp: State.IDLE,  # late: the runner replied (a deadline) before its questions were answered
+            ExtraInfoResp: State.IDLE,  # the runner replied to the call, for example after a deadline, while this was still open
         },
         State.PREPARING: {},
         State.REQUEST_CALL: {ExtraInfoResp: State.REQUEST_CALL},
@@ -77,109 +85,113 @@ MOVES: Final[dict[Role, dict[State, dict[type[Message], State]]]] = {
         State.CLOSED: {ErrResp: State.CLOSED},
     },
 }
+"""The state that follows a message, by the end that sends it, the present state, and the class of the message. Others are not allowed."""
 
-# How a message changes the number of unanswered questions.
-_ASKING: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
+# How a message changes the number of open info requests.
+_OPEN_CHANGES: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
 
-# The functions behind `decode`, which cost a call less.
-_READ_AT_ONCE: Final[dict[type[Message], Callable[[bytes], Message]]] = {
+# Functions that do the same as `decode` of the class, and that C calls directly.
+_DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     HTTPReqCallReq: read_req_call,
     HTTPRespCallReq: read_resp_call,
     ExtraInfoResp: read_extra_info_resp,
 }
 
-# New business waits until the old questions are answered: the gateway answers them all before it reads the reply.
-_NEW_BUSINESS: Final = frozenset((PrepareConfReq, HTTPReqCallReq, HTTPRespCallReq))
+# The messages that are not allowed while an info request is open.
+_REQUESTS: Final = frozenset((PrepareConfReq, HTTPReqCallReq, HTTPRespCallReq))
 
 
-class Move:
+class Transition:
     """
-    What a message does to the conversation.
+    How one message changes a connection.
 
     Attributes:
-        kind: the message's class.
-        decode: reads it off a payload.
-        asking: what it adds to the unanswered questions.
-        then: where it leads.
+        message_type: the class of the message.
+        decode: converts a payload to a message of this class.
+        open_change: how the message changes the number of open info requests: 1, 0 or -1.
+        target: the state that follows.
     """
 
-    __slots__ = ("asking", "decode", "kind", "then")
+    __slots__ = ("decode", "message_type", "open_change", "target")
 
-    def __init__(self, kind: type[Message], then: "Place") -> None:
-        self.kind = kind
-        self.decode: Callable[[bytes], Message] = _READ_AT_ONCE.get(kind, kind.decode)
-        self.asking = _ASKING.get(kind, 0)
-        self.then = then
+    def __init__(self, message_type: type[Message], target: "StateNode") -> None:
+        self.message_type = message_type
+        self.decode: Callable[[bytes], Message] = _DECODERS.get(message_type, message_type.decode)
+        self.open_change = _OPEN_CHANGES.get(message_type, 0)
+        self.target = target
 
 
-class Place:
+class StateNode:
     """
-    A state as one end of the connection has it, with the ways that lead out of it: so a message costs one look-up.
+    A state at one end of a connection, with its transitions. The nodes refer to each other, so that a message needs one lookup.
 
     Attributes:
-        state: which one.
-        receiving: the moves of the peer, by the type of the frame; None where it may send none.
-        sending: our moves, by the class of the message.
+        state: the state.
+        receiving: the transition for each type of frame that the peer may send; None if it may not send that type.
+        sending: the transition for each class of message that this end may send.
     """
 
     __slots__ = ("receiving", "sending", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.receiving: list[Move | None] = [None] * len(FrameType)
-        self.sending: dict[type[Message], Move] = {}
+        self.receiving: list[Transition | None] = [None] * len(FrameType)
+        self.sending: dict[type[Message], Transition] = {}
 
 
-def _places(role: Role, peer: Role) -> dict[State, Place]:
-    places = {state: Place(state) for state in State}
-    for state, place in places.items():
-        for kind, then in MOVES[role][state].items():
-            place.sending[kind] = Move(kind, places[then])
-        for kind, then in MOVES[peer][state].items():
-            place.receiving[kind.TYPE] = Move(kind, places[then])
-    return places
+def _nodes(role: Role, peer: Role) -> dict[State, StateNode]:
+    """Return the states at one end, connected as in TRANSITIONS."""
+    nodes = {state: StateNode(state) for state in State}
+    for state, node in nodes.items():
+        for message_type, target in TRANSITIONS[role][state].items():
+            node.sending[message_type] = Transition(message_type, nodes[target])
+        for message_type, target in TRANSITIONS[peer][state].items():
+            node.receiving[message_type.TYPE] = Transition(message_type, nodes[target])
+    return nodes
 
 
-_PLACES: Final = {Role.RUNNER: _places(Role.RUNNER, Role.GATEWAY), Role.GATEWAY: _places(Role.GATEWAY, Role.RUNNER)}
+_NODES: Final = {Role.RUNNER: _nodes(Role.RUNNER, Role.GATEWAY), Role.GATEWAY: _nodes(Role.GATEWAY, Role.RUNNER)}
 
 
 class Connection:
     """
     One end of a connection, without I/O.
 
-    Give it what the socket brought with `receive_data`, then take events off with `next_event` until that returns
-    NEED_DATA; write to the socket what `send` returns, whole and in order.
+    Pass the bytes received from the socket to `receive_data`, then call `next_event` until it returns NEED_DATA. Write the return values
+    of `send` to the socket, whole and in order.
 
     Attributes:
-        role: which end it is.
-        unanswered: how many questions were asked and are not answered yet.
-        decoder: what cuts the stream into frames. Who wants to save copies gives it the bytes itself.
+        role: which end this is.
+        open_info_requests: the number of info requests without a reply so far.
+        decoder: splits the received bytes into frames. To avoid a copy, bytes can be passed to it directly.
     """
 
-    __slots__ = ("_error", "_place", "decoder", "role", "unanswered")
+    __slots__ = ("_error", "_node", "decoder", "open_info_requests", "role")
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.unanswered = 0
+        self.open_info_requests = 0
         self.decoder = FrameDecoder()
-        self._error: str | None = None  # how the peer broke the protocol
-        self._place = _PLACES[role][State.IDLE]
+        self._error: str | None = None  # how the peer violated the protocol
+        self._node = _NODES[role][State.IDLE]
 
     @property
     def state(self) -> State:
-        """Where the conversation stands."""
-        return self._place.state
+        """The state of the connection."""
+        return self._node.state
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way: no call, no open question, no half frame. Then another process can go on with the socket."""
-        return self._place.state is State.IDLE and not self.unanswered and not self.decoder.buffered_bytes
+        """
+        True if there is no call, no open info request, and no incomplete frame. Then another process can take over the socket.
+        """
+        return self._node.state is State.IDLE and not self.open_info_requests and not self.decoder.buffered_bytes
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """
-        Take bytes off the socket, in any pieces.
+        Add bytes received from the socket: any part of the stream.
 
-        Raises: RemoteProtocolError: the peer has broken the protocol before.
+        Raises: RemoteProtocolError: the peer has violated the protocol before.
         """
         if self._error is not None:
             raise RemoteProtocolError(self._error)
@@ -189,7 +201,7 @@ class Connection:
         """
         Return the next message, or NEED_DATA until more bytes have been received.
 
-        Raises: RemoteProtocolError: the peer broke the protocol. After that each call raises again; a runner may still send ErrResp.
+        Raises: RemoteProtocolError: the peer violated the protocol. Each further call raises it again; a runner may still send ErrResp.
         """
         if self._error is not None:
             raise RemoteProtocolError(self._error)
@@ -197,42 +209,42 @@ class Connection:
             payload = self.decoder.next_payload()
             if payload is None:
                 return NEED_DATA
-            move = self._place.receiving[self.decoder.frame_type]
-            if move is None:
+            transition = self._node.receiving[self.decoder.frame_type]
+            if transition is None:
                 raise RemoteProtocolError(f"a frame of type {self.decoder.frame_type} is not allowed in state {self.state.name}")
-            message = move.decode(payload)
-            if self.unanswered or move.asking:
-                self.unanswered = self._count(move, RemoteProtocolError)
+            message = transition.decode(payload)
+            if self.open_info_requests or transition.open_change:
+                self.open_info_requests = self._counted(transition, RemoteProtocolError)
         except RemoteProtocolError as error:
-            self._place = _PLACES[self.role][State.ERROR]
+            self._node = _NODES[self.role][State.ERROR]
             self._error = str(error)
             raise
-        self._place = move.then
+        self._node = transition.target
         return message
 
     def send(self, message: Message) -> bytearray:
         """
-        Return the frame that carries a message.
+        Return the frame that contains a message. If this raises an error, the state does not change, so ErrResp can be sent instead.
 
         Raises:
-            LocalProtocolError: the state does not allow the message, or it holds a value that can't be expressed.
-            MessageTooLarge: it does not fit a frame. The state stays as it was, so that an ErrResp can be sent instead.
+            LocalProtocolError: the state of the connection does not allow the message, or it contains a value that can't be encoded.
+            MessageTooLarge: the message does not fit into a frame.
         """
-        kind = type(message)
-        move = self._place.sending.get(kind)
-        if move is None:
-            raise LocalProtocolError(f"{kind.__name__} can't be sent by the {self.role.value} in state {self.state.name}")
-        unanswered = self._count(move, LocalProtocolError) if self.unanswered or move.asking else 0
+        message_type = type(message)
+        transition = self._node.sending.get(message_type)
+        if transition is None:
+            raise LocalProtocolError(f"{message_type.__name__} can't be sent by the {self.role.value} in state {self.state.name}")
+        count = self._counted(transition, LocalProtocolError) if self.open_info_requests or transition.open_change else 0
         frame = message.encode_frame()
-        self._place = move.then
-        self.unanswered = unanswered
+        self._node = transition.target
+        self.open_info_requests = count
         return frame
 
-    def _count(self, move: Move, error: type[RunnerError]) -> int:
-        """Return how many questions are unanswered after a move."""
-        unanswered = self.unanswered + move.asking
-        if unanswered < 0:
-            raise error(f"{move.kind.__name__} answers no question")
-        if unanswered and move.kind in _NEW_BUSINESS:
-            raise error(f"{move.kind.__name__} has to wait until {unanswered} questions are answered")
-        return unanswered
+    def _counted(self, transition: Transition, error: type[RunnerError]) -> int:
+        """Return the number of open info requests after a transition. Raise the error if the transition is not allowed with it."""
+        count = self.open_info_requests + transition.open_change
+        if count < 0:
+            raise error(f"{transition.message_type.__name__} is not allowed, because no info request is open")
+        if count and transition.message_type in _REQUESTS:
+            raise error(f"{transition.message_type.__name__} is not allowed yet: info requests without a reply: {count}")
+        return count

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of `TextEntry`: headers, arguments, configurations. Found in a buffer without decoding it, or built from pairs."""
+"""Vectors of `TextEntry`: headers, arguments and configurations. They are read from a message on first use, or made of pairs."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -11,42 +11,42 @@ from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 
 Pair = tuple[str, str | None]
 Edits = dict[str, tuple[str, str] | None]
-"""Names in lower case, and what they become: a name in its new spelling with its only value, or None for a deleted one."""
+"""From a name in lower case to the name and value that replace its entries, or to None if the name is deleted."""
 
-# The gateway sends 100 headers at most, and 100 arguments. Entries can share all their bytes, so that without a bound
-# a few megabytes could unfold to millions of objects.
+# The gateway sends at most 100 headers and 100 arguments. Entries can share all their bytes, so without a limit, a few megabytes could
+# be decoded to millions of objects.
 MAX_ENTRIES: Final = 2**16
-_MAX_ENTRIES: Final = MAX_ENTRIES  # compiled, this is a number in C, which Python does not see
+_MAX_ENTRIES: Final = MAX_ENTRIES  # in C, this is a number without a Python name
 
-# Entries may share their strings: 16 MiB could unfold to terabytes, and take the worker with them.
+# Entries can share their strings, so 16 MiB could be decoded to terabytes, and the worker would run out of memory.
 _MAX_UNFOLDED_BYTES: Final = MAX_PAYLOAD_BYTES
 
 
 def entries_of(pairs: "Iterable[Pair]") -> "TextEntries":
-    """Return pairs as entries, themselves where they are entries."""
+    """Return pairs as entries. If they are entries already, return them."""
     if isinstance(pairs, TextEntries):
         return pairs
-    self = TextEntries.__new__(TextEntries)  # half of what the constructor costs
+    self = TextEntries.__new__(TextEntries)
     self._pairs = list(pairs)
     return self
 
 
 def owned_entries(pairs: "list[Any]") -> "TextEntries":
-    """Return a list of pairs as entries, without a copy: the list must not be changed any more."""
+    """Return a list of pairs as entries without copying it. The list must not be changed afterwards."""
     self = TextEntries.__new__(TextEntries)
     self._pairs = pairs
     return self
 
 
 def names(*wanted: str) -> dict[bytes, None]:
-    """Return names, in lower case, as `TextEntries.edited` takes those to leave out."""
+    """Return names in lower case in the form that `TextEntries.edited` needs for its argument `drop`."""
     return {primitives.encode_text(name): None for name in wanted}
 
 
 def _touched(edits: Edits, drop: dict[bytes, None]) -> dict[bytes, tuple[str, str] | None]:
-    """Return what the names become that are not to stay as they are. What is dropped is dropped, whatever it was set to."""
+    """Return the edits and the dropped names in one dict. A name that is in both is dropped."""
     if not edits:
-        return drop  # type: ignore[return-value]  # it is not written to: that happens at an edit only
+        return drop  # type: ignore[return-value]  # without edits, the dict is only read
     touched: dict[bytes, tuple[str, str] | None] = drop.copy()  # type: ignore[assignment]
     for name, edit in edits.items():
         touched.setdefault(primitives.encode_text(name), edit)
@@ -55,10 +55,12 @@ def _touched(edits: Edits, drop: dict[bytes, None]) -> dict[bytes, tuple[str, st
 
 class TextEntries:
     """
-    Pairs of a name and a value, in order and with repeats; a value is None where there is none (`?flag`).
+    Pairs of a name and a value, in order. A name can be repeated. The value is None if there is none (`?flag`).
 
-    This class holds pairs that were given; `EntriesInBuffer` reads them from a message. Source: gateway contract, 4.
-    A sequence, but no `collections.abc.Sequence`: for each list that a message is given, `isinstance` would take four times as long.
+    This class contains the pairs that it was created with, and `EntriesInBuffer` reads them from a message. It behaves like a sequence,
+    but is not a `collections.abc.Sequence`, because `isinstance` takes longer for subclasses of an abstract class.
+
+    Source: gateway contract, 4.
     """
 
     __slots__ = ("_pairs",)
@@ -67,18 +69,21 @@ class TextEntries:
         self._pairs: list[Pair] | None = list(pairs)
 
     def decoded(self) -> list[Pair]:
-        """Return all pairs as a list, always the same one: do not change it."""
+        """Return all pairs as a list, which must not be changed: the entries keep it."""
         return self._pairs or []
 
     def value(self, index: int) -> str | None:
-        """Return the value of one entry, None where it has none."""
+        """Return the value of one entry, or None if it has no value."""
         return self.decoded()[index][1]
 
     def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
         """
-        Return the index of the first entry of that name, or -1.
+        Return the index of the first entry with a name, or -1.
 
-        Args: start: the index of the first entry that counts. ignore_case: whether ASCII letters match in either case.
+        Args:
+            name: the name, as UTF-8.
+            start: the index of the first entry to look at.
+            ignore_case: whether ASCII letters match in either case.
         """
         wanted = name.lower() if ignore_case else name
         pairs = self.decoded()
@@ -90,9 +95,14 @@ class TextEntries:
 
     def edited(self, edits: Edits, drop: dict[bytes, None]) -> "TextEntries":
         """
-        Return the entries of headers with edits applied, as a multidict would: a name that is set takes the place of its first entry.
+        Return the entries of headers with edits applied as in a multidict: a name that is set takes the place of its first entry.
 
-        Each has a value then. Args: drop: the names to leave out, see `names`. Raises: RemoteProtocolError: the message is malformed.
+        Each entry of the result has a value.
+
+        Args:
+            drop: the names to leave out, as `names` returns them.
+        Raises:
+            RemoteProtocolError: the message is malformed.
         """
         touched = _touched(edits, drop)
         pairs: list[Pair] = []
@@ -107,13 +117,13 @@ class TextEntries:
         return entries_of(pairs)
 
     def put(self, out: bytearray) -> None:
-        """Append the vector to a message that is being written. Without entries, append nothing."""
+        """Append the vector to a message that is being written. If there are no entries, append nothing."""
         pairs = self._pairs if self._pairs is not None else self.decoded()
         if pairs:
             primitives.append_entries(out, pairs)
 
     def size(self) -> int:
-        """Return how many there are; a method, which compiles to a call in C."""
+        """Return the number of entries. Same as `len`, but C calls it directly."""
         return len(self._pairs or ())
 
     def __len__(self) -> int:
@@ -122,14 +132,14 @@ class TextEntries:
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.decoded())
 
-    def __getitem__(self, index: int | slice) -> Any:  # no overloads: a class in C has room for one definition only
+    def __getitem__(self, index: int | slice) -> Any:  # without overloads, since a class in C can define a method only once
         return self.decoded()[index]
 
     def __eq__(self, other: object) -> bool:
         return self.decoded() == other.decoded() if isinstance(other, TextEntries) else NotImplemented
 
     def __hash__(self) -> int:
-        raise TypeError("entries are compared by their content, which is no key")
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
         return f"{self.decoded()!r}"
@@ -142,7 +152,7 @@ def entries_field(buf: bytes, table: int, slot: int) -> TextEntries:
     """
     Return the vector of entries in a field of a table, without reading the entries. If the field is absent, return NO_ENTRIES.
 
-    Raises: RemoteProtocolError: the vector does not lie within the buffer, or has more entries than any gateway sends.
+    Raises: RemoteProtocolError: the vector does not lie within the buffer, or has more than `MAX_ENTRIES` entries.
     """
     field = primitives.field_at(buf, table, slot)
     if not field:
@@ -150,14 +160,14 @@ def entries_field(buf: bytes, table: int, slot: int) -> TextEntries:
     start = primitives.target_at(buf, field)
     count = primitives.table_count(buf, start)
     if count > _MAX_ENTRIES:
-        raise RemoteProtocolError(f"a vector has {count} entries; more than {MAX_ENTRIES} are not read")
+        raise RemoteProtocolError(f"a vector has {count} entries; at most {MAX_ENTRIES} are accepted")
     self = EntriesInBuffer.__new__(EntriesInBuffer)
     self._begin(buf, start + 4, count)
     return self
 
 
 class EntriesInBuffer(TextEntries):
-    """Entries that stay in the message they came in, until somebody looks at them."""
+    """Entries of a received message. Each one is decoded on first use."""
 
     __slots__ = ("_buf", "_count", "_first")
 
@@ -173,7 +183,7 @@ class EntriesInBuffer(TextEntries):
         return self._pairs
 
     def edited(self, edits: Edits, drop: dict[bytes, None]) -> TextEntries:
-        # Bytes that nobody touched are copied: 12 headers of a response cost 1 us, and 4 by way of texts and a multidict.
+        # Entries without an edit are copied as bytes, which is much faster than decoding and encoding them.
         touched = _touched(edits, drop)
         lengths = 0
         for key in touched:
@@ -181,7 +191,7 @@ class EntriesInBuffer(TextEntries):
         buf = self._buf
         unfolded = 0
         out = primitives.new_message(b"")
-        primitives.append_offsets(out, self._count + len(edits))  # as many as there can be: what is left over does no harm
+        primitives.append_offsets(out, self._count + len(edits))  # the largest possible number; unused offsets are allowed
         place = 0
         for index in range(self._count):
             name, name_end, value, value_end = primitives.entry_at(buf, self._first + 4 * index)
@@ -226,7 +236,7 @@ def _written(out: bytearray, count: int) -> "WrittenEntries":
 
 
 class WrittenEntries(EntriesInBuffer):
-    """A vector as it will be sent, in a buffer of its own."""
+    """A vector that is encoded already, in its own buffer."""
 
     __slots__ = ()
 

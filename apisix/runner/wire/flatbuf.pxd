@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The types of `flatbuf.py` in C. Only Cython reads this file.
+# C declarations for `flatbuf.py`. Only Cython reads this file.
 
 cimport cython
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-FlatBuffers, as far as the schema needs them: reading the fields of a table, and writing a table in one pass.
+FlatBuffers, as far as the schema needs them: functions that read the fields of a table, and one that writes a table in one pass.
 
 A received buffer may contain anything. `primitives` checks each read against the end of the buffer and raises RemoteProtocolError if it
 lies outside, so the functions here raise that error and no other.
 
-The writer only appends: a table, its vtable, then what the table refers to.
+The writer only appends: a table, its vtable, then the pieces that the table refers to.
 
 Source: https://flatbuffers.dev/internals/ (FlatBuffers binary format).
 """
@@ -30,11 +30,11 @@ __all__ = [
     "u32_field",
 ]
 
-# Reading. A field is given by the position of its table and the number of its slot in the schema.
+# Reading. A field is identified by the position of its table and the number of its slot in the schema.
 
 
 def root_table(buf: bytes) -> int:
-    """Return the position of the table that a message consists of."""
+    """Return the position of the root table of a message."""
     return primitives.target_at(buf, 0)
 
 
@@ -78,7 +78,7 @@ def text_field(buf: bytes, table: int, slot: int) -> str | None:
 
 
 class Piece(Protocol):
-    """What a table can refer to besides strings and vectors of ubytes: a vector of tables, or another table."""
+    """Anything other than strings and vectors of ubytes that a table can refer to: a vector of tables, or another table."""
 
     def put(self, out: bytearray) -> None:
         """Append the piece. A reference to it refers to its first byte; there is no reference if nothing is appended."""
@@ -90,9 +90,10 @@ Field = int | str | bytes | Piece | None
 @cache
 def table_starts(slots: int) -> list[bytes]:
     """
-    Return how a table begins, up to what it refers to, for each set of fields that may be present: bit k represents slot k.
+    Return the start of a table, up to the first piece that it refers to, for each set of fields that may be present. Bit k of an index
+    in the list represents slot k.
 
-    Field k has four bytes, 4 + 4 * k bytes into the table, whether it is present or not: the few bytes save a second pass. They contain
+    Field k has four bytes, 4 + 4 * k bytes into the table, even if it is absent: the few bytes save a second pass. They contain
     an offset, or a number that is zero-extended (in little-endian order its low bytes come first). The vtable follows the table, so that
     the first byte of the piece is that of the table.
 
@@ -112,7 +113,7 @@ def put_table(out: bytearray, fields: tuple[Field, ...]) -> None:
     Append a table and what it refers to.
 
     Args: fields: one for each slot of the schema. None, and a piece that appends nothing, is absent.
-    Raises: LocalProtocolError: a value can't be expressed.
+    Raises: LocalProtocolError: a value can't be encoded.
     """
     slots = len(fields)
     begin = pos = len(out)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames: one byte of type, three bytes of big-endian length, then the payload. Source: gateway contract, 1."""
+"""Frames: a type of one byte, a big-endian length of three bytes, then the payload. Source: gateway contract, 1."""
 
 from collections import deque
 from enum import IntEnum
@@ -11,13 +11,13 @@ from apisix.runner.errors import MessageTooLarge, RemoteProtocolError
 HEADER_BYTES = 4
 MAX_PAYLOAD_BYTES = 2**24 - 1
 
-# Pieces smaller than this are gathered in one growing buffer: a peer that sends byte by byte would otherwise cost
-# a list entry a byte. Larger ones are kept as they came, and copied only once, into the payload.
+# Pieces smaller than this are joined in one growing buffer, so that a peer that sends single bytes does not cause a list entry for each.
+# Larger ones are kept as they were received, and copied only once, into the payload.
 _SMALL_PIECE_BYTES = 4096
 
 
 class FrameType(IntEnum):
-    """The first byte of a frame. A reply bears the type of its request, or ERROR. Source: gateway contract, 1."""
+    """The first byte of a frame. A reply has the type of its request, or ERROR. Source: gateway contract, 1."""
 
     ERROR = 0
     PREPARE_CONF = 1
@@ -26,19 +26,19 @@ class FrameType(IntEnum):
     HTTP_RESP_CALL = 4
 
 
-# Compiled, these are numbers in C, which Python does not see.
+# In C, these are numbers without a Python name.
 _HEADER_BYTES: Final = HEADER_BYTES
 _MAX_PAYLOAD_BYTES: Final = MAX_PAYLOAD_BYTES
 
-# The header read as one big-endian number: the type stands in the upper byte, the length in the lower three.
+# The header is read as one big-endian number: its upper byte is the type, the lower three are the length.
 _FIRST_UNKNOWN_HEADER = (max(FrameType) + 1) << 24
 
 
 def frame_header(frame_type: int, size_bytes: int) -> bytes:
     """
-    Return the four bytes that stand before a payload.
+    Return the four bytes that precede a payload.
 
-    Raises: MessageTooLarge: the length has no room in three bytes.
+    Raises: MessageTooLarge: the length does not fit into three bytes.
     """
     if size_bytes > MAX_PAYLOAD_BYTES:
         raise MessageTooLarge(size_bytes, MAX_PAYLOAD_BYTES)
@@ -47,7 +47,7 @@ def frame_header(frame_type: int, size_bytes: int) -> bytes:
 
 def put_header(out: bytearray, frame_type: int) -> None:
     """
-    Write the header over the first four bytes of what is to become a frame.
+    Write the header over the first four bytes of a frame.
 
     Raises: MessageTooLarge: the payload is longer than `MAX_PAYLOAD_BYTES`.
     """
@@ -59,7 +59,7 @@ def put_header(out: bytearray, frame_type: int) -> None:
 
 def encode_frame(frame_type: int, payload: bytes) -> bytes:
     """
-    Return header and payload as one object, so that they leave in one write.
+    Return header and payload as one object, so that they are sent in one write.
 
     Raises: MessageTooLarge: the payload is longer than `MAX_PAYLOAD_BYTES`.
     """
@@ -68,16 +68,16 @@ def encode_frame(frame_type: int, payload: bytes) -> bytes:
 
 class FrameDecoder:
     """
-    Cut a stream of bytes, arriving in any pieces, into frames.
+    Split a stream of bytes into frames.
 
-    Nothing is ever allocated by the length that a header announces: memory grows with the bytes that came.
-    After a RemoteProtocolError the stream has no further frames, and each call of `next_payload` raises again.
+    Memory is allocated only for bytes that have been received, never for the length that a header announces. After a RemoteProtocolError
+    there are no further frames, and each call of `next_payload` raises it again.
 
     Attributes:
-        frame_type: of the payload that was returned last.
-        missing_bytes: how many bytes the payload that has begun still lacks, as far as that is known. 0: a header comes next.
-        incomplete: whether a part of a frame has come, be it of its header, and the rest has not.
-        may_have_more: whether `next_payload` is worth a call: something has come since it last had nothing.
+        frame_type: the type of the payload that was returned last.
+        missing_bytes: the number of bytes that are missing from a payload whose header was received. 0 if a header is expected.
+        incomplete: True if a part of a frame was received, perhaps only of its header.
+        may_have_more: True if bytes were received since `next_payload` last returned None.
     """
 
     __slots__ = (
@@ -99,24 +99,24 @@ class FrameDecoder:
         self.missing_bytes = 0
         self.incomplete = False
         self.may_have_more = False
-        self._whole: bytes | None = None  # the payload of a frame that came by itself, of type _type
-        self._chunk = b""  # the piece being read, from _pos on
+        self._whole: bytes | None = None  # the payload of a frame that was received alone, of type _type
+        self._chunk = b""  # the piece being read, beginning at _pos
         self._pos = 0
         self._queue: deque[bytes] = deque()  # pieces fed while there was still something to read
         self._type = 0
-        self._pieces: list[bytearray | memoryview] = []  # the payload so far, where it comes in pieces
-        self._gathered = 0  # bytes in them
+        self._pieces: list[bytearray | memoryview] = []  # the received pieces of an incomplete payload
+        self._gathered = 0  # the number of bytes in them
 
     @property
     def buffered_bytes(self) -> int:
-        """How many bytes have been fed that no returned frame has used up."""
+        """The number of bytes that were fed and are not part of a returned frame."""
         unfinished = HEADER_BYTES + self._gathered if self.missing_bytes else 0
         if self._whole is not None:
             unfinished += HEADER_BYTES + len(self._whole)
         return unfinished + len(self._chunk) - self._pos + sum(map(len, self._queue))
 
     def clear(self) -> None:
-        """Drop all that was fed: the stream has ended."""
+        """Discard all bytes: the stream has ended."""
         self._whole = None
         self._chunk = b""
         self._pos = 0
@@ -126,7 +126,7 @@ class FrameDecoder:
         self.incomplete = self.may_have_more = False
 
     def feed(self, data: bytes) -> None:
-        """Take bytes off the socket: any piece of the stream, one byte or many frames."""
+        """Add bytes received from the socket: any part of the stream, from one byte to many frames."""
         self.may_have_more = True
         if self._pos == len(self._chunk):
             self._chunk = data
@@ -135,11 +135,11 @@ class FrameDecoder:
             self._queue.append(data)
 
     def feed_buffer(self, buffer: bytearray, size: int) -> None:
-        """Take the first `size` bytes of a buffer that will be used again. What is needed of them is copied, once."""
+        """Same as `feed`, but for the first `size` bytes of a buffer that the caller uses again. They are copied once."""
         if size > _HEADER_BYTES and not self.may_have_more and not self.missing_bytes and self._pos == len(self._chunk):
             header = primitives.network_u32_at(buffer, 0)
             if header & _MAX_PAYLOAD_BYTES == size - _HEADER_BYTES and header < _FIRST_UNKNOWN_HEADER:
-                # By far the most frequent case: one frame, and nothing else.
+                # By far the most frequent case: exactly one frame.
                 self.may_have_more = True
                 self._type = header >> 24
                 self._whole = primitives.part_at(buffer, _HEADER_BYTES, size)
@@ -148,9 +148,9 @@ class FrameDecoder:
 
     def next_payload(self) -> bytes | None:
         """
-        Return the payload of the next frame, whose type is in `frame_type`, or None until more bytes have been fed.
+        Return the payload of the next frame, or None until more bytes have been fed. Set `frame_type`.
 
-        Raises: RemoteProtocolError: a header announces an unknown type, or no payload.
+        Raises: RemoteProtocolError: a header announces an unknown type, or an empty payload.
         Source: gateway contract, 1.
         """
         whole = self._whole
@@ -166,14 +166,14 @@ class FrameDecoder:
                 self.may_have_more = False
                 self.incomplete = len(self._chunk) > self._pos
                 return None
-            # A split header: at most three bytes are left over, so no byte is copied more than four times.
+            # The header is split. At most three bytes of it are kept each time, so no byte is copied more than four times.
             self._chunk = self._chunk[self._pos :] + self._queue.popleft()
             self._pos = 0
         chunk = self._chunk
         header = primitives.network_u32_at(chunk, self._pos)
         length = header & _MAX_PAYLOAD_BYTES
         if header >= _FIRST_UNKNOWN_HEADER or not length:
-            raise RemoteProtocolError(f"a frame announces type {header >> 24} and {length} bytes: no such type, or nothing in it")
+            raise RemoteProtocolError(f"a frame has the type {header >> 24} and {length} bytes: the type is unknown, or the frame is empty")
         start = self._pos + _HEADER_BYTES
         end = start + length
         if end <= len(chunk):
@@ -187,7 +187,7 @@ class FrameDecoder:
         return self._gather()
 
     def _gather(self) -> bytes | None:
-        """Collect the payload of a frame that comes in several pieces, and copy it once, when it is whole."""
+        """Collect the pieces of a payload. Return it once it is complete, after copying it once."""
         while True:
             left = len(self._chunk) - self._pos
             if left >= self.missing_bytes:
@@ -212,7 +212,7 @@ class FrameDecoder:
             self._pos = 0
 
     def _keep(self, piece: memoryview) -> None:
-        """Add a piece to the payload so far."""
+        """Add a piece to an incomplete payload."""
         pieces = self._pieces
         if len(piece) >= _SMALL_PIECE_BYTES:
             pieces.append(piece)

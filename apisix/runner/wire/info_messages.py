@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runner asks the gateway during a call, and the answers. Source: gateway contract, 6."""
+"""Info requests, which a runner sends during a call, and info replies. Source: gateway contract, 6."""
 
 from functools import lru_cache
 from typing import Final, Self
@@ -12,9 +12,9 @@ from apisix.runner.wire.tables import Message
 
 
 class Var:
-    """Ask for a variable of nginx or APISIX. Source: gateway contract, 6."""
+    """The info request for a variable of nginx or APISIX. Source: gateway contract, 6."""
 
-    # No dataclass, as the two below: answers are kept by their question, and what a dataclass hashes with costs 0.4 us each time.
+    # These three are keys of dicts, and not dataclasses, whose generated `__hash__` is slower.
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
@@ -35,7 +35,7 @@ class Var:
 
 
 class ReqBody:
-    """Ask for the request's body."""
+    """The info request for the request's body."""
 
     __slots__ = ()
 
@@ -54,7 +54,7 @@ class ReqBody:
 
 
 class RespBody:
-    """Ask for the response's body, which the gateway gives only once."""
+    """The info request for the response's body, which the gateway sends only once."""
 
     __slots__ = ()
 
@@ -78,7 +78,7 @@ _INFO_NUMBERS: Final = {info: number for number, info in _INFOS.items()}
 
 
 class ExtraInfoReq(Message):
-    """A question of the runner during a call. Hashable, so that answers can be kept by their question."""
+    """An info request. It is hashable, so that it can be the key of its reply."""
 
     __slots__ = ("info",)
     TYPE = FrameType.EXTRA_INFO
@@ -99,27 +99,29 @@ class ExtraInfoReq(Message):
         number = u8_field(payload, root, 0)
         table = table_field(payload, root, 1)
         if number not in _INFOS or not table:
-            raise RemoteProtocolError(f"ExtraInfo.Req has info {number}; 1 (Var), 2 (ReqBody) or 3 (RespBody) with a table was expected")
+            raise RemoteProtocolError(
+                f"ExtraInfo.Req has the info {number}; 1 (Var), 2 (ReqBody) or 3 (RespBody) with a table was expected"
+            )
         if number == _INFO_NUMBERS[Var]:
             return cls(Var(text_field(payload, table, 0) or ""))
         primitives.field_at(payload, table, 0)  # raises RemoteProtocolError if the table, which has no fields, is malformed
         return cls(ReqBody() if number == _INFO_NUMBERS[ReqBody] else RespBody())
 
     def encode_frame(self) -> bytearray:
-        return bytearray(_question(self.info))
+        return bytearray(_frame_of(self.info))
 
     def _values(self) -> tuple[Field, ...]:
         return _INFO_NUMBERS[type(self.info)], self.info
 
 
 @lru_cache(maxsize=256)
-def _question(info: Info) -> bytes:
-    """Return the frame that asks. Plugins ask for the same few things again and again."""
+def _frame_of(info: Info) -> bytes:
+    """Return the frame of an info request. It is cached, because plugins fetch the same few variables in each call."""
     return bytes(super(ExtraInfoReq, ExtraInfoReq(info)).encode_frame())
 
 
 class ExtraInfoResp(Message):
-    """The gateway's answer to a question, None where there is no such thing. Source: gateway contract, 6."""
+    """An info reply. The result is None if there is no such variable or no body. Source: gateway contract, 6."""
 
     __slots__ = ("result",)
     TYPE = FrameType.EXTRA_INFO
@@ -137,7 +139,7 @@ class ExtraInfoResp(Message):
 
 
 def read_extra_info_resp(payload: bytes) -> ExtraInfoResp:
-    """Read a message, as `ExtraInfoResp.decode` does. A function, because in C a class method does not know what it makes."""
+    """Same as `ExtraInfoResp.decode`, but C calls it directly."""
     self = ExtraInfoResp.__new__(ExtraInfoResp)
     self.result = bytes_field(payload, root_table(payload), 0)
     return self

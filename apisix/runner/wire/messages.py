@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The messages of the schema. One class serves both directions: its constructor builds one, `decode` reads one.
+The messages of the schema. The constructor of a class creates a message to send, and `decode` reads a received one.
 
-Names are the schema's. Text is `str`, decoded as UTF-8 with surrogateescape; bodies and addresses are `bytes`.
+The names are those of the schema. Text is `str`, decoded as UTF-8 with surrogateescape; bodies and addresses are `bytes`.
 The messages of a call are in `call_messages`, info requests and info replies in `info_messages`. Source: gateway contract, 2.
 """
 
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class PrepareConfReq(Message):
-    """The plugins of one route, each with its configuration. Source: gateway contract, 3."""
+    """A route configuration: the names of plugins, each with its configuration. Source: gateway contract, 3."""
 
     __slots__ = ("conf", "key")
     TYPE = FrameType.PREPARE_CONF
@@ -70,7 +70,7 @@ class PrepareConfReq(Message):
 
 
 class PrepareConfResp(Message):
-    """The token that stands for the configuration from now on. Source: gateway contract, 3."""
+    """The token by which calls refer to a route configuration. Source: gateway contract, 3."""
 
     __slots__ = ("conf_token",)
     TYPE = FrameType.PREPARE_CONF
@@ -88,7 +88,7 @@ class PrepareConfResp(Message):
 
 
 class ErrResp(Message):
-    """What the runner answers where it can't do what it was asked to. Source: gateway contract, 2 and 3."""
+    """The reply to any request that the runner can't fulfil. Source: gateway contract, 2 and 3."""
 
     __slots__ = ("code",)
     TYPE = FrameType.ERROR
@@ -101,7 +101,7 @@ class ErrResp(Message):
     def decode(cls, payload: bytes) -> Self:
         number = u8_field(payload, root_table(payload), 0)
         if number >= len(ErrCode):
-            raise RemoteProtocolError(f"Err.Resp has code {number}, the schema ends at {len(ErrCode) - 1}")
+            raise RemoteProtocolError(f"Err.Resp has the code {number}; the schema has 0 to {len(ErrCode) - 1}")
         return cls(ErrCode(number))
 
     def _values(self) -> tuple[Field, ...]:

@@ -2,6 +2,6 @@
 """
 The bodies of requests and responses: whether they can be transferred, and how they are decompressed and parsed.
 
-Nothing here does I/O or knows requests and responses; `http.message` and `http.response` call these functions. Imports: `errors`, `wire`.
+Nothing here does I/O or imports requests and responses; `http.message` and `http.response` call these functions. Imports: `errors`, `wire`.
 Start with `parsing.py`; `transfer.py` is about the limits between gateway and runner.
 """

@@ -56,16 +56,16 @@ def decode_body(body: bytes, content_encoding: str, max_bytes: int = DEFAULT_MAX
         BodyTooLong: the results are longer.
         BodyError: there are too many codings or streams, a coding is unknown or its library is not installed, or the data is invalid.
     """
-    room = max_bytes
+    remaining = max_bytes
     for coding in reversed(codings_of(content_encoding)):
         if body:
             try:
-                body = _DECODERS[coding](body, room)
+                body = _DECODERS[coding](body, remaining)
             except BodyTooLong:
                 raise BodyTooLong(
                     f"the decompressed {coding} body is longer than {max_bytes} bytes, the value of max_decompressed_size"
                 ) from None
-            room -= len(body)
+            remaining -= len(body)
     return body
 
 
@@ -82,7 +82,7 @@ def _broken(coding: str, why: object) -> BodyError:
 
 
 def _streams(
-    body: bytes, room: int, coding: str, new_stream: Callable[[], Any], error: type[Exception], max_streams: int = MAX_STREAMS
+    body: bytes, remaining: int, coding: str, new_stream: Callable[[], Any], error: type[Exception], max_streams: int = MAX_STREAMS
 ) -> bytes:
     """Decompress one stream or several consecutive ones, as gzip and zstd allow, with a decompressor that has the interface of zlib's."""
     pieces: list[bytes] = []
@@ -101,11 +101,11 @@ def _streams(
                 stream = new_stream()
                 streams += 1
             try:
-                piece = stream.decompress(data, room + 1)
+                piece = stream.decompress(data, remaining + 1)
             except error as why:
                 raise _broken(coding, why) from None
-            room -= len(piece)
-            if room < 0:
+            remaining -= len(piece)
+            if remaining < 0:
                 raise BodyTooLong
             pieces.append(piece)
             data = b""
@@ -117,11 +117,11 @@ def _streams(
     return b"".join(pieces)
 
 
-def _gzip(body: bytes, room: int) -> bytes:
-    return _streams(body, room, "gzip", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error)
+def _gzip(body: bytes, remaining: int) -> bytes:
+    return _streams(body, remaining, "gzip", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error)
 
 
-def _deflate(body: bytes, room: int) -> bytes:
+def _deflate(body: bytes, remaining: int) -> bytes:
     """
     Decompress one deflate stream.
 
@@ -129,7 +129,7 @@ def _deflate(body: bytes, room: int) -> bytes:
     """
     is_zlib = len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
     wbits = zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
-    return _streams(body, room, "deflate", lambda: zlib.decompressobj(wbits), zlib.error, max_streams=1)
+    return _streams(body, remaining, "deflate", lambda: zlib.decompressobj(wbits), zlib.error, max_streams=1)
 
 
 def _library(coding: str, *names: str) -> Any:
@@ -142,15 +142,15 @@ def _library(coding: str, *names: str) -> Any:
     raise BodyError(f"a body with content-encoding {coding!r} needs a library that is not installed: pip install {names[-1]}")
 
 
-def _brotli(body: bytes, room: int) -> bytes:
+def _brotli(body: bytes, remaining: int) -> bytes:
     library = _library("br", "brotlicffi", "brotli")
     stream = library.Decompressor()
     pieces: list[bytes] = []
     try:
         while True:
-            piece = bytes(stream.process(body, output_buffer_limit=room + 1))
-            room -= len(piece)
-            if room < 0:
+            piece = bytes(stream.process(body, output_buffer_limit=remaining + 1))
+            remaining -= len(piece)
+            if remaining < 0:
                 raise BodyTooLong
             pieces.append(piece)
             body = b""
@@ -165,9 +165,9 @@ def _brotli(body: bytes, room: int) -> bytes:
         raise _broken("br", why) from None
 
 
-def _zstd(body: bytes, room: int) -> bytes:
+def _zstd(body: bytes, remaining: int) -> bytes:
     library = _library("zstd", "compression.zstd", "backports.zstd")
-    return _streams(body, room, "zstd", library.ZstdDecompressor, library.ZstdError)
+    return _streams(body, remaining, "zstd", library.ZstdDecompressor, library.ZstdError)
 
 
 _DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
