@@ -266,7 +266,7 @@ def test_headers_of_other_shapes() -> None:
 def test_replacing_a_response_without_a_body(body: bytes, headers: dict[str, str]) -> None:
     """The phrase of the status stands in, as text: an empty body would bring the upstream's back."""
     message = replacement_message(3, Reply(404, body, headers))
-    assert (3, 404, b"404 Not Found\n") == (message.id, message.status, message.body)
+    assert (message.id, message.status, message.body) == (3, 404, b"404 Not Found\n")
     assert dict(message.headers)["content-type"] == "text/plain; charset=utf-8"
     assert "content-encoding" not in dict(message.headers)
 
