@@ -219,11 +219,13 @@ class _Dev:
             self._on_runner_ended = plugins.tokens.flush
             self._on_runner_replaced = self._log.on_replaced = pool.drop
             effects = NoEffects() if self._runner is None else self._log
-            gateway = Gateway(self._store, plugins, AdminApi(self._store, self._options.admin_key), self._request, effects)
+            gateway = Gateway(
+                self._store, plugins, AdminApi(self._store, self._options.admin_key, self._options.apisix_version), self._request, effects
+            )
             # Ports are bound before anything slow starts, and connections are accepted once the runner listens.
             servers: list[tuple[EchoUpstream | HttpServer, int, str]] = [
                 (EchoUpstream(), self._options.upstream_port, "--upstream-port"),
-                (HttpServer(gateway, version=release_text(self._options.apisix_version)), self._options.port, "--port"),
+                (HttpServer(gateway, version=release_text((*self._options.apisix_version, 0)[:3])), self._options.port, "--port"),
             ]
             self._echo_port, port = [await self._bind(stack, *server) for server in servers]
             stamps = {path: _stamp(path) for path, _ in self._watched()}

@@ -32,10 +32,10 @@ class HttpServer:
         version: the release in the header `Server`.
     """
 
-    def __init__(self, gateway: Gateway, *, announced_port: int | None = None, version: str = "3.18") -> None:
+    def __init__(self, gateway: Gateway, *, announced_port: int | None = None, version: str = "3.18.0") -> None:
         self._gateway = gateway
         self._announced_port = announced_port
-        self._listener = HttpListener(self, f"APISIX/{version}.0")
+        self._listener = HttpListener(self, f"APISIX/{version}")
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def bind(self, host: str, port: int) -> int:

@@ -15,7 +15,6 @@ from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import read_client_body
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.plugins import (
-    AUTHENTICATION,
     EMULATED,
     REQUEST_PHASES,
     RESPONSE_REWRITE,
@@ -27,7 +26,7 @@ from apisix.gateway.phases.plugins import (
 from apisix.gateway.report import EffectSource, NoEffects, PhaseReport, RequestReport
 from apisix.gateway.resources import admin
 from apisix.gateway.resources.store import Store
-from apisix.gateway.routing.routes import ConfSource, Node, Route, Upstream
+from apisix.gateway.routing.routes import Consumer, Node, Route, Upstream
 from apisix.gateway.routing.upstream_client import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
 from apisix.runner.http.phase import Phase
 
@@ -144,9 +143,8 @@ class Gateway:
             return sets
         plugins, source = context.route.plugins, context.route.source
         if context.consumer is not None:
-            plugins = {**plugins, **{name: conf for name, conf in context.consumer.plugins.items() if name not in AUTHENTICATION}}
-            consumer = context.consumer
-            source = ConfSource(f"{source.type}&consumer", f"{source.id}&{consumer.name}", f"{source.version}&{consumer.version}")
+            plugins = {**plugins, **context.consumer.plugins}
+            source = context.consumer.merged_into(source)
         return [*sets, PluginSet(source, plugins)]
 
     async def _through_plugins(self, context: RequestContext, report: RequestReport) -> Answer:
@@ -154,19 +152,35 @@ class Gateway:
         route = context.route
         guards = [guard for _, guard in self._store.global_rules] + ([] if route is None else [route.guard])
         for guard in filter(None, guards):
-            report.error = f"{guard} is not supported by the development gateway, and requests must not pass without it"
-            return page_answer(503, context.response_headers)
+            return _refuse_unguarded(context, guard, report)
         for rule, _ in self._store.global_rules:
             for phase in REQUEST_PHASES:
                 if (answer := await self._run(context, rule, phase, report)) is not None:
                     return answer
         if route is None:
             return _not_found()
-        for phase in REQUEST_PHASES:
-            # The consumer, whose plugins are merged with those of the route, is known after the phase `rewrite`.
-            if (answer := await self._run(context, self._plugin_sets(context)[-1], phase, report)) is not None:
-                return answer
+        if (answer := await self._run(context, self._plugin_sets(context)[-1], "rewrite", report)) is not None:
+            return answer
+        if (
+            context.consumer is not None
+            and (answer := await self._rewrite_in_consumer(context, context.consumer, route, report)) is not None
+        ):
+            return answer
+        if (answer := await self._run(context, self._plugin_sets(context)[-1], "access", report)) is not None:
+            return answer
         return await self._from_upstream(context, route, report)
+
+    async def _rewrite_in_consumer(self, context: RequestContext, consumer: Consumer, route: Route, report: RequestReport) -> Answer | None:
+        """
+        Run the plugins that the consumer adds to those of the route, after the consumer has been found in the phase `rewrite`.
+
+        Source: apisix/plugin.lua, `rewrite_in_consumer`.
+        """
+        if consumer.guard is not None:
+            return _refuse_unguarded(context, consumer.guard, report)
+        source = self._plugin_sets(context)[-1].source
+        added = {name: conf for name, conf in consumer.plugins.items() if name not in route.plugins}
+        return await self._run(context, PluginSet(source, added), "rewrite", report)
 
     async def _run(self, context: RequestContext, plugins: PluginSet, phase: PluginPhase, report: RequestReport) -> Answer | None:
         """Run the plugins of one phase, and return the answer of the first one that has one."""
@@ -247,6 +261,11 @@ class Gateway:
                 if context.node is None:
                     raise
         raise UpstreamFailed(503, "the upstream has no node")
+
+
+def _refuse_unguarded(context: RequestContext, guard: str, report: RequestReport) -> Answer:
+    report.error = f"{guard} is not supported by the development gateway, and requests must not pass without it"
+    return page_answer(503, context.response_headers)
 
 
 def _retries(upstream: Upstream) -> int:

@@ -69,7 +69,7 @@ class TestBed:
         self.store = Store(self.problems.extend, unknown_plugins=unknown_plugins(quirks))
         self.plugins = ExtPlugins(self.pool, quirks)
         self.server = HttpServer(
-            Gateway(self.store, self.plugins, AdminApi(self.store, DEFAULT_KEY), self.reports.append), announced_port=9080
+            Gateway(self.store, self.plugins, AdminApi(self.store, DEFAULT_KEY, self.version), self.reports.append), announced_port=9080
         )
         self.port = await self.server.bind("127.0.0.1", 0)
         await self.server.serve()

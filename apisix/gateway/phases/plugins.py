@@ -120,14 +120,16 @@ def _text(answer: Answer) -> Answer:
 
 
 AUTHENTICATION = frozenset({"basic-auth", "key-auth"})
-"""Plugins whose configuration in a consumer contains its credentials."""
+"""Plugins that are emulated and whose configuration in a consumer contains its credentials."""
+CREDENTIALS = AUTHENTICATION | {"hmac-auth", "jwe-decrypt", "jwt-auth", "ldap-auth", "ldap-auth-advanced", "wolf-rbac"}
+"""All plugins whose configuration in a consumer contains its credentials. Source: APISIX, plugins of the type `auth`."""
 RESPONSE_REWRITE = "response-rewrite"
 EMULATED: dict[str, Emulated] = {
     Phase.PRE_REQ: Emulated(12000, "rewrite"),
     "fault-injection": Emulated(11000, "rewrite", _fault_injection, frozenset({"abort"})),
     "ip-restriction": Emulated(3000, "access", _ip_restriction),
-    "basic-auth": Emulated(2520, "rewrite", auth.basic_auth, frozenset({"hide_credentials"})),
-    "key-auth": Emulated(2500, "rewrite", auth.key_auth, frozenset({"header", "query", "hide_credentials"})),
+    "basic-auth": Emulated(2520, "rewrite", auth.basic_auth, frozenset({"hide_credentials", "realm", "anonymous_consumer"})),
+    "key-auth": Emulated(2500, "rewrite", auth.key_auth, frozenset({"header", "query", "hide_credentials", "realm", "anonymous_consumer"})),
     proxy_rewrite.NAME: Emulated(1008, "rewrite", _proxy_rewrite, proxy_rewrite.SUPPORTED),
     "redirect": Emulated(900, "rewrite", _redirect, frozenset({"http_to_https", "uri", "regex_uri", "ret_code", "append_query_string"})),
     RESPONSE_REWRITE: Emulated(899, "header_filter", None, frozenset({"headers", "body", "status_code"})),
@@ -137,8 +139,10 @@ EMULATED: dict[str, Emulated] = {
 
 GUARDS = frozenset(
     {
+        "acl",
         "ai-aliyun-content-moderation",
         "ai-aws-content-moderation",
+        "ai-lakera-guard",
         "ai-prompt-guard",
         "authz-casbin",
         "authz-casdoor",
@@ -147,12 +151,16 @@ GUARDS = frozenset(
         "chaitin-waf",
         "consumer-restriction",
         "csrf",
+        "dingtalk-auth",
+        "feishu-auth",
         "forward-auth",
         "hmac-auth",
         "jwe-decrypt",
         "jwt-auth",
         "ldap-auth",
+        "ldap-auth-advanced",
         "multi-auth",
+        "oas-validator",
         "opa",
         "openid-connect",
         "referer-restriction",
@@ -176,8 +184,6 @@ def guard_that_is_not_emulated(plugins: Mapping[str, Conf]) -> str | None:
             return f"plugin {name}"
         if "pre_function" in conf.get("_meta", {}):
             return f"_meta.pre_function of {name}"
-        if name in AUTHENTICATION and "anonymous_consumer" in conf:
-            return f"anonymous_consumer of {name}"
     return None
 
 

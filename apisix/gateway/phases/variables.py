@@ -15,6 +15,7 @@ VARIABLES: dict[str, Callable[[RequestContext], str | None]] = {
     "args": lambda context: context.args,
     "balancer_ip": lambda context: context.node.host if context.node else None,
     "balancer_port": lambda context: str(context.node.port) if context.node else None,
+    "consumer_group_id": lambda context: context.consumer.group_id if context.consumer else None,
     "consumer_name": lambda context: context.consumer.name if context.consumer else None,
     "content_length": lambda context: context.headers.get("content-length"),
     "content_type": lambda context: context.headers.get("content-type"),

@@ -7,17 +7,17 @@ Definitions that APISIX refuses are refused with the same message. Fields that A
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from apisix.gateway.phases import proxy_rewrite
-from apisix.gateway.phases.plugins import EMULATED, GUARDS, guard_that_is_not_emulated
+from apisix.gateway.phases.plugins import AUTHENTICATION, CREDENTIALS, EMULATED, GUARDS, guard_that_is_not_emulated
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.gateway.routing import expressions
-from apisix.gateway.routing.routes import ConfSource, Consumer, Node, Route, Upstream
+from apisix.gateway.routing.routes import ConfSource, Consumer, Credential, Node, Route, Upstream
 from apisix.runner.http.phase import Phase
 
 Definition = Mapping[str, Any]
@@ -62,6 +62,8 @@ CONSUMER_FIELDS: dict[str, str] = {
     **dict.fromkeys(("create_time", "update_time"), "integer"),
     **dict.fromkeys(("id", "group_id"), "id"),
 }
+CREDENTIAL_FIELDS: dict[str, str] = dict(PLUGIN_CONFIG_FIELDS)
+CONSUMER_GROUP_FIELDS: dict[str, str] = dict(PLUGIN_CONFIG_FIELDS)
 
 # Fields that have an effect in APISIX, but not in this gateway.
 _UNSUPPORTED_IN_UPSTREAM = ("tls", "service_name", "discovery_type", "discovery_args", "checks", "keepalive_pool", "retry_timeout")
@@ -78,6 +80,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "nodes": (dict, list),
 }
 _ID = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_USERNAME = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"})
 _PHASES = frozenset(phase.value for phase in Phase)
 
@@ -166,6 +169,7 @@ class Resources:
     services: Mapping[str, Record]
     plugin_configs: Mapping[str, Record]
     unknown_plugins: frozenset[str] = frozenset()
+    consumer_groups: Mapping[str, Record] = field(default_factory=dict)
 
 
 NO_RESOURCES = Resources({}, {}, {})
@@ -239,17 +243,63 @@ def build_plugins(raw: Definition, fields: Mapping[str, str], where: str, proble
     """
     _check_fields(raw, fields)
     _check_id(raw)
-    check_plugins(raw.get("plugins", {}), where, problems, is_consumer=fields is CONSUMER_FIELDS)
+    check_plugins(raw.get("plugins", {}), where, problems, is_consumer=fields is CONSUMER_FIELDS or fields is CREDENTIAL_FIELDS)
     return enabled(raw.get("plugins", {}))
 
 
-def build_consumer(raw: Definition, version: str, problems: list[Problem]) -> Consumer:
-    """Convert a consumer. Raise InvalidDefinition if APISIX would refuse it."""
+def build_consumer(
+    raw: Definition, version: str, resources: Resources, problems: list[Problem], credentials: Iterable[Record] = ()
+) -> Consumer:
+    """
+    Convert a consumer, merged with its group.
+
+    Args: credentials: the definitions under `/consumers/NAME/credentials`.
+    Raises: InvalidDefinition: APISIX would refuse it.
+    """
     if not isinstance(raw.get("username"), str):
         raise InvalidDefinition('invalid configuration: property "username" is required')
-    plugins = build_plugins(raw, CONSUMER_FIELDS, f"consumer {raw['username']}", problems)
-    labels = raw.get("labels", {})
-    return Consumer(raw["username"], plugins, version, labels.get("custom_id"))
+    if not _USERNAME.fullmatch(raw["username"]):
+        raise InvalidDefinition(
+            'invalid configuration: property "username" validation failed: failed to match pattern "^[a-zA-Z0-9_\\-]+$" '
+            f'with "{raw["username"]}"'
+        )
+    where = f"consumer {raw['username']}"
+    own = build_plugins(raw, CONSUMER_FIELDS, where, problems)
+    group = _referred(raw, "group_id", resources.consumer_groups)
+    plugins = {**({} if group is None else enabled(group.value.get("plugins", {}))), **own}
+    running = {name: conf for name, conf in plugins.items() if name not in CREDENTIALS}
+    guard = guard_that_is_not_emulated(running)
+    if guard is not None:
+        problems.append(Problem(where, f"{guard} is not supported by the development gateway, so its requests are answered with 503"))
+    found = [*credentials_of(own)]
+    for record in credentials:
+        found += credentials_of(record.value.get("plugins", {}), record.id.partition("/")[2])
+    return Consumer(
+        raw["username"],
+        running,
+        version,
+        tuple(found),
+        custom_id=raw.get("labels", {}).get("custom_id"),
+        group_id=None if group is None else group.id,
+        group_version="" if group is None else group.version,
+        guard=guard,
+    )
+
+
+def credentials_of(plugins: Definition, id: str | None = None) -> tuple[Credential, ...]:
+    """Return the credentials that are emulated, from the plugins of a consumer, or of its credential with this id."""
+    return tuple(Credential(name, conf, id) for name, conf in plugins.items() if name in AUTHENTICATION)
+
+
+def check_credential(raw: Definition, where: str, problems: list[Problem]) -> None:
+    """Raise InvalidDefinition if APISIX would refuse a credential of a consumer."""
+    plugins = raw.get("plugins", {})
+    if isinstance(plugins, dict) and len(plugins) > 1:
+        raise InvalidDefinition('invalid configuration: property "plugins" validation failed: expect object to have at most 1 properties')
+    build_plugins({name: value for name, value in raw.items() if name != "id"}, CREDENTIAL_FIELDS, where, problems)
+    if any(name not in CREDENTIALS for name in plugins):
+        raise InvalidDefinition("only supports auth type plugins in consumer credential")
+    problems.extend(Problem(where, f"{name} is not supported by the development gateway") for name in plugins if name not in AUTHENTICATION)
 
 
 def enabled(plugins: Definition) -> dict[str, Any]:
@@ -385,11 +435,11 @@ def _check_ext_plugin(name: str, plugin: Definition) -> None:
         item = f'property "conf" validation failed: failed to validate item {number}: '
         if not isinstance(entry, dict):
             fail(f"{item}wrong type: expected object, got {_type_name(entry)}")
-        for field in ("name", "value"):
-            if field not in entry:
-                fail(f'{item}property "{field}" is required')
-            if not isinstance(entry[field], str):
-                fail(f'{item}property "{field}" validation failed: wrong type: expected string, got {_type_name(entry[field])}')
+        for required in ("name", "value"):
+            if required not in entry:
+                fail(f'{item}property "{required}" is required')
+            if not isinstance(entry[required], str):
+                fail(f'{item}property "{required}" validation failed: wrong type: expected string, got {_type_name(entry[required])}')
         if not 1 <= len(entry["name"]) <= 128:
             expected = "long, expected at most 128" if entry["name"] else "short, expected at least 1"
             fail(f'{item}property "name" validation failed: string too {expected}')

@@ -7,21 +7,11 @@ from typing import Any
 import yaml
 
 from apisix.gateway.resources.definitions import Problem
-from apisix.gateway.resources.store import KINDS, Store
+from apisix.gateway.resources.kinds import KINDS
+from apisix.gateway.resources.store import Store
 
 # Further keys that APISIX reads. Source: its documentation of the stand-alone mode.
-_OTHER_KINDS = frozenset(
-    {
-        "consumer_groups",
-        "credentials",
-        "plugin_metadata",
-        "plugins",
-        "protos",
-        "secrets",
-        "ssls",
-        "stream_routes",
-    }
-)
+_OTHER_KINDS = frozenset({"plugins", "stream_routes"})
 
 
 class RoutesFile:
@@ -66,10 +56,11 @@ class RoutesFile:
     def _definitions(self, content: dict[str, Any], problems: list[Problem]) -> dict[str, list[dict[str, Any]]]:
         definitions: dict[str, list[dict[str, Any]]] = {}
         for kind, entries in content.items():
-            if kind in _OTHER_KINDS:
+            if kind in _OTHER_KINDS or (kind in KINDS and not KINDS[kind].has_effect):
                 problems.append(Problem(self.path.name, f"{kind} are not supported by the development gateway and have no effect"))
             elif kind not in KINDS:
-                problems.append(Problem(self.path.name, f"{kind!r} is not a key that APISIX supports; expected {' or '.join(KINDS)}"))
+                expected = ", ".join(sorted(KINDS))
+                problems.append(Problem(self.path.name, f"{kind!r} is not a key that APISIX supports; expected one of {expected}"))
             elif not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
                 problems.append(Problem(self.path.name, f"{kind} must be a list of mappings"))
             else:

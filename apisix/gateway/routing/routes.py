@@ -100,13 +100,40 @@ class ConfSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """The configuration of an authentication plugin in a consumer, or in its credential with this `id`."""
+
+    plugin: str
+    conf: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Consumer:
-    """A consumer: `plugins` are those of its definition, with its credentials."""
+    """
+    A consumer.
+
+    Attributes:
+        plugins: those of its group and its own ones, which run for its requests, without credentials.
+        guard: what guards its requests and is not emulated; None if there is nothing.
+        group_version: the version of its consumer group.
+    """
 
     name: str
     plugins: Mapping[str, Mapping[str, Any]]
     version: str
+    credentials: tuple[Credential, ...] = ()
     custom_id: str | None = None
+    group_id: str | None = None
+    group_version: str = ""
+    guard: str | None = None
+
+    def merged_into(self, source: ConfSource) -> ConfSource:
+        """Return what the key of PrepareConf says if the plugins of the consumer are merged with those of a route."""
+        merged = ConfSource(f"{source.type}&consumer", f"{source.id}&{self.name}", f"{source.version}&{self.version}")
+        if self.group_id is None:
+            return merged
+        return ConfSource(f"{merged.type}&consumer_group", f"{merged.id}&{self.group_id}", f"{merged.version}&{self.group_version}")
 
 
 @dataclass(slots=True)

@@ -122,7 +122,7 @@ def test_missing(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("ssls: []\n#END", "ssls are not supported by the development gateway"),
-        ("rutes: []\n#END", "'rutes' is not a key that APISIX supports; expected routes or upstreams"),
+        ("rutes: []\n#END", "'rutes' is not a key that APISIX supports; expected one of consumer_groups, consumers"),
         ("routes: {}\n#END", "routes must be a list"),
         ("routes: [{id: 1, uri: /a, plugins: {nope: {}}}]\n#END", "route 1: left out: unknown plugin [nope]"),
         ("routes: [{id: 1, uri: /a, plugins: {cors: {}}}]\n#END", "route 1: plugin cors does not run"),
