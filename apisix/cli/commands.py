@@ -10,27 +10,27 @@ from apisix import __version__, compiled
 from apisix.cli.options.flags import setting_flags
 
 COMMANDS = {
-    "start": ("apisix.cli.commands:start", "Serve the gateway, until SIGTERM or Ctrl-C."),
-    "dev": ("apisix.cli.dev:dev", "Try plugins without a gateway: serve HTTP, and show what they do."),
-    "new": ("apisix.cli.new:new", "Create a plugin, its test and a route to try it with."),
-    "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes may name, and how they run."),
+    "start": ("apisix.cli.commands:start", "Start the runner. It runs until SIGTERM or Ctrl-C."),
+    "dev": ("apisix.cli.dev:dev", "Try plugins without APISIX: start a gateway, an upstream and the runner."),
+    "new": ("apisix.cli.new:new", "Create a plugin, its test and a route for it."),
+    "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes can use, and how they run."),
     "schema": ("apisix.cli.schema:schema", "Show the JSON Schema of a plugin's configuration."),
-    "health": ("apisix.cli.commands:health", "Check that a running runner replies; for HEALTHCHECK."),
+    "health": ("apisix.cli.commands:health", "Check that a runner replies, for example in a container's HEALTHCHECK."),
     "doctor": ("apisix.cli.doctor:doctor", "Find out why the gateway does not reach the runner, and what to do."),
     "check": ("apisix.cli.check:check", "Load the plugins, and validate the routes that use them."),
 }
-"""Where each command is defined, as module:attribute, and what it does."""
+"""The definition of each command, as `module:attribute`, and its description."""
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are used, so that the others work if the libraries of one are missing."""
+    """A group whose commands are imported when they are used. If a library of a command is missing, the other commands work."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command. Raises: ClickException: a library of an extra is not installed."""
+        """Import a command. Raise ClickException if a library that it needs is not installed."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -60,7 +60,7 @@ def commands() -> None:
 @click.command(help=COMMANDS["start"][1])
 @setting_flags()
 def start(**flags: object) -> None:
-    """See COMMANDS."""
+    """Run the command. Its help text is in COMMANDS."""
     from apisix.cli.start import start as run
 
     sys.exit(run(flags))
@@ -68,10 +68,10 @@ def start(**flags: object) -> None:
 
 @click.command(help=COMMANDS["health"][1])
 @setting_flags(["socket_file"])
-@click.option("--timeout", "timeout_s", metavar="SECONDS", default="5", show_default=True, help="How long to wait for the replies.")
+@click.option("--timeout", "timeout_s", metavar="SECONDS", default="5", show_default=True, help="The time limit for the replies.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
 def health(**flags: object) -> None:
-    """See COMMANDS."""
+    """Run the command. Its help text is in COMMANDS."""
     from apisix.cli.health import health as run
 
     sys.exit(run(flags))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The command `health`: does the runner reply?
+The command `health`: check that a runner replies.
 
-A container's HEALTHCHECK starts it often. Modules whose import takes long are therefore imported only if they are needed.
+A container's HEALTHCHECK starts it often. So modules whose import takes long are imported only if they are needed.
 """
 
 import json
@@ -15,11 +15,11 @@ from apisix.cli.options.arguments import Flag, read_flags
 from apisix.runner.errors import SettingsError
 
 TIMEOUT_S: Final = "5"
-"""How long to wait for the replies by default, in seconds."""
+"""The default time limit for the replies, in seconds."""
 UNHEALTHY: Final = 1
 """The exit status if the runner is not healthy or a flag is wrong. Docker reserves 2."""
 SOCKET_VARIABLES: Final = ("APISIX_RUNNER_SOCKET_FILE", "APISIX_LISTEN_ADDRESS")
-"""The same as in the table of settings, whose import takes long."""
+"""The variables of this setting. They are repeated here, because importing the table of settings takes long."""
 
 _FLAGS: Final = {
     "--config": Flag("config"),
@@ -30,7 +30,7 @@ _FLAGS: Final = {
 
 
 def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
-    """Return the flags of `health`, or None if click must read the arguments."""
+    """Return the flags of `health`, or None if this is another command or click must read the arguments."""
     if not arguments or arguments[0] != "health":
         return None
     return read_flags(arguments[1:], _FLAGS)
@@ -56,7 +56,7 @@ def socket_path(flags: Mapping[str, object], environ: Mapping[str, str]) -> str:
     """
     Return the socket of a runner that was started with these flags and this environment.
 
-    Raises: SettingsError: a setting is wrong.
+    Raises: SettingsError: a setting is not correct.
     """
     if flags.get("socket_file"):
         return os.path.abspath(str(flags["socket_file"]).removeprefix("unix:"))

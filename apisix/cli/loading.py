@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from apisix.cli.options.flags import UsageFailure
+from apisix.cli.options.flags import CommandError
 from apisix.cli.start import gather
 from apisix.runner.errors import SettingsError
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import Problem
 
 DEFAULT_PLUGINS = Path("plugins")
-"""Where `new` creates plugins and `dev` looks for them."""
+"""The directory in which `new` creates plugins, and from which `dev` loads them."""
 
 
 def load_registry(flags: Mapping[str, object], *, default: bool = False) -> Registry:
@@ -24,13 +24,13 @@ def load_registry(flags: Mapping[str, object], *, default: bool = False) -> Regi
 
     Args:
         flags: the flags of the command line.
-        default: whether to load `plugins/` of this directory if no directory is named, as `dev` does.
-    Raises: UsageFailure: a setting is wrong.
+        default: True to load `plugins/` in the current directory if no directory is given, as `dev` does.
+    Raises: CommandError: a setting is not correct.
     """
     try:
         settings = gather(flags, os.environ)
     except SettingsError as error:
-        raise UsageFailure(str(error)) from error
+        raise CommandError(str(error)) from error
     # The command prints the problems itself, so they must not be logged too.
     log = logging.getLogger("apisix")
     if not any(isinstance(handler, _Notes) for handler in log.handlers):
@@ -40,9 +40,14 @@ def load_registry(flags: Mapping[str, object], *, default: bool = False) -> Regi
     if not directories and DEFAULT_PLUGINS.is_dir():
         if default:
             directories = (str(DEFAULT_PLUGINS),)
-            click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is loaded; start needs --plugins {DEFAULT_PLUGINS} for that", err=True)
+            click.echo(
+                f"note: {DEFAULT_PLUGINS}/ in the current directory is loaded; start loads it only with --plugins {DEFAULT_PLUGINS}",
+                err=True,
+            )
         else:
-            click.echo(f"note: {DEFAULT_PLUGINS}/ of this directory is not loaded; --plugins {DEFAULT_PLUGINS} does that", err=True)
+            click.echo(
+                f"note: {DEFAULT_PLUGINS}/ in the current directory is not loaded; to load it, add --plugins {DEFAULT_PLUGINS}", err=True
+            )
     return Registry.load(directories, settings.plugin_modules)
 
 
@@ -56,7 +61,7 @@ class _Notes(logging.Handler):
 
 
 def problem_fields(problem: Problem) -> dict[str, object]:
-    """Return the problem of a plugin that could not be loaded, for tools."""
+    """Return the fields of a problem for JSON."""
     return {
         "file": problem.file,
         "line": problem.line,

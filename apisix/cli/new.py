@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import apisix
-from apisix.cli.routes.text import NotAdded, RoutePresent, with_route
+from apisix.cli.routes.text import RouteExists, RouteNotAdded, with_route
 from apisix.runner.plugin.naming import kebab_case, snake_case, words_of
 
 ROUTES_FILE = "apisix.yaml"
@@ -91,18 +91,21 @@ class Names:
     @classmethod
     def of(cls, given: str) -> "Names":
         """
-        Return all names for one in any spelling: key-auth, key_auth, KeyAuth.
+        Return all names of a plugin for one of them in any spelling: key-auth, key_auth, KeyAuth.
 
-        Raises: ValueError: it can't become the name of a class.
+        Raises: ValueError: the name can't be converted to the name of a class.
         """
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*", given):
-            raise ValueError("a name consists of letters, digits and hyphens and begins with a letter, as in key-auth or KeyAuth")
+            raise ValueError(
+                f"{given!r} can't be the name of a plugin; a name begins with a letter and consists of letters, digits and "
+                "hyphens, as in key-auth or KeyAuth"
+            )
         class_name = given if given[0].isupper() and given.isalnum() else "".join(word.capitalize() for word in words_of(given))
         if class_name in {*apisix.__all__, "None", "True", "False"}:
-            raise ValueError(f"a class can't be called {class_name} here; choose another name")
+            raise ValueError(f"the class of the plugin would be {class_name}, which has another meaning; choose another name")
         name = kebab_case(class_name)
         if len(name) > 64:
-            raise ValueError(f"the name has {len(name)} characters, but the id of its route can have only 64")
+            raise ValueError(f"the name has {len(name)} characters, but a name can have at most 64, because it is the id of the route")
         return cls(name, class_name, snake_case(class_name))
 
 
@@ -110,9 +113,9 @@ class Names:
 @click.argument("name")
 def new(name: str) -> None:
     """
-    Create a plugin, its test and a route to try it with, in this directory.
+    Create a plugin, its test and a route for it, in the current directory.
 
-    NAME is the name of the plugin in routes, such as key-auth; KeyAuth means the same. Existing files are not overwritten.
+    NAME is the name of the plugin in routes, such as key-auth. KeyAuth has the same effect. Existing files are not overwritten.
     """
     try:
         names = Names.of(name)
@@ -130,7 +133,7 @@ def new(name: str) -> None:
     steps = {
         "pytest .": "runs the test",
         "apisix-runner dev": "starts a gateway, an echo upstream, and the runner",
-        f"curl -i {GATEWAY}/{names.name}": "in a second terminal: shows what the upstream received",
+        f"curl -i {GATEWAY}/{names.name}": "shows what the upstream received; run it in a second terminal",
     }
     width = max(map(len, steps))
     click.echo("\nNext:")
@@ -159,9 +162,9 @@ def _add_route(names: Names) -> None:
     try:
         text = path.read_bytes().decode("utf-8")
         path.write_bytes(with_route(text, route).encode("utf-8"))
-    except RoutePresent as present:
+    except RouteExists as present:
         click.echo(f"did not change {path}: {present}")
-    except (NotAdded, UnicodeDecodeError, OSError) as error:
+    except (RouteNotAdded, UnicodeDecodeError, OSError) as error:
         click.echo(f"did not change {path}: {error}. Add this to its `routes`:\n\n{route}")
     else:
         click.echo(f"added the route {names.name} to {path}")

@@ -16,10 +16,11 @@ from apisix.runner.plugin.plugin_type import PluginType
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
 def plugins(as_json: bool, **flags: object) -> None:
     """
-    Show the plugins that routes may name: where they come from, their hooks, and what they do.
+    Show the plugins that routes can use: their source, their hooks, and what they do.
 
-    A hook that runs inline is faster, because it never waits for the gateway. The attribute `inline` of the class overrides what is shown.
-    The exit status is 0 if all plugins were loaded, 1 if one was refused, and 2 if a setting is wrong.
+    A hook that runs inline is faster, because it never waits for the gateway. The attribute `inline` of a class overrides this.
+
+    The exit status is 0 if all plugins were loaded, 1 if one was refused, and 2 if a setting is not correct.
     """
     registry = load_registry(flags)
     if as_json:
@@ -38,7 +39,7 @@ def plugins(as_json: bool, **flags: object) -> None:
 
 
 def _inline_text(found: PluginType, hook: str) -> str:
-    """Return whether a hook runs inline, and if not, why."""
+    """Return "yes" if a hook runs inline, or else why it does not."""
     reason = found.may_suspend(hook)
     return "yes" if reason is None else f"no, because {reason}"
 
@@ -48,7 +49,7 @@ def _inline_fields(reason: str | None) -> dict[str, object]:
 
 
 def _fields(found: PluginType) -> dict[str, object]:
-    """Return the properties of a plugin for tools."""
+    """Return the fields of a plugin for JSON."""
     return {
         "name": found.name,
         "api": found.api.name,

@@ -14,7 +14,7 @@ from apisix.runner.plugin.plugin_type import Problem
 @click.argument("name")
 @setting_flags(["plugins"])
 def schema(name: str, **flags: object) -> None:
-    """Show the JSON Schema of the configuration that the plugin NAME takes."""
+    """Show the JSON Schema of the configuration of the plugin NAME."""
     registry = load_registry(flags)
     found = registry.get(name)
     if isinstance(found, Problem):

@@ -13,7 +13,7 @@ from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import Plugin
 
 Method = tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]
-"""A method and its file."""
+"""A method, and the file that contains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,17 @@ class Assigned:
 
     def __str__(self) -> str:
         return (
-            f"{self.file}:{self.line}: {self.method} assigns self.{self.attribute}, and all calls of a route share the instance, "
-            "so another client's call can read or replace it. Use a local variable or request.context; "
-            "if all calls are meant to share it, as a cache or a counter, name it in shared_state on the class"
+            f"{self.file}:{self.line}: {self.method} assigns self.{self.attribute}. All calls of a route share the instance, "
+            "so the call of another client can read or replace the value. Use a local variable or request.context; "
+            "if calls should share it, as a cache or a counter, add the attribute to shared_state of the class"
         )
 
 
 def assigned_attributes(registry: Registry) -> list[Assigned]:
     """
-    Return the assignments to `self` in hooks and in the methods of the class that they use.
+    Return the assignments to `self` in hooks, and in methods of the class that hooks use.
 
-    Assignments in functions of other classes are not found, and neither are changes of an object, as in `self.seen.append(...)`.
+    Assignments in other classes are not found. Changes of an object, as in `self.seen.append(...)`, are not found either.
     """
     found: dict[Assigned, None] = {}
     for plugin in registry.types:
@@ -49,7 +49,7 @@ def assigned_attributes(registry: Registry) -> list[Assigned]:
 def _in_class(cls: Any) -> Iterator[Assigned]:
     methods = _methods_of(cls)
     names = [hook for hook in HOOKS if hook in methods]
-    for name in names:  # the list grows
+    for name in names:  # methods are appended to the list in the loop
         function, file = methods[name]
         arguments = [*function.args.posonlyargs, *function.args.args]
         if not arguments:

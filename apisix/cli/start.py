@@ -17,9 +17,9 @@ CONFIG_VARIABLE = "APISIX_RUNNER_CONFIG"
 
 def read_arguments(arguments: Sequence[str]) -> dict[str, object] | None:
     """
-    Read the arguments of `start` if they consist only of known flags with their values.
+    Read the arguments of `start` if they consist only of known flags and their values.
 
-    Returns: the values by the names of the settings, or None if click must read the arguments: for help, mistakes and other commands.
+    Returns: the values by the names of the settings, or None if this is another command or click must read the arguments.
     """
     if not arguments or arguments[0] != "start":
         return None
@@ -38,10 +38,10 @@ def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
 
 
 def start(flags: Mapping[str, object]) -> int:
-    """Run the supervisor until it stops. Returns: the exit status, 2 if a setting is wrong."""
+    """Run the supervisor until it stops. Returns: the exit status, which is 2 if a setting is not correct."""
     _open_missing_streams()
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        print("apisix-runner: free-threaded Python is not supported without the GIL: set PYTHON_GIL=1", file=sys.stderr)
+        print("apisix-runner: free-threaded Python is supported only with the GIL; set PYTHON_GIL=1", file=sys.stderr)
         return 2
     try:
         settings = gather(flags, os.environ)
@@ -54,10 +54,10 @@ def start(flags: Mapping[str, object]) -> int:
 
 
 def _open_missing_streams() -> None:
-    """Open /dev/null for each closed descriptor from 0 to 2. Otherwise a socket could get its number, and output be written to it."""
+    """Open /dev/null for each closed descriptor from 0 to 2. Otherwise a socket could get its number and receive output."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # open until the process ends, as the others
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # open until the process ends, like the others
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

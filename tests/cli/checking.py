@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin, and a runner of commands, for the tests of `check`."""
+"""A plugin and functions for the tests of `check`."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class SayConfig:
 
 
 class Say(Plugin[SayConfig]):
-    """Say it to the upstream."""
+    """Add a header to the request of the upstream."""
 
     def on_request(self, request: Request) -> None:
         request.headers["x-say"] = "it"
@@ -31,7 +31,7 @@ def invoke(*arguments: str | Path) -> Result:
 
 
 def check(plugins: Path, name: str, text: str) -> tuple[int, list[str]]:
-    """Check a file of routes. Returns: the exit status and the lines, less the directory."""
+    """Check a file of routes. Return the exit status and the lines, without the directory of the file."""
     file = plugins.parent / name
     file.write_text(text)
     result = invoke("check", "--plugins", plugins, file)

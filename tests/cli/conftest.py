@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the commands."""
+"""Fixtures for the tests of commands."""
 
 import logging
 from collections.abc import Iterator

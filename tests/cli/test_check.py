@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner check`, `plugins` and `schema`, as a person or a pipeline uses them."""
+"""The commands `check`, `plugins` and `schema`."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 from tests.cli.checking import check, invoke
 
 
-def test_all_is_well(plugins: Path) -> None:
-    """Routes that production would run end in status 0, an empty configuration among them."""
+def test_no_problems(plugins: Path) -> None:
+    """The status is 0 if the runner can run all configurations, even if one of them is empty."""
     text = """
 routes:
   - id: 1
@@ -25,8 +25,8 @@ routes:
     assert check(plugins, "apisix.yaml", text) == (0, ["3 plugins, 2 configurations: no problems"])
 
 
-def test_all_that_is_wrong(plugins: Path) -> None:
-    """Each fault is named with its line, its route and its plugin: an unknown name, a wrong field, a phase without its hook, a form."""
+def test_all_kinds_of_problems(plugins: Path) -> None:
+    """Each problem has its line, its route and its plugin: an unknown name, a wrong field, a missing hook, a wrong form."""
     text = """
 routes:
   - id: 1
@@ -63,8 +63,8 @@ global_rules:
     assert lines[6] == "3 plugins, 3 configurations: 6 problems"
 
 
-def test_a_config_method_that_fails(plugins: Path) -> None:
-    """A plugin of release 0.2 is configured when a call runs; `check` does it without one, and does not repeat the value."""
+def test_failing_config_method(plugins: Path) -> None:
+    """A plugin of release 0.2 is configured for each call. `check` configures it without a call, and does not print the value."""
     (plugins / "old.py").write_text(
         "from apisix.runner.plugin.core import PluginBase\n\n\n"
         "class Old(PluginBase):\n"
@@ -78,8 +78,8 @@ def test_a_config_method_that_fails(plugins: Path) -> None:
     assert "plugin 1, old: it can't be configured: ValueError: no key ... (plugins/old.py:9)" in lines[0]
 
 
-def test_one_of_each(plugins: Path) -> None:
-    """One is no plural."""
+def test_singular(plugins: Path) -> None:
+    """One problem is printed in the singular."""
     text = "routes: [{id: 1, plugins: {ext-plugin-pre-req: {conf: [{name: sya, value: x}]}}}]\n#END\n"
 
     assert check(plugins, "apisix.yaml", text)[1][-1] == "3 plugins, 1 configuration: 1 problem"
@@ -101,15 +101,15 @@ def test_one_of_each(plugins: Path) -> None:
     ],
 )
 def test_json(plugins: Path, document: object) -> None:
-    """One route as it is put to the admin API, a list of them, and what the admin API answers, are understood."""
+    """A route as it is sent to the admin API, a list of routes, and a response of the admin API are read."""
     status, lines = check(plugins, "routes.json", json.dumps(document))
 
     assert (status, "nope: there is no plugin of this name" in lines[0]) == (1, True)
     assert lines[0].startswith("routes.json: route")
 
 
-def test_for_tools(plugins: Path) -> None:
-    """`--json` says the same in fields."""
+def test_json_output(plugins: Path) -> None:
+    """`--json` prints the same as fields."""
     (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
     result = invoke("check", "--json", "--plugins", plugins)
     report = json.loads(result.output)
@@ -120,7 +120,7 @@ def test_for_tools(plugins: Path) -> None:
 
 @pytest.mark.parametrize(("text", "reason"), [("a: [", "this is not YAML"), (None, "No such file or directory")])
 def test_files_that_cannot_be_read(tmp_path: Path, text: str | None, reason: str) -> None:
-    """A file that can't be read is status 2, so that a pipeline can tell it from a bad route."""
+    """If a file can't be read, the status is 2, so that a pipeline can distinguish it from a problem in a route."""
     file = tmp_path / "apisix.yaml"
     if text is not None:
         file.write_text(text)
@@ -130,7 +130,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, text: str | None, reason: str
 
 
 def test_wrong_setting(tmp_path: Path) -> None:
-    """A wrong configuration file ends in the sentence that `start` gives."""
+    """If the configuration file is wrong, the message is the same as that of `start`."""
     (tmp_path / "config.yaml").write_text("logging: {level: loud}")
     result = invoke("check", "--config", tmp_path / "config.yaml")
 
@@ -138,18 +138,21 @@ def test_wrong_setting(tmp_path: Path) -> None:
 
 
 def test_plugins(plugins: Path) -> None:
-    """`plugins` shows the name, the API, the hooks, the place and the purpose. Problems are shown too, with status 1, as in `check`."""
+    """`plugins` shows the name, the API, the hooks, the source and the purpose. If there are problems, the status is 1, as in `check`."""
     assert invoke("plugins", "--plugins", plugins).exit_code == 0
     (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
     result = invoke("plugins", "--plugins", plugins)
 
     assert result.exit_code == 1
-    assert f"say  Plugin  on_request  {plugins}/say.py:12\n    Say it to the upstream.\n    on_request runs inline: yes\n" in result.output
+    assert (
+        f"say  Plugin  on_request  {plugins}/say.py:12\n    Add a header to the request of the upstream.\n    on_request runs inline: yes\n"
+        in result.output
+    )
     assert f"refused: {plugins}/bad.py:1: " in result.output
 
 
-def test_plugins_for_tools(plugins: Path) -> None:
-    """`plugins --json` says the same in fields, and with its status."""
+def test_plugins_as_json(plugins: Path) -> None:
+    """`plugins --json` prints the same as fields, with the same status."""
     report = json.loads(invoke("plugins", "--json", "--plugins", plugins).output)
     (plugins / "bad.py").write_text("import nowhere_to_be_found\n")
 
@@ -186,30 +189,30 @@ WAYS_TO_RUN = {
 
 
 @pytest.mark.parametrize(("body", "expected"), WAYS_TO_RUN.values(), ids=WAYS_TO_RUN)
-def test_plugins_says_why_a_hook_does_not_run_inline(tmp_path: Path, body: str, expected: str) -> None:
-    """The reason names the use that may suspend the call and its line, or the attribute of the class."""
+def test_why_a_hook_does_not_run_inline(tmp_path: Path, body: str, expected: str) -> None:
+    """The reason contains the use that may suspend the call, with its line, or the attribute of the class."""
     (tmp_path / "way.py").write_text(f"from apisix import Plugin\nclass Way(Plugin):\n{body}")
     output = invoke("plugins", "--plugins", tmp_path).output
     assert f"    on_request runs inline: {expected}\n" in output
 
 
 def test_schema(plugins: Path) -> None:
-    """`schema` shows what a configuration must look like."""
+    """`schema` prints the JSON Schema of a configuration."""
     result = invoke("schema", "say", "--plugins", plugins)
 
     assert result.exit_code == 0
     assert "times" in json.dumps(json.loads(result.output))
 
 
-def test_schema_of_what_is_not_there(plugins: Path) -> None:
-    """An unknown name is answered with the one that was probably meant."""
+def test_schema_of_an_unknown_plugin(plugins: Path) -> None:
+    """For an unknown name, the message contains the most similar one."""
     result = invoke("schema", "syay", "--plugins", plugins)
 
     assert (result.exit_code, result.output) == (1, "Error: there is no plugin syay; did you mean say?\n")
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command whose libraries are not installed says what to install, and does not stop the others."""
+    """If the libraries of a command are not installed, the message says what to install, and the other commands work."""
 
     def import_module(name: str) -> None:
         raise ModuleNotFoundError("No module named 'rich'", name="rich")
@@ -224,10 +227,10 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke("--help").exit_code == 0
 
 
-def test_what_may_not_be_meant_is_noted(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes go to standard error and change no status: plugins beside that are not loaded, a file that stands before a library."""
+def test_notes(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes are printed on standard error, and the status stays 0: plugins that are not loaded, a file that hides a library."""
     monkeypatch.chdir(plugins.parent)
-    assert invoke("plugins").stderr == "note: plugins/ of this directory is not loaded; --plugins plugins does that\n"
+    assert invoke("plugins").stderr == "note: plugins/ in the current directory is not loaded; to load it, add --plugins plugins\n"
 
     (plugins / "click.py").write_text("")
     (plugins / "other.py").write_text("import click\n")
@@ -245,8 +248,8 @@ ROUTE = """routes:
 """
 
 
-def test_the_usual_places(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without arguments, plugins/ and apisix.yaml of this directory are checked, as dev does, and notes say so."""
+def test_default_paths(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without arguments, plugins/ and apisix.yaml in the current directory are checked, as in `dev`, and notes report it."""
     monkeypatch.chdir(plugins.parent)
     nothing = invoke("check")
     assert (nothing.exit_code, nothing.stdout) == (0, "3 plugins: no problems; no configuration was checked\n")
@@ -257,13 +260,13 @@ def test_the_usual_places(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "3 plugins, 1 configuration: 1 problem")
     assert result.stdout.startswith("apisix.yaml, line 5: route 1, ext-plugin-pre-req: plugin 1, say: ")
     assert result.stderr.splitlines() == [
-        "note: plugins/ of this directory is loaded; start needs --plugins plugins for that",
-        "note: no file was given, so apisix.yaml of this directory is checked",
+        "note: plugins/ in the current directory is loaded; start loads it only with --plugins plugins",
+        "note: no file was given, so apisix.yaml in the current directory is checked",
     ]
 
 
-def test_a_usual_file_without_configurations(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is no problem, but nothing is said to be well that was not checked."""
+def test_default_file_without_configurations(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is not a problem, but a note reports that nothing was checked."""
     monkeypatch.chdir(plugins.parent)
     (plugins.parent / "apisix.yaml").write_text("routes: [{id: 1, uri: /get}]\n#END\n")
     result = invoke("check")
@@ -273,8 +276,8 @@ def test_a_usual_file_without_configurations(plugins: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("name", "text"), [("r.json", "{}"), ("r.yaml", ""), ("apisix.yaml", "routes: [{id: 1, uri: /get}]\n#END\n")])
-def test_a_named_file_without_configurations(plugins: Path, name: str, text: str) -> None:
-    """Whoever names a file expects that something is checked."""
+def test_named_file_without_configurations(plugins: Path, name: str, text: str) -> None:
+    """If a named file contains no configuration, this is a problem."""
     expected = [f"{name}: there is no ext-plugin configuration in this file, so nothing in it was checked"]
     assert check(plugins, name, text) == (1, [*expected, "3 plugins: 1 problem; no configuration was checked"])
 
@@ -283,11 +286,14 @@ def test_a_named_file_without_configurations(plugins: Path, name: str, text: str
 def test_missing_end(plugins: Path, name: str) -> None:
     """APISIX ignores a stand-alone file without its last line."""
     status, lines = check(plugins, name, ROUTE.replace("#END", ""))
-    assert (status, lines[:-1]) == (1, [f"{name}: the file does not end with the line #END, so APISIX ignores all of it"])
+    assert (status, lines[:-1]) == (
+        1,
+        [f"{name}: the file does not end with the line #END, so APISIX ignores the whole file; add this line"],
+    )
 
 
-def test_end_is_for_stand_alone_files(plugins: Path) -> None:
-    """One route in YAML, or JSON, is put to the admin API and needs no such line."""
+def test_end_is_not_needed_in_other_files(plugins: Path) -> None:
+    """A route in YAML or JSON is sent to the admin API, and does not need such a line."""
     route = "id: 1\nplugins:\n  ext-plugin-pre-req:\n    conf: [{name: stop, value: ''}]\n"
     assert check(plugins, "route.yaml", route)[0] == 0
 
@@ -304,7 +310,7 @@ def test_end_is_for_stand_alone_files(plugins: Path) -> None:
     ],
 )
 def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> None:
-    """A key that APISIX ignores may be a guard that does not run."""
+    """A key that APISIX ignores is a problem, because it may be a protection that has no effect."""
     route = f"routes:\n  - id: 1\n    plugins:\n      ext-plugin-pre-req: {text}\n#END\n"
     status, lines = check(plugins, "apisix.yaml", route)
     assert (status, lines[:-1]) == (1, [f"apisix.yaml, line 4: route 1, ext-plugin-pre-req: {expected}"])
@@ -344,15 +350,15 @@ def test_keys_of_a_configuration(plugins: Path, text: str, expected: str) -> Non
     ],
 )
 def test_wrong_places(plugins: Path, route: str, line: int, expected: str) -> None:
-    """What was meant for the runner and would not run there is found, wherever it stands."""
+    """A configuration that APISIX would not run is found in any place."""
     status, lines = check(plugins, "apisix.yaml", f"routes:\n  - id: 1\n    {route}\n#END\n")
     assert status == 1
     assert lines[0].startswith(f"apisix.yaml, line {line}: {expected}")
     assert len(lines) == 2
 
 
-def test_a_phase_that_is_there_twice(plugins: Path) -> None:
-    """Of two chains of one phase, YAML keeps the last."""
+def test_phase_that_occurs_twice(plugins: Path) -> None:
+    """If a phase occurs twice, YAML keeps only the last one."""
     text = ROUTE.replace("#END", "      ext-plugin-pre-req: {}\n#END")
     status, lines = check(plugins, "apisix.yaml", text)
     assert (
@@ -367,7 +373,7 @@ def test_the_list_of_plugins_of_a_gateway(plugins: Path) -> None:
 
 
 def test_every_resource_is_checked(plugins: Path) -> None:
-    """Plugin configs, services, consumers and global rules contain configurations too; each is named."""
+    """The configurations of plugin configs, services, consumers and global rules are checked, and the problems name the objects."""
     text = """
 routes: [{id: 1, uri: /a, plugin_config_id: pc, service_id: sv}]
 plugin_configs: [{id: pc, plugins: {ext-plugin-pre-req: {conf: [{name: nope, value: ""}]}}}]
@@ -382,8 +388,8 @@ global_rules: [{id: 1, plugins: {ext-plugin-pre-req: {conf: [{name: nope, value:
     assert (status, lines[-1]) == (1, "3 plugins, 4 configurations: 4 problems")
 
 
-def test_what_is_in_no_file(plugins: Path) -> None:
-    """A note names a plugin config or service that is in no file, and a chain that another one replaces."""
+def test_missing_references(plugins: Path) -> None:
+    """Notes name a plugin config or service that is in none of the files, and a chain that replaces another one."""
     route = {"id": "1", "uri": "/", "plugin_config_id": "pc", "plugins": {"ext-plugin-pre-req": {"conf": [{"name": "stop", "value": ""}]}}}
     file = plugins.parent / "route.json"
     file.write_text(json.dumps(route))
@@ -426,13 +432,13 @@ class Remembers(Plugin):
 """
 
 
-def test_attributes_that_calls_share(plugins: Path) -> None:
-    """A hook, or a method that it uses, that assigns an attribute of self is pointed at, but not for what shared_state names."""
+def test_shared_state(plugins: Path) -> None:
+    """Assignments to attributes of self in a hook, or in a method that it uses, are reported, unless the attribute is in shared_state."""
     (plugins / "remembers.py").write_text(SHARES)
     result = invoke("check", "--plugins", plugins)
 
     assert result.exit_code == 0
-    notes = [line.partition(", and all calls")[0] for line in result.stderr.splitlines()]
+    notes = [line.partition(". All calls")[0] for line in result.stderr.splitlines()]
     assert notes == [
         f"note: {plugins}/remembers.py:18: Remembers.on_request assigns self.user",
         f"note: {plugins}/remembers.py:22: Remembers._name assigns self.last",
@@ -441,7 +447,7 @@ def test_attributes_that_calls_share(plugins: Path) -> None:
 
 @pytest.mark.parametrize(("version", "warns"), [("2.15.3", True), ("3.0.0", False)])
 def test_an_old_gateway(plugins: Path, version: str, warns: bool) -> None:
-    """Before 3.0 a plugin can't read a response; if the gateway is on this machine, that is said of routes that may try."""
+    """Before 3.0, a plugin can't read a response. If such a gateway is on this machine, a note names the routes that may try it."""
     config = plugins.parent / "gateway" / "conf" / "config.yaml"
     lua = plugins.parent / "gateway" / "apisix" / "core" / "version.lua"
     lua.parent.mkdir(parents=True)
@@ -452,11 +458,11 @@ def test_an_old_gateway(plugins: Path, version: str, warns: bool) -> None:
     result = invoke("check", "--plugins", plugins, "--gateway-config", config, plugins.parent / "r.json")
 
     assert result.exit_code == 0
-    assert (f"note: route 1: APISIX {version} ({lua}) has no info requests in ext-plugin-post-resp" in result.stderr) == warns
+    assert (f"note: route 1: APISIX {version} ({lua}) does not support info requests in ext-plugin-post-resp" in result.stderr) == warns
 
 
-def test_a_directory_that_is_missing(tmp_path: Path) -> None:
-    """It has no line, neither in the text nor for tools, and its path is the one that was given."""
+def test_missing_directory(tmp_path: Path) -> None:
+    """The problem has no line, and contains the path as it was given."""
     result = invoke("check", "--plugins", tmp_path / "nope")
     assert result.exit_code == 1
     assert f"{tmp_path / 'nope'}: the directory of plugins can't be read: No such file or directory" in result.output
@@ -465,8 +471,8 @@ def test_a_directory_that_is_missing(tmp_path: Path) -> None:
     assert (problem["file"], problem["line"]) == (str(tmp_path / "nope"), 0)
 
 
-def test_a_class_that_derives_from_nothing(plugins: Path) -> None:
-    """`check` and `plugins` both say it, with the line to write."""
+def test_class_without_a_base(plugins: Path) -> None:
+    """`check` and `plugins` both report it, with the line of code to write."""
     (plugins / "guard.py").write_text("class Guard:\n    def on_request(self, request): ...\n")
     for command in ("check", "plugins"):
         result = invoke(command, "--plugins", plugins)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`check` reads what people have: files for adc, manifests, dumps of the admin API, and directories."""
+"""`check` reads files for adc, manifests, dumps of the admin API, and directories."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ plugin_metadata:
 
 
 def test_adc(plugins: Path) -> None:
-    """Services with nested routes, consumers and global rules of a file for adc are checked. It needs no #END."""
+    """Services with nested routes, consumers and global rules of a file for adc are checked. It does not need #END."""
     status, lines = check(plugins, "adc.yaml", ADC)
 
     assert status == 1
@@ -66,8 +66,8 @@ def test_adc(plugins: Path) -> None:
     assert lines[4].startswith("adc.yaml, line 36: global_rule, ext-plugin-post-resp: plugin 1, say: it has no on_response")
 
 
-def test_adc_replaces_variables(plugins: Path) -> None:
-    """A value with ${NAME} can't be validated before adc replaces it, which a note says; an escaped one, and a wrong name, are problems."""
+def test_variables_of_adc(plugins: Path) -> None:
+    """A value with ${NAME} can't be validated before adc replaces it, and a note reports this. With \\${NAME}, the value is validated."""
 
     def file(name: str, value: str) -> str:
         conf = json.dumps([{"name": name, "value": value}])
@@ -180,7 +180,7 @@ data:
 
 
 def test_manifests(plugins: Path) -> None:
-    """Each list of plugins in the manifests of the ingress controller is checked, with the line of each entry."""
+    """Each list of plugins in the manifests of the ingress controller is checked. Problems have the line of the entry."""
     (plugins.parent / "manifests.yaml").write_text(MANIFESTS)
     result = invoke("check", "--json", "--plugins", plugins, plugins.parent / "manifests.yaml")
     report = json.loads(result.stdout)
@@ -201,7 +201,7 @@ def test_manifests(plugins: Path) -> None:
         "ApisixRoute shop/web, rule rest: ext-plugin-post-req is not enabled, so APISIX does not run it",
         "ApisixPluginConfig shop/shared: ext-plugin-post-req takes values from the secret tokens, which were not checked",
         "GatewayProxy proxy: ext-plugin-pre-req is not enabled, so APISIX does not run it",
-        "ApisixNovelty new mentions ext-plugin-pre-req, but check does not know the kind ApisixNovelty of apisix.apache.org/v9, "
+        "ApisixNovelty new mentions ext-plugin-pre-req, but check does not support the kind ApisixNovelty of apisix.apache.org/v9, "
         "so it was not checked",
         "ConfigMap standalone mentions ext-plugin-pre-req, but check does not read a ConfigMap, so it was not checked",
         "ApisixRoute shop/web, rule api and its ApisixPluginConfig shop/shared both have ext-plugin-pre-req: "
@@ -211,7 +211,7 @@ def test_manifests(plugins: Path) -> None:
     ]
 
 
-def test_what_kubectl_prints(plugins: Path) -> None:
+def test_output_of_kubectl(plugins: Path) -> None:
     """`kubectl get apisixroutes -o json` prints a list of manifests."""
     route = {"name": "api", "plugins": [{"name": "ext-plugin-pre-req", "config": {"conf": [{"name": "nope", "value": ""}]}}]}
     item = {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "metadata": {"name": "web"}, "spec": {"http": [route]}}
@@ -243,7 +243,7 @@ def test_what_kubectl_prints(plugins: Path) -> None:
     ],
 )
 def test_mistakes_in_manifests(plugins: Path, spec: str, expected: str) -> None:
-    """What looks like a configuration and does not run is a problem."""
+    """A part that looks like a configuration but does not run is a problem."""
     text = f"apiVersion: apisix.apache.org/v2\nkind: ApisixGlobalRule\nmetadata: {{name: all}}\nspec: {spec}\n"
     status, lines = check(plugins, "rule.yaml", text)
     separator = ", " if expected.startswith("ext-plugin") else ": "
@@ -278,14 +278,14 @@ def test_a_dump_of_apisix_2(plugins: Path) -> None:
 
 
 def test_json_that_yaml_reads_differently(plugins: Path) -> None:
-    """Such a file is checked as JSON, without lines."""
+    """If YAML reads a JSON file differently, it is checked as JSON, without line numbers."""
     conf = [{"name": "nope", "value": "\U0001f600"}]
     status, lines = check(plugins, "r.json", json.dumps({"id": "1", "plugins": {"ext-plugin-pre-req": {"conf": conf}}}, indent=2))
     assert (status, lines[0].startswith("r.json: route 1, ext-plugin-pre-req: plugin 1, nope: ")) == (1, True)
 
 
 def test_a_directory(plugins: Path) -> None:
-    """All YAML and JSON files are checked, even if one of them can't be read; hidden ones are left out."""
+    """All YAML and JSON files are checked, even if one of them can't be read. Hidden files are not."""
     directory = plugins.parent / "deploy"
     (directory / "deeper").mkdir(parents=True)
     (directory / ".git").mkdir()
@@ -307,7 +307,7 @@ def test_a_directory(plugins: Path) -> None:
 
 
 def test_a_directory_without_configurations(plugins: Path) -> None:
-    """Whoever names a directory expects that something is checked."""
+    """If a named directory contains no configuration, this is a problem."""
     directory = plugins.parent / "empty"
     directory.mkdir()
     result = invoke("check", "--plugins", plugins, directory)

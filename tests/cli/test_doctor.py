@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner doctor`, as an operator uses it."""
+"""The command `doctor`."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from tests.runner_process import running
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """Leave the logger of the runner as it was found."""
+    """Restore the logger of the runner."""
     logger = logging.getLogger("apisix")
     yield
     logger.handlers.clear()
@@ -28,8 +28,8 @@ def doctor(*arguments: str | Path, environ: dict[str, str] | None = None) -> Res
     return CliRunner().invoke(commands, ["doctor", *map(str, arguments)], prog_name="apisix-runner", env=environ)
 
 
-def test_all_is_well(tmp_path: Path) -> None:
-    """With a runner that answers and a gateway that looks for it there, nothing is a problem, and no secret is shown."""
+def test_no_problems(tmp_path: Path) -> None:
+    """If a runner replies and the gateway uses its socket, there are no problems. Secrets are not shown."""
     with running() as runner:
         with Peer(runner.path) as peer:
             peer.prepare(("stop", json.dumps({"password": "s3cret"})))
@@ -47,7 +47,7 @@ def test_all_is_well(tmp_path: Path) -> None:
 
 
 def test_problems(tmp_path: Path) -> None:
-    """A plugin that does not import and a runner that is not there are problems, and the status says so, in fields too."""
+    """A plugin that can't be imported and a missing runner are problems. The status is 1, also with --json."""
     (tmp_path / "bad.py").write_text("import nowhere_to_be_found\n")
     result = doctor("--socket", tmp_path / "r.sock", "--plugins", tmp_path, "--json")
     report = json.loads(result.output)
@@ -59,8 +59,8 @@ def test_problems(tmp_path: Path) -> None:
     assert all(finding["advice"] for finding in problems)
 
 
-def test_settings_that_are_wrong(tmp_path: Path) -> None:
-    """What keeps the runner from starting comes first, and the rest is looked at all the same."""
+def test_wrong_settings(tmp_path: Path) -> None:
+    """A wrong setting is reported first, and the rest is examined with default settings."""
     (tmp_path / "config.yaml").write_text("logging: {level: loud}")
     result = doctor("--config", tmp_path / "config.yaml", "--socket", tmp_path / "r.sock")
     lines = result.output.splitlines()
@@ -70,7 +70,7 @@ def test_settings_that_are_wrong(tmp_path: Path) -> None:
 
 
 def test_a_gateway_that_starts_the_runner(tmp_path: Path) -> None:
-    """Its runner's socket is found beside its configuration; without one, that is the problem."""
+    """If the gateway starts the runner, its socket is found next to the gateway's configuration. A missing socket is a problem."""
     gateway = tmp_path / "config.yaml"
     gateway.write_text("ext-plugin: {cmd: [sh, apisix-runner, start]}")
     missing = doctor("--gateway-config", gateway)
@@ -78,12 +78,12 @@ def test_a_gateway_that_starts_the_runner(tmp_path: Path) -> None:
     path.touch()
     found = doctor("--gateway-config", gateway)
 
-    assert f"problem  socket   there is no socket of a runner that the gateway has started in {tmp_path}" in missing.output
+    assert f"problem  socket   {tmp_path} contains no socket of a runner that the gateway has started" in missing.output
     assert f"problem  socket   {path} exists but is not a socket" in found.output
 
 
-def test_a_gateway_configuration_that_is_not_there(tmp_path: Path) -> None:
-    """A wrong name is one more problem, and no reason to stop."""
+def test_missing_gateway_configuration(tmp_path: Path) -> None:
+    """If the gateway's configuration does not exist, this is a problem, and the rest is examined."""
     result = doctor("--gateway-config", tmp_path / "none.yaml", "--socket", tmp_path / "r.sock")
 
     assert (result.exit_code, "none.yaml can't be read" in result.output, "ok       plugins" in result.output) == (1, True, True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner health`, as a container's HEALTHCHECK starts it, against a real runner."""
+"""The command `health` with a real runner, as a container's HEALTHCHECK uses it."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from tests.runner_process import running
 
 
 def health(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Return the exit status and what it printed."""
+    """Return the exit status and the output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "apisix", "health", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -28,8 +28,8 @@ def health(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> 
     return done.returncode, done.stdout
 
 
-def test_a_living_runner() -> None:
-    """Its answer is status 0 and a line, or fields for tools, wherever the path comes from."""
+def test_runner_that_replies() -> None:
+    """If the runner replies, the status is 0, and a line or JSON is printed. The path can come from a flag, the environment or a file."""
     with running() as runner:
         status, line = health("--socket", runner.path)
         status_for_tools, text = health("--socket", f"unix:{runner.path}", "--timeout=20", "--json")
@@ -43,18 +43,21 @@ def test_a_living_runner() -> None:
 
 
 def test_no_runner(tmp_path: Path) -> None:
-    """Without one it is status 1 and the reason."""
+    """Without a runner, the status is 1, and the reason is printed."""
     path = tmp_path / "none.sock"
     status, line = health("--socket", path)
     status_for_tools, text = health("--socket", path, "--json")
 
     assert (status, status_for_tools) == (1, 1)
-    assert line == f"unhealthy: there is no socket {path}: the runner is not running, or listens elsewhere\n"
+    assert (
+        line
+        == f"unhealthy: there is no socket {path}, so the runner is not running or listens on another path. Start it, or use --socket\n"
+    )
     assert json.loads(text)["ok"] is False
 
 
-def test_a_mistake_in_the_arguments(tmp_path: Path) -> None:
-    """A time that is none is unhealthy too; what is no flag is a matter for click, which knows the help."""
+def test_wrong_arguments(tmp_path: Path) -> None:
+    """With a wrong time limit, the runner is unhealthy. Other mistakes are left to click, which prints the usage."""
     assert health("--timeout", "0") == (1, "unhealthy: --timeout is '0', but must be a number of seconds greater than 0\n")
     assert health("--timeout", "soon") == (1, "unhealthy: --timeout is 'soon', but must be a number of seconds greater than 0\n")
     assert health("--no-such-flag") == (2, "")
@@ -63,8 +66,8 @@ def test_a_mistake_in_the_arguments(tmp_path: Path) -> None:
     assert health("--socket", tmp_path / "none", "--timeout", "-1")[0] == 1  # through click
 
 
-def test_the_path_comes_from_where_start_takes_it(tmp_path: Path) -> None:
-    """The flag rules over the environment, and that over the file."""
+def test_priority_of_the_sources_of_the_path(tmp_path: Path) -> None:
+    """A flag has priority over the environment, and the environment over the file."""
     file = tmp_path / "config.yaml"
     file.write_text("socket: {file: /in/the/file}")
     own, gateways = SOCKET_VARIABLES
@@ -78,20 +81,20 @@ def test_the_path_comes_from_where_start_takes_it(tmp_path: Path) -> None:
         socket_path({"config": str(file)}, {own: "relative"})
 
 
-def test_variables_are_those_of_the_table() -> None:
-    """The names that are written down here for speed are the settings' own."""
+def test_names_of_the_variables() -> None:
+    """The names, which are repeated for speed, are the same as in the table of settings."""
     assert next(row.variables for row in SETTINGS if row.name == "socket_file") == SOCKET_VARIABLES
 
 
-def test_other_commands_are_not_for_this_reading() -> None:
+def test_other_commands() -> None:
     """Only `health` with its flags is read without click."""
     assert read_arguments(["start"]) is None
     assert read_arguments([]) is None
     assert read_arguments(["health", "--timeout", "3", "--json"]) == {"timeout_s": "3", "as_json": True}
 
 
-def test_it_starts_without_what_takes_long() -> None:
-    """Neither click nor msgspec nor YAML is imported for a path that is given: they take longer than all the rest."""
+def test_imports() -> None:
+    """If the path is given, modules whose import takes long, such as click, msgspec and YAML, are not imported."""
     code = (
         "import sys; sys.argv = ['apisix-runner', 'health', '--socket', '/none']; from apisix.main import main; main(); print(*sys.modules)"
     )

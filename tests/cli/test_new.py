@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner new`, as an author uses it."""
+"""The command `new`."""
 
 import logging
 import subprocess
@@ -17,8 +17,8 @@ from apisix.gateway.resources.store import Store
 
 
 @pytest.fixture(autouse=True)
-def _desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in an empty directory, and leave the logger of the runner as it was found."""
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Change to an empty directory, and restore the logger of the runner."""
     monkeypatch.chdir(tmp_path)
     yield
     logging.getLogger("apisix").handlers.clear()
@@ -42,13 +42,13 @@ def invoke(*arguments: str) -> Result:
     ],
 )
 def test_names(given: str, names: Names) -> None:
-    """A name in any spelling gives those of the class, the file and the route, as the runner derives them from the class."""
+    """A name in any spelling determines the names of the class, the file and the route, as the runner derives them from the class."""
     assert Names.of(given) == names
 
 
 @pytest.mark.parametrize("given", ["", "3x", "a b", "../x", "a.b", "-a", "Plugin", "request", "none", "x" * 65])
-def test_what_is_no_name(given: str) -> None:
-    """What can't be a class, or is one already, is refused as a wrong argument, and nothing is written."""
+def test_wrong_names(given: str) -> None:
+    """A name that can't be a class, or is the name of an imported class, is refused, and nothing is written."""
     result = invoke("new", "--", given)
 
     assert result.exit_code == 2
@@ -56,8 +56,8 @@ def test_what_is_no_name(given: str) -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_everything_that_is_written_works() -> None:
-    """What `new` writes passes its own test, `check`, and the development gateway, as it is; two plugins side by side too."""
+def test_created_files_work() -> None:
+    """The created files pass their test and `check`, and work in the development gateway. The same applies to two plugins."""
     first, second = invoke("new", "hello"), invoke("new", "KeyGate")
 
     assert (first.exit_code, second.exit_code) == (0, 0)
@@ -79,14 +79,14 @@ def test_everything_that_is_written_works() -> None:
     assert problems == []
 
 
-def test_written_files_are_clean(cache: pytest.Cache) -> None:
-    """What is written is formatted, and has nothing that a linter or a type checker would point at."""
+def test_created_files_pass_the_linters(cache: pytest.Cache) -> None:
+    """The created files are formatted, and linters and type checkers report nothing."""
     invoke("new", "key-auth")
 
     for arguments in (
         ["ruff", "check", "--isolated", "."],
         ["ruff", "format", "--isolated", "--check", "."],
-        # What mypy knows of the libraries is kept from run to run: 0.2 s instead of 2 s.
+        # The cache of mypy is kept between runs, so that it does not analyze the libraries again.
         ["mypy", "--strict", "--cache-dir", str(cache.mkdir("mypy-of-new")), "plugins"],
     ):
         ran = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=120)
@@ -95,7 +95,7 @@ def test_written_files_are_clean(cache: pytest.Cache) -> None:
 
 @pytest.mark.parametrize("present", ["plugins/hello.py", "tests/test_hello.py"])
 def test_nothing_is_overwritten(present: str) -> None:
-    """Where a file is there already, nothing at all is written."""
+    """If a file exists, nothing is written."""
     path = Path(present)
     path.parent.mkdir()
     path.write_text("mine")
@@ -111,26 +111,26 @@ def test_nothing_is_overwritten(present: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (b"routes: []\n", "Add this to its `routes`:\n\n- id: hello\n"),
         (b"\xff", "Add this to its `routes`:"),
         (b"routes:\n  - id: hello\n    uri: /x\n#END\n", "did not change apisix.yaml: it has a route with the id hello"),
     ],
 )
-def test_routes_that_are_left_alone(text: bytes, said: str) -> None:
-    """An apisix.yaml that can't be added to stays byte for byte, and the author is told what to add."""
+def test_routes_that_are_not_changed(text: bytes, expected: str) -> None:
+    """If a route can't be added to an apisix.yaml, the file is not changed, and the route to add is printed."""
     Path("apisix.yaml").write_bytes(text)
 
     result = invoke("new", "hello")
 
     assert result.exit_code == 0
-    assert said in result.output
+    assert expected in result.output
     assert Path("apisix.yaml").read_bytes() == text
 
 
-def test_directory_that_cannot_be_written() -> None:
-    """A file in the way of a directory is named."""
+def test_directory_that_can_not_be_created() -> None:
+    """If a file has the name of the directory, the message contains it."""
     Path("plugins").write_text("")
 
     result = invoke("new", "hello")

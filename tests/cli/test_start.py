@@ -12,4 +12,4 @@ def test_without_the_gil_start_refuses(monkeypatch: pytest.MonkeyPatch, capsys: 
     """A free-threaded Python is refused before anything is bound, and the message contains what to do."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
     assert start({}) == 2
-    assert capsys.readouterr().err == "apisix-runner: free-threaded Python is not supported without the GIL: set PYTHON_GIL=1\n"
+    assert capsys.readouterr().err == "apisix-runner: free-threaded Python is supported only with the GIL; set PYTHON_GIL=1\n"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from apisix.cli.commands import COMMANDS
-from apisix.cli.diagnosis.gateway import GatewayConfig, look_at_gateway
+from apisix.cli.diagnosis.gateway import GatewayConfig, examine_gateway
 from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
@@ -104,7 +104,7 @@ def test_files(tmp_path: Path) -> None:
     findings = [
         finding
         for text in (managed, alone)
-        for finding in look_at_gateway(GatewayConfig(tmp_path, yaml.safe_load(text)), settings.socket_file)
+        for finding in examine_gateway(GatewayConfig(tmp_path, yaml.safe_load(text)), settings.socket_file)
     ]
 
     assert (settings.socket_file, settings.metrics_address) == ("/run/apisix-runner/runner.sock", "127.0.0.1:9092")

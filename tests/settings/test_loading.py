@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings: where they come from, what rules over what, and what is said when one is wrong."""
+"""Where settings are loaded from, which source has priority, and the message if a setting is wrong."""
 
 import os
 from itertools import groupby
@@ -27,14 +27,14 @@ def from_file(tmp_path: Path, text: str, *, flags: dict[str, object] | None = No
 
 
 def error_of(tmp_path: Path, text: str) -> str:
-    """Return what is said of a file, less the directory that it lies in."""
+    """Return the error message for a file, without its directory."""
     with pytest.raises(SettingsError) as caught:
         from_file(tmp_path, text)
     return str(caught.value).replace(f"{tmp_path}/", "")
 
 
 def test_defaults() -> None:
-    """With nothing given, each setting has the default that users were told."""
+    """Without any source, each setting has its documented default."""
     settings = load(None, {}, {})
 
     assert settings == Settings()
@@ -56,7 +56,7 @@ def test_defaults() -> None:
 
 
 def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
-    """Each source rules over those below it."""
+    """Each source has priority over the following ones."""
     text = "logging: {level: error}"
     environ = {"APISIX_RUNNER_LOGGING_LEVEL": "warn"}
 
@@ -66,8 +66,8 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
     assert from_file(tmp_path, text, environ=environ, flags={"log_level": "debug"}).log_level == "debug"
 
 
-def test_absent_flags_and_empty_variables_rule_over_nothing(tmp_path: Path) -> None:
-    """What click passes for an absent flag, and a variable that is set to nothing, are as good as absent."""
+def test_absent_flags_and_empty_variables(tmp_path: Path) -> None:
+    """The value of click for a missing flag, and an empty variable, count as not given."""
     flags: dict[str, object] = {"log_level": None, "plugins": (), "reload": False}
     settings = from_file(
         tmp_path,
@@ -81,7 +81,7 @@ def test_absent_flags_and_empty_variables_rule_over_nothing(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("address", ["unix:/run/apisix.sock", "/run/apisix.sock"])
 def test_configuration_of_release_02(tmp_path: Path, address: str) -> None:
-    """The file that release 0.2 came with works, with and without `unix:` before the path."""
+    """The file of release 0.2 works, with and without `unix:` before the path."""
     text = "socket:\n  file: $env.APISIX_LISTEN_ADDRESS # Environment variable or absolute path\nlogging:\n  level: warn\n"
 
     settings = from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": address})
@@ -95,41 +95,41 @@ def test_variable_that_is_not_set(tmp_path: Path) -> None:
 
     assert Settings().socket_file == settings.socket_file
     assert list(settings.notes) == [
-        f"{tmp_path}/config.yaml, line 1: socket.file names $env.NOWHERE, which is not set; it is '/tmp/runner.sock' instead"
+        f"{tmp_path}/config.yaml, line 1: socket.file is $env.NOWHERE, which is not set, so the default '/tmp/runner.sock' is used"
     ]
 
 
-def test_unset_variable_is_no_matter_where_a_flag_rules(tmp_path: Path) -> None:
-    """Nothing is said of a variable that nobody needs."""
+def test_unset_variable_with_a_flag(tmp_path: Path) -> None:
+    """If a flag has priority, an unset variable in the file is not reported."""
     settings = from_file(tmp_path, "socket: {file: $env.NOWHERE}", flags={"socket_file": "/run/x.sock"})
 
     assert (settings.socket_file, settings.notes) == ("/run/x.sock", ())
 
 
-def test_the_gateways_variable_rules_over_the_file_but_not_in_silence(tmp_path: Path) -> None:
-    """Where a file of release 0.2 names another path than the gateway does, the gateway finds us, and the log will say why."""
+def test_note_if_the_gateways_variable_replaces_the_file(tmp_path: Path) -> None:
+    """If the file of release 0.2 has another path than the gateway, the path of the gateway is used, and a note reports it."""
     text = "socket:\n  file: /run/mine.sock\n"
     settings = from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/gateway.sock"})
 
     assert settings.socket_file == "/run/gateway.sock"
     assert settings.notes == (
-        "socket.file is '/run/gateway.sock', from environment variable APISIX_LISTEN_ADDRESS, and not "
-        f"'/run/mine.sock', from {tmp_path}/config.yaml, line 2",
+        "socket.file is '/run/gateway.sock' from environment variable APISIX_LISTEN_ADDRESS, and not "
+        f"'/run/mine.sock' from {tmp_path}/config.yaml, line 2",
     )
     assert from_file(tmp_path, text, environ={"APISIX_LISTEN_ADDRESS": "unix:/run/mine.sock"}).notes == ()
     assert from_file(tmp_path, text, environ={"APISIX_RUNNER_SOCKET_FILE": "/run/gateway.sock"}).notes == ()
     assert from_file(tmp_path, text, flags={"socket_file": "/run/x.sock"}, environ={"APISIX_LISTEN_ADDRESS": "/run/y.sock"}).notes == ()
 
 
-def test_any_value_may_come_from_the_environment(tmp_path: Path) -> None:
+def test_variables_in_the_file(tmp_path: Path) -> None:
     """`$env.NAME` works for each key, not only for the socket."""
     settings = from_file(tmp_path, "limits: {plugin_timeout: $env.PATIENCE}", environ={"PATIENCE": "2s"})
 
     assert settings.plugin_timeout_s == 2.0
 
 
-def test_gateway_passes_the_lifetime_of_tokens() -> None:
-    """The gateway's own variable is understood, and the runner's own name for it rules over it."""
+def test_lifetime_of_tokens() -> None:
+    """The gateway's own variable is used. The runner's variable of the same setting has priority."""
     assert load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200"}).conf_expire_s == 7200.0
     assert load(None, {}, {"APISIX_CONF_EXPIRE_TIME": "7200", "APISIX_RUNNER_CONF_STORE_EXPIRE_TIME": "1m"}).conf_expire_s == 60.0
 
@@ -166,23 +166,23 @@ def test_gateway_passes_the_lifetime_of_tokens() -> None:
         ("logging:\nworkers:\n  count: 2", "workers", 2),
     ],
 )
-def test_how_values_are_written(tmp_path: Path, text: str, name: str, value: object) -> None:
-    """Each kind of value can be written as its unit's people write it, and arrives typed."""
+def test_forms_of_values(tmp_path: Path, text: str, name: str, value: object) -> None:
+    """Each kind of value can be written in its usual forms, and is converted to its type."""
     assert getattr(from_file(tmp_path, text), name) == value
 
 
 @pytest.mark.parametrize(
     "address", ["9092", ":9092", "localhost", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:9092", "[127.0.0.1]:1", "a.b:1"]
 )
-def test_addresses_that_are_none(tmp_path: Path, address: str) -> None:
-    """An address has a literal host and a port; a name that would have to be looked up is none."""
+def test_wrong_addresses(tmp_path: Path, address: str) -> None:
+    """An address consists of a literal host and a port. Host names other than localhost are refused."""
     said = error_of(tmp_path, f"metrics: {{address: '{address}'}}")
 
     assert f"metrics.address is '{address}', but must be an address and a port, as in 127.0.0.1:9092 or [::1]:9092" in said
 
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is relative to the file that contains it, or to the working directory of the command."""
+    """A relative path refers to the directory of the file or, outside the file, to the current directory."""
     monkeypatch.chdir("/")
     text = "plugins: {directories: [plugins, /srv/plugins]}"
 
@@ -203,7 +203,7 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "config.yaml, line 1: there is no setting workers.plugin_timeout; did you mean limits.plugin_timeout?",
         ),
         ("sockets: {file: /x}", "config.yaml, line 1: there is no setting sockets; did you mean socket?"),
-        ("nothing: 1", f"config.yaml, line 1: there is no setting nothing; there are {', '.join(NAMES)}"),
+        ("nothing: 1", f"config.yaml, line 1: there is no setting nothing; the sections are {', '.join(NAMES)}"),
         (
             "socket: {file: runner.sock}",
             "config.yaml, line 1: socket.file is 'runner.sock', but must be an absolute path, with or without unix: before it",
@@ -234,9 +234,9 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ("logging: {level: [info]}", "config.yaml, line 1: logging.level is ['info'], but must be one of error, warn, info or debug"),
         ("logging: {level: {a: b}}", "config.yaml, line 1: logging.level must be a value or a list of values, not a mapping"),
-        ("logging: info", f"config.yaml, line 1: logging contains further keys ({NAMES['logging']}), not a value"),
-        ("- logging", "config.yaml, line 1: a configuration file contains sections, not a list"),
-        ("? [a]\n: b", "config.yaml, line 1: a key must be a word, not a list"),
+        ("logging: info", f"config.yaml, line 1: logging must be a mapping with the keys {NAMES['logging']}, not a value"),
+        ("- logging", "config.yaml, line 1: this must be a mapping of sections, not a list"),
+        ("? [a]\n: b", "config.yaml, line 1: a key must be a name, not a list"),
         ("socket:\n  file: /a\n  file: /b", "config.yaml, line 3: socket.file is given here a second time; keep one of the two"),
         ("socket: {}\nlogging: {}\nsocket: {}", "config.yaml, line 3: socket is given here a second time; keep one of the two"),
         ("socket: {", "config.yaml, line 2: this is not YAML: did not find expected node content"),
@@ -245,12 +245,12 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_mistakes_in_the_file(tmp_path: Path, text: str, sentence: str) -> None:
-    """A mistake ends in one sentence with the file, the line, the key, and what is allowed."""
+    """The error message is one sentence with the file, the line, the key, and the allowed values."""
     assert error_of(tmp_path, text) == sentence
 
 
-def test_tags_are_not_acted_upon(tmp_path: Path) -> None:
-    """YAML that would make a naive reader call a function is only a text here."""
+def test_tags_have_no_effect(tmp_path: Path) -> None:
+    """Tags have no effect, so that a file can't call functions."""
     assert (
         error_of(tmp_path, "logging: {level: !!python/object/apply:os._exit exit}")
         == "config.yaml, line 1: logging.level is 'exit', but must be one of error, warn, info or debug"
@@ -275,21 +275,21 @@ def test_tags_are_not_acted_upon(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_elsewhere(flags: dict[str, object], environ: dict[str, str], sentence: str) -> None:
-    """The sentence names the flag or the variable where the mistake is there."""
+    """The error message names the flag or the variable."""
     with pytest.raises(SettingsError) as caught:
         load(None, flags, environ)
 
     assert str(caught.value) == sentence
 
 
-def test_a_file_mistake_counts_even_where_a_flag_rules(tmp_path: Path) -> None:
-    """A wrong value is found when it is written, not on the day when the flag is left out."""
+def test_mistake_in_the_file_despite_a_flag(tmp_path: Path) -> None:
+    """A wrong value in the file is an error, even if a flag has priority."""
     with pytest.raises(SettingsError, match="loud"):
         from_file(tmp_path, "logging: {level: loud}", flags={"log_level": "info"})
 
 
 def test_a_file_that_is_a_pipe(tmp_path: Path) -> None:
-    """What can be read once only would be empty at the next reload: it is refused before anything is read of it."""
+    """A pipe can be read only once, and would be empty at the next reload. It is refused before it is read."""
     pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)
 
@@ -305,7 +305,7 @@ def test_a_file_that_is_a_pipe(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, prepare: Any, reason: str) -> None:
-    """A file that was named and can't be read is an error, not a reason to start without it."""
+    """If a named file can't be read, this is an error."""
     file = tmp_path / "config.yaml"
     prepare(file)
 
@@ -315,8 +315,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, prepare: Any, reason: str) -
     assert str(caught.value) == f"the configuration file {file} can't be read: {reason}"
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    """A file in no encoding of YAML's is refused in a sentence."""
+def test_wrong_encoding(tmp_path: Path) -> None:
+    """A file whose encoding is not one of YAML is refused."""
     file = tmp_path / "config.yaml"
     file.write_bytes(b"socket: {file: /\xff}")
 
@@ -325,7 +325,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_default_config_file() -> None:
-    """Where no file is named, the checkout's `conf/config.yaml` is read where it exists, and else the package's own."""
+    """The default file is `conf/config.yaml` of the checkout, if it exists, and otherwise `apisix/config.yaml`."""
     checkout = Path(__file__).resolve().parent.parent.parent
     of_release_02 = checkout / "conf" / "config.yaml"
 
@@ -333,7 +333,7 @@ def test_default_config_file() -> None:
 
 
 def test_names_are_unique_and_variables_follow_the_keys() -> None:
-    """No two settings share a name outside, and each variable can be told from its key."""
+    """Keys, flags and variables are unique, and the name of each variable follows from the key."""
     for names in (
         [row.key for row in SETTINGS],
         [row.flag for row in SETTINGS if row.flag],
@@ -349,7 +349,7 @@ NUMBERS = [row for row in SETTINGS if row.kind in (COUNT, COUNT_OR_AUTO, DURATIO
 @pytest.mark.parametrize("text", ["9" * 15, "9" * 400, "9" * 5000])
 @pytest.mark.parametrize("row", NUMBERS, ids=lambda row: row.key)
 def test_each_number_has_an_upper_bound(row: Setting, text: str) -> None:
-    """A number that is far too large is refused by the usual sentence, however many digits it has."""
+    """A number that is too large is refused with the usual message, even if it has many digits."""
     variable = row.variables[0]
     with pytest.raises(SettingsError) as caught:
         load(None, {}, {variable: text})
@@ -363,12 +363,12 @@ def test_each_number_has_an_upper_bound(row: Setting, text: str) -> None:
     [
         ("APISIX_RUNNER_WORKER_COUNT", "did you mean APISIX_RUNNER_WORKERS_COUNT?"),
         ("APISIX_RUNNER_CONFG", "did you mean APISIX_RUNNER_CONFIG?"),
-        ("APISIX_RUNNER_BANANA", "docs/reference/settings.md lists the variables that do"),
+        ("APISIX_RUNNER_BANANA", "docs/reference/settings.md lists the variables of settings"),
     ],
 )
-def test_a_variable_that_is_no_setting(name: str, advice: str) -> None:
-    """A mistyped variable is named in the log, with the nearest one that exists."""
-    expected = f"environment variable {name} has no effect: there is no setting of that name; {advice}"
+def test_unknown_variable(name: str, advice: str) -> None:
+    """A note reports an unknown variable, and the most similar one."""
+    expected = f"environment variable {name} has no effect, because there is no setting of that name; {advice}"
 
     assert load(None, {}, {name: "4", "APISIX_RUNNER_WORKERS_COUNT": "2"}).notes == (expected,)
 
@@ -378,6 +378,6 @@ OF_KUBERNETES = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_METRICS", "PORT",
 
 @pytest.mark.parametrize("name", OF_KUBERNETES)
 def test_variables_of_kubernetes(name: str) -> None:
-    """The variables that Kubernetes sets for a service named apisix-runner, and those that are read elsewhere, are not mistakes."""
+    """The variables that Kubernetes sets for a service named apisix-runner, and those that are read elsewhere, are not reported."""
     environ = {f"APISIX_RUNNER_{name}": "x", "APISIX_RUNNER_CONFIG": "x", "APISIX_RUNNER_PURE": "1"}
     assert load(None, {}, environ).notes == ()

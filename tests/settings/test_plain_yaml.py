@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration files that are read without PyYAML: the same comes out, or PyYAML has to read them."""
+"""The reader without PyYAML returns the same as PyYAML, or leaves the file to it."""
 
 import os
 import subprocess
@@ -39,8 +39,8 @@ LINES = st.lists(
 
 @given(LINES)
 @settings(max_examples=400, deadline=None)
-def test_both_readers_agree(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
-    """Whatever the plain reader understands, PyYAML understands alike, with the same lines to blame."""
+def test_both_readers_return_the_same(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    """If the plain reader can read a file, PyYAML returns the same values and lines."""
     file = tmp_path_factory.getbasetemp() / "config.yaml"
     file.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
 
@@ -65,8 +65,8 @@ def test_both_readers_agree(tmp_path_factory: pytest.TempPathFactory, lines: lis
         "loging:\n  level: info\n",
     ],
 )
-def test_what_is_not_plain_is_left_to_yaml(tmp_path: Path, text: str) -> None:
-    """Quotes, lists, comments behind values, mistakes: PyYAML reads them, or says what is wrong."""
+def test_other_forms_are_left_to_yaml(tmp_path: Path, text: str) -> None:
+    """Quotes, lists, comments after values, and mistakes are left to PyYAML."""
     file = tmp_path / "config.yaml"
     file.write_bytes(text.encode())
 
@@ -74,21 +74,21 @@ def test_what_is_not_plain_is_left_to_yaml(tmp_path: Path, text: str) -> None:
 
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
-    """The error is that of the reader which words it."""
+    """The error is that of the reader with PyYAML."""
     assert read_plain(tmp_path / "none.yaml", KEYS) is None
     with pytest.raises(SettingsError):
         read_file(tmp_path / "none.yaml", KEYS)
 
 
 def test_shipped_file_is_plain() -> None:
-    """What we ship is read without PyYAML, and means the same."""
+    """The shipped file is read without PyYAML, with the same result."""
     assert read_plain(SHIPPED, KEYS) == read_file(SHIPPED, KEYS)
 
 
 @pytest.mark.process
 @pytest.mark.skipif("COVERAGE_PROCESS_CONFIG" in os.environ, reason="coverage.py imports modules itself")
-def test_nothing_slow_before_the_socket() -> None:
-    """With the shipped file, neither PyYAML nor asyncio, uvloop or structlog is imported before the supervisor can bind."""
+def test_imports_before_the_socket_is_bound() -> None:
+    """With the shipped file, neither PyYAML nor asyncio, uvloop or structlog is imported before the supervisor binds the socket."""
     code = (
         "import os, sys, apisix.cli.start as start, apisix.runner.supervisor.supervisor\n"
         "start.gather({}, {})\n"

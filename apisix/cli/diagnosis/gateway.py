@@ -13,16 +13,16 @@ from typing import Any, Final
 import yaml
 
 from apisix.cli.diagnosis import processes
-from apisix.cli.diagnosis.release import ANSWERS_EVERYTHING, INFO_IN_RESPONSES, USUAL_PLACE, found_release
+from apisix.cli.diagnosis.release import INFO_IN_RESPONSES, SUPPORTS_EVERYTHING, USUAL_PLACE, found_release
 from apisix.cli.diagnosis.result import Result, Results, ok, problem, warning
 
-__all__ = ["USUAL_PLACE", "GatewayConfig", "look_at_gateway", "read_gateway_config"]
+__all__ = ["USUAL_PLACE", "GatewayConfig", "examine_gateway", "read_gateway_config"]
 
 PHASES: Final = ("ext-plugin-pre-req", "ext-plugin-post-req", "ext-plugin-post-resp")
-_OURS: Final = ("apisix-runner", "py-runner", "main.py", "apisix")
+_OWN_PROGRAMS: Final = ("apisix-runner", "py-runner", "main.py", "apisix")
 _MANAGED_NAME: Final = re.compile(r"apisix-([1-9][0-9]{0,9})\.sock")
 _VARIABLE: Final = re.compile(r"\$\{\{.*\}\}")
-"""A variable of the gateway's environment, which is not known here."""
+"""A variable of the gateway's environment, whose value is not known here."""
 
 
 @dataclass(frozen=True)
@@ -62,44 +62,48 @@ def read_gateway_config(path: Path) -> GatewayConfig | Result:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        return problem("gateway", f"{path} can't be read: {error.strerror}", "Name the gateway's conf/config.yaml")
+        return problem("gateway", f"{path} can't be read: {error.strerror}", "Set --gateway-config to the gateway's conf/config.yaml")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
-        return problem("gateway", f"{path}{'' if line is None else f', line {line + 1}'} is not YAML", "The gateway can't read it either")
+        return problem(
+            "gateway",
+            f"{path}{'' if line is None else f', line {line + 1}'} is not YAML",
+            "Correct it, because the gateway can't read it either",
+        )
     if not isinstance(content, dict):
-        return problem("gateway", f"{path} contains no settings", "Name the gateway's conf/config.yaml")
+        return problem("gateway", f"{path} contains no settings", "Set --gateway-config to the gateway's conf/config.yaml")
     return GatewayConfig(path, content)
 
 
-def look_at_gateway(config: GatewayConfig, socket_path: str) -> Results:
+def examine_gateway(config: GatewayConfig, socket_path: str) -> Results:
     """Compare the gateway's configuration with the needs of a runner on `socket_path`."""
-    yield from _look_at_release(config)
-    yield from _look_at_list(config)
+    yield from _examine_release(config)
+    yield from _examine_list(config)
     cmd = config.ext_plugin.get("cmd")
     given = config.ext_plugin.get("path_for_test")
     if not cmd and not given:
         yield problem(
             "gateway",
-            f"{config.path} names no runner",
-            "Under ext-plugin, set cmd to the command that starts one, or path_for_test to the path of one that you start yourself",
+            f"{config.path} configures no runner",
+            "In ext-plugin, set cmd if the gateway should start the runner, or path_for_test to the socket of a runner that you start",
         )
     if cmd and given:
         yield warning(
             "gateway",
-            "cmd and path_for_test are both set: the gateway starts its own runner on the path of yours",
-            "Keep cmd to let the gateway start it, or path_for_test to start it yourself",
+            "cmd and path_for_test are both set, so the gateway starts its own runner on the socket of yours",
+            "Keep cmd if the gateway should start the runner, or path_for_test if you start it",
         )
     if cmd:
-        yield from _look_at_cmd(cmd)
+        yield from _examine_cmd(cmd)
     if given:
-        yield from _look_at_path(given, socket_path)
+        yield from _examine_path(given, socket_path)
 
 
-def _look_at_release(config: GatewayConfig) -> Results:
+def _examine_release(config: GatewayConfig) -> Results:
     release = found_release(config.path)
     if release is None:
         return
-    if release.number >= ANSWERS_EVERYTHING:
+    if release.number >= SUPPORTS_EVERYTHING:
         yield ok("gateway", f"{release} supports everything that plugins can use")
     if release.number < INFO_IN_RESPONSES:
         yield warning("gateway", release.warning_of_responses(), "Do not use plugins that read a response with this gateway, or upgrade it")
@@ -107,15 +111,17 @@ def _look_at_release(config: GatewayConfig) -> Results:
         yield warning("gateway", sentence, "Do not use plugins that need it with this gateway, or upgrade it")
 
 
-def _look_at_list(config: GatewayConfig) -> Results:
+def _examine_list(config: GatewayConfig) -> Results:
     listed = config.content.get("plugins")
     if listed is None:
-        yield ok("gateway", f"{config.path} has no list of plugins, so the gateway's default list applies, which contains the three phases")
+        yield ok("gateway", f"{config.path} has no list of plugins; the gateway's default list contains the three phases")
         return
     found = [phase for phase in PHASES if isinstance(listed, list) and phase in listed]
     missing = ", ".join(phase for phase in PHASES if phase not in found)
     if not found:
-        yield problem("gateway", f"plugins in {config.path} lacks {missing}: no route can use a runner", "Add those that routes use")
+        yield problem(
+            "gateway", f"plugins in {config.path} does not contain {missing}, so no route can use a runner", "Add those that routes use"
+        )
     elif found == [PHASES[2]]:
         yield problem(
             "gateway",
@@ -123,30 +129,36 @@ def _look_at_list(config: GatewayConfig) -> Results:
             f"Add {PHASES[0]} or {PHASES[1]} too",
         )
     elif missing:
-        yield warning("gateway", f"plugins in {config.path} lacks {missing}: routes that use it are refused", "Add it if routes use it")
+        yield warning(
+            "gateway",
+            f"plugins in {config.path} does not contain {missing}, so the gateway refuses routes that use it",
+            "Add it if routes use it",
+        )
     else:
-        yield ok("gateway", f"plugins in {config.path} has the three phases")
+        yield ok("gateway", f"plugins in {config.path} contains the three phases")
 
 
-def _look_at_cmd(cmd: object) -> Results:
+def _examine_cmd(cmd: object) -> Results:
     if not isinstance(cmd, list) or not all(isinstance(word, str) for word in cmd):
         yield problem("gateway", "cmd is not a list of strings", 'Write each word separately, as in ["apisix-runner", "start"]')
         return
     program, *arguments = cmd
     if any(_VARIABLE.search(word) for word in cmd):
         yield warning(
-            "gateway", "cmd contains a variable of the gateway's environment, which is not known here", "Make sure that it is set there"
+            "gateway",
+            "cmd contains a variable of the gateway's environment, whose value is not known here",
+            "Make sure that it is set in the environment of the gateway",
         )
         return
     found = shutil.which(program)
     if found is None:
         yield problem(
-            "gateway", f"cmd begins with {program}, which does not exist or can't be executed", "Write the full path, and check its mode"
+            "gateway", f"cmd begins with {program}, which does not exist or can't be executed", "Write its full path, and check its mode"
         )
     for script in [word for word in arguments if word.startswith("/") and word.endswith(".py")][:1]:
         if not os.access(script, os.R_OK):
-            yield problem("gateway", f"cmd names {script}, which can't be read", "Correct the path, or its mode")
-    is_ours = any(os.path.basename(word) in _OURS for word in cmd)
+            yield problem("gateway", f"cmd contains {script}, which can't be read", "Correct the path, or its mode")
+    is_ours = any(os.path.basename(word) in _OWN_PROGRAMS for word in cmd)
     if is_ours and "start" not in arguments:
         yield problem(
             "gateway",
@@ -159,17 +171,19 @@ def _look_at_cmd(cmd: object) -> Results:
         yield warning(
             "gateway",
             f"cmd starts {os.path.basename(program)}, which does not look like this runner",
-            "Make sure that this is what you want",
+            "If it should start this runner, correct cmd",
         )
 
 
-def _look_at_path(given: object, socket_path: str) -> Results:
+def _examine_path(given: object, socket_path: str) -> Results:
     if not isinstance(given, str) or _VARIABLE.search(given):
         yield warning(
-            "gateway", "path_for_test is not known here, because the gateway reads it from its environment", f"It must be {socket_path}"
+            "gateway",
+            "path_for_test contains a variable of the gateway's environment, whose value is not known here",
+            f"Make sure that it is {socket_path}",
         )
     elif given.startswith("unix:"):
-        yield problem("gateway", f"path_for_test is {given}, and the gateway adds another unix: in front of it", f"Write {given[5:]}")
+        yield problem("gateway", f"path_for_test is {given}, but the gateway adds the prefix unix: itself", f"Write {given[5:]}")
     elif os.path.abspath(given) != socket_path:
         yield problem(
             "gateway",

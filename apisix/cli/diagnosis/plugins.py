@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examine the plugins, loaded in the same way as by a worker."""
+"""Examine the plugins, which are loaded as in a worker."""
 
 import logging
 import os
@@ -9,10 +9,10 @@ from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.table import Settings
 
 
-def look_at_plugins(settings: Settings) -> Results:
+def examine_plugins(settings: Settings) -> Results:
     """Load the plugins, and yield a problem for each one that can't be loaded."""
     logging.getLogger("apisix").addHandler(logging.NullHandler())
-    logging.getLogger("apisix").propagate = False  # the problems are results, so they must not be logged too
+    logging.getLogger("apisix").propagate = False  # the problems are printed as results, so they must not be logged too
     registry = Registry.load(settings.plugins, settings.plugin_modules)
     for found in registry.problems:
         yield problem("plugins", f"{found.file}{f':{found.line}' if found.line else ''}: {found.reason}", found.advice)
@@ -22,6 +22,6 @@ def look_at_plugins(settings: Settings) -> Results:
         if os.path.isdir(directory) and os.stat(directory).st_mode & 0o002:
             yield warning(
                 "plugins",
-                f"everybody can write to {directory}, and code that is written there is executed by the runner",
+                f"everybody can write to {directory}, and the runner executes code in it",
                 f"chmod o-w {directory}",
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other processes, as far as `/proc` shows them: which ones listen on a path, and the users of a gateway's workers."""
+"""Find other processes in `/proc`: those that listen on a path, and the workers of a gateway with their users."""
 
 import os
 import re
@@ -11,8 +11,8 @@ from typing import Final
 PROC: Final = Path("/proc")
 _LISTENING: Final = 0x10000
 """`__SO_ACCEPTCON`, the flag of a listening socket in `/proc/net/unix`."""
-_ASIDE: Final = re.compile(r"\.[0-9a-f]{1,8}")
-"""The names to which runners bind a socket before they rename the file. The system continues to show these names."""
+_TEMPORARY_NAME: Final = re.compile(r"\.[0-9a-f]{1,8}")
+"""The temporary names to which runners bind a socket before they rename the file. The system continues to show these names."""
 _WORKER: Final = b"nginx: worker process"
 
 
@@ -20,8 +20,8 @@ def listeners_at(path: str, proc: Path = PROC) -> dict[int, bool]:
     """
     Return the processes that have bound a listening socket to `path`, or to a temporary name in its directory, as runners do.
 
-    Only processes that this user may examine are found. The system does not show the new name of a renamed socket: a socket with a
-    temporary name may belong to a runner for another path of the directory, or to one that was displaced.
+    Only processes that this user may examine are found. The system does not show the new name of a renamed socket. So a socket with a
+    temporary name may belong to a runner for another path in the directory, or to one that was replaced.
 
     Returns: by pid, True if the socket was bound to exactly that path.
     """
@@ -32,16 +32,16 @@ def listeners_at(path: str, proc: Path = PROC) -> dict[int, bool]:
             fields = line.split(maxsplit=7)
             if len(fields) == 8 and int(fields[3], 16) & _LISTENING:
                 bound_directory, bound_name = os.path.split(fields[7].rstrip("\n"))
-                if bound_directory == directory and (bound_name == name or _ASIDE.fullmatch(bound_name)):
+                if bound_directory == directory and (bound_name == name or _TEMPORARY_NAME.fullmatch(bound_name)):
                     exactly[f"socket:[{fields[6]}]"] = bound_name == name
     if not exactly:
         return {}
-    held = {pid: exactly.keys() & set(_descriptors(proc, pid)) for pid in _pids(proc)}
-    return {pid: any(exactly[held_one] for held_one in sockets) for pid, sockets in held.items() if sockets}
+    sockets_of = {pid: exactly.keys() & set(_descriptors(proc, pid)) for pid in _pids(proc)}
+    return {pid: any(exactly[name] for name in sockets) for pid, sockets in sockets_of.items() if sockets}
 
 
 def command_line(pid: int, proc: Path = PROC) -> str:
-    """Return the beginning of a process's command line, or "" if it is not visible. Words with `=`, which may be secrets, are left out."""
+    """Return the first words of a command line, or "" if it is not visible. Words with `=` are omitted, because they may be secrets."""
     with suppress(OSError):
         words = (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
         return " ".join(word for word in words[:4] if word and "=" not in word)
@@ -49,7 +49,7 @@ def command_line(pid: int, proc: Path = PROC) -> str:
 
 
 def gateway_users(proc: Path = PROC) -> set[int]:
-    """Return the users of nginx's workers on this machine, except root."""
+    """Return the users of the nginx workers on this machine, except root."""
     users = set()
     for pid in _pids(proc):
         with suppress(OSError):

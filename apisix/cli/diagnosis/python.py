@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examine the Python that runs this, and its installed libraries."""
+"""Examine the Python interpreter and its installed libraries."""
 
 import platform
 import re
@@ -20,8 +20,8 @@ _MODULES: Final = {"pyyaml": "yaml", "prometheus-client": "prometheus_client"}
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)[^;]*?(?:>=\s*([0-9.]+))?\s*(?:;(.*))?")
 
 
-def look_at_python(settings: Settings) -> Results:
-    """Examine the version, and the libraries that the runner needs according to its metadata."""
+def examine_python(settings: Settings) -> Results:
+    """Examine the version of Python, and the libraries that the runner's metadata requires."""
     found = f"Python {platform.python_version()}, {sys.executable}; runner {__version__} ({compiled.engine()})"
     if sys.version_info < OLDEST:
         yield problem("python", found, f"The runner needs Python {'.'.join(map(str, OLDEST))} or later")
@@ -32,15 +32,15 @@ def look_at_python(settings: Settings) -> Results:
     except PackageNotFoundError:  # a checkout that was copied into an image, with its libraries installed separately
         requirements = ["click", "greenlet", "msgspec", "multidict", "PyYAML", "structlog", "uvloop"]
     extras = {"metrics"} if settings.metrics_address else set()
-    yield from look_at_libraries(requirements, extras)
+    yield from examine_libraries(requirements, extras)
 
 
-def look_at_libraries(requirements: list[str], extras: set[str]) -> Results:
+def examine_libraries(requirements: list[str], extras: set[str]) -> Results:
     """
-    Examine whether libraries are installed and new enough.
+    Check that libraries are installed and new enough.
 
     Args:
-        requirements: as in metadata, such as `uvloop>=0.21; extra == "x"`.
+        requirements: requirements as in the metadata, such as `uvloop>=0.21; extra == "x"`.
         extras: the extras that are used.
     """
     present = []

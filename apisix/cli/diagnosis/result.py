@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result of one examination, as `doctor` prints it."""
+"""The results that `doctor` prints."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -21,8 +21,8 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes:
         level: how serious it is.
-        about: the subject, in one word.
-        text: what was found. It contains no values of configurations, which may be secrets.
+        about: the subject, as one word.
+        text: what was found. It contains no values of configurations, because they may be secrets.
         advice: what to do, or "".
     """
 
@@ -36,7 +36,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 Results = Iterator[Result]
-"""What each examination yields."""
+"""The return type of functions that examine something."""
 
 
 def ok(about: str, text: str) -> Result:

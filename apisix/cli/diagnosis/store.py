@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examine the store of configurations: its path, its modes, and whether it can be read. Its content is not shown."""
+"""Examine the store of route configurations: its path, its modes, and if it can be read. Its content is not shown."""
 
 import os
 import sqlite3
@@ -17,16 +17,16 @@ from apisix.runner.supervisor.credentials import user_name
 LEAST_FREE_BYTES: Final = 16 << 20
 
 MEANWHILE: Final = (
-    "The runner's log says where it keeps its tokens until then: in a temporary directory or, if that is not possible, in memory that its "
-    "workers share, where tokens do not survive a restart"
+    "Until then, the runner keeps its tokens in a temporary directory or, if that is not possible, in memory that its workers share. "
+    "Tokens in memory are lost at a restart. The runner's log contains the place"
 )
 _REMOVE: Final = f"{MEANWHILE}. Remove it and restart the runner"
 _CLOSE: Final = f"{MEANWHILE}. Remove the write permission of others (chmod go-w) and restart the runner"
 _LET_WRITE: Final = f"{MEANWHILE}. Allow the runner's user to write there and restart the runner"
 
 
-def look_at_store(settings: Settings) -> Results:
-    """Examine the file without changing it or blocking its writers."""
+def examine_store(settings: Settings) -> Results:
+    """Examine the file. It is not changed, and its writers are not blocked."""
     beside = Path(settings.socket_file + DIRECTORY_SUFFIX) / FILE_NAME
     path = beside if settings.conf_store_file is None else Path(settings.conf_store_file)
     own_directory = settings.conf_store_file is None
@@ -34,7 +34,7 @@ def look_at_store(settings: Settings) -> Results:
         problems = list(_problems_of_directory(path.parent, own_directory=own_directory))
         status = None if problems and not path.parent.is_dir() else _status(path)
     except PermissionError:
-        yield warning("store", f"{path} can't be examined by user {user_name(os.geteuid())}", "Run this as the user of the runner")
+        yield warning("store", f"user {user_name(os.geteuid())} can't examine {path}", "Run this command as the user of the runner")
         return
     except OSError as error:
         yield warning("store", f"{path.parent} can't be used: {error.strerror}", _LET_WRITE)
@@ -44,11 +44,11 @@ def look_at_store(settings: Settings) -> Results:
     if problems:  # the runner does not use the file, so its content does not matter
         yield from problems
     elif status is None:
-        yield ok("store", f"{path} does not exist yet: the runner creates it when it starts")
+        yield ok("store", f"{path} does not exist yet; the runner creates it when it starts")
     else:
         yield ok("store", f"{path}: {status.st_size >> 10} KiB, user {user_name(status.st_uid)}, mode {_mode(status)}")
-        yield from _look_at_free_space(path.parent)
-        yield from _look_inside(path, settings.conf_store_max_entries)
+        yield from _examine_free_space(path.parent)
+        yield from _examine_content(path, settings.conf_store_max_entries)
 
 
 def _problems_of_directory(directory: Path, *, own_directory: bool) -> Results:
@@ -59,7 +59,7 @@ def _problems_of_directory(directory: Path, *, own_directory: bool) -> Results:
         if above is not None and not os.access(directory.parent, os.W_OK | os.X_OK):
             yield _unwritable(directory.parent, above)
         elif above is None and not own_directory:  # the directory of the socket is examined with the socket
-            yield warning("store", f"{directory} can't be created: there is no {directory.parent}", _LET_WRITE)
+            yield warning("store", f"{directory} can't be created, because there is no directory {directory.parent}", _LET_WRITE)
     elif not stat.S_ISDIR(status.st_mode):
         yield warning("store", f"{directory} is not a directory", _REMOVE)
     elif status.st_mode & (0o077 if own_directory else 0o022):
@@ -69,7 +69,7 @@ def _problems_of_directory(directory: Path, *, own_directory: bool) -> Results:
 
 
 def _problems_of_file(path: Path, status: os.stat_result, *, own_directory: bool) -> Results:
-    """Yield why the runner would not use the existing file. The runner's user is not known; the owner of the file should be that user."""
+    """Yield why the runner would not use the existing file. The file should belong to the runner's user, who is not known here."""
     directory_owner = path.parent.stat().st_uid
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         yield problem("store", f"{path} is not a regular file with one link", _REMOVE)
@@ -91,7 +91,7 @@ def _status(path: Path, *, follow: bool = False) -> os.stat_result | None:
 
 
 def _may(place: Path, status: os.stat_result, wanted: int) -> bool:
-    """Return True if this user has a permission, and the owner too: root has all, but the runner may not be root."""
+    """Return True if this user and the owner have a permission. root has all permissions, but the runner may not be root."""
     return os.access(place, wanted) and (status.st_uid == 0 or (status.st_mode >> 6) & wanted == wanted)
 
 
@@ -107,19 +107,19 @@ def _mode(status: os.stat_result) -> str:
     return f"{stat.S_IMODE(status.st_mode):04o}"
 
 
-def _look_at_free_space(directory: Path) -> Results:
+def _examine_free_space(directory: Path) -> Results:
     space = os.statvfs(directory)
     free_bytes = space.f_bavail * space.f_frsize
     if free_bytes < LEAST_FREE_BYTES:
         yield problem(
             "store",
-            f"{directory} has {free_bytes >> 10} KiB left on its disk",
-            "Free some space: until then, new tokens are kept in memory that the workers share, and are lost when the runner ends",
+            f"the disk of {directory} has only {free_bytes >> 10} KiB left",
+            "Free some space. Until then, new tokens are kept in memory that the workers share, and are lost when the runner exits",
         )
 
 
-def _look_inside(path: Path, max_entries: int) -> Results:
-    damaged = "The runner renames a damaged file and creates a new one; nothing has to be done"
+def _examine_content(path: Path, max_entries: int) -> Results:
+    damaged = "You do not have to do anything: the runner renames a damaged file and creates a new one"
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2.0)) as db:
             (application_id,) = db.execute("PRAGMA application_id").fetchone()
@@ -134,6 +134,6 @@ def _look_inside(path: Path, max_entries: int) -> Results:
     if verdict != "ok":
         yield warning("store", f"{path} is damaged: {verdict}", damaged)
     elif count >= max_entries:
-        yield warning("store", f"{count} configurations are stored, which is the limit", "Raise conf_store.max_entries")
+        yield warning("store", f"{count} route configurations are stored, which is the limit", "Raise conf_store.max_entries")
     else:
-        yield ok("store", f"{count} configurations are stored")
+        yield ok("store", f"{count} route configurations are stored")

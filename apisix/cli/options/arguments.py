@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read simple command lines without click, because importing it takes longer than everything else that `start` and `health` do first."""
+"""Read simple command lines without click, because `start` and `health` must start fast, and importing click takes long."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,9 +22,9 @@ class Flag(NamedTuple):
 
 def read_flags(arguments: Sequence[str], known: Mapping[str, Flag]) -> dict[str, object] | None:
     """
-    Read arguments that consist only of known flags with their values.
+    Read arguments that consist only of known flags and their values.
 
-    Returns: the values by the names of the flags, or None if click must read the arguments: for help, mistakes and anything else.
+    Returns: the values by the names of the flags, or None if the arguments contain anything else, so that click must read them.
     """
     flags: dict[str, object] = {}
     rest = iter(arguments)

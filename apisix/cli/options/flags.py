@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flags of the settings, for commands that have them."""
+"""The flags of settings, for the commands that have them."""
 
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
@@ -10,8 +10,8 @@ from apisix.runner.settings.kinds import SWITCH
 from apisix.runner.settings.table import SETTINGS
 
 
-class UsageFailure(click.ClickException):
-    """A setting or a file is wrong, so the command can't start. The exit status is 2, as for click's own errors."""
+class CommandError(click.ClickException):
+    """Raised if a command can't run because of a setting or a file. The exit status is 2, as for click's own errors."""
 
     exit_code = 2
 
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def setting_flags(names: Collection[str] | None = None) -> Callable[[F], F]:
-    """Add `--config` and the flags of settings to a command. By default, of all settings that have one."""
+    """Add `--config` and the flags of the named settings to a command. By default, all flags are added."""
 
     def decorate(command: F) -> F:
         for row in reversed(SETTINGS):
@@ -30,7 +30,7 @@ def setting_flags(names: Collection[str] | None = None) -> Callable[[F], F]:
                 option = click.option(row.flag, row.name, is_flag=True, help=row.help)
             else:
                 is_list = row.kind.separator is not None
-                help_ = f"{row.help} May stand several times." if is_list else row.help
+                help_ = f"{row.help} May be repeated." if is_list else row.help
                 option = click.option(row.flag, row.name, metavar=row.metavar, multiple=is_list, help=help_)
             command = option(command)
         return click.option("--config", metavar="FILE", help="The configuration file.")(command)

@@ -2,7 +2,7 @@
 """
 Read files of routes, as YAML or JSON: APISIX's stand-alone `apisix.yaml`, objects of the admin API, files for adc, and manifests.
 
-Mappings have line numbers, which problems contain.
+Mappings keep their line numbers, so that a problem can name its line.
 """
 
 import json
@@ -19,7 +19,7 @@ _STAND_ALONE = ("routes", "upstreams", "global_rules", "plugin_configs")
 """Lists that only a stand-alone file has at its top level."""
 _SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_JSON_WITH_LINES = 256 * 1024
-"""Bytes. JSON is read as YAML to get its lines, which takes too long for larger files."""
+"""In bytes. JSON is read as YAML to get its lines, which takes too long for larger files."""
 
 
 class UnreadableRoutes(Exception):
@@ -28,7 +28,7 @@ class UnreadableRoutes(Exception):
 
     Args:
         source: the path of the file, or the URL.
-        reason: why, as a phrase that can follow the source and a colon.
+        reason: the reason, as a phrase that can follow the source and a colon.
         line: the line, or 0 if it is not known.
     """
 
@@ -61,7 +61,7 @@ class Lined(dict[Any, Any]):
 
 
 class _Loader(yaml.SafeLoader):
-    """Loads mappings with their line numbers."""
+    """A SafeLoader that keeps the line numbers of mappings."""
 
 
 def _construct(loader: _Loader, node: yaml.MappingNode) -> Lined:
@@ -84,13 +84,13 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _construct)
 @dataclass(frozen=True, slots=True)
 class Source:
     """
-    Documents that were read together.
+    The documents of a file, or of a list of the admin API.
 
     Attributes:
         name: the path of the file, or the URL.
         documents: the content. A YAML file can contain several documents.
         is_stand_alone: True if it is a file for APISIX's stand-alone mode.
-        is_ignored: True if it is such a file, and APISIX ignores it because it does not end with `#END`.
+        is_ignored: True if it is such a file, but APISIX ignores it because it does not end with `#END`.
     """
 
     name: str
@@ -158,7 +158,7 @@ def _yaml(text: str) -> Iterator[Any]:
 
 
 def _json(text: str) -> Any:
-    """Return the content of a JSON text, with lines if possible. In a single line they would be of no use."""
+    """Return the content of a JSON text, with line numbers if possible. They are not useful if the text has only one line."""
     value = json.loads(text)
     if "\n" not in text.strip() or len(text) > _MAX_JSON_WITH_LINES:
         return value
@@ -166,5 +166,5 @@ def _json(text: str) -> Any:
         (with_lines,) = _yaml(text)
     except (ValueError, RecursionError, yaml.YAMLError):
         return value
-    # YAML reads some JSON in another way, such as escapes of characters outside the basic plane.
+    # YAML reads some JSON differently, such as escaped characters outside the basic multilingual plane.
     return with_lines if with_lines == value else value

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a search in routes finds: configurations of the runner, and mistakes."""
+"""What a search in routes finds: configurations of the runner, and problems."""
 
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from apisix.runner.http.phase import Phase
 
@@ -13,13 +15,15 @@ class FoundConf:
     A configuration of the runner, under one of the phases.
 
     Attributes:
+        file: the path of the file, or the URL.
         line: its first line, or 0 if it is not known.
-        holder: what contains it, such as `route 1`.
+        holder: the object that contains it, such as `route 1`.
         phase: the phase.
         content: the value under the phase, of any type.
         is_adc: True if it is from a file for adc, which replaces `${NAME}`.
     """
 
+    file: str
     line: int
     holder: str
     phase: Phase
@@ -27,11 +31,24 @@ class FoundConf:
     is_adc: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Misplaced:
-    """Something that was meant for the runner, in a place where APISIX ignores it. The attributes are the same as of FoundConf."""
+class RouteProblem(msgspec.Struct, frozen=True):
+    """
+    A problem in routes.
 
+    Attributes:
+        file: the path of the file, or the URL.
+        line: the line, or 0 if it is not known.
+        holder: the object that contains it, such as `route 1`, or "" if it concerns the whole file.
+        phase: the phase, or "".
+        reason: what is wrong.
+    """
+
+    file: str
     line: int
     holder: str
     phase: str
     reason: str
+
+    def __str__(self) -> str:
+        line = f", line {self.line}" if self.line else ""
+        return ": ".join(filter(None, (f"{self.file}{line}", ", ".join(filter(None, (self.holder, self.phase))), self.reason)))

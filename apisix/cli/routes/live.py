@@ -2,7 +2,7 @@
 """
 Read the routes of a running gateway over its admin API.
 
-Only GET requests are sent, redirects are not followed, and no proxy is used, so that the key reaches no other server.
+Only GET requests are sent. Redirects are not followed, and no proxy is used, so that no other server receives the key.
 """
 
 import json
@@ -20,19 +20,19 @@ from apisix.cli.routes.files import Source, UnreadableRoutes
 
 PREFIX: Final = "/apisix/admin"
 KINDS: Final = ("routes", "services", "plugin_configs", "global_rules", "consumers", "consumer_groups")
-"""What can have plugins."""
+"""The lists of objects that can have plugins."""
 TIMEOUT_S: Final = 10.0
-"""For each list."""
+"""The time limit for each list, in seconds."""
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Of each list."""
+"""The size limit of each list, in bytes."""
 _MAX_KEY_BYTES: Final = 4096
 
 
 def read_key(path: Path) -> str:
     """
-    Return the key in a file, without white space around it.
+    Return the key that a file contains, without surrounding white space.
 
-    Raises: UnreadableRoutes: the file can't be read, or contains no key. The content is not part of the message.
+    Raises: UnreadableRoutes: the file can't be read, or contains no key. The message does not contain the content of the file.
     """
     try:
         with path.open("rb") as file:
@@ -49,12 +49,13 @@ class Gateway:
     A running gateway.
 
     Args:
-        url: of the admin API, such as `http://127.0.0.1:9180`; `/apisix/admin` is added unless it is there.
-        key: None if the gateway needs none.
-        timeout_s, max_bytes: limits for each list.
+        url: the URL of the admin API, such as `http://127.0.0.1:9180`. `/apisix/admin` is added if it is missing.
+        key: the key of the admin API, or None if the gateway does not need one.
+        timeout_s: the time limit for each list, in seconds.
+        max_bytes: the size limit of each list, in bytes.
     Attributes:
         server: the header Server of the last response, which contains the release.
-    Raises: UnreadableRoutes: this is not such a URL.
+    Raises: UnreadableRoutes: `url` is not such a URL.
     """
 
     def __init__(self, url: str, key: str | None, *, timeout_s: float = TIMEOUT_S, max_bytes: int = MAX_BYTES) -> None:
@@ -70,8 +71,8 @@ class Gateway:
         """
         Yield the objects of each kind.
 
-        Args: notes: gets what could not be read, because this gateway does not have it.
-        Raises: UnreadableRoutes: the gateway does not answer in time, refuses the key, or sends something else.
+        Args: notes: a note is added for each kind that this gateway does not have.
+        Raises: UnreadableRoutes: the gateway does not respond in time, refuses the key, or is not APISIX.
         """
         for kind in KINDS:
             name = f"{self._url.scheme}://{self._url.netloc}{self._prefix}/{kind}"
@@ -93,7 +94,7 @@ class Gateway:
         ends_s = time.monotonic() + self._timeout_s
         is_https = self._url.scheme == "https"
         connection = (HTTPSConnection if is_https else HTTPConnection)(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
-        # The timeout of the socket is one for each read, so a gateway that sends one byte at a time would never reach it.
+        # The timeout of the socket applies to each read, so a gateway that sends single bytes would never exceed it.
         watchdog = None
         try:
             connection.connect()
@@ -113,7 +114,7 @@ class Gateway:
             if watchdog is not None:
                 watchdog.cancel()
             connection.close()
-        if time.monotonic() >= ends_s:  # without a length, a connection that was shut down looks like the end of the response
+        if time.monotonic() >= ends_s:  # if a response has no length, shutting the connection down looks like its end
             raise UnreadableRoutes(name, f"no complete response within {self._timeout_s:g} s")
         if len(body) > self._max_bytes:
             raise UnreadableRoutes(name, f"the response is larger than {self._max_bytes} bytes, which is the limit")

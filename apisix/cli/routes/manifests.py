@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from apisix.cli.routes.files import Lined, line_of
-from apisix.cli.routes.found import Misplaced
+from apisix.cli.routes.found import RouteProblem
 from apisix.runner.http.phase import Phase
 
 GROUP: Final = "apisix.apache.org/"
@@ -31,13 +31,13 @@ _ENTRY_KEYS: Final = ("name", "enable", "config", "secretRef")
 @dataclass(frozen=True, slots=True)
 class PluginList:
     """
-    The plugins of one object, in APISIX's form.
+    The plugins of one object, in the form of APISIX.
 
     Attributes:
-        holder: what contains them, such as `ApisixRoute default/web, rule api`.
+        holder: the object that contains them, such as `ApisixRoute default/web, rule api`.
         plugins: configurations by the name of the plugin.
         takes_ext_plugins: False for TCP and UDP routes.
-        plugin_config: the ApisixPluginConfig that the object uses too, as `namespace/name`; None if there is none.
+        plugin_config: the ApisixPluginConfig that the object also uses, as `namespace/name`, or None.
     """
 
     holder: str
@@ -49,24 +49,30 @@ class PluginList:
 @dataclass(slots=True)
 class Manifest:
     """
-    What was read of one manifest.
+    The contents of one manifest.
 
     Attributes:
+        file: the path of the file, or the URL.
         kind: its kind.
         name: `namespace/name`, or only the name.
         lists: its lists of plugins.
-        mistakes: what APISIX does not run, although it looks like a configuration of the runner.
-        notes: what was not checked.
+        problems: parts that look like a configuration of the runner, but that APISIX does not run.
+        notes: parts that were not checked.
     """
 
+    file: str
     kind: str
     name: str
     lists: list[PluginList] = field(default_factory=list)
-    mistakes: list[Misplaced] = field(default_factory=list)
+    problems: list[RouteProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+    def add_problem(self, line: int, holder: str, phase: str, reason: str) -> None:
+        """Add a problem of this manifest."""
+        self.problems.append(RouteProblem(self.file, line, holder, phase, reason))
 
 
 def is_manifest(document: object) -> bool:
@@ -74,23 +80,23 @@ def is_manifest(document: object) -> bool:
     return isinstance(document, dict) and isinstance(document.get("apiVersion"), str) and isinstance(document.get("kind"), str)
 
 
-def read_manifests(document: Mapping[Any, Any]) -> Iterator[Manifest]:
-    """Read a manifest, or each object of a list as `kubectl get -o yaml` prints it."""
+def read_manifests(document: Mapping[Any, Any], file: str) -> Iterator[Manifest]:
+    """Read a manifest, or each object of a list as `kubectl get -o yaml` prints it. `file` is its path."""
     items = document.get("items")
     if document["kind"].endswith("List") and isinstance(items, list):
         for item in items:
             if isinstance(item, dict) and is_manifest(item):
-                yield from read_manifests(item)
+                yield from read_manifests(item, file)
         return
     metadata = document["metadata"] if isinstance(document.get("metadata"), dict) else {}
     name = "/".join(str(metadata[key]) for key in ("namespace", "name") if metadata.get(key))
-    manifest = Manifest(document["kind"], name or "without a name")
+    manifest = Manifest(file, document["kind"], name or "without a name")
     if not document["apiVersion"].startswith(GROUP):
         _note_text(document, manifest, f"check does not read a {manifest.kind}")
     elif manifest.kind in KINDS | OTHER_KINDS:
         _read(document.get("spec"), manifest, str(manifest), takes_ext_plugins=manifest.kind in KINDS)
     else:
-        _note_text(document, manifest, f"check does not know the kind {manifest.kind} of {document['apiVersion']}")
+        _note_text(document, manifest, f"check does not support the kind {manifest.kind} of {document['apiVersion']}")
     yield manifest
 
 
@@ -100,7 +106,7 @@ def _read(value: Any, manifest: Manifest, holder: str, *, takes_ext_plugins: boo
             _read(item, manifest, holder, takes_ext_plugins=takes_ext_plugins)
     elif isinstance(value, dict):
         for key, line in getattr(value, "repeated", ()):
-            manifest.mistakes.append(Misplaced(line, holder, "", f"the key {key} is here twice, and only the last one counts"))
+            manifest.add_problem(line, holder, "", f"the key {key} is here twice, and only the last one counts")
         if isinstance(value.get("name"), str):
             holder = f"{holder}, rule {value['name']}"
         for key, item in value.items():
@@ -108,7 +114,7 @@ def _read(value: Any, manifest: Manifest, holder: str, *, takes_ext_plugins: boo
                 _read_list(value, manifest, holder, takes_ext_plugins=takes_ext_plugins)
             elif key in _PHASES:
                 reason = "this is not in the list of plugins, so APISIX does not run it; move it there, as name and config"
-                manifest.mistakes.append(Misplaced(line_of(value, key), holder, str(key), reason))
+                manifest.add_problem(line_of(value, key), holder, str(key), reason)
             else:
                 _read(item, manifest, holder, takes_ext_plugins=takes_ext_plugins and key != "stream")
 
@@ -119,7 +125,7 @@ def _read_list(value: dict[Any, Any], manifest: Manifest, holder: str, *, takes_
     if not isinstance(entries, list):
         if any(phase in str(entries) for phase in _PHASES):
             reason = "in a manifest, plugins must be a list of entries with name, enable and config; this one was not checked"
-            manifest.mistakes.append(Misplaced(line_of(value, "plugins"), holder, "", reason))
+            manifest.add_problem(line_of(value, "plugins"), holder, "", reason)
         return
     plugins = Lined()
     for entry in entries:
@@ -128,7 +134,7 @@ def _read_list(value: dict[Any, Any], manifest: Manifest, holder: str, *, takes_
         elif any(phase in str(entry) for phase in _PHASES):
             line = getattr(entry, "line", 0) or line_of(value, "plugins")
             reason = "each entry of plugins must have a name and a config; this one was not checked"
-            manifest.mistakes.append(Misplaced(line, holder, "", reason))
+            manifest.add_problem(line, holder, "", reason)
     plugin_config = value.get("plugin_config_name")
     if isinstance(plugin_config, str) and plugin_config:
         default = manifest.name.rpartition("/")[0]
@@ -149,7 +155,7 @@ def _read_entry(entry: dict[Any, Any], name: str, plugins: Lined, manifest: Mani
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             advice = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-            manifest.mistakes.append(Misplaced(line_of(entry, key), holder, name, f"Kubernetes drops the key {key}; {advice}"))
+            manifest.add_problem(line_of(entry, key), holder, name, f"Kubernetes drops the key {key}; {advice}")
     # The default of `enabled`, which only a GatewayProxy has, is false.
     enabled = entry.get("enabled", False) if manifest.kind == "GatewayProxy" else entry.get("enable", True)
     if enabled is not True:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Find the runner's configurations in routes, and mistakes that look like one.
+Find the runner's configurations in routes, and parts that look like one but are not.
 
-Except for Kubernetes manifests, the form does not matter: wherever `plugins` contains one of the three phases, in a route, a service, a
-plugin_config, a consumer or a global rule, there is a configuration. A phase anywhere else is a mistake, because APISIX ignores or
-refuses it there.
+A configuration is the value of one of the three phases in `plugins`, of a route, a service, a plugin_config, a consumer or a global
+rule. The form of the file does not matter, except for Kubernetes manifests. A phase in another place is a problem, because APISIX ignores
+or refuses it there.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from apisix.cli.routes.files import line_of
-from apisix.cli.routes.found import FoundConf, Misplaced
+from apisix.cli.routes.found import FoundConf, RouteProblem
 from apisix.cli.routes.manifests import Manifest, is_manifest, read_manifests
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
@@ -28,36 +28,45 @@ _REFERENCES: Final = {"plugin_config_id": "plugin_config", "service_id": "servic
 @dataclass(slots=True)
 class Search:
     """
-    The configurations and mistakes in one or more files.
+    The configurations and problems in one or more files.
 
     Attributes:
         registry: the runner's plugins. Their names are recognized in wrong places.
         confs: the configurations.
-        misplaced: the mistakes.
+        problems: the problems.
     """
 
     registry: Registry
     confs: list[FoundConf] = field(default_factory=list)
-    misplaced: list[Misplaced] = field(default_factory=list)
+    problems: list[RouteProblem] = field(default_factory=list)
     _phases_of: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     _references: list[tuple[str, set[str], str, str]] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
     _notes: list[str] = field(default_factory=list)
+    _file: str = ""
     _is_adc: bool = False
 
-    def add(self, document: Any, *, is_stand_alone: bool = False) -> None:
-        """Search one document. Args: is_stand_alone: True if it is from a file for APISIX's stand-alone mode."""
+    def add(self, document: Any, file: str, *, is_stand_alone: bool = False) -> None:
+        """
+        Search one document.
+
+        Args:
+            document: the content of a file, or of a response of the admin API.
+            file: the path of the file, or the URL.
+            is_stand_alone: True if it is a file for APISIX's stand-alone mode.
+        """
+        self._file = file
         self._seen.clear()
         self._is_adc = False
         if is_manifest(document):
-            for manifest in read_manifests(document):
+            for manifest in read_manifests(document, file):
                 self._add_manifest(manifest)
             return
         self._is_adc = not is_stand_alone and isinstance(document, dict) and document.keys() <= _ADC_KEYS
         self._search(document, "")
 
     def notes(self) -> Iterator[str]:
-        """Yield notes about plugins that a route uses but were not checked, and about plugins that APISIX does not run."""
+        """Yield notes about plugins that a route uses but that were not checked, and about plugins that APISIX does not run."""
         yield from self._notes
         for holder, phases, kind, id in self._references:
             others = self._phases_of.get((kind, id))
@@ -67,8 +76,11 @@ class Search:
             for phase in sorted(phases & others):
                 yield f"{holder} and its {kind} {id} both have {phase}: APISIX runs only that of {holder}"
 
+    def _add_problem(self, line: int, holder: str, phase: str, reason: str) -> None:
+        self.problems.append(RouteProblem(self._file, line, holder, phase, reason))
+
     def _add_manifest(self, manifest: Manifest) -> None:
-        self.misplaced += manifest.mistakes
+        self.problems += manifest.problems
         self._notes += manifest.notes
         for each in manifest.lists:
             self._search_plugins(each.plugins, each.holder, manifest.kind if each.takes_ext_plugins else "stream_routes")
@@ -87,7 +99,7 @@ class Search:
             return
         holder = f"{parent}{_holder(value, section)}"
         for key, line in getattr(value, "repeated", ()):
-            self.misplaced.append(Misplaced(line, holder, "", f"the key {key} is here twice, and only the last one counts"))
+            self._add_problem(line, holder, "", f"the key {key} is here twice, and only the last one counts")
         plugins = value.get("plugins")
         self._note_references(value, section, plugins if isinstance(plugins, dict) else {})
         for key, item in value.items():
@@ -98,13 +110,11 @@ class Search:
                 self._search_plugins(item, "global_rule", "global_rules")
                 continue
             if key == "plugins" and section and isinstance(item, list) and any(phase in str(item) for phase in _PHASES):
-                self.misplaced.append(
-                    Misplaced(line_of(value, key), holder, "", "plugins is a list here and was not checked; in APISIX it is a mapping")
-                )
+                self._add_problem(line_of(value, key), holder, "", "plugins is a list here and was not checked; in APISIX it is a mapping")
                 continue
             if key in _PHASES:
                 reason = "this is not inside plugins, so APISIX does not run it; move it there"
-                self.misplaced.append(Misplaced(line_of(value, key), holder, str(key), reason))
+                self._add_problem(line_of(value, key), holder, str(key), reason)
             # In responses of the admin API, the section is part of the key next to the value.
             inner = str(value.get("key", section)).split("/")[-2:][0] if key == "value" else str(key)
             self._search(item, inner, f"{holder}, " if key == "routes" and section else "")
@@ -114,21 +124,21 @@ class Search:
             return
         self._seen.add(id(plugins))
         for key, line in getattr(plugins, "repeated", ()):
-            self.misplaced.append(Misplaced(line, holder, str(key), "this plugin is here twice, and only the last one counts"))
+            self._add_problem(line, holder, str(key), "this plugin is here twice, and only the last one counts")
         for name, content in plugins.items():
             line = line_of(plugins, name)
             if name not in _PHASES:
                 if reason := self._reason_against(str(name)):
-                    self.misplaced.append(Misplaced(line, holder, str(name), reason))
+                    self._add_problem(line, holder, str(name), reason)
                 self._search(content, section)
             elif section in _WITHOUT_PLUGINS:
                 reason = f"APISIX runs no ext-plugin in {section}; name it in a route, service, plugin_config, consumer or global rule"
-                self.misplaced.append(Misplaced(line, holder, str(name), reason))
+                self._add_problem(line, holder, str(name), reason)
             else:
-                self.confs.append(FoundConf(getattr(content, "line", 0) or line, holder, Phase(name), content, self._is_adc))
+                self.confs.append(FoundConf(self._file, getattr(content, "line", 0) or line, holder, Phase(name), content, self._is_adc))
 
     def _reason_against(self, name: str) -> str | None:
-        """Return why a name in `plugins` is a mistake if it was meant for the runner, else None."""
+        """Return why a name in `plugins` that was probably meant for the runner is wrong, or None."""
         if name in KNOWN_PLUGINS:
             return None
         if self.registry.get(name) is not None:
@@ -139,7 +149,7 @@ class Search:
         return None
 
     def _note_references(self, value: dict[Any, Any], section: str, plugins: dict[Any, Any]) -> None:
-        """Note from where a route or consumer gets plugins, and which phases each object has."""
+        """Record which other objects a route or consumer takes plugins from, and which phases each object has."""
         phases = {name for name in plugins if name in _PHASES}
         if "id" in value:
             self._phases_of.setdefault((section.removesuffix("s"), str(value["id"])), set()).update(phases)

@@ -9,11 +9,11 @@ import yaml
 END = "#END"
 
 
-class NotAdded(Exception):
-    """Raised if a route can't be added to a text; the message says why."""
+class RouteNotAdded(Exception):
+    """Raised if a route can't be added to a text. The message gives the reason."""
 
 
-class RoutePresent(NotAdded):
+class RouteExists(RouteNotAdded):
     """Raised if the text already has such a route."""
 
 
@@ -25,34 +25,34 @@ def with_route(text: str, route: str) -> str:
         text: an apisix.yaml.
         route: one item of a list, in YAML's block style, not indented.
     Raises:
-        RoutePresent: there is a route with the same id or uri.
-        NotAdded: the text has a form to which a program can't safely add a route.
+        RouteExists: there is a route with the same id or uri.
+        RouteNotAdded: the text has a form to which a route can't be added safely.
     """
     if not text.rstrip().endswith(END):
-        raise NotAdded(f"it does not end with the line {END}, without which APISIX ignores it")
+        raise RouteNotAdded(f"it does not end with the line {END}, without which APISIX ignores it")
     try:
         root = yaml.compose(text, yaml.SafeLoader)
         content: Any = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise NotAdded(f"it is not YAML: {' '.join(str(error).split())}") from error
+        raise RouteNotAdded(f"it is not YAML: {' '.join(str(error).split())}") from error
     (added,) = yaml.safe_load(route)
     routes = content.get("routes") or [] if isinstance(content, dict) else None
     if not isinstance(routes, list):
-        raise NotAdded("it does not contain a list of routes")
+        raise RouteNotAdded("it does not contain a list of routes")
     _refuse_present(routes, added)
     lines = text.splitlines(keepends=True)
     newline = "\r\n" if "\r\n" in text else "\n"
     for at, indent, head in _places(root, lines):
         inserted = [*head, *(" " * indent + line for line in route.splitlines())]
         result = "".join([*lines[:at], *(line + newline for line in inserted), *lines[at:]])
-        # The result must contain the old content and the route, and nothing else.
+        # The result must contain exactly the old content and the route.
         if _is(result, {**content, "routes": [*routes, added]}):
             return result
-    raise NotAdded("its list of routes is not in block style, with each item on its own lines")
+    raise RouteNotAdded("its list of routes is not in block style, with each item on its own lines")
 
 
 def _places(root: yaml.Node | None, lines: list[str]) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield possible places for a route, the best first: the line before which it goes, its indentation, and lines to put above it."""
+    """Yield possible places for a route, the best first: the line before which it is added, its indentation, and the lines above it."""
     end = next(number for number in reversed(range(len(lines))) if lines[number].strip().endswith(END))
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     key, node = next((pair for pair in pairs if pair[0].value == "routes"), (None, None))
@@ -61,7 +61,7 @@ def _places(root: yaml.Node | None, lines: list[str]) -> Iterator[tuple[int, int
     elif not isinstance(node, yaml.SequenceNode) or not node.value:
         yield key.end_mark.line + 1, 2, []
     else:
-        # A node ends where the next one begins. A line between them that looks like a comment may be the last line of a multi-line string.
+        # A node extends to the next one. A line that looks like a comment can be the last line of a multi-line string.
         last = min(node.value[-1].end_mark.line, end)
         first = last
         while not lines[first - 1].strip() or lines[first - 1].lstrip().startswith("#"):
@@ -74,9 +74,9 @@ def _refuse_present(routes: list[Any], added: dict[str, Any]) -> None:
         if not isinstance(route, dict):
             continue
         if str(route.get("id")) == added["id"]:
-            raise RoutePresent(f"it has a route with the id {added['id']}")
+            raise RouteExists(f"it has a route with the id {added['id']}")
         if added["uri"] in (route.get("uri"), *(route.get("uris") or ())):
-            raise RoutePresent(f"it has a route for {added['uri']}")
+            raise RouteExists(f"it has a route for {added['uri']}")
 
 
 def _is(text: str, content: object) -> bool:

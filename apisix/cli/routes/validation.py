@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from apisix.cli.routes.found import FoundConf
+from apisix.cli.routes.found import FoundConf, RouteProblem
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.chain.builder import build_chain
@@ -18,17 +18,25 @@ MAX_NAME_LENGTH = 128  # source: gateway contract, 3
 _KEYS = ("conf", "allow_degradation", "_meta")
 _ENTRY_KEYS = ("name", "value")
 _VARIABLE = re.compile(r"\$\{\{.*?\}\}")
-"""What APISIX replaces in a stand-alone file."""
+"""A variable that APISIX replaces in a stand-alone file."""
 _ADC_VARIABLE = re.compile(r"(?<!\\)\$\{\w+\}")
-"""What adc replaces before it sends a value to the gateway. Source: its configuration reference, variables."""
+"""A variable that adc replaces before it sends a value to the gateway. Source: its configuration reference, variables."""
 
 
-def problems_of(registry: Registry, found: FoundConf, notes: list[str]) -> Iterator[tuple[int, str]]:
+def problems_of(registry: Registry, found: FoundConf, notes: list[str]) -> Iterator[RouteProblem]:
     """
-    Yield the problems of a configuration with their lines: of its form, of its plugins, and of their own configurations.
+    Yield the problems of a configuration: of its form, of its plugins, and of the configurations of the plugins.
 
-    Args: notes: gets what can't be checked, because a part of it is replaced before the runner receives it.
+    Args:
+        registry: the plugins.
+        found: the configuration.
+        notes: a note is added for each part that can't be checked, because it is replaced before the runner receives it.
     """
+    for line, reason in _reasons(registry, found, notes):
+        yield RouteProblem(found.file, line, found.holder, str(found.phase), reason)
+
+
+def _reasons(registry: Registry, found: FoundConf, notes: list[str]) -> Iterator[tuple[int, str]]:
     content = found.content
     entries = content.get("conf", []) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not isinstance(content, dict):
@@ -41,22 +49,22 @@ def problems_of(registry: Registry, found: FoundConf, notes: list[str]) -> Itera
         yield found.line, "allow_degradation must be true or false"
     for number, entry in enumerate(entries, 1):
         line = getattr(entry, "line", found.line)
-        if reason := _form(entry):
-            yield line, f"plugin {number}: {reason}"
+        if wrong_form := _form(entry):
+            yield line, f"plugin {number}: {wrong_form}"
             continue
-        for at, reason in _key_problems(entry, _ENTRY_KEYS, line):
-            yield at, f"plugin {number}: {reason}"
-        # Each plugin alone, not as a chain: the reasons of a chain are one text, but here each problem has its own line.
+        for at, wrong_key in _key_problems(entry, _ENTRY_KEYS, line):
+            yield at, f"plugin {number}: {wrong_key}"
+        # A chain is built for each plugin, because a chain has one text for all its problems, but here each problem has its own line.
         name = entry["name"]
         configuration = RouteConfiguration(f"route#1#{found.phase}#1", ((name, entry["value"]),))
         chain = build_chain(registry, configuration, response=found.phase is Phase.POST_RESP)
-        refusal = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
+        reason = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
         variable = (_ADC_VARIABLE if found.is_adc else _VARIABLE).search(entry["value"])
-        if refusal and variable is not None and registry.get(name) is not None:
+        if reason and variable is not None and registry.get(name) is not None:
             where = f"{found.holder}, {found.phase}: plugin {number}, {name}" + (f" (line {line})" if line else "")
             notes.append(f"{where}: the value contains {variable[0]}, which is replaced later, so it was not checked")
-        elif refusal:
-            yield line, f"plugin {number}, {name}: {refusal}"
+        elif reason:
+            yield line, f"plugin {number}, {name}: {reason}"
 
 
 def _failed_configuration(chain: Chain) -> str | None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Read the configuration file: from YAML to texts with their line numbers.
+Read the configuration file as YAML, and return texts with their line numbers.
 
-PyYAML composes the file to nodes and does not construct values from them. So no tag in the file has an effect, `0660` stays as it is
-written, and error messages can name the line of a value.
+PyYAML parses the file to nodes, but does not construct values from them. So tags in the file have no effect, `0660` keeps its form, and
+error messages can contain the line of a value.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,8 +22,10 @@ def read_file(path: Path, keys: Collection[str]) -> dict[str, Given]:
     """
     Read a configuration file.
 
-    Args: path: the file. keys: all keys that are allowed, as `section.name`.
-    Returns: the given texts, by key. Values that are null in the file are left out.
+    Args:
+        path: the file.
+        keys: all keys that are allowed, as `section.name`.
+    Returns: the given texts, by key. Values that are null in the file are omitted.
     Raises: SettingsError: the file can't be read, is not YAML, or contains an unknown key or the same key twice.
     """
     root = _compose(path)
@@ -66,12 +68,12 @@ def _items(path: Path, node: Node, prefix: str, nested: Mapping[str, str]) -> li
     """Return the keys and values of a mapping node. Raise SettingsError if it is not a mapping or contains a key twice."""
     if not isinstance(node, MappingNode):
         section = prefix.removesuffix(".")
-        expected = f"{section} contains further keys ({nested.get(section, '')})" if section else "a configuration file contains sections"
+        expected = f"{section} must be a mapping with the keys {nested.get(section)}" if section else "this must be a mapping of sections"
         raise SettingsError(f"{_where(path, node)}: {expected}, not a {_kind(node)}")
     seen: set[str] = set()
     for key, _ in node.value:
         if not isinstance(key, ScalarNode):
-            raise SettingsError(f"{_where(path, key)}: a key must be a word, not a {_kind(key)}")
+            raise SettingsError(f"{_where(path, key)}: a key must be a name, not a {_kind(key)}")
         if key.value in seen:
             raise SettingsError(f"{_where(path, key)}: {prefix}{key.value} is given here a second time; keep one of the two")
         seen.add(key.value)
@@ -89,13 +91,13 @@ def _text(path: Path, node: Node, key: str) -> str | tuple[str, ...] | None:
 
 
 def _unknown(path: Path, node: Node, key: str, keys: Collection[str]) -> SettingsError:
-    """Return the error for an unknown key. It names the key that was probably meant, or else those that exist."""
+    """Return the error for an unknown key. Its message contains the most similar key or, if there is none, all keys."""
     nested = _nested(keys)
     section, _, name = key.rpartition(".")
     moved = [known for known in keys if known.rpartition(".")[2] == name]
     siblings = [f"{section}.{known}" for known in nested[section].split(", ")] if section else list(nested)
     near = moved or get_close_matches(key, siblings, n=1, cutoff=0.75)
-    advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(siblings)}"
+    advice = f"did you mean {near[0]}?" if near else f"the {'settings' if section else 'sections'} are {', '.join(siblings)}"
     return SettingsError(f"{_where(path, node)}: there is no setting {key}; {advice}")
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How the text of a setting becomes its value.
+Convert the text of a setting to its value.
 
-Every setting arrives as text: from a flag, from the environment, or from the configuration file, whose scalars are kept as
-they are written. So `0660` is octal and `on` is a switch in all three places, and each kind needs one reader only.
+Every setting is given as text: in a flag, in the environment, or in the configuration file, whose scalars keep the form in which they
+are written. So `0660` is octal and `on` is true in all three places, and each kind has one reader.
 """
 
 import math
@@ -19,8 +19,8 @@ class Kind(msgspec.Struct, frozen=True, eq=False):
     A kind of value.
 
     Attributes:
-        allowed: which values are allowed, as the end of a sentence that begins with "must be". {} is replaced by the bounds or the words of
-            the type.
+        allowed: the allowed values, as the end of a sentence that begins with "must be". {} is replaced by the bounds or the words of the
+            type.
         read: converts text to a value that msgspec converts to the setting's type. Raises ValueError if the text is not allowed. The second
             argument is the directory to which relative paths refer.
         unit: the unit of the value, for the documentation.
@@ -39,7 +39,7 @@ class Given(msgspec.Struct, frozen=True):
 
     Attributes:
         text: the text, or a tuple of texts for a list.
-        where: where the text was given, in the words of an error message.
+        where: where the text was given, as in an error message.
         base: the directory to which relative paths refer.
     """
 
@@ -135,7 +135,7 @@ def read_address(text: str, _base: str) -> str:
 
     Raises: ValueError: the text has another form.
     """
-    from ipaddress import ip_address  # imported late: few starts need it, and the socket must be bound soon
+    from ipaddress import ip_address  # imported late, because it is rarely needed, and the socket must be bound soon
 
     host, colon, port = text.rpartition(":")
     literal = host.removeprefix("[").removesuffix("]")
@@ -147,7 +147,7 @@ def read_address(text: str, _base: str) -> str:
 
 
 def read_switch(text: str, _base: str) -> bool:
-    """Return the value of a switch. Raise ValueError if the text means neither true nor false."""
+    """Return the value of a switch. Raise ValueError if the text is not one of the words for true and false."""
     word = text.lower()
     if word in {"true", "yes", "on", "1"}:
         return True

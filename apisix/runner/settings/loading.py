@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load the settings: from flags, environment variables and the configuration file to checked values."""
+"""Load the settings from flags, environment variables and the configuration file, and check their values."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -27,9 +27,9 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
     Load the settings. A flag takes precedence over the environment, the environment over the file, and the file over the default.
 
     Args:
-        config_file: the file to read, None for no file.
-        flags: the values of the command line, by the name of the field; None, False and () mean that the flag was not given.
-        environ: the environment. An empty variable counts as not set.
+        config_file: the file to read, or None.
+        flags: the values of the command line, by the name of the field. None, False and () mean that the flag was not given.
+        environ: the environment variables. An empty variable counts as not set.
     Raises: SettingsError: a key is unknown, or a value is not allowed.
     """
     in_file = {} if config_file is None else _read_file(config_file)
@@ -43,22 +43,24 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
             if resolved is not None:
                 values[row.name] = _value(row, resolved)
             elif given is None:
-                notes.append(f"{from_file.where}: {row.key} names {from_file.text}, which is not set; it is {_shown(row.default)} instead")
+                notes.append(
+                    f"{from_file.where}: {row.key} is {from_file.text}, which is not set, so the default {_shown(row.default)} is used"
+                )
         if given is not None:
-            overruled = values.get(row.name)
+            replaced = values.get(row.name)
             value = values[row.name] = _value(row, given)
-            # The gateway sets this variable by itself, so the author of the file may not expect that it takes precedence.
-            if from_file is not None and overruled not in (None, value) and given.where == _where(row.environment):
-                notes.append(f"{row.key} is {_shown(value)}, from {given.where}, and not {_shown(overruled)}, from {from_file.where}")
+            # The gateway sets this variable itself, so the author of the file may not expect that it takes precedence.
+            if from_file is not None and replaced not in (None, value) and given.where == _where(row.environment):
+                notes.append(f"{row.key} is {_shown(value)} from {given.where}, and not {_shown(replaced)} from {from_file.where}")
     notes += _unknown_variables(environ)
     return Settings(**values, notes=tuple(notes))
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """
-    Yield a note for each variable with the prefix that is not a setting, with the name that was probably meant.
+    Yield a note for each variable with the prefix that is not a setting. It contains the most similar name, if there is one.
 
-    They are not refused, because an orchestrator may set variables with this prefix for its own purposes.
+    Such variables are not refused, because an orchestrator may set variables with this prefix for its own purposes.
     """
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in OTHER_VARIABLES)
     if not unknown:
@@ -67,18 +69,18 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     words = [variable.removeprefix(PREFIX) for variable in (*known, *sorted(OTHER_VARIABLES))]
     for name in unknown:
         if name not in known and not _OF_KUBERNETES.fullmatch(name):
-            from difflib import get_close_matches  # imported late: few starts need it
+            from difflib import get_close_matches  # imported late, because it is rarely needed
 
             near = get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=0.6)
-            advice = f"did you mean {PREFIX}{near[0]}?" if near else "docs/reference/settings.md lists the variables that do"
-            yield f"environment variable {name} has no effect: there is no setting of that name; {advice}"
+            advice = f"did you mean {PREFIX}{near[0]}?" if near else "docs/reference/settings.md lists the variables of settings"
+            yield f"environment variable {name} has no effect, because there is no setting of that name; {advice}"
 
 
 def default_config_file() -> Path:
     """
     Return the configuration file that is read if none is given.
 
-    That is `conf/config.yaml` of a checkout, the place in release 0.2, or else `apisix/config.yaml`.
+    It is `conf/config.yaml` of a checkout, as in release 0.2, or if this does not exist, `apisix/config.yaml`.
     """
     package = Path(__file__).resolve().parent.parent.parent
     of_release_02 = package.parent / "conf" / "config.yaml"
@@ -90,13 +92,13 @@ def default_config_file() -> Path:
 def _read_file(path: Path) -> dict[str, Given]:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise SettingsError(
-            f"the configuration file {path} is a pipe or a device; it must be a regular file, as each reload reads it again"
+            f"the configuration file {path} is a pipe or a device, but must be a regular file, because each reload reads it again"
         )
     keys = [row.key for row in SETTINGS]
     plain = read_plain(path, keys)
     if plain is not None:
         return plain
-    from apisix.runner.settings.file import read_file  # imported late: it imports PyYAML, which few files need
+    from apisix.runner.settings.file import read_file  # imported late, because it imports PyYAML, which is rarely needed
 
     return read_file(path, keys)
 
@@ -125,7 +127,7 @@ def _where(variable: str) -> str:
 
 
 def _resolve(given: Given, environ: Mapping[str, str]) -> Given | None:
-    """Replace `$env.NAME` by the value of that variable. Return None if it is not set or empty."""
+    """Replace `$env.NAME` with the value of that variable. Return None if it is not set or empty."""
     if isinstance(given.text, str) and given.text.startswith("$env."):
         name = given.text.removeprefix("$env.")
         text = environ.get(name)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Read a configuration file of the simple form of the shipped one without PyYAML.
+Read a configuration file in a simple form, such as the shipped one, without PyYAML.
 
-Importing PyYAML would delay the moment at which the socket accepts, and the supervisor and all workers would keep it in memory. A file
-of another form, or with a mistake, is left to `file.py`. A test checks that both return the same for files that both can read.
+Importing PyYAML would delay the start, and the supervisor and all workers would keep it in memory. A file in another form, or with a
+mistake, is left to `file.py`. A test checks that both return the same if both can read a file.
 """
 
 import re
@@ -14,7 +14,7 @@ from apisix.runner.settings.kinds import Given
 
 _NOTHING = re.compile(r" *(#.*)?")
 _SECTION = re.compile(r"([a-z_]+):")
-# A scalar whose value in YAML is its own text: no quotes, no indicator, no colon at the end, and not null.
+# A scalar whose value is the text as it is written: without quotes, indicators and a final colon, and not null.
 _PAIR = re.compile(r"  ([a-z_]+): (\[\]|(?!(?:null|Null|NULL)$)[A-Za-z0-9./$](?:[A-Za-z0-9_./$@%+:-]*[A-Za-z0-9_./$@%+-])?)")
 
 
@@ -22,8 +22,10 @@ def read_plain(path: Path, keys: Collection[str]) -> dict[str, Given] | None:
     """
     Read a configuration file of sections with lines `name: value`, indented by two spaces, whose value is a plain scalar or `[]`.
 
-    Args: path: the file. keys: all keys that are allowed, as `section.name`.
-    Returns: the given texts by key, as `file.read_file` does; None if the file has another form or a mistake.
+    Args:
+        path: the file.
+        keys: all keys that are allowed, as `section.name`.
+    Returns: the given texts by key, as from `file.read_file`, or None if the file has another form or a mistake.
     """
     try:
         text = path.read_bytes().decode()  # without translating line ends

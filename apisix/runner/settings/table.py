@@ -2,9 +2,8 @@
 """
 The settings of the runner, in one table.
 
-Each field of `Settings` is one row: its name, type and default are written as in any class, and its `Key` adds what it is called in
-the file, in the environment and on the command line, and what it does. The documentation and `apisix/config.yaml` are generated
-from this table.
+Each field of `Settings` is one row. Its name, type and default are written as in any class. Its `Key` has its description, and its names
+in the file, in the environment and on the command line. The documentation and `apisix/config.yaml` are generated from this table.
 """
 
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -48,16 +47,16 @@ PREFIX = "APISIX_RUNNER_"
 
 class Key(msgspec.Struct, frozen=True, eq=False):
     """
-    What a field of `Settings` is called outside, and what it does.
+    The names and the description of a field of `Settings`.
 
     Attributes:
-        key: in the file, as `section.name`. `APISIX_RUNNER_SECTION_NAME` is its environment variable.
-        kind: how its text is read.
-        help: what it does: a sentence for the documentation.
-        flag: the flag of the command line, "" if there is none.
-        metavar: the placeholder after the flag in the help text, "" for a switch.
-        environment: the variable in which the gateway itself passes the value, "" if there is none.
-        unset: what the documentation says about a default that is None or an empty list.
+        key: its name in the file, as `section.name`. Its environment variable is `APISIX_RUNNER_SECTION_NAME`.
+        kind: its kind, which converts its text to its value.
+        help: its description for the documentation, as sentences.
+        flag: its flag on the command line, or "".
+        metavar: the placeholder after the flag in the help text, or "" for a switch.
+        environment: the variable in which the gateway itself passes the value, or "".
+        unset: the description of the default in the documentation, if the default is None or an empty list.
     """
 
     key: str
@@ -70,7 +69,7 @@ class Key(msgspec.Struct, frozen=True, eq=False):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings of one run, typed and checked. `notes` is what `load` wants the log to say, once there is one."""
+    """All settings of a runner, with checked values. `notes` are warnings of `load`, which are logged when logging is set up."""
 
     socket_file: Annotated[
         str,
@@ -172,8 +171,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "plugins.pre_req_first",
             SWITCH,
             "Omit the info request in ext-plugin-pre-req that finds out whether something has rewritten the path. Set this only "
-            "if nothing does: no global rule has proxy-rewrite or an ext-plugin, and _meta.priority moves no plugin before ext- "
-            "plugin-pre-req.",
+            "if nothing does: no global rule has proxy-rewrite or an ext-plugin, and _meta.priority moves no plugin before "
+            "ext-plugin-pre-req.",
         ),
     ] = False
 
@@ -257,7 +256,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "limits.buffered_size",
             SIZE,
             "The size limit for incomplete frames and unsent replies of all connections of a worker together. If it is exceeded, the "
-            "connection that has held such bytes for longest is closed.",
+            "connection that has had such bytes for the longest time is closed.",
         ),
     ] = 256 * 2**20
     read_timeout_s: Annotated[
@@ -325,7 +324,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(msgspec.Struct, frozen=True, eq=False):
-    """One row of the table. `name` is the field of `Settings`, `environment` the variable in which the gateway itself passes the value."""
+    """One row of the table. `name`, `type` and `default` are those of the field of `Settings`. For the other attributes, see `Key`."""
 
     name: str
     type: Any
@@ -346,7 +345,7 @@ class Setting(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def allowed(self) -> str:
-        """Which values are allowed, as the end of a sentence that begins with "must be"."""
+        """The allowed values, as the end of a sentence that begins with "must be"."""
         return self.kind.allowed.format(_constraint(self.type))
 
 
@@ -363,9 +362,9 @@ def _rows() -> tuple[Setting, ...]:
 
 
 def _constraint(annotation: Any) -> str:
-    """Return the words or the bounds that a type allows, "" if it has none."""
+    """Return the words or the bounds that a type allows, or "" if it allows all values."""
     if isinstance(annotation, msgspec.Meta):
-        if annotation.le is None or annotation.le == 0o777:  # the bounds of a mode are not worth naming
+        if annotation.le is None or annotation.le == 0o777:  # the bounds of a mode are obvious
             return ""
         return (
             f" above {annotation.gt:g} and up to {annotation.le}"

@@ -119,11 +119,11 @@ class Supervisor:
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._pool.reap)
         self._pool.on_fork = self._forget
-        self._reactor.call_every(LOOK_S, self._look_at_socket)
+        self._reactor.call_every(LOOK_S, self._examine_socket)
         if self._settings.reload:
             self._watch = FileWatch(self._settings.plugins)
             self._pool.on_files = self._watch.add_files
-            self._reactor.call_every(LOOK_S, self._look_at_files)
+            self._reactor.call_every(LOOK_S, self._examine_files)
         if self._gateway_pid is not None:
             self._follow_gateway(self._gateway_pid)
         if self._settings.metrics_address is not None:
@@ -250,7 +250,7 @@ class Supervisor:
     def _on_reload_signal(self) -> None:
         self._pool.reload("SIGHUP")
 
-    def _look_at_socket(self) -> None:
+    def _examine_socket(self) -> None:
         if self._acceptor.leaving:
             return
         if self._acceptor.listener is not None:
@@ -259,7 +259,7 @@ class Supervisor:
             logger.info("the last connection is closed, so this runner exits")
             self._shutdown.begin(0.0)
 
-    def _look_at_files(self) -> None:
+    def _examine_files(self) -> None:
         if self._watch is not None and (changed := self._watch.changed()):
             self._pool.reload(f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''} changed")
 

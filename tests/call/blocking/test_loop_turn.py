@@ -60,15 +60,15 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
 
         def look() -> None:
             began_s = primitives.now_s()
-            watch.look_at_loop(began_s)  # which schedules a callback
+            watch.examine_loop(began_s)  # which schedules a callback
             loop.call_soon_threadsafe(line.call, 1)
             assert held.wait(WITHIN_S)
             turned = watch.turn._scheduled_at_s is None
-            watch.look_at_loop(began_s)  # schedules one that does not run
+            watch.examine_loop(began_s)  # schedules one that does not run
             assert turned
             for passed_s in after_s:
                 watch.look(began_s + passed_s)
-                watch.look_at_loop(began_s + passed_s)
+                watch.examine_loop(began_s + passed_s)
             go.set()
 
         line = engine.line()
@@ -122,7 +122,7 @@ def test_many_short_calls_are_no_call_that_blocks(caplog: pytest.LogCaptureFixtu
     monkeypatch.setattr("apisix.runner.call.blocking.places.outermost", lambda frame: next(frames))
     turn._scheduled_at_s = 1.0
     for now_s in (1.2, 1.3, 1.4):
-        watch.look_at_loop(now_s)
+        watch.examine_loop(now_s)
 
     assert caplog.records == []
 
@@ -136,7 +136,7 @@ def test_a_loop_that_turns(caplog: pytest.LogCaptureFixture) -> None:
         watch = BlockingDetector()
         watch.turn = type(watch.turn)(loop, looked.append)
         for tenth in range(25):
-            watch.look_at_loop(100 + tenth / 10)
+            watch.examine_loop(100 + tenth / 10)
             await asyncio.sleep(0)
 
     asyncio.run(scenario())

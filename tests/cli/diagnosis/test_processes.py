@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `/proc` reports other processes, from one that is written here and from the real one."""
+"""Read a sample of `/proc`, and the real one."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ TABLE = """Num       RefCount Protocol Flags    Type St Inode Path
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
-    """A system on which pid n holds the socket of inode 99 + n."""
+    """A system in which the process with pid n has the socket with the inode 99 + n."""
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "unix").write_text(TABLE)
     for pid in range(1, 7):
@@ -32,15 +32,15 @@ def proc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_who_listens(proc: Path) -> None:
-    """Listeners on the path and those that bound aside of it are found; other paths, and connections, are not."""
+def test_listeners(proc: Path) -> None:
+    """Listeners on the path and on a temporary name are found. Other paths and connections are not."""
     assert processes.listeners_at("/run/r.sock", proc) == {1: True, 2: False}
     assert processes.listeners_at("/elsewhere/r.sock", proc) == {4: True}
     assert processes.listeners_at("/nowhere/r.sock", proc) == {}
 
 
-def test_who_listens_here(tmp_path: Path) -> None:
-    """The real system tells the same of this very process."""
+def test_listener_in_this_process(tmp_path: Path) -> None:
+    """This process is found on the real system."""
     path = str(tmp_path / "r.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -50,7 +50,7 @@ def test_who_listens_here(tmp_path: Path) -> None:
 
 
 def test_command_lines(proc: Path) -> None:
-    """The first words are shown, and nothing that may hold a secret."""
+    """The first words are returned, without those that may be secrets."""
     (proc / "2" / "cmdline").write_bytes(b"runner\0TOKEN=abc\0start\0")
 
     assert processes.command_line(1, proc) == "python -m apisix start"
@@ -59,7 +59,7 @@ def test_command_lines(proc: Path) -> None:
 
 
 def test_users_of_the_gateway(proc: Path) -> None:
-    """Those who run nginx's workers are found, others are not."""
+    """Only the users of nginx workers are returned."""
     (proc / "3" / "cmdline").write_bytes(b"nginx: worker process\0")
     os.chown(proc / "3", 65534, -1) if os.geteuid() == 0 else None
 
@@ -67,7 +67,7 @@ def test_users_of_the_gateway(proc: Path) -> None:
 
 
 def test_a_system_without_proc(tmp_path: Path) -> None:
-    """Where there is no such file system, nothing is known, and nothing fails."""
+    """Without `/proc`, nothing is found, and no exception is raised."""
     assert (
         processes.listeners_at("/r.sock", tmp_path),
         processes.command_line(1, tmp_path),

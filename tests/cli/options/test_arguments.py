@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that are read without click, and those that are left to it."""
+"""Read arguments without click."""
 
 import pytest
 
@@ -9,7 +9,7 @@ KNOWN = {"--name": Flag("name"), "--all": Flag("all", is_switch=True), "--dir": 
 
 
 def test_plain_flags() -> None:
-    """Values stand behind a space or an equals sign, switches alone, lists several times; the last of the others rules."""
+    """A value follows a space or an equals sign, switches have no value, and lists can be repeated. Otherwise the last value is used."""
     arguments = ["--name", "a", "--dir=x", "--all", "--dir", "y", "--name=-b"]
 
     assert read_flags(arguments, KNOWN) == {"name": "-b", "dirs": ("x", "y"), "all": True}
@@ -18,5 +18,5 @@ def test_plain_flags() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["file"], ["--name"], ["--name="], ["--name", "--all"], ["--all=yes"], ["--nam", "a"]])
 def test_anything_else_is_left_to_click(arguments: list[str]) -> None:
-    """Help, mistakes, abbreviations and other arguments are answered with None."""
+    """Help, mistakes, abbreviations and other arguments are left to click."""
     assert read_flags(arguments, KNOWN) is None

@@ -29,7 +29,7 @@ Respond = Callable[[BaseHTTPRequestHandler], None]
 
 @contextmanager
 def gateway(respond: Respond) -> Iterator[tuple[str, list[tuple[str, str, str | None]]]]:
-    """Serve with `respond`, and yield the URL and the requests: method, path and key."""
+    """Serve responses of `respond`, and yield the URL and the received requests: method, path and key."""
     requests: list[tuple[str, str, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -83,7 +83,7 @@ def key_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_running_gateway(plugins: Path, key_file: Path) -> None:
+def test_running_gateway(plugins: Path, key_file: Path) -> None:
     """Each kind is read once with GET, and the key is not printed. The release of the gateway is considered."""
     with gateway(admin_api) as (url, requests):
         result = invoke("check", "--plugins", plugins, "--admin", url, "--key-file", key_file)
@@ -101,12 +101,14 @@ def test_a_running_gateway(plugins: Path, key_file: Path) -> None:
     assert lines[4] == "3 plugins, 5 configurations: 4 problems"
     notes = result.stderr.replace(url, "URL").splitlines()
     assert notes[0] == "note: URL/apisix/admin/consumer_groups: the gateway has none of these (status 404)"
-    assert notes[1].startswith("note: plugin_config p: APISIX 2.15.3 (header Server) has no info requests in ext-plugin-post-resp")
+    assert notes[1].startswith(
+        "note: plugin_config p: APISIX 2.15.3 (header Server) does not support info requests in ext-plugin-post-resp"
+    )
     assert KEY not in result.output
 
 
 def test_the_prefix_can_be_part_of_the_url(plugins: Path, key_file: Path) -> None:
-    """The URL may be that of the server or of the admin API."""
+    """The URL can be that of the server or of the admin API."""
     with gateway(admin_api) as (url, requests):
         invoke("check", "--plugins", plugins, "--admin", f"{url}/apisix/admin/", "--key-file", key_file)
     assert requests[0][1] == "/apisix/admin/routes"
@@ -123,8 +125,8 @@ def test_the_prefix_can_be_part_of_the_url(plugins: Path, key_file: Path) -> Non
         (lambda handler: send(handler, 200, b'{"list": []'.ljust(2000)), "the response is larger than 1000 bytes, which is the limit"),
     ],
 )
-def test_what_is_no_answer(respond: Respond, expected: str) -> None:
-    """Each failure says what was expected. A redirect is not followed."""
+def test_wrong_responses(respond: Respond, expected: str) -> None:
+    """Each failure reports what was expected. A redirect is not followed."""
     with gateway(respond) as (url, requests):
         with pytest.raises(UnreadableRoutes) as caught:
             list(Gateway(url, KEY, max_bytes=1000).sources([]))
@@ -134,7 +136,7 @@ def test_what_is_no_answer(respond: Respond, expected: str) -> None:
 
 @pytest.mark.parametrize("in_head", [True, False])
 def test_a_gateway_that_never_ends_its_response(in_head: bool) -> None:
-    """The time limit is one for the whole response, also if bytes arrive all the time."""
+    """The time limit applies to the whole response, even if bytes arrive all the time."""
     ended = threading.Event()
 
     def drip(handler: BaseHTTPRequestHandler) -> None:
@@ -154,13 +156,13 @@ def test_a_gateway_that_never_ends_its_response(in_head: bool) -> None:
     assert caught.value.reason == "no complete response within 0.3 s"
 
 
-def test_nothing_listens(plugins: Path, key_file: Path) -> None:
-    """A gateway that can't be reached is status 2."""
+def test_unreachable_gateway(plugins: Path, key_file: Path) -> None:
+    """If a gateway can't be reached, the status is 2."""
     result = invoke("check", "--plugins", plugins, "--admin", "http://127.0.0.1:1", "--key-file", key_file)
     assert (result.exit_code, result.stderr) == (2, "Error: http://127.0.0.1:1/apisix/admin/routes: Connection refused\n")
 
 
-def test_a_key_is_needed(plugins: Path) -> None:
+def test_missing_key(plugins: Path) -> None:
     """Without --key-file no key is sent, and the message names the flag."""
     with gateway(admin_api) as (url, requests):
         result = invoke("check", "--plugins", plugins, "--admin", url)
@@ -182,13 +184,13 @@ def test_a_key_file_without_a_key(tmp_path: Path, content: bytes) -> None:
     "url", ["127.0.0.1:9180", "ftp://a", "http://", "http://a:99999", "http://user:s3cret@a", "http://a/?api_key=s3cret"]
 )
 def test_urls(url: str) -> None:
-    """A URL that is none, or that contains secrets, is refused without being repeated."""
+    """An incorrect URL, or one that contains secrets, is refused. The message does not contain it."""
     with pytest.raises(UnreadableRoutes, match="--admin: must be a URL") as caught:
         Gateway(url, None)
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_key_file_alone(plugins: Path, key_file: Path) -> None:
-    """--key-file has no effect without --admin."""
+def test_key_file_without_admin(plugins: Path, key_file: Path) -> None:
+    """--key-file without --admin is refused."""
     result = invoke("check", "--plugins", plugins, "--key-file", key_file)
-    assert (result.exit_code, "--key-file needs --admin" in result.output) == (2, True)
+    assert (result.exit_code, "--key-file can be used only with --admin" in result.output) == (2, True)

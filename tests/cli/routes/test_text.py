@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adding a route to the text of an apisix.yaml."""
+"""Add a route to the text of an apisix.yaml."""
 
 import pytest
 import yaml
 
-from apisix.cli.routes.text import NotAdded, RoutePresent, with_route
+from apisix.cli.routes.text import RouteExists, RouteNotAdded, with_route
 
 ROUTE = """\
 - id: new
@@ -38,7 +38,7 @@ PLAIN = "routes:\n  - id: 1\n    uri: /a\n#END\n"
     ],
 )
 def test_added(before: str, after: str) -> None:
-    """The route comes after those that are there, indented like them, and everything else stays as it was written."""
+    """The route is added after existing ones, with their indentation, and the rest of the text stays unchanged."""
     text = with_route(before, ROUTE)
 
     assert after == text
@@ -47,7 +47,7 @@ def test_added(before: str, after: str) -> None:
 
 
 def test_line_ends() -> None:
-    """A file with line ends of Windows keeps them, and gets no others."""
+    """A file with Windows line ends keeps them."""
     text = with_route(PLAIN.replace("\n", "\r\n"), ROUTE)
 
     assert text == with_route(PLAIN, ROUTE).replace("\n", "\r\n")
@@ -65,13 +65,13 @@ def test_line_ends() -> None:
     ],
 )
 def test_not_added(text: str, reason: str) -> None:
-    """A file that is written otherwise is left to its owner."""
-    with pytest.raises(NotAdded, match=reason):
+    """A file in another form is not changed."""
+    with pytest.raises(RouteNotAdded, match=reason):
         with_route(text, ROUTE)
 
 
 @pytest.mark.parametrize("route", ["{id: new, uri: /a}", "{id: 1, uri: /new}", "{id: 1, uris: [/a, /new]}"])
-def test_present(route: str) -> None:
-    """A route with the same id, or for the same path, is not added a second time."""
-    with pytest.raises(RoutePresent, match="new"):
+def test_existing_route(route: str) -> None:
+    """A route with the same id, or for the same path, is not added again."""
+    with pytest.raises(RouteExists, match="new"):
         with_route(f"routes:\n  - {route}\n#END\n", ROUTE)

@@ -109,7 +109,7 @@ class BlockingDetector:
             if held_s >= LONG_HOLD_S:
                 self._mark(plugin_type, _held_up(held_s, self.turn.place()))
 
-    def look_at_loop(self, now_s: float) -> None:
+    def examine_loop(self, now_s: float) -> None:
         """
         Report what has held the event loop for long, with its line, while it still does.
 
@@ -142,7 +142,7 @@ class BlockingDetector:
         while self._awake.wait() and not self._closed.wait(LONG_HOLD_S):
             now_s = primitives.now_s()
             self.look(now_s)
-            self.look_at_loop(now_s)
+            self.examine_loop(now_s)
             if self.starvation is not None:
                 self.starvation.note(now_s)
 
