@@ -84,19 +84,22 @@ def test_imports_point_to_the_left(module: str) -> None:
     assert set() == imported - ALLOWED[layer] - {layer}
 
 
-GATEWAY = ("http", "routing", "runner", "phases", "resources")
-"""The packages of the development gateway, from left to right. Modules beside them may import all of them."""
+INSIDE = {
+    "apisix.gateway": ("report", "http", "routing", "runner", "phases", "resources"),
+    "apisix.runner.supervisor": ("worker_pool", "listening", "shutdown"),
+}
+"""The parts of a package, from left to right. Its other modules may import all of them."""
 
 
-@pytest.mark.parametrize("package", GATEWAY)
-def test_packages_of_the_gateway_import_those_to_their_left(package: str) -> None:
-    """No package of the gateway imports one to its right. `report.py` may be imported by all."""
-    prefix = "apisix.gateway."
-    modules = {module: file for module, file in MODULES.items() if module.startswith(f"{prefix}{package}.")}
-    imported = {name for file in modules.values() for name in imports(ast.parse(file.read_text("utf-8"))) if name.startswith(prefix)}
-    allowed = {"report", *GATEWAY[: GATEWAY.index(package) + 1]}
+@pytest.mark.parametrize(("package", "part"), [(package, part) for package, parts in INSIDE.items() for part in parts])
+def test_parts_of_a_package_import_those_to_their_left(package: str, part: str) -> None:
+    """Inside a package, no part imports a part to its right, or a module beside them."""
+    modules = {module: file for module, file in MODULES.items() if f"{module}.".startswith(f"{package}.{part}.")}
+    imported = {name for file in modules.values() for name in imports(ast.parse(file.read_text("utf-8"))) if name.startswith(f"{package}.")}
+    allowed = INSIDE[package][: INSIDE[package].index(part) + 1]
 
-    assert {name for name in imported if name.removeprefix(prefix).partition(".")[0] not in allowed} == set()
+    assert modules
+    assert {name for name in imported if name.removeprefix(f"{package}.").partition(".")[0] not in allowed} == set()
 
 
 PLUGIN = ("configuration", "loading", "chain")

@@ -23,7 +23,7 @@ from apisix.runner.metrics.collecting import Reporter
 from apisix.runner.settings.loading import OTHER_VARIABLES, load
 from apisix.runner.settings.table import SETTINGS, Settings
 from apisix.runner.supervisor.status import Refusals, supervisor_families
-from apisix.runner.supervisor.worker_pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
 from tests.docs.pages import CHECKOUT, DOCS, blocks, pages, text_of
 
 DEPLOY = DOCS / "guides" / "deploy.md"

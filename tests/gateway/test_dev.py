@@ -249,7 +249,7 @@ def test_a_fix_of_a_stuck_hook_takes_effect(tmp_path: Path) -> None:
         threads.submit(dev.get, "/stuck")  # until dev ends; the other of the two connections is idle
         dev.event("log", message="stuck")
         (tmp_path / "plugins" / "hello.py").write_text(PLUGIN.format(value="fixed"))
-        while " in the place of " not in dev.event("log", logger="apisix.runner.supervisor.worker_pool")["message"]:
+        while " in the place of " not in dev.event("log", logger="apisix.runner.supervisor.worker_pool.pool")["message"]:
             pass
 
         assert dev.get("/get")[2].count(b"fixed") == 1

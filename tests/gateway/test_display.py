@@ -89,7 +89,7 @@ def test_an_error_of_the_gateway() -> None:
     ("record", "lines"),
     [
         ({"message": "printed"}, ["printed"]),
-        ({"message": "m", "level": "info", "logger": "apisix.runner.supervisor.worker_pool"}, ["runner: info m"]),
+        ({"message": "m", "level": "info", "logger": "apisix.runner.supervisor.worker_pool.pool"}, ["runner: info m"]),
         ({"message": "m", "level": "info", "logger": "root"}, ["root: info m"]),
         ({"message": "m\nn", "level": "warning", "logger": "root", "plugin": "hello", "call": 1}, ["hello: warning m", "    n"]),
         ({"message": "m", "level": "info", "logger": "x", "plugin": "hello", "user": 7, "a": "b"}, ["hello: info m  user=7  a=b"]),

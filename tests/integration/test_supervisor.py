@@ -578,7 +578,7 @@ def test_out_of_descriptors(path: Path, connect: Connect) -> None:
 
 def test_memory_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that uses too much memory is replaced, and its connection continues."""
-    constants = {"supervisor.watchdog.PERIOD_S": 0.1, "supervisor.watchdog.YOUNG_S": 0.3}
+    constants = {"supervisor.worker_pool.watchdog.PERIOD_S": 0.1, "supervisor.worker_pool.watchdog.YOUNG_S": 0.3}
     with echo_runner(path, memory_limit_bytes=200 << 20, constants=constants) as runner, runner.client() as client:
         old = client.ask(f"eat {250 << 20}").pid
         wait_until(lambda: client.ask().pid != old, runner.log)

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from apisix.runner.supervisor.credentials import peer_of
+from apisix.runner.supervisor.listening.credentials import peer_of
 from tests.soak.pooled_calls import PooledCalls
 
 PLUGINS = Path(__file__).parent / "plugins"

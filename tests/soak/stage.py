@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from apisix.runner.supervisor.credentials import peer_of
+from apisix.runner.supervisor.listening.credentials import peer_of
 from apisix.runner.wire.messages import HTTPReqCallReq
 from tests.peer import PRE_REQ, HungUp, Peer
 from tests.runner_process import STARTS_WITHIN_S, STOPS_WITHIN_S, RunnerProcess

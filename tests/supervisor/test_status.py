@@ -15,8 +15,8 @@ from apisix.runner.metrics.families import counter
 from apisix.runner.metrics.page import render
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor.status import Refusals, all_families, health_page
-from apisix.runner.supervisor.worker_pool import WorkerPool
-from apisix.runner.supervisor.worker_process import SILENT_S, Stage, WorkerProcess
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.worker_process import SILENT_S, Stage, WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 

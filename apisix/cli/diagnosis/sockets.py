@@ -14,8 +14,8 @@ from apisix.cli.diagnosis.probe import probe
 from apisix.cli.diagnosis.result import Results, ok, problem, warning
 from apisix.runner.errors import SettingsError
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.credentials import ANYONE, Access, access_for, peer_of, user_id, user_name
-from apisix.runner.supervisor.listener import MAX_PATH_BYTES
+from apisix.runner.supervisor.listening.credentials import ANYONE, Access, access_for, peer_of, user_id, user_name
+from apisix.runner.supervisor.listening.listener import MAX_PATH_BYTES
 
 TIMEOUT_S: Final = 2.0
 """The time limit for the replies of a runner, in seconds."""

@@ -12,7 +12,7 @@ from apisix.cli.diagnosis.result import Result, Results, ok, problem, warning
 from apisix.runner.conf_store.placement import DIRECTORY_SUFFIX, FILE_NAME
 from apisix.runner.conf_store.sqlite_file import APPLICATION_ID
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.credentials import user_name
+from apisix.runner.supervisor.listening.credentials import user_name
 
 LEAST_FREE_BYTES: Final = 16 << 20
 

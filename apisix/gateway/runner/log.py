@@ -16,8 +16,8 @@ EFFECTS_LOGGER = "apisix.effects"
 # The message that the runner logs once for a refused configuration. Source: apisix/runner/call/chain_cache.py.
 REFUSALS_LOGGER = "apisix.runner.call.chain_cache"
 REFUSAL = re.compile(r"the plugins of (.+?) are refused, each of its calls fails: (.+)", re.DOTALL)
-# The message that the runner logs when new workers have replaced others. Source: apisix/runner/supervisor/worker_pool.py.
-REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool"
+# The message that the runner logs when new workers have replaced others. Source: apisix/runner/supervisor/worker_pool/pool.py.
+REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool.pool"
 REPLACEMENT = re.compile(r".+: worker .+ in the place of worker .+", re.DOTALL)
 
 # The runner writes its report before its reply, through another pipe, so it arrives within a moment or not at all.

@@ -49,7 +49,7 @@ _STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
     "/dev/stdout": lambda: sys.stdout,
 }
 
-REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool"
+REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool.pool"
 """The logger of the lines about replaced workers."""
 
 logger = logging.getLogger(__name__)

@@ -2,16 +2,14 @@
 """
 The supervisor process: it owns the socket, accepts connections, and starts, restarts and replaces workers.
 
-- `supervisor`: startup, main loop, shutdown. Start reading here.
-- `acceptor`: accepts connections, and notices another runner that takes the path. `shutdown`: how and when the process exits.
-- `worker_pool`: restarts a worker that has exited, and replaces all workers in a rolling restart after a reload.
-- `worker_process`, `forking`, `backoff`: one worker as the supervisor sees it, how it is forked, and how long to wait before a restart.
-- `balancing`: which worker gets a connection.
-- `watchdog`: kills workers that are stuck, and replaces those that use too much memory.
-- `listener`, `credentials`, `refusal`: bind the socket file, decide which users may connect to it, and refuse connections.
-- `takeover`: passes all connections to another runner that has bound the same path.
-- `gateway_process`: watches the gateway that has started this runner, if one has.
-- `file_watch`: notices changed plugin files. `limits`: checks the number of workers and file descriptors. `status`: /health, and metrics.
+- `supervisor`: startup, main loop, shutdown. Decides which connections are admitted. Start reading here.
+- `worker_pool/`: restarts a worker that has exited, kills one that is stuck, and replaces all workers in a rolling restart.
+- `listening/`: the socket file, the users that may connect, and the takeover by another runner on the same path.
+- `shutdown`: how and when the process exits.
+- `gateway_process`: watches the gateway that has started this runner, if a gateway has.
+- `file_watch`: finds changed plugin files, which cause a rolling restart.
+- `limits`: checks the number of workers and of file descriptors against what the machine allows.
+- `status`: /health, and the metrics of the supervisor.
 
-May import: all other packages of `runner`.
+May import: all other packages of `runner`. Inside: `worker_pool <- listening <- shutdown, status <- supervisor`.
 """

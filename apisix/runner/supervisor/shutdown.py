@@ -21,8 +21,8 @@ from typing import Final
 
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.acceptor import Acceptor
-from apisix.runner.supervisor.worker_pool import WorkerPool
+from apisix.runner.supervisor.listening.acceptor import Acceptor
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 

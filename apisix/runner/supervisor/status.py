@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from apisix.runner.metrics.families import PREFIX, Family, counter, gauge
 from apisix.runner.metrics.http_end import Page
-from apisix.runner.supervisor.worker_pool import WorkerPool
-from apisix.runner.supervisor.worker_process import Stage, resident_bytes
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.worker_process import Stage, resident_bytes
 
 
 class Refusals(NamedTuple):

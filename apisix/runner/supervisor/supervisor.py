@@ -22,14 +22,14 @@ from apisix.runner.ipc.channel import Channel
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor import gateway_process as managed
-from apisix.runner.supervisor.acceptor import Acceptor
-from apisix.runner.supervisor.credentials import access_for, peer_of, user_name
 from apisix.runner.supervisor.file_watch import FileWatch
 from apisix.runner.supervisor.limits import raise_descriptor_limit, worker_count
-from apisix.runner.supervisor.listener import Listener, is_open_to_all
+from apisix.runner.supervisor.listening.acceptor import Acceptor
+from apisix.runner.supervisor.listening.credentials import access_for, peer_of, user_name
+from apisix.runner.supervisor.listening.listener import Listener, is_open_to_all
 from apisix.runner.supervisor.shutdown import Shutdown
-from apisix.runner.supervisor.watchdog import Watchdog
-from apisix.runner.supervisor.worker_pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.watchdog import Watchdog
 from apisix.runner.worker.allocator import keep_freed_memory
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.service import PluginService, Service

@@ -11,7 +11,7 @@ from apisix.gateway.report import PluginEffect
 from apisix.gateway.runner import log as runner_log
 from apisix.gateway.runner.log import EFFECTS_LOGGER, RunnerLog
 from apisix.runner.logging import setup as logs
-from apisix.runner.supervisor import worker_pool
+from apisix.runner.supervisor.worker_pool import pool as pool_module
 from apisix.runner.worker.effects_log import LOGGER
 
 
@@ -127,4 +127,4 @@ def test_replaced_workers(message: str, calls: int) -> None:
 
 def test_the_runner_names_its_pool_so() -> None:
     """The name of the logger, which is written in three modules, is the same."""
-    assert {runner_log.REPLACEMENTS_LOGGER, logs.REPLACEMENTS_LOGGER} == {worker_pool.logger.name}
+    assert {runner_log.REPLACEMENTS_LOGGER, logs.REPLACEMENTS_LOGGER} == {pool_module.logger.name}

@@ -10,7 +10,7 @@ import pytest
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.credentials import Access, Peer, access_for, groups_of, peer_of
+from apisix.runner.supervisor.listening.credentials import Access, Peer, access_for, groups_of, peer_of
 
 NOBODY = 65534
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from apisix.runner.errors import SettingsError
-from apisix.runner.supervisor.credentials import Access
-from apisix.runner.supervisor.listener import MAX_PATH_BYTES, Hold, Listener, is_from_successor, is_open_to_all
+from apisix.runner.supervisor.listening.credentials import Access
+from apisix.runner.supervisor.listening.listener import MAX_PATH_BYTES, Hold, Listener, is_from_successor, is_open_to_all
 
 OURS = Access(0o600, -1, -1, frozenset({os.geteuid()}))
 NOBODY = 65534
@@ -160,7 +160,7 @@ def test_a_running_runner_is_displaced(path: str) -> None:
 
 def test_a_full_backlog_means_that_the_runner_is_running(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner that is too busy to accept a connection is running, and is displaced like any other."""
-    monkeypatch.setattr("apisix.runner.supervisor.listener.BACKLOG", 0)
+    monkeypatch.setattr("apisix.runner.supervisor.listening.listener.BACKLOG", 0)
     first = Listener.bind(path, OURS)
     client = socket.socket(socket.AF_UNIX)
     client.connect(path)

@@ -4,7 +4,7 @@
 import socket
 
 from apisix.runner.errors import ErrCode
-from apisix.runner.supervisor.refusal import refuse
+from apisix.runner.supervisor.worker_pool.refusal import refuse
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.messages import ErrResp, PrepareConfReq
 

@@ -12,10 +12,10 @@ import pytest
 from apisix.runner.ipc.channel import AnyMessage, BlockingMark, Channel, Drain, Message, Ready
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor import worker_pool as worker_pool
-from apisix.runner.supervisor.forking import Body
-from apisix.runner.supervisor.worker_pool import WorkerPool
-from apisix.runner.supervisor.worker_process import Stage, WorkerProcess
+from apisix.runner.supervisor.worker_pool import pool as pool_module
+from apisix.runner.supervisor.worker_pool.forking import Body
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.worker_process import Stage, WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
@@ -54,7 +54,7 @@ def forked(monkeypatch: pytest.MonkeyPatch, ends: list[Channel], marked: list[fr
         workers.append(WorkerProcess(number, NO_PROCESS + number, ours, StackDump(), Heartbeat(), calls_limit))
         return workers[-1]
 
-    monkeypatch.setattr(worker_pool, "fork_worker", fork)
+    monkeypatch.setattr(pool_module, "fork_worker", fork)
     yield workers
     for worker in workers:
         worker.close()
@@ -216,7 +216,7 @@ def test_a_second_reload_aborts_one_that_takes_too_long(
 ) -> None:
     pool.reload("first")
     turn(reactor, 5)
-    monkeypatch.setattr(worker_pool, "STALE_S", 0.0)
+    monkeypatch.setattr(pool_module, "STALE_S", 0.0)
     pool.reload("second")
     turn(reactor, 5)
 
@@ -228,7 +228,7 @@ def test_a_worker_that_cannot_be_forked_is_started_later(
     reactor: Reactor, forked: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: int
 ) -> None:
     """The attempt to fork one worker fails as if the system could not start another process."""
-    fork = vars(worker_pool)["fork_worker"]
+    fork = vars(pool_module)["fork_worker"]
 
     def fail_once(count: int, *arguments: object) -> WorkerProcess:
         if count == failing:
@@ -236,7 +236,7 @@ def test_a_worker_that_cannot_be_forked_is_started_later(
         worker: WorkerProcess = fork(count, *arguments)
         return worker
 
-    monkeypatch.setattr(worker_pool, "fork_worker", fail_once)
+    monkeypatch.setattr(pool_module, "fork_worker", fail_once)
     pool = make(reactor, 4)
     monkeypatch.setattr(pool._backoff, "next_delay_s", lambda lived_s: 0.0)
     pool.start()

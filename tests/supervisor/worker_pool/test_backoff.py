@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long to wait before a failed worker is started again."""
 
-from apisix.runner.supervisor.backoff import Backoff
+from apisix.runner.supervisor.worker_pool.backoff import Backoff
 
 
 def test_the_delay_grows() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from apisix.runner.ipc.channel import Channel, HandedBack, TakeOver
 from apisix.runner.ipc.reactor import Reactor
-from apisix.runner.supervisor.takeover import Predecessor, Successor
+from apisix.runner.supervisor.listening.takeover import Predecessor, Successor
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from apisix.runner.ipc.channel import AnyMessage
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.families import Totals
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.backoff import Backoff
-from apisix.runner.supervisor.balancing import least_loaded, surpluses
-from apisix.runner.supervisor.forking import Body, fork_worker
-from apisix.runner.supervisor.refusal import refuse
-from apisix.runner.supervisor.worker_process import Stage, WorkerProcess, fate
+from apisix.runner.supervisor.worker_pool.backoff import Backoff
+from apisix.runner.supervisor.worker_pool.balancing import least_loaded, surpluses
+from apisix.runner.supervisor.worker_pool.forking import Body, fork_worker
+from apisix.runner.supervisor.worker_pool.refusal import refuse
+from apisix.runner.supervisor.worker_pool.worker_process import Stage, WorkerProcess, fate
 
 logger = logging.getLogger(__name__)
 

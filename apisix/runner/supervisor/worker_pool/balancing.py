@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from apisix.runner.supervisor.worker_process import WorkerProcess
+from apisix.runner.supervisor.worker_pool.worker_process import WorkerProcess
 
 UNEVEN: Final = 1.25
 """A worker with more connections than this times the mean has too many. Source: design, 7."""

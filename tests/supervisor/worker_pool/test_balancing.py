@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from apisix.runner.ipc.channel import Channel
-from apisix.runner.supervisor.balancing import least_loaded, surpluses
-from apisix.runner.supervisor.worker_process import LATE_S, WorkerProcess
+from apisix.runner.supervisor.worker_pool.balancing import least_loaded, surpluses
+from apisix.runner.supervisor.worker_pool.worker_process import LATE_S, WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor.worker_pool import WorkerPool
-from apisix.runner.supervisor.worker_process import Stage, WorkerProcess
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.worker_process import Stage, WorkerProcess
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from apisix.runner.ipc.channel import Channel
-from apisix.runner.supervisor.worker_process import WorkerProcess
+from apisix.runner.supervisor.worker_pool.worker_process import WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final
 
 from apisix.runner.errors import SettingsError
-from apisix.runner.supervisor.credentials import Access, peer_of, user_name
+from apisix.runner.supervisor.listening.credentials import Access, peer_of, user_name
 
 MAX_PATH_BYTES: Final = 107 if sys.platform.startswith("linux") else 103
 """The size of `sun_path`, without the zero at its end."""

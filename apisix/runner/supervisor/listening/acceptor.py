@@ -17,11 +17,11 @@ from typing import Final
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.ipc.reactor import Reactor
-from apisix.runner.supervisor.credentials import Access
-from apisix.runner.supervisor.listener import Hold, Listener, is_from_successor, is_listening
-from apisix.runner.supervisor.refusal import refuse
-from apisix.runner.supervisor.takeover import Predecessor, Successor
-from apisix.runner.supervisor.worker_pool import WorkerPool
+from apisix.runner.supervisor.listening.credentials import Access
+from apisix.runner.supervisor.listening.listener import Hold, Listener, is_from_successor, is_listening
+from apisix.runner.supervisor.listening.takeover import Predecessor, Successor
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.refusal import refuse
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import pytest
 from apisix.runner.ipc.channel import Channel, Ready
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.settings.table import Settings
-from apisix.runner.supervisor import worker_pool
-from apisix.runner.supervisor.forking import Body
-from apisix.runner.supervisor.worker_pool import WorkerPool
-from apisix.runner.supervisor.worker_process import WorkerProcess
+from apisix.runner.supervisor.worker_pool import pool as pool_module
+from apisix.runner.supervisor.worker_pool.forking import Body
+from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.supervisor.worker_pool.worker_process import WorkerProcess
 from apisix.runner.worker.heartbeat import Heartbeat
 from apisix.runner.worker.stack_dump import StackDump
 
@@ -29,7 +29,7 @@ class Pool:
         self.workers: list[WorkerProcess] = []
         self.ends: list[Channel] = []
         self._exits: list[tuple[int, int]] = []
-        monkeypatch.setattr(worker_pool, "fork_worker", self._fork)
+        monkeypatch.setattr(pool_module, "fork_worker", self._fork)
         monkeypatch.setattr(os, "waitpid", lambda pid, options: self._exits.pop() if self._exits else (0, 0))
         monkeypatch.setattr(os, "kill", lambda pid, number: None)
         self.pool = WorkerPool(self.reactor, Settings(), 2, lambda *_: 0)
