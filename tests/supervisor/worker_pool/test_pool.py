@@ -98,6 +98,18 @@ def test_no_worker_is_started_after_the_stop(reactor: Reactor, forked: list[Work
     assert len(forked) == 2
 
 
+def test_a_reload_during_the_start_does_not_add_workers(reactor: Reactor, forked: list[WorkerProcess]) -> None:
+    """If the runner is told to reload while workers are being started, all of them are replaced, and no further ones are started."""
+    pool = make(reactor, 3)
+    pool.start()
+    turn(reactor, 1)
+
+    pool.reload("the test")
+    turn(reactor, 10)
+
+    assert [worker.stage for worker in forked] == [Stage.DOOMED] * 2 + [Stage.STARTING] * 3
+
+
 @pytest.fixture
 def pool(reactor: Reactor, forked: list[WorkerProcess], ends: list[Channel]) -> WorkerPool:
     """A pool with three workers that serve."""

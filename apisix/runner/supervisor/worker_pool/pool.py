@@ -145,19 +145,10 @@ class WorkerPool:
         return any(worker.in_flight or (worker.stage is Stage.SERVING and worker.late(now_s)) for worker in self.workers.values())
 
     def start(self) -> None:
-        """Start all workers, one in each turn of the reactor, so that signals are handled in between."""
+        """Start all workers, one in each iteration of the event loop, so that signals are handled in between."""
         self._began_s = time.monotonic()
         self._planned_starts = self._count
-        self._start_next(self._count)
-
-    def _start_next(self, count: int) -> None:
-        """Start the first of the `count` workers that have not been started, and the others in later turns."""
-        if self._stopping:
-            return
-        self._planned_starts -= 1
-        self._replace_workers("start", 1, [])
-        if count > 1:
-            self._reactor.call_later(0.0, partial(self._start_next, count - 1))
+        self._start_planned("start", self._count - 1)
 
     def place(self, connection: socket.socket) -> None:
         """
@@ -185,11 +176,10 @@ class WorkerPool:
         """Start a rolling restart: replace all workers by new ones, which load the plugins again."""
         if self._stopping or self._winding_down:
             return
-        running = next((replacement for replacement in self._replacements if replacement.of_all), None)
-        if running is not None and time.monotonic() - running.began_s < STALE_S:
+        if (running := self._running_reload()) is not None:
             if self._reload_again is None:
                 # If a module hangs while it is imported, a corrected one must not wait for it.
-                self._reactor.call_later(running.began_s + STALE_S - time.monotonic(), partial(self._reload_if_stale, running))
+                self._reactor.call_later(running.began_s + STALE_S - time.monotonic(), self._reload_once_more)
             self._reload_again = reason
             return
         # Workers that are starting may have read the old code.
@@ -336,13 +326,16 @@ class WorkerPool:
         for worker in replacement.incoming:
             worker.kill()
 
-    def _reload_once_more(self) -> None:
-        if self._reload_again is not None and not any(replacement.of_all for replacement in self._replacements):
-            reason, self._reload_again = self._reload_again, None
-            self.reload(reason)
+    def _running_reload(self) -> Replacement | None:
+        """Return the rolling restart that is in progress, unless it has taken too long."""
+        for replacement in self._replacements:
+            if replacement.of_all and time.monotonic() - replacement.began_s < STALE_S:
+                return replacement
+        return None
 
-    def _reload_if_stale(self, replacement: Replacement) -> None:
-        if replacement in self._replacements and self._reload_again is not None:
+    def _reload_once_more(self) -> None:
+        """Start the reload that was requested during another one, once that one has ended or has taken too long."""
+        if self._reload_again is not None and self._running_reload() is None:
             reason, self._reload_again = self._reload_again, None
             self.reload(reason)
 
@@ -358,12 +351,15 @@ class WorkerPool:
         while not self._stopping and self._missing() > self._planned_starts:
             self.restarts += 1
             self._planned_starts += 1
-            self._reactor.call_later(self._backoff.next_delay_s(lived_s), self._start_planned)
+            self._reactor.call_later(self._backoff.next_delay_s(lived_s), partial(self._start_planned, "a worker has ended"))
 
-    def _start_planned(self) -> None:
+    def _start_planned(self, reason: str, others: int = 0) -> None:
+        """Start one planned worker, unless there are enough by now, and then `others`, one in each iteration of the event loop."""
         self._planned_starts -= 1
         if not self._stopping and self._missing() > self._planned_starts:
-            self._replace_workers("a worker has ended", 1, [])
+            self._replace_workers(reason, 1, [])
+        if others:
+            self._reactor.call_later(0.0, partial(self._start_planned, reason, others - 1))
 
     def _missing(self) -> int:
         expected = len(self.serving)
