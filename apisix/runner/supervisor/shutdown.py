@@ -81,8 +81,7 @@ class Shutdown:
         name = signal.Signals(signum).name
         if self.stopping:
             logger.warning("%s again: stopping at once", name)
-            if self._keeping:
-                self._stop_keeping()
+            self._stop_keeping()
             self._stop_accepting()
             self._overdue = True
             self._pool.kill()
@@ -121,7 +120,7 @@ class Shutdown:
 
     def on_gateway_gone(self) -> None:
         """Stop because the gateway that manages this runner has ended."""
-        if self._keeping:
+        if self._is_keeping:
             self._stop_keeping()
         elif not self._acceptor.leaving:
             logger.warning("the gateway (pid %s) is gone, so this runner exits", self._gateway_pid)
@@ -129,7 +128,7 @@ class Shutdown:
 
     def is_over(self) -> bool:
         """Return whether the process can exit. Called in each iteration of the event loop."""
-        if self._keeping and not self._acceptor.leaving and not self._outlived and not self._pool.workers:
+        if self._is_keeping and not self._outlived and not self._pool.workers:
             self._outlive()
         return self._acceptor.leaving and not self._pool.workers and (self._overdue or self._acceptor.handed_over)
 
@@ -152,6 +151,10 @@ class Shutdown:
             self._pool.stop(max(0.0, self._cut_s - time.monotonic()))
 
     # Keeping connections for a successor
+
+    @property
+    def _is_keeping(self) -> bool:
+        return self._keeping and not self._acceptor.leaving
 
     def _keep(self) -> None:
         """Take the connections from the workers, and keep them and the socket for a successor that is late."""
@@ -190,21 +193,21 @@ class Shutdown:
         self._reactor.call_later(KEEP_S, self._stop_keeping)
 
     def _stop_keeping(self) -> None:
-        if not self._acceptor.leaving:
+        if self._is_keeping:
             self._overdue = True
             self._acceptor.leave()
 
     # The end of the shutdown timeout
 
     def _cut_calls(self, timeout_s: float) -> None:
-        if self._keeping and not self._acceptor.leaving:
+        if self._is_keeping:
             return  # connections that are kept must not be closed
         self._stop_accepting()
         if self._pool.workers:
             self._pool.stop(timeout_s)
 
     def _kill_the_rest(self) -> None:
-        if self._keeping and not self._acceptor.leaving:
+        if self._is_keeping:
             if not self._outlived:
                 self._outlive()
             return
