@@ -57,7 +57,7 @@ _PRAGMAS = (
 )
 
 
-class _Fault(Enum):
+class _Problem(Enum):
     """The meaning of an SQLite error for the store."""
 
     CORRUPT = "is damaged, or is not a store of this version"
@@ -66,15 +66,15 @@ class _Fault(Enum):
 
 
 # SQLite's primary result codes. All others are UNWRITABLE (full, read-only, I/O error, no memory).
-_FAULTS = {
-    sqlite3.SQLITE_CORRUPT: _Fault.CORRUPT,
-    sqlite3.SQLITE_NOTADB: _Fault.CORRUPT,
-    sqlite3.SQLITE_ERROR: _Fault.CORRUPT,  # "no such table"
-    sqlite3.SQLITE_MISMATCH: _Fault.CORRUPT,
-    sqlite3.SQLITE_CONSTRAINT: _Fault.CORRUPT,
-    sqlite3.SQLITE_FORMAT: _Fault.CORRUPT,
-    sqlite3.SQLITE_BUSY: _Fault.LOCKED,
-    sqlite3.SQLITE_LOCKED: _Fault.LOCKED,
+_PROBLEMS = {
+    sqlite3.SQLITE_CORRUPT: _Problem.CORRUPT,
+    sqlite3.SQLITE_NOTADB: _Problem.CORRUPT,
+    sqlite3.SQLITE_ERROR: _Problem.CORRUPT,  # "no such table"
+    sqlite3.SQLITE_MISMATCH: _Problem.CORRUPT,
+    sqlite3.SQLITE_CONSTRAINT: _Problem.CORRUPT,
+    sqlite3.SQLITE_FORMAT: _Problem.CORRUPT,
+    sqlite3.SQLITE_BUSY: _Problem.LOCKED,
+    sqlite3.SQLITE_LOCKED: _Problem.LOCKED,
 }
 
 
@@ -94,7 +94,7 @@ class StoreFile:
         self._db: sqlite3.Connection | None = None
         self._identity = (0, 0)
         self._patience_s = LOCK_PATIENCE_S
-        self._warned: set[_Fault] = set()
+        self._warned: set[_Problem] = set()
 
     def attempt(self, action: Callable[[], T], *, follow: bool = True) -> T | None:
         """
@@ -112,14 +112,14 @@ class StoreFile:
             except sqlite3.ProgrammingError:
                 raise  # used by another thread, or wrong SQL: a defect of the runner
             except (sqlite3.Error, OSError) as error:
-                fault = _FAULTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, _Fault.UNWRITABLE)
-                if fault is _Fault.CORRUPT:
+                problem = _PROBLEMS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, _Problem.UNWRITABLE)
+                if problem is _Problem.CORRUPT:
                     self._set_aside(error)
                     follow = True
                     continue
-                if fault is _Fault.LOCKED:
+                if problem is _Problem.LOCKED:
                     self._patience_s = 0.0  # one call has waited; later calls do not wait, until a write succeeds
-                self._warn(fault, error)
+                self._warn(problem, error)
                 return None
             return result
         return None
@@ -222,20 +222,20 @@ class StoreFile:
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 self.path.replace(aside)
                 logger.warning(
-                    "conf store: %s %s (%s). It was moved to %s, and a new store is used", self.path, _Fault.CORRUPT.value, error, aside
+                    "conf store: %s %s (%s). It was moved to %s, and a new store is used", self.path, _Problem.CORRUPT.value, error, aside
                 )
-        except OSError as failure:
-            self._warn(_Fault.UNWRITABLE, failure)
+        except OSError as move_error:
+            self._warn(_Problem.UNWRITABLE, move_error)
         finally:
             os.close(descriptor)
 
-    def _warn(self, fault: _Fault, error: BaseException) -> None:
-        if fault not in self._warned:
-            self._warned.add(fault)
+    def _warn(self, problem: _Problem, error: BaseException) -> None:
+        if problem not in self._warned:
+            self._warned.add(problem)
             logger.warning(
                 "conf store: %s %s (%s). New tokens are kept in memory, and are lost when this runner exits",
                 self.path,
-                fault.value,
+                problem.value,
                 error,
             )
 

@@ -154,8 +154,8 @@ def _log_thread_error(arguments: threading.ExceptHookArgs) -> None:
 def _log_unraisable(unraisable: Any) -> None:
     try:
         where = repr(unraisable.object)
-    except Exception as failure:
-        where = f"an object whose repr raises {type(failure).__name__}"
+    except Exception as repr_error:
+        where = f"an object whose repr raises {type(repr_error).__name__}"
     error = unraisable.exc_value or unraisable.exc_type()
     exc_info = (unraisable.exc_type, error, unraisable.exc_traceback)
     logger.error("%s %s", unraisable.err_msg or "an error that could not be raised, in", where, exc_info=exc_info)
