@@ -5,9 +5,8 @@ The runner's processes with an echo in the place of the plugins: what the tests 
 A line is answered by the worker's pid, the version of its "code", and the line. Some lines do more; see `_ACTIONS`. The code is
 the file `plugin.py` of the directory in the settings: its text is the version, and some words in it make it bad code.
 
-Run it as `python -m tests.integration.echo_runner '{"socket_file": ...}' '{"supervisor.worker_pool.watchdog.PERIOD_S": 0.1}'`, with settings as JSON,
-and
-the server's constants that are to be others, for tests that would take long.
+Run it as `python -m tests.integration.echo_runner '{"socket_file": ...}' '{"supervisor.worker_pool.watchdog.PERIOD_S": 0.1}'`: with
+settings, and with constants of the runner that have other values in the test, so that it takes less time.
 """
 
 import asyncio
