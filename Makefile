@@ -172,6 +172,7 @@ docs: install ## write the generated pages
 	$(python) -m tests.docs.settings_reference
 	$(python) -m tests.gateway.behaviour_table
 	$(python) -m tests.docs.api_reference
+	$(python) -m tests.docs.records_reference
 	$(python) -m bench.report
 
 clean: ## delete what the other targets make

@@ -9,9 +9,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEFT_TO_RIGHT = ("primitives", "wire", "http", "plugin", "legacy", "call", "conf_store", "metrics", "ipc", "worker", "supervisor")
+LEFT_TO_RIGHT = (
+    "primitives",
+    "wire",
+    "http",
+    "records",
+    "plugin",
+    "legacy",
+    "call",
+    "conf_store",
+    "metrics",
+    "ipc",
+    "worker",
+    "supervisor",
+)
 SETTINGS = {"settings", "logging"}
-UP_TO_CALL = {"errors", "primitives", "wire", "http", "plugin", "legacy", "call"}
+UP_TO_CALL = {"errors", "primitives", "wire", "http", "records", "plugin", "legacy", "call"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -20,6 +33,7 @@ ALLOWED = {
     "primitives": {"errors"},
     "wire": {"errors", "primitives"},
     "http": {"errors", "primitives", "wire"},
+    "records": {"errors", "wire", "http"},
     "supervisor": {"errors", *SETTINGS, *LEFT_TO_RIGHT[:-1], "compiled"},
     # Beside the runner: the author's names, the built-in plugins, the test kit, the development gateway, the command line.
     "compiled": set(),

@@ -17,7 +17,7 @@ from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.quirks import Version, parse_version, pool_for, quirks_of, release_text, unknown_plugins
-from apisix.gateway.report import NoEffects, RequestReport
+from apisix.gateway.report import NoRecords, RequestReport
 from apisix.gateway.resources.admin import DEFAULT_KEY, AdminApi
 from apisix.gateway.resources.standalone import RoutesFile
 from apisix.gateway.resources.store import Store
@@ -218,9 +218,9 @@ class _Dev:
             plugins = ExtPlugins(pool, quirks)
             self._on_runner_ended = plugins.tokens.flush
             self._on_runner_replaced = self._log.on_replaced = pool.drop
-            effects = NoEffects() if self._runner is None else self._log
+            records = NoRecords() if self._runner is None else self._log
             gateway = Gateway(
-                self._store, plugins, AdminApi(self._store, self._options.admin_key, self._options.apisix_version), self._request, effects
+                self._store, plugins, AdminApi(self._store, self._options.admin_key, self._options.apisix_version), self._request, records
             )
             # Ports are bound before anything slow starts, and connections are accepted once the runner listens.
             servers: list[tuple[EchoUpstream | HttpServer, int, str]] = [

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from apisix.runner.records.format import CallRecord, StepRecord
+
 
 @dataclass(frozen=True, slots=True)
 class PluginEffect:
-    """What one plugin did in one call, as the runner reports it."""
+    """What one plugin did in one call, in words."""
 
     plugin: str
     duration_s: float
@@ -23,6 +25,7 @@ class PhaseReport:
 
     Attributes:
         effects: what each plugin did, if the runner reports it.
+        record: the runner's record of the call, if it reports that.
         key: the key of the configuration in PrepareConf.
         refusal: why the runner refuses each call of this configuration, if it has reported that.
     """
@@ -34,6 +37,7 @@ class PhaseReport:
     changes: tuple[str, ...] = ()
     error: str | None = None
     effects: Sequence[PluginEffect] = ()
+    record: CallRecord | None = None
     key: str | None = None
     refusal: str | None = None
 
@@ -57,22 +61,33 @@ class RequestReport:
     asked_twice: bool = False
 
 
-class EffectSource(Protocol):
-    """The source of the effects of each plugin: a runner that reports them."""
+def effects_of(record: CallRecord) -> tuple[PluginEffect, ...]:
+    """Return what each plugin of a call did, in the order of the chain."""
+    return tuple(_effect(step) for step in record.steps)
 
-    async def take(self, call_id: int) -> Sequence[PluginEffect]:
-        """Return what each plugin of a call did, in the order of the chain; () if that is not known."""
+
+def _effect(step: StepRecord) -> PluginEffect:
+    stopped = () if step.stopped is None else (f"stopped with {step.stopped}",)
+    error = None if step.error is None else step.error.traceback
+    return PluginEffect(step.plugin, step.duration_s, (*(edit.phrase() for edit in step.edits), *stopped), error)
+
+
+class RecordSource(Protocol):
+    """The source of the records of calls: a runner that reports them."""
+
+    async def take(self, call_id: int) -> CallRecord | None:
+        """Return the record of a call; None if there is none."""
 
     def refusal(self, key: str) -> str | None:
         """Return why all calls of a configuration are refused; None if they are not."""
 
 
-class NoEffects:
+class NoRecords:
     """A runner that reports nothing."""
 
-    async def take(self, call_id: int) -> Sequence[PluginEffect]:
+    async def take(self, call_id: int) -> CallRecord | None:
         """Return nothing."""
-        return ()
+        return None
 
     def refusal(self, key: str) -> str | None:
         """Return nothing."""

@@ -23,7 +23,7 @@ from apisix.gateway.phases.plugins import (
     rewrite_response,
     with_error_response,
 )
-from apisix.gateway.report import EffectSource, NoEffects, PhaseReport, RequestReport
+from apisix.gateway.report import NoRecords, PhaseReport, RecordSource, RequestReport, effects_of
 from apisix.gateway.resources import admin
 from apisix.gateway.resources.store import Store
 from apisix.gateway.routing.routes import Consumer, Node, Route, Upstream
@@ -68,7 +68,7 @@ class Gateway:
         plugins: the runner's phases.
         admin_api: handles requests under /apisix/admin; None for a gateway without an admin API.
         on_report: called with the report of each request when it has finished.
-        effects: the source of the effects of each plugin.
+        records: the source of the records of calls.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class Gateway:
         plugins: ExtPlugins,
         admin_api: admin.AdminApi | None = None,
         on_report: Callable[[RequestReport], None] = lambda _: None,
-        effects: EffectSource | None = None,
+        records: RecordSource | None = None,
     ) -> None:
         self._store = store
         self._plugins = plugins
         self._admin = admin_api
         self._on_report = on_report
-        self._effects = effects or NoEffects()
+        self._records = records or NoRecords()
         self._finished = asyncio.Event()  # of the request that was answered last
         self._finished.set()
 
@@ -105,15 +105,17 @@ class Gateway:
         return answer, report
 
     async def finish(self, report: RequestReport) -> None:
-        """Complete the report of a request and pass it on, in the order of the calls of this method. Some effects never arrive."""
+        """Complete the report of a request and pass it on, in the order of the calls of this method. Some records never arrive."""
         before, finished = self._finished, asyncio.Event()
         self._finished = finished
         try:
             for phase in report.phases:
                 if phase.call_id is not None:
-                    phase.effects = await self._effects.take(phase.call_id)
+                    phase.record = await self._records.take(phase.call_id)
+                if phase.record is not None:
+                    phase.effects = effects_of(phase.record)
                 if phase.key is not None and not phase.effects:
-                    phase.refusal = self._effects.refusal(phase.key)
+                    phase.refusal = self._records.refusal(phase.key)
             await before.wait()
             self._on_report(report)
         finally:

@@ -17,10 +17,9 @@ May import: everything in `runner` up to `call`, and `compiled`.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apisix.runner.call.observing.effects import Effect
     from apisix.runner.errors import ChainRefused, DeadlineExceeded
     from apisix.testing.client import Client
-    from apisix.testing.results.result import ClientResponse, Result, UpstreamRequest
+    from apisix.testing.results.result import ClientResponse, Effect, Result, UpstreamRequest
 
 __all__ = ["ChainRefused", "Client", "ClientResponse", "DeadlineExceeded", "Effect", "Result", "UpstreamRequest"]
 
@@ -29,7 +28,7 @@ _homes = {
     "Client": "apisix.testing.client",
     "ClientResponse": "apisix.testing.results.result",
     "DeadlineExceeded": "apisix.runner.errors",
-    "Effect": "apisix.runner.call.observing.effects",
+    "Effect": "apisix.testing.results.result",
     "Result": "apisix.testing.results.result",
     "UpstreamRequest": "apisix.testing.results.result",
 }

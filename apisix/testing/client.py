@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
-from apisix.runner.call.observing.effects import past_runner
 from apisix.runner.http.phase import Phase
+from apisix.runner.logging.tracebacks import past_runner
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.testing.options import RequestOptions, RespondOptions

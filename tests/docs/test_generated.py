@@ -5,7 +5,7 @@ from pathlib import Path
 
 from apisix.runner.settings.loading import load
 from apisix.runner.settings.table import SETTINGS, Settings
-from tests.docs import api_reference
+from tests.docs import api_reference, records_reference
 from tests.docs.pages import CHECKOUT, text_of
 from tests.docs.settings_reference import config_file, page
 
@@ -38,6 +38,11 @@ def test_shipped_config_file_is_up_to_date() -> None:
 def test_api_reference() -> None:
     """docs/reference/api.md is generated from the docstrings of the public classes."""
     assert text_of("reference", "api.md") == api_reference.page()
+
+
+def test_records_reference() -> None:
+    """The format of records is documented as it is."""
+    assert text_of("reference", "records.md") == records_reference.page()
 
 
 def test_api_reference_is_complete() -> None:

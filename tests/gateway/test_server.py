@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
+from apisix.gateway.report import PhaseReport, RequestReport
 from apisix.gateway.resources.admin import DEFAULT_KEY
 from apisix.gateway.resources.store import Store
 from apisix.gateway.runner.connection_pool import RunnerPool
@@ -248,32 +248,31 @@ async def test_upstream_breaks_off(tmp_path: Path) -> None:
 
 
 async def test_reports_keep_their_order() -> None:
-    """A request whose report waits for effects is told before those that were answered after it"""
+    """A request whose report waits for a record is shown before those that were answered after it"""
     told: list[str] = []
-    effects = _LateEffects()
+    records = _LateRecords()
     store = Store(lambda _: None)
-    gateway = Gateway(store, ExtPlugins(RunnerPool("nowhere")), None, lambda report: told.append(report.target), effects)
+    gateway = Gateway(store, ExtPlugins(RunnerPool("nowhere")), None, lambda report: told.append(report.target), records)
     waiting = RequestReport("GET", "/first", phases=[PhaseReport("ext-plugin-pre-req", (), 1, key="key")])
     first = asyncio.create_task(gateway.finish(waiting))
     second = asyncio.create_task(gateway.finish(RequestReport("GET", "/second")))
     await asyncio.sleep(0.01)
     assert told == []
 
-    effects.come.set()
+    records.come.set()
     await asyncio.gather(first, second)
 
     assert (told, waiting.phases[0].refusal) == (["/first", "/second"], "refused: key")
 
 
-class _LateEffects:
-    """Effects that are waited for, and are none."""
+class _LateRecords:
+    """Records that are waited for, and do not arrive."""
 
     def __init__(self) -> None:
         self.come = asyncio.Event()
 
-    async def take(self, call_id: int) -> tuple[PluginEffect, ...]:
+    async def take(self, call_id: int) -> None:
         await self.come.wait()
-        return ()
 
     def refusal(self, key: str) -> str:
         return f"refused: {key}"

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parse the output of the runner's process: log records, and reports of what each plugin did in each call."""
+"""Parse the output of the runner's process: lines of its log, and records of calls."""
 
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
-from apisix.gateway.report import PluginEffect
+from apisix.runner.records.format import CallRecord
 
 # The logger of the runner's reports. Source: apisix/runner/worker/effects_log.py, which this layer does not import.
 EFFECTS_LOGGER = "apisix.effects"
@@ -29,31 +29,18 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class _Effect(msgspec.Struct):
-    plugin: str
-    took_s: float
-    changes: tuple[str, ...] = ()
-    stopped: int | None = None
-    error: str | None = None
-
-
-class _Report(msgspec.Struct):
-    call_id: int
-    effects: list[_Effect]
-
-
 class RunnerLog:
     """
-    Parses the runner's output line by line. Implements `EffectSource` for the gateway.
+    Parses the runner's output line by line. Implements `RecordSource` for the gateway.
 
-    Args: on_record: called with each log record that is not a report. Other lines are passed as the `message` of a record.
+    Args: on_record: called with each line of the log that is not the record of a call. Other lines are passed as the `message` of a record.
     Attributes: on_replaced: called when new workers have replaced others, before the log record about it is passed on.
     """
 
     def __init__(self, on_record: Callable[[Record], None]) -> None:
         self._on_record = on_record
         self.on_replaced: Callable[[], None] = lambda: None
-        self._effects: OrderedDict[int, tuple[PluginEffect, ...]] = OrderedDict()
+        self._calls: OrderedDict[int, CallRecord] = OrderedDict()
         self._refusals: OrderedDict[str, str] = OrderedDict()
         self._waiting: dict[int, asyncio.Event] = {}
 
@@ -76,18 +63,18 @@ class RunnerLog:
                 self.on_replaced()
             self._on_record(record)
 
-    async def take(self, call_id: int) -> Sequence[PluginEffect]:
-        """Return what each plugin of a call did. Wait a moment for the report; return () if there is none."""
-        if call_id not in self._effects:
+    async def take(self, call_id: int) -> CallRecord | None:
+        """Return the record of a call. Wait a moment for it; return None if there is none."""
+        if call_id not in self._calls:
             arrived = self._waiting.setdefault(call_id, asyncio.Event())
             try:
                 async with asyncio.timeout(WAIT_S):
                     await arrived.wait()
             except TimeoutError:
-                return ()
+                return None
             finally:
                 self._waiting.pop(call_id, None)
-        return self._effects.pop(call_id, ())
+        return self._calls.pop(call_id, None)
 
     def refusal(self, key: str) -> str | None:
         """Return why all calls of a configuration are refused; None if the runner has not reported this."""
@@ -95,21 +82,19 @@ class RunnerLog:
 
     def _keep(self, record: Record) -> None:
         try:
-            report = msgspec.convert(record, _Report)
-        except msgspec.ValidationError:
+            call = msgspec.convert(record["record"], CallRecord)
+        except (KeyError, msgspec.ValidationError):
             self._on_record(record)
             return
-        self._deliver(report.call_id, tuple(_effect(effect) for effect in report.effects))
+        self._deliver(call.call_id, call)
 
     def _keep_refusal(self, record: Record) -> None:
         if match := REFUSAL.fullmatch(str(record["message"])):
             key, reason = match.groups()
             _keep_newest(self._refusals, key, reason)
-            if isinstance(call_id := record.get("call"), int):  # the call that discovered it, for which no report will follow
-                self._deliver(call_id, ())
 
-    def _deliver(self, call_id: int, effects: tuple[PluginEffect, ...]) -> None:
-        _keep_newest(self._effects, call_id, effects)
+    def _deliver(self, call_id: int, call: CallRecord) -> None:
+        _keep_newest(self._calls, call_id, call)
         if call_id in self._waiting:
             self._waiting[call_id].set()
 
@@ -118,8 +103,3 @@ def _keep_newest(kept: OrderedDict[K, V], key: K, value: V) -> None:
     kept[key] = value
     if len(kept) > MAX_KEPT:
         kept.popitem(last=False)
-
-
-def _effect(reported: _Effect) -> PluginEffect:
-    stopped = () if reported.stopped is None else (f"stopped with {reported.stopped}",)
-    return PluginEffect(reported.plugin, reported.took_s, (*reported.changes, *stopped), reported.error)

@@ -40,6 +40,7 @@ cdef class CallRunner:
 cdef class Call(WaitingCall):
     cdef public HTTPMessage exchange
     cdef public object request_id
+    cdef readonly object trace
     cdef CallRunner _runner
     cdef CachedChain _cached
     cdef tuple _steps
@@ -49,7 +50,6 @@ cdef class Call(WaitingCall):
     cdef object _awaited
     cdef Reply _reply
     cdef HTTPMessage _before
-    cdef list _effects
     cdef double _step_began_s
     cdef tuple _mark
     cdef object _watch
@@ -57,7 +57,7 @@ cdef class Call(WaitingCall):
     @cython.locals(step=ChainStep)
     cdef _take_result(self)
     cdef _await(self, awaitable)
-    @cython.locals(message=CallReq, is_response=bint, cached=CachedChain, chain=Chain)
+    @cython.locals(message=CallReq, is_response=bint, cached=CachedChain, chain=Chain, is_watched=bint)
     cdef _acquire_chain(self)
     @cython.locals(is_blocking=bint, may_wait_inside=bint, exchange=HTTPMessage)
     cdef _run_step(self, ChainStep step)

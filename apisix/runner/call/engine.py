@@ -43,8 +43,8 @@ from typing import Any, Final, cast
 from apisix.runner import primitives
 from apisix.runner.call.blocking.detector import HOLD_S
 from apisix.runner.call.chain_cache import CachedChain
-from apisix.runner.call.observing.effects import Effect, effect_of
 from apisix.runner.call.observing.meter import outcome_of
+from apisix.runner.call.observing.trace import CallTrace, traced_io
 from apisix.runner.call.observing.watching import HookWatch, WatchedRequest, WatchedResponse
 from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
@@ -61,6 +61,7 @@ from apisix.runner.call.waiting import (
 )
 from apisix.runner.errors import (
     CallCancelled,
+    ChainRefused,
     DeadlineExceeded,
     ErrCode,
     LocalProtocolError,
@@ -186,13 +187,13 @@ class Call(WaitingCall):
     Attributes:
         exchange: the request or the response, None before its chain is known and after the call is finished.
         request_id: the variable `request_id` of the gateway, for log lines; None if it is not known.
+        trace: what happened in the call so far; None if no listener wants the call.
     """
 
     __slots__ = (
         "_awaited",
         "_before",
         "_cached",
-        "_effects",
         "_hook_began",
         "_mark",
         "_position",
@@ -204,10 +205,12 @@ class Call(WaitingCall):
         "_watch",
         "exchange",
         "request_id",
+        "trace",
     )
 
     exchange: Request | Response | None
     request_id: str | None
+    trace: CallTrace | None
     _runner: CallRunner
     _cached: CachedChain | None
     _steps: tuple[ChainStep, ...]
@@ -221,8 +224,6 @@ class Call(WaitingCall):
     """The reply of the plugin that ended the chain."""
     _before: Request | Response | None
     """A copy of the request or response from before the step that runs, if it is needed."""
-    _effects: list[Effect] | None
-    """What each plugin did, if there is an observer."""
     _step_began_s: float
     _mark: tuple[Any, ...]
     _hook_began: bool
@@ -300,20 +301,24 @@ class Call(WaitingCall):
         chain = cached.chain
         self._steps = chain.steps
         self.route_key = chain.key
+        observer = runtime.observer
+        trace = self.trace = None if observer is None else observer.begin(message, chain, self.began_s)
         if chain.refusal is not None:  # logged when the chain was built
             runtime.refusals += 1
+            if trace is not None:
+                trace.failed(ChainRefused(chain.refusal))
             self._finish(refusal(message, runtime.on_error))
             return
+        io = self if trace is None else traced_io(self, trace)
+        is_watched = observer is not None and observer.watch_hooks
         if isinstance(message, HTTPReqCallReq):
-            request_class = Request if runtime.observer is None else WatchedRequest
-            self.exchange = request_class(message, self, chain.phase, chain.key, runtime.pre_req_first)
+            request_class = WatchedRequest if is_watched else Request
+            self.exchange = request_class(message, io, chain.phase, chain.key, runtime.pre_req_first)
         elif isinstance(message, HTTPRespCallReq):
             if message.status in STATUSES_WITHOUT_BODY:
                 cached.warn_of_second_request(message.status)
-            response_class = Response if runtime.observer is None else WatchedResponse
-            self.exchange = response_class(message, self, chain.key, _POST_RESP, runtime.max_decompressed_bytes)
-        if runtime.observer is not None:
-            self._effects = []
+            response_class = WatchedResponse if is_watched else Response
+            self.exchange = response_class(message, io, chain.key, _POST_RESP, runtime.max_decompressed_bytes)
 
     # One step.
 
@@ -332,7 +337,7 @@ class Call(WaitingCall):
         exchange: Any = self.exchange
         if step.needs:
             exchange.prefetch(step.needs)
-        if self._effects is not None:
+        if self.trace is not None and self.trace.watches_hooks:
             self._watch = HookWatch(step.hook)
         self._hook_began = True
         if is_blocking:
@@ -349,11 +354,13 @@ class Call(WaitingCall):
         self._failure_raised = False
         self._hook_began = False
         exchange: Any = self.exchange
-        if step.passes or self._effects is not None:
+        if step.passes or self.trace is not None:
             self._before = exchange.copy()
-        if self._effects is not None or self._runtime.meter is not None:
+        if self.trace is not None or self._runtime.meter is not None:
             self._mark = exchange.mark()
             self._step_began_s = primitives.now_s()
+        if self.trace is not None:
+            self.trace.step_begins(step, exchange, cast("Request", self._before), self._step_began_s)
 
     def _call_hook(self, step: ChainStep, exchange: Request | Response | None) -> object:
         """Call a plain hook, here, and record for how long it held up the event loop. Return its result, or the Reply that it raised."""
@@ -390,7 +397,7 @@ class Call(WaitingCall):
             raise self._failure
         if self._watch is not None:
             self._watch.check()
-        if runtime.meter is not None or self._effects is not None:
+        if runtime.meter is not None or self.trace is not None:
             self._record(step, result, None)
         self._step = None
         self.plugin = None
@@ -399,7 +406,7 @@ class Call(WaitingCall):
         self._position = self._position + 1 if result is None else len(self._steps)
 
     def _record(self, step: ChainStep, reply: Reply | None, failure: BaseException | None) -> None:
-        """Record what a step did: for the metrics, the development gateway and the test kit."""
+        """Record what a step did: for the metrics, and in the trace."""
         exchange: Any = self.exchange
         took_s = primitives.now_s() - self._step_began_s
         meter = self._runtime.meter
@@ -409,12 +416,11 @@ class Call(WaitingCall):
             else:
                 outcome = "stop" if reply is not None else "continue" if exchange.mark() == self._mark else "rewrite"
             meter.count(step.name, exchange.phase, outcome, took_s)
-        if self._effects is not None:
+        if self.trace is not None:
             if self._watch is not None:
                 self._watch.end()
                 self._watch = None
-            if not isinstance(failure, CallCancelled | RemoteProtocolError):
-                self._effects.append(effect_of(step.name, took_s, cast("Request", self._before), exchange, reply, failure))
+            self.trace.step_ended(reply, failure, took_s)
 
     # The end.
 
@@ -429,10 +435,9 @@ class Call(WaitingCall):
     def _finish(self, reply: AnyReply | None) -> None:
         """Finish the call. From here on its accessors raise. The reply, if there is one, is sent."""
         runtime = self._runtime
-        effects = self._effects
-        if effects is not None and self.exchange is not None and runtime.observer is not None:
-            self._effects = None
-            runtime.observer(self.exchange, effects)
+        if self.trace is not None:
+            trace, self.trace = self.trace, None
+            trace.ended(reply)
         self.stop_waiting()
         self.exchange = self._before = self._step = self._reply = None  # they refer to the call
         self._runner.finish(self, reply)
@@ -449,7 +454,6 @@ class Call(WaitingCall):
             self._decide(error)
         except BaseException as another:
             engine_logger.exception("a call failed in the runner itself")
-            self._effects = None
             if self.state != FINISHED:
                 self._refuse(another, self._runtime.on_error)
 
@@ -459,7 +463,7 @@ class Call(WaitingCall):
         if step is not None:
             if runtime.forked:
                 end_forked(error)
-            if runtime.meter is not None or self._effects is not None:
+            if runtime.meter is not None or self.trace is not None:
                 self._record(step, None, error)
         if self.state == FINISHED:  # the reply is sent
             engine_logger.error("a call failed in the runner itself, after its reply", exc_info=error)
@@ -505,6 +509,8 @@ class Call(WaitingCall):
     def _refuse(self, error: BaseException, on_error: str) -> None:
         """Finish the call with a refusal. Args: on_error: the policy that applies."""
         self._runtime.failed(self.id, error)
+        if self.trace is not None:
+            self.trace.failed(error)
         self._finish(refusal(self.message, on_error))
 
     def place_before_hooks(self) -> str | None:
@@ -561,7 +567,7 @@ def new_call(runner: CallRunner, runtime: Runtime, message: CallReq) -> Call:
     self._awaited = None
     self._reply = None
     self._before = None
-    self._effects = None
+    self.trace = None
     self._step_began_s = 0.0
     self._mark = ()
     self._watch = None

@@ -3,7 +3,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from apisix.runner.call.blocking.detector import BlockingDetector
@@ -11,20 +11,15 @@ from apisix.runner.call.blocking.long_calls import LongCalls
 from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.deadlines import Deadlines
 from apisix.runner.call.observing import watching
-from apisix.runner.call.observing.effects import Effect
 from apisix.runner.call.observing.meter import Meter
+from apisix.runner.call.observing.trace import CallObserver
 from apisix.runner.call.threads import PluginThreads, ThreadPool
-from apisix.runner.http.request import Request
-from apisix.runner.http.response import Response
 
 BODY_THREADS: Final = 1
 """How many threads a worker has for long bodies. Each competes with the event loop for the interpreter and can hold a large body."""
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """For how long a thread may keep the interpreter while another thread wants it, in seconds."""
-
-Observer = Callable[[Request | Response, Sequence[Effect]], None]
-"""Called with a request or response after its plugins have run, and with what each of them did."""
 
 FailureObserver = Callable[[int, BaseException], None]
 """Called with the id of a call and the exception because of which it is refused."""
@@ -47,8 +42,7 @@ class Runtime:
         on_error: "refuse", "pass" or "degrade", for failures outside of plugins.
         max_decompressed_bytes: how large a compressed response may become, in bytes.
         blocking_detector: finds plugins that block the event loop.
-        observer: called with what each plugin of a call did, before the reply is sent; None in production. With an observer, hooks are
-            watched for mistakes too (`watching.py`).
+        observer: traces calls; None if nothing listens.
         failure_observer: called with the exception because of which a call is refused, before the reply is sent. The test kit raises it in
             the test.
         pre_req_first: True if nothing rewrites the path before ext-plugin-pre-req.
@@ -100,7 +94,7 @@ class Runtime:
         on_error: str,
         max_decompressed_bytes: int,
         blocking_detector: BlockingDetector | None = None,
-        observer: Observer | None = None,
+        observer: CallObserver | None = None,
         failure_observer: FailureObserver | None = None,
         pre_req_first: bool = False,
         info_timeout_s: float = 120.0,
@@ -119,7 +113,7 @@ class Runtime:
         self.max_decompressed_bytes = max_decompressed_bytes
         self.blocking_detector = blocking_detector or BlockingDetector()
         self.observer = observer
-        if observer is not None:
+        if observer is not None and observer.watch_hooks:
             watching.install()
         self.failure_observer = failure_observer
         self.pre_req_first = pre_req_first

@@ -27,11 +27,11 @@ _NOT_FOR_PLUGINS: Final = frozenset(
     {
         "aprefetch",
         "assigned_body",
-        "body_size",
         "conf_token",
         "copy",
         "fetched",
         "first",
+        "known_body",
         "mark",
         "prefetch",
         "reply_may_need_info",
@@ -276,10 +276,9 @@ class HTTPMessage:
         """The body that a plugin has assigned, None if none was."""
         return self._body
 
-    def body_size(self) -> int | None:
-        """Return the size in bytes of the body that was assigned or fetched, None if neither was done."""
-        body = self._received_body() if self._body is None else self._body
-        return None if body is None else len(body)
+    def known_body(self) -> bytes | None:
+        """Return the body that was assigned or fetched, None if neither was done. A fetched one is not decompressed."""
+        return self._received_body() if self._body is None else self._body
 
     def fetched(self) -> tuple[Info, ...]:
         """Return the info requests that have been replied to, in order."""

@@ -88,9 +88,7 @@ class Request(HTTPMessage):
     @property
     def remote_addr(self) -> str:
         """The address of the client that connected to the gateway, IPv4 or IPv6. "" if the gateway does not send it."""
-        address = self._message.src_ip
-        family = _FAMILIES.get(len(address))
-        return "" if family is None else inet_ntop(family, address)
+        return printable_address(self._message.src_ip)
 
     @remote_addr.setter
     def remote_addr(self, value: Never) -> None:
@@ -365,6 +363,12 @@ def _reply_message(call_id: int, action: Rewrite | None) -> HTTPReqCallResp:
     self.id = call_id
     self.action = action
     return self
+
+
+def printable_address(address: bytes) -> str:
+    """Return an IP address as text. Args: address: 4 or 16 bytes; other lengths give ""."""
+    family = _FAMILIES.get(len(address))
+    return "" if family is None else inet_ntop(family, address)
 
 
 def _percent_decoded(path: str) -> str:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tracebacks as an author wants to read them: complete, and without what is not the author's."""
 
+import linecache
 import os
 import sysconfig
 import traceback
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 from apisix.runner.errors import LocalProtocolError, RunnerError
@@ -16,6 +18,10 @@ MAX_FRAMES: Final = 12
 MAX_MEMBERS: Final = 5
 """How many members of an ExceptionGroup are shown, and how deep groups within groups are followed."""
 
+SOURCE_LINES: Final = 5
+"""How many lines of source are shown before and after a line."""
+
+_OURS: Final = ("apisix.runner.", "apisix.compiled.")
 # The files of the sources, and those that the frames of compiled modules name: setup.py merges the sources into them.
 _RUNNER: Final = (str(Path(__file__).parents[1]) + os.sep, os.path.join("build", "cython", "apisix", ""))
 _LIBRARIES: Final = tuple(
@@ -48,6 +54,43 @@ def describe_error(error: BaseException) -> str:
     is_simple = trimmed.__cause__ is None and trimmed.exceptions is None and (trimmed.__context__ is None or trimmed.__suppress_context__)
     body = trimmed.stack.format() if is_simple else trimmed.format()
     return "\n".join([summary, *"".join(body).splitlines()])
+
+
+def source_frames(error: BaseException) -> list[tuple[str, int, str, list[tuple[int, str]], bool]]:
+    """
+    Return the frames of an exception, outermost first, without the runner's own: file, line, function, the lines of source around it, and
+    True if the code is the author's.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_RUNNER)][-MAX_FRAMES:]
+    own = _library(frames[0].filename) if frames else None
+    return [
+        (
+            _relative(frame).filename,
+            frame.lineno or 0,
+            frame.name,
+            _lines_around(frame.filename, frame.lineno or 0),
+            _library(frame.filename) in (None, own),
+        )
+        for frame in frames
+    ]
+
+
+def _lines_around(file: str, line: int) -> list[tuple[int, str]]:
+    first, last = max(1, line - SOURCE_LINES), line + SOURCE_LINES
+    lines = linecache.getlines(file)[first - 1 : last]
+    return [(number, text.rstrip("\n")) for number, text in enumerate(lines, first)]
+
+
+def past_runner(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the runner's own frames at its beginning, so that it begins in the plugin."""
+    while trace is not None and trace.tb_next is not None and _is_ours(trace.tb_frame):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Return True for a frame of the runner, by its module: the file name of a compiled frame is relative."""
+    return str(frame.f_globals.get("__name__")).startswith(_OURS)
 
 
 def _trimmed(error: BaseException) -> traceback.TracebackException:

@@ -136,8 +136,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "logging.effects",
             SWITCH,
-            "Log what each plugin did in each call, as the development gateway shows it. This makes calls slower. Values of "
-            "headers are not logged.",
+            "Log the record of each call, as the development gateway shows it: the request, what each plugin did, and the reply. "
+            "Values of headers and fields that may be secrets are replaced by digests. This makes calls slower.",
         ),
     ] = False
 

@@ -13,6 +13,7 @@ from typing import Final
 from apisix.runner import primitives
 from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.engine import CallRunner
+from apisix.runner.call.observing.trace import CallObserver
 from apisix.runner.call.reply_sink import ReplySink
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
@@ -28,7 +29,7 @@ from apisix.runner.wire.info_messages import ExtraInfoResp
 from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
 from apisix.runner.wire.tables import Message
 from apisix.runner.worker.breakpoints import NoDetection, is_debugging
-from apisix.runner.worker.effects_log import log_effects
+from apisix.runner.worker.effects_log import EffectsLog
 from apisix.runner.worker.held_bytes import HeldBytes
 from apisix.runner.worker.lost_tasks import report_lost_tasks
 from apisix.runner.worker.prepare_conf import PrepareConfWriter
@@ -94,7 +95,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         max_in_flight=settings.max_in_flight,
         on_error=settings.on_error,
         max_decompressed_bytes=settings.max_decompressed_bytes,
-        observer=log_effects if settings.log_effects else None,
+        observer=CallObserver([EffectsLog()], watch_hooks=True) if settings.log_effects else None,
         pre_req_first=settings.pre_req_first,
         info_timeout_s=settings.info_timeout_s,
         blocking_detector=NoDetection() if is_debugging() else None,

@@ -1,35 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log what plugins did to each call, for the development gateway, which reads it from the runner's log."""
+"""Log the record of each call, for the development gateway, which reads it from the runner's log."""
 
 import logging
-from collections.abc import Sequence
+from typing import Final
 
-from apisix.runner.call.observing.effects import Effect
-from apisix.runner.http.request import Request
-from apisix.runner.http.response import Response
+import msgspec
 
-LOGGER = "apisix.effects"
-"""The logger of these lines. The field `effects` of each is a list of {plugin, took_s, changes, stopped, error}."""
+from apisix.runner.call.observing.making import RecordMaker
+from apisix.runner.call.observing.trace import CallListener, CallTrace
+
+LOGGER: Final = "apisix.effects"
+"""The logger of these lines. The field `record` of each is a record of a call (`records/format.py`), without secrets."""
 
 logger = logging.getLogger(LOGGER)
 logger.setLevel(logging.INFO)  # with `logging.effects`, they are logged at any `logging.level`
 
 
-def log_effects(call: Request | Response, effects: Sequence[Effect]) -> None:
-    """Log one line for one call, before its reply is sent, so that a reader of the log has both at about the same time."""
-    fields = [
-        {
-            "plugin": effect.plugin,
-            "took_s": effect.took_s,
-            "changes": list(effect.changes),
-            "stopped": effect.stopped,
-            "error": effect.error,
-        }
-        for effect in effects
-    ]
-    logger.info(
-        "%s %s",
-        call.phase or "a call",
-        call.id,
-        extra={"call_id": call.id, "phase": call.phase, "effects": fields},
-    )
+class EffectsLog(CallListener):
+    """Logs one line for each call, before its reply is sent, so that a reader of the log has both at about the same time."""
+
+    def __init__(self) -> None:
+        self._maker = RecordMaker()
+
+    def ended(self, trace: CallTrace) -> None:
+        """Log the record of a call."""
+        record = msgspec.json.decode(self._maker.encode(trace))
+        logger.info("%s %s", record.get("phase", "a call"), trace.call_id, extra={"record": record})

@@ -6,8 +6,11 @@ from typing import Any, Final
 
 from multidict import CIMultiDict, MultiDict
 
-from apisix.runner.call.observing.effects import Effect
+from apisix.runner.call.observing.edits import edits_of
+from apisix.runner.call.observing.making import RecordMaker
+from apisix.runner.call.observing.trace import CallTrace
 from apisix.runner.http.body.parsing import body_json, body_text
+from apisix.runner.records.format import CallRecord
 
 MAX_SHOWN_B: Final = 200
 """How many bytes of a body are shown in the message of an assertion."""
@@ -70,6 +73,38 @@ class UpstreamRequest(_WithBody):
     body: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """
+    What one plugin did in a call.
+
+    Attributes:
+        plugin: the name of the plugin in the route.
+        took_s: how long the plugin took, including the time it waited, in seconds.
+        changes: what the plugin changed, one phrase for each change. Values of headers are not included, because they can be secrets.
+        stopped: the status of the reply with which the plugin ended the chain; None if it did not.
+        error: the exception that the plugin raised, followed by a short traceback; None if it raised none.
+    """
+
+    plugin: str
+    took_s: float
+    changes: tuple[str, ...] = ()
+    stopped: int | None = None
+    error: str | None = None
+
+
+def effects_of(trace: CallTrace | None) -> tuple[Effect, ...]:
+    """Return what each plugin of a call did. If a plugin failed, its edits are left out."""
+    effects = []
+    for step in [] if trace is None else trace.steps:
+        if step.error is None:
+            changes = tuple(edit.phrase() for edit in edits_of(step.before, step.after))
+            effects.append(Effect(step.step.name, step.took_s, changes, step.stopped))
+        else:
+            effects.append(Effect(step.step.name, step.took_s, error=step.error.traceback))
+    return tuple(effects)
+
+
 class MissingPart(AssertionError):
     """Raised if a test reads a part of a result that this call does not have. The message describes what happened instead."""
 
@@ -99,6 +134,19 @@ class Result:
     asked: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
     error: BaseException | None = None
+    _trace: CallTrace | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def record(self) -> CallRecord:
+        """
+        The record of the call, in the format of `apisix-runner dev --json` and of `--record`. Secrets are replaced by digests.
+
+        Raises: AssertionError if the plugins did not run.
+        """
+        if self._trace is None:
+            __tracebackhide__ = True
+            raise self._missing("record")
+        return RecordMaker().make(self._trace)
 
     @property
     def stopped(self) -> bool:

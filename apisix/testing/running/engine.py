@@ -9,13 +9,11 @@ from typing import Final
 
 from apisix.runner.call.blocking.detector import BlockingDetector
 from apisix.runner.call.chain_cache import ChainCache
-from apisix.runner.call.observing.effects import Effect
+from apisix.runner.call.observing.trace import CallListener, CallObserver, CallTrace
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES
-from apisix.runner.http.request import Request
-from apisix.runner.http.response import Response
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType
@@ -60,7 +58,7 @@ class Outcome:
 
     reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp
     asked: tuple[str, ...]
-    effects: tuple[Effect, ...]
+    trace: CallTrace | None
     error: BaseException | None
 
     @property
@@ -104,8 +102,20 @@ class _RunningCall:
     """A call in progress, with what the engine has reported about it."""
 
     def __init__(self) -> None:
-        self.effects: tuple[Effect, ...] = ()
+        self.trace: CallTrace | None = None
         self.error: BaseException | None = None
+
+
+class _Traces(CallListener):
+    """Keeps the trace of each call."""
+
+    def __init__(self, calls: dict[int, _RunningCall]) -> None:
+        self._calls = calls
+
+    def ended(self, trace: CallTrace) -> None:
+        """Keep a trace."""
+        if trace.call_id in self._calls:
+            self._calls[trace.call_id].trace = trace
 
 
 class Engine:
@@ -148,7 +158,7 @@ class Engine:
             on_error=limits.on_error,
             max_decompressed_bytes=DEFAULT_MAX_DECOMPRESSED_BYTES,
             blocking_detector=_NoDetection(),
-            observer=self._observe,
+            observer=CallObserver([_Traces(self._calls)], watch_hooks=True),
             failure_observer=self._observe_failure,
         )
 
@@ -193,7 +203,7 @@ class Engine:
         error = running.error or loopback.failure
         if error is None and not isinstance(reply, HTTPReqCallResp):
             error = self._refusal(token, response=isinstance(sent, SentResponse))
-        return Outcome(reply, tuple(loopback.asked), running.effects, error)
+        return Outcome(reply, tuple(loopback.asked), running.trace, error)
 
     async def follow_loop(self) -> None:
         """
@@ -264,10 +274,6 @@ class Engine:
         task = self.loop.create_task(coroutine)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-    def _observe(self, message: Request | Response, effects: Sequence[Effect]) -> None:
-        if message.id in self._calls:
-            self._calls[message.id].effects = tuple(effects)
 
     def _observe_failure(self, call_id: int, error: BaseException) -> None:
         if call_id in self._calls:

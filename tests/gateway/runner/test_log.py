@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apisix.gateway.report import PluginEffect
+from apisix.gateway.report import PluginEffect, effects_of
 from apisix.gateway.runner import log as runner_log
 from apisix.gateway.runner.log import EFFECTS_LOGGER, RunnerLog
 from apisix.runner.logging import setup as logs
@@ -15,9 +15,20 @@ from apisix.runner.supervisor.worker_pool import pool as pool_module
 from apisix.runner.worker.effects_log import LOGGER
 
 
-def told(call_id: Any, *effects: dict[str, Any]) -> bytes:
-    """Return a line that reports effects."""
-    return json.dumps({"logger": EFFECTS_LOGGER, "message": "m", "call_id": call_id, "effects": effects}).encode() + b"\n"
+def record_line(call_id: Any, *steps: dict[str, Any]) -> bytes:
+    """Return a line with the record of a call."""
+    record = {
+        "type": "call",
+        "id": "1",
+        "call_id": call_id,
+        "time": "2026-01-01T00:00:00Z",
+        "duration_s": 0.1,
+        "configuration": "c",
+        "plugins": [],
+        "outcome": "continue",
+        "steps": [{"runs": "inline", "began_s": 0, **step} for step in steps],
+    }
+    return json.dumps({"logger": EFFECTS_LOGGER, "message": "m", "record": record}).encode() + b"\n"
 
 
 def unexpected(record: runner_log.Record) -> None:
@@ -30,52 +41,64 @@ def test_the_runner_uses_that_logger() -> None:
     assert EFFECTS_LOGGER == LOGGER
 
 
-async def test_effects_of_a_call() -> None:
-    """A call's effects are kept until they are taken, once."""
+async def test_the_record_of_a_call() -> None:
+    """The record of a call is kept until it is taken, once."""
     log = RunnerLog(unexpected)
-    log.line(told(3, {"plugin": "a", "took_s": 0.1, "changes": ["c"], "stopped": 401}, {"plugin": "b", "took_s": 0.2, "error": "e"}))
+    header = {"kind": "header", "name": "x", "after": ["1"]}
+    error = {"kind": "ValueError", "message": "e", "traceback": "ValueError: e"}
+    log.line(
+        record_line(
+            3,
+            {"plugin": "a", "duration_s": 0.1, "edits": [header], "stopped": 401},
+            {"plugin": "b", "duration_s": 0.2, "error": error},
+        )
+    )
 
-    assert await log.take(3) == (PluginEffect("a", 0.1, ("c", "stopped with 401")), PluginEffect("b", 0.2, (), "e"))
+    record = await log.take(3)
+    assert record is not None
+    assert effects_of(record) == (
+        PluginEffect("a", 0.1, ("header x added", "stopped with 401")),
+        PluginEffect("b", 0.2, (), "ValueError: e"),
+    )
 
 
-async def test_effects_that_come_later() -> None:
+async def test_a_record_that_arrives_later() -> None:
     """Who asks before the line is there waits for it."""
     log = RunnerLog(unexpected)
     waiting = asyncio.create_task(log.take(3))
     await asyncio.sleep(0)
-    log.line(told(3, {"plugin": "a", "took_s": 0.1}))
+    log.line(record_line(3, {"plugin": "a", "duration_s": 0.1}))
 
-    assert await waiting == (PluginEffect("a", 0.1),)
+    record = await waiting
+    assert record is not None
+    assert [step.plugin for step in record.steps] == ["a"]
 
 
-async def test_effects_that_never_come(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_that_never_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner that says nothing is not waited for long."""
     monkeypatch.setattr(runner_log, "WAIT_S", 0.01)
 
-    assert await RunnerLog(unexpected).take(3) == ()
+    assert await RunnerLog(unexpected).take(3) is None
 
 
-async def test_effects_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of reports that nobody takes only so many are kept, the oldest go."""
     monkeypatch.setattr(runner_log, "MAX_KEPT", 2)
     monkeypatch.setattr(runner_log, "WAIT_S", 0.01)
     log = RunnerLog(unexpected)
     for call_id in range(3):
-        log.line(told(call_id, {"plugin": "a", "took_s": 0.1}))
+        log.line(record_line(call_id, {"plugin": "a", "duration_s": 0.1}))
 
-    assert (await log.take(0), len(await log.take(2))) == ((), 1)
+    assert [await log.take(call_id) is None for call_id in range(3)] == [True, False, False]
 
 
-async def test_a_refused_configuration() -> None:
-    """Why a configuration is refused is kept by its key, and passed on; the call that found out is not waited for."""
+def test_a_refused_configuration() -> None:
+    """The reason why a configuration is refused is kept by its key, and passed on."""
     records: list[runner_log.Record] = []
     log = RunnerLog(records.append)
     message = "the plugins of route#1#ext-plugin-pre-req#5 are refused, each of its calls fails: no plugin a"
-    waiting = asyncio.create_task(log.take(3))
-    await asyncio.sleep(0)
     log.line(json.dumps({"logger": runner_log.REFUSALS_LOGGER, "message": message, "call": 3}).encode())
 
-    assert await asyncio.wait_for(waiting, runner_log.WAIT_S / 2) == ()
     assert (log.refusal("route#1#ext-plugin-pre-req#5"), log.refusal("route#1#ext-plugin-pre-req#6")) == ("no plugin a", None)
     assert [record["message"] for record in records] == [message]
 
@@ -101,7 +124,7 @@ def test_records(line: bytes, record: dict[str, str]) -> None:
 def test_a_report_that_is_none() -> None:
     """A report of another form is passed on like any record."""
     records: list[runner_log.Record] = []
-    RunnerLog(records.append).line(told("three"))
+    RunnerLog(records.append).line(record_line("three"))
 
     assert len(records) == 1
 

@@ -98,7 +98,7 @@ def test_error_frames() -> None:
 def test_error_without_a_body(allow_degradation: bool) -> None:
     """After an error on a response without a body, the request is sent again, and the client gets all of the second response."""
     sent = make_response(make_request("GET", "/"), 204, {"x-up": "1"})
-    result = result_of(sent, Outcome(ErrResp(ErrCode.SERVICE_UNAVAILABLE), (), (), None), allow_degradation=allow_degradation)
+    result = result_of(sent, Outcome(ErrResp(ErrCode.SERVICE_UNAVAILABLE), (), None, None), allow_degradation=allow_degradation)
     assert result.upstream_asked_twice
     assert result.response == ClientResponse(204, CIMultiDict({"x-up": "1"}))
 
@@ -109,7 +109,7 @@ def test_second_request(name: str) -> None:
     (scenario,) = [scenario for scenario in SCENARIOS if name == scenario["scenario"]]
     shown = next(call for call in scenario["runner_sees"] if call["rpc"] == "resp_call")
     sent = make_response(make_request(scenario["request"]["method"], "/"), shown["status"], shown["headers"])
-    result = result_of(sent, Outcome(HTTPRespCallResp(0), (), (), None), allow_degradation=False)
+    result = result_of(sent, Outcome(HTTPRespCallResp(0), (), None, None), allow_degradation=False)
 
     assert result.upstream_asked_twice
     assert result.response.status == scenario["client_sees"]["status"]
@@ -125,7 +125,7 @@ def test_no_second_request() -> None:
         (make_response(request, 200), ErrResp(ErrCode.SERVICE_UNAVAILABLE)),
         (make_response(request, 200), HTTPRespCallResp(0)),
     ):
-        result = result_of(sent, Outcome(reply, (), (), None), allow_degradation=False)
+        result = result_of(sent, Outcome(reply, (), None, None), allow_degradation=False)
         assert not result.upstream_asked_twice
 
 

@@ -60,7 +60,7 @@ class ChainBuilder:
         setup_timeout_s: float = SETUP_TIMEOUT_S,
     ) -> None:
         self.names = [name for name, _ in configuration.entries]
-        self._key = configuration.key
+        self._configuration = configuration
         self._phase = Phase.POST_RESP if response else configuration.phase
         self._response = response
         self._on_error = on_error
@@ -83,8 +83,8 @@ class ChainBuilder:
     def chain(self) -> Chain:
         """Return the chain of all plugins, or a refused one with the reasons."""
         if self._reasons:
-            return Chain(self._key, (), self._phase, "\n".join(self._reasons))
-        return Chain(self._key, tuple(self._steps), self._phase)
+            return Chain(self._configuration, (), self._phase, "\n".join(self._reasons))
+        return Chain(self._configuration, tuple(self._steps), self._phase)
 
     def _make_step(self, found: PluginType | ChainRefused, value: str) -> ChainStep:
         """Configure one plugin. Raises: ChainRefused: it cannot be configured; the text says why."""

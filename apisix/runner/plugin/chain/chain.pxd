@@ -17,6 +17,7 @@ cdef class ChainStep:
     cdef readonly object configure
 
 cdef class Chain:
+    cdef readonly object configuration
     cdef readonly object key
     cdef readonly tuple steps
     cdef readonly object phase

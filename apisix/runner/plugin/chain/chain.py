@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Final
 
 from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 
 if TYPE_CHECKING:
     from apisix.runner.plugin.chain.setup import Setup
@@ -100,16 +101,20 @@ class Chain:
     The plugins of one route configuration, in the order that the gateway gave.
 
     Attributes:
+        configuration: the route configuration.
         key: the key of the configuration, None from an old gateway.
         steps: the plugins, empty if the chain is refused.
-        phase: the phase that the key names, None if it names none.
+        phase: the phase of the calls, None if it is not known.
         refusal: all reasons why calls with this configuration are refused, None if they can run.
     """
 
-    __slots__ = ("key", "phase", "refusal", "steps")
+    __slots__ = ("configuration", "key", "phase", "refusal", "steps")
 
-    def __init__(self, key: str | None, steps: tuple[ChainStep, ...], phase: Phase | None, refusal: str | None = None) -> None:
-        self.key = key
+    def __init__(
+        self, configuration: RouteConfiguration, steps: tuple[ChainStep, ...], phase: Phase | None, refusal: str | None = None
+    ) -> None:
+        self.configuration = configuration
+        self.key = configuration.key
         self.steps = steps
         self.phase = phase
         self.refusal = refusal

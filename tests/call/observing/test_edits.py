@@ -4,8 +4,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from apisix.runner.call.observing.effects import changes, past_runner
-from apisix.runner.logging.tracebacks import describe_error
+from apisix.runner.call.observing.edits import edits_of
+from apisix.runner.logging.tracebacks import describe_error, past_runner
 from tests.http.calls import a_request
 
 
@@ -66,7 +66,7 @@ def test_headers_of_a_request_as_the_gateway_takes_them() -> None:
     del after.headers["content-length"]
     del after.headers["te"]
 
-    assert set(changes(before, after)) == {
+    assert {edit.phrase() for edit in edits_of(before, after)} == {
         "header host changed",
         "header x removed",
         "header te removed",

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The edits of one plugin: the differences between two states of a request or response, as the gateway applies them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from multidict import MultiMapping
+
+from apisix.runner.http.header_rules import REQUEST_FRAMING
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+from apisix.runner.records.format import Body, Edit, printable
+from apisix.runner.records.redaction import Redactor
+
+Kind = Literal["header", "argument", "response_header"]
+BodyRecorder = Callable[[bytes, str], Body]
+"""Returns the record of a body. The second argument is its content-type."""
+
+
+def edits_of(
+    before: Request | Response, after: Request | Response, redactor: Redactor | None = None, record_body: BodyRecorder | None = None
+) -> Iterator[Edit]:
+    """
+    Yield the differences between two states of a request or response.
+
+    Args:
+        before, after: copies from before and after a plugin ran.
+        redactor: removes secrets; None if there is nothing to remove, because the values are not shown.
+        record_body: records bodies; None to record no content.
+    """
+    redact = Redactor(enabled=False) if redactor is None else redactor
+    record = _size_only if record_body is None else record_body
+    if isinstance(before, Request) and isinstance(after, Request):
+        yield from _request_header_edits(before, after, redact)
+        if before.path != after.path:
+            yield Edit(kind="path", before=[printable(before.path)], after=[printable(after.path)])
+        yield from _edits("argument", before.args.items(), after.args.items(), redact)
+        yield from _edits("response_header", _folded(before.response_headers), _folded(after.response_headers), redact)
+    elif isinstance(before, Response) and isinstance(after, Response):
+        yield from _edits("header", _folded(before.headers), _folded(after.headers), redact)
+        if before.status != after.status:
+            yield Edit(kind="status", before=[str(before.status)], after=[str(after.status)])
+    if before.assigned_body is not after.assigned_body:
+        yield Edit(kind="body", body_before=_body(before, record), body_after=_body(after, record))
+
+
+def _body(message: Request | Response, record: BodyRecorder) -> Body | None:
+    body = message.known_body()
+    return None if body is None else record(body, message.headers.get("content-type", ""))
+
+
+def _size_only(body: bytes, content_type: str) -> Body:
+    return Body(len(body), "", truncated=bool(body))
+
+
+def _edits(
+    kind: Kind,
+    before: Iterable[tuple[str, str]],
+    after: Iterable[tuple[str, str]],
+    redactor: Redactor,
+    without_effect: frozenset[str] = frozenset(),
+) -> Iterator[Edit]:
+    """Yield the names whose values differ. Args: without_effect: names whose removal the gateway ignores."""
+    old, new = _values(before), _values(after)
+    for name, values in new.items():
+        if old.get(name) != values:
+            yield _edit(kind, name, old.get(name, []), values, redactor, without_effect)
+    yield from (_edit(kind, name, values, [], redactor, without_effect) for name, values in old.items() if name not in new)
+
+
+def _edit(kind: Kind, name: str, before: list[str], after: list[str], redactor: Redactor, without_effect: frozenset[str]) -> Edit:
+    def shown(values: list[str]) -> list[str]:
+        return [printable(redactor.value(name, value)) for value in values]
+
+    return Edit(
+        kind=kind,
+        name=printable(name),
+        before=shown(before),
+        after=shown(after),
+        for_later_plugins_only=not after and name in without_effect,
+    )
+
+
+def _request_header_edits(before: Request, after: Request, redactor: Redactor) -> Iterator[Edit]:
+    """Yield what the gateway does: an empty value deletes a header, and some headers cannot be deleted."""
+    old = [(name, value) for name, value in _folded(before.headers) if value]
+    new = [(name, value) for name, value in _folded(after.headers) if value]
+    yield from _edits("header", old, new, redactor, _KEPT)
+
+
+_KEPT = frozenset(name for name, rule in REQUEST_FRAMING.items() if not rule.sends_deletion)
+
+
+def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return values
+
+
+def _folded(headers: MultiMapping[str]) -> Iterable[tuple[str, str]]:
+    return ((name.lower(), value) for name, value in headers.items())

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Trace a call while it runs, for whoever wants to know: the development gateway, the test kit, the recorder, and spans.
+
+The engine reports to a `CallObserver`, which asks its listeners whether they want the call. If none does, the call is not traced, and
+costs what it costs without an observer. A `CallTrace` keeps references and copies only. `making.py` makes a record of it, later and
+elsewhere if need be.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from apisix.runner import primitives
+from apisix.runner.errors import CallCancelled, RemoteProtocolError
+from apisix.runner.http.info_requests import CallIO, Info
+from apisix.runner.http.reply import Reply
+from apisix.runner.http.request import Request
+from apisix.runner.http.response import Response
+from apisix.runner.logging.call_fields import current_call
+from apisix.runner.logging.tracebacks import describe_error, source_frames
+from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, SUSPENDABLE, THREAD, Chain, ChainStep
+from apisix.runner.records.format import ErrorRecord, Mode, SourceFrame, printable
+from apisix.runner.wire.call_messages import CallReq, HTTPReqCallResp, HTTPRespCallResp
+from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
+
+trace_logger = logging.getLogger("apisix.runner.call.observing.trace")
+
+RUNS: Final[dict[int, Mode]] = {
+    INLINE: "inline",
+    SUSPENDABLE: "suspendable",
+    COROUTINE: "coroutine",
+    THREAD: "thread",
+}
+MAX_LOG_LINES: Final = 100
+"""How many log lines of one call are kept."""
+
+
+class InfoTrace(NamedTuple):
+    """An info request and its reply. Times are of the clock."""
+
+    info: Info
+    reply: bytes | None
+    began_s: float
+    ended_s: float
+    plugin: str | None
+
+
+class LogTrace(NamedTuple):
+    """A log line. `plugin` is None between two plugins."""
+
+    at_s: float
+    record: logging.LogRecord
+    plugin: str | None
+
+
+class StepTrace:
+    """
+    What one plugin did.
+
+    Attributes:
+        step: the step of the chain.
+        began_s: when it began, a time of the clock.
+        took_s: how long it took.
+        before: a copy of the request or response from before it ran.
+        after: its state afterwards: the copy that the next step began with, or the final state.
+        stopped: the status of the plugin's reply, None if there was none.
+        error: what the plugin raised, None if it raised nothing.
+        data: what a listener keeps, by listener.
+    """
+
+    __slots__ = ("after", "before", "began_s", "data", "error", "step", "stopped", "took_s")
+
+    def __init__(self, step: ChainStep, began_s: float, before: Request | Response) -> None:
+        self.step = step
+        self.began_s = began_s
+        self.before = before
+        self.after = before
+        self.took_s = 0.0
+        self.stopped: int | None = None
+        self.error: ErrorRecord | None = None
+        self.data: dict[object, Any] | None = None
+
+
+class CallTrace:
+    """
+    What happened in one call.
+
+    Attributes:
+        call_id, message: the number and the message of the gateway.
+        chain: the chain of the call.
+        time_s: when it began, seconds since the epoch.
+        began_s, ended_s: when it began and ended, times of the clock.
+        exchange: the request or the response, with all edits; None if the chain is refused.
+        steps, info, logs: what happened, in order.
+        reply: the reply that is sent; None if the gateway has hung up.
+        error: the error because of which the call is refused.
+        watches_hooks: true to look for mistakes in plugins while they run (`watching.py`).
+        data: what a listener keeps, by listener.
+    """
+
+    __slots__ = (
+        "_listeners",
+        "began_s",
+        "call_id",
+        "chain",
+        "data",
+        "ended_s",
+        "error",
+        "exchange",
+        "info",
+        "logs",
+        "message",
+        "reply",
+        "steps",
+        "time_s",
+        "watches_hooks",
+    )
+
+    def __init__(
+        self, listeners: "Sequence[CallListener]", message: CallReq, chain: Chain, began_s: float, *, watches_hooks: bool = False
+    ) -> None:
+        self._listeners = listeners
+        self.watches_hooks = watches_hooks
+        self.call_id = message.id
+        self.message = message
+        self.chain = chain
+        self.began_s = self.ended_s = began_s
+        self.time_s = time.time() - (primitives.now_s() - began_s)
+        self.exchange: Request | Response | None = None
+        self.steps: list[StepTrace] = []
+        self.info: list[InfoTrace] = []
+        self.logs: list[LogTrace] = []
+        self.reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp | None = None
+        self.error: ErrorRecord | None = None
+        self.data: dict[object, Any] | None = None
+
+    # Called by the engine.
+
+    def step_begins(self, step: ChainStep, exchange: Request | Response, before: Request | Response, now_s: float) -> None:
+        """Called before a plugin runs. Args: before: a copy of `exchange` that nobody edits."""
+        if self.steps:
+            self.steps[-1].after = before
+        self.exchange = exchange
+        trace = StepTrace(step, now_s, before)
+        self.steps.append(trace)
+        for listener in self._listeners:
+            listener.step_begins(self, trace)
+
+    def step_ended(self, reply: Reply | None, error: BaseException | None, took_s: float) -> None:
+        """Called when a plugin has returned or failed."""
+        if isinstance(error, CallCancelled | RemoteProtocolError):  # not the plugin's fault
+            error = None
+        trace = self.steps[-1]
+        trace.took_s = took_s
+        trace.stopped = None if reply is None else reply.status
+        trace.error = None if error is None else error_record(error)
+        if self.exchange is not None:
+            trace.after = trace.before if error is not None else self.exchange
+        for listener in self._listeners:
+            listener.step_ended(self, trace, error)
+
+    def failed(self, error: BaseException) -> None:
+        """Called with the error because of which the call is refused, which may be that of a plugin."""
+        if not self.steps or self.steps[-1].error is None:
+            self.error = error_record(error)
+
+    def ended(self, reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp | None) -> None:
+        """Called when the reply is decided, before it is sent. Raises nothing."""
+        self.reply = reply
+        self.ended_s = primitives.now_s()
+        for listener in self._listeners:
+            try:
+                listener.ended(self)
+            except Exception:  # whoever watches must not disturb the call
+                trace_logger.exception("a call could not be recorded")
+        self._listeners = ()
+
+
+class CallListener:
+    """Wants to know what happens in calls. The methods are called in the event loop's thread, in the context of the call."""
+
+    def wants(self, message: CallReq, chain: Chain) -> bool:
+        """Return True if the listener wants to know of this call."""
+        return True
+
+    def step_begins(self, trace: CallTrace, step: StepTrace) -> None:
+        """Called before a plugin runs."""
+
+    def step_ended(self, trace: CallTrace, step: StepTrace, error: BaseException | None) -> None:
+        """Called when a plugin has returned or failed. Args: error: what it raised."""
+
+    def ended(self, trace: CallTrace) -> None:
+        """Called before the reply is sent."""
+
+
+class CallObserver:
+    """
+    Traces the calls that at least one listener wants.
+
+    Args:
+        listeners: who wants to know.
+        watch_hooks: true to look for mistakes in plugins while they run (`watching.py`).
+    """
+
+    def __init__(self, listeners: Sequence[CallListener], *, watch_hooks: bool = False) -> None:
+        self._listeners = tuple(listeners)
+        self.watch_hooks = watch_hooks
+        LogCapture.install()
+
+    def begin(self, message: CallReq, chain: Chain, began_s: float) -> CallTrace | None:
+        """Called when the chain of a call is known. Return its trace; None if nobody wants to know of it."""
+        listeners = [listener for listener in self._listeners if listener.wants(message, chain)]
+        return CallTrace(listeners, message, chain, began_s, watches_hooks=self.watch_hooks) if listeners else None
+
+
+class TracedIO:
+    """The I/O of a call that is traced: notes info requests. It is a `CallIO`. Args: call: the call. info: where they are noted."""
+
+    def __init__(self, call: Any, info: list[InfoTrace]) -> None:
+        self._call = call
+        self._info = info
+        self.offload: Callable[[Callable[[], Any]], Any] = call.offload
+        self.aoffload = call.aoffload
+
+    def request_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        """Send info requests and wait for the replies."""
+        began_s, plugin = primitives.now_s(), self._call.plugin
+        replies: list[bytes | None] = self._call.request_info(requests)
+        self._note(requests, replies, began_s, plugin)
+        return replies
+
+    async def arequest_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        """Same as `request_info`, but for coroutines."""
+        began_s, plugin = primitives.now_s(), self._call.plugin
+        replies: list[bytes | None] = await self._call.arequest_info(requests)
+        self._note(requests, replies, began_s, plugin)
+        return replies
+
+    def _note(self, requests: Sequence[ExtraInfoReq], replies: Sequence[bytes | None], began_s: float, plugin: str | None) -> None:
+        ended_s = primitives.now_s()
+        self._info += [InfoTrace(request.info, reply, began_s, ended_s, plugin) for request, reply in zip(requests, replies, strict=True)]
+
+
+def traced_io(call: Any, trace: CallTrace) -> CallIO:
+    """Return the I/O of a call, which notes info requests in a trace."""
+    return TracedIO(call, trace.info)
+
+
+class LogCapture(logging.Handler):
+    """Adds log lines to the trace of the call in whose context they are written."""
+
+    _installed: "LogCapture | None" = None
+
+    @classmethod
+    def install(cls) -> None:
+        """Add the handler to the root logger, once in a process."""
+        if cls._installed is None:
+            cls._installed = cls()
+            logging.getLogger().addHandler(cls._installed)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a line to the trace of the call that is running."""
+        call = current_call.get()
+        trace = getattr(call, "trace", None)
+        if trace is not None and len(trace.logs) < MAX_LOG_LINES:
+            trace.logs.append(LogTrace(primitives.now_s(), record, call.plugin if call is not None else None))
+
+
+def error_record(error: BaseException) -> ErrorRecord:
+    """Return the record of an exception. Values of variables are not in it."""
+    return ErrorRecord(
+        kind=type(error).__name__,
+        message=printable(str(error)),
+        traceback=printable(describe_error(error)),
+        frames=[
+            SourceFrame(file=file, line=line, function=function, source=source, is_author=is_author)
+            for file, line, function, source, is_author in source_frames(error)
+        ],
+    )

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Replace secrets in records by digests, which are equal if and only if the secrets are equal.
+
+Which values are secret is decided by the name of the header, argument, field or variable, by the names in the setting `record.redact`, and
+in a configuration also by its JSON Schema (`writeOnly`, `secret`, or the format `password`). A secret that was found is replaced wherever
+else it occurs in the record: in log messages, errors, bodies and paths.
+
+The key of the digests is chosen at random when the process starts, and workers inherit it. So the digest of a password cannot be found by
+trying passwords, and a plugin that compares two values finds out the same when a record is replayed.
+"""
+
+import hmac
+import re
+import secrets
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode
+
+import msgspec
+
+from apisix.runner.http.redaction import is_secret
+
+PREFIX: Final = "redacted-"
+DIGITS: Final = 16
+MIN_LENGTH: Final = 6
+"""How long a secret must be to be replaced wherever it occurs. A shorter one would match other text."""
+_KEY: Final = secrets.token_bytes(32)
+_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "apikey"})
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*) +(\S+)")
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+def digest(value: str) -> str:
+    """Return the digest that replaces a secret."""
+    return PREFIX + hmac.digest(_KEY, value.encode("utf-8", "surrogateescape"), "sha256").hex()[:DIGITS]
+
+
+@lru_cache(4096)
+def _named_secret(name: str) -> bool:
+    return name in _SECRET_HEADERS or is_secret(name)
+
+
+class Redactor:
+    """
+    Redacts one record.
+
+    Args:
+        names: further names whose values are secret, in lower case.
+        enabled: False to change nothing.
+    """
+
+    def __init__(self, names: frozenset[str] = frozenset(), *, enabled: bool = True) -> None:
+        self._names = names
+        self._enabled = enabled
+        self.known: dict[str, str] = {}
+        """The secrets that were found, and their digests."""
+
+    def is_secret(self, name: str) -> bool:
+        """Return True if the values of a header, argument, variable or field of this name are secret."""
+        lower = name.lower()
+        if not self._enabled:
+            return False
+        return lower in self._names or _named_secret(lower) or _named_secret(lower.removeprefix("http_").replace("_", "-"))
+
+    def value(self, name: str, value: str) -> str:
+        """Return the value of a header, argument, variable or field, redacted if its name says that it is secret."""
+        if not value or not self.is_secret(name):
+            return value
+        lower = name.lower()
+        if lower in ("cookie", "http_cookie"):
+            return "; ".join(self._cookie(part) for part in value.split("; "))
+        if lower == "set-cookie":
+            first, *attributes = value.split(";")
+            return ";".join([self._cookie(first), *attributes])
+        if "authorization" in lower and (match := _SCHEME.fullmatch(value)):  # the scheme is not secret
+            if match[1].lower() == "basic":
+                self._learn_password(match[2])
+            return f"{match[1]} {self.secret(match[2])}"
+        return self.secret(value)
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Redact names and values."""
+        return [(name, self.value(name, value)) for name, value in pairs]
+
+    def secret(self, value: str) -> str:
+        """Return the digest of a value, and remember to replace it everywhere."""
+        if not self._enabled or not value or value.startswith(PREFIX):
+            return value
+        found = self.known.get(value)
+        if found is None:
+            found = digest(value)
+            self.known[value] = found
+        return found
+
+    def learn(self, known: Mapping[str, str]) -> None:
+        """Add secrets that another redactor has found, to replace them everywhere."""
+        self.known.update(known)
+
+    def body(self, data: bytes, content_type: str) -> bytes:
+        """Return a body in which the secret fields of a JSON object or a form are redacted. Other bodies are returned unchanged."""
+        if not self._enabled or not data:
+            return data
+        if _FORM in content_type.lower():
+            return self._form(data)
+        if data.lstrip()[:1] not in (b"{", b"["):
+            return data
+        try:
+            parsed = msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            return data
+        redacted = self._json(parsed, {}, {})
+        return data if redacted == parsed else msgspec.json.encode(redacted)
+
+    def configuration(self, value: str, schema: Mapping[str, Any]) -> str:
+        """Return the configuration of a plugin without secrets. Args: schema: its JSON Schema, {} if it is not known."""
+        if not self._enabled:
+            return value
+        try:
+            parsed = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            return self.secret(value) if _marked_secret(schema) else value
+        redacted = self._json(parsed, schema, schema.get("$defs", {}))
+        return value if redacted == parsed else msgspec.json.encode(redacted).decode()
+
+    def line(self, encoded: bytes) -> bytes:
+        """Return an encoded record in which each secret that was found is replaced wherever it occurs."""
+        for value in sorted(self.known, key=len, reverse=True):
+            if len(value) < MIN_LENGTH:
+                continue
+            for form in {value, quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape")}:
+                try:
+                    escaped = msgspec.json.encode(form)[1:-1]
+                except UnicodeEncodeError:
+                    continue
+                encoded = encoded.replace(escaped, self.known[value].encode())
+        return encoded
+
+    def _cookie(self, part: str) -> str:
+        name, equals, value = part.partition("=")
+        return f"{name}={self.secret(value)}" if equals else self.secret(part)
+
+    def _learn_password(self, credentials: str) -> None:
+        try:
+            _, colon, password = b64decode(credentials, validate=True).decode().partition(":")
+        except ValueError:
+            return
+        if colon:
+            self.secret(password)
+
+    def _form(self, data: bytes) -> bytes:
+        try:
+            fields = parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=10_000)
+        except ValueError:
+            return data
+        if not any(self.is_secret(name) for name, _ in fields):
+            return data
+        return urlencode(self.pairs(fields)).encode()
+
+    def _json(self, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
+        schemas = list(_alternatives(schema, definitions))
+        if any(map(_marked_secret, schemas)):
+            return self._all_strings(value)
+        if isinstance(value, dict):
+            return {name: self._field(name, item, _of_field(schemas, name), definitions) for name, item in value.items()}
+        if isinstance(value, list):
+            items: Any = next((part["items"] for part in schemas if isinstance(part.get("items"), dict)), {})
+            return [self._json(item, items, definitions) for item in value]
+        return value
+
+    def _field(self, name: str, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
+        if isinstance(value, str) and self.is_secret(name):
+            return self.value(name, value)
+        if isinstance(value, list) and self.is_secret(name):
+            return self._all_strings(value)
+        return self._json(value, schema, definitions)
+
+    def _all_strings(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.secret(value)
+        if isinstance(value, list):
+            return [self._all_strings(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self._all_strings(item) for name, item in value.items()}
+        return self.secret(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _marked_secret(schema: Mapping[str, Any]) -> bool:
+    return schema.get("writeOnly") is True or schema.get("secret") is True or schema.get("format") == "password"
+
+
+def _alternatives(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Yield a schema and what it refers to, without following a reference twice."""
+    waiting: list[Any] = [schema]
+    seen: set[str] = set()
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, Mapping):
+            continue
+        yield part
+        reference = part.get("$ref")
+        if isinstance(reference, str) and reference not in seen:
+            seen.add(reference)
+            waiting.append(definitions.get(reference.rpartition("/")[2]))
+        for name in ("anyOf", "oneOf", "allOf"):
+            waiting += part.get(name, [])
+
+
+def _of_field(schemas: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    for schema in schemas:
+        found = schema.get("properties", {}).get(name)
+        if found is None and isinstance(schema.get("additionalProperties"), Mapping):
+            found = schema["additionalProperties"]
+        if isinstance(found, Mapping):
+            return found
+    return {}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets are replaced by digests, everywhere in a record."""
+
+from base64 import b64encode
+
+import msgspec
+import pytest
+
+from apisix.runner.records.redaction import PREFIX, Redactor, digest
+
+SECRET = "correct-horse"  # noqa: S105  # not a real one
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "cookie", "Set-Cookie", "x-api-key", "apikey", "password", "access_token", "http_authorization", "mine"]
+)
+def test_secret_names(name: str) -> None:
+    assert SECRET not in Redactor(frozenset({"mine"})).value(name, SECRET)
+
+
+@pytest.mark.parametrize("name", ["accept", "host", "x-request-id", "uri", "user-agent"])
+def test_other_names(name: str) -> None:
+    assert Redactor().value(name, SECRET) == SECRET
+
+
+def test_equal_secrets_have_equal_digests() -> None:
+    assert Redactor().value("x-api-key", SECRET) == Redactor().value("password", SECRET) == digest(SECRET)
+
+
+def test_nothing_is_redacted_if_disabled() -> None:
+    redactor = Redactor(enabled=False)
+
+    assert redactor.value("authorization", SECRET) == SECRET
+    assert redactor.body(b'{"password": "a"}', "application/json") == b'{"password": "a"}'
+    assert redactor.configuration('{"password": "a"}', {}) == '{"password": "a"}'
+
+
+def test_the_scheme_and_the_names_of_cookies_are_kept() -> None:
+    redactor = Redactor()
+
+    assert redactor.value("authorization", f"Bearer {SECRET}") == f"Bearer {digest(SECRET)}"
+    assert redactor.value("cookie", f"a={SECRET}; b=2") == f"a={digest(SECRET)}; b={digest('2')}"
+    assert redactor.value("set-cookie", f"a={SECRET}; Path=/; HttpOnly") == f"a={digest(SECRET)}; Path=/; HttpOnly"
+
+
+def test_a_password_of_basic_authentication_is_found_elsewhere() -> None:
+    redactor = Redactor()
+    redactor.value("authorization", "Basic " + b64encode(f"user:{SECRET}".encode()).decode())
+
+    assert redactor.line(msgspec.json.encode(f"wrong password {SECRET}")) == msgspec.json.encode(f"wrong password {digest(SECRET)}")
+
+
+@pytest.mark.parametrize("form", ["correct-horse/1", "correct-horse%2F1"])
+def test_a_secret_is_replaced_wherever_it_occurs(form: str) -> None:
+    redactor = Redactor()
+    redactor.secret("correct-horse/1")
+
+    assert redactor.line(msgspec.json.encode({"message": f"got {form}!"})) == msgspec.json.encode(
+        {"message": f"got {digest('correct-horse/1')}!"}
+    )
+
+
+def test_a_short_secret_does_not_damage_other_text() -> None:
+    redactor = Redactor()
+    redactor.secret("a")
+
+    assert redactor.line(b'"banana"') == b'"banana"'
+
+
+def test_fields_of_a_json_body() -> None:
+    body = b'{"user": "u", "password": "correct-horse", "nested": [{"api_key": "k", "n": 1}]}'
+
+    redacted = msgspec.json.decode(Redactor().body(body, "application/json"))
+    assert redacted == {"user": "u", "password": digest(SECRET), "nested": [{"api_key": digest("k"), "n": 1}]}
+
+
+def test_fields_of_a_form() -> None:
+    body = Redactor().body(b"user=u&password=correct-horse", "application/x-www-form-urlencoded; charset=utf-8")
+
+    assert body == f"user=u&password={digest(SECRET)}".encode()
+
+
+@pytest.mark.parametrize("body", [b"", b"text", b"{broken", b'{"a": 1}', b"[" * 100_000])
+def test_bodies_without_secrets_stay_as_they_are(body: bytes) -> None:
+    assert Redactor().body(body, "") == body
+
+
+SCHEMAS = {
+    "writeOnly": {"properties": {"value": {"writeOnly": True}}},
+    "secret": {"properties": {"value": {"type": "string", "secret": True}}},
+    "format": {"properties": {"value": {"format": "password"}}},
+    "reference": {"$ref": "#/$defs/C", "$defs": {"C": {"properties": {"value": {"anyOf": [{"type": "null"}, {"writeOnly": True}]}}}}},
+    "map": {"additionalProperties": {"writeOnly": True}},
+    "circle": {"$ref": "#/$defs/C", "$defs": {"C": {"$ref": "#/$defs/C", "properties": {"value": {"secret": True}}}}},
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS.keys())
+@pytest.mark.parametrize("value", ['"correct-horse"', '["correct-horse"]', '{"a": "correct-horse"}'])
+def test_configurations_by_their_schema(schema: dict[str, object], value: str) -> None:
+    redacted = Redactor().configuration(f'{{"value": {value}}}', schema)
+
+    assert SECRET not in redacted
+    assert PREFIX in redacted
+
+
+def test_configurations_by_name() -> None:
+    """A legacy plugin has no schema."""
+    assert SECRET not in Redactor().configuration('{"secret_key": "correct-horse"}', {})
+
+
+def test_items_of_a_list_by_their_schema() -> None:
+    schema = {"properties": {"users": {"items": {"properties": {"pin": {"writeOnly": True}}}}}}
+
+    assert SECRET not in Redactor().configuration('{"users": [{"pin": "correct-horse"}]}', schema)
