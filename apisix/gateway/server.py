@@ -44,6 +44,9 @@ _CHUNKED_UPLOAD = (
     "To avoid it, call request.headers.popall('transfer-encoding', None) in ext-plugin-pre-req or ext-plugin-post-req"
 )
 
+# Source: apisix/plugins/ext-plugin-post-resp.lua.
+_NO_TUNNEL = "ext-plugin-post-resp reads whole responses, so WebSockets do not work on its routes"
+
 # Source: gateway contract, 9 (observed).
 _SMUGGLED = (
     "a runner set or deleted content-length before the body was read, and APISIX takes the last {} bytes of the body for another request "
@@ -241,6 +244,9 @@ class Gateway:
         except UpstreamFailed as error:
             # APISIX answers 502 to any failure in this phase, including a timeout.
             raise UpstreamFailed(502, str(error)) from error
+        if response.tunnel() is not None:
+            response.close()
+            raise UpstreamFailed(502, _NO_TUNNEL)
         answer = await self._plugins.on_response(context, response, conf, _phase_report(Phase.POST_RESP, conf, report))
         return None if answer is None else with_error_response(answer, conf)
 
@@ -257,7 +263,8 @@ class Gateway:
             report.upstream = str(node)
             tried.append(node)
             try:
-                return await send_request(upstream, node, context.method, target, fields, context.body)
+                upgrades = any(name.lower() == "upgrade" for name, _ in fields)
+                return await send_request(upstream, node, context.method, target, fields, context.body, upgrades=upgrades)
             except ConnectFailed:
                 context.node = upstream.balancer.pick(tried) if len(tried) <= retries else None
                 if context.node is None:
@@ -325,6 +332,10 @@ def _headers_by_nginx(context: RequestContext) -> Iterator[tuple[str, str]]:
     """Yield the headers that nginx sends: its own first, then the client's in their order."""
     if context.upstream_host:
         yield "Host", context.upstream_host
+    if context.route is not None and context.route.enable_websocket:
+        for name in ("Upgrade", "Connection"):
+            if value := context.headers.get(name):
+                yield name, value
     yield "X-Real-IP", context.remote_addr
     yield "X-Forwarded-For", ", ".join([*context.headers.getall("x-forwarded-for", []), context.remote_addr])
     for name in ("X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port"):
@@ -370,6 +381,8 @@ def _pass_on(context: RequestContext, response: UpstreamResponse) -> Answer:
         and not name.lower().startswith("x-accel-")
     )
     has_date = bool(response.values("date"))
+    if (tunnel := response.tunnel()) is not None:
+        return Answer(response.status, headers, has_date=has_date, tunnel=tunnel)
     if not response.has_body:
         response.close()
         return Answer(response.status, headers, has_date=has_date)

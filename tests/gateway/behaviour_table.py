@@ -136,7 +136,8 @@ FURTHER = [
     ),
     ("Other plugins of APISIX, for example limit-count and cors: `dev` names them once and ignores them.", "resources/test_definitions.py"),
     ("Stream routes. The admin API refuses them, as APISIX does by default.", None),
-    ("TLS, HTTP/2, WebSocket and gRPC, on either side. A request to upgrade is handled as an ordinary request.", None),
+    ("`enable_websocket`: the handshake goes through the plugins, and then bytes pass in both directions.", "test_websocket.py"),
+    ("TLS towards clients, HTTP/2 and gRPC.", None),
     ("Health checks, and retries after a response.", None),
 ]
 

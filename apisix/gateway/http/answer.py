@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 
 from apisix.gateway.http import pages
 from apisix.gateway.http.headers import Headers
+from apisix.gateway.http.tunnel import Tunnel
 
 
 class StreamFailed(Exception):
@@ -17,12 +18,19 @@ class StreamFailed(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """The answer for the client. A body that is a stream must be read or closed. `has_date`: whether nginx adds a Date."""
+    """
+    The answer for the client. A body that is a stream must be read or closed.
+
+    Attributes:
+        has_date: whether nginx adds a Date.
+        tunnel: the upstream's connection after a response with status 101.
+    """
 
     status: int
     headers: Headers = field(default_factory=CIMultiDict)
     body: bytes | AsyncGenerator[bytes, None] = b""
     has_date: bool = True
+    tunnel: Tunnel | None = None
 
 
 def json_answer(status: int, value: object) -> Answer:

@@ -138,6 +138,9 @@ class HttpListener:
             return None
         keeps_alive = await self._send(reader, writer, request, answer, on_sent)
         self._busy.discard(task)
+        if answer.tunnel is not None:
+            await answer.tunnel.relay(reader, writer)
+            return None
         if not keeps_alive:
             return None
         return self._with_rest(request.rest, reader) if request.rest else reader
@@ -170,12 +173,12 @@ class HttpListener:
         on_sent: OnSent | None,
     ) -> bool:
         """Write an answer, and return whether the connection can be used again."""
-        if answer.status in CLOSES_CONNECTION:
+        if answer.status in CLOSES_CONNECTION and answer.tunnel is None:
             if on_sent is not None:
                 on_sent(True)
             return False
         keeps_alive = request is not None and request.keeps_alive and self._server is not None
-        has_length = "content-length" in answer.headers or answer.status in (204, 304)
+        has_length = "content-length" in answer.headers or answer.status in (204, 304) or answer.tunnel is not None
         chunked = not has_length and (request is None or request.version >= (1, 1))
         keeps_alive = keeps_alive and (has_length or chunked)
         has_body = (request is None or request.method != "HEAD") and answer.status not in (204, 304)
@@ -245,7 +248,7 @@ def _head(answer: Answer, product: str, *, chunked: bool, keep_alive: bool) -> b
     first = [entry for entry in answer.headers.items() if entry[0] in ("Content-Type", "Content-Length")]
     rest = [entry for entry in answer.headers.items() if entry not in first and entry[0].lower() not in ("server", "connection")]
     framing = [("Transfer-Encoding", "chunked")] if chunked else []
-    connection = [("Connection", "keep-alive" if keep_alive else "close")]
+    connection = [("Connection", "upgrade" if answer.tunnel is not None else "keep-alive" if keep_alive else "close")]
     lines += [f"{name}: {_one_line(value)}" for name, value in [*first, *framing, *connection, *rest]]
     lines.append(f"Server: {product}")
     return uris.encode("\r\n".join([*lines, "", ""]))

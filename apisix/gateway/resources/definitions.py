@@ -210,8 +210,6 @@ def build_route(raw: Definition, resources: Resources, version: str, problems: l
     guard = _guard(raw, condition) or guard_that_is_not_emulated(plugins)
     if guard is not None:
         problems.append(Problem(where, f"{guard} is not supported by the development gateway, so all requests are answered with 503"))
-    if raw.get("enable_websocket"):
-        problems.extend(_unsupported(where, ["enable_websocket"]))
     own, inherited = lists.get("hosts", [raw["host"]] if "host" in raw else []), [] if service is None else service.value.get("hosts", [])
     upstream, missing = _upstream_of(raw, service, resources.upstreams, where, problems, strict=strict)
     if upstream is not None and "timeout" in raw:
@@ -230,6 +228,7 @@ def build_route(raw: Definition, resources: Resources, version: str, problems: l
         upstream=upstream,
         missing_upstream=missing,
         guard=guard,
+        enable_websocket=raw.get("enable_websocket", False if service is None else service.value.get("enable_websocket", False)),
         service_id=None if service is None else str(raw["service_id"]),
         source=_source(raw, version, service, plugin_config),
     )

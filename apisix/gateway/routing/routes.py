@@ -144,6 +144,7 @@ class Route:
     Attributes:
         condition: an expression on variables that must hold for a request to match.
         missing_upstream: the id of an upstream that does not exist.
+        enable_websocket: whether the upstream may switch protocols.
         guard: what guards the route and is not emulated, so that all requests are answered with 503; None if there is nothing.
         source: identifies the plugins in the key of PrepareConf.
     """
@@ -160,6 +161,7 @@ class Route:
     upstream: Upstream | None = None
     missing_upstream: str | None = None
     guard: str | None = None
+    enable_websocket: bool = False
     service_id: str | None = None
     source: ConfSource = field(default_factory=lambda: ConfSource("route", "1", "1"))
 

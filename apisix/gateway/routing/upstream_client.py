@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 
 from apisix.gateway.http import uris
 from apisix.gateway.http.answer import StreamFailed
+from apisix.gateway.http.tunnel import Tunnel
 from apisix.gateway.routing.routes import Node, Upstream
 
 _HEAD_BYTES = 256 * 1024
 _READ_BYTES = 65536
+SWITCHES = 101
+"""The status with which an upstream switches protocols."""
 
 
 class UpstreamFailed(StreamFailed):
@@ -57,6 +60,10 @@ class UpstreamResponse:
     def close(self) -> None:
         """Close the connection and discard what has not been read."""
         self._writer.close()
+
+    def tunnel(self) -> Tunnel | None:
+        """Return the connection if the upstream has switched protocols, else None."""
+        return Tunnel(self._reader, self._writer, self._timeout_s) if self.status == SWITCHES else None
 
     async def _read_body(self) -> AsyncGenerator[bytes, None]:
         try:
@@ -102,10 +109,13 @@ async def send_request(
     target: str,
     headers: Iterable[tuple[str, str]],
     body: bytes,
+    *,
+    upgrades: bool = False,
 ) -> UpstreamResponse:
     """
     Send a request to one node and return its response as soon as the head has been received.
 
+    Args: upgrades: whether the node may switch protocols.
     Raises: ConnectFailed: the node can't be reached. UpstreamFailed: the node did not send a valid response in time.
     """
     reader, writer = await _connect(upstream, node)
@@ -115,7 +125,7 @@ async def send_request(
         async with asyncio.timeout(upstream.send_timeout_s):
             await writer.drain()
         async with asyncio.timeout(upstream.read_timeout_s):
-            status, fields = await _read_head(reader)
+            status, fields = await _read_head(reader, upgrades=upgrades)
     except TimeoutError as error:
         writer.close()
         raise UpstreamFailed(504, f"{node} did not answer in time") from error
@@ -125,7 +135,9 @@ async def send_request(
     except BaseException:
         writer.close()
         raise
-    return UpstreamResponse(status, fields, reader, writer, upstream.read_timeout_s, has_body=method != "HEAD" and status not in (204, 304))
+    return UpstreamResponse(
+        status, fields, reader, writer, upstream.read_timeout_s, has_body=method != "HEAD" and status not in (SWITCHES, 204, 304)
+    )
 
 
 async def _connect(upstream: Upstream, node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -147,13 +159,13 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-async def _read_head(reader: asyncio.StreamReader) -> tuple[int, list[tuple[str, str]]]:
+async def _read_head(reader: asyncio.StreamReader, *, upgrades: bool) -> tuple[int, list[tuple[str, str]]]:
     while True:
         lines = uris.decode(await reader.readuntil(b"\r\n\r\n")).split("\r\n")[:-2]
         version, _, rest = lines[0].partition(" ")
         if not version.startswith("HTTP/1."):
             raise ValueError(f"it starts with {lines[0][:40]!r}")
         status = int(rest[:3])
-        if status >= 200:
+        if status >= 200 or (upgrades and status == SWITCHES):
             fields = (line.partition(":") for line in lines[1:])
             return status, [(name.strip(), value.strip()) for name, _, value in fields]

@@ -75,7 +75,6 @@ def test_refused(route: dict[str, Any], reason: str) -> None:
             {"plugins": {"jwt-auth": {}}},
             "plugin jwt-auth is not supported by the development gateway, so all requests are answered with 503",
         ),
-        ({"enable_websocket": True}, "enable_websocket is not supported"),
         ({"plugins": {"limit-count": {}}}, "plugin limit-count does not run in the development gateway"),
         (
             {"plugins": {"proxy-rewrite": {"use_real_request_uri_unsafe": True}}},
