@@ -79,11 +79,12 @@ class BuildEngine(build_ext):
                 self.extensions = [extension for extension in self.extensions if not self.is_current(extension)]
             super().build_extensions()
         except (CCompilerError, ImportError) as error:
+            needs = "a C compiler and Python's headers (Debian: gcc python3-dev)"
             if mode() == "require":
-                raise
+                sys.exit(f"The engine could not be compiled, and {VARIABLE} is `require`: {error}. It needs {needs}.")
             print(
-                f"The pure Python fallback will be used, because the engine could not be compiled: {error}. To compile it, install a C "
-                "compiler and Python's headers (Debian: gcc python3-dev), and install again.",
+                f"The pure Python fallback will be used, because the engine could not be compiled: {error}. To compile it, install "
+                f"{needs}, and install again.",
                 file=sys.stderr,
             )
             self.extensions = []

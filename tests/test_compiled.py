@@ -62,10 +62,13 @@ def test_without_a_compiler_the_fallback_is_announced_in_one_line(tmp_path: Path
 
 
 def test_without_a_compiler_a_required_build_fails(tmp_path: Path) -> None:
-    """A wheel is never built without the engine by mistake."""
+    """A wheel is never built without the engine by mistake. One line prints why, and what to install."""
     done = build(tmp_path, APISIX_RUNNER_BUILD="require")
     assert done.returncode == 1
-    assert "no-compiler: No such file or directory" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "APISIX_RUNNER_BUILD is `require`" in line
+    assert "no-compiler: No such file or directory" in line
+    assert "gcc python3-dev" in line
 
 
 def test_another_value_of_the_variable_is_refused(tmp_path: Path) -> None:

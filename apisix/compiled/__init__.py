@@ -126,7 +126,7 @@ def why_pure() -> str | None:
     for name, sources in EXTENSIONS.items():
         built = _built(name)
         if built is None:
-            how = "run `make build`" if is_checkout else "reinstall with pip's --no-cache-dir"
+            how = "run `make build`" if is_checkout else "reinstall with pip's options --force-reinstall --no-cache-dir"
             return f"not compiled for this Python; install a C compiler and Python's headers (Debian: gcc python3-dev), then {how}"
         if is_checkout:
             built_s = os.stat(built).st_mtime
