@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Small plugins for the legacy APIs, which ran on releases 0.1.0 and 0.2.0 too.
+Small plugins for the legacy APIs, which also run on releases 0.1.0 and 0.2.0.
 
-`recorded.json` has what the real releases did with each of them. `record.py` writes it, and says how.
+`recorded.json` contains the outcomes of each case with the real releases. `record.py` writes it, and describes how.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ RELEASE_02 = "0.2.0"
 
 @dataclass(frozen=True)
 class Call:
-    """A request that a case sends. `answers` has the body under "body", and variables by name."""
+    """A request that a case sends. `answers` has the body by the name "body", and variables by their names."""
 
     path: str = "/a"
     headers: tuple[tuple[str, str], ...] = (("user-agent", "curl"),)
@@ -29,13 +29,13 @@ class Call:
 @dataclass(frozen=True)
 class Case:
     """
-    Plugins, the configuration that names them, and the calls that are made one after another.
+    Plugins, a configuration that contains them, and calls that are made one after another.
 
     Attributes:
         release: the release for which the plugins are written.
-        name: of the case.
-        plugins: file names without suffix, and texts.
-        conf: names and values.
+        name: the name of the case.
+        plugins: the texts of the files, by their names without suffix.
+        conf: the names and values of the plugins.
         calls: the requests.
     """
 
@@ -118,7 +118,7 @@ def chain_01(name: str, *filters: str, calls: tuple[Call, ...] = (Call(),)) -> C
 
 
 def show(expression: str) -> str:
-    """Return the line that sends a value on as a header, so that the recording has it."""
+    """Return a line that sends a value to the upstream as a header, so that it is recorded."""
     return f"request.set_header('x-shown', ascii({expression}))"
 
 

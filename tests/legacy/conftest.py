@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runner with the plugins of the legacy APIs that these tests need."""
+"""Fixtures: a runner with legacy plugins, and a connection to it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,19 +17,19 @@ PLUGINS = Path(__file__).parent / "plugins"
 
 @pytest.fixture(autouse=True)
 def nothing_was_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget which warnings were logged: each is logged once in a process."""
+    """Forget which warnings were logged, because each is logged only once in a process."""
     monkeypatch.setattr(edits, "_reported", set())
 
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[RunnerProcess]:
-    """Return a runner with one worker."""
+    """Start a runner with one worker."""
     with running(plugins=[PLUGINS]) as started:
         yield started
 
 
 @pytest.fixture
 def peer(runner: RunnerProcess) -> Iterator[Peer]:
-    """Return a new connection to it."""
+    """Open a new connection to the runner."""
     with runner.peer() as connected:
         yield connected

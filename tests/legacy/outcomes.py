@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client or an upstream would see of a runner's replies, so that two runners that send different frames can be compared."""
+"""The outcomes of calls as a client or an upstream would get them. They can be compared even if two runners send different frames."""
 
 from collections.abc import Callable
 from itertools import count
@@ -15,7 +15,7 @@ REFUSED: Outcome = {"refused": True}
 
 
 def outcomes(case: Case, connect: Callable[[], Peer]) -> list[Outcome]:
-    """Send the calls of a case to a runner, each on a new connection, and return what came of them."""
+    """Send the calls of a case to a runner, each on a new connection, and return their outcomes."""
     with connect() as peer:
         peer.send(PrepareConfReq(case.conf, PRE_REQ))
         prepared = peer.reply()
@@ -40,12 +40,12 @@ def message(call: Call, call_id: int, token: int) -> HTTPReqCallReq:
 
 
 def outcome(call: Call, reply: object) -> Outcome:
-    """Return what the client or the upstream would see of a reply."""
+    """Return what the client or the upstream would get."""
     if not isinstance(reply, HTTPReqCallResp):
         return REFUSED
     if isinstance(reply.action, Stop):
         headers = {str(name).lower(): value for name, value in reply.action.headers}
-        if headers.get("content-type") == "text/plain; charset=utf-8":  # added to a text; the releases left it to nginx
+        if headers.get("content-type") == "text/plain; charset=utf-8":  # this runner adds it to text; the releases left it to nginx
             del headers["content-type"]
         return {"status": reply.action.status, "headers": headers, "body": bytes(reply.action.body).decode("latin-1")}
     return _upstream(call, reply.action)

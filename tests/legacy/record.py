@@ -2,8 +2,8 @@
 """
 Record what a real release does with the cases: `python -m tests.legacy.record 0.2.0 CHECKOUT PYTHON`.
 
-CHECKOUT is a work tree of github.com/apache/apisix-python-plugin-runner at that tag, and PYTHON an interpreter that has its
-requirements. The release runs as its documentation says, on a unix socket; its plugins are replaced by those of a case.
+CHECKOUT is a work tree of github.com/apache/apisix-python-plugin-runner at the tag of the release. PYTHON is an interpreter with the
+requirements of the release installed. The release runs on a unix socket, as its documentation describes, with the plugins of a case.
 """
 
 import json
@@ -24,7 +24,7 @@ START = {"0.1.0": ("apisix/main.py", "start"), RELEASE_02: ("bin/py-runner", "st
 
 
 def record(case: Case, checkout: Path, python: str) -> list[Outcome]:
-    """Run a case on a fresh copy of the release."""
+    """Run a case on a new copy of the release."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "release"
         shutil.copytree(checkout, root)
@@ -59,7 +59,7 @@ def _wait_for(socket: Path, process: "subprocess.Popen[bytes]") -> None:
 
 
 def main(release: str, checkout: str, python: str) -> None:
-    """Record all cases of a release, and keep the others."""
+    """Record all cases of a release. The recordings of other releases are kept."""
     recorded = json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else {}
     recorded[release] = {case.name: record(case, Path(checkout), python) for case in CASES if case.release == release}
     RECORDED.write_text(json.dumps(recorded, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Base`: plugins as the article of 2021 documents them."""
+"""Plugins that derive from `Base`, as an article of 2021 documents them."""
 
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ def run(step: ChainStep, request: Any) -> Any:
     return step.hook(request)
 
 
-def test_config_is_a_dict_whatever_comes(load: Load) -> None:
-    """`config` is the parsed object, and {} where the value is none."""
+def test_config_is_always_a_dict(load: Load) -> None:
+    """`config` is the parsed JSON object, or {} if the value is not one."""
     registry = load(
         my_plugin="""
         class MyPlugin(Base):
@@ -39,11 +39,11 @@ def test_config_is_a_dict_whatever_comes(load: Load) -> None:
     for value, config in [('{"a":1}', "{'a': 1}"), ("[1]", "{}"), ("", "{}"), ("no JSON", "{}"), ("\udcff", "{}")]:
         request = a_request()
         assert run(step_of(registry, "my_plugin", value), request) is None
-        assert config == request.headers["x-config"]
+        assert request.headers["x-config"] == config
 
 
 def test_attributes_are_kept_and_decisions_are_not(load: Load) -> None:
-    """What a call writes to `self` is there in the next call, as in release 0.1. Its stop() is not."""
+    """The next call gets the attributes that a call sets on `self`, as in release 0.1, but not its `stop()`."""
     registry = load(
         counts="""
         class Counts(Base):
@@ -63,7 +63,7 @@ def test_attributes_are_kept_and_decisions_are_not(load: Load) -> None:
 
 
 def test_a_stop_in_init_stops_each_call(load: Load) -> None:
-    """`action` in `__init__` is what calls do unless they decide otherwise."""
+    """The `action` that `__init__` sets is the default of all calls."""
     registry = load(
         closed="""
         class Closed(Base):
@@ -81,7 +81,7 @@ def test_a_stop_in_init_stops_each_call(load: Load) -> None:
 
 
 def test_a_decision_outside_of_a_call_is_refused(load: Load) -> None:
-    """A thread that the plugin starts has no call to stop, so the request would go on."""
+    """A thread that the plugin starts can't find its call. Without an error, the request would continue."""
     registry = load(
         outside="""
         from concurrent.futures import ThreadPoolExecutor
@@ -112,13 +112,13 @@ def test_a_decision_in_a_copied_context_belongs_to_the_call(load: Load, call: st
 
 
 def test_the_names_of_release_01_exist() -> None:
-    """Source: release 0.1."""
+    """Plugins can use them. Source: release 0.1."""
     plugin = Base("mine")
     plugin.config = {"a": 1}
     assert (plugin.name, plugin._name, plugin.config, plugin._config, plugin.action) == ("mine", "mine", {"a": 1}, {"a": 1}, 2)
     plugin.stop()
     assert plugin.action == 1
-    plugin.config = "no dict"  # type: ignore[assignment]  # as release 0.1 takes it
+    plugin.config = "no dict"  # type: ignore[assignment]  # release 0.1 accepts it
     assert plugin.config == {}
 
 
@@ -144,7 +144,7 @@ class Third(Plugin):
 
 
 def test_plugins_of_a_chain_share_request_and_response(load: Load) -> None:
-    """The second sees what the first assigned, and its stop() sends it."""
+    """The second plugin gets what the first one assigned, and its `stop()` sends it."""
     chain = build_chain(
         load(sharing=SHARING),
         RouteConfiguration(
@@ -164,7 +164,7 @@ def test_plugins_of_a_chain_share_request_and_response(load: Load) -> None:
 
 
 def test_what_an_earlier_plugin_set_is_not_set_twice(load: Load) -> None:
-    """An edit that a plugin in between made to the same header stays."""
+    """An edit of the same header by a plugin between them is kept."""
     chain = build_chain(
         load(sharing=SHARING),
         RouteConfiguration(
@@ -184,8 +184,8 @@ def test_what_an_earlier_plugin_set_is_not_set_twice(load: Load) -> None:
     assert list(action.args) == [("n", "1")]
 
 
-def test_a_copy_keeps_what_was_shared_before_a_plugin_that_fails(load: Load) -> None:
-    """With `on_error: pass` the chain goes on with the copy of the request that was made before the failure."""
+def test_a_copy_keeps_what_was_shared_before_a_plugin_failed(load: Load) -> None:
+    """With `on_error: pass`, the chain continues with a copy of the request that was made before the failure."""
     chain = build_chain(
         load(sharing=SHARING),
         RouteConfiguration(
@@ -217,7 +217,7 @@ def test_a_copy_keeps_what_was_shared_before_a_plugin_that_fails(load: Load) -> 
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_where_it_is_assigned(load: Load, line: str, message: str) -> None:
-    """The traceback names the author's line. Without stop() too, so that the request does not go on."""
+    """The traceback has the author's line. The error is raised even without `stop()`, so that the request does not continue."""
     registry = load(wrong=f"class Wrong(Base):\n    def filter(self, request, response):\n        {line}\n")
     with pytest.raises(TypeError, match=message) as raised:
         run(step_of(registry, "wrong"), a_request())
@@ -225,7 +225,7 @@ def test_a_value_of_the_wrong_type_is_refused_where_it_is_assigned(load: Load, l
 
 
 @pytest.mark.parametrize("name", ["path", "body", "status_code", "headers", "args"])
-def test_none_is_as_if_nothing_had_been_assigned(load: Load, name: str) -> None:
+def test_assigning_none_has_no_effect(load: Load, name: str) -> None:
     registry = load(nothing=f"class Nothing(Base):\n    def filter(self, request, response):\n        response.{name} = None\n")
     request = a_request("/a", [("a", "1")], [("user-agent", "curl")])
     assert run(step_of(registry, "nothing"), request) is None
@@ -247,7 +247,7 @@ def test_none_is_as_if_nothing_had_been_assigned(load: Load, name: str) -> None:
     ],
 )
 def test_an_edit_without_effect_is_logged_once(load: Load, caplog: pytest.LogCaptureFixture, line: str, advice: str) -> None:
-    """Release 0.1 ignored it too, and nobody noticed."""
+    """Release 0.1 ignored such edits without a warning."""
     registry = load(ignored=f"class Ignored(Base):\n    def filter(self, request, response):\n        {line}\n")
     step = step_of(registry, "ignored")
     for _ in range(2):
@@ -267,14 +267,14 @@ def test_an_edit_without_effect_is_logged_once(load: Load, caplog: pytest.LogCap
     ],
 )
 def test_an_edit_with_effect_is_not_logged(load: Load, caplog: pytest.LogCaptureFixture, line: str) -> None:
-    """The samples of the article work on the dicts of the request, and pass them on."""
+    """The samples of the article change the dicts of the request and assign them to the response."""
     registry = load(passed_on=f"class PassedOn(Base):\n    def filter(self, request, response):\n        {line}\n")
     run(step_of(registry, "passed_on"), a_request("/", [("a", "1")], [("user-agent", "curl")]))
     assert caplog.messages == []
 
 
-def test_rewrite_takes_a_stop_back(load: Load) -> None:
-    """The last of stop() and rewrite() counts."""
+def test_rewrite_undoes_stop(load: Load) -> None:
+    """The last call of `stop()` or `rewrite()` decides."""
     registry = load(
         wavering="""
         class Wavering(Base):
@@ -286,8 +286,8 @@ def test_rewrite_takes_a_stop_back(load: Load) -> None:
     assert run(step_of(registry, "wavering"), a_request()) is None
 
 
-def test_an_init_of_ones_own_need_not_call_ours(load: Load) -> None:
-    """A class without `super().__init__` is a plugin all the same."""
+def test_init_does_not_have_to_call_super(load: Load) -> None:
+    """A plugin works without `super().__init__()`."""
     registry = load(
         plain="""
         class Plain(Base):
@@ -297,16 +297,16 @@ def test_an_init_of_ones_own_need_not_call_ours(load: Load) -> None:
                 self.stop()
         """
     )
-    assert b"hello" == run(step_of(registry, "plain"), a_request()).body
+    assert run(step_of(registry, "plain"), a_request()).body == b"hello"
 
 
 def test_name_defaults_to_the_class() -> None:
-    """Without a name of its own an instance bears the class's."""
-    assert "Base" == Base().name
+    """The default name of an instance is the name of its class."""
+    assert Base().name == "Base"
 
 
-def test_hidden_coroutine_does_not_pass_for_a_filter_that_ran(load: Load) -> None:
-    """A filter that is async behind a decorator fails the call: it would let everything through."""
+def test_a_filter_that_a_decorator_made_async(load: Load) -> None:
+    """The call fails, because otherwise every request would continue without being checked."""
     registry = load(
         hidden="""
         class Awaitable:
@@ -320,30 +320,30 @@ def test_hidden_coroutine_does_not_pass_for_a_filter_that_ran(load: Load) -> Non
 
 
 def test_stop_sample() -> None:
-    """The documented `stop` answers with the greeting, its header, and the request's headers beside it."""
+    """The sample `stop` replies with a greeting, a header, and the headers of the request."""
     step = step_of(Registry.load(entry_points=False), "stop", '{"body":"hello"}')
     request = a_request("/get", [("a", "1")], [("user-agent", "curl"), ("content-length", "3")])
     action = stop(request, run(step, request))
-    assert 201 == action.status
-    assert b"Hello, Python Runner of APISIX" == action.body
+    assert action.status == 201
+    assert action.body == b"Hello, Python Runner of APISIX"
     headers = {str(name).lower(): value for name, value in action.headers}
     assert {"user-agent": "curl", "x-resp-a6-runner": "Python"}.items() <= headers.items()
     assert "content-length" not in headers
 
 
 def test_rewrite_sample() -> None:
-    """The documented `rewrite` adds a header and an argument, and sends nothing else."""
+    """The sample `rewrite` adds a header and an argument, and edits nothing else."""
     step = step_of(Registry.load(entry_points=False), "rewrite")
     request = a_request("/get", [("a", "1"), ("flag", None)], [("user-agent", "curl")])
     assert run(step, request) is None
     action = rewrite(request)
-    assert [("x-resp-a6-runner", "Python")] == list(action.headers)
-    assert [("a6_runner", "Python")] == list(action.args)
+    assert list(action.headers) == [("x-resp-a6-runner", "Python")]
+    assert list(action.args) == [("a6_runner", "Python")]
     assert action.path is None
 
 
-def test_each_plugin_that_sets_content_length_is_named_in_a_warning(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """The header is not sent. One warning for each plugin names it, not one for the whole process."""
+def test_a_warning_for_each_plugin_that_sets_content_length(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """The header is not sent. There is one warning for each plugin, and not only one for the process."""
     text = "class {}(Base):\n    def filter(self, request, response):\n        response.headers = {{'content-length': '5'}}\n"
     registry = load(first=text.format("First"), second=text.format("Second"))
     for name in ("first", "second", "first"):

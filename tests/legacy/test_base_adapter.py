@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins of the article of 2021 find what they were written for, and what they do becomes edits or a reply."""
+"""The request and the response that a `Base` gets, and the edits or the reply that result."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Filter = Callable[[Any, Any], None]
 
 
 def rewritten(request: Request, plugin: Filter) -> Request:
-    """Run a filter that lets the request go on."""
+    """Run a filter that lets the request continue."""
     seen, response = BaseRequest(request), BaseResponse()
     plugin(seen, response)
     response.rewrite(request, seen, "plugin")
@@ -26,7 +26,7 @@ def rewritten(request: Request, plugin: Filter) -> Request:
 
 
 def test_the_stop_sample() -> None:
-    """The article's stop sample, verbatim: the request's headers are echoed beside the new one, but for the framing."""
+    """The sample `stop` of the article. The reply has the headers of the request, except framing headers, and a new one."""
 
     def filter(request: Any, response: Any) -> None:
         headers = request.headers
@@ -38,14 +38,14 @@ def test_the_stop_sample() -> None:
     request, response = a_request("/get", ARGS, HEADERS), BaseResponse()
     filter(BaseRequest(request), response)
     action = stop(request, response.reply())
-    assert (201, b"Hello, Python Runner of APISIX") == (action.status, action.body)
+    assert (action.status, action.body) == (201, b"Hello, Python Runner of APISIX")
     headers = list(action.headers)
-    assert [("host", "h"), ("user-agent", "curl"), ("r", "2"), ("X-Resp-A6-Runner", "Python")] == headers[:4]
-    assert [("content-type", "text/plain; charset=utf-8")] == headers[4:]
+    assert headers[:4] == [("host", "h"), ("user-agent", "curl"), ("r", "2"), ("X-Resp-A6-Runner", "Python")]
+    assert headers[4:] == [("content-type", "text/plain; charset=utf-8")]
 
 
 def test_the_rewrite_sample() -> None:
-    """The article's rewrite sample: one header and one argument are set, and nothing else is sent."""
+    """The sample `rewrite` of the article. It sets a header and an argument, and edits nothing else."""
 
     def filter(request: Any, response: Any) -> None:
         headers = request.headers
@@ -57,24 +57,24 @@ def test_the_rewrite_sample() -> None:
         response.path = request.path
 
     action = rewrite(rewritten(a_request("/get", ARGS, HEADERS), filter))
-    assert [("x-resp-a6-runner", "Python")] == list(action.headers)
-    assert (None, [("a6_runner", "Python")], b"") == (action.path, list(action.args), action.body)
+    assert list(action.headers) == [("x-resp-a6-runner", "Python")]
+    assert (action.path, list(action.args), action.body) == (None, [("a6_runner", "Python")], b"")
 
 
 class TestRewrite:
-    """What the response object says while the request goes on."""
+    """The edits that the response results in if the request continues."""
 
     def test_path(self) -> None:
-        """A path is set where it is another."""
+        """A path is set if it differs."""
 
         def filter(request: Any, response: Any) -> None:
             response.path = "/a6/python/runner"
 
-        assert "/a6/python/runner" == rewrite(rewritten(a_request("/get"), filter)).path
+        assert rewrite(rewritten(a_request("/get"), filter)).path == "/a6/python/runner"
 
     @pytest.mark.parametrize("nothing", [None, ""])
     def test_nothing(self, nothing: str | None) -> None:
-        """A filter that does nothing, or sets nothing, edits nothing."""
+        """A filter that sets nothing, or only empty values, edits nothing."""
 
         def filter(request: Any, response: Any) -> None:
             response.path = nothing
@@ -84,7 +84,7 @@ class TestRewrite:
         assert sent(rewritten(a_request("/get", ARGS, HEADERS), lambda request, response: None)).action is None
 
     def test_the_request_alone(self) -> None:
-        """Changing the request's dict, or its attributes, is no edit."""
+        """Changing the dicts or attributes of the request does not edit it."""
 
         def filter(request: Any, response: Any) -> None:
             request.headers["X"] = "1"
@@ -103,30 +103,30 @@ class TestRewrite:
             response.args["a"] = "1"
 
         action = rewrite(rewritten(a_request(), filter))
-        assert ([("x-a", "12")], [("a", "1")]) == (list(action.headers), list(action.args))
+        assert (list(action.headers), list(action.args)) == ([("x-a", "12")], [("a", "1")])
 
-    def test_none_deletes_and_missing_stays(self) -> None:
-        """None deletes, in any spelling; a name that is missing is left alone; an empty value counts."""
+    def test_none_deletes_and_a_missing_name_is_not_changed(self) -> None:
+        """None deletes a name in any spelling. A missing name is not changed. An empty value is a value."""
 
         def filter(request: Any, response: Any) -> None:
             response.headers = {"User-Agent": None, "HOST": "h", "R": "2", "nope": None, "e": ""}
             response.args = {"flag": None, "x": ""}
 
         action = rewrite(rewritten(a_request("/get", ARGS, HEADERS), filter))
-        assert ([("user-agent", None)], [("flag", None), ("x", "")]) == (list(action.headers), list(action.args))
+        assert (list(action.headers), list(action.args)) == ([("user-agent", None)], [("flag", None), ("x", "")])
 
     def test_repeats_that_were_not_touched(self) -> None:
-        """A header that came twice is one entry, the last; sent back as it was, it is no edit."""
+        """A repeated header is one entry with the last value. If that is assigned unchanged, it is not an edit."""
 
         def filter(request: Any, response: Any) -> None:
-            assert "2" == request.headers["R"]
+            assert request.headers["R"] == "2"
             response.headers = request.headers
             response.args = request.args
 
         assert sent(rewritten(a_request("/", [("a", "1"), ("a", "2")], HEADERS), filter)).action is None
 
     def test_values_of_other_types(self) -> None:
-        """A value that is no text fails the plugin, and the error says which."""
+        """A value that is not a str raises an error that contains its name."""
 
         def filter(request: Any, response: Any) -> None:
             response.headers["x"] = 5
@@ -135,7 +135,7 @@ class TestRewrite:
             rewritten(a_request(), filter)
 
     def test_edits_of_earlier_plugins(self) -> None:
-        """A plugin sees what the ones before it did, and adds to it."""
+        """A plugin gets the edits of earlier plugins, and can add edits."""
         request = a_request("/get", ARGS, HEADERS)
         request.headers["x-before"] = "1"
         del request.headers["r"]
@@ -143,42 +143,42 @@ class TestRewrite:
         request.path = "/before"
 
         def filter(request: Any, response: Any) -> None:
-            assert ("1", False, "2", "/before") == (request.headers["X-Before"], "r" in request.headers, request.args["y"], request.path)
+            assert (request.headers["X-Before"], "r" in request.headers, request.args["y"], request.path) == ("1", False, "2", "/before")
             response.headers["x-after"] = request.headers["x-before"]
 
         action = rewrite(rewritten(request, filter))
-        assert [("x-before", "1"), ("r", None), ("x-after", "1")] == list(action.headers)
-        assert ("/before", [("y", "2")]) == (action.path, list(action.args))
+        assert list(action.headers) == [("x-before", "1"), ("r", None), ("x-after", "1")]
+        assert (action.path, list(action.args)) == ("/before", [("y", "2")])
 
 
 class TestReply:
-    """What the response object says when the plugin stops the chain."""
+    """The reply that the response results in if the plugin stops the chain."""
 
     @pytest.mark.parametrize("unset", [None, 0])
     def test_defaults(self, unset: int | None) -> None:
-        """Without a status it is 200, without a body an empty one."""
+        """The default of the status is 200, and that of the body is empty."""
         response = BaseResponse()
         response.status_code = unset
-        assert (200, b"", []) == (response.reply().status, response.reply().body, list(response.reply().headers.items()))
+        assert (response.reply().status, response.reply().body, list(response.reply().headers.items())) == (200, b"", [])
         response.body = None
-        assert b"" == response.reply().body
+        assert response.reply().body == b""
 
     def test_body(self) -> None:
-        """A body is text or bytes."""
+        """A body is a str or bytes."""
         response = BaseResponse()
         response.body = b"\xff"
-        assert b"\xff" == response.reply().body
+        assert response.reply().body == b"\xff"
         response.body = "\udcff"
-        assert b"\xff" == response.reply().body
+        assert response.reply().body == b"\xff"
 
     def test_headers_of_none(self) -> None:
-        """A header of None is not sent."""
+        """A header whose value is None is not sent."""
         response = BaseResponse()
         response.headers = {"a": None, "B": "1"}
-        assert [("B", "1")] == list(response.reply().headers.items())
+        assert list(response.reply().headers.items()) == [("B", "1")]
 
     def test_header_injection(self) -> None:
-        """CR and LF fail the plugin."""
+        """CR and LF raise an error."""
         response = BaseResponse()
         response.headers["x"] = "a\nb: c"
         with pytest.raises(ValueError, match="must not contain control characters"):
@@ -186,19 +186,19 @@ class TestReply:
 
 
 def test_attributes_of_the_request() -> None:
-    """They are those that the article documents, as plain values and real dicts."""
+    """They are those that the article documents. Headers and arguments are dicts."""
     request = BaseRequest(a_request("/get", ARGS, HEADERS, method="POST", call_id=3, conf_token=4, src_ip=b"\x7f\0\0\1"))
-    assert (3, 4, "POST", "/get", "127.0.0.1") == (request.id, request.conf_token, request.method, request.path, request.src_ip)
-    assert '{"host": "h", "user-agent": "curl", "content-length": "3", "r": "2"}' == json.dumps(request.headers)
-    assert {"x": "1", "flag": ""} == request.args
+    assert (request.id, request.conf_token, request.method, request.path, request.src_ip) == (3, 4, "POST", "/get", "127.0.0.1")
+    assert json.dumps(request.headers) == '{"host": "h", "user-agent": "curl", "content-length": "3", "r": "2"}'
+    assert request.args == {"x": "1", "flag": ""}
     assert request.headers is request.headers
-    assert "curl" == request.headers.get("User-Agent")
+    assert request.headers.get("User-Agent") == "curl"
     request.headers = {"only": "mine"}
-    assert {"only": "mine"} == request.headers
+    assert request.headers == {"only": "mine"}
 
 
 def test_misspelt_attributes() -> None:
-    """A misspelt name raises, and the error says what there is."""
+    """A misspelt name raises an error with the existing attributes."""
     with pytest.raises(AttributeError, match="'hedaers'; it has id, conf_token, method, path, headers, args, src_ip"):
         _ = BaseRequest(a_request()).hedaers
     with pytest.raises(AttributeError, match="satus_code"):

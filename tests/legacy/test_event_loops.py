@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins of the earlier APIs that run an event loop of their own, which the runner can't see in their files."""
+"""Legacy plugins that run their own event loop in a module that the runner does not search."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def body(reply: object) -> bytes:
 
 @pytest.mark.parametrize("name", ["runs-in-filter", "runs-in-config", "runs"])
 def test_the_first_call_is_refused_and_the_others_run_in_threads(runner: RunnerProcess, peer: Peer, name: str) -> None:
-    """It is not run a second time: what it has done before it failed may not be done twice."""
+    """The first call is not run again, because what it did before it failed must not be done twice."""
     token = peer.prepare((name, "{}"))
     assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert [body(peer.request(token)) for _ in range(2)] == [b"hello", b"hello"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A HeaderDict is a dict in every respect but the case of its names."""
+"""A HeaderDict behaves like a dict that ignores the case of names."""
 
 import copy
 import json
@@ -33,10 +33,10 @@ OPERATIONS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(came=PAIRS, operations=OPERATIONS)
-def test_as_a_dict_of_lower_case_names(came: list[tuple[str, int]], operations: list[tuple[Any, ...]]) -> None:
-    """Whatever is done, it holds what a plain dict holds whose user lower-cases every name."""
-    plain, headers = {name.lower(): value for name, value in came}, HeaderDict(came)
+@given(received=PAIRS, operations=OPERATIONS)
+def test_as_a_dict_of_lower_case_names(received: list[tuple[str, int]], operations: list[tuple[Any, ...]]) -> None:
+    """After any operations, it has the same content as a plain dict for which all names are converted to lower case."""
+    plain, headers = {name.lower(): value for name, value in received}, HeaderDict(received)
     for name, *args in operations:
         if name == "popitem":
             if plain:
@@ -48,12 +48,12 @@ def test_as_a_dict_of_lower_case_names(came: list[tuple[str, int]], operations: 
             folded[0] = folded[0].lower()
         outcome, expected = (_outcome(getattr(target, name), given) for target, given in ((headers, args), (plain, folded)))
         if name != "__ior__":
-            assert expected == outcome
-        assert plain == {key.lower(): value for key, value in headers.items()}
+            assert outcome == expected
+        assert {key.lower(): value for key, value in headers.items()} == plain
         assert len(plain) == len(headers)
-    for twin in (headers.copy(), copy.copy(headers), copy.deepcopy(headers), pickle.loads(pickle.dumps(headers))):  # noqa: S301  our own bytes
-        assert headers == twin
-        assert all(name.upper() in twin and name.lower() in twin for name in headers)
+    for copied in (headers.copy(), copy.copy(headers), copy.deepcopy(headers), pickle.loads(pickle.dumps(headers))):  # noqa: S301  the bytes were pickled here
+        assert headers == copied
+        assert all(name.upper() in copied and name.lower() in copied for name in headers)
 
 
 def _outcome(method: Callable[..., object], args: list[Any]) -> object:
@@ -64,23 +64,23 @@ def _outcome(method: Callable[..., object], args: list[Any]) -> object:
 
 
 def test_spelling() -> None:
-    """A name keeps the spelling that it was set with last."""
+    """A name has the spelling with which it was last set."""
     headers = HeaderDict([("user-agent", "x"), ("b", "1")])
     headers["User-Agent"] = "y"
-    assert [("b", "1"), ("User-Agent", "y")] == list(headers.items())
+    assert list(headers.items()) == [("b", "1"), ("User-Agent", "y")]
     headers["user-agent"] = "z"
-    assert ["b", "user-agent"] == list(headers)
+    assert list(headers) == ["b", "user-agent"]
 
 
 def test_it_is_a_dict() -> None:
-    """Code that wants a dict gets one: isinstance, json, ==, **, |."""
+    """It works where a dict is expected: isinstance, json, ==, **, |."""
     headers = HeaderDict({"a": "1"}, B="2")
     assert isinstance(headers, dict)
-    assert '{"a": "1", "B": "2"}' == json.dumps(headers)
+    assert json.dumps(headers) == '{"a": "1", "B": "2"}'
     assert {"a": "1", "B": "2"} == {**headers} == headers
-    assert {"B": "2", "A": "3"} == headers | {"A": "3"}
-    assert {"a": "1", "B": "2"} == {"A": "3"} | headers
-    assert "2" == (headers | {"c": "4"})["b"]
+    assert headers | {"A": "3"} == {"B": "2", "A": "3"}
+    assert {"A": "3"} | headers == {"a": "1", "B": "2"}
+    assert (headers | {"c": "4"})["b"] == "2"
     with pytest.raises(TypeError):
         _ = headers | [("a", "1")]
     with pytest.raises(TypeError):
@@ -88,18 +88,18 @@ def test_it_is_a_dict() -> None:
 
 
 def test_names_of_other_types() -> None:
-    """They are not there, as in any dict, and can be."""
+    """They are missing by default, and can be set, as in any dict."""
     headers: dict[Any, Any] = HeaderDict({"a": "1"})
     assert 5 not in headers
     headers[5] = "x"
-    assert "x" == headers.pop(5)
+    assert headers.pop(5) == "x"
     with pytest.raises(KeyError):
         headers.pop(5)
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 19])
-def test_capitals_at_every_place(size: int) -> None:
-    """A name that is not in lower case is found in any case, wherever its capitals stand and whatever else is in it."""
+def test_capitals_at_every_index(size: int) -> None:
+    """A name with a capital at any index is found in any spelling, with any other characters in it."""
     for other in "az-_@[`{09~ü\x7f\x80ÜİßΣ€":
         for place in range(size):
             for capital in "AMZ":
@@ -107,14 +107,14 @@ def test_capitals_at_every_place(size: int) -> None:
                 for headers in (header_dict([("b", "0"), (name, "1")]), HeaderDict([(name, "1")])):
                     assert "1" == headers[name.lower()] == headers.get(name)
                     headers[name.lower()] = "2"
-                    assert "2" == headers[name]
-                    assert 1 == len(headers) - ("b" in headers)
+                    assert headers[name] == "2"
+                    assert len(headers) - ("b" in headers) == 1
 
 
 def test_names_of_a_subclass() -> None:
-    """A multidict may give names out as its own kind of str."""
+    """A multidict can return names that are of a subclass of str."""
     headers = header_dict([(istr("X-A"), "1"), (istr("b"), "2")])
-    assert ("1", "2") == (headers["x-a"], headers["B"])
+    assert (headers["x-a"], headers["B"]) == ("1", "2")
 
 
 ENTRIES = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(["1", "2", "long value"])), max_size=5)
@@ -127,12 +127,12 @@ DONE = st.lists(
 )
 
 
-@example(came=[("a", "2")], done=[("A", "1"), ("a",), ("a", "2")], deletes=False, plain=True)
+@example(received=[("a", "2")], done=[("A", "1"), ("a",), ("a", "2")], deletes=False, plain=True)
 @settings(max_examples=300, deadline=None)
-@given(came=ENTRIES, done=DONE, deletes=st.booleans(), plain=st.booleans())
-def test_reading_back(came: list[tuple[str, str]], done: list[tuple[Any, ...]], deletes: bool, plain: bool) -> None:
-    """Whatever was done to a dict, the entries end as the dict says; what it says nothing of, or nothing new, stays as it came."""
-    entries = Headers(entries_of(came))
+@given(received=ENTRIES, done=DONE, deletes=st.booleans(), plain=st.booleans())
+def test_reading_back(received: list[tuple[str, str]], done: list[tuple[Any, ...]], deletes: bool, plain: bool) -> None:
+    """After any changes of a dict, the entries are those of the dict. Names that are missing or unchanged in it are not edited."""
+    entries = Headers(entries_of(received))
     shown = entries.pairs()
     given_out: dict[str, Any] = dict(shown) if plain else header_dict(shown)
     for name, *value in done:
@@ -141,8 +141,8 @@ def test_reading_back(came: list[tuple[str, str]], done: list[tuple[Any, ...]], 
         else:
             given_out.pop(name, None)
     read_back(entries, given_out, shown, "plugin", deletes)
-    expected = Headers(entries_of(came))
-    for name in {name for name, _ in came} if deletes else ():
+    expected = Headers(entries_of(received))
+    for name in {name for name, _ in received} if deletes else ():
         if name not in given_out:
             expected.popall(name, None)
     for name, value in given_out.items():
@@ -150,4 +150,4 @@ def test_reading_back(came: list[tuple[str, str]], done: list[tuple[Any, ...]], 
             expected.popall(name, None)
         elif expected.getall(name, [None])[-1] != value:
             expected[name] = value
-    assert sorted(expected.changes()) == sorted(entries.changes())
+    assert sorted(entries.changes()) == sorted(expected.changes())

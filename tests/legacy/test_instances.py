@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which attributes of a plugin of an earlier API belong to one call, and which to its configuration."""
+"""Which attributes of a legacy plugin belong to one call, and which to its configuration."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +11,7 @@ from tests.runner_process import RunnerProcess
 
 
 def status(reply: Any) -> int | None:
-    """Return the status of a Stop, None if the request went on."""
+    """Return the status of a Stop, or None if the request continued."""
     assert isinstance(reply, HTTPReqCallResp), reply
     return reply.action.status if isinstance(reply.action, Stop) else None
 
@@ -23,7 +23,7 @@ def headers(reply: Any) -> dict[str, str | None]:
 
 
 def test_an_attribute_set_by_one_call_of_plugin_base_is_not_seen_by_the_next(peer: Peer) -> None:
-    """Source: release 0.2, which answered 401, pass, 401, 401."""
+    """The statuses are those of release 0.2: 401, none, 401, 401."""
     token = peer.prepare(("guard", "{}"))
     keys = [[], [("x-key", "right")], [], [("x-key", "wrong")]]
     assert [status(peer.request(token, headers=key)) for key in keys] == [401, None, 401, 401]
@@ -42,7 +42,7 @@ def test_a_call_that_waits_keeps_its_own_attributes(runner: RunnerProcess) -> No
 
 
 def test_calls_in_threads_keep_their_own_attributes(runner: RunnerProcess) -> None:
-    """A sleep marks the plugin as blocking, so its calls run in threads at the same time."""
+    """The plugin sleeps, so the runner finds that it is blocking, and runs its calls in threads at the same time."""
     users = [f"user-{number}" for number in range(8)]
     with ExitStack() as stack:
         peers = [stack.enter_context(runner.peer()) for _ in users]
@@ -54,13 +54,13 @@ def test_calls_in_threads_keep_their_own_attributes(runner: RunnerProcess) -> No
 
 
 def test_each_call_has_its_own_result_of_config(peer: Peer) -> None:
-    """What a call adds to the configuration, or to a list that `config` made, is gone in the next."""
+    """The next call does not get what a call adds to the configuration, or to a list that `config` creates."""
     token = peer.prepare(("collects", "{}"))
     assert [headers(peer.request(token)) for _ in range(3)] == [{"x-errors": "1", "x-seen": "1"}] * 3
 
 
 def test_a_config_that_fails_refuses_one_call(runner: RunnerProcess, peer: Peer) -> None:
-    """The next call tries again. The log says where it failed, and does not repeat the value, which may hold secrets."""
+    """The next call tries again. The log contains the line that failed, but not the value, which may contain secrets."""
     token = peer.prepare(("fails", "s3cret"))
     assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert status(peer.request(token)) is None

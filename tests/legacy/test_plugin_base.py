@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`PluginBase`: plugins that were written for release 0.2."""
+"""Plugins that derive from `PluginBase`, as those of release 0.2 do."""
 
 from typing import Any
 
@@ -32,29 +32,29 @@ class Say(PluginBase):
 
 
 def chain_of(registry: Registry, *conf: tuple[str, str]) -> Chain:
-    """Build a chain that must not be refused."""
+    """Build a chain and check that it is not refused."""
     chain = build_chain(registry, RouteConfiguration(None, tuple(conf)), response=False)
     assert chain.refusal is None
     return chain
 
 
-def answer(chain: Chain, request: Any) -> Any:
+def reply(chain: Chain, request: Any) -> Any:
     """Run the first hook."""
     return chain.steps[0].hook(request)
 
 
-def test_config_runs_for_each_call_and_its_result_goes_to_filter(load: Load) -> None:
-    """`config` gets the raw string in each call, as in release 0.2, and does not run before."""
+def test_config_runs_for_each_call_and_its_result_is_passed_to_filter(load: Load) -> None:
+    """Each call runs `config` with the raw string, as in release 0.2. It does not run before the first call."""
     chain = chain_of(load(say=SAY), ("say", '{"body": "hello"}'))
     for runs in ("1", "2"):
         request = a_request()
-        action = stop(request, answer(chain, request))
+        action = stop(request, reply(chain, request))
         assert action.body == b"hello"
         assert {str(name).lower(): value for name, value in action.headers}["x-runs"] == runs
 
 
 def test_a_config_that_fails_does_not_refuse_the_chain(load: Load) -> None:
-    """Each call that can't be configured is refused by itself. `configure` finds it without a call."""
+    """Only the call for which `config` fails is refused. `configure` finds the failure without a call."""
     registry = load(
         strict="""
         class Strict(PluginBase):
@@ -66,21 +66,21 @@ def test_a_config_that_fails_does_not_refuse_the_chain(load: Load) -> None:
     chain = chain_of(registry, ("strict", "s3cret"))
     configure = chain.steps[0].configure
     assert configure is not None
-    for configures in (configure, lambda: answer(chain, a_request())):
+    for configures in (configure, lambda: reply(chain, a_request())):
         with pytest.raises(ChainRefused, match=r"^it can't be configured: KeyError: '\.\.\.' \(.*strict\.py:\d+\)$"):
             configures()
 
 
-def test_edits_of_the_request_go_on(load: Load) -> None:
-    """Without anything set on the response the request goes on with its edits; the route's configurations can be read."""
+def test_edits_of_the_request(load: Load) -> None:
+    """If nothing is set on the response, the request continues with its edits. The configurations of the route can be read."""
     chain = chain_of(load(say=SAY), ("say", "{}"))
     request = a_request()
-    assert answer(chain, request) is None
-    assert [("x-say", "{'say': '{}'}")] == list(rewrite(request).headers)
+    assert reply(chain, request) is None
+    assert list(rewrite(request).headers) == [("x-say", "{'say': '{}'}")]
 
 
-def test_config_may_be_left_out(load: Load) -> None:
-    """Without `config`, `filter` gets None, as in release 0.2. The methods of the base return None too."""
+def test_config_is_optional(load: Load) -> None:
+    """Without `config`, `filter` gets None, as in release 0.2. The methods of the base class return None."""
     registry = load(
         raw="""
         class Raw(PluginBase):
@@ -89,11 +89,11 @@ def test_config_may_be_left_out(load: Load) -> None:
                 response.set_body(repr((conf, super().filter(conf, request, response), super().name(), super().config(conf))))
         """
     )
-    assert b"(None, None, None, None)" == answer(chain_of(registry, ("raw", "as it is")), a_request()).body
+    assert reply(chain_of(registry, ("raw", "as it is")), a_request()).body == b"(None, None, None, None)"
 
 
 def test_each_configuration_has_its_instance(load: Load) -> None:
-    """What `config` stores in `self` is not another route's."""
+    """A route does not get what `config` stored in `self` for another route."""
     registry = load(
         keeps="""
         class Keeps(PluginBase):
@@ -103,8 +103,8 @@ def test_each_configuration_has_its_instance(load: Load) -> None:
         """
     )
     first, second = chain_of(registry, ("keeps", "1")), chain_of(registry, ("keeps", "2"))
-    assert b"1" == answer(first, a_request()).body
-    assert b"2" == answer(second, a_request()).body
+    assert reply(first, a_request()).body == b"1"
+    assert reply(second, a_request()).body == b"2"
 
 
 TAKES = """
@@ -128,10 +128,10 @@ class Takes(PluginBase):
         ("response.get_headers()['x-who'] = request.get_var('who'); response.set_body('f')", "f", {"x-who": "Jörg"}),
     ],
 )
-def test_a_response_takes_what_the_request_gave(load: Load, line: str, body: str, headers: dict[str, str]) -> None:
-    """Bodies and variables are of a subclass of str. Compiled code is particular about those."""
+def test_a_response_accepts_values_of_the_request(load: Load, line: str, body: str, headers: dict[str, str]) -> None:
+    """Bodies and variables can be of a subclass of str, which typed variables in compiled code do not accept."""
     request = a_request(gateway=FakeGateway({ReqBody(): "für".encode(), Var("who"): "Jörg".encode()}))
-    action = stop(request, answer(chain_of(load(takes=TAKES.format(line)), ("takes", "")), request))
+    action = stop(request, reply(chain_of(load(takes=TAKES.format(line)), ("takes", "")), request))
     assert bytes(action.body).decode() == body
     assert headers.items() <= dict(action.headers).items()
 
@@ -151,18 +151,18 @@ def test_a_response_takes_what_the_request_gave(load: Load, line: str, body: str
         ("request.set_body(Binary(b'f'))", {"body": b"f"}),
     ],
 )
-def test_a_request_takes_what_it_gave(load: Load, line: str, expected: dict[str, Any]) -> None:
-    """As above, for edits of the request."""
+def test_a_request_accepts_its_own_values(load: Load, line: str, expected: dict[str, Any]) -> None:
+    """Same as for the response."""
     request = a_request(gateway=FakeGateway({ReqBody(): "für".encode(), Var("who"): "Jörg".encode()}))
-    assert answer(chain_of(load(takes=TAKES.format(line)), ("takes", "")), request) is None
+    assert reply(chain_of(load(takes=TAKES.format(line)), ("takes", "")), request) is None
     action = rewrite(request)
     found = {"headers": list(action.headers), "args": list(action.args), "path": action.path, "body": bytes(action.body)}
     assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("missing", ["name", "filter"])
-def test_name_and_filter_have_to_be_defined(load: Load, missing: str) -> None:
-    """Those of the base do nothing, so a class without its own is refused when it is loaded."""
+def test_name_and_filter_must_be_defined(load: Load, missing: str) -> None:
+    """Those of the base class do nothing, so a class that only inherits them is refused when it is loaded."""
     methods = {"name": "def name(self): return 'lacks'", "filter": "def filter(self, conf, request, response): pass"}
     del methods[missing]
     (problem,) = load(lacks=f"class Lacks(PluginBase):\n    {next(iter(methods.values()))}\n").problems
@@ -182,15 +182,15 @@ def test_name_and_filter_have_to_be_defined(load: Load, missing: str) -> None:
 )
 @pytest.mark.parametrize("base", ["Base", "PluginBase"])
 def test_an_event_loop_of_its_own_needs_a_thread(load: Load, base: str, line: str, blocking: bool | None) -> None:
-    """`blocking` is what the class says, and True if its file runs a loop: that fails on the runner's own loop, and worked before."""
+    """`blocking` is the attribute of the class. Without one, it is True if the file runs a loop, which needs a thread without one."""
     methods = "def name(self): return 'loops'\n    " if base == "PluginBase" else ""
     takes = "self, conf, request, response" if base == "PluginBase" else "self, request, response"
     registry = load(loops=f"import asyncio\nclass Loops({base}):\n    {line}\n    {methods}def filter({takes}): pass\n")
     assert [found.blocking for found in registry.types] == [blocking]
 
 
-def test_a_plugin_that_sets_content_length_is_named_in_a_warning(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """Set by its method or in the dict, the header is not sent, and one warning names the plugin."""
+def test_a_warning_for_a_plugin_that_sets_content_length(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """The header is not sent, whether it is set by a method or in the dict. One warning has the name of the plugin."""
     registry = load(
         guard="""
         class Guard(PluginBase):
@@ -202,5 +202,5 @@ def test_a_plugin_that_sets_content_length_is_named_in_a_warning(load: Load, cap
         """
     )
     for value in ("by its method", ""):
-        assert answer(chain_of(registry, ("guard", value)), a_request("/", headers=[("content-length", "9")])) is None
+        assert reply(chain_of(registry, ("guard", value)), a_request("/", headers=[("content-length", "9")])) is None
     assert [message.partition(":")[0] for message in caplog.messages] == ["plugin guard sets content-length, which is not sent"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small plugins do here what they did on releases 0.1.0 and 0.2.0, but for the differences that `differences.py` explains."""
+"""Small plugins behave as with releases 0.1.0 and 0.2.0, except for the differences in `differences.py`."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ RECORDED: dict[str, dict[str, list[Outcome]]] = json.loads(Path(__file__).with_n
 
 
 class Sent:
-    """A call of a case, as the engine takes it."""
+    """A call of a case, for the engine."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -28,7 +28,7 @@ class Sent:
     def message(self, call_id: int, token: int) -> HTTPReqCallReq:
         return message(self._call, call_id, token)
 
-    def answer(self, info: Info) -> bytes | None:
+    def info_reply(self, info: Info) -> bytes | None:
         return self._call.answers.get(info.name if isinstance(info, Var) else "body")
 
 
@@ -44,7 +44,7 @@ def outcomes_here(case: Case, directory: Path) -> list[Outcome]:
         found = []
         try:
             for call in case.calls:
-                sent: Any = Sent(call)  # the engine needs two methods of it
+                sent: Any = Sent(call)  # it has the two methods that the engine uses
                 result = await engine.call(sent, PRE_REQ, case.conf, {})
                 found.append(outcome(call, result.reply))
             return found
@@ -55,20 +55,20 @@ def outcomes_here(case: Case, directory: Path) -> list[Outcome]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.release}: {case.name}")
-def test_a_plugin_does_what_it_did(case: Case, tmp_path: Path) -> None:
-    """A difference has its own expected outcome, and a reason."""
+def test_the_outcome_is_that_of_the_release(case: Case, tmp_path: Path) -> None:
+    """If there is a difference, its own outcome is expected."""
     difference = DIFFERENCES.get((case.release, case.name))
     expected = RECORDED[case.release][case.name] if difference is None else difference.outcomes
     assert outcomes_here(case, tmp_path) == expected
 
 
-def test_each_difference_is_one() -> None:
-    """None of them repeats what the release did, or names a case that does not exist."""
+def test_each_difference_differs() -> None:
+    """No difference has the outcome of the release, or belongs to a case that does not exist."""
     same = [key for key, difference in DIFFERENCES.items() if RECORDED[key[0]][key[1]] == difference.outcomes]
     assert same == []
 
 
 def test_each_case_was_recorded() -> None:
-    """There are no recordings without a case either."""
+    """Each case has a recording, and each recording has a case."""
     recorded = {(release, name) for release, names in RECORDED.items() for name in names}
     assert recorded == {(case.release, case.name) for case in CASES}

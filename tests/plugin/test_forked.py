@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that a plugin has forked ends when the plugin's code returns to the runner, with the status that the plugin's failure means."""
+"""A process that a plugin has forked ends when the plugin's code returns. Its exit status depends on what the plugin raised."""
 
 import inspect
 import logging
@@ -18,7 +18,7 @@ class Exited(BaseException):
 
 
 class Stream:
-    """An output whose `flush` is counted, and may fail."""
+    """An output that counts calls of `flush`, which may fail."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.flushed = 0
@@ -31,7 +31,7 @@ class Stream:
 
 
 class Awaitable:
-    """Waits once for "something" and returns what it is sent in, or raises an error."""
+    """Waits once for "something". Then it returns "result" or the text of a ValueError that was thrown, or raises an error."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self._error = error
@@ -55,16 +55,16 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forked, "_is_child", False)
 
 
-def status_after(failure: BaseException | None) -> int:
+def status_after(error: BaseException | None) -> int:
     """Return the exit status of a child whose hook raised this."""
     with pytest.raises(Exited) as exited:
-        forked.end_forked(failure)
+        forked.end_forked(error)
     status: int = exited.value.args[0]
     return status
 
 
 @pytest.mark.parametrize(
-    ("failure", "status"),
+    ("error", "status"),
     [
         (None, 0),
         (SystemExit(), 0),
@@ -78,12 +78,12 @@ def status_after(failure: BaseException | None) -> int:
     ],
     ids=repr,
 )
-def test_the_exit_status_is_that_of_any_program(failure: BaseException | None, status: int) -> None:
-    assert status_after(failure) == status
+def test_the_exit_status(error: BaseException | None, status: int) -> None:
+    assert status_after(error) == status
 
 
 @pytest.mark.parametrize(
-    ("failure", "logged"),
+    ("error", "logged"),
     [
         (None, []),
         (SystemExit(3), []),
@@ -91,14 +91,14 @@ def test_the_exit_status_is_that_of_any_program(failure: BaseException | None, s
     ],
     ids=repr,
 )
-def test_only_an_exception_is_logged(failure: BaseException | None, logged: list[Any], caplog: pytest.LogCaptureFixture) -> None:
-    status_after(failure)
+def test_only_an_exception_is_logged(error: BaseException | None, logged: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    status_after(error)
 
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == logged
 
 
 @pytest.mark.parametrize("error", [None, OSError("broken pipe"), SystemExit(9)], ids=repr)
-def test_both_outputs_are_flushed_whatever_happens(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> None:
+def test_both_outputs_are_flushed_even_if_flushing_fails(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> None:
     streams = [Stream(error), Stream(error)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
@@ -114,7 +114,7 @@ def test_outputs_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert status_after(SystemExit(4)) == 4
 
 
-def test_the_worker_itself_does_not_end() -> None:
+def test_the_worker_does_not_end() -> None:
     forked.end_if_child(ValueError("in the worker"))
 
     assert forked._is_child is False
@@ -128,7 +128,7 @@ def test_a_child_ends() -> None:
         forked.end_if_child(SystemExit(3))
 
 
-def test_what_is_awaited_in_the_worker_behaves_as_without_it() -> None:
+def test_in_the_worker_an_awaitable_behaves_as_usual() -> None:
     steps = iter(forked.EndingInChild(Awaitable()).__await__())
 
     assert next(steps) == "something"
@@ -137,7 +137,7 @@ def test_what_is_awaited_in_the_worker_behaves_as_without_it() -> None:
     assert stopped.value.value == "result"
 
 
-def test_an_exception_thrown_in_the_worker_arrives() -> None:
+def test_in_the_worker_an_exception_can_be_thrown() -> None:
     steps = forked.EndingInChild(Awaitable())
     next(steps)
 
@@ -146,7 +146,7 @@ def test_an_exception_thrown_in_the_worker_arrives() -> None:
     assert stopped.value.value == "thrown"
 
 
-def test_an_exception_is_raised_in_the_worker() -> None:
+def test_in_the_worker_an_exception_is_raised() -> None:
     steps = forked.EndingInChild(Awaitable(KeyError("x")))
     next(steps)
 
@@ -173,7 +173,7 @@ def test_a_child_ends_if_the_hook_ends(error: BaseException | None, status: str)
 
 
 @pytest.mark.parametrize(("thrown", "status"), [(ValueError("is caught"), "0"), (KeyError("is not caught"), "1")], ids=repr)
-def test_a_child_ends_if_an_exception_thrown_in_ends_the_hook(thrown: BaseException, status: str) -> None:
+def test_a_child_ends_if_a_thrown_exception_ends_the_hook(thrown: BaseException, status: str) -> None:
     steps = forked.EndingInChild(Awaitable())
     next(steps)
     forked.become_child()

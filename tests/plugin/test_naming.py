@@ -22,11 +22,11 @@ from apisix.runner.plugin.naming import kebab_case, snake_case
     ],
 )
 def test_spellings(class_name: str, kebab: str, snake: str) -> None:
-    """A class is called in kebab-case by routes and in snake-case by files, abbreviations staying whole."""
-    assert kebab == kebab_case(class_name)
-    assert snake == snake_case(class_name)
+    """Routes use the name of a class in kebab-case, and files in snake_case. Abbreviations are one word."""
+    assert kebab_case(class_name) == kebab
+    assert snake_case(class_name) == snake
 
 
 def test_examples() -> None:
-    """The examples in the docstrings hold."""
-    assert 0 == doctest.testmod(naming).failed
+    """The examples in the docstrings are correct."""
+    assert doctest.testmod(naming).failed == 0

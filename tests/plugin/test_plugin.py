@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Plugin`, the base of new plugins."""
+"""`Plugin`, the base class of new plugins."""
 
 import doctest
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from apisix.runner.plugin import plugin
 
 
 class KeyAuth(Plugin):
-    """A plugin that is named by its class."""
+    """A plugin whose name is derived from its class."""
 
 
 class Named(KeyAuth):
-    """A plugin that has a name of its own."""
+    """A plugin that defines its name."""
 
     name = "given"
 
 
-class Heir(Named):
-    """A plugin that derives from one that has a name."""
+class Derived(Named):
+    """A plugin that derives from one that defines its name."""
 
 
 @dataclass
@@ -33,40 +33,40 @@ class Limit:
 
 
 class Model(BaseModel):
-    """A configuration of pydantic's."""
+    """A configuration as a pydantic model."""
 
     keys: frozenset[str]
 
 
-@pytest.mark.parametrize(("cls", "name"), [(KeyAuth, "key-auth"), (Named, "given"), (Heir, "heir")])
+@pytest.mark.parametrize(("cls", "name"), [(KeyAuth, "key-auth"), (Named, "given"), (Derived, "derived")])
 def test_name(cls: type[Plugin], name: str) -> None:
-    """The name is the class's in kebab-case or the one that is given; it is not inherited."""
-    assert name == cls.name
+    """The name is that of the class in kebab-case, unless the class defines one. It is not inherited."""
+    assert cls.name == name
 
 
 def test_configured() -> None:
-    """A route's entry is written from fields, from any value, or from the string itself."""
-    assert ("key-auth", '{"keys":["alpha"]}') == KeyAuth.configured(keys=["alpha"])
-    assert ("key-auth", '{"keys":["alpha"]}') == KeyAuth.configured(keys={"alpha"})
-    assert ("key-auth", '{"count":3}') == KeyAuth.configured(Limit(3))
-    assert ("key-auth", '{"keys":["alpha"]}') == KeyAuth.configured(Model(keys=frozenset({"alpha"})))
-    assert ("key-auth", '{"inner":{"keys":["a"]}}') == KeyAuth.configured(inner=Model(keys=frozenset("a")))
-    assert ("key-auth", "no JSON") == KeyAuth.configured("no JSON")
-    assert ("key-auth", "{}") == KeyAuth.configured()
+    """An entry of a route is made from fields, from any value, or from a string."""
+    assert KeyAuth.configured(keys=["alpha"]) == ("key-auth", '{"keys":["alpha"]}')
+    assert KeyAuth.configured(keys={"alpha"}) == ("key-auth", '{"keys":["alpha"]}')
+    assert KeyAuth.configured(Limit(3)) == ("key-auth", '{"count":3}')
+    assert KeyAuth.configured(Model(keys=frozenset({"alpha"}))) == ("key-auth", '{"keys":["alpha"]}')
+    assert KeyAuth.configured(inner=Model(keys=frozenset("a"))) == ("key-auth", '{"inner":{"keys":["a"]}}')
+    assert KeyAuth.configured("no JSON") == ("key-auth", "no JSON")
+    assert KeyAuth.configured() == ("key-auth", "{}")
 
 
-def test_configured_refuses_two_answers() -> None:
-    """A whole configuration and single fields would contradict each other."""
+def test_configured_refuses_a_configuration_and_fields() -> None:
+    """Only one of them can be given."""
     with pytest.raises(TypeError, match="not both"):
         KeyAuth.configured({}, keys=[])
 
 
-def test_configured_refuses_what_is_no_json() -> None:
-    """What JSON can't hold is an error of the test that wrote it."""
-    with pytest.raises(TypeError, match="object can't be written as JSON"):
+def test_configured_refuses_values_that_are_not_json() -> None:
+    """A value that can't be converted to JSON raises TypeError."""
+    with pytest.raises(TypeError, match="object can't be converted to JSON"):
         KeyAuth.configured(key=object())
 
 
 def test_examples() -> None:
-    """The examples in the docstrings hold."""
-    assert 0 == doctest.testmod(plugin).failed
+    """The examples in the docstrings are correct."""
+    assert doctest.testmod(plugin).failed == 0

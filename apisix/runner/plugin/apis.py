@@ -2,8 +2,8 @@
 """
 The plugin APIs: the base classes from which plugins derive.
 
-`Plugin` is registered by `check.py`. The package `apisix.runner.legacy` registers `Base` and `PluginBase` when it is imported, which
-importing one of these classes does. Nothing else in this package depends on the legacy APIs.
+`loading/check.py` registers `Plugin`. The package `apisix.runner.legacy` registers `Base` and `PluginBase` when it is imported, which is
+the case as soon as one of these classes is imported. Nothing else in this package depends on the legacy APIs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class ConfiguredHook:
     The hook of a plugin of a legacy API for one route configuration.
 
     Attributes:
-        hook: called with the request; returns a Reply or None.
+        hook: called with the request. Returns a Reply or None.
         instance: the plugin, or None if each call creates its own.
         may_suspend: why the hook may suspend the call, or None if it runs inline.
-        configure: creates an instance if each call does, and raises ChainRefused if that fails. For checks, which make no call.
+        configure: creates an instance, and raises ChainRefused if that fails. None if calls share an instance. Used by checks, which do not
+            make a call.
     """
 
     hook: Callable[[Any], object]
@@ -46,13 +47,13 @@ class PluginApi:
         base: the base class.
         import_path: the module from which plugins import it.
         hooks: the methods that the runner calls.
-        check: return the plugin that a class is, or all its problems. The last argument is the name of the class's file without suffix
-            if routes may use it for this class, else None.
-        ignores_case: whether routes may write a plugin's name in upper or lower case.
-        configure: for legacy APIs, return the hook for a route's configuration. The arguments are the plugin, its configuration, the
+        check: returns the plugin of a class, or all problems of the class. The last argument is the name of the class's file without
+            suffix if routes can use it for this class, else None.
+        may_suspend: returns why a hook of a plugin may suspend a call, or None if it runs inline. The arguments are the class and the
+            hook, which is a function or a method.
+        ignores_case: True if routes can write a plugin's name in upper or lower case.
+        configure: for legacy APIs, returns the hook for a route's configuration. The arguments are the plugin, its configuration, the
             names and values of all plugins of the route, and whether several of them have this API. None for `Plugin`.
-        may_suspend: return why a hook of a plugin may suspend a call, or None if it runs inline. The arguments are the class and the
-            hook, a function or a method.
     """
 
     base: type

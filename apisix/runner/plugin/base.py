@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The module from which plugins of release 0.1 import `Base`."""
+"""The import path of `Base` in plugins of release 0.1."""
 
 from apisix.runner.legacy.base import Base
 

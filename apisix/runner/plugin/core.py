@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The module from which plugins of release 0.2 import `PluginBase`."""
+"""The import path of `PluginBase` in plugins of release 0.2."""
 
 from apisix.runner.legacy.plugin_base import PluginBase
 

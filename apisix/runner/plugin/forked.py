@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A process that a plugin has forked must not go on as a second worker: it ends as soon as the plugin's code returns to the runner.
+End child processes that plugins fork. Such a child must not continue as a second worker, so it ends when the plugin's code returns.
 
 The plugin's code returns to the runner in few places: at the end of a hook, at the end of a function in a thread, when a coroutine
-ends or has to wait, and at the end of the import of a plugin's file. Each of them looks whether this process is such a child.
+ends or has to wait, and at the end of the import of a plugin's file. Each of these places checks whether this process is such a child.
 """
 
 import logging
@@ -19,30 +19,30 @@ _is_child = False
 
 
 def become_child() -> None:
-    """Take note that this process has been forked by a plugin."""
+    """Remember that a plugin has forked this process. Called in the child."""
     global _is_child
     _is_child = True
 
 
-def end_if_child(failure: BaseException | None = None) -> None:
-    """End this process if a plugin has forked it. Args: as `end_forked`."""
+def end_if_child(error: BaseException | None = None) -> None:
+    """End this process if a plugin has forked it. For the argument, see `end_forked`."""
     if _is_child:
-        end_forked(failure)
+        end_forked(error)
 
 
-def end_forked(failure: BaseException | None) -> NoReturn:
+def end_forked(error: BaseException | None) -> NoReturn:
     """
-    End this process, a child of the worker, now that the hook in which it was forked has ended.
+    End this process, a child of the worker. Called when the hook that forked it has ended.
 
-    Args: failure: what the hook raised, if anything. SystemExit gives the exit status, as in any program.
+    Args: error: what the hook raised, or None. SystemExit sets the exit status, as in any program.
     """
     status = 0
-    if isinstance(failure, SystemExit):
-        status = failure.code if isinstance(failure.code, int) else int(failure.code is not None)
-    elif failure is not None:
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
         status = 1
-        with suppress(BaseException):  # whatever happens, the process ends
-            logger.error("a process that a plugin has forked ends with an exception", exc_info=failure)
+        with suppress(BaseException):  # the process must end, even if the log can't be written
+            logger.error("a process that a plugin has forked ends with an exception", exc_info=error)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with suppress(BaseException):
@@ -52,19 +52,19 @@ def end_forked(failure: BaseException | None) -> NoReturn:
 
 class EndingInChild:
     """
-    Await something of a plugin. In a child that it forks, end the process when it ends or has to wait.
+    Awaits an awaitable of a plugin. If the plugin forks, the child process ends when the awaitable is done or has to wait.
 
-    A child must not get back into the loop: the tasks of other calls that are ready would run in both processes.
+    The child must not return to the event loop, or the tasks of other calls that are ready would run in both processes.
     """
 
     __slots__ = ("_steps", "cr_await")
 
     def __init__(self, awaitable: Awaitable[Any]) -> None:
-        self.cr_await = awaitable  # as in a coroutine, for `places.of_task`
+        self.cr_await = awaitable  # the attribute of a coroutine, which `places.of_task` reads
         self._steps: Iterator[Any] = awaitable.__await__()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self  # type: ignore[return-value]  # it has what `await` needs of a generator
+        return self  # type: ignore[return-value]  # it has the methods of a generator that `await` needs
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -82,20 +82,20 @@ class EndingInChild:
         return waits_for
 
     def throw(self, *error: Any) -> Any:
-        """Raise an exception where the plugin waits, as `throw` of a generator does."""
+        """Raise an exception at the place where the plugin waits. Same as `throw` of a generator."""
         try:
-            waits_for = self._steps.throw(*error)  # type: ignore[attr-defined]  # that of a coroutine or future has it
+            waits_for = self._steps.throw(*error)  # type: ignore[attr-defined]  # the iterators of coroutines and futures have it
         except StopIteration:
             end_if_child()
             raise
-        except BaseException as failure:
-            end_if_child(failure)
+        except BaseException as raised:
+            end_if_child(raised)
             raise
         end_if_child()
         return waits_for
 
     def close(self) -> None:
-        """End it without an outcome, as `close` of a generator does."""
+        """Stop the plugin without a result. Same as `close` of a generator."""
         close = getattr(self._steps, "close", None)
         if close is not None:
             close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the names that routes use follow from the names of classes and files."""
+"""Derive the names that routes use from the names of classes and files."""
 
 import re
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Plugin`, the base of new plugins."""
+"""`Plugin`, the base class of new plugins."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Plugin(Generic[C]):
 
         Args:
             request: the request. Edit it in place.
-        Returns: None to continue with the next plugin, or a Reply to end the chain and answer the client.
+        Returns: None to continue with the next plugin, or a Reply to end the chain and reply to the client.
         """
         return None
 
@@ -137,13 +137,13 @@ class Plugin(Generic[C]):
 
 
 def defines(cls: type, hook: str) -> bool:
-    """Return whether a class has a method of this name that `Plugin` does not just declare."""
+    """Return True if a class defines or inherits a method of this name other than the one that `Plugin` declares."""
     function = getattr(cls, hook, None)
     return function is not None and function is not getattr(Plugin, hook, None)
 
 
 def _encode_model(value: object) -> object:
-    """Let pydantic models stand in a configuration: they bring their own JSON."""
+    """Return the JSON of a pydantic model in a configuration. It is recognized by its method, since the runner does not import pydantic."""
     if hasattr(value, "model_dump_json"):
         return msgspec.Raw(value.model_dump_json().encode())
-    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+    raise TypeError(f"{type(value).__name__} can't be converted to JSON")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result of loading a plugin: a `PluginType` that routes may name, or a `Problem` that says why they may not."""
+"""The result of loading a plugin class: a `PluginType` that routes can use, or a `Problem` if it has a mistake."""
 
 from __future__ import annotations
 
@@ -71,21 +71,21 @@ class Problem:
 @dataclass(slots=True, eq=False)
 class PluginType:
     """
-    A plugin that routes may name: its class, which was checked, and its properties.
+    A plugin that routes can use: its checked class and its properties.
 
     Attributes:
         name: the name that routes use.
         cls: the class.
         api: the plugin API from which it derives.
         source: where the class is defined.
-        hooks: the names of the hooks that it has.
+        hooks: the names of its hooks.
         doc: the first line of the class's docstring, or "".
         reader: reads a route's value into the configuration.
         aliases: further names that routes may use.
         needs: what to fetch from the gateway before a hook runs.
-        blocking: as the class declares it. The runner sets it to True when the plugin blocks its worker.
+        blocking: as the class declares it. The runner sets it to True if the plugin blocks the event loop.
         on_error: as the class declares it.
-        eager: whether it is configured as soon as the gateway sends the configuration.
+        eager: as the class declares it.
     """
 
     name: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a route's configuration to a chain of plugins, or to all the reasons why there is none."""
+"""Building the chain of a route configuration, and all reasons why a chain is refused."""
 
 import inspect
 from typing import Any
@@ -44,7 +44,7 @@ class Fails(Plugin):
         raise SystemExit("no")
     def on_request(self, request): ...
 
-class Tells(Plugin):
+class Quotes(Plugin):
     def __init__(self):
         raise KeyError(self.config)
     def on_request(self, request): ...
@@ -66,7 +66,7 @@ class Old(PluginBase):
 
 @pytest.fixture
 def registry(load: Load) -> Registry:
-    """All the plugins above."""
+    """Load the plugins above."""
     return load(plugins=PLUGINS)
 
 
@@ -86,75 +86,75 @@ def run(chain: Chain, request: Any) -> list[object]:
     return [step.hook(request) for step in steps(chain)]
 
 
-def test_three_generations_in_one_chain(registry: Registry) -> None:
-    """They run in the gateway's order, each seeing what those before it did."""
+def test_three_apis_in_one_chain(registry: Registry) -> None:
+    """Plugins of all APIs run in the gateway's order, and each gets the edits of the earlier ones."""
     chain = build(registry, ("old", "1"), ("tag", '{"tag":"2"}'), ("Tagging", '{"tag":"3"}'), ("old", "4"))
     request = a_request(headers=[("x-tags", "0")])
-    assert [None] * 4 == run(chain, request)
-    assert [("x-tags", "01234")] == list(rewrite(request).headers)
+    assert run(chain, request) == [None] * 4
+    assert list(rewrite(request).headers) == [("x-tags", "01234")]
 
 
-def test_what_a_step_has(registry: Registry) -> None:
-    """The engine gets what it needs to run a plugin."""
+def test_attributes_of_a_step(registry: Registry) -> None:
+    """A step has the attributes of its plugin."""
     tag, both = steps(build(registry, ("tag", '{"tag":"x"}'), ("both", "")))
-    assert ("tag", INLINE, ("body",), "pass", None, None) == (tag.name, tag.how_it_runs, tag.needs, tag.on_error, tag.setup, tag.close)
+    assert (tag.name, tag.how_it_runs, tag.needs, tag.on_error, tag.setup, tag.close) == ("tag", INLINE, ("body",), "pass", None, None)
     assert tag.plugin_type is registry.get("tag")
-    assert ("both", COROUTINE, (), "refuse") == (both.name, both.how_it_runs, both.needs, both.on_error)
+    assert (both.name, both.how_it_runs, both.needs, both.on_error) == ("both", COROUTINE, (), "refuse")
     assert both.setup is not None
     assert not both.setup.done
     assert inspect.iscoroutinefunction(both.close)
 
 
 async def test_a_coroutine_hook(registry: Registry) -> None:
-    """A coroutine's result is the reply."""
+    """The result of the coroutine is the reply."""
     (both,) = steps(build(registry, ("both", "")))
     result: Any = both.hook(a_request())
     reply = await result
     assert isinstance(reply, Reply)
-    assert 401 == reply.status
+    assert reply.status == 401
 
 
 def test_the_same_plugin_twice(registry: Registry) -> None:
-    """Each entry has an instance and a configuration of its own."""
+    """Each entry has its own instance and configuration."""
     first, second = steps(build(registry, ("tag", '{"tag":"a"}'), ("tag", '{"tag":"b"}')))
     assert first.instance is not second.instance
-    assert ["a", "b"] == [step.instance.config.tag for step in (first, second)]  # type: ignore[attr-defined]
+    assert [step.instance.config.tag for step in (first, second)] == ["a", "b"]  # type: ignore[attr-defined]
 
 
-def test_an_init_of_ones_own(registry: Registry) -> None:
+def test_init_of_a_plugin(registry: Registry) -> None:
     """An author's `__init__` can use the configuration."""
     (own,) = steps(build(registry, ("own", '{"a":1}')))
-    assert ([{"a": 1}], {"a": 1}) == (own.instance.mine, own.instance.config)  # type: ignore[attr-defined]
+    assert (own.instance.mine, own.instance.config) == ([{"a": 1}], {"a": 1})  # type: ignore[attr-defined]
 
 
 def test_an_empty_configuration(registry: Registry) -> None:
-    """A route may name no plugin at all."""
+    """A route does not have to list a plugin."""
     chain = build(registry, key="route#1#ext-plugin-pre-req#2")
     assert (chain.key, chain.steps, chain.phase, chain.refusal) == ("route#1#ext-plugin-pre-req#2", (), Phase.PRE_REQ, None)
 
 
 REFUSED = {
     "unknown": (("tagg", ""), "there is no plugin of this name; did you mean tag?"),
-    "nothing near": (("zzz", ""), "there is no plugin of this name"),
+    "nothing similar": (("zzz", ""), "there is no plugin of this name"),
     "faulty": (("faulty", ""), "it could not be loaded: "),
     "configuration": (("tag", '{"count":"x"}'), "$.count: Expected int, got str"),
     "empty configuration": (("tag", ""), "$.tag: a value is required (the route has no value, which is read as {})"),
     "init": (("fails", ""), "it can't be configured: SystemExit: no ("),
-    "init with a secret": (("tells", "bad secret"), "it can't be configured: KeyError: '...' ("),
+    "init with a secret": (("quotes", "bad secret"), "it can't be configured: KeyError: '...' ("),
 }
 
 
 @pytest.mark.parametrize(("entry", "reason"), REFUSED.values(), ids=REFUSED)
 def test_refusals(registry: Registry, entry: tuple[str, str], reason: str) -> None:
-    """What can't run is refused with the plugin's name and the reason, and no instance is left."""
+    """A chain that can't run is refused with the plugin's name and the reason, and has no steps."""
     chain = build(registry, entry)
-    assert () == chain.steps
+    assert chain.steps == ()
     assert chain.refusal is not None
     assert chain.refusal.startswith(f"plugin 1 of 1, {entry[0]}: {reason}")
 
 
-def test_an_exception_tells_the_authors_line(registry: Registry) -> None:
-    """What an author's code raises is told with its file and line."""
+def test_the_refusal_has_the_line_that_raised(registry: Registry) -> None:
+    """If the author's code raises an exception, the refusal has its file and line."""
     found = registry.get("fails")
     line = PLUGINS.splitlines().index('        raise SystemExit("no")') + 2
     assert found is not None
@@ -162,16 +162,18 @@ def test_an_exception_tells_the_authors_line(registry: Registry) -> None:
     assert str(chain.refusal).endswith(f"plugins.py:{line})")
 
 
-def test_all_reasons_are_told(registry: Registry) -> None:
-    """A route with three mistakes gets three lines, and the good plugins none."""
+def test_the_refusal_has_all_reasons(registry: Registry) -> None:
+    """A route with three mistakes has three lines. There is no line for the valid plugin."""
     chain = build(registry, ("zzz", ""), ("both", ""), ("tag", "{}"), ("faulty", ""))
-    assert ["plugin 1 of 4, zzz", "plugin 3 of 4, tag", "plugin 4 of 4, faulty"] == [
-        line.partition(":")[0] for line in str(chain.refusal).splitlines()
+    assert [line.partition(":")[0] for line in str(chain.refusal).splitlines()] == [
+        "plugin 1 of 4, zzz",
+        "plugin 3 of 4, tag",
+        "plugin 4 of 4, faulty",
     ]
 
 
 def test_hooks_and_phases(registry: Registry) -> None:
-    """A plugin without the phase's hook is refused, the older generations in the response phase always."""
+    """A plugin without the hook of the phase is refused. Legacy plugins are always refused in the response phase."""
     assert "it has no on_response" in str(build(registry, ("own", ""), response=True).refusal)
     for name in ("Tagging", "old"):
         assert "which has no response phase" in str(build(registry, (name, ""), response=True).refusal)
@@ -180,10 +182,10 @@ def test_hooks_and_phases(registry: Registry) -> None:
 
 
 def test_a_plugin_for_responses_only(load: Load) -> None:
-    """It is refused in the request phases, the one that the key names."""
+    """It is refused in the request phases. The message has the phase from the key."""
     registry = load(only="class Only(Plugin):\n    def on_response(self, response): ...\n")
     refusal = str(build(registry, ("only", ""), key="route#1#ext-plugin-post-req#1").refusal)
-    assert "it has no on_request, so it can't stand under ext-plugin-post-req; name it under ext-plugin-post-resp" in refusal
+    assert "it has no on_request, so it can't be used under ext-plugin-post-req; name it under ext-plugin-post-resp" in refusal
     assert "under a request phase" in str(build(registry, ("only", "")).refusal)
 
 
@@ -207,12 +209,12 @@ def test_a_plugin_for_responses_only(load: Load) -> None:
     ],
 )
 def test_phase_of(key: str | None, phase: Phase | None) -> None:
-    """The phase is the last part that names one: ids before it may hold anything, and versions behind it have any number of parts."""
-    assert phase == phase_of(key)
+    """The phase is the last part that is the name of one. Ids before it can be any text, and versions after it any number of parts."""
+    assert phase_of(key) == phase
 
 
 def test_the_phase_of_a_chain(registry: Registry) -> None:
-    """In the response phase it is known without a key."""
+    """The response phase does not have to be in the key."""
     assert Phase.POST_RESP is build(registry, response=True).phase
     assert Phase.POST_REQ is build(registry, key="route#1#ext-plugin-post-req#1").phase
     assert build(registry).phase is None

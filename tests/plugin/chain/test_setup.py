@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`setup` that fails is retried, later each time, and calls in between are refused without another attempt."""
+"""A failed `setup` is retried with a longer delay each time. Calls before the retry are refused without another attempt."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from apisix.runner.plugin.chain.setup import Setup
 
 
 class Clock:
-    """The time of the running loop, which passes only when a test says so."""
+    """The time of the running loop, which only the test advances."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
@@ -18,7 +18,7 @@ class Clock:
 
 
 class Author:
-    """The author's `setup`, which fails until told otherwise."""
+    """A plugin's `setup`, which fails until `works` is True."""
 
     def __init__(self) -> None:
         self.attempts = 0
@@ -35,7 +35,7 @@ async def _refused(setup: Setup) -> bool:
     with pytest.raises((ChainRefused, ConnectionError)) as raised:
         await setup.ensure()
     refused = isinstance(raised.value, ChainRefused)
-    assert str(raised.value) == ("setup failed: ConnectionError('no database'); it is tried again later" if refused else "no database")
+    assert str(raised.value) == ("setup failed: ConnectionError('no database'); it is retried later" if refused else "no database")
     return refused
 
 
@@ -104,4 +104,4 @@ async def test_a_long_failure_is_shortened() -> None:
     with pytest.raises(ChainRefused) as refusal:
         await setup.ensure()
 
-    assert len(str(refusal.value)) == len("setup failed: ; it is tried again later") + 1000
+    assert len(str(refusal.value)) == len("setup failed: ; it is retried later") + 1000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed configurations: what is accepted, and that errors name the field and never the value."""
+"""Typed configurations: which values are accepted, and that errors contain the field but never the value."""
 
 import dataclasses
 import enum
@@ -15,14 +15,14 @@ from apisix.runner.plugin.configuration.readers import InvalidConfiguration, Obj
 
 
 class Mode(enum.Enum):
-    """How strict."""
+    """An enumeration."""
 
     STRICT = "strict"
 
 
 @dataclasses.dataclass
 class Data:
-    """A dataclass with all that can go wrong."""
+    """A dataclass with all kinds of fields."""
 
     keys: frozenset[str]
     header: str = "x-api-key"
@@ -32,9 +32,9 @@ class Data:
     count: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        """Refuse a header, quoting it."""
+        """Refuse a header with a message that quotes it."""
         if self.header.startswith("bad"):
-            raise ValueError(f"the header {self.header!r} is no good")
+            raise ValueError(f"the header {self.header!r} is not allowed")
 
 
 class Ham(msgspec.Struct, tag="ham"):
@@ -46,7 +46,7 @@ class Egg(msgspec.Struct, tag="egg"):
 
 
 class Struct(msgspec.Struct, forbid_unknown_fields=True):
-    """A struct that knows its fields."""
+    """A struct that allows no other fields."""
 
     keys: frozenset[str] = frozenset()
 
@@ -70,7 +70,7 @@ class Cash(pydantic.BaseModel):
 
 
 class Model(pydantic.BaseModel, extra="forbid"):
-    """A pydantic model with all that can go wrong."""
+    """A pydantic model with all kinds of fields."""
 
     keys: frozenset[str]
     header: str = "x-api-key"
@@ -81,9 +81,9 @@ class Model(pydantic.BaseModel, extra="forbid"):
     @pydantic.field_validator("header")
     @classmethod
     def check_header(cls, header: str) -> str:
-        """Refuse a header, quoting it."""
+        """Refuse a header with a message that quotes it."""
         if header.startswith("bad"):
-            raise ValueError(f"the header {header!r} is no good")
+            raise ValueError(f"the header {header!r} is not allowed")
         if header.startswith("worse"):
             raise SystemExit(header)
         return header
@@ -91,14 +91,14 @@ class Model(pydantic.BaseModel, extra="forbid"):
 
 @pydantic.dataclasses.dataclass
 class PydanticData:
-    """A dataclass of pydantic's, which validates in its own way."""
+    """A dataclass of pydantic, which validates by itself."""
 
     count: Annotated[int, pydantic.Field(ge=3)] = 3
 
 
 @dataclasses.dataclass
 class Holder:
-    """A plain dataclass with a model inside."""
+    """A plain dataclass that contains a model."""
 
     inner: Model
 
@@ -127,16 +127,16 @@ class Holder:
         (Any, 100_000 * "[", 100_000 * "["),
     ],
 )
-def test_what_is_accepted(config_type: Any, value: str, expected: object) -> None:
-    """Each kind of type gets its value, and without a type anything is taken: JSON parsed, other strings as they are."""
-    assert expected == reader_for(config_type).read(value)
+def test_accepted_values(config_type: Any, value: str, expected: object) -> None:
+    """Each kind of type is read. Without a type, everything is accepted: JSON is parsed, and other strings are not changed."""
+    assert reader_for(config_type).read(value) == expected
 
 
 @pytest.mark.parametrize("config_type", [Struct, PydanticData, dict, dict[str, int]])
 @pytest.mark.parametrize("value", ["", " ", "{}"])
 def test_an_empty_value_means_the_defaults(config_type: Any, value: str) -> None:
-    """A route that gives no value gets the defaults."""
-    assert config_type() == reader_for(config_type).read(value)
+    """If a route has no value, the defaults are used."""
+    assert reader_for(config_type).read(value) == config_type()
 
 
 FAULTS = [
@@ -147,7 +147,7 @@ FAULTS = [
     (Data, '{"keys":[],"level":"SECRET"}', ['$.level: expected one of "high", "low"']),
     (Data, '{"keys":[],"users":{"SECRET":"x"}}', ["$.users[...]: Expected int, got str"]),
     (Data, '{"keys":[],"count":-1}', ["$.count: Expected int >= 0"]),
-    (Data, '{"keys":[],"header":"bad SECRET"}', ["$: the header '...' is no good"]),
+    (Data, '{"keys":[],"header":"bad SECRET"}', ["$: the header '...' is not allowed"]),
     (dict[str, list[Data | None]], '{"a":[{"keys":[],"mode":"SECRET"}]}', ['$[...][0].mode: expected one of "strict"']),
     (list[Ham | Egg], '[{"type":"SECRET"}]', ['$[0].type: expected one of "egg", "ham"']),
     (Data, "[]", ["$: Expected object, got array"]),
@@ -160,7 +160,7 @@ FAULTS = [
     (Model, '{"keys":["a",1]}', ["$.keys[1]: Input should be a valid string"]),
     (Model, '{"keys":[],"users":{"SECRET":"x"}}', ["$.users[...]: Input should be a valid integer, unable to parse string as an integer"]),
     (Model, '{"keys":[],"level":"SECRET"}', ["$.level: Input should be 'low' or 'high'"]),
-    (Model, '{"keys":[],"header":"bad SECRET"}', ["$.header: Value error, the header '...' is no good"]),
+    (Model, '{"keys":[],"header":"bad SECRET"}', ["$.header: Value error, the header '...' is not allowed"]),
     (
         Model,
         '{"keys":[],"pay":{"kind":"SECRET"}}',
@@ -172,27 +172,27 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("config_type", "value", "faults"), FAULTS)
-def test_faults_name_the_path_and_never_the_value(config_type: Any, value: str, faults: list[str]) -> None:
-    """Errors say where and what was expected. A secret is in none of them, nor in what led to them."""
+@pytest.mark.parametrize(("config_type", "value", "problems"), FAULTS)
+def test_problems_have_the_path_and_never_the_value(config_type: Any, value: str, problems: list[str]) -> None:
+    """Errors contain the path and what was expected there. Neither they nor their causes contain a secret."""
     value = value.replace("SECRET", "271828")
     with pytest.raises(InvalidConfiguration) as caught:
         reader_for(config_type).read(value)
-    assert faults == list(caught.value.problems)
+    assert list(caught.value.problems) == problems
     assert "271828" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
 
-def test_what_validators_raise_beside_value_error_comes_through() -> None:
-    """The chain turns it into a refusal."""
+def test_other_errors_of_validators_are_not_caught() -> None:
+    """The builder of the chain handles them."""
     with pytest.raises(SystemExit):
         reader_for(Model).read('{"keys":[],"header":"worse"}')
 
 
-def test_object_reader_gives_a_dict_in_any_case() -> None:
-    """`Base` gets {} for what is no object."""
-    assert [{"a": 1}, {}, {}, {}] == [ObjectReader().read(value) for value in ('{"a":1}', "[]", "x", "")]
+def test_object_reader_always_returns_a_dict() -> None:
+    """`Base` gets {} if the value is not an object."""
+    assert [ObjectReader().read(value) for value in ('{"a":1}', "[]", "x", "")] == [{"a": 1}, {}, {}, {}]
 
 
 T = TypeVar("T")
@@ -247,7 +247,7 @@ class Optional(Plugin["Later | None"]): ...
 
 @dataclasses.dataclass
 class Later:
-    """Defined after the plugin that names it."""
+    """Defined after the plugin that refers to it."""
 
     keys: frozenset[str] = frozenset()
 
@@ -270,15 +270,15 @@ class Later:
         (Optional, Later | None),
     ],
 )
-def test_the_parameter_is_found(cls: type[Plugin[Any]], expected: object) -> None:
-    """The type of the configuration is found through bases, generic ones and names of what comes later too."""
-    assert expected == config_type_of(cls)
+def test_config_type_of(cls: type[Plugin[Any]], expected: object) -> None:
+    """The type of the configuration is found through base classes, generic classes, and names that are defined later."""
+    assert config_type_of(cls) == expected
 
 
 def test_schema() -> None:
     """Each kind of type has a JSON Schema."""
     assert "keys" in reader_for(Data).schema()["$defs"]["Data"]["properties"]
-    assert ["keys"] == reader_for(Model).schema()["required"]
-    assert {"type": "string"} == reader_for(str).schema()
-    assert {} == UntypedReader().schema()
+    assert reader_for(Model).schema()["required"] == ["keys"]
+    assert reader_for(str).schema() == {"type": "string"}
+    assert UntypedReader().schema() == {}
     assert "inner" in reader_for(Holder).schema()["properties"]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts about configurations hold no values. What they say field by field is shown in test_configuration."""
+"""Messages about configurations contain no values. `test_readers.py` tests the messages about each kind of field."""
 
 import doctest
 
 import pytest
 
-from apisix.runner.plugin.configuration import validation_errors as faults
+from apisix.runner.plugin.configuration import validation_errors
 from apisix.runner.plugin.configuration.validation_errors import without_values
 
 
@@ -21,11 +21,11 @@ from apisix.runner.plugin.configuration.validation_errors import without_values
         ("anything", "", "anything"),
     ],
 )
-def test_values_are_blanked(text: str, value: str, expected: str) -> None:
-    """Strings and numbers of the configuration, also of one that is no JSON, are blanked where they stand as words."""
-    assert expected == without_values(text, value)
+def test_values_are_replaced(text: str, value: str, expected: str) -> None:
+    """Strings and numbers of the configuration are replaced if they are whole words, also if the configuration is not JSON."""
+    assert without_values(text, value) == expected
 
 
 def test_examples() -> None:
-    """The examples in the docstrings hold."""
-    assert 0 == doctest.testmod(faults).failed
+    """The examples in the docstrings are correct."""
+    assert doctest.testmod(validation_errors).failed == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a class must be to be a plugin: each mistake is told when it is loaded, with its line and what to do."""
+"""Checks of plugin classes. Each mistake is reported when the class is loaded, with its line and what to do."""
 
 import gc
 from functools import partial
@@ -11,7 +11,7 @@ from apisix.runner.plugin.loading.check import is_coroutine_function
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from tests.plugin.conftest import Load
 
-# The class's first line is line 3 of the file: see conftest, HEAD and the newline before the text.
+# The first line of the class is line 3 of the file, after HEAD of conftest.py and the newline at the start of the text.
 MISTAKES = {
     "hook without request": ("def on_request(self): ...", 4, "on_request takes (self)", "Write def on_request(self, request)"),
     "hook with too much": ("def on_response(self, a, b): ...", 4, "takes (self, a, b)", "Write def on_response(self, response)"),
@@ -56,15 +56,15 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("body", "line", "reason", "advice"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_in_a_plugin(load: Load, body: str, line: int, reason: str, advice: str) -> None:
-    """A mistake is a problem with the line where it stands and with what to do, and routes that name the plugin get it."""
+    """A mistake becomes a problem with its line and what to do. The problem is found by the name of the plugin."""
     registry = load(faulty=f"\nclass Faulty(Plugin):\n    {body}\n")
     problem = registry.problems[0]
-    assert line == problem.line
+    assert problem.line == line
     assert problem.file.endswith("faulty.py")
     assert reason in problem.reason
     assert advice in problem.advice
     assert isinstance(registry.get("faulty"), Problem)
-    assert [] == registry.types
+    assert registry.types == []
 
 
 LEGACY_MISTAKES = {
@@ -120,14 +120,14 @@ LEGACY_MISTAKES = {
 
 @pytest.mark.parametrize("arguments", ["record, result", "request, context", "text", ""])
 def test_other_classes_may_have_a_filter(load: Load, arguments: str) -> None:
-    """A class without a base is taken for a plugin only if its `filter` has the arguments of one."""
+    """A class without a plugin base class looks like a plugin only if its `filter` has the arguments of a hook."""
     registry = load(helper=f"\nclass Helper:\n    def filter(self, {arguments}): ...\n")
 
     assert [problem.reason for problem in registry.problems if "looks like a plugin" in problem.reason] == []
 
 
 def test_a_name_with_a_mistake_is_not_called(load: Load) -> None:
-    """A coroutine that nothing awaits would be a warning."""
+    """Otherwise, Python would warn of a coroutine that was never awaited."""
     registry = load(faulty="\nclass Faulty(PluginBase):\n    async def name(self): ...\n    def filter(self, c, q, p): ...\n")
     gc.collect()
 
@@ -135,11 +135,11 @@ def test_a_name_with_a_mistake_is_not_called(load: Load) -> None:
 
 
 @pytest.mark.parametrize(("base", "body", "line", "reason", "advice"), LEGACY_MISTAKES.values(), ids=LEGACY_MISTAKES)
-def test_mistakes_in_an_older_plugin(load: Load, base: str, body: str, line: int, reason: str, advice: str) -> None:
-    """The older generations are checked alike."""
+def test_mistakes_in_a_legacy_plugin(load: Load, base: str, body: str, line: int, reason: str, advice: str) -> None:
+    """Plugins of the legacy APIs are checked in the same way."""
     registry = load(faulty=f"\nclass Faulty({base}):\n    {body}\n")
     problem = registry.problems[0]
-    assert (line, True, True) == (problem.line, reason in problem.reason, advice in problem.advice), str(problem)
+    assert (problem.line, reason in problem.reason, advice in problem.advice) == (line, True, True), str(problem)
     assert isinstance(registry.get("faulty"), Problem)
 
 
@@ -160,14 +160,14 @@ FINE = {
 
 
 @pytest.mark.parametrize("body", FINE.values(), ids=FINE)
-def test_what_is_no_mistake(load: Load, body: str) -> None:
-    """Methods of an author's own, and hooks that can be called as they will be, are left alone."""
+def test_no_mistakes(load: Load, body: str) -> None:
+    """The author's own methods, and hooks that accept the arguments of the runner, are not problems."""
     registry = load(fine=f"\nclass Fine(Plugin):\n    def on_request(self, request): ...\n    {body}\n")
-    assert [] == registry.problems
+    assert registry.problems == []
     assert isinstance(registry.get("fine"), PluginType)
 
 
-def test_all_mistakes_are_told_at_once(load: Load) -> None:
+def test_all_mistakes_are_reported_at_once(load: Load) -> None:
     """A class with three mistakes has three problems."""
     registry = load(
         faulty="""
@@ -177,11 +177,11 @@ def test_all_mistakes_are_told_at_once(load: Load) -> None:
             def on_reqest(self, request): ...
         """
     )
-    assert 3 == len(registry.problems)
+    assert len(registry.problems) == 3
 
 
-def test_what_a_plugin_type_says(load: Load) -> None:
-    """The type tells what the commands show and the engine needs."""
+def test_attributes_of_a_plugin_type(load: Load) -> None:
+    """A plugin type has the attributes of its class."""
     registry = load(
         key_auth='''
         class KeyAuth(Plugin):
@@ -199,15 +199,15 @@ def test_what_a_plugin_type_says(load: Load) -> None:
     )
     found = registry.get("key-auth")
     assert isinstance(found, PluginType)
-    assert ("key-auth", "Plugin", ("on_request", "on_response")) == (found.name, found.api.name, found.hooks)
-    assert "Let a request through." == found.doc
-    assert (("body",), True, "pass") == (found.needs, found.blocking, found.on_error)
-    assert (3, "directory") == (found.source.line, found.source.kind)
-    assert {} == found.config_schema()
+    assert (found.name, found.api.name, found.hooks) == ("key-auth", "Plugin", ("on_request", "on_response"))
+    assert found.doc == "Let a request through."
+    assert (found.needs, found.blocking, found.on_error) == (("body",), True, "pass")
+    assert (found.source.line, found.source.kind) == (3, "directory")
+    assert found.config_schema() == {}
 
 
-def test_what_is_not_offered(load: Load) -> None:
-    """Private and abstract classes, imported ones, and bases without hooks are no plugins, and no problems either."""
+def test_classes_that_are_not_plugins(load: Load) -> None:
+    """Private, abstract and imported classes, and base classes without hooks, are neither plugins nor problems."""
     registry = load(
         first="""
         from abc import abstractmethod, ABC
@@ -228,12 +228,12 @@ def test_what_is_not_offered(load: Load) -> None:
         """,
         second="from first import Real\n",
     )
-    assert [] == registry.problems
-    assert ["real"] == [found.name for found in registry.types]
+    assert registry.problems == []
+    assert [found.name for found in registry.types] == ["real"]
 
 
-def test_a_mistake_in_a_base_is_told_where_it_stands(load: Load) -> None:
-    """An inherited hook with a mistake is told with the line of the base."""
+def test_a_mistake_in_a_base_class_has_the_line_of_the_base_class(load: Load) -> None:
+    """If an inherited hook has a mistake, the problem has the line of the base class."""
     registry = load(
         both="""
         class _Common(Plugin):
@@ -242,12 +242,12 @@ def test_a_mistake_in_a_base_is_told_where_it_stands(load: Load) -> None:
             def on_response(self, response): ...
         """
     )
-    assert [("real", 4)] == [(problem.name, problem.line) for problem in registry.problems]
-    assert "_Common.on_reqest is not a hook" == registry.problems[0].reason
+    assert [(problem.name, problem.line) for problem in registry.problems] == [("real", 4)]
+    assert registry.problems[0].reason == "_Common.on_reqest is not a hook"
 
 
-def test_decorated_hooks_are_seen_through(load: Load) -> None:
-    """A decorator made with functools.wraps hides neither a mistake nor its line."""
+def test_decorated_hooks_are_checked(load: Load) -> None:
+    """A mistake and its line are found behind a decorator that uses functools.wraps."""
     registry = load(
         wrapped=dedent(
             """
@@ -262,11 +262,11 @@ def test_decorated_hooks_are_seen_through(load: Load) -> None:
             """
         )
     )
-    assert [9] == [problem.line for problem in registry.problems]
+    assert [problem.line for problem in registry.problems] == [9]
 
 
 def test_configuration_types_that_cannot_be_read(load: Load) -> None:
-    """A class that is nothing which msgspec or pydantic reads, and a name that means nothing, are refused when loaded."""
+    """A type that neither msgspec nor pydantic can read, and a name that is not defined, are problems."""
     registry = load(
         plain="""
         class Conf:
@@ -283,7 +283,7 @@ def test_configuration_types_that_cannot_be_read(load: Load) -> None:
     assert "Conf is not a dataclass, TypedDict, msgspec.Struct, dict or pydantic model" in reasons["plain"]
     assert "name 'Nowhere' is not defined" in reasons["unknown"]
     assert "Type unions may not contain more than one array-like" in reasons["mixed"]
-    assert {5, 7, 9} == {problem.line for problem in registry.problems}
+    assert {problem.line for problem in registry.problems} == {5, 7, 9}
 
 
 async def _coroutine(extra: int = 0) -> None: ...
@@ -298,5 +298,5 @@ class _AsyncCall:
     [(_coroutine, True), (partial(_coroutine, 1), True), (_AsyncCall(), True), (print, False), (partial(print), False)],
 )
 def test_is_coroutine_function(function: object, expected: bool) -> None:
-    """Coroutine functions are known behind partials and as objects too."""
-    assert expected == is_coroutine_function(function)
+    """Partials of coroutine functions, and objects with an async `__call__`, are coroutine functions too."""
+    assert is_coroutine_function(function) == expected

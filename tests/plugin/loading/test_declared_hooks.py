@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The hooks that `Plugin` declares: for editors and type checkers, without being hooks of every plugin.
+The hooks that `Plugin` declares for editors and type checkers. A plugin does not have a hook that it only inherits from `Plugin`.
 
-`mypy --strict` checks this file: it refuses a `type: ignore` that ignores nothing, so the signatures marked with one are refused.
+`mypy --strict` checks this file too. It reports unused `type: ignore` comments, so each signature with such a comment is an error.
 """
 
 import asyncio
@@ -54,18 +54,18 @@ class OnlyResponse(Plugin):
 
 class WrongTypes(Plugin):
     def on_request(self, request: Response) -> None:  # type: ignore[override]
-        """Take the wrong thing."""
+        """Take an argument of the wrong type."""
 
     async def on_response(self, response: Response) -> int:  # type: ignore[override]
         return 1
 
     def setup(self) -> None:  # type: ignore[override]
-        """Be no coroutine."""
+        """Not a coroutine function."""
 
 
 class TooManyArguments(Plugin):
     def on_request(self, request: Request, response: Response) -> None:  # type: ignore[override]
-        """Take an argument that nobody gives."""
+        """Take an argument that the runner does not pass."""
 
 
 class Mixin:
@@ -74,11 +74,11 @@ class Mixin:
 
 
 class BehindPlugin(Plugin, Mixin):  # type: ignore[misc]
-    """A class whose hook the declaration hides."""
+    """A class whose hook is hidden by the one that `Plugin` declares."""
 
 
 class BeforePlugin(Mixin, Plugin):
-    """A class whose hook comes first."""
+    """A class whose hook comes before the one that `Plugin` declares."""
 
 
 def chain_of(cls: type[Plugin[Any]], *, response: bool) -> Any:
@@ -89,15 +89,15 @@ def chain_of(cls: type[Plugin[Any]], *, response: bool) -> Any:
 
 
 @pytest.mark.parametrize(("cls", "response"), [(OnlyRequest, True), (OnlyResponse, False)])
-def test_a_declared_hook_is_none(cls: type[Plugin[Any]], response: bool) -> None:
-    """A plugin is refused for a phase whose hook it only inherits: it would do nothing there."""
+def test_a_declared_hook_is_not_a_hook(cls: type[Plugin[Any]], response: bool) -> None:
+    """A plugin is refused for a phase if it only inherits the hook from `Plugin`, which does nothing."""
     assert chain_of(cls, response=not response).refusal is None
     hook = "on_response" if response else "on_request"
     assert f"it has no {hook}" in str(chain_of(cls, response=response).refusal)
 
 
 def test_setup_and_close() -> None:
-    """A call waits for `setup` only if the plugin has one of its own."""
+    """A step has `setup` and `close` only if the plugin defines them."""
     step = chain_of(OnlyRequest, response=False).steps[0]
     assert (step.setup, step.close) == (None, None)
     step = chain_of(Coroutine, response=False).steps[0]
@@ -106,12 +106,12 @@ def test_setup_and_close() -> None:
 
 
 def test_defines() -> None:
-    """What counts is what a class has besides the declaration, inherited or not."""
+    """A class defines a hook if it has another function than `Plugin`, inherited or not."""
 
-    class Heir(OnlyRequest):
+    class Derived(OnlyRequest):
         """Inherits its hook."""
 
-    assert [defines(cls, "on_request") for cls in (Plugin, Heir, OnlyResponse, BeforePlugin, BehindPlugin)] == [
+    assert [defines(cls, "on_request") for cls in (Plugin, Derived, OnlyResponse, BeforePlugin, BehindPlugin)] == [
         False,
         True,
         False,
@@ -121,6 +121,6 @@ def test_defines() -> None:
 
 
 def test_a_hook_behind_plugin() -> None:
-    """A class whose hook is hidden by the declaration is refused, and the advice names the right order."""
+    """A class whose hook is hidden by `Plugin` is refused. The advice has the correct order of the base classes."""
     with pytest.raises(ChainRefused, match=r"write class BehindPlugin\(Mixin, Plugin\)"):
         chain_of(BehindPlugin, response=False)

@@ -15,8 +15,8 @@ from apisix.runner.plugin.loading.inline_hooks import may_suspend
 KEPT: list[Any] = []
 
 
-def hands_on(request: Request) -> None:
-    """Take a request and do anything with it."""
+def use(request: Request) -> None:
+    """Use a request."""
 
 
 class Inline:
@@ -34,7 +34,7 @@ class Inline:
         if request.method == "GET" and len(request.path) > self.limit:
             request.path = request.path[: self.limit]
         for name, value in request.args.items():
-            hands_on_name(name, value)
+            use_value(name, value)
 
     def stops(self, request: Request) -> Reply | None:
         """Reply to the client."""
@@ -61,9 +61,9 @@ class Suspending:
         """request.var() may wait for the gateway (FILE:+2)"""
         request.headers["x-id"] = request.var("request_id") or ""
 
-    def hands_on(self, request: Request) -> None:
+    def use(self, request: Request) -> None:
         """it stores request or passes it on (FILE:+2)"""
-        hands_on(request)
+        use(request)
 
     def renames(self, request: Request) -> None:
         """it stores request or passes it on (FILE:+2)"""
@@ -76,7 +76,7 @@ class Suspending:
 
     def chooses(self, request: Request) -> None:
         """it stores request or passes it on (FILE:+2)"""
-        (request if request.path else hands_on).read()  # type: ignore[union-attr]
+        (request if request.path else use).read()  # type: ignore[union-attr]
 
     def closure(self, request: Request) -> Callable[[], bytes]:
         """a function inside it uses request (FILE:+0)"""
@@ -125,8 +125,8 @@ class Suspending:
         yield request.path
 
 
-def hands_on_name(name: str, value: str) -> None:
-    """Take a name and a value."""
+def use_value(name: str, value: str) -> None:
+    """Use a name and a value."""
 
 
 def methods(cls: type) -> list[str]:
@@ -157,7 +157,7 @@ def test_a_hook_that_may_suspend(name: str) -> None:
 
 def test_objects_that_are_not_functions() -> None:
     """Callable objects and functions behind a decorator can't be analyzed."""
-    assert "it is not a Python function but a partial, which can't be analyzed" == may_suspend(functools.partial(Inline.empty, Inline()))
+    assert may_suspend(functools.partial(Inline.empty, Inline())) == "it is not a Python function but a partial, which can't be analyzed"
     assert may_suspend(functools.wraps(Inline.empty)(lambda *given: Inline().empty(*given))) is not None
     assert may_suspend(print) is not None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a plugin directory import their neighbours, and two directories don't get into each other's way."""
+"""Files of a plugin directory can import their sibling modules, and directories do not affect each other."""
 
 import importlib
 import sys
@@ -15,7 +15,7 @@ from apisix.runner.plugin.loading.sibling_modules import open_package, package_o
 
 @pytest.fixture(autouse=True)
 def unchanged_modules() -> Iterator[None]:
-    """Take what a test imports out of sys.modules."""
+    """Remove from `sys.modules` what a test imports."""
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -23,7 +23,7 @@ def unchanged_modules() -> Iterator[None]:
 
 
 def write(directory: Path, **texts: str) -> Path:
-    """Write files; a double underscore in a name makes a folder: `pkg__mod`."""
+    """Write files. A double underscore in a name separates folder and file, as in `pkg__mod`."""
     for name, text in texts.items():
         file = directory / (name.replace("__", "/") + ".py")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +55,8 @@ IMPORTS = [
 
 
 @pytest.mark.parametrize("statement", IMPORTS)
-def test_a_neighbour_is_imported(tmp_path: Path, statement: str) -> None:
-    """All forms of import reach the neighbour, each in its own directory, whatever else is imported meanwhile."""
+def test_a_sibling_module_is_imported(tmp_path: Path, statement: str) -> None:
+    """All forms of import find the sibling module in their own directory, also if other modules have been imported."""
     for value in ("one", "two"):
         write(
             tmp_path / value,
@@ -69,35 +69,35 @@ def test_a_neighbour_is_imported(tmp_path: Path, statement: str) -> None:
         )
         (tmp_path / value / "folder" / "init.py").rename(tmp_path / value / "folder" / "__init__.py")
     first, second = load(tmp_path / "one", "plugin"), load(tmp_path / "two", "plugin")
-    assert ("one", "two") == (first.value, second.value)
+    assert (first.value, second.value) == ("one", "two")
     assert "mylib" not in sys.modules
 
 
-def test_a_file_called_like_a_library_may_import_it(tmp_path: Path) -> None:
-    """`redis.py` that imports redis means the library; so does a standard module's name, for all files."""
+def test_a_file_with_the_name_of_a_library_can_import_the_library(tmp_path: Path) -> None:
+    """In `redis.py`, `import redis` imports the library. In all files, the name of a standard module imports that module."""
     write(tmp_path, msgspec="import msgspec\nvalue = msgspec.json", json="value = 1", plugin="import json\nvalue = json.dumps(1)")
     assert load(tmp_path, "msgspec").value is importlib.import_module("msgspec").json
-    assert "1" == load(tmp_path, "plugin").value
+    assert load(tmp_path, "plugin").value == "1"
 
 
-def test_files_are_read_anew(tmp_path: Path) -> None:
-    """A file that is saved twice within a second, with the same size, is read again, neighbours too."""
-    for value in "12":
-        write(tmp_path, plugin="from mylib import VALUE", mylib=f"VALUE = {value}")
-        assert int(value) == load(tmp_path, "plugin").VALUE
+def test_files_are_read_again(tmp_path: Path) -> None:
+    """A file that is saved twice within a second, with the same size, is read again. So are its sibling modules."""
+    for value in (1, 2):
+        write(tmp_path, plugin="from mylib import value", mylib=f"value = {value}")
+        assert load(tmp_path, "plugin").value == value
     assert not (tmp_path / "__pycache__").exists()
 
 
-def test_lines_stay_where_they_are(tmp_path: Path) -> None:
-    """Rewriting imports moves no line: tracebacks show the author's own."""
+def test_line_numbers_do_not_change(tmp_path: Path) -> None:
+    """Rewriting imports does not move lines, so tracebacks have the lines of the file."""
     write(tmp_path, plugin="import mylib, os\n\n\ndef fail():\n    raise KeyError\n", mylib="")
     module = load(tmp_path, "plugin")
-    assert 4 == module.fail.__code__.co_firstlineno
-    assert str(tmp_path / "plugin.py") == module.fail.__code__.co_filename
+    assert module.fail.__code__.co_firstlineno == 4
+    assert module.fail.__code__.co_filename == str(tmp_path / "plugin.py")
 
 
-def test_the_name_of_a_directory_is_its_own(tmp_path: Path) -> None:
-    """The package's name can be read, is the same each time, and is not that of another directory of the same name."""
+def test_the_name_of_a_package(tmp_path: Path) -> None:
+    """It contains the name of the directory, is always the same, and differs between directories of the same name."""
     first, second = tmp_path / "a" / "my plugins", tmp_path / "b" / "my plugins"
     assert package_of(first).startswith("apisix_plugins_my_plugins_")
     assert package_of(first) == package_of(tmp_path / "b" / ".." / "a" / "my plugins")
@@ -114,8 +114,8 @@ def test_the_name_of_a_directory_is_its_own(tmp_path: Path) -> None:
         ("import json", False),
     ],
 )
-def test_a_neighbour_called_like_a_library(tmp_path: Path, text: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Who imports a neighbour that has the name of an installed library is warned, with the line: the library may be meant."""
+def test_a_sibling_module_with_the_name_of_a_library(tmp_path: Path, text: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """If a file imports a sibling module with the name of an installed library, a warning has its line."""
     write(tmp_path, click="VALUE = 1", mylib="VALUE = 1", json="VALUE = 1", importer=f"try:\n    pass\nfinally: pass\n{text}")
     with suppress(ImportError):
         load(tmp_path, "importer")
@@ -125,4 +125,4 @@ def test_a_neighbour_called_like_a_library(tmp_path: Path, text: str, warned: bo
     reason = (
         "this imports click from the file of that name in the plugin directory, not the library. Rename the file if you mean the library"
     )
-    assert ([f"{tmp_path}/importer.py:{line}: {reason}"] if warned else []) == said
+    assert said == ([f"{tmp_path}/importer.py:{line}: {reason}"] if warned else [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the chain of a route configuration: find its plugins, read their configurations, make their instances."""
+"""Build the chain of a route configuration: find its plugins, read their configurations, create their instances."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SETUP_TIMEOUT_S: Final = 50.0
 
 def build_chain(registry: Registry, configuration: RouteConfiguration, *, response: bool) -> Chain:
     """
-    Make and configure the plugins that a route names, one instance for each entry.
+    Create and configure the plugins that a route lists, one instance for each entry.
 
-    Never raises for a mistake in a route or a plugin: the chain's `refusal` then contains all the reasons.
+    A mistake in a route or a plugin does not raise an error. The chain's `refusal` then contains all reasons.
 
     Args:
         response: True if the chain is for the response phase.
@@ -37,9 +37,9 @@ def build_chain(registry: Registry, configuration: RouteConfiguration, *, respon
 
 class ChainBuilder:
     """
-    Make the plugins of one configuration, one after the other.
+    Creates the plugins of one configuration, one after the other.
 
-    The registry is only read in `__init__`. `make` runs the code of authors, which may take long, and may be called in any thread.
+    The registry is read only in `__init__`. `make` runs the code of authors, which may take long, and may be called in any thread.
 
     Args:
         configuration: the names and values of the plugins, and the key that names the phase.
@@ -73,7 +73,7 @@ class ChainBuilder:
         self._reasons: list[str] = []
 
     def make(self, number: int) -> None:
-        """Make the plugin with the given number, counted from 0. All have to be made, in their order."""
+        """Create the plugin with the given number, counted from 0. It must be called for each plugin, in their order."""
         name, value = self._entries[number]
         try:
             self._steps.append(self._make_step(self._found[number], value))
@@ -87,7 +87,7 @@ class ChainBuilder:
         return Chain(self._configuration, tuple(self._steps), self._phase)
 
     def _make_step(self, found: PluginType | ChainRefused, value: str) -> ChainStep:
-        """Configure one plugin. Raises: ChainRefused: it cannot be configured; the text says why."""
+        """Configure one plugin. Raises: ChainRefused: it can't be configured. The text contains the reason."""
         if isinstance(found, ChainRefused):
             raise found
         hook_name = "filter" if found.api.is_legacy else "on_response" if self._response else "on_request"
@@ -102,7 +102,7 @@ class ChainBuilder:
             raise configuration_refused(found, value, error) from None
 
     def _plugin_step(self, found: PluginType, config: Any, hook_name: str) -> ChainStep:
-        """Make an instance and its hook. Exceptions of the author's code are not caught."""
+        """Create an instance and its step. Exceptions of the author's code are not caught."""
         cls: Any = found.cls
         instance = cls.__new__(cls)
         instance.config = config
@@ -128,7 +128,7 @@ class ChainBuilder:
 
 
 def _find(registry: Registry, name: str) -> PluginType | ChainRefused:
-    """Return the plugin that a name means, or why there is none."""
+    """Return the plugin of a name, or the reason why there is none."""
     found = registry.get(name)
     if found is None:
         near = registry.suggest(name)
@@ -139,12 +139,12 @@ def _find(registry: Registry, name: str) -> PluginType | ChainRefused:
 
 
 def _missing_hook(found: PluginType, phase: Phase | None, response: bool) -> str:
-    """Say which hook a plugin lacks for the phase, and where it may be named instead."""
+    """Return which hook the plugin needs for the phase, and where it can be used instead."""
     if found.api.is_legacy:
         return f"it derives from {found.api.name}, which has no response phase; name it under ext-plugin-pre-req or ext-plugin-post-req"
     if response:
         return (
-            "it has no on_response, so it can't stand under ext-plugin-post-resp; name it under ext-plugin-pre-req or ext-plugin-post-req"
+            "it has no on_response, so it can't be used under ext-plugin-post-resp; name it under ext-plugin-pre-req or ext-plugin-post-req"
         )
     advice = "name it under ext-plugin-post-resp, which APISIX has since 2.14"
-    return f"it has no on_request, so it can't stand under {phase or 'a request phase'}; {advice}"
+    return f"it has no on_request, so it can't be used under {phase or 'a request phase'}; {advice}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A chain: the plugins of one route configuration, ready to run. `chain_builder.py` makes them."""
+"""A chain: the plugins of one route configuration, ready to run. `builder.py` creates it."""
 
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Final
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from apisix.runner.plugin.plugin_type import PluginType
 
 INLINE: Final = 0
-"""A hook that cannot suspend: it runs where the event loop runs."""
+"""A hook that cannot suspend its call. It runs on the event loop."""
 SUSPENDABLE: Final = 1
-"""A plain hook that may suspend, in the middle, until the gateway has sent an info reply."""
+"""A plain hook that may suspend its call until the gateway has sent an info reply."""
 COROUTINE: Final = 2
 """An `async def` hook, which runs as a task of the event loop."""
 THREAD: Final = 3
@@ -23,23 +23,23 @@ THREAD: Final = 3
 
 class ChainStep:
     """
-    One plugin of a chain, configured.
+    A configured plugin of a chain.
 
     Args and attributes:
-        plugin_type: the plugin. It says when the plugin is found to be blocking.
-        instance: the plugin's instance, None for a `PluginBase`: each call makes its own.
-        hook: takes the request or the response, and returns None or a Reply, or an awaitable of one of these.
+        plugin_type: the plugin. Its attribute `blocking` can change while the runner runs.
+        instance: the plugin's instance, or None for a `PluginBase`, of which each call creates its own.
+        hook: called with the request or the response. Returns None, a Reply, or an awaitable of one of these.
         how_it_runs: INLINE, SUSPENDABLE or COROUTINE. See `mode`.
-        needs: what is fetched from the gateway before the hook runs: names of variables, or "body".
+        needs: what the runner requests from the gateway before the hook runs: names of variables, or "body".
         on_error: what happens if the plugin fails: "refuse", "pass" or "degrade".
-        setup: the state of the instance's `setup`, None if it has none.
-        close: the instance's `close`, None if it has none.
-        configure: makes an instance of a `PluginBase` and raises ChainRefused if that fails; None for others. For checks, which make no
-            call.
-        name: what routes call the plugin.
+        setup: the state of the instance's `setup`, or None if the plugin has none.
+        close: the instance's `close`, or None if the plugin has none.
+        configure: creates an instance of a `PluginBase`, and raises ChainRefused if that fails. None for other plugins. Used by checks,
+            which do not make a call.
+        name: the name of the plugin in routes.
         is_inline: True if `how_it_runs` is INLINE.
         is_coroutine: True if `how_it_runs` is COROUTINE.
-        passes: True if a call goes on, without this plugin's edits, if the plugin fails.
+        passes: True if a call continues without this plugin's edits if the plugin fails.
     """
 
     __slots__ = (
@@ -87,25 +87,25 @@ class ChainStep:
 
     @property
     def mode(self) -> int:
-        """How the hook runs now. The runner can find at any time that a plugin is blocking: its plain hooks move to threads then."""
+        """How the hook runs now. As soon as the runner finds that a plugin is blocking, its plain hooks run in threads."""
         return THREAD if self.plugin_type.blocking and not self.is_coroutine else self.how_it_runs
 
     @property
     def is_closable(self) -> bool:
-        """True if `close` has to be awaited: the instance has one, and has been set up if it has a `setup`."""
+        """True if `close` must be awaited: the plugin has one, and its `setup` has succeeded if it has a `setup`."""
         return self.close is not None and (self.setup is None or self.setup.done)
 
 
 class Chain:
     """
-    The plugins of one route configuration, in the order that the gateway gave.
+    The plugins of one route configuration, in the order in which the gateway sent them.
 
     Attributes:
         configuration: the route configuration.
-        key: the key of the configuration, None from an old gateway.
-        steps: the plugins, empty if the chain is refused.
-        phase: the phase of the calls, None if it is not known.
-        refusal: all reasons why calls with this configuration are refused, None if they can run.
+        key: the key of the configuration, or None if the gateway is too old to send one.
+        steps: the plugins. Empty if the chain is refused.
+        phase: the phase of the calls, or None if it is not known.
+        refusal: all reasons why calls with this configuration are refused, or None if they can run.
     """
 
     __slots__ = ("configuration", "key", "phase", "refusal", "steps")

@@ -9,16 +9,16 @@ from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.forked import EndingInChild
 
 FIRST_RETRY_S: Final = 1.0
-"""How long after a failed `setup` it is retried, in seconds. Doubles with each failure."""
+"""The delay before a failed `setup` is retried, in seconds. It doubles with each failure."""
 LONGEST_RETRY_S: Final = 60.0
 """The longest delay before a retry, in seconds."""
 MAX_FAILURE: Final = 1000
-"""How many characters of a failure of `setup` are kept until it is retried."""
+"""How many characters of the error of a failed `setup` are kept until it is retried."""
 
 
 class Setup:
     """
-    The `setup` of one instance. It runs once, and the calls that need it share one attempt. Source: design, 3c.
+    The `setup` of one instance. It succeeds once, and all calls that need it wait for the same attempt. Source: design, 3c.
 
     Args:
         function: the author's `setup`.
@@ -42,16 +42,16 @@ class Setup:
         """
         Return once the instance is set up.
 
-        Raises: whatever `setup` raised. During the back-off: ChainRefused, without another attempt.
+        Raises: what `setup` raised, or during the back-off ChainRefused, without another attempt.
         """
         if self.done:
             return
         loop = asyncio.get_running_loop()
         if self._task is None:
             if self._failure is not None and loop.time() < self._retry_at_s:
-                raise ChainRefused(f"setup failed: {self._failure}; it is tried again later")
+                raise ChainRefused(f"setup failed: {self._failure}; it is retried later")
             self._task = loop.create_task(self._attempt())
-        # A call that gives up must not cancel what other calls wait for.
+        # If this call is cancelled, the attempt must continue: other calls wait for it.
         failure = await asyncio.shield(self._task)
         if failure is not None:
             try:

@@ -61,7 +61,7 @@ class Reader(Protocol):
 
 
 class TextReader:
-    """Returns the string unchanged: for `PluginBase` and `Plugin[str]`."""
+    """Returns the string unchanged. Used for `PluginBase` and `Plugin[str]`."""
 
     def read(self, value: str) -> str:
         """Return the value."""
@@ -73,7 +73,7 @@ class TextReader:
 
 
 class UntypedReader:
-    """Returns the parsed JSON, or the string if it is not JSON: for `Plugin` without a parameter."""
+    """Returns the parsed JSON, or the string if it is not JSON. Used for `Plugin` without a parameter."""
 
     def read(self, value: str) -> Any:
         """Return any JSON value, or the string."""
@@ -85,7 +85,7 @@ class UntypedReader:
 
 
 class ObjectReader(UntypedReader):
-    """Returns the parsed JSON object, or `{}` if the value is not one: for `Base`."""
+    """Returns the parsed JSON object, or `{}` if the value is not a JSON object. Used for `Base`."""
 
     def read(self, value: str) -> dict[str, Any]:
         """Return a dict."""
@@ -115,7 +115,7 @@ class MsgspecReader:
 
 
 class PydanticReader:
-    """Reads a pydantic model, or a type that contains one, with its own methods. The runner does not import pydantic."""
+    """Reads a pydantic model, or a type that contains one, by the methods of pydantic. The runner does not import pydantic."""
 
     def __init__(self, validate_json: Callable[[bytes], Any], json_schema: Callable[[], dict[str, Any]]) -> None:
         self._validate_json = validate_json
@@ -125,7 +125,7 @@ class PydanticReader:
         """Return an instance of the model. An empty value is read as `{}`, so that defaults apply."""
         try:
             return self._validate_json(bytes_of(value) or b"{}")
-        except ValueError as error:  # pydantic's own error derives from it, and can't be named here
+        except ValueError as error:  # the error class of pydantic derives from it, and is not imported here
             if not callable(getattr(error, "errors", None)):
                 raise
             details = error.errors(include_input=False, include_url=False, include_context=False)  # type: ignore[attr-defined]
@@ -162,7 +162,7 @@ def reader_for(config_type: Any) -> Reader:
 
 def config_type_of(cls: type[Plugin[Any]]) -> Any:
     """
-    Return `C` of a class that derives from `Plugin[C]`, directly or through other classes. Return Any if it is not given.
+    Return `C` of a class that derives from `Plugin[C]`, directly or through other classes. Return Any if the class has no parameter.
 
     Raises: NameError: the type is given as a string that the class's module does not define.
     """
@@ -174,7 +174,7 @@ def config_type_of(cls: type[Plugin[Any]]) -> Any:
 
 
 def _argument_of(cls: type, arguments: tuple[Any, ...]) -> Any:
-    """Follow the bases to `Plugin`, and replace the parameters of each class by its arguments."""
+    """Follow the base classes to `Plugin`, and replace the type parameters of each class by its arguments."""
     if cls is Plugin:
         return _resolved(arguments[0], {}) if arguments else Any
     known = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
@@ -197,7 +197,7 @@ def _resolved(argument: Any, known: dict[Any, Any]) -> Any:
 
 def _classes_in(config_type: Any) -> Iterator[tuple[Any, bool]]:
     """Yield the classes inside a type, each with True if msgspec can't read it by itself."""
-    from msgspec import inspect  # only if a typed plugin needs it
+    from msgspec import inspect  # imported only if a typed plugin needs it
 
     seen: set[int] = set()
     waiting: list[object] = [inspect.type_info(config_type)]
@@ -217,7 +217,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def configuration_refused(found: PluginType, value: str, error: BaseException) -> ChainRefused:
-    """Return the error that a plugin can't be configured, with the line that raised. It does not contain the route's value."""
+    """Return the error for a plugin that can't be configured, with the line that raised `error`. It does not contain the route's value."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.source.file]
     line = frames[-1].lineno if frames else found.source.line
     text = f"{type(error).__name__}: {without_values(str(error), value)}".rstrip(": ")

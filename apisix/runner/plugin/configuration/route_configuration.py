@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of an external plugin in a route: what a token stands for."""
+"""The configuration of an external plugin in a route, for which the runner issues a token."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,8 +15,8 @@ class RouteConfiguration:
     The key and the plugins that the gateway sends with a PrepareConf.
 
     Attributes:
-        key: `conf_type#conf_id#plugin-name#conf_version`; None if the gateway is too old to send one.
-        entries: the name and the value of each plugin, in the order in which they run. Left out of the repr, because values can be secrets.
+        key: `conf_type#conf_id#plugin-name#conf_version`, or None if the gateway is too old to send one.
+        entries: the name and the value of each plugin, in the order in which they run. Not in the repr, because values can be secrets.
     """
 
     key: str | None
@@ -24,16 +24,16 @@ class RouteConfiguration:
 
     @property
     def phase(self) -> Phase | None:
-        """The phase that the key names, None if it names none."""
+        """The phase that the key contains, or None if it contains none."""
         return phase_of(self.key)
 
 
 def phase_of(key: str | None) -> Phase | None:
     """
-    Return the phase that a configuration's key names; None if it names none.
+    Return the phase that a configuration's key contains, or None if it contains none.
 
-    Any number of parts can come before the name of the phase (ids) and after it (versions). An id can look like a phase, a version
-    cannot, so the last name counts. Source: gateway contract, 3.
+    There can be any number of parts before the name of the phase (ids) and after it (versions). An id can be equal to the name of a
+    phase, but a version cannot. So the last name is the phase. Source: gateway contract, 3.
 
     >>> phase_of("route&service#a&b#ext-plugin-post-req#1&2").value
     'ext-plugin-post-req'

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Messages about invalid configurations: the path to the field and what is expected there, and never a value.
+Describe invalid configurations: each message has the path to the field and what is expected there, but never a value.
 
 Configurations contain keys and passwords, and these messages are logged.
 """
@@ -28,7 +28,7 @@ def parsed_json(value: str) -> Any:
 
 
 def note_on_empty(value: str) -> str:
-    """Return a note that a problem is one of `{}`, which is not in the route, or ""."""
+    """Return a note for the messages about an empty value, which is read as `{}`; "" if the value is not empty."""
     return "" if value.strip() else " (the route has no value, which is read as {})"
 
 
@@ -73,7 +73,7 @@ def _child_of(node: dict[str, Any], step: str) -> object:
 
 
 def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the nodes to which references and unions lead."""
+    """Return the alternatives of a node: follow its reference, or list the members of its union."""
     if "$ref" in node:
         return _alternatives(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
     if "anyOf" in node:
@@ -81,7 +81,7 @@ def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str
     return [node]
 
 
-# Messages of these types of errors contain what is expected and never the value. All others may quote the value.
+# Messages of these types of errors contain what is expected, but never the value. All others may quote the value.
 _NAMES_EXPECTED = re.compile(
     r"\w+_(type|parsing|too_short|too_long|pattern_mismatch)|too_short|too_long|literal_error|enum|missing|extra_forbidden|"
     r"(greater|less)_than(_equal)?|multiple_of|json_invalid"
@@ -90,12 +90,12 @@ _NAMES_EXPECTED = re.compile(
 
 def pydantic_problems(details: Iterable[dict[str, Any]], value: str, schema: dict[str, Any]) -> list[str]:
     """
-    Return messages that begin with the path. Keys of dicts are hidden in it, because they may be secrets, as in a table of API keys.
+    Return messages that begin with the path. Keys of dicts are replaced in it, because they may be secrets, as in a table of API keys.
 
     Args:
         details: what the error's `errors()` returned.
         value: the configuration.
-        schema: its JSON Schema, which says what is the name of a field and not the key of a dict.
+        schema: its JSON Schema, which shows whether a name is a field or the key of a dict.
     """
     mask = {part for part, is_key in _parts_of(parsed_json(value)) if is_key} - _declared(schema)
     return [_pydantic_problem(detail, value, mask) for detail in details]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Check a plugin class when it is loaded, so that a mistake is reported then and not by a request that fails.
+Check plugin classes when they are loaded, so that a mistake is reported at start and not by a request that fails.
 
-`ClassCheck` has the checks that all plugin APIs share. Those of `Plugin` are here too, the legacy APIs bring their own.
+`ClassCheck` has the checks that all plugin APIs share. The checks of `Plugin` are here too. The legacy APIs have their own.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _RUNS = frozenset({"on_request", "on_response", "filter"})
 
 
 def is_plugin_class(value: object) -> TypeGuard[type]:
-    """Return True if a value of a module is a plugin class to be checked. Base classes, abstract and private classes are not."""
+    """Return True if a value is a plugin class that is to be checked. Base classes, abstract classes and private classes are not."""
     if not isinstance(value, type) or value in APIS or api_of(value) is None:
         return False
     if value.__name__.startswith("_") or inspect.isabstract(value):
         return False
-    # A class from which others derive is not a plugin if it has no hook or open type parameters.
+    # A class from which others derive is not a plugin itself if it has no hook, or type parameters without arguments.
     is_unfinished = getattr(value, "__parameters__", ()) or not _has_hook(value)
     return not (is_unfinished and value.__subclasses__())
 
 
 def api_by_looks(cls: type) -> PluginApi | None:
-    """Return the API from which a class with the hooks of a plugin was meant to derive, or None if it has no such hook."""
+    """Return the API to which the hooks of a class belong, or None if it has no hooks. Such a class should probably derive from it."""
     if is_plugin_class(cls) or cls.__name__.startswith("_"):
         return None
     for api in APIS.values():
@@ -52,7 +52,7 @@ def api_by_looks(cls: type) -> PluginApi | None:
             names = list(inspect.signature(function).parameters)
             if len(names) != len(api.hooks[hook]):
                 continue
-            # Other classes have a method `filter` too: filters of logs, for example.
+            # Other classes can have a method `filter` too, such as the filters of the module logging.
             if hook != "filter" or (names[-2].startswith("req") and names[-1].startswith("res")):
                 return api
     return None
@@ -60,7 +60,7 @@ def api_by_looks(cls: type) -> PluginApi | None:
 
 def check_class(cls: type, source: Source, stem: str | None) -> PluginType | list[Problem]:
     """
-    Return the plugin that routes may name, or all problems of the class. A class that only looks like a plugin is a problem.
+    Return the plugin of a class, or all its problems. If the class only looks like a plugin, this is its problem.
 
     Args:
         source: where the class is defined.
@@ -76,7 +76,7 @@ def check_class(cls: type, source: Source, stem: str | None) -> PluginType | lis
 
 class ClassCheck:
     """
-    Checks of one class, which collect its problems.
+    Checks one class and collects its problems.
 
     Attributes:
         cls: the class.
@@ -209,7 +209,7 @@ def _check_lifecycle(check: ClassCheck) -> None:
 
 
 def _check_misspelt_hooks(check: ClassCheck) -> None:
-    """Find methods that were meant as a hook: those that begin with `on_`, and those whose name is similar to that of a hook."""
+    """Find methods that were probably meant as a hook: their name begins with `on_`, or is similar to the name of a hook."""
     known = [*HOOKS, *LIFECYCLE]
     for owner, name, function in _methods(check.cls):
         if name in known or name == "on_error" or name.startswith("_"):
@@ -232,7 +232,7 @@ def _methods(cls: type) -> Iterator[tuple[type, str, FunctionType]]:
 
 
 def _meant(name: str, known: list[str]) -> str | None:
-    """Guess the hook that a name means: `on_reqest`, `onRequest` and `async_setup` are similar, `request` and `startup` are not."""
+    """Return the hook with a similar name, or None. `on_reqest` and `async_setup` are similar, but not `request` and `startup`."""
     spelling = "_".join(word for word in words_of(name) if word != "async")
     close = difflib.get_close_matches(spelling, known, n=1, cutoff=0.85)
     return close[0] if close else None
@@ -249,7 +249,7 @@ def _advice_without_hook(cls: type) -> str:
 
 
 def _check_look_alike(check: ClassCheck) -> None:
-    """Add the problem of a class that has the hooks of a plugin, but no base class."""
+    """Add the problem of a class that has the hooks of a plugin, but does not derive from a plugin class."""
     cls = check.cls
     api = api_by_looks(cls) or PLUGIN
     hook = next(hook for hook in (*HOOKS, "filter") if hasattr(cls, hook))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Find out which hooks run inline: those that cannot suspend their call, so they need no greenlet in which to wait.
+Find out which hooks run inline. These are hooks that cannot suspend their call, so they need no greenlet in which to wait.
 
-A hook can suspend its call only through its request or response. So it runs inline if all that it does with that object is to read or
-assign attributes that never wait for the gateway. If it does anything else with the object, such as passing it on, storing it or reading
-the body, it may suspend the call.
+A hook can suspend its call only through its request or response. So it runs inline if it only reads and assigns attributes of that object
+that never wait for the gateway. If it does anything else with the object, such as passing it to a function, storing it or reading the body,
+it may suspend the call.
 """
 
 import dis
@@ -95,7 +95,7 @@ def _use_that_may_suspend(code: CodeType, name: str, attributes: frozenset[str])
 
 
 def _is_method(instruction: dis.Instruction) -> bool:
-    """Return True if an attribute is looked up to be called. Since Python 3.12, LOAD_ATTR says so in its lowest bit."""
+    """Return True if an attribute is looked up to be called. Since Python 3.12, the lowest bit of LOAD_ATTR's argument is then set."""
     return instruction.opname == "LOAD_METHOD" or (sys.version_info >= (3, 12) and bool((instruction.arg or 0) & 1))
 
 

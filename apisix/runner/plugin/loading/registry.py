@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plugins that routes may name, and the problems of those that could not be loaded."""
+"""The plugins that routes can use, and the problems of those that could not be loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Rank(IntEnum):
-    """Which claim to a name prevails: the highest."""
+    """The rank of a claim to a name. The claim with the highest rank gets the name."""
 
     BUILTIN = 0
     GUESS = 1
@@ -32,13 +32,13 @@ class _Rank(IntEnum):
 @dataclass(frozen=True, slots=True)
 class _Claim:
     """
-    A claim to a name.
+    A claim of a plugin to a name.
 
     Attributes:
-        name: the name that routes may use.
-        holder: the plugin that they then get, or the problem that it has.
-        rank: whether the claim prevails over others.
-        ignores_case: whether routes may write the name in upper or lower case.
+        name: the name in routes.
+        holder: the plugin that claims it, or the problem of that plugin.
+        rank: decides between several claims to one name.
+        ignores_case: True if routes can write the name in upper or lower case.
     """
 
     name: str
@@ -48,7 +48,7 @@ class _Claim:
 
     @property
     def own_name(self) -> str:
-        """The name of the plugin, of which this claim may be to an alias."""
+        """The name of the plugin. `name` can be one of its aliases."""
         return self.holder.name if isinstance(self.holder, PluginType) else self.name
 
 
@@ -57,14 +57,14 @@ class Registry:
     The plugins of one runner.
 
     Attributes:
-        types: the plugins that routes may name, by name.
-        problems: why others could not be loaded, in the order of their sources.
+        types: the plugins that routes can use, sorted by name.
+        problems: the problems of those that could not be loaded, in the order of their sources.
     """
 
     def __init__(self) -> None:
         self.types: list[PluginType] = []
         self.problems: list[Problem] = []
-        # By name: first those that routes must write exactly, then in lower case those for which case does not matter.
+        # By name: `_exact` has the names for which case matters. `_folded` has the others, in lower case.
         self._exact: dict[str, PluginType | Problem] = {}
         self._folded: dict[str, PluginType | Problem] = {}
 
@@ -78,7 +78,7 @@ class Registry:
         entry_points: bool = True,
     ) -> Self:
         """
-        Import and check all plugins. A plugin that can't be loaded raises nothing: it is in `problems` and logged as an error.
+        Import and check all plugins. A plugin that can't be loaded does not raise an error: its problem is in `problems`, and is logged.
 
         Args:
             directories: directories of plugin files. The files are read again at each load.
@@ -92,7 +92,7 @@ class Registry:
         origins.append(map(sources.module_origin, dict.fromkeys(modules)))
         if entry_points:
             origins.append(sources.entry_point_origins())
-        # All are imported before the first is checked: a class that looks like a plugin may be a base class of plugins in later files.
+        # All modules are imported before the first class is checked: a class may be a base class of plugins in later modules.
         results = [sources.load(origin) if isinstance(origin, Origin) else origin for origin in chain.from_iterable(origins)]
         registry._settle([claim for result in results for claim in registry._claims_of(result)])
         for problem in registry.problems:
@@ -100,7 +100,7 @@ class Registry:
         return registry
 
     def get(self, name: str) -> PluginType | Problem | None:
-        """Return the plugin to which a name leads, or the problem that it has, or None if there is no such name."""
+        """Return the plugin of a name, or the problem of that plugin, or None if there is no such name."""
         found = self._exact.get(name)
         return found if found is not None else self._folded.get(name.casefold())
 
@@ -110,7 +110,7 @@ class Registry:
         return close[0] if close else None
 
     def _claims_of(self, result: list[Loaded] | NotLoaded) -> Iterator[_Claim]:
-        """Check the classes of a module, note the problems, and yield the claims to names."""
+        """Check the classes of a module, add their problems to `problems`, and yield the claims to names."""
         if isinstance(result, NotLoaded):
             self.problems.append(result.problem)
             rank = _Rank.BUILTIN if result.kind == "builtin" else _Rank.GUESS
@@ -133,7 +133,7 @@ class Registry:
             yield from (_Claim(name, checked[0], min(rank, _Rank.GUESS), ignores_case=True) for name in guesses)
 
     def _settle(self, claims: Iterable[_Claim]) -> None:
-        """Give each name to the highest claim, or to none if two of the user's sources claim it."""
+        """Give each name to the claim with the highest rank. If two plugins of the user claim a name, neither of them gets it."""
         by_name: dict[str, list[_Claim]] = {}
         for claim in claims:
             by_name.setdefault(claim.name.casefold(), []).append(claim)
@@ -148,7 +148,7 @@ class Registry:
         """
         Settle the claims to names that differ only in case.
 
-        Args: unused: by the problem that replaces it, the names of built-in plugins that are not used. Names are added.
+        Args: unused: for each problem, the names of the built-in plugins that are not used because of it. This method adds names.
         """
         best = max(claim.rank for claim in rivals)
         winners = [claim for claim in rivals if claim.rank == best]
@@ -161,7 +161,7 @@ class Registry:
             exact = {name: self._only([claim for claim in winners if claim.name == name]) for name in names}
             self._exact |= exact
             holders = list(exact.values())
-            # A plugin called Stop does not replace one called stop, which routes reach by any other spelling.
+            # A plugin with the name Stop does not replace one with the name stop, which routes can still use in any other spelling.
             kept = [claim for claim in losers if claim.own_name not in names]
             losers = [claim for claim in losers if claim.own_name in names]
             if kept:
@@ -171,7 +171,7 @@ class Registry:
             self._report_replaced(holders, replaced, unused)
 
     def _report_replaced(self, holders: list[PluginType | Problem], replaced: set[str], unused: dict[Problem, set[str]]) -> None:
-        """Log that a user's plugin replaces a built-in one, which may be a mistake. If a problem does, add the name to `unused`."""
+        """Log which built-in plugins are replaced by plugins of the user. If one is replaced by a problem, add its name to `unused`."""
         for name in replaced:
             for holder in holders:
                 if isinstance(holder, PluginType):
@@ -180,7 +180,7 @@ class Registry:
                     unused.setdefault(holder, set()).add(name)
 
     def _explain(self, unused: dict[Problem, set[str]]) -> None:
-        """Add to each problem which built-in plugins are not used because of it: they must not run instead of a user's plugin."""
+        """Add to each problem the built-in plugins that are not used because of it. They must not run instead of a plugin of the user."""
         for problem, names in unused.items():
             subject = f"the built-in plugin {min(names)} is" if len(names) == 1 else f"the built-in plugins {', '.join(sorted(names))} are"
             effect = f"so routes that name {min(names) if len(names) == 1 else 'them'} are refused"
@@ -190,7 +190,7 @@ class Registry:
                 holders.update({name: explained for name, holder in holders.items() if holder == problem})
 
     def _only(self, claims: list[_Claim]) -> PluginType | Problem:
-        """Return the holder of all claims, or if there are several holders, a problem that says so."""
+        """Return the holder of all claims. If there are several, return a problem that lists them."""
         holders = {_place_of(claim.holder): claim.holder for claim in reversed(claims)}
         first = claims[0].holder
         if len(holders) == 1 or not any(isinstance(holder, PluginType) for holder in holders.values()):
@@ -204,5 +204,5 @@ class Registry:
 
 
 def _place_of(holder: PluginType | Problem) -> tuple[str, int]:
-    """Return where a plugin is defined. A plugin that is found in two ways has one place."""
+    """Return the file and line of a plugin. They are the same if a plugin was found twice, by a directory and an entry point."""
     return (holder.source.file, holder.source.line) if isinstance(holder, PluginType) else (holder.file, holder.line)

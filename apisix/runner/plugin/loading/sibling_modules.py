@@ -2,10 +2,10 @@
 """
 Import the files of a plugin directory. Each directory is imported as its own package.
 
-Two directories may contain files of the same name, and a file may have the name of a library (`redis.py`), so their modules can't be
-top-level modules. `DIR/key_auth.py` is imported as `apisix_plugins_<name of DIR>_<hash>.key_auth`. Relative imports then work. An absolute
-import of a sibling module (`from mylib import x`, if there is a DIR/mylib.py) is rewritten when the file is compiled. Unlike an entry in
-`sys.path`, this affects only the files of the directory.
+Two directories can contain files of the same name, and a file can have the name of a library (`redis.py`). So the files can't be imported
+as top-level modules. `DIR/key_auth.py` is imported as `apisix_plugins_<name of DIR>_<hash>.key_auth`. Relative imports then work. An
+absolute import of a sibling module (`from mylib import x`, if there is a DIR/mylib.py) is rewritten when the file is compiled. Unlike an
+entry in `sys.path`, this affects only the files of the directory.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class SiblingLoader(importlib.machinery.SourceFileLoader):
         """
         Compile the file.
 
-        No bytecode cache is read or written: it would be wrong if the file is imported under another name, and a file that is saved twice
-        within a second would be considered unchanged.
+        The bytecode cache is neither read nor written. It would be wrong if the file is imported under another name, and a file that is
+        saved twice within a second would be considered unchanged.
         """
         package = fullname.partition(".")[0]
         path = self.get_filename(fullname)
@@ -99,10 +99,10 @@ class SiblingLoader(importlib.machinery.SourceFileLoader):
 
 
 def _warn_of_library(path: str, line: int, name: str) -> None:
-    """Warn if a sibling module has the name of an installed library, which the author may have meant."""
+    """Warn if a sibling module has the name of an installed library, because the author may have meant the library."""
     try:
         library = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # the module is broken, or a test has added it
+    except (ImportError, ValueError):  # the module is incomplete, as modules in tests can be
         return
     if library is not None:
         logger.warning(
@@ -118,7 +118,7 @@ class _ImportRewriter(ast.NodeTransformer):
     """
     Adds the package to the names of sibling modules in import statements.
 
-    Attributes: used: the sibling modules that are imported, each with the first line that imports it.
+    Attributes: used: the imported sibling modules, each with the first line that imports it.
     """
 
     def __init__(self, package: str, names: set[str]) -> None:
@@ -147,7 +147,7 @@ class _ImportRewriter(ast.NodeTransformer):
                 statements.append(ast.Import([alias]))
                 continue
             parent, _, last = alias.name.rpartition(".")
-            if parent:  # binds the first name without `as`, the last with it; the submodule is imported in both cases
+            if parent:  # without `as`, the first name is bound; with it, the last one. The submodule is imported in both cases.
                 bound = alias.asname or "_"
                 statements.append(ast.ImportFrom(f"{self._package}.{parent}", [ast.alias(last, bound)], 0))
                 if alias.asname:

@@ -75,7 +75,7 @@ class NotLoaded:
 
     Attributes:
         problem: why.
-        names: the names that routes may use for its plugins, as far as they can be guessed.
+        names: the names that routes may use for its plugins. They are guessed from the file.
         kind: how it was found.
     """
 
@@ -119,12 +119,12 @@ def module_origin(name: str) -> Origin:
 
 def entry_point_origins() -> Iterator[Origin | NotLoaded]:
     """Yield the entry points of installed distributions in the group `apisix.plugins`."""
-    from importlib.metadata import entry_points  # imported only if entry points are wanted, because it takes long
+    from importlib.metadata import entry_points  # imported only if it is used, because the import is slow
 
     for point in entry_points(group=ENTRY_POINT_GROUP):
         distribution = f"the distribution {point.dist.name}" if point.dist else "an unknown distribution"
         label = f"{point.name} = {point.value} in the group {point.group} of {distribution}"
-        # Matched here, because versions of Python differ in what an EntryPoint does with a value that is not the name of a module.
+        # Parsed here, because EntryPoint treats an invalid value differently in different versions of Python.
         value = _MODULE_AND_CLASS.fullmatch(point.value)
         if value is not None:
             yield Origin("entry point", value["module"], point.value, value["attribute"], label)
@@ -137,7 +137,7 @@ def load(origin: Origin) -> list[Loaded] | NotLoaded:
     """
     Import a module and return the plugin classes that it defines. If it is a package, its submodules are included.
 
-    Classes that look like plugins but do not derive from a plugin class are returned too, with their names.
+    Classes that look like plugins, but do not derive from a plugin class, are returned too. They have `names`.
     """
     try:
         module = importlib.import_module(origin.module)
