@@ -58,6 +58,7 @@ COVERED: Final = (
     "tests/docs/**/*.py",
     "tests/fuzz/**/*.py",
     "tests/gateway/**/*.py",
+    "tests/http/**/*.py",
     "tests/integration/**/*.py",
     "tests/ipc/**/*.py",
     "tests/legacy/**/*.py",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests and responses as a gateway would send them, and a gateway that answers questions from a table."""
+"""Requests and responses as a gateway sends them, and a fake gateway that replies to info requests from a table."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,31 +28,31 @@ Pairs = Iterable[tuple[str, str | None]]
 
 
 class FakeGateway:
-    """Answers from a table. `asked` holds the questions of each exchange."""
+    """Replies from a table. `asked` is a list of the info requests that were sent together, each time."""
 
     def __init__(self, answers: Mapping[Info, bytes | None] | None = None) -> None:
         self.answers = dict(answers or {})
         self.asked: list[list[Info]] = []
         self.offloaded = 0
-        """How often something was to be run off the loop."""
+        """How often work was passed to a thread."""
         self.arrived = asyncio.Event()
-        """Set when `arequest_info` has been called: the question is on its way."""
-        self.let_answer: asyncio.Event | None = None
-        """What `arequest_info` waits for, where it is to wait."""
+        """Set when `arequest_info` has been called."""
+        self.may_reply: asyncio.Event | None = None
+        """`arequest_info` waits for it, unless it is None."""
 
-    def request_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+    def request_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return self._answer(questions)
+            return self._reply(requests)
         raise WrongContext("a coroutine can't be suspended from outside")
 
-    async def arequest_info(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
-        answers = self._answer(questions)
+    async def arequest_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        replies = self._reply(requests)
         self.arrived.set()
-        if self.let_answer is not None:
-            await self.let_answer.wait()
-        return answers
+        if self.may_reply is not None:
+            await self.may_reply.wait()
+        return replies
 
     def offload(self, work: Callable[[], Any]) -> Any:
         self.offloaded += 1
@@ -66,9 +66,9 @@ class FakeGateway:
         self.offloaded += 1
         return work()
 
-    def _answer(self, questions: Sequence[ExtraInfoReq]) -> list[bytes | None]:
-        self.asked.append([question.info for question in questions])
-        return [self.answers.get(question.info) for question in questions]
+    def _reply(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
+        self.asked.append([request.info for request in requests])
+        return [self.answers.get(request.info) for request in requests]
 
 
 def a_request(
@@ -84,7 +84,7 @@ def a_request(
     phase: Phase | None = Phase.PRE_REQ,
     route_key: str | None = None,
 ) -> Request:
-    """Make a request out of a message that has crossed the wire."""
+    """Return a request whose message was encoded and decoded."""
     message = HTTPReqCallReq(call_id, src_ip, method, path, args, headers, conf_token)
     return Request(HTTPReqCallReq.decode(message.encode()), gateway or FakeGateway(), phase=phase, route_key=route_key)
 
@@ -92,30 +92,30 @@ def a_request(
 def a_response(
     headers: Pairs = (), *, status: int = 200, gateway: FakeGateway | None = None, call_id: int = 0, max_decompressed_bytes: int = 2**20
 ) -> Response:
-    """Make a response out of a message that has crossed the wire."""
+    """Return a response whose message was encoded and decoded."""
     message = HTTPRespCallReq.decode(HTTPRespCallReq(call_id, status, headers).encode())
     return Response(message, gateway or FakeGateway(), max_decompressed_bytes=max_decompressed_bytes)
 
 
 def sent(request: Request, reply: Reply | None = None) -> HTTPReqCallResp:
-    """Return what the gateway reads of a request's outcome."""
+    """Return the message that the gateway receives for a request."""
     return HTTPReqCallResp.decode(request.to_message(reply).encode())
 
 
 def rewrite(request: Request) -> Rewrite:
-    """Return the Rewrite that the gateway reads, where there is one."""
+    """Return the Rewrite that the gateway receives. Fail if it is another action."""
     action = sent(request).action
     assert isinstance(action, Rewrite)
     return action
 
 
 def stop(request: Request, reply: Reply) -> Stop:
-    """Return the Stop that the gateway reads, where there is one."""
+    """Return the Stop that the gateway receives. Fail if it is another action."""
     action = sent(request, reply).action
     assert isinstance(action, Stop)
     return action
 
 
 def answered(response: Response, reply: Reply | None = None) -> HTTPRespCallResp:
-    """Return what the gateway reads of a response's outcome."""
+    """Return the message that the gateway receives for a response."""
     return HTTPRespCallResp.decode(response.to_message(reply).encode())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can be done to a multidict, as strategies, and views on messages to do it to."""
+"""Hypothesis strategies for operations on multidicts, and views of messages to which they are applied."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,24 +13,24 @@ from apisix.runner.wire.messages import HTTPReqCallReq
 NAMES = st.sampled_from(["a", "A", "b", "B", "x-c", "X-c", "ä", "Ä", "\udcff", "nope"])
 VALUES = st.sampled_from(["", "1", "2", "ü", "\udcfe"])
 PAIRS = st.lists(st.tuples(NAMES, VALUES), max_size=4)
-CAME = st.lists(st.tuples(NAMES, VALUES | st.none()), max_size=5)
+RECEIVED = st.lists(st.tuples(NAMES, VALUES | st.none()), max_size=5)
 
 Operation = Callable[[Any], object]
 
 
-def a_view(kind: type[MutableMultidictView], came: list[tuple[str, str | None]]) -> MutableMultidictView:
-    """Make a view on a message that has crossed the wire."""
-    return kind(HTTPReqCallReq.decode(HTTPReqCallReq(headers=came).encode()).headers)
+def a_view(kind: type[MutableMultidictView], received: list[tuple[str, str | None]]) -> MutableMultidictView:
+    """Return a view of a message that was encoded and decoded."""
+    return kind(HTTPReqCallReq.decode(HTTPReqCallReq(headers=received).encode()).headers)
 
 
 def _named(text: str, operation: Operation) -> Operation:
-    """Give an operation the name that hypothesis shows when it finds a difference."""
+    """Set the name of an operation, which hypothesis prints when a test fails."""
     operation.__name__ = operation.__qualname__ = text
     return operation
 
 
 def operations_on_a_multidict() -> st.SearchStrategy[Operation]:
-    """Everything that the interface has, on names that are there, that are not, and that repeat."""
+    """Return all operations of the interface, with names that are present, missing and repeated."""
 
     def read(name: str) -> st.SearchStrategy[Operation]:
         return NAMES.map(lambda key: _named(f"{name}({key!r})", lambda md: getattr(md, name)(key)))

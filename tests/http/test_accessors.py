@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What requests and responses offer beside their parts: cookies, host, query, representations and completion."""
+"""Tests of cookies, host, query, representations and completion."""
 
 from collections.abc import Sequence
 
@@ -27,31 +27,31 @@ Pairs = Sequence[tuple[str, str | None]]
     ],
 )
 def test_cookies_of_a_request(headers: Pairs, cookies: dict[str, str]) -> None:
-    """Each pair is a cookie, with its value as it was sent; what is no pair is left out."""
+    """Each pair is a cookie, whose value is not changed. Parts that are not pairs are ignored."""
     assert dict(a_request(headers=headers).cookies) == cookies
 
 
 def test_cookies_that_repeat() -> None:
-    """The first value of a name is what it reads as, and all are there, also those of several headers."""
+    """A name reads as its first value, and all values are kept, also those of several headers."""
     cookies = a_request(headers=[("cookie", "a=1; a=2"), ("cookie", "a=3")]).cookies
     assert (cookies["a"], cookies.getall("a")) == ("1", ["1", "2", "3"])
 
 
 def test_cookies_follow_edits() -> None:
-    """They are those of the headers as they are now."""
+    """The cookies are those of the current headers."""
     request = a_request(headers=[("cookie", "a=1")])
     request.headers["cookie"] = "b=2"
     assert request.cookies == MultiDict(b="2")
 
 
 def test_cookies_of_a_response() -> None:
-    """The cookies that it sets, without their attributes."""
+    """The cookies of a response have no attributes."""
     response = a_response([("Set-Cookie", "a=1; Path=/; HttpOnly"), ("set-cookie", "b=2"), ("set-cookie", "c")])
     assert list(response.cookies.items()) == [("a", "1"), ("b", "2")]
 
 
 def test_host() -> None:
-    """The header, as it is now."""
+    """`host` is the current header, or "" if it is missing."""
     request = a_request(headers=[("host", "example.com:8080")])
     assert request.host == "example.com:8080"
     request.headers["host"] = "example.org"
@@ -69,7 +69,7 @@ def test_host() -> None:
     ],
 )
 def test_query(args: Pairs, query: str) -> None:
-    """The arguments in order, percent-encoded; one without value has no equals sign. Looking at them changes nothing."""
+    """`query` has the arguments in order, percent-encoded. One without a value has no `=`. Reading them changes nothing."""
     request = a_request(args=args)
     assert request.query == query
     assert list(request.args)[:1] == [name for name, _ in args][:1]
@@ -77,7 +77,7 @@ def test_query(args: Pairs, query: str) -> None:
 
 
 def test_query_follows_edits() -> None:
-    """An argument that was edited has its new value."""
+    """An edited argument has its new value."""
     request = a_request(args=[("flag", None), ("other", None)])
     request.args["flag"] = "x"
     request.args.add("a", "1")
@@ -86,7 +86,7 @@ def test_query_follows_edits() -> None:
 
 @pytest.mark.parametrize("name", ["query", "host", "cookies"])
 def test_not_assignable(name: str) -> None:
-    """Assigning raises, and says what to edit instead."""
+    """Assigning it raises an error that names what to edit instead."""
     with pytest.raises(UnsupportedEdit, match=rf"request\.{name} can't be assigned: (edit|set) "):
         setattr(a_request(), name, "x")
     with pytest.raises(UnsupportedEdit, match=r"response\.cookies can't be assigned: add a header"):
@@ -107,7 +107,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("pair", SECRETS)
 def test_representations_hide_secrets(pair: tuple[str, str]) -> None:
-    """No representation has the value of what may be a secret, edited or not."""
+    """No representation contains a value that may be secret, edited or not."""
     request, response = a_request(args=[("token", "s3cret")], headers=[pair, ("x-a", "1")]), a_response([pair])
     request.headers[pair[0]] = "s3cret again"
     request.response_headers[pair[0]] = "s3cret"
@@ -117,12 +117,12 @@ def test_representations_hide_secrets(pair: tuple[str, str]) -> None:
 
 
 def test_not_secret() -> None:
-    """What is none stays readable."""
+    """Values of other names are shown."""
     assert [name for name in ("host", "content-type", "x-request-id", "accept", "page", "keyword", "monkey") if is_secret(name)] == []
 
 
 def test_representations() -> None:
-    """They say what a request or response is, without values and without asking the gateway."""
+    """A representation has no values, and no info request is sent for it."""
     gateway = FakeGateway({ReqBody(): b"x"})
     request = a_request("/a", [("page", "1"), ("page", "2")], [("host", "h"), ("a\nb", "1")], gateway=gateway, method="POST")
     assert repr(request) == r"<Request POST '/a', arguments: page; headers: host, 'a\nb'>"
@@ -132,7 +132,7 @@ def test_representations() -> None:
 
 @pytest.mark.parametrize("message", [a_request(), a_response()])
 def test_completion(message: Request | Response) -> None:
-    """What is offered is there and documented, and the runner's own methods are not among it."""
+    """`dir` lists attributes that exist and are documented, without those that only the runner uses."""
     offered = dir(message)
     assert [name for name in offered if name.startswith("_") or not getattr(type(message), name).__doc__] == []
     assert {"to_message", "mark", "copy", "prefetch"} & set(offered) == set()

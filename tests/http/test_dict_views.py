@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `keys()`, `items()` and `values()` return is as of a real multidict, and shows what was edited since."""
+"""Tests of `keys()`, `items()` and `values()`: they behave as those of a multidict, and show later edits."""
 
 import operator
 from collections.abc import Callable, ItemsView, KeysView, ValuesView
@@ -13,7 +13,7 @@ from multidict import CIMultiDict, MultiDict
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.multidict_view import MutableMultidictView
 from apisix.runner.http.query import Args
-from tests.http.multidicts import CAME, NAMES, PAIRS, VALUES, Operation, a_view, operations_on_a_multidict
+from tests.http.multidicts import NAMES, PAIRS, RECEIVED, VALUES, Operation, a_view, operations_on_a_multidict
 
 BOTH = pytest.mark.parametrize(("kind", "real"), [(Headers, CIMultiDict), (Args, MultiDict)])
 SET_OPERATIONS = (
@@ -39,18 +39,18 @@ def _either(operation: Callable[[Any, Any], object], left: object, right: object
 
 @BOTH
 @settings(max_examples=300, deadline=None)
-@given(came=CAME, operations=st.lists(operations_on_a_multidict(), max_size=6), other=PAIRS, name=NAMES, value=VALUES)
-def test_as_those_of_the_real_multidict(
+@given(received=RECEIVED, operations=st.lists(operations_on_a_multidict(), max_size=6), other=PAIRS, name=NAMES, value=VALUES)
+def test_same_as_those_of_a_multidict(
     kind: type[MutableMultidictView],
     real: type[MultiDict[str]],
-    came: list[tuple[str, str | None]],
+    received: list[tuple[str, str | None]],
     operations: list[Operation],
     other: list[tuple[str, str]],
     name: str,
     value: str,
 ) -> None:
-    """Views that are held while edits are made show them, and answer whatever a set is asked."""
-    view, expected = a_view(kind, came), real([(name, value or "") for name, value in came])
+    """Dict views show edits that are made later, and support all operations of a set."""
+    view, expected = a_view(kind, received), real([(name, value or "") for name, value in received])
     keys, items, values = view.keys(), view.items(), view.values()
     no_operation = len
     for operation in [no_operation, *operations]:
@@ -82,8 +82,8 @@ def _compare_sets(ours: Any, its: Any, other: set[Any]) -> None:
 
 
 @BOTH
-def test_what_they_are(kind: type[MutableMultidictView], real: type[MultiDict[str]]) -> None:
-    """Code that asks for the interfaces gets them; none can be a key."""
+def test_their_types(kind: type[MutableMultidictView], real: type[MultiDict[str]]) -> None:
+    """Dict views are instances of the abstract classes, and are not hashable."""
     view = a_view(kind, [("a", "1")])
     assert isinstance(view.keys(), KeysView)
     assert isinstance(view.items(), ItemsView)
@@ -95,7 +95,7 @@ def test_what_they_are(kind: type[MutableMultidictView], real: type[MultiDict[st
 
 @BOTH
 def test_edits_while_iterating(kind: type[MutableMultidictView], real: type[MultiDict[str]]) -> None:
-    """Whoever iterates gets what was there when it began, whatever is edited meanwhile, also where all was decoded for good."""
+    """An iteration returns the content at its beginning, whatever is edited meanwhile, in both states of the view."""
     view = a_view(kind, [("a", "1"), ("b", "2"), ("c", "3")])
     seen = []
     for name, value in view.items():
@@ -110,8 +110,8 @@ def test_edits_while_iterating(kind: type[MutableMultidictView], real: type[Mult
     assert view.pairs() == [("new", "3"), ("new", "4"), ("newer", "5")]
 
 
-def test_what_came_stays_as_it_came() -> None:
-    """Edits never change the entries of the message, nor the list that was given out."""
+def test_edits_do_not_change_earlier_lists() -> None:
+    """Edits do not change a list that `pairs` has returned."""
     headers = a_view(Headers, [("a", "1"), ("b", "2")])
     before = headers.pairs()
     headers["a"] = "3"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a plugin has changed anything: what is compared before and after it."""
+"""Tests of `mark`, which shows whether a plugin has edited anything."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tests.http.calls import a_request, a_response
 
 
 def _assign(name: str, value: object) -> Callable[[object], None]:
-    return lambda exchange: setattr(exchange, name, value)
+    return lambda message: setattr(message, name, value)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def _assign(name: str, value: object) -> Callable[[object], None]:
     ],
 )
 def test_edits_of_a_request(edit: Callable[[Request], object]) -> None:
-    """Each kind of edit makes a difference, once."""
+    """Each kind of edit changes the mark. Without further edits it remains equal."""
     request = a_request("/a", [("id", "1")], [("host", "h")])
     before = request.mark()
     edit(request)
@@ -37,7 +37,7 @@ def test_edits_of_a_request(edit: Callable[[Request], object]) -> None:
 
 
 def test_a_second_edit_of_the_same_header() -> None:
-    """What one plugin has set and the next sets differently is an edit of both."""
+    """Setting the same value again is not an edit, and setting another value is one."""
     request = a_request("/a", [], [("host", "h")])
     request.headers["x"] = "1"
     before = request.mark()
@@ -49,7 +49,7 @@ def test_a_second_edit_of_the_same_header() -> None:
 
 
 def test_edits_before_and_after_iterating() -> None:
-    """A view that was iterated over since is the same view."""
+    """Iterating over a view does not change the mark."""
     request = a_request("/a", [], [("host", "h"), ("a", "1"), ("b", "1")])
     request.headers["x"] = "1"
     del request.headers["a"]
@@ -71,7 +71,7 @@ def test_edits_before_and_after_iterating() -> None:
     ],
 )
 def test_edits_of_a_response(edit: Callable[[Response], object]) -> None:
-    """Each kind of edit makes a difference."""
+    """Each kind of edit changes the mark."""
     response = a_response([("a", "1")])
     before = response.mark()
     edit(response)
@@ -79,8 +79,8 @@ def test_edits_of_a_response(edit: Callable[[Response], object]) -> None:
     assert before != response.mark()
 
 
-def test_what_is_no_edit() -> None:
-    """Reading and iterating make none."""
+def test_reading_is_not_an_edit() -> None:
+    """Reading and iterating do not change the mark."""
     request = a_request("/a", [("id", "1")], [("host", "h")])
     response = a_response([("a", "1")], status=404)
     before = request.mark(), response.mark()

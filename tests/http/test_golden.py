@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a real gateway sent can be read and is let pass as it came. Source: tests/golden/frames.jsonl."""
+"""Tests with recorded messages of a real gateway. Source: tests/golden/frames.jsonl."""
 
 import base64
 import json
@@ -17,19 +17,19 @@ FRAMES = Path(__file__).parent.parent / "golden" / "frames.jsonl"
 
 
 def payloads(frame_type: FrameType) -> list[object]:
-    """Return what the gateway sent of one type, each with the label of its exchange."""
+    """Return the payloads of one type that the gateway sent, each with the label of its recording."""
     found: list[object] = []
     for line in FRAMES.read_text("utf-8").strip().split("\n"):
-        exchange = json.loads(line)
-        for frame in exchange["frames"]:
+        recorded = json.loads(line)
+        for frame in recorded["frames"]:
             if frame["direction"] == "gateway>runner" and frame["type"] == frame_type:
-                found.append(pytest.param(base64.b64decode(frame["payload"]), id=f"{exchange['label']}-{len(found)}"))
+                found.append(pytest.param(base64.b64decode(frame["payload"]), id=f"{recorded['label']}-{len(found)}"))
     return found
 
 
 @pytest.mark.parametrize("payload", payloads(FrameType.HTTP_REQ_CALL))
 def test_requests(payload: bytes) -> None:
-    """Everything can be looked at, nothing of which is an edit; and one edit is sent alone."""
+    """Everything can be read, and reading is not an edit. Only the one edit is sent."""
     message = HTTPReqCallReq.decode(payload)
     request = Request(message, FakeGateway())
     assert list(request.headers.items()) == [(name, value or "") for name, value in message.headers]
@@ -44,7 +44,7 @@ def test_requests(payload: bytes) -> None:
 
 @pytest.mark.parametrize("payload", payloads(FrameType.HTTP_RESP_CALL))
 def test_responses(payload: bytes) -> None:
-    """The upstream's headers go back complete, but for those of the connection."""
+    """All headers of the upstream are sent back, except those of the connection."""
     message = HTTPRespCallReq.decode(payload)
     reply = answered(Response(message, FakeGateway()))
     kept = [(name, value) for name, value in message.headers if name.lower() not in ("connection", "keep-alive", "transfer-encoding")]

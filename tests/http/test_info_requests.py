@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers are kept, and what is kept is not asked for."""
+"""Tests of info replies: they are kept, and nothing is requested twice."""
 
 import pytest
 
@@ -11,7 +11,7 @@ A, B = Var("a"), Var("b")
 
 
 def test_only_what_is_missing() -> None:
-    """Each question is put once, however often and in whatever company it comes."""
+    """Each info request is sent once, however often it is fetched."""
     gateway = FakeGateway({A: b"1"})
     replies = InfoReplies(gateway, "request")
     replies.fetch((A, A))
@@ -23,7 +23,7 @@ def test_only_what_is_missing() -> None:
 
 
 async def test_both_forms_share_them() -> None:
-    """What a coroutine fetched is there for the plain form, and the other way round."""
+    """`fetch` and `afetch` share the replies."""
     gateway = FakeGateway({A: b"1"})
     replies = InfoReplies(gateway, "request")
     await replies.afetch((A, B))
@@ -33,18 +33,18 @@ async def test_both_forms_share_them() -> None:
 
 
 class Broken(FakeGateway):
-    """A gateway that hangs up on the first question."""
+    """A gateway that closes the connection after the first info request."""
 
     broken = True
 
-    def _answer(self, questions):  # type: ignore[no-untyped-def]  # as in FakeGateway
+    def _reply(self, requests):  # type: ignore[no-untyped-def]  # as in FakeGateway
         if self.broken:
             raise ConnectionError("gone")
-        return super()._answer(questions)
+        return super()._reply(requests)
 
 
-async def test_a_question_that_fails() -> None:
-    """The error comes through, nothing is kept, and a variable can be asked for again."""
+async def test_an_info_request_that_fails() -> None:
+    """The error is raised, nothing is kept, and the variable can be requested again."""
     gateway = Broken({A: b"1"})
     replies = InfoReplies(gateway, "request")
     with pytest.raises(ConnectionError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views behave as CIMultiDict and MultiDict do, whatever is done to them in whatever order; and say what changed."""
+"""Tests of edits: after any operations, a view is equal to a multidict, and `changes` returns the differences."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from multidict import CIMultiDict, MultiDict, MutableMultiMapping
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.multidict_view import MutableMultidictView
 from apisix.runner.http.query import Args
-from tests.http.multidicts import CAME, Operation, a_view, operations_on_a_multidict
+from tests.http.multidicts import RECEIVED, Operation, a_view, operations_on_a_multidict
 
 
 def _outcome(operation: Operation, mapping: MutableMultiMapping[str]) -> object:
@@ -23,16 +23,16 @@ def _outcome(operation: Operation, mapping: MutableMultiMapping[str]) -> object:
 
 @pytest.mark.parametrize(("kind", "real"), [(Headers, CIMultiDict), (Args, MultiDict)])
 @settings(max_examples=400, deadline=None)
-@given(came=CAME, operations=st.lists(operations_on_a_multidict(), max_size=12))
-def test_as_the_real_multidict(
+@given(received=RECEIVED, operations=st.lists(operations_on_a_multidict(), max_size=12))
+def test_same_as_a_multidict(
     kind: type[MutableMultidictView],
     real: type[MultiDict[str]],
-    came: list[tuple[str, str | None]],
+    received: list[tuple[str, str | None]],
     operations: list[Operation],
 ) -> None:
-    """Each operation returns or raises the same and leaves the same behind: order, repeats and spelling included."""
-    before = real([(name, value or "") for name, value in came])
-    view, expected = a_view(kind, came), before.copy()
+    """Each operation has the same outcome as with a multidict, including order, repeated names and spelling."""
+    before = real([(name, value or "") for name, value in received])
+    view, expected = a_view(kind, received), before.copy()
     for operation in operations:
         pairs = view.pairs()
         try:
@@ -41,21 +41,21 @@ def test_as_the_real_multidict(
             assert (kind, view.pairs()) == (Headers, pairs)
             continue
         assert outcome == _outcome(operation, expected)
-    twin = view.copy()
+    copied = view.copy()
     assert _by_name(view.changes()) == _changes(before, expected, fold=kind is Headers)
     assert view.pairs() == list(expected.items())
     assert list(view.items()) == list(expected.items())
-    assert list(twin.items()) == list(expected.items())
+    assert list(copied.items()) == list(expected.items())
     assert view == expected
-    assert view == twin
+    assert view == copied
     assert len(view) == len(expected)
     assert _by_name(view.changes()) == _changes(before, expected, fold=kind is Headers)
-    for name in {name for name, _ in came}:
+    for name in {name for name, _ in received}:
         assert (expected.getall(name, []) != before.getall(name, [])) == view.changed(name)
 
 
 def _changes(before: MultiDict[str], after: MultiDict[str], *, fold: bool) -> dict[str, list[str | None]]:
-    """Say from two real multidicts what has to be sent."""
+    """Return what has to be sent, by comparing two multidicts."""
     names = {name.lower() if fold else str(name) for name in [*before, *after]}
     return {name: list(after.getall(name, [])) or [None] for name in names if before.getall(name, []) != after.getall(name, [])}
 
@@ -67,8 +67,8 @@ def _by_name(changes: list[tuple[str, str | None]]) -> dict[str, list[str | None
     return grouped
 
 
-def test_multidicts_that_are_given() -> None:
-    """Repeats survive where one view is poured into another."""
+def test_views_as_arguments() -> None:
+    """Repeated names are kept if one view is the argument of another's method."""
     args = a_view(Args, [("a", "1"), ("a", "2")])
     other = Args()
     other.extend(args)
@@ -79,7 +79,7 @@ def test_multidicts_that_are_given() -> None:
 
 @pytest.mark.parametrize("kind", [Headers, Args])
 def test_names_must_be_text(kind: type[MutableMultidictView]) -> None:
-    """A name of another type raises in every way in, except for `in`."""
+    """A name of another type raises TypeError, except with `in`."""
     view = a_view(kind, [("a", "1")])
     ways: Iterator[Callable[[], object]] = iter(
         (
@@ -99,8 +99,8 @@ def test_names_must_be_text(kind: type[MutableMultidictView]) -> None:
     assert view.pairs() == [("a", "1")]
 
 
-def test_nothing_is_taken_of_a_bad_update() -> None:
-    """Where one of several pairs can't be sent, none takes effect."""
+def test_an_update_that_fails_changes_nothing() -> None:
+    """If one of several pairs can't be sent, none of them takes effect."""
     headers = a_view(Headers, [("a", "1")])
     for bad in ({"b": "2", "c": "a\nb"}, {"b": "2", "c": 3}):
         for name in ("extend", "update", "merge"):
@@ -110,14 +110,14 @@ def test_nothing_is_taken_of_a_bad_update() -> None:
 
 
 def test_popitem_of_nothing() -> None:
-    """There is an error that says so."""
+    """It raises KeyError."""
     with pytest.raises(KeyError, match="no args are left"):
         Args().popitem()
 
 
 @pytest.mark.parametrize("iterated", [False, True])
 def test_discard(iterated: bool) -> None:
-    """Deleting what may be missing removes all values of a name, and does nothing if there are none; no edit, no trace."""
+    """`discard` deletes all values of a name, and does nothing if there are none."""
     for kind in (Headers, Args):
         view = a_view(kind, [("a", "1"), ("r", "1"), ("r", "2")])
         if iterated:
@@ -129,8 +129,8 @@ def test_discard(iterated: bool) -> None:
         assert view.changes() == [("r", None)]
 
 
-def test_deleting_what_is_missing() -> None:
-    """`del` raises as in a dict, and says what to write instead."""
+def test_deleting_a_missing_name() -> None:
+    """`del` raises KeyError, as in a dict, and the error names `discard`."""
     for kind in (Headers, Args):
         with pytest.raises(KeyError, match=r"no 'x-a' to delete.*discard\('x-a'\)"):
             del a_view(kind, [])["x-a"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views leave the frame alone as long as one name decides, and are multidicts to whoever asks."""
+"""Tests of multidict views: single names are looked up in the frame, and the views are mappings."""
 
 import copy
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from apisix.runner.wire.messages import HTTPReqCallReq
 from tests.http.multidicts import a_view
 
 
-class _Untouchable(Headers):
-    """Headers that must not be decoded as a whole."""
+class _AlwaysOverlay(Headers):
+    """Headers that must not be materialized."""
 
     __slots__ = ()
 
     def _materialize(self) -> MultiDict[str]:
-        raise AssertionError("everything was decoded")
+        raise AssertionError("the view was materialized")
 
 
-def test_one_name_decodes_nothing_else() -> None:
-    """Looking up, setting and deleting single names, and what is sent of it, leave the frame alone."""
+def test_edits_of_single_names_do_not_materialize() -> None:
+    """Looking up, setting and deleting single names, and sending the changes, do not materialize the view."""
     entries = HTTPReqCallReq.decode(HTTPReqCallReq(headers=[("a", "1"), ("b", "2"), ("r", "1"), ("r", "2")]).encode()).headers
-    headers = _Untouchable(entries)
+    headers = _AlwaysOverlay(entries)
     assert (headers["A"], headers.get("a"), headers.get("nope"), headers.getall("R")) == ("1", "1", None, ["1", "2"])
     assert ("a" in headers, "nope" in headers, headers.__contains__(5), len(headers)) == (True, False, False, 4)
     headers["a"] = "3"
@@ -37,27 +37,28 @@ def test_one_name_decodes_nothing_else() -> None:
     assert headers.pop("a") == "3"
     everything = [("r", "7"), ("New", "4"), ("other", "5"), ("more", "6")]
     assert (list(headers.items()), len(headers)) == (everything, 4)
-    assert ["r", "New", "other", "more"] == list(headers) == list(headers.keys())
-    twin = headers.copy()
+    assert list(headers) == ["r", "New", "other", "more"]
+    assert list(headers.keys()) == ["r", "New", "other", "more"]
+    copied = headers.copy()
     expected = [("a", None), ("new", "4"), ("other", "5"), ("more", "6"), ("r", "7"), ("b", None)]
     assert headers.changes() == expected
-    assert twin.changes() == expected
+    assert copied.changes() == expected
 
 
-def test_copies_are_detached() -> None:
-    """An edit of a copy is none of the original, before and after everything was decoded."""
+def test_copies_are_independent() -> None:
+    """Edits of a copy do not change the original, in both states."""
     headers = a_view(Headers, [("a", "1")])
-    for twin in (headers.copy(), copy.copy(headers)):
-        twin["a"] = "2"
-        twin.add("a", "3")
+    for copied in (headers.copy(), copy.copy(headers)):
+        copied["a"] = "2"
+        copied.add("a", "3")
     assert (headers.pairs(), headers.changes()) == ([("a", "1")], [])
-    twin = headers.copy()
-    twin.clear()
+    copied = headers.copy()
+    copied.clear()
     assert headers["a"] == "1"
 
 
 def test_it_is_a_mutable_multimapping() -> None:
-    """Code that asks for the interface gets it: isinstance, repr, to_dict, no hash."""
+    """A view is a MutableMultiMapping, has a representation, and is not hashable."""
     headers = a_view(Headers, [("a", "1"), ("A", "2"), ("b", "3")])
     assert isinstance(headers, MutableMultiMapping)
     assert isinstance(headers, Mapping)
@@ -69,8 +70,8 @@ def test_it_is_a_mutable_multimapping() -> None:
         hash(headers)
 
 
-def test_what_a_type_checker_sees() -> None:
-    """The types are as precise as those of multidict, though each method has one signature only."""
+def test_types_of_the_methods() -> None:
+    """The types are as precise as those of multidict, although each method has only one signature."""
     headers = a_view(Headers, [("a", "1")])
     mapping: Mapping[str, str] = headers
     assert mapping["a"] == "1"
@@ -85,9 +86,9 @@ def test_what_a_type_checker_sees() -> None:
 
 
 def test_a_mapping_in_a_match_statement() -> None:
-    """They are mappings to `match` too."""
+    """A view matches a mapping pattern."""
     match a_view(Headers, [("a", "1")]):
         case {"A": value}:
             assert value == "1"
         case _:
-            raise AssertionError("no mapping")
+            raise AssertionError("the view is not a mapping")

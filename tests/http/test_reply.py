@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Reply holds what can be sent, or raises where it is made."""
+"""Tests of Reply: it can be sent, or its constructor raises an error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from apisix.runner.wire.messages import HTTPReqCallResp, Stop
 
 
 def test_defaults() -> None:
-    """Without arguments it is an empty 200."""
+    """A reply without arguments has the status 200 and an empty body."""
     reply = Reply()
     assert (reply.status, reply.body, list(reply.headers.items())) == (200, b"", [])
 
 
 def test_it_can_be_raised() -> None:
-    """It is an exception, so that it can end a chain from anywhere below a hook."""
+    """A reply is an exception, so that a function that a hook calls can end the chain."""
     with pytest.raises(Reply, match="reply 401 with a body of 2 bytes") as caught:
         raise Reply(401, "no")
     assert caught.value.status == 401
@@ -40,14 +40,14 @@ def test_it_can_be_raised() -> None:
     ],
 )
 def test_body(body: bytes | str, expected: bytes, content_type: str | None) -> None:
-    """Bytes are kept, text becomes UTF-8 (or the bytes that it came from) and says so."""
+    """Bytes are kept. Text is encoded as UTF-8, and sets the content-type. Surrogates become the bytes that they represent."""
     reply = Reply(200, body)
     assert (reply.body, reply.headers.get("content-type")) == (expected, content_type)
     assert isinstance(reply.body, bytes)
 
 
 def test_json() -> None:
-    """JSON is encoded, of anything that msgspec knows, with its content-type."""
+    """JSON is encoded by msgspec, and sets the content-type."""
 
     @dataclass
     class Answer:
@@ -64,17 +64,17 @@ def test_json() -> None:
     "given", [{"Content-Type": "text/html"}, [("CONTENT-TYPE", "text/html")], CIMultiDict({"content-type": "text/html"})]
 )
 def test_own_content_type(given: dict[str, str]) -> None:
-    """The author's content-type is left alone, in whatever spelling and container it comes."""
+    """A given content-type is not replaced, in any case and any kind of mapping."""
     for reply in (Reply(200, "x", given), Reply(200, json={}, headers=given)):
         assert reply.headers.getall("content-type") == ["text/html"]
 
 
 def test_headers() -> None:
-    """Repeats survive, and what was given is not held on to."""
+    """Repeated names are kept, and later edits of the argument do not change the reply."""
     pairs = [("Set-Cookie", "a"), ("set-cookie", "b")]
-    came = Headers()
-    came.extend(pairs)
-    for given in (pairs, iter(pairs), CIMultiDict(pairs), came):
+    received = Headers()
+    received.extend(pairs)
+    for given in (pairs, iter(pairs), CIMultiDict(pairs), received):
         assert list(Reply(headers=given).headers.items()) == pairs
     given = CIMultiDict({"a": "1"})
     reply = Reply(headers=given)
@@ -93,7 +93,7 @@ def test_headers() -> None:
     ],
 )
 def test_headers_that_cannot_be_sent(headers: dict[str, str], error: type[Exception]) -> None:
-    """A header that would become another, or is no text, raises where the reply is made."""
+    """A header that can't be sent raises an error in the constructor."""
     with pytest.raises(error):
         Reply(headers=headers)
 
@@ -110,7 +110,7 @@ def test_headers_that_cannot_be_sent(headers: dict[str, str], error: type[Except
     ],
 )
 def test_status(status: int, error: type[Exception], what: str) -> None:
-    """A status that can't be sent raises, and the error says what came."""
+    """A status that can't be sent raises an error, which contains it or its type."""
     with pytest.raises(error, match=what):
         Reply(status)
     assert (Reply(200).status, Reply(999).status) == (200, 999)
@@ -118,13 +118,13 @@ def test_status(status: int, error: type[Exception], what: str) -> None:
 
 @pytest.mark.parametrize("body", [None, 5, {"a": 1}, ["x"]])
 def test_body_of_another_type(body: bytes) -> None:
-    """Data as a body raises, and the error names the way."""
+    """A body of another type raises TypeError, which names `Reply(json=...)`."""
     with pytest.raises(TypeError, match=r"must be bytes or str, got .*Reply\(json=\.\.\.\)"):
         Reply(200, body)
 
 
 class TestAssigning:
-    """What is assigned later is checked and converted as in the constructor."""
+    """Assigned values are checked and converted as in the constructor."""
 
     @pytest.mark.parametrize(
         ("body", "expected", "content_type"),
@@ -138,7 +138,7 @@ class TestAssigning:
         ],
     )
     def test_body(self, body: bytes | str, expected: bytes, content_type: str | None) -> None:
-        """Text becomes UTF-8 and says so, any kind of bytes becomes bytes."""
+        """Text is encoded as UTF-8 and sets the content-type. Any kind of bytes becomes bytes."""
         reply = Reply(500, b"before")
         reply.body = body
         for message in (stop_message(1, reply), stop_message(1, Reply(500, body))):
@@ -148,7 +148,7 @@ class TestAssigning:
         assert type(reply.body) is bytes
 
     def test_text_beside_a_content_type(self) -> None:
-        """A content-type that is there stays."""
+        """A present content-type is not replaced."""
         reply = Reply(headers={"Content-Type": "text/html"})
         reply.body = "<p>"
         assert reply.headers.getall("content-type") == ["text/html"]
@@ -157,7 +157,7 @@ class TestAssigning:
         ("status", "error"), [("404", TypeError), (None, TypeError), (404.0, TypeError), (True, TypeError), (99, ValueError)]
     )
     def test_status(self, status: int, error: type[Exception]) -> None:
-        """A status that can't be sent raises, and the one before stays."""
+        """A status that can't be sent raises an error, and the status does not change."""
         reply = Reply(401)
         with pytest.raises(error, match="a status must be"):
             reply.status = status
@@ -167,31 +167,31 @@ class TestAssigning:
 
     @pytest.mark.parametrize("body", [None, 5, {"a": 1}, ["x"]])
     def test_body_of_another_type(self, body: bytes) -> None:
-        """Data as a body raises, and the body before stays."""
+        """A body of another type raises TypeError, and the body does not change."""
         reply = Reply(200, "x")
         with pytest.raises(TypeError, match="must be bytes or str"):
             reply.body = body
         assert reply.body == b"x"
 
     def test_without_the_constructor(self) -> None:
-        """A reply whose constructor did not run can't be sent: it raises, and is not half of a message."""
+        """A reply whose constructor did not run can't be sent."""
         with pytest.raises((AttributeError, TypeError)):
             stop_message(1, Reply.__new__(Reply)).encode()
 
 
 class TestSending:
-    """What becomes of a reply's headers."""
+    """The headers that are sent for a reply."""
 
     @pytest.mark.parametrize("name", ["content-length", "Transfer-Encoding", "Connection", "keep-alive", "TE", "upgrade"])
     def test_framing_is_dropped(self, name: str) -> None:
-        """Framing is the gateway's: in any spelling it is shown, and not sent."""
+        """A framing header is shown in `headers`, but not sent, in any case."""
         reply = Reply(headers={"a": "1", name: "x"})
         assert reply.sendable() == [("a", "1")]
         assert reply.headers[name] == "x"
         assert reply.sendable() == [("a", "1")]
 
-    def test_edited_until_it_is_sent(self) -> None:
-        """What is done to `headers`, or assigned, is what is sent."""
+    def test_edits_are_sent(self) -> None:
+        """Edits of `headers`, and assigned headers, are sent."""
         reply = Reply(200, "x", {"a": "1"})
         reply.headers["A"] = "2"
         reply.headers.add("upgrade", "x")
@@ -200,7 +200,7 @@ class TestSending:
         assert reply.sendable() == [("b", "3")]
 
     def test_edits_are_checked(self) -> None:
-        """What is put into the headers later is checked at the line that does it, as in the constructor."""
+        """Edits of the headers are checked at once, as in the constructor."""
         reply = Reply(headers={"a": "1"})
         edits: list[tuple[type[Exception], Callable[[], object]]] = [
             (ValueError, lambda: reply.headers.add("x", "a\nb: c")),
@@ -214,8 +214,8 @@ class TestSending:
                 edit()
         assert list(reply.headers.items()) == [("a", "1")]
 
-    def test_sending_leaves_the_reply_alone(self) -> None:
-        """A reply that is kept and returned again is sent as before."""
+    def test_sending_does_not_change_the_reply(self) -> None:
+        """A reply can be sent several times."""
         reply = Reply(200, b"x", {"a": "1"})
         for _ in range(2):
             assert list(replacement_message(1, reply).headers) == [("a", "1"), ("content-type", "application/octet-stream")]
@@ -223,22 +223,22 @@ class TestSending:
 
     @pytest.mark.parametrize("name", ["x" * 80, "CONTENT-type", "~", "X_Y"])
     def test_unusual_names(self, name: str) -> None:
-        """Long names and unusual ones go on, once and again, and their values are looked at each time."""
+        """Long and unusual names are accepted, and their values are checked each time."""
         for _ in range(2):
             assert Reply(headers=[(name, "\xff")]).sendable() == [(name, "\xff")]
             with pytest.raises(ValueError, match="control characters"):
                 Reply(headers={name: "\x7f"})
 
     @pytest.mark.parametrize("name", ["caf\xe9", "te\xdf", "a b"])
-    def test_names_that_are_none(self, name: str) -> None:
-        """What is no name is refused, once and again."""
+    def test_invalid_names(self, name: str) -> None:
+        """An invalid name is refused each time."""
         for _ in range(2):
             with pytest.raises(ValueError, match="can't be the name"):
                 Reply(headers=[(name, "1")])
 
 
 def test_subclasses() -> None:
-    """Authors derive from it, with an `__init__` of their own, and edit what it made."""
+    """A subclass can have its own `__init__`, which edits the reply."""
 
     class Forbidden(Reply):
         def __init__(self, why: str) -> None:
@@ -253,7 +253,7 @@ def test_subclasses() -> None:
 
 
 def test_headers_of_other_shapes() -> None:
-    """Pairs may be of any kind; what is none raises where the reply is made."""
+    """Pairs may be lists or tuples. Anything else raises an error in the constructor."""
     assert Reply(headers=[["a", "1"]]).sendable() == [("a", "1")]  # type: ignore[list-item]
     assert Reply(headers=(("a", "1"),)).sendable() == [("a", "1")]
     assert Reply(headers=()).sendable() == []
@@ -264,7 +264,7 @@ def test_headers_of_other_shapes() -> None:
 
 @pytest.mark.parametrize(("body", "headers"), [(b"", {}), (b"", {"content-type": "x", "content-encoding": "gzip", "a": "1"})])
 def test_replacing_a_response_without_a_body(body: bytes, headers: dict[str, str]) -> None:
-    """The phrase of the status stands in, as text: an empty body would bring the upstream's back."""
+    """An empty body is replaced by the phrase of the status, since the gateway would send the upstream's body."""
     message = replacement_message(3, Reply(404, body, headers))
     assert (message.id, message.status, message.body) == (3, 404, b"404 Not Found\n")
     assert dict(message.headers)["content-type"] == "text/plain; charset=utf-8"
@@ -272,8 +272,8 @@ def test_replacing_a_response_without_a_body(body: bytes, headers: dict[str, str
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 19])
-def test_every_character_at_every_place(size: int) -> None:
-    """What may stand in a header does not depend on where it stands, though eight characters are looked at together."""
+def test_every_character_at_every_position(size: int) -> None:
+    """A character is accepted or refused at any position. The implementation compares eight characters together."""
     for code in [*range(161), 0x20AC, 0xD7FF, 0xD800, 0xDC7F, 0xDC80, 0xDCFF, 0xDD00, 0x1F600]:
         for place in range(size):
             text = "a" * place + chr(code) + "~ " * ((size - place) // 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No plugin can change where the gateway sees the end of a request, nor what belongs to the client's connection."""
+"""Tests of the framing headers of a request, such as content-length, which plugins can't change freely."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
 from apisix.runner.legacy.plugin_base_request import PluginBaseRequest
 from tests.http.calls import Pairs, a_request, rewrite, sent
 
-CAME: Pairs = [(name, "came") for name in REQUEST_FRAMING]
+RECEIVED: Pairs = [(name, "received") for name in REQUEST_FRAMING]
 NOT_SETTABLE = [name for name, rule in REQUEST_FRAMING.items() if not rule.can_be_set]
 DOCS = Path(__file__).parent.parent.parent / "docs" / "reference" / "limitations.md"
 
@@ -24,13 +24,13 @@ Edit = Callable[[Request], object]
 
 
 @pytest.fixture(autouse=True)
-def nothing_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each warning comes once in a process."""
+def reset_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reset the warnings, each of which is logged once in a process."""
     monkeypatch.setattr(edits, "_reported", set())
 
 
 def test_length_beside_a_new_body() -> None:
-    """The attack: a body of five bytes with its length, while the client's body, which has not been read, is longer."""
+    """A plugin can't shorten the client's body, whose rest would be run as a second request, by setting the length of a new one."""
     request = a_request(headers=[("content-length", "60")], method="POST")
     request.body = b"hello"
     with pytest.raises(UnsupportedEdit, match="run the rest as a second request"):
@@ -40,10 +40,10 @@ def test_length_beside_a_new_body() -> None:
     assert rewrite(request).body == b"hello"
 
 
-@pytest.mark.parametrize("came", [True, False])
+@pytest.mark.parametrize("is_present", [True, False])
 @pytest.mark.parametrize("name", NOT_SETTABLE)
-def test_set(name: str, came: bool) -> None:
-    """Each way to set a header that can't be set raises at the line, in any spelling, and nothing is sent."""
+def test_set(name: str, is_present: bool) -> None:
+    """Each way to set a header that can't be set raises an error at once, in any case, and nothing is sent."""
     ways: list[Edit] = [
         lambda request: request.headers.__setitem__(name, "other"),
         lambda request: request.headers.__setitem__(name.upper(), "other"),
@@ -51,7 +51,7 @@ def test_set(name: str, came: bool) -> None:
         lambda request: request.headers.update([(name, "other")]),
         lambda request: request.headers.__setitem__(name, ""),
     ]
-    if not came:
+    if not is_present:
         ways += [
             lambda request: request.headers.add(name, "other"),
             lambda request: request.headers.setdefault(name, "other"),
@@ -60,7 +60,7 @@ def test_set(name: str, came: bool) -> None:
         ]
     for way in ways:
         for iterated in (False, True):
-            request = a_request(headers=CAME if came else [])
+            request = a_request(headers=RECEIVED if is_present else [])
             if iterated:
                 request.headers._materialize()
             before = sent(request).action
@@ -70,10 +70,10 @@ def test_set(name: str, came: bool) -> None:
 
 
 @pytest.mark.parametrize("name", REQUEST_FRAMING)
-def test_set_to_what_came(name: str) -> None:
-    """A value that does not change is no edit, so that all headers can be echoed."""
-    request = a_request(headers=CAME)
-    request.headers[name] = "came"
+def test_set_to_the_received_value(name: str) -> None:
+    """Setting a header to its received value is not an edit, so that all headers can be copied."""
+    request = a_request(headers=RECEIVED)
+    request.headers[name] = "received"
     request.headers.update(request.headers)
     request.headers.update(dict(request.headers))
     assert sent(request).action is None
@@ -81,7 +81,7 @@ def test_set_to_what_came(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "is_sent"), [(name, rule.sends_deletion) for name, rule in REQUEST_FRAMING.items()])
 def test_delete(name: str, is_sent: bool) -> None:
-    """A deletion is accepted, and sent if the gateway can do it without harm."""
+    """A deletion is accepted, and sent if that is safe."""
     expected = [(name, None)] if is_sent else []
     ways: list[Edit] = [
         lambda request: request.headers.__delitem__(name),
@@ -89,7 +89,7 @@ def test_delete(name: str, is_sent: bool) -> None:
         lambda request: request.headers.popall(name),
     ]
     for way in ways:
-        request = a_request(headers=[("x", "1"), (name, "came")])
+        request = a_request(headers=[("x", "1"), (name, "received")])
         way(request)
         request.headers["x"] = "2"
         assert name not in request.headers
@@ -97,7 +97,7 @@ def test_delete(name: str, is_sent: bool) -> None:
 
 
 def test_allow_list() -> None:
-    """A loop that deletes all headers that are not in a list leaves the request whole."""
+    """A loop that deletes all headers except some does not delete the framing of the request."""
     request = a_request(headers=[("host", "h"), ("content-length", "3"), ("cookie", "a=1"), ("accept", "*/*")])
     for name in list(request.headers):
         if name != "accept":
@@ -107,31 +107,31 @@ def test_allow_list() -> None:
 
 
 def test_clear() -> None:
-    """Clearing all headers deletes only what may be deleted."""
-    request = a_request(headers=CAME)
+    """Clearing all headers deletes only those whose deletion is sent."""
+    request = a_request(headers=RECEIVED)
     request.headers.clear()
     assert sorted(rewrite(request).headers) == sorted((name, None) for name, rule in REQUEST_FRAMING.items() if rule.sends_deletion)
 
 
 def test_one_of_two_values() -> None:
-    """A header that came twice and is reduced to one value is not sent: nothing but a deletion ever is."""
+    """A header that was received twice and is reduced to one value is not sent, since only its deletion could be sent."""
     request = a_request(headers=[("connection", "close"), ("connection", "te")])
     request.headers.popone("connection")
     assert sent(request).action is None
 
 
 def test_deleted_and_set_again() -> None:
-    """Set to what came after a deletion, nothing changes; set to another value it raises still."""
-    request = a_request(headers=CAME)
+    """After a deletion, setting the received value again changes nothing, and setting another value raises an error."""
+    request = a_request(headers=RECEIVED)
     del request.headers["content-length"]
-    request.headers["content-length"] = "came"
+    request.headers["content-length"] = "received"
     with pytest.raises(UnsupportedEdit):
         request.headers["content-length"] = "5"
     assert sent(request).action is None
 
 
 def test_host() -> None:
-    """`host` can be set, for the upstream; it can't be emptied, since the upstream would get a request without one."""
+    """`host` can be set. It can't be emptied, since the upstream would get a request without it."""
     request = a_request(headers=[("host", "h")])
     request.headers["Host"] = "other"
     assert list(rewrite(request).headers) == [("host", "other")]
@@ -140,11 +140,11 @@ def test_host() -> None:
 
 
 class TestLegacyPlugins:
-    """Plugins of earlier releases set a length beside a body: that goes on to work, and the length is not sent."""
+    """Legacy plugins set a length with a body. That still works, and the length is not sent."""
 
     def test_plugin_base(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Release 0.2: the setter says True, the log says once that nothing is sent."""
-        request = a_request(headers=CAME, method="POST")
+        """Release 0.2: the setter returns True, and a warning is logged once for each header that is not sent."""
+        request = a_request(headers=RECEIVED, method="POST")
         seen = PluginBaseRequest(request)
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
@@ -162,8 +162,8 @@ class TestLegacyPlugins:
         assert "content-length" in caplog.text.lower()
 
     def test_plugin_base_dict(self) -> None:
-        """Release 0.2: the dict of headers, changed and deleted from."""
-        request = a_request(headers=CAME)
+        """Release 0.2: a plugin sets and deletes names in the dict of headers."""
+        request = a_request(headers=RECEIVED)
         seen = PluginBaseRequest(request)
         headers = seen.get_headers()
         headers["content-length"] = "5"
@@ -175,7 +175,7 @@ class TestLegacyPlugins:
         assert list(rewrite(request).headers) == [("expect", None), ("x-a", "1")]
 
     def test_plugin_base_deletes_all(self) -> None:
-        """Release 0.2: a plugin empties the dict of headers."""
+        """Release 0.2: a plugin clears the dict of headers."""
         request = a_request(headers=[("content-length", "3"), ("host", "h"), ("x", "1")])
         seen = PluginBaseRequest(request)
         seen.get_headers().clear()
@@ -183,8 +183,8 @@ class TestLegacyPlugins:
         assert list(rewrite(request).headers) == [("x", None)]
 
     def test_base(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Release 0.1: all headers are echoed, some changed."""
-        request = a_request(headers=CAME)
+        """Release 0.1: a plugin returns all headers, of which some are changed."""
+        request = a_request(headers=RECEIVED)
         seen, response = BaseRequest(request), BaseResponse()
         headers = seen.headers
         headers["Content-Length"] = "5"
@@ -198,7 +198,7 @@ class TestLegacyPlugins:
 
 
 def test_table_in_the_docs() -> None:
-    """The page for authors has the same table."""
+    """The documentation has the same table."""
     rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]*\|[^|]*) \|", DOCS.read_text().split("\n## ")[2], re.MULTILINE))
-    said = {name: (cells.startswith("sent"), cells.partition("|")[2].strip().startswith("sent")) for name, cells in rows.items()}
-    assert said == {name: (rule.can_be_set, rule.sends_deletion) for name, rule in REQUEST_FRAMING.items()}
+    documented = {name: (cells.startswith("sent"), cells.partition("|")[2].strip().startswith("sent")) for name, cells in rows.items()}
+    assert documented == {name: (rule.can_be_set, rule.sends_deletion) for name, rule in REQUEST_FRAMING.items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of charsets: what is in it, and that slices of a body give the same text as the whole."""
+"""Tests of the table of charsets, and of decoding a body in slices."""
 
 import codecs
 import encodings
@@ -27,7 +27,7 @@ LONG = {
 
 @pytest.mark.parametrize("codec", sorted(set(CODECS.values())))
 def test_slices(codec: str) -> None:
-    """A long body gives the text that Python's own decoder gives in one go, wherever a character is cut."""
+    """A long body, which is decoded in slices, has the same text as with Python's decoder, wherever a character is split."""
     label = next(label for label, name in CODECS.items() if name == codec)
     for shift in range(4):
         text = "a" * shift + (LONG.get(codec) or "ab") * 30_000
@@ -35,7 +35,7 @@ def test_slices(codec: str) -> None:
 
 
 def test_labels() -> None:
-    """Each label is in lower case, as it is looked up, and its codec is one for text that takes time in proportion to it."""
+    """Each label is in lower case, and its codec is for text and needs linear time."""
     assert [label for label in CODECS if label != label.lower()] == []
     assert set(CODECS.values()) & NOT_LINEAR_OR_NO_CHARSET == set()
     assert [codec for codec in set(CODECS.values()) if not cast("Any", codecs.lookup(codec))._is_text_encoding] == []
@@ -45,7 +45,7 @@ def test_labels() -> None:
     "charset", ["punycode", "utf-7", "idna", "hex", "utf-32", "x-user-defined", "replacement", "", "a\0b", "klingon" * 9]
 )
 def test_what_is_not_in_the_table(charset: str) -> None:
-    """It raises, also if Python has a codec of that name, and Python is not asked: it caches each name."""
+    """A charset that is not in the table raises an error. Its name is not looked up by Python, which would cache it."""
     known = len(cast("Any", encodings)._cache)
     with pytest.raises(BodyError, match=r"charset .* is unknown"):
         decoded(b"x", charset)
@@ -68,15 +68,15 @@ def test_byte_order_mark() -> None:
     ],
 )
 @pytest.mark.parametrize("length", [0, 65_535, 65_536, 131_072, 150_000])
-def test_where_text_is_broken(charset: str, start: bytes, broken: bytes, length: int) -> None:
-    """The error names the byte, counted from the start of the body."""
+def test_position_of_invalid_text(charset: str, start: bytes, broken: bytes, length: int) -> None:
+    """The error has the position of the invalid byte in the body."""
     whole = start * (length // len(start))
     with pytest.raises(BodyError, match=f"not valid {charset} text, at byte {len(whole)}:"):
         decoded(whole + broken + b"a" * 100, charset)
 
 
-def test_text_that_is_cut_short() -> None:
-    """Half a character at the end is an error, in a long body as in a short one."""
+def test_truncated_text() -> None:
+    """An incomplete character at the end is an error, in a long body and in a short one."""
     for length in (0, 200_000):
         with pytest.raises(BodyError, match=f"not valid utf-8 text, at byte {length}:"):
             decoded(b"a" * length + b"\xc3", "utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Content-encodings are undone within a bound, or raise the one error."""
+"""Tests of decompression: a body is decompressed up to a limit, or BodyError is raised."""
 
 import gzip
 import os
@@ -21,13 +21,13 @@ BODY = b"some text, some text, some text"
 
 
 def bare_deflate(body: bytes) -> bytes:
-    """Compress without zlib's header, as some servers do."""
+    """Compress without the header of zlib, as some servers do."""
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return stream.compress(body) + stream.flush()
 
 
 def gzipped(body: bytes) -> bytes:
-    """Compress, without the time, which would give a test another name each second."""
+    """Compress without a time, which would change the name of a test every second."""
     return gzip.compress(body, mtime=0)
 
 
@@ -47,13 +47,13 @@ def gzipped(body: bytes) -> bytes:
     ],
 )
 def test_known_encodings(encoding: str, encoded: bytes) -> None:
-    """What servers send is read, several codings from the last to the first."""
+    """Known codings are decompressed, several of them from the last to the first."""
     assert decode_body(encoded, encoding) == BODY
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 def test_no_body(encoding: str) -> None:
-    """Nothing is nothing, and needs no library."""
+    """An empty body remains empty, and no library is imported for it."""
     assert decode_body(b"", encoding) == b""
 
 
@@ -61,14 +61,14 @@ def test_no_body(encoding: str) -> None:
     ("encoding", "encoded"), [("gzip", gzipped(BODY)), ("deflate", zlib.compress(BODY)), ("deflate", bare_deflate(BODY))]
 )
 def test_broken_streams(encoding: str, encoded: bytes) -> None:
-    """A stream that is cut short or garbled raises instead of giving half a body."""
+    """A truncated or invalid stream raises BodyError."""
     for broken in (encoded[:-1], encoded[:3], b"\xff" + encoded, encoded + b"rest"):
         with pytest.raises(BodyError, match=f"not a complete {encoding} stream"):
             decode_body(broken, encoding)
 
 
-def test_bound() -> None:
-    """The bound holds for the result, for the sum of several streams and for each step, and is not one byte too strict."""
+def test_limit() -> None:
+    """The limit is exact. It applies to the result, to the sum of several streams, and to each coding."""
     bomb = gzip.compress(bytes(1001))
     assert len(decode_body(bomb, "gzip", 1001)) == 1001
     for encoding, body in (
@@ -80,16 +80,16 @@ def test_bound() -> None:
             decode_body(body, encoding, 1000)
 
 
-def test_bound_of_all_codings_together() -> None:
-    """What several codings produce is added up: each step is work."""
+def test_limit_of_all_codings_together() -> None:
+    """The lengths of the results of all codings are added."""
     inner = gzipped(bytes(1000))
     assert decode_body(gzipped(inner), "gzip, gzip", 1000 + len(inner)) == bytes(1000)
     with pytest.raises(BodyTooLong, match=f"longer than {999 + len(inner)} bytes"):
         decode_body(gzipped(inner), "gzip, gzip", 999 + len(inner))
 
 
-def test_bound_of_codings() -> None:
-    """The number of codings is bounded, and known before any work is done."""
+def test_limit_of_codings() -> None:
+    """The number of codings is limited, and checked first."""
     body = BODY
     for _ in range(MAX_CODINGS):
         body = gzipped(body)
@@ -98,21 +98,21 @@ def test_bound_of_codings() -> None:
         decode_body(gzipped(body), ",".join(["gzip"] * (MAX_CODINGS + 1)))
 
 
-def test_bound_of_streams() -> None:
-    """The number of members is bounded: an empty one has few bytes."""
+def test_limit_of_streams() -> None:
+    """The number of streams is limited, since an empty one needs only a few bytes."""
     assert decode_body(gzipped(b"a") * MAX_STREAMS + b"\0", "gzip") == b"a" * MAX_STREAMS
     with pytest.raises(BodyError, match=f"at most {MAX_STREAMS} streams"):
         decode_body(gzipped(b"") * (MAX_STREAMS + 1), "gzip")
 
 
 def test_streams_of_any_length() -> None:
-    """Streams may begin and end anywhere in the slices that a decompressor is given."""
+    """Streams may begin and end at any position of the slices that are decompressed."""
     pieces = [os.urandom(size) for size in (1, 65_500, 3, 65_536, 70_000, 200_000, 0, 5)]
     assert decode_body(b"".join(map(gzipped, pieces)) + bytes(200_000), "gzip") == b"".join(pieces)
 
 
-def test_a_decompressor_is_given_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It copies what is left behind the end of a stream, so all of a long body would be copied for each short stream."""
+def test_a_decompressor_gets_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decompressor copies the bytes after the end of a stream. It gets slices, so that this is not the rest of a long body."""
     given: list[int] = []
 
     class Stream:
@@ -130,14 +130,14 @@ def test_a_decompressor_is_given_slices(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("compress", [zlib.compress, bare_deflate])
 def test_deflate_is_one_stream(compress: Callable[[bytes], bytes]) -> None:
-    """What follows the stream is no second one: two bytes would do for an empty one."""
+    """Bytes after the stream are ignored."""
     with pytest.raises(BodyError, match="it is followed by more data"):
         decode_body(compress(BODY) + compress(b"") * 2, "deflate")
     assert decode_body(compress(BODY) + b"\0\0", "deflate") == BODY
 
 
 def test_unknown_encoding() -> None:
-    """The error names what is known and how to get the bytes."""
+    """The error has the known codings, and how to get the bytes."""
     with pytest.raises(BodyError, match=r"'lzma' is unknown; the known ones are br, deflate, gzip.*read\(decode=False\)"):
         decode_body(b"x", "gzip, lzma")
 
@@ -145,14 +145,14 @@ def test_unknown_encoding() -> None:
 @settings(max_examples=150, deadline=None)
 @given(body=st.binary(max_size=60), encoding=st.sampled_from(["gzip", "deflate", "gzip, deflate"]))
 def test_any_bytes(body: bytes, encoding: str) -> None:
-    """Whatever comes, there is a body or a BodyError."""
+    """Any bytes are decompressed or raise BodyError."""
     with suppress(BodyError):
         assert len(decode_body(body, encoding, 1000)) <= 1000
 
 
 @pytest.mark.parametrize(("encoding", "advice"), [("br", "pip install brotli"), ("zstd", "pip install backports.zstd")])
 def test_missing_library(encoding: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no library is installed, the error says which to install."""
+    """If no library is installed, the error names one to install."""
     for name in ("brotlicffi", "brotli", "compression.zstd", "backports.zstd"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(BodyError, match=advice):
@@ -160,7 +160,7 @@ def test_missing_library(encoding: str, advice: str, monkeypatch: pytest.MonkeyP
 
 
 class FakeBrotli:
-    """A decompressor of brotli's interface, as of 1.2, of a format in which each byte stands for ten; 0 ends the stream."""
+    """A decompressor with the interface of brotli 1.2, for a format in which each byte is repeated ten times, and 0 ends the stream."""
 
     def __init__(self) -> None:
         self._waiting = b""
@@ -182,29 +182,29 @@ class FakeBrotli:
 
 
 class TestBrotli:
-    """The loop around the library, which is optional and so replaced here."""
+    """Decompression with brotli. The library is optional, so a fake replaces it."""
 
     @pytest.fixture(autouse=True)
     def library(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-        """Install the stand-in."""
+        """Install the fake library."""
         library = SimpleNamespace(Decompressor=FakeBrotli, error=ArithmeticError)
         monkeypatch.setitem(sys.modules, "brotlicffi", library)
         return library
 
     def test_whole(self) -> None:
-        """A whole stream is read, up to the bound and no further."""
+        """A complete stream is decompressed up to the limit."""
         assert decode_body(b"ab\0", "br", 20) == b"a" * 10 + b"b" * 10
         with pytest.raises(BodyError, match="longer than 19 bytes"):
             decode_body(b"ab\0", "br", 19)
 
     @pytest.mark.parametrize(("body", "why"), [(b"ab", "truncated"), (b"!", "garbled")])
     def test_broken(self, body: bytes, why: str) -> None:
-        """A stream that is cut short or garbled raises."""
+        """A truncated or invalid stream raises BodyError."""
         with pytest.raises(BodyError, match=f"not a complete br stream: .*{why}"):
             decode_body(body, "br")
 
     def test_old_library(self, library: SimpleNamespace) -> None:
-        """A release that can't bound its output is refused: a few bytes can stand for gigabytes."""
+        """A release that can't limit its output is refused, since a few bytes can represent gigabytes."""
 
         class Old:
             def process(self, data: bytes) -> bytes:
@@ -216,7 +216,7 @@ class TestBrotli:
 
 
 def test_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """zstd's library has zlib's interface, and goes through the same loop."""
+    """The library of zstd has the interface of zlib."""
     library = SimpleNamespace(ZstdDecompressor=zlib.decompressobj, ZstdError=zlib.error)
     monkeypatch.setitem(sys.modules, "compression.zstd", library)
     assert decode_body(zlib.compress(BODY), "zstd") == BODY
@@ -224,6 +224,6 @@ def test_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
         decode_body(b"xyz", "zstd")
 
 
-def test_default_bound() -> None:
-    """The bound that holds where nobody says another is 64 MiB."""
+def test_default_limit() -> None:
+    """The default limit is 64 MiB."""
     assert content_encoding.DEFAULT_MAX_DECOMPRESSED_BYTES == 64 * 2**20

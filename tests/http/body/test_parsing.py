@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms of a body, and the one error where it has not that form."""
+"""Tests of text, JSON and forms: a body is parsed, or BodyError is raised."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ FORM = "application/x-www-form-urlencoded"
     ],
 )
 def test_text(body: bytes, content_type: str, text: str) -> None:
-    """The charset is the content-type's, UTF-8 by default."""
+    """The charset is that of the content-type. The default is UTF-8."""
     assert body_text(body, content_type) == text
 
 
@@ -48,13 +48,13 @@ def test_text(body: bytes, content_type: str, text: str) -> None:
     ],
 )
 def test_no_text(body: bytes, content_type: str, why: str) -> None:
-    """Bytes that are no text raise, rather than being replaced and lost; so do Python's codecs that are no charset."""
+    """Bytes that are invalid in the charset raise an error, and so do Python's codecs that are not charsets."""
     with pytest.raises(BodyError, match=why):
         body_text(body, content_type)
 
 
 def test_json() -> None:
-    """JSON is parsed, also with a byte order mark."""
+    """JSON is parsed. It may begin with a byte order mark."""
     assert body_json(b'{"a": [1, null]}', "") == {"a": [1, None]}
     assert body_json(b'\xef\xbb\xbf{"a": 1}', "") == {"a": 1}
 
@@ -69,7 +69,7 @@ def test_json() -> None:
     ],
 )
 def test_no_json(body: bytes, why: str) -> None:
-    """What is none raises, also what nests without end, and the error is a ValueError too."""
+    """A body that is not JSON, or is nested too deeply, raises an error, which is also a ValueError."""
     with pytest.raises(BodyError, match=why) as caught:
         body_json(body, "")
     assert isinstance(caught.value, ValueError)
@@ -77,19 +77,19 @@ def test_no_json(body: bytes, why: str) -> None:
 
 @pytest.mark.parametrize("charset", ["utf-16", "utf-16le", "utf-16be", "iso-8859-1"])
 def test_json_in_another_charset(charset: str) -> None:
-    """The content-type's charset counts, as for text()."""
+    """JSON is decoded with the charset of the content-type, as with text()."""
     assert body_json('["ü"]'.encode(charset), f"application/json; charset={charset}") == ["ü"]
 
 
 def test_long_json() -> None:
-    """Long JSON means the same as short JSON, numbers included."""
+    """Long JSON, for which other functions parse the numbers, has the same values."""
     value = {"a": ["x" * IN_COROUTINE_BYTES, -1, 2.5, 10**30, True, None, float("inf")]}
     assert body_json(json.dumps(value).encode(), "") == value
 
 
 @pytest.mark.parametrize("unit", ["[],", "{},", '"a",', "1,"])
 def test_json_of_too_many_values(unit: str) -> None:
-    """The number of values is bounded, since the parser holds up all other calls."""
+    """The number of values is limited, since the parser blocks all other calls."""
     most = "[" + unit * (MAX_JSON_VALUES // 2 - 1) + "0]"
     assert len(body_json(most.encode(), "")) == MAX_JSON_VALUES // 2
     with pytest.raises(BodyError, match=f"json\\(\\) accepts at most {MAX_JSON_VALUES}"):
@@ -97,20 +97,20 @@ def test_json_of_too_many_values(unit: str) -> None:
 
 
 def test_json_of_too_many_escapes() -> None:
-    """Escaped characters are work too."""
+    """Escaped characters count too."""
     with pytest.raises(BodyError, match="values"):
         body_json(b'"' + b"\\n" * (10 * MAX_JSON_VALUES + 10) + b'"', "")
 
 
 @pytest.mark.parametrize(("convert", "accessor"), [(body_text, "text"), (body_json, "json"), (body_form, "form")])
 def test_too_long_to_be_converted(convert: Callable[[bytes, str], object], accessor: str) -> None:
-    """A decompressed body may be longer than a frame, and text of it is not made."""
+    """A decompressed body that is longer than a frame is not converted."""
     with pytest.raises(BodyError, match=rf"{accessor}\(\) accepts at most {MAX_TEXT_BYTES}"):
         convert(bytes(MAX_TEXT_BYTES + 1), "")
 
 
 def test_long_form() -> None:
-    """A long value is the same as in one piece, wherever its escapes lie."""
+    """A long value, which is decoded in slices, is decoded correctly at any position of its escapes."""
     for shift in range(4):
         value = b"x" * shift + "ü +".encode() * 40_000
         assert body_form(b"a=" + quote_from_bytes(value).encode(), FORM)["a"] == value.decode()
@@ -119,14 +119,14 @@ def test_long_form() -> None:
 
 
 def test_form() -> None:
-    """Repeats, empty values and any bytes survive."""
+    """A form may have repeated names, empty values, and any bytes."""
     fields = body_form(b"a=1&a=2&e=&flag&b=%FF+x", f"{FORM}; charset=utf-8")
     assert list(fields.items()) == [("a", "1"), ("a", "2"), ("e", ""), ("flag", ""), ("b", "\udcff x")]
     assert list(body_form(b"", "multipart/form-data").items()) == []
 
 
 def test_no_form() -> None:
-    """Another content-type raises, as does a flood of fields."""
+    """Another content-type, or too many fields, raise an error."""
     with pytest.raises(BodyError, match="the body is multipart/form-data"):
         body_form(b"x", "multipart/form-data; boundary=x")
     assert len(body_form(b"&".join([b"a=1"] * MAX_FORM_FIELDS), FORM)) == MAX_FORM_FIELDS
