@@ -44,6 +44,12 @@ from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
     metavar="[HOST:]PORT",
     help="Allow an editor to attach to the plugins with debugpy, and disable all time limits.",
 )
+@click.option(
+    "--inspect-port",
+    type=click.IntRange(0, 65535),
+    help="The port of the inspector, a page that shows the requests.  [default: 9081, or a free port if that is taken]",
+)
+@click.option("--inspect/--no-inspect", default=True, show_default=True, help="Start the inspector.")
 @click.option("--json", is_flag=True, help="Print JSON for tools.")
 def dev(socket_file: str | None, **options: Any) -> None:
     """

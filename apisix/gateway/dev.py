@@ -15,6 +15,7 @@ from pathlib import Path
 from apisix.gateway.display import Display, display_for
 from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
+from apisix.gateway.inspector.server import Inspector
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.quirks import Version, parse_version, pool_for, quirks_of, release_text, unknown_plugins
 from apisix.gateway.report import NoRecords, RequestReport
@@ -40,12 +41,15 @@ LOOK_INTERVAL_S = 0.1
 
 # The port of the echo upstream in the docs and in the routes that `new` prints.
 ECHO_PORT = 1980
+# The port of the inspector, unless it is taken or another one is requested.
+INSPECT_PORT = 9081
 # How many of the author's routes are printed as commands to try.
 MAX_EXAMPLES = 3
 
 logger = logging.getLogger(__name__)
 
 Stamp = tuple[int, int, int] | None
+Server = EchoUpstream | HttpServer | Inspector
 
 
 class DevError(Exception):
@@ -70,6 +74,8 @@ class Options:
     log_level: str | None
     debug: bool = False
     debugpy: str | None = None
+    inspect: bool = True
+    inspect_port: int | None = None
 
 
 def run(
@@ -89,6 +95,8 @@ def run(
     log_level: str | None = None,
     debug: bool = False,
     debugpy: str | None = None,
+    inspect: bool = True,
+    inspect_port: int | None = None,
 ) -> int:
     """
     Serve until Ctrl-C, SIGTERM or SIGHUP, and return the exit status.
@@ -106,6 +114,8 @@ def run(
         json: print JSON lines.
         debug: let plugins open a prompt with `breakpoint()`, and lift all time limits.
         debugpy: same as `debug`, but wait for an editor at this address and port.
+        inspect: false to start no inspector.
+        inspect_port: the port of the inspector. If None, it is `INSPECT_PORT`, or a free port if that is taken.
     """
     display = display_for(json=json)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -126,6 +136,8 @@ def run(
             log_level=log_level,
             debug=debug or debugpy is not None,
             debugpy=debugpy,
+            inspect=inspect,
+            inspect_port=inspect_port,
         )
         asyncio.run(_Dev(options, display).serve())
     except (DevError, ValueError) as error:
@@ -184,6 +196,7 @@ class _Dev:
         self._stop = asyncio.Event()
         self._log = RunnerLog(display.record)
         self._runner: RunnerProcess | None = None
+        self._inspector = Inspector() if options.inspect else None
         self._echo_port = 0
         self._on_runner_ended: Callable[[], None] = lambda: None
         self._on_runner_replaced: Callable[[], None] = lambda: None
@@ -223,11 +236,12 @@ class _Dev:
                 self._store, plugins, AdminApi(self._store, self._options.admin_key, self._options.apisix_version), self._request, records
             )
             # Ports are bound before anything slow starts, and connections are accepted once the runner listens.
-            servers: list[tuple[EchoUpstream | HttpServer, int, str]] = [
+            servers: list[tuple[Server, int, str]] = [
                 (EchoUpstream(), self._options.upstream_port, "--upstream-port"),
                 (HttpServer(gateway, version=release_text((*self._options.apisix_version, 0)[:3])), self._options.port, "--port"),
             ]
             self._echo_port, port = [await self._bind(stack, *server) for server in servers]
+            inspect_port = await self._bind_inspector(stack)
             stamps = {path: _stamp(path) for path, _ in self._watched()}
             await self._start_runner()
             if stamps[self._options.routes] is not None:
@@ -235,7 +249,9 @@ class _Dev:
             for server, number, flag in servers:
                 with _reported_as_taken(number, flag):
                     await server.serve()
-            self._display.notice(self._welcome(port))
+            if self._inspector is not None:
+                await self._inspector.serve()
+            self._display.notice(self._welcome(port, inspect_port))
             await self._watch(stamps)
 
     def _prepare_runner(self, stack: AsyncExitStack) -> str:
@@ -275,7 +291,19 @@ class _Dev:
         self._on_runner_ended()
         self._display.notice(f"the runner ended with status {status}; it will be restarted in {RESPAWN_DELAY_S:g} s, as the gateway does")
 
-    async def _bind(self, stack: AsyncExitStack, server: EchoUpstream | HttpServer, port: int, flag: str) -> int:
+    async def _bind_inspector(self, stack: AsyncExitStack) -> int | None:
+        """Bind the port of the inspector and return it; None if there is no inspector."""
+        if self._inspector is None:
+            return None
+        if self._options.inspect_port is not None:
+            return await self._bind(stack, self._inspector, self._options.inspect_port, "--inspect-port")
+        stack.push_async_callback(self._inspector.stop)
+        try:
+            return await self._inspector.bind(HOST, INSPECT_PORT)
+        except OSError:  # another dev is running
+            return await self._inspector.bind(HOST, 0)
+
+    async def _bind(self, stack: AsyncExitStack, server: Server, port: int, flag: str) -> int:
         stack.push_async_callback(server.stop)
         with _reported_as_taken(port, flag):
             return await server.bind(HOST, port)
@@ -285,6 +313,8 @@ class _Dev:
         if report.error is not None and report.status == 502 and report.upstream == f"{HOST}:{ECHO_PORT}" and self._echo_port != ECHO_PORT:
             report.error += f"; the echo upstream of this dev is {HOST}:{self._echo_port}"
         self._display.request(report)
+        if self._inspector is not None:
+            self._inspector.request(report)
 
     async def _watch(self, before: dict[Path, Stamp]) -> None:
         """
@@ -333,7 +363,7 @@ class _Dev:
         except RunnerNotStarted as error:
             self._display.notice(f"{error}; the old runner continues")
 
-    def _welcome(self, port: int) -> str:
+    def _welcome(self, port: int, inspect_port: int | None) -> str:
         gateway = f"http://{HOST}:{port}"
         plugins = (
             ", ".join(str(directory) for directory in self._plugin_directories())
@@ -342,10 +372,11 @@ class _Dev:
         routes = (
             self._options.routes if self._options.routes.exists() else f"from the admin API, or ./{self._options.routes} once it exists"
         )
+        inspector = "" if inspect_port is None else f"inspector http://{HOST}:{inspect_port} shows the requests in a browser\n"
         commands = "\n\n".join(f"  {command}" for command in self._to_try(gateway))
         return f"""\
 gateway   {gateway}
-upstream  http://{HOST}:{self._echo_port} echoes the request
+{inspector}upstream  http://{HOST}:{self._echo_port} echoes the request
 plugins   {plugins}
 routes    {routes}
 

@@ -24,6 +24,7 @@ FAILURES_LOGGER = "apisix.runner.call.engine"
 _KNOWN_FIELDS = frozenset({"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"})
 _RUNNERS_OWN = ("apisix.runner.", "py.warnings")
 
+_FOR_THE_INSPECTOR = frozenset({"time_s", "protocol", "remote_addr", "received", "upstreams", "sent"})
 _NOTHING_CHANGED = "no change"
 
 
@@ -154,7 +155,9 @@ class JsonDisplay(Display):
 
     def request(self, report: RequestReport) -> None:
         """Print one request."""
-        self._write({"event": "request", "time": _now(), **dataclasses.asdict(report)})
+        shown = {field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name not in _FOR_THE_INSPECTOR}
+        shown["phases"] = [dataclasses.asdict(phase) for phase in report.phases]
+        self._write({"event": "request", "time": _now(), **shown})
 
     def problems(self, problems: Sequence[Problem]) -> None:
         """Print what in the routes is refused or has no effect."""

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from apisix.runner.records.format import CallRecord, StepRecord
 
@@ -18,12 +18,58 @@ class PluginEffect:
     error: str | None = None
 
 
+CAPTURED_BYTES: Final = 256 * 1024
+"""How many bytes of each body are kept for the inspector."""
+
+
+@dataclass(slots=True)
+class CapturedMessage:
+    """
+    The headers of a request or response, and the beginning of its body.
+
+    Attributes: size: the length of the whole body so far, in bytes.
+    """
+
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    size: int = 0
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece of the body."""
+        self.size += len(piece)
+        if len(self.body) < CAPTURED_BYTES:
+            self.body += piece[: CAPTURED_BYTES - len(self.body)]
+
+
+@dataclass(slots=True)
+class UpstreamReport:
+    """
+    One request to an upstream, and its response.
+
+    Attributes:
+        began_s: when it was sent, counted from the beginning of the client's request.
+        duration_s: the time until the head of the response arrived.
+        status: None if there is no response.
+    """
+
+    node: str
+    method: str
+    target: str
+    began_s: float
+    request: CapturedMessage
+    duration_s: float = 0.0
+    status: int | None = None
+    response: CapturedMessage = field(default_factory=CapturedMessage)
+    error: str | None = None
+
+
 @dataclass(slots=True)
 class PhaseReport:
     """
     One call to the runner, as the gateway saw it.
 
     Attributes:
+        began_s: when it began, counted from the beginning of the request.
         effects: what each plugin did, if the runner reports it.
         record: the runner's record of the call, if it reports that.
         key: the key of the configuration in PrepareConf.
@@ -33,6 +79,7 @@ class PhaseReport:
     phase: str
     plugins: tuple[str, ...]
     call_id: int | None = None
+    began_s: float = 0.0
     duration_s: float = 0.0
     changes: tuple[str, ...] = ()
     error: str | None = None
@@ -47,7 +94,10 @@ class RequestReport:
     """
     One request.
 
-    Attributes: asked_twice: whether the request was sent to the upstream a second time, because ext-plugin-post-resp had no body to send.
+    Attributes:
+        time_s: when the request arrived, seconds since the epoch.
+        asked_twice: whether the request was sent to the upstream a second time, because ext-plugin-post-resp had no body to send.
+        received, upstreams, sent: for the inspector: the client's request, what was sent to upstreams, and the response to the client.
     """
 
     method: str
@@ -59,6 +109,12 @@ class RequestReport:
     phases: list[PhaseReport] = field(default_factory=list)
     error: str | None = None
     asked_twice: bool = False
+    time_s: float = 0.0
+    protocol: str = "HTTP/1.1"
+    remote_addr: str = ""
+    received: CapturedMessage = field(default_factory=CapturedMessage)
+    upstreams: list[UpstreamReport] = field(default_factory=list)
+    sent: CapturedMessage = field(default_factory=CapturedMessage)
 
 
 def effects_of(record: CallRecord) -> tuple[PluginEffect, ...]:

@@ -2,7 +2,9 @@
 """The gateway: from a request to its response, through the phases in APISIX's order."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from multidict import CIMultiDict
@@ -23,7 +25,7 @@ from apisix.gateway.phases.plugins import (
     rewrite_response,
     with_error_response,
 )
-from apisix.gateway.report import NoRecords, PhaseReport, RecordSource, RequestReport, effects_of
+from apisix.gateway.report import CapturedMessage, NoRecords, PhaseReport, RecordSource, RequestReport, UpstreamReport, effects_of
 from apisix.gateway.resources import admin
 from apisix.gateway.resources.store import Store
 from apisix.gateway.routing.routes import Consumer, Node, Route, Upstream
@@ -92,7 +94,11 @@ class Gateway:
 
     async def answer(self, context: RequestContext) -> tuple[Answer, RequestReport]:
         """Return the answer to a request, and the report to pass to `finish` when the answer has been sent."""
-        report = RequestReport(context.method, context.target)
+        report = RequestReport(
+            context.method, context.target, time_s=context.started, protocol=context.protocol, remote_addr=context.remote_addr
+        )
+        report.received = CapturedMessage(tuple(context.headers.items()))
+        report.received.add(context.body)
         if self._admin is not None and f"{context.uri}/".startswith(f"{admin.PREFIX}/"):
             answer = self._admin.answer(context)
         else:
@@ -105,6 +111,11 @@ class Gateway:
         if context.rest:
             report.error = _SMUGGLED.format(len(context.rest)) + (f"; {report.error}" if report.error else "")
         report.status = answer.status
+        report.sent = CapturedMessage(tuple(answer.headers.items()))
+        if isinstance(answer.body, bytes):
+            report.sent.add(answer.body)
+        else:
+            answer.body = _captured(answer.body, report.sent)
         return answer, report
 
     async def finish(self, report: RequestReport) -> None:
@@ -194,7 +205,7 @@ class Gateway:
             if (run := EMULATED[name].run) is not None:
                 answer = run(context, conf, lambda: self._store.consumers)
             else:
-                answer = await self._plugins.on_request(context, Phase(name), conf, _phase_report(Phase(name), conf, report))
+                answer = await self._plugins.on_request(context, Phase(name), conf, _phase_report(context, Phase(name), conf, report))
             if answer is not None:
                 return with_error_response(answer, conf)
         return None
@@ -247,7 +258,7 @@ class Gateway:
         if response.tunnel() is not None:
             response.close()
             raise UpstreamFailed(502, _NO_TUNNEL)
-        answer = await self._plugins.on_response(context, response, conf, _phase_report(Phase.POST_RESP, conf, report))
+        answer = await self._plugins.on_response(context, response, conf, _phase_report(context, Phase.POST_RESP, conf, report))
         return None if answer is None else with_error_response(answer, conf)
 
     async def _send(
@@ -262,13 +273,24 @@ class Gateway:
         while (node := context.node) is not None:
             report.upstream = str(node)
             tried.append(node)
+            sent = UpstreamReport(str(node), context.method, target, time.time() - context.started, CapturedMessage(tuple(fields)))
+            sent.request.add(context.body)
+            report.upstreams.append(sent)
             try:
                 upgrades = any(name.lower() == "upgrade" for name, _ in fields)
-                return await send_request(upstream, node, context.method, target, fields, context.body, upgrades=upgrades)
-            except ConnectFailed:
+                response = await send_request(upstream, node, context.method, target, fields, context.body, upgrades=upgrades)
+                sent.status, sent.response = response.status, CapturedMessage(tuple(response.headers))
+                response.body = _captured(response.body, sent.response)
+                return response
+            except UpstreamFailed as error:
+                sent.error = str(error)
+                if not isinstance(error, ConnectFailed):
+                    raise
                 context.node = upstream.balancer.pick(tried) if len(tried) <= retries else None
                 if context.node is None:
                     raise
+            finally:
+                sent.duration_s = time.time() - context.started - sent.began_s
         raise UpstreamFailed(503, "the upstream has no node")
 
 
@@ -309,8 +331,17 @@ def _hashed(context: RequestContext, upstream: Upstream) -> str | None:
     return variables.look_up(context, name) or context.remote_addr
 
 
-def _phase_report(phase: Phase, conf: Mapping[str, Any], report: RequestReport) -> PhaseReport:
-    report.phases.append(PhaseReport(phase.value, tuple(entry["name"] for entry in conf.get("conf", ()))))
+async def _captured(pieces: AsyncGenerator[bytes, None], message: CapturedMessage) -> AsyncGenerator[bytes, None]:
+    """Yield the pieces of a body, and keep its beginning."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            message.add(piece)
+            yield piece
+
+
+def _phase_report(context: RequestContext, phase: Phase, conf: Mapping[str, Any], report: RequestReport) -> PhaseReport:
+    names = tuple(entry["name"] for entry in conf.get("conf", ()))
+    report.phases.append(PhaseReport(phase.value, names, began_s=time.time() - context.started))
     return report.phases[-1]
 
 

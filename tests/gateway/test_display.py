@@ -60,8 +60,8 @@ def test_a_second_request() -> None:
 def test_a_runner_that_reports_nothing() -> None:
     """Without the plugins' own reports there is one line a call, with what the gateway saw."""
     phases = [
-        PhaseReport("ext-plugin-pre-req", ("a", "b"), 0, 0.002, ("header x-a added",)),
-        PhaseReport("ext-plugin-post-resp", (), 1, 0.003, error="the runner closed the connection"),
+        PhaseReport("ext-plugin-pre-req", ("a", "b"), 0, duration_s=0.002, changes=("header x-a added",)),
+        PhaseReport("ext-plugin-post-resp", (), 1, duration_s=0.003, error="the runner closed the connection"),
     ]
     assert plain(report(*phases))[1:] == [
         "    ext-plugin-pre-req (a, b)  2.0 ms  header x-a added",

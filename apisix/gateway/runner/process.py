@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from apisix.runner.records import redaction
+
 RESPAWN_DELAY_S = 3.0
 # APISIX kills the runner after 1 s. This is longer, so that the last log lines are shown on a slow machine too.
 STOP_TIMEOUT_S = 3.0
 
-LINE_BYTES = 1024 * 1024
+LINE_BYTES = 8 * 1024 * 1024
 # The runner reports what each plugin did as JSON lines on its standard error, regardless of the settings for a log file. Output of plugins
 # is not buffered.
 REPORTING = {
@@ -147,6 +149,7 @@ class RunnerProcess:
                 **(DEBUGGING if self._debug else {}),
                 "APISIX_LISTEN_ADDRESS": f"unix:{self._socket}",
                 "APISIX_CONF_EXPIRE_TIME": "3600",
+                redaction.KEY_VARIABLE: redaction.key(),
             },
             # Ctrl-C must reach only this process, which stops the runner. For a debugger, the runner must be in the foreground.
             process_group=None if self._debug else 0,

@@ -6,11 +6,13 @@ Which values are secret is decided by the name of the header, argument, field or
 in a configuration also by its JSON Schema (`writeOnly`, `secret`, or the format `password`). A secret that was found is replaced wherever
 else it occurs in the record: in log messages, errors, bodies and paths.
 
-The key of the digests is chosen at random when the process starts, and workers inherit it. So the digest of a password cannot be found by
+The key of the digests is chosen at random when the process starts, and workers inherit it. The development gateway gives its own key to the
+runner in an environment variable, so that both make the same digests. The digest of a password cannot be found by
 trying passwords, and a plugin that compares two values finds out the same when a record is replayed.
 """
 
 import hmac
+import os
 import re
 import secrets
 from base64 import b64decode
@@ -27,10 +29,26 @@ PREFIX: Final = "redacted-"
 DIGITS: Final = 16
 MIN_LENGTH: Final = 6
 """How long a secret must be to be replaced wherever it occurs. A shorter one would match other text."""
-_KEY: Final = secrets.token_bytes(32)
+KEY_VARIABLE: Final = "APISIX_DEV_REDACTION_KEY"
+"""The environment variable for the key of the digests, in hexadecimal."""
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "apikey"})
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*) +(\S+)")
 _FORM: Final = "application/x-www-form-urlencoded"
+
+
+def _key() -> bytes:
+    try:
+        return bytes.fromhex(os.environ[KEY_VARIABLE])
+    except (KeyError, ValueError):
+        return secrets.token_bytes(32)
+
+
+_KEY: Final = _key()
+
+
+def key() -> str:
+    """Return the key of the digests, for a process that is to make the same ones."""
+    return _KEY.hex()
 
 
 def digest(value: str) -> str:
