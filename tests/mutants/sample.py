@@ -2,7 +2,6 @@
 """Which mutants there are, and a random sample of them."""
 
 import ast
-import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,21 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("wire", "http", "call", "plugin", "legacy", "worker", "supervisor")
+INERT = (
+    "name",
+    "newline",
+    "string",
+    "trailer",
+    "atom_expr",
+    "simple_stmt",
+    "expr_stmt",
+    "suite",
+    "param",
+    "arglist",
+    "tfpdef",
+    "endmarker",
+)
+PUNCTUATION = ("(", ")", "[", "]", "{", "}", ",", ":", ".", "=", "->")
 Position = tuple[int, int]
 Span = tuple[Position, Position]
 
@@ -55,16 +69,25 @@ def draw(checkout: Path, packages: Sequence[str], size: int, seed: int) -> list[
 
 
 def _specs(modules: Iterable[Path]) -> Iterator[Any]:
-    # Imported here, because only `make mutants` installs it, and a test imports this module.
-    from cosmic_ray.commands.init import init
-    from cosmic_ray.work_db import use_db
+    # Imported here, because only `make mutants` installs it, and a test imports this module. Its own `init` walks each module again for
+    # each operator, and writes a database.
+    from cosmic_ray.ast import ast_nodes, get_ast_from_path
+    from cosmic_ray.plugins import get_operator, operator_names
+    from cosmic_ray.work_item import MutationSpec
 
-    database = Path("mutants.sqlite")
-    with use_db(str(database)) as work:
-        init(modules, work, {})
-        for item in work.work_items:
-            yield from item.mutations
-    os.unlink(database)
+    classes = {name: get_operator(name) for name in operator_names()}
+    operators = {name: operator() for name, operator in classes.items() if not operator.arguments()}
+    for module in modules:
+        nodes = [node for node in ast_nodes(get_ast_from_path(module)) if not _is_inert(node)]
+        for name, operator in operators.items():
+            positions = (position for node in nodes for position in operator.mutation_positions(node))
+            for occurrence, (start, end) in enumerate(positions):
+                yield MutationSpec(module, name, occurrence, start, end)
+
+
+def _is_inert(node: Any) -> bool:
+    """True if no operator changes nodes like this one. Most nodes are of this kind, and there are two hundred operators."""
+    return node.type in INERT or (node.type == "operator" and node.value in PUNCTUATION)
 
 
 def _order(spec: Any) -> tuple[str, int]:

@@ -1,111 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tries a mutant: the tests of its module first, then those of its package, then those that use the package."""
+"""Tries a mutant: runs tests on it until one fails."""
 
-import json
-import shlex
-import subprocess
-import sys
+import difflib
+import os
+import re
 import tempfile
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.work_item import TestOutcome, WorkerOutcome
-
+from tests.mutants.bounded import run_tests
 from tests.mutants.equivalent import Equivalents
 from tests.mutants.outcome import Outcome
 from tests.mutants.sample import Mutant
 
-PYTEST = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no"]
-USERS = {
-    "wire": ["integration/test_fuzz.py", "integration/test_bad_input.py"],
-    "http": ["testing", "legacy", "integration/test_calls.py"],
-    "call": ["testing", "integration/test_calls.py", "integration/test_stuck_plugins.py", "integration/test_metrics.py"],
-    "plugin": ["testing", "cli", "legacy", "integration/test_reload.py", "integration/test_forking_plugins.py"],
-    "legacy": ["testing", "plugin"],
-    "worker": ["integration/test_calls.py", "integration/test_stop.py", "integration/test_stuck_plugins.py", "integration/test_metrics.py"],
-    "supervisor": ["integration/test_supervisor.py", "integration/test_restart.py", "integration/test_stop.py"],
-}
-"""Tests that use a package, beside its own."""
-FACTOR, MARGIN_S, LONGEST_S = 3.0, 20.0, 60.0
+OPTIONS = ("-x", "-p", "no:cacheprovider", "-p", "no:xdist")
+FACTOR, MARGIN_S = 3.0, 30.0
 """
-With a mutant, tests may take `FACTOR` times as long as without, and `MARGIN_S` seconds more, but never longer than `LONGEST_S` seconds.
-After that the mutant counts as noticed.
+With a mutant, tests may take `FACTOR` times as long as without, and `MARGIN_S` seconds more. After that the mutant counts as noticed.
 """
 
 
-class Trial:
+def try_mutant(checkout: Path, mutant: Mutant, tests: Sequence[str], expected_s: float, equivalents: Equivalents) -> Outcome:
     """
-    Runs tests on mutants.
+    Try a mutant in a copy of the checkout.
 
     Args:
-        checkout: the copy whose modules are changed.
-        quick: run only the tests of the mutated package.
+        tests: to run, in order.
+        expected_s: how long they take without a mutant.
     """
-
-    def __init__(self, checkout: Path, quick: bool) -> None:
-        self._checkout = checkout
-        self._quick = quick
-        self._options: dict[str, _Options | None] = {}
-
-    def run(self, mutant: Mutant, equivalents: Equivalents) -> Outcome:
-        """Try a mutant until a test fails."""
-        diff = ""
-        for tests in self._rounds(mutant):
-            options = self._options_for(tests)
-            if options is None:
-                continue
-            result = mutate_and_test([mutant.spec], shlex.join([*PYTEST, *options.arguments, tests]), options.limit_s)
-            diff = result.diff or diff
-            if result.worker_outcome != WorkerOutcome.NORMAL or result.test_outcome == TestOutcome.INCOMPETENT:
-                return Outcome(mutant, "not applicable", "", diff)
-            if result.test_outcome == TestOutcome.KILLED:
-                failed = next((line for line in (result.output or "").splitlines() if line.startswith(("FAILED", "ERROR"))), "")
-                return Outcome(mutant, "timeout" if result.output == "timeout" else "noticed", failed or tests, diff)
-        reason = equivalents.reason(diff)
-        return Outcome(mutant, "equivalent" if reason else "survived", reason or "", diff)
-
-    def _rounds(self, mutant: Mutant) -> list[str]:
-        tests = self._checkout / "tests"
-        own = (tests / mutant.package).rglob(f"test_{mutant.module.stem}.py")
-        users = [] if self._quick else [tests / name for name in USERS[mutant.package]]
-        return [str(path.relative_to(self._checkout)) for path in (*own, tests / mutant.package, *users) if path.exists()]
-
-    def _options_for(self, tests: str) -> "_Options | None":
-        """Return how to run some tests, None if they can't be run. Those of a module are tried without a mutant with their package."""
-        is_integration = tests.startswith("tests/integration/")
-        tried = tests if is_integration else "/".join(Path(tests).parts[:2])
-        if tried not in self._options:
-            self._options[tried] = _options(tried)
-        return self._options[tried]
+    with _mutated(checkout, mutant) as diff:
+        if not diff:
+            return Outcome(mutant, "not applicable", "", diff)
+        left = list(tests)
+        while left:
+            failed = _first_failure(checkout, left, FACTOR * expected_s + MARGIN_S)
+            if failed is None:
+                break
+            # A test that fails once in a while says nothing, so it has to fail again.
+            if failed not in left or _first_failure(checkout, [failed], MARGIN_S) is not None:
+                return Outcome(mutant, "timeout" if failed == "timeout" else "noticed", failed, diff)
+            left = left[left.index(failed) + 1 :]
+    reason = equivalents.reason(diff)
+    return Outcome(mutant, "equivalent" if reason else "survived", reason or f"{len(tests)} tests passed", diff)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """How to run tests on a mutant: with which arguments, and for how long."""
-
-    arguments: tuple[str, ...]
-    limit_s: float
-
-
-def _options(tests: str) -> _Options | None:
-    """Run tests without a mutant, and return options that leave out those which fail. None if they can't be run."""
-    with tempfile.TemporaryDirectory() as cache:
-        began = time.monotonic()
-        try:
-            done = subprocess.run([*PYTEST, "-o", f"cache_dir={cache}", tests], capture_output=True, timeout=LONGEST_S, check=False)
-        except subprocess.TimeoutExpired:
-            print(f"left out, because it takes longer than {LONGEST_S:g} s: {tests}", flush=True)
-            return None
-        took_s = time.monotonic() - began
-        last_failed = Path(cache) / "v" / "cache" / "lastfailed"
-        failed = sorted(json.loads(last_failed.read_text(encoding="utf-8"))) if last_failed.exists() else []
-    if done.returncode and (done.returncode != pytest.ExitCode.TESTS_FAILED or not failed):
-        print(f"left out, because pytest returns {done.returncode} without a mutant: {tests}", flush=True)
+def _first_failure(checkout: Path, tests: Sequence[str], limit_s: float) -> str | None:
+    """Run tests until one fails, and return its name; None if all pass."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as names:
+        names.write("\n".join(tests))
+        names.flush()
+        # Written byte code is found by the time of the source in whole seconds, and by its size.
+        run = run_tests(checkout, [*OPTIONS, f"@{names.name}"], limit_s, PYTHONDONTWRITEBYTECODE="1")
+    if run.code == 0:
         return None
-    for test in failed:
-        print(f"left out, because it fails without a mutant: {test}", flush=True)
-    deselected = [f"--deselect={test}" for test in failed]
-    return _Options(("-x", "-p", "no:cacheprovider", *deselected), min(FACTOR * took_s + MARGIN_S, LONGEST_S))
+    if run.code is None:
+        return "timeout"
+    found = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", run.output, re.MULTILINE)
+    return found[1] if found else f"pytest returned {run.code}"
+
+
+@contextmanager
+def _mutated(checkout: Path, mutant: Mutant) -> Iterator[str]:
+    """Apply a mutant to its module, yield the difference, and restore the module."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    file = checkout / mutant.module
+    status = file.stat()
+    before = file.read_text(encoding="utf-8")
+    spec = mutant.spec
+    after = mutate_code(before, get_operator(spec.operator_name)(), spec.occurrence)
+    if after is None or after == before or not _compiles(after):
+        yield ""
+        return
+    file.write_text(after, encoding="utf-8")
+    try:
+        names = f"a/{mutant.module}", f"b/{mutant.module}"
+        yield "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), *names, lineterm=""))
+    finally:
+        file.write_text(before, encoding="utf-8")
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _compiles(source: str) -> bool:
+    """False for some operators on `*` and `**` that are not arithmetic."""
+    try:
+        compile(source, "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
