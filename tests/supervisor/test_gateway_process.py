@@ -5,10 +5,12 @@ import os
 import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from apisix.runner.errors import SettingsError
+from apisix.runner.supervisor import gateway_process
 from apisix.runner.supervisor.gateway_process import Lifeline, ancestors, gateway_pid, is_running, workers_users
 
 
@@ -102,3 +104,32 @@ def test_the_end_of_a_process_is_noticed() -> None:
     assert not lifeline.alive()
     lifeline.close()
     assert Lifeline(os.getppid()).alive()
+
+
+def test_the_parents_of_processes_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may contain parentheses, spaces and figures. The chain ends at a process that is not visible, and never loops."""
+    monkeypatch.setattr(gateway_process, "_PROC", tmp_path)
+    monkeypatch.setattr(os, "getppid", lambda: 30)
+    for pid, name, parent in [(30, "nginx: (a) 7 8", 20), (20, "sh", 10), (10, "x) S 5 5", 1)]:
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent} 99 98 0 -1")
+    assert list(ancestors()) == [30, 20, 10, 1]
+
+    (tmp_path / "10" / "stat").write_text("10 (x) S 30 99 98 0 -1")
+    assert list(ancestors()) == [30, 20, 10]
+
+
+@pytest.mark.parametrize("has_children_file", [True, False])
+def test_users_of_the_children_that_the_system_lists(has_children_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the kernel lists no children, they are found by their parent. The effective user counts, and root never does."""
+    monkeypatch.setattr(gateway_process, "_PROC", tmp_path)
+    for pid, parent, user in [(40, 30, 33), (41, 30, 0), (42, 40, 34), (43, 30, 65534)]:
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (nginx) S {parent} 99 98 0 -1")
+        (tmp_path / str(pid) / "status").write_text(f"Name:\tnginx\nUid:\t0\t{user}\t0\t0\n")
+    (tmp_path / "meminfo").write_text("")
+    if has_children_file:
+        (tmp_path / "30" / "task" / "30").mkdir(parents=True)
+        (tmp_path / "30" / "task" / "30" / "children").write_text("40 41 43 ")
+
+    assert workers_users(30) == {33, 65534}

@@ -291,3 +291,25 @@ def test_a_connection_that_is_closed_is_not_from_a_successor() -> None:
     ours.close()
 
     assert is_from_successor(ours) is False
+
+
+def test_a_temporary_name_that_is_taken_is_not_used(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another name is chosen, and the file of that name is left alone."""
+    chances = iter([b"\x01" * 4, b"\x02" * 4])
+    monkeypatch.setattr(os, "urandom", lambda size: next(chances)[:size])
+    taken = Path(path).with_name(".01010101")
+    taken.write_text("not ours")
+
+    listener = Listener.bind(path, OURS)
+
+    assert connects(path)
+    assert taken.read_text() == "not ours"
+    listener.close()
+
+
+def test_if_all_temporary_names_are_taken_the_runner_does_not_start(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "urandom", lambda size: b"\x01" * size)
+    Path(path).with_name(".01010101").write_text("not ours")
+
+    with pytest.raises((OSError, SettingsError), match="no free temporary name"):
+        Listener.bind(path, OURS)

@@ -2,6 +2,7 @@
 """How a runner asks the one before it for its connections, and how that one hands them over."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -91,3 +92,36 @@ def test_a_successor_is_ready_if_it_asks(reactor: Reactor, sockets: tuple[socket
     assert (before, successor.ready, ready) == (False, True, [successor])
     successor.close()
     assert (successor.gone, successor.pending) == (True, False)
+
+
+def test_connections_that_a_slow_successor_does_not_read_are_sent_later(
+    reactor: Reactor, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    successor = Successor(reactor, sockets[0], lambda successor: None, lambda successor: None)
+    other = Channel(sockets[1])
+    pairs = [socket.socketpair() for _ in range(60)]
+    for ours, _ in pairs:
+        successor.take(ours)
+    assert successor.pending
+
+    arrived: list[socket.socket | None] = []
+
+    def receive() -> bool:
+        arrived.extend(connection for _, connection in other.receive())
+        return len(arrived) == len(pairs)
+
+    deadline_s = time.monotonic() + 30.0
+    waking = reactor.call_every(0.001, lambda: None)
+    reactor.run(until=lambda: receive() or time.monotonic() > deadline_s)
+    waking.cancel()
+
+    assert len(arrived) == len(pairs)
+    assert not successor.pending
+    for (_, theirs), connection in zip(pairs, arrived, strict=True):
+        assert connection is not None
+        connection.send(b"x")
+        assert theirs.recv(1) == b"x"
+        connection.close()
+        theirs.close()
+    successor.close()
