@@ -22,6 +22,7 @@ from apisix.runner.settings.loading import load
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.frames import FrameType
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, PrepareConfReq
+from apisix.runner.worker import connection_handler
 from apisix.runner.worker.connection_handler import ConnectionHandler, ConnectionHandlers, make_context
 from apisix.runner.worker.held_bytes import HeldBytes
 
@@ -424,3 +425,36 @@ def test_a_reply_after_the_connection_ended_is_not_sent(loop: asyncio.AbstractEv
 
         assert loop.run_until_complete(_read_to_the_end(loop, gateway)) == size
         assert handlers.connections == 0
+
+
+def test_data_that_arrives_is_reported_once(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
+    """An idle worker becomes busy with it. `on_activity` is reset before it is called, so it can be set again."""
+    reported: list[object] = []
+    with connect(loop, handlers) as first, connect(loop, handlers) as second:
+        handlers.on_activity = lambda: reported.append(handlers.on_activity)
+        for gateway in (first, second):
+            gateway.sendall(Connection(Role.GATEWAY).send(PrepareConfReq()))
+            assert loop.run_until_complete(turn(loop, gateway))
+
+    assert reported == [None]
+
+
+def test_closing_ends_as_soon_as_the_last_call_has_ended(
+    loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for the next look at the connections."""
+    monkeypatch.setattr(connection_handler, "LOOK_AGAIN_S", 100 * BOUND_S)
+
+    async def close() -> bytes:
+        await until_busy(handlers)
+        closing = loop.create_task(handlers.close(100 * BOUND_S))
+        await asyncio.sleep(0)
+        gateway.sendall(frame[7:])
+        reply = await turn(loop, gateway)
+        await asyncio.wait_for(closing, BOUND_S)
+        return reply
+
+    with connect(loop, handlers) as gateway:
+        frame = Connection(Role.GATEWAY).send(PrepareConfReq())
+        gateway.sendall(frame[:7])
+        assert loop.run_until_complete(close())
