@@ -37,7 +37,7 @@ def run_tests(checkout: Path, arguments: Sequence[str], limit_s: float, **enviro
     process = subprocess.Popen(
         ["/bin/sh", "-c", f'ulimit -c 0; ulimit -v {MEMORY_KIB}; exec "$@"', "sh", *PYTEST, *arguments],
         cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout), "APISIX_RUNNER_PURE": "1", MARK: mark, **environment},
+        env={**os.environ, "PYTHONPATH": str(checkout), "APISIX_RUNNER_PURE": "1", "PYTHONHASHSEED": "0", MARK: mark, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,

@@ -199,6 +199,22 @@ def test_a_peer_that_reads_slowly(loop: asyncio.AbstractEventLoop, handlers: Con
         loop.run_until_complete(asyncio.wait_for(until_idle(handler), BOUND_S))
 
 
+def test_a_connection_whose_slow_peer_has_read_everything_is_reported_as_idle(
+    loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers
+) -> None:
+    with connect(loop, handlers) as gateway:
+        (handler,) = handlers._open
+        body = bytes(1 << 21)
+        idle = loop.create_future()
+        handlers.on_idle = lambda: idle.set_result(handler.idle)
+        handler._write(bytearray(body))
+        assert not idle.done()
+        loop.run_until_complete(asyncio.wait_for(receive_exactly(loop, gateway, len(body)), BOUND_S))
+
+        assert loop.run_until_complete(asyncio.wait_for(idle, BOUND_S)) is True
+        handlers.on_idle = None
+
+
 def test_an_error_is_sent_before_the_end(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
     """A peer that breaks the protocol gets an error, even if the socket is full, and then the connection is closed."""
     with connect(loop, handlers) as gateway:
