@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from apisix.cli.diagnosis.release import INFO_IN_RESPONSES, found_release, release_of_server
+from apisix.cli.diagnosis.result import counted
 from apisix.cli.loading import load_registry, problem_fields
 from apisix.cli.options.flags import CommandError, setting_flags
 from apisix.cli.routes.files import Source, UnreadableRoutes, files_in, read_routes
@@ -50,7 +51,9 @@ def check(
     """
     if key_file is not None and admin is None:
         raise click.UsageError("--key-file can be used only with --admin")
-    registry = load_registry(flags, default=True)
+    if gateway_config is not None and not Path(gateway_config).is_file():
+        raise click.UsageError(f"--gateway-config: there is no file {gateway_config}; use the gateway's conf/config.yaml")
+    registry = load_registry(flags)
     work = _Check(Search(registry))
     gateway = None
     try:
@@ -103,7 +106,7 @@ class _Check:
         if empty == len(files):
             self.problems.append(RouteProblem(str(path), 0, "", "", _NO_CONFIGURATION_IN_DIRECTORY))
         elif empty:
-            self.notes.append(f"{path}: {empty} of {_count(len(files), 'file')} contain no ext-plugin configuration")
+            self.notes.append(f"{path}: {empty} of {counted(len(files), 'file')} contain no ext-plugin configuration")
 
     def add(self, source: Source) -> bool:
         """Check the content of a file, or of a list of the gateway. Return True if there was nothing to check."""
@@ -112,9 +115,10 @@ class _Check:
         confs, problems = len(self.search.confs), len(self.search.problems)
         for document in source.documents:
             self.search.add(document, source.name, is_stand_alone=source.is_stand_alone)
-        self.problems += self.search.problems[problems:]
-        for found in self.search.confs[confs:]:
-            self.problems += problems_of(self.search.registry, found, self.notes)
+        of_configurations = [
+            problem for found in self.search.confs[confs:] for problem in problems_of(self.search.registry, found, self.notes)
+        ]
+        self.problems += sorted([*self.search.problems[problems:], *of_configurations], key=lambda problem: problem.line)
         return len(self.search.confs) == confs and len(self.search.problems) == problems
 
 
@@ -124,8 +128,11 @@ def _release_notes(search: Search, gateway_config: str | None, server: str | Non
     if not in_responses:
         return
     release = found_release(None if gateway_config is None else Path(gateway_config)) if server is None else release_of_server(server)
+    holders = ", ".join(dict.fromkeys(in_responses))
     if release is not None and release.number < INFO_IN_RESPONSES:
-        yield f"{', '.join(dict.fromkeys(in_responses))}: {release.warning_of_responses()}"
+        yield f"{holders}: {release.warning_of_responses()}"
+    elif release is None and gateway_config is not None:
+        yield f"{holders}: APISIX was not found next to {gateway_config}, so it is not known if its release lets plugins read responses"
 
 
 def _print_report(registry: Registry, checked: int, problems: list[RouteProblem], notes: list[str], *, as_json: bool) -> None:
@@ -139,12 +146,8 @@ def _print_report(registry: Registry, checked: int, problems: list[RouteProblem]
         click.echo(f"note: {note}", err=True)
     for problem in (*registry.problems, *problems):
         click.echo(str(problem))
-    verdict = "no problems" if is_correct else _count(len(registry.problems) + len(problems), "problem")
-    plugins = _count(len(registry.types), "plugin")
+    verdict = "no problems" if is_correct else counted(len(registry.problems) + len(problems), "problem")
+    plugins = counted(len(registry.types), "plugin")
     click.echo(
-        f"{plugins}, {_count(checked, 'configuration')}: {verdict}" if checked else f"{plugins}: {verdict}; no configuration was checked"
+        f"{plugins}, {counted(checked, 'configuration')}: {verdict}" if checked else f"{plugins}: {verdict}; no configuration was checked"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of commands. Each command is imported only when it is used."""
 
+import difflib
 import sys
 from importlib import import_module
 
@@ -45,6 +46,16 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101  # as in the table above
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of the arguments. Raise UsageError if there is none, with the most similar one in the message."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.format_message()} Did you mean {near[0]!r}?", ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -57,21 +68,31 @@ def commands() -> None:
     """Run Apache APISIX plugins that are written in Python."""
 
 
-@click.command(help=COMMANDS["start"][1])
+@click.command()
 @setting_flags()
 def start(**flags: object) -> None:
-    """Run the command. Its help text is in COMMANDS."""
+    """
+    Start the runner. It runs until SIGTERM or Ctrl-C.
+
+    Most settings have no flag, but can be given in the configuration file or in environment variables. The file apisix/config.yaml of the
+    package describes them. The exit status is 2 if a setting is not correct.
+    """
     from apisix.cli.start import start as run
 
     sys.exit(run(flags))
 
 
-@click.command(help=COMMANDS["health"][1])
+@click.command()
 @setting_flags(["socket_file"])
 @click.option("--timeout", "timeout_s", metavar="SECONDS", default="5", show_default=True, help="The time limit for the replies.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
 def health(**flags: object) -> None:
-    """Run the command. Its help text is in COMMANDS."""
+    """
+    Check that a runner replies, for example in a container's HEALTHCHECK.
+
+    The command connects to the socket as the gateway does, and sends one call without plugins. The exit status is 0 if the runner replies,
+    and 1 if it does not.
+    """
     from apisix.cli.health import health as run
 
     sys.exit(run(flags))

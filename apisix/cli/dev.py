@@ -13,8 +13,10 @@ from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
 
 @click.command()
 @setting_flags(["socket_file", "plugins", "log_level"])
-@click.option("--port", type=click.IntRange(0, 65535), default=9080, show_default=True, help="The port of the gateway.")
-@click.option("--upstream-port", type=click.IntRange(0, 65535), default=1980, show_default=True, help="The port of the echo upstream.")
+@click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), default=9080, show_default=True, help="The port of the gateway.")
+@click.option(
+    "--upstream-port", metavar="PORT", type=click.IntRange(0, 65535), default=1980, show_default=True, help="The port of the echo upstream."
+)
 @click.option(
     "--routes",
     metavar="FILE",

@@ -16,7 +16,7 @@ from apisix.cli.diagnosis.gateway import USUAL_PLACE, GatewayConfig, examine_gat
 from apisix.cli.diagnosis.metrics import examine_metrics
 from apisix.cli.diagnosis.plugins import examine_plugins
 from apisix.cli.diagnosis.python import examine_python
-from apisix.cli.diagnosis.result import Level, Result, Results, ok, problem, warning
+from apisix.cli.diagnosis.result import Level, Result, Results, counted, ok, problem, warning
 from apisix.cli.diagnosis.sockets import examine_socket
 from apisix.cli.diagnosis.store import examine_store
 from apisix.cli.options.flags import setting_flags
@@ -52,7 +52,8 @@ def doctor(gateway_config: str | None, gateway_users: tuple[str, ...], as_json: 
     if as_json:
         click.echo(json.dumps({"ok": not count[Level.PROBLEM], "findings": msgspec.to_builtins(results)}, indent=2))
     else:
-        click.echo(f"{count[Level.PROBLEM]} problems, {count[Level.WARNING]} warnings, {count[Level.OK]} checks passed")
+        problems, warnings = counted(count[Level.PROBLEM], "problem"), counted(count[Level.WARNING], "warning")
+        click.echo(f"{problems}, {warnings}, {counted(count[Level.OK], 'check')} passed")
     sys.exit(1 if count[Level.PROBLEM] else 0)
 
 

@@ -18,13 +18,13 @@ DEFAULT_PLUGINS = Path("plugins")
 """The directory in which `new` creates plugins, and from which `dev` loads them."""
 
 
-def load_registry(flags: Mapping[str, object], *, default: bool = False) -> Registry:
+def load_registry(flags: Mapping[str, object]) -> Registry:
     """
     Load the plugins that `start` would load with these flags. Warnings are printed to standard error as notes.
 
-    Args:
-        flags: the flags of the command line.
-        default: True to load `plugins/` in the current directory if no directory is given, as `dev` does.
+    If no directory is given, `plugins/` in the current directory is loaded, as by `dev`.
+
+    Args: flags: the flags of the command line.
     Raises: CommandError: a setting is not correct.
     """
     try:
@@ -38,16 +38,10 @@ def load_registry(flags: Mapping[str, object], *, default: bool = False) -> Regi
     log.propagate = False
     directories = settings.plugins
     if not directories and DEFAULT_PLUGINS.is_dir():
-        if default:
-            directories = (str(DEFAULT_PLUGINS),)
-            click.echo(
-                f"note: {DEFAULT_PLUGINS}/ in the current directory is loaded; start loads it only with --plugins {DEFAULT_PLUGINS}",
-                err=True,
-            )
-        else:
-            click.echo(
-                f"note: {DEFAULT_PLUGINS}/ in the current directory is not loaded; to load it, add --plugins {DEFAULT_PLUGINS}", err=True
-            )
+        directories = (str(DEFAULT_PLUGINS),)
+        click.echo(
+            f"note: {DEFAULT_PLUGINS}/ in the current directory is loaded; start loads it only with --plugins {DEFAULT_PLUGINS}", err=True
+        )
     return Registry.load(directories, settings.plugin_modules)
 
 

@@ -102,7 +102,9 @@ class Names:
             )
         class_name = given if given[0].isupper() and given.isalnum() else "".join(word.capitalize() for word in words_of(given))
         if class_name in {*apisix.__all__, "None", "True", "False"}:
-            raise ValueError(f"the class of the plugin would be {class_name}, which has another meaning; choose another name")
+            raise ValueError(
+                f"the class of the plugin would have the name {class_name}, which apisix or Python already uses; choose another name"
+            )
         name = kebab_case(class_name)
         if len(name) > 64:
             raise ValueError(f"the name has {len(name)} characters, but a name can have at most 64, because it is the id of the route")

@@ -18,6 +18,8 @@ def plugins(as_json: bool, **flags: object) -> None:
     """
     Show the plugins that routes can use: their source, their hooks, and what they do.
 
+    If --plugins is not given, plugins/ in the current directory is loaded, if it exists.
+
     A hook that runs inline is faster, because it never waits for the gateway. The attribute `inline` of a class overrides this.
 
     The exit status is 0 if all plugins were loaded, 1 if one was refused, and 2 if a setting is not correct.

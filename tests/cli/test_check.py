@@ -57,7 +57,9 @@ global_rules:
     assert "times" in lines[1]
     assert "many" not in lines[1]  # values may be secrets
     assert lines[2].startswith("apisix.yaml, line 14: route /get, ext-plugin-post-resp: plugin 1, say: it has no on_response")
-    assert lines[3].startswith("apisix.yaml, line 15: route /get, ext-plugin-post-resp: plugin 2: it must have a name and a value")
+    assert lines[3].startswith(
+        "apisix.yaml, line 15: route /get, ext-plugin-post-resp: plugin 2: its value must be a string, not a mapping"
+    )
     assert lines[4].startswith("apisix.yaml, line 16: route /get, ext-plugin-post-resp: plugin 3: a name must have 1 to 128 characters")
     assert lines[5].startswith("apisix.yaml, line 20: global_rule 7, ext-plugin-pre-req: this must be a mapping")
     assert lines[6] == "3 plugins, 3 configurations: 6 problems"
@@ -228,9 +230,8 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_notes(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes are printed on standard error, and the status stays 0: plugins that are not loaded, a file that hides a library."""
+    """Notes are printed on standard error, and the status stays 0, for example if a file hides a library."""
     monkeypatch.chdir(plugins.parent)
-    assert invoke("plugins").stderr == "note: plugins/ in the current directory is not loaded; to load it, add --plugins plugins\n"
 
     (plugins / "click.py").write_text("")
     (plugins / "other.py").write_text("import click\n")
@@ -280,6 +281,105 @@ def test_named_file_without_configurations(plugins: Path, name: str, text: str) 
     """If a named file contains no configuration, this is a problem."""
     expected = [f"{name}: there is no ext-plugin configuration in this file, so nothing in it was checked"]
     assert check(plugins, name, text) == (1, [*expected, "3 plugins: 1 problem; no configuration was checked"])
+
+
+@pytest.mark.parametrize("command", [("plugins",), ("schema", "say")])
+def test_default_plugins(plugins: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    """Without --plugins, `plugins` and `schema` load plugins/ in the current directory, as `check` and `dev` do, and a note reports it."""
+    monkeypatch.chdir(plugins.parent)
+    result = invoke(*command)
+
+    assert (result.exit_code, "say.py" in result.stdout or "SayConfig" in result.stdout) == (0, True)
+    assert result.stderr == "note: plugins/ in the current directory is loaded; start loads it only with --plugins plugins\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("{name: say}", "it has no value, but must have a name and a value"),
+        ('{value: ""}', "it has no name, but must have a name and a value"),
+        ("{name: say, value: {times: 1}}", "its value must be a string, not a mapping; write the JSON of the configuration in quotes"),
+        ("{name: say, value: }", "its value must be a string, not null; write the JSON of the configuration in quotes"),
+        ("{name: 1, value: x}", "its name must be a string, not a number"),
+        ("{name: yes, value: x}", "its name must be a string, not a boolean"),
+        ("say", "this must be a mapping with a name and a value, not a string"),
+        ("[say]", "this must be a mapping with a name and a value, not a list"),
+        ("2024-01-01", "this must be a mapping with a name and a value, not a date"),
+    ],
+)
+def test_form_of_an_entry(plugins: Path, entry: str, expected: str) -> None:
+    """The message names the part of an entry that is wrong, and its type."""
+    text = f"routes:\n  - id: 1\n    plugins:\n      ext-plugin-pre-req:\n        conf:\n          - {entry}\n#END\n"
+    status, lines = check(plugins, "apisix.yaml", text)
+
+    assert (status, [line.partition("plugin 1: ")[2] for line in lines[:-1]]) == (1, [expected])
+
+
+def test_route_with_a_plugin_that_could_not_be_loaded(plugins: Path) -> None:
+    """The reason is printed once, with the problems of the plugins. The problems of routes refer to it."""
+    (plugins / "say.py").write_text("import nothing_of_this_name\n")
+    entry = '{name: say, value: ""}'
+    text = f"routes:\n  - id: 1\n    plugins:\n      ext-plugin-pre-req:\n        conf:\n          - {entry}\n          - {entry}\n#END\n"
+    _, lines = check(plugins, "apisix.yaml", text)
+
+    assert lines[1:] == [
+        "apisix.yaml, line 6: route 1, ext-plugin-pre-req: plugin 1, say: the plugin could not be loaded; see plugins/say.py:1",
+        "apisix.yaml, line 7: route 1, ext-plugin-pre-req: plugin 2, say: the plugin could not be loaded; see plugins/say.py:1",
+        "2 plugins, 1 configuration: 3 problems",
+    ]
+
+
+def test_order_of_problems(plugins: Path) -> None:
+    """The problems of a file are printed in the order of their lines, even if they are of different kinds."""
+    text = """
+routes:
+  - id: 1
+    plugins:
+      ext-plugin-pre-req:
+        conf: [{name: nope, value: ""}]
+      ext-plugin-pre-reqs: {}
+  - id: 2
+    plugins:
+      ext-plugin-pre-req:
+        conf: [{name: nope, value: ""}]
+"""
+    _, lines = check(plugins, "apisix.yaml", text)
+
+    assert [line.partition(": ")[0] for line in lines[:-1]] == ["apisix.yaml", *(f"apisix.yaml, line {line}" for line in (6, 7, 11))]
+
+
+@pytest.mark.parametrize(("given", "expected"), [("doctr", " Did you mean 'doctor'?"), ("xyz", "")])
+def test_unknown_command(given: str, expected: str) -> None:
+    """The message contains the most similar command."""
+    result = invoke(given)
+
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Error: No such command '{given}'.{expected}")
+
+
+def test_gateway_config_that_does_not_exist(tmp_path: Path) -> None:
+    """A wrong path is an error, so that the release of the gateway is not ignored."""
+    result = invoke("check", "--gateway-config", tmp_path / "config.yaml")
+
+    assert (result.exit_code, f"there is no file {tmp_path}/config.yaml" in result.stderr) == (2, True)
+
+
+def test_gateway_config_without_a_gateway(plugins: Path) -> None:
+    """If APISIX is not installed next to its configuration, a note names the routes whose plugins depend on the release."""
+    (plugins / "hide.py").write_text("from apisix import Plugin\n\n\nclass Hide(Plugin):\n    def on_response(self, response): ...\n")
+    config, routes = plugins.parent / "config.yaml", plugins.parent / "r.json"
+    config.touch()
+    routes.write_text(json.dumps({"id": "1", "plugins": {"ext-plugin-post-resp": {"conf": [{"name": "hide", "value": ""}]}}}))
+    result = invoke("check", "--plugins", plugins, "--gateway-config", config, routes)
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"note: route 1: APISIX was not found next to {config}")
+
+
+def test_schema_of_an_unknown_plugin_without_a_similar_name(plugins: Path) -> None:
+    """The message contains the names of all plugins."""
+    result = invoke("schema", "--plugins", plugins, "zzz")
+
+    assert (result.exit_code, result.output) == (1, "Error: there is no plugin zzz; the plugins are rewrite, say, stop\n")
 
 
 @pytest.mark.parametrize("name", ["apisix.yaml", "other.yaml"])
@@ -451,6 +551,8 @@ def test_an_old_gateway(plugins: Path, version: str, warns: bool) -> None:
     config = plugins.parent / "gateway" / "conf" / "config.yaml"
     lua = plugins.parent / "gateway" / "apisix" / "core" / "version.lua"
     lua.parent.mkdir(parents=True)
+    config.parent.mkdir()
+    config.touch()
     lua.write_text(f'return {{\n    VERSION = "{version}"\n}}\n')
     (plugins / "hide.py").write_text("from apisix import Plugin\n\n\nclass Hide(Plugin):\n    def on_response(self, response): ...\n")
     route = {"id": "1", "plugins": {"ext-plugin-post-resp": {"conf": [{"name": "hide", "value": ""}]}}}

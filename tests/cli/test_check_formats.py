@@ -57,13 +57,17 @@ def test_adc(plugins: Path) -> None:
     assert status == 1
     assert lines.pop(0) == "note: route anything and its service httpbin both have ext-plugin-post-req: APISIX runs only that of the route"
     assert lines[5] == "3 plugins, 6 configurations: 5 problems"
-    assert lines[:2] == [
-        "adc.yaml, line 38: plugin_metadata, ext-plugin-pre-req: this is not inside plugins, so APISIX does not run it; move it there",
-        "adc.yaml, line 9: service httpbin, ext-plugin-post-req: plugin 1, sya: there is no plugin of this name; did you mean say?",
-    ]
-    assert lines[2].startswith("adc.yaml, line 18: service httpbin, route get-ip, ext-plugin-pre-req: plugin 1, say: ")
-    assert lines[3].startswith("adc.yaml, line 32: consumer partner, ext-plugin-pre-req: plugin 1, nope: there is no plugin of this name")
-    assert lines[4].startswith("adc.yaml, line 36: global_rule, ext-plugin-post-resp: plugin 1, say: it has no on_response")
+    assert (
+        lines[0]
+        == "adc.yaml, line 9: service httpbin, ext-plugin-post-req: plugin 1, sya: there is no plugin of this name; did you mean say?"
+    )
+    assert lines[1].startswith("adc.yaml, line 18: service httpbin, route get-ip, ext-plugin-pre-req: plugin 1, say: ")
+    assert lines[2].startswith("adc.yaml, line 32: consumer partner, ext-plugin-pre-req: plugin 1, nope: there is no plugin of this name")
+    assert lines[3].startswith("adc.yaml, line 36: global_rule, ext-plugin-post-resp: plugin 1, say: it has no on_response")
+    assert (
+        lines[4]
+        == "adc.yaml, line 38: plugin_metadata, ext-plugin-pre-req: this is not inside plugins, so APISIX does not run it; move it there"
+    )
 
 
 def test_variables_of_adc(plugins: Path) -> None:
@@ -185,11 +189,11 @@ def test_manifests(plugins: Path) -> None:
     result = invoke("check", "--json", "--plugins", plugins, plugins.parent / "manifests.yaml")
     report = json.loads(result.stdout)
     expected = [
+        (23, "ApisixRoute shop/web, rule api", "ext-plugin-pre-req", "plugin 1, say: "),
+        (34, "ApisixRoute shop/web, rule rest", "ext-plugin-post-req", "plugin 1, sya: there is no plugin of this name; did you mean say?"),
         (39, "ApisixRoute shop/web, rule tcp", "ext-plugin-pre-req", "APISIX runs no ext-plugin in stream_routes; name it in a route,"),
         (47, "ApisixPluginConfig shop/shared", "ext-plugin-pre-req", "Kubernetes drops the key conf; did you mean config?"),
         (49, "ApisixPluginConfig shop/shared", "say", "this is a plugin of the runner, which APISIX does not accept here; name it in"),
-        (23, "ApisixRoute shop/web, rule api", "ext-plugin-pre-req", "plugin 1, say: "),
-        (34, "ApisixRoute shop/web, rule rest", "ext-plugin-post-req", "plugin 1, sya: there is no plugin of this name; did you mean say?"),
         (58, "ApisixGlobalRule all", "ext-plugin-post-resp", "plugin 1, say: it has no on_response"),
         (66, "ApisixConsumer jack", "ext-plugin-pre-req", "this must be a mapping in which conf is a list of plugins"),
         (74, "PluginConfig gw", "ext-plugin-pre-req", "plugin 1, nope: there is no plugin of this name"),

@@ -59,6 +59,11 @@ def test_problems(tmp_path: Path) -> None:
     assert all(finding["advice"] for finding in problems)
 
 
+def test_counts(tmp_path: Path) -> None:
+    """The last line has the number of problems, in the singular if there is one."""
+    assert doctor("--socket", tmp_path / "r.sock").output.splitlines()[-1].startswith("1 problem, ")
+
+
 def test_wrong_settings(tmp_path: Path) -> None:
     """A wrong setting is reported first, and the rest is examined with default settings."""
     (tmp_path / "config.yaml").write_text("logging: {level: loud}")

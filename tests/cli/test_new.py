@@ -56,6 +56,14 @@ def test_wrong_names(given: str) -> None:
     assert list(Path().iterdir()) == []
 
 
+def test_output_in_the_documentation() -> None:
+    """docs/getting-started.md shows what the command prints."""
+    page = Path(__file__).parents[2].joinpath("docs", "getting-started.md").read_text(encoding="utf-8")
+    output = "".join(f"    {line}\n" if line else "\n" for line in invoke("new", "hello").output.splitlines())
+
+    assert f"    $ apisix-runner new hello\n{output}" in page
+
+
 def test_created_files_work() -> None:
     """The created files pass their test and `check`, and work in the development gateway. The same applies to two plugins."""
     first, second = invoke("new", "hello"), invoke("new", "KeyGate")

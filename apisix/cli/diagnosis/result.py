@@ -52,3 +52,8 @@ def warning(about: str, text: str, advice: str) -> Result:
 def problem(about: str, text: str, advice: str) -> Result:
     """Return the result that something prevents the runner from serving calls."""
     return Result(Level.PROBLEM, about, text, advice)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural, such as `1 problem` or `2 problems`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

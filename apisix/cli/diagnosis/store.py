@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from apisix.cli.diagnosis.result import Result, Results, ok, problem, warning
+from apisix.cli.diagnosis.result import Result, Results, counted, ok, problem, warning
 from apisix.runner.conf_store.placement import DIRECTORY_SUFFIX, FILE_NAME
 from apisix.runner.conf_store.sqlite_file import APPLICATION_ID
 from apisix.runner.settings.table import Settings
@@ -134,6 +134,8 @@ def _examine_content(path: Path, max_entries: int) -> Results:
     if verdict != "ok":
         yield warning("store", f"{path} is damaged: {verdict}", damaged)
     elif count >= max_entries:
-        yield warning("store", f"{count} route configurations are stored, which is the limit", "Raise conf_store.max_entries")
+        yield warning(
+            "store", f"the store contains {counted(count, 'route configuration')}, which is the limit", "Raise conf_store.max_entries"
+        )
     else:
-        yield ok("store", f"{count} route configurations are stored")
+        yield ok("store", f"the store contains {counted(count, 'route configuration')}")

@@ -33,6 +33,6 @@ def setting_flags(names: Collection[str] | None = None) -> Callable[[F], F]:
                 help_ = f"{row.help} May be repeated." if is_list else row.help
                 option = click.option(row.flag, row.name, metavar=row.metavar, multiple=is_list, help=help_)
             command = option(command)
-        return click.option("--config", metavar="FILE", help="The configuration file.")(command)
+        return click.option("--config", metavar="FILE", help="The configuration file.  [env var: APISIX_RUNNER_CONFIG]")(command)
 
     return decorate

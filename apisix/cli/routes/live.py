@@ -109,7 +109,8 @@ class Gateway:
         except (OSError, HTTPException) as error:
             if isinstance(error, TimeoutError) or time.monotonic() >= ends_s:
                 raise UnreadableRoutes(name, f"no complete response within {self._timeout_s:g} s") from error
-            raise UnreadableRoutes(name, getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise UnreadableRoutes(name, f"can't be read: {reason}; is this the admin API, whose default port is 9180?") from error
         finally:
             if watchdog is not None:
                 watchdog.cancel()

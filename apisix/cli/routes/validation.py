@@ -13,6 +13,7 @@ from apisix.runner.plugin.chain.builder import build_chain
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.loading.registry import Registry
+from apisix.runner.plugin.plugin_type import Problem
 
 MAX_NAME_LENGTH = 128  # source: gateway contract, 3
 _KEYS = ("conf", "allow_degradation", "_meta")
@@ -56,11 +57,16 @@ def _reasons(registry: Registry, found: FoundConf, notes: list[str]) -> Iterator
             yield at, f"plugin {number}: {wrong_key}"
         # A chain is built for each plugin, because a chain has one text for all its problems, but here each problem has its own line.
         name = entry["name"]
+        plugin = registry.get(name)
+        if isinstance(plugin, Problem):  # it is printed in full with the problems of the plugins
+            place = f"{plugin.file}:{plugin.line}" if plugin.line else plugin.file
+            yield line, f"plugin {number}, {name}: the plugin could not be loaded; see {place}"
+            continue
         configuration = RouteConfiguration(f"route#1#{found.phase}#1", ((name, entry["value"]),))
         chain = build_chain(registry, configuration, response=found.phase is Phase.POST_RESP)
         reason = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
         variable = (_ADC_VARIABLE if found.is_adc else _VARIABLE).search(entry["value"])
-        if reason and variable is not None and registry.get(name) is not None:
+        if reason and variable is not None and plugin is not None:
             where = f"{found.holder}, {found.phase}: plugin {number}, {name}" + (f" (line {line})" if line else "")
             notes.append(f"{where}: the value contains {variable[0]}, which is replaced later, so it was not checked")
         elif reason:
@@ -91,8 +97,24 @@ def _key_problems(mapping: dict[Any, Any], known: tuple[str, ...], line: int) ->
 
 def _form(entry: Any) -> str | None:
     """Return why the gateway would refuse an entry, or None. Source: gateway contract, 3."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("value"), str):
-        return "it must have a name and a value, and both must be strings; write JSON in a value in quotes"
+    if not isinstance(entry, dict):
+        return f"this must be a mapping with a name and a value, not {_in_words(entry)}"
+    for key in _ENTRY_KEYS:
+        if key not in entry:
+            return f"it has no {key}, but must have a name and a value"
+        if not isinstance(entry[key], str):
+            advice = "; write the JSON of the configuration in quotes" if key == "value" else ""
+            return f"its {key} must be a string, not {_in_words(entry[key])}{advice}"
     if not 1 <= len(entry["name"]) <= MAX_NAME_LENGTH:
         return f"a name must have 1 to {MAX_NAME_LENGTH} characters, but this one has {len(entry['name'])}"
     return None
+
+
+def _in_words(value: object) -> str:
+    """Return the type of a value in YAML, for a message. The value itself may be a secret."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    names = ((dict, "a mapping"), (list, "a list"), (str, "a string"), (int | float, "a number"))
+    return next((name for kind, name in names if isinstance(value, kind)), "a date")

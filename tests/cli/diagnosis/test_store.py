@@ -41,7 +41,7 @@ def test_correct_store(path: Path) -> None:
     place, count = shown(path)
 
     assert f"ok       store    {path}: 16 KiB, user " in place
-    assert count == "ok       store    2 route configurations are stored"
+    assert count == "ok       store    the store contains 2 route configurations"
 
 
 def test_no_store_yet(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_full_store(path: Path) -> None:
     """If the store has as many entries as the settings allow, this is a warning."""
     assert (
         shown(path, conf_store_max_entries=2)[-1]
-        == "warning  store    2 route configurations are stored, which is the limit. Raise conf_store.max_entries"
+        == "warning  store    the store contains 2 route configurations, which is the limit. Raise conf_store.max_entries"
     )
 
 

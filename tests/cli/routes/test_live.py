@@ -159,7 +159,11 @@ def test_a_gateway_that_never_ends_its_response(in_head: bool) -> None:
 def test_unreachable_gateway(plugins: Path, key_file: Path) -> None:
     """If a gateway can't be reached, the status is 2."""
     result = invoke("check", "--plugins", plugins, "--admin", "http://127.0.0.1:1", "--key-file", key_file)
-    assert (result.exit_code, result.stderr) == (2, "Error: http://127.0.0.1:1/apisix/admin/routes: Connection refused\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: http://127.0.0.1:1/apisix/admin/routes: can't be read: Connection refused; "
+        "is this the admin API, whose default port is 9180?\n",
+    )
 
 
 def test_missing_key(plugins: Path) -> None:

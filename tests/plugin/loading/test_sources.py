@@ -109,6 +109,7 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
     assert [problem.file for problem in registry.problems] == [str(path)]
     assert "the directory of plugins can't be read: " in registry.problems[0].reason
     assert str(registry.problems[0]).startswith(f"{path}: the directory"), "a directory has no lines"
+    assert ("Use the directory that contains the file" in registry.problems[0].advice) == (kind == "file")
     assert isinstance(registry.get("stop"), PluginType)
 
 

@@ -97,7 +97,10 @@ def directory_origins(directory: Path) -> Iterator[Origin | NotLoaded]:
         entries = sorted(directory.iterdir())
     except OSError as error:
         reason = f"the directory of plugins can't be read: {error.strerror}"
-        problem = Problem(None, str(directory), 0, reason, "Create it, or correct the path in the settings or in --plugins")
+        advice = "Create it, or correct the path in the settings or in --plugins"
+        if isinstance(error, NotADirectoryError):
+            advice = "Use the directory that contains the file"
+        problem = Problem(None, str(directory), 0, reason, advice)
         yield NotLoaded(problem, frozenset(), "directory")
         return
     package = open_package(directory)
