@@ -8,7 +8,7 @@ import click
 
 from apisix.cli.options.flags import setting_flags
 from apisix.gateway.dev import run
-from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
+from apisix.gateway.routing.routes import ROUTERS
 
 
 @click.command()
@@ -29,9 +29,8 @@ from apisix.gateway.routing.routes import DEFAULT_ROUTER, ROUTERS
 @click.option(
     "--router",
     type=click.Choice(ROUTERS),
-    default=DEFAULT_ROUTER,
-    show_default=True,
-    help="The setting apisix.router.http of the gateway. Only with radixtree_uri_with_parameter, :name in a path is a parameter.",
+    help="The setting apisix.router.http of the gateway. Only with radixtree_uri_with_parameter, :name in a path is a parameter.  "
+    "[default: that of the emulated release, radixtree_host_uri since 3.3]",
 )
 @click.option(
     "--read-timeout",

@@ -17,12 +17,11 @@ from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.inspector.server import Inspector
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.phases.quirks import Version, parse_version, pool_for, quirks_of, release_text, unknown_plugins
+from apisix.gateway.phases.quirks import Version, default_router, parse_version, pool_for, quirks_of, release_text, unknown_plugins
 from apisix.gateway.report import NoRecords, RequestReport
 from apisix.gateway.resources.admin import DEFAULT_KEY, AdminApi
 from apisix.gateway.resources.standalone import RoutesFile
 from apisix.gateway.resources.store import Store
-from apisix.gateway.routing.routes import DEFAULT_ROUTER
 from apisix.gateway.runner.log import RunnerLog
 from apisix.gateway.runner.process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
 from apisix.gateway.scratch import scratch_directory
@@ -88,7 +87,7 @@ def run(
     upstream_port: int = 1980,
     runner_socket: str | None = None,
     apisix_version: str = "3.18",
-    router: str = DEFAULT_ROUTER,
+    router: str | None = None,
     read_timeout: float | None = None,
     admin_key: str | None = None,
     json: bool = False,
@@ -108,7 +107,7 @@ def run(
         routes: an apisix.yaml; if None, the one in the current directory, as soon as it exists.
         runner_socket: the socket of a runner that is already running; no runner is started.
         apisix_version: the release of APISIX to emulate.
-        router: APISIX's setting `apisix.router.http`, one of `ROUTERS`.
+        router: APISIX's setting `apisix.router.http`, one of `ROUTERS`; the default of the emulated release if None.
         read_timeout: how long to wait for data from the runner, in seconds; that of the emulated release if None.
         admin_key: the key of the admin API. If None, it is the one of APISIX's documentation for requests to a loopback name.
         json: print JSON lines.
@@ -130,7 +129,7 @@ def run(
             upstream_port=upstream_port,
             runner_socket=runner_socket,
             apisix_version=parse_version(apisix_version),
-            router=router,
+            router=router or default_router(parse_version(apisix_version)),
             admin_key=admin_key,
             read_timeout_s=DEBUGGING_TIMEOUT_S if debug or debugpy else read_timeout,
             log_level=log_level,

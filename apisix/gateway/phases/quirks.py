@@ -4,6 +4,7 @@
 import re
 from enum import Enum
 
+from apisix.gateway.routing.routes import DEFAULT_ROUTER, OLD_DEFAULT_ROUTER
 from apisix.gateway.runner.connection_pool import READ_TIMEOUT_S, SEND_TIMEOUT_S, RunnerPool
 from apisix.runner.http.phase import Phase
 
@@ -82,6 +83,11 @@ def quirks_of(version: Version) -> frozenset[Quirk]:
 def unknown_plugins(quirks: frozenset[Quirk]) -> frozenset[str]:
     """Return the plugins that a release does not have."""
     return frozenset({Phase.POST_RESP.value}) if Quirk.NO_RESPONSE_PHASE in quirks else frozenset()
+
+
+def default_router(version: Version) -> str:
+    """Return the default of `apisix.router.http` in a release. Source: conf/config-default.yaml."""
+    return DEFAULT_ROUTER if version >= (3, 3) else OLD_DEFAULT_ROUTER
 
 
 def pool_for(path: str, quirks: frozenset[Quirk], read_timeout_s: float | None = None) -> RunnerPool:

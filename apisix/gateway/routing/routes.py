@@ -29,7 +29,9 @@ class Node:
 
 ROUTERS = ("radixtree_uri", "radixtree_uri_with_parameter", "radixtree_host_uri")
 """The routers of APISIX, the values of `apisix.router.http` in its configuration."""
-DEFAULT_ROUTER = "radixtree_uri"
+DEFAULT_ROUTER = "radixtree_host_uri"
+"""The default since 3.3. Source: apisix/cli/config.lua."""
+OLD_DEFAULT_ROUTER = "radixtree_uri"
 
 
 class RoundRobin:
@@ -201,20 +203,22 @@ class Router:
     """
     Finds the route for a request.
 
-    Hosts first (an exact one before a wildcard, a longer wildcard before a shorter one, routes without host last); then a path that
-    is written out before a pattern, and the pattern with the longest fixed part first; then priority, then the longer pattern.
+    A path that is written out comes before a pattern, and the pattern with the longest fixed part first; then priority counts, then the
+    longer pattern. With `radixtree_host_uri`, hosts count first: an exact one before a wildcard, a longer wildcard before a shorter one,
+    routes without a host last. With the other routers, a host is only a condition.
 
     Args:
         routes: the routes.
         kind: APISIX's setting `apisix.router.http`. `:name` is a parameter only with `radixtree_uri_with_parameter`, else it is literal.
-    Source: lua-resty-radixtree; the recordings.
+    Source: lua-resty-radixtree; apisix/http/router; the recordings.
     """
 
     def __init__(self, routes: Iterable[Route], kind: str = DEFAULT_ROUTER) -> None:
         self._by_host: dict[str, list[_Entry]] = {}
+        self._host_first = kind == "radixtree_host_uri"
         with_parameters = kind == "radixtree_uri_with_parameter"
         for route in routes:
-            for host in route.hosts or ("",):
+            for host in (route.hosts if self._host_first else ()) or ("",):
                 self._by_host.setdefault(host.lower(), []).extend(_entry(route, path, with_parameters) for path in route.uris)
         for entries in self._by_host.values():
             entries.sort(key=lambda entry: (not entry.exact, -len(entry.prefix), -entry.route.priority, -len(entry.path)))
@@ -228,7 +232,9 @@ class Router:
         for name in self._hosts_for(host):
             for entry in self._by_host[name]:
                 params = _match_path(entry, uri)
-                if params is not None and entry.route.accepts(method, remote_addr, look_up):
+                if params is None or not (self._host_first or _has_host(entry.route, host, look_up)):
+                    continue
+                if entry.route.accepts(method, remote_addr, look_up):
                     return Match(entry.route, params)
         return None
 
@@ -242,6 +248,15 @@ class Router:
         fitting = [name for name in self._by_host if name and (name == host or (name.startswith("*") and host.endswith(name[1:])))]
         fitting.sort(key=lambda name: (name.startswith("*"), -len(name)))
         return [*fitting, ""] if "" in self._by_host else fitting
+
+
+def _has_host(route: Route, host: str, look_up: expressions.LookUp) -> bool:
+    """Return whether a route accepts a host. One with a port is compared with the header."""
+    for wanted in map(str.lower, route.hosts):
+        given = (look_up("http_host") or host).lower() if ":" in wanted else host
+        if given.endswith(wanted[1:]) if wanted.startswith("*") else given == wanted:
+            return True
+    return not route.hosts
 
 
 def _entry(route: Route, path: str, with_parameters: bool) -> _Entry:

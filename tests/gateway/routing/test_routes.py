@@ -3,14 +3,15 @@
 
 import pytest
 
+from apisix.gateway.phases.quirks import default_router
 from apisix.gateway.resources.definitions import NO_RESOURCES, build_route
 from apisix.gateway.routing.routes import Match, Node, RoundRobin, Router
 
 
-def router(*routes: dict[str, object]) -> Router:
+def router(*routes: dict[str, object], kind: str = "radixtree_uri_with_parameter") -> Router:
     """Build a router; ids count from 1."""
     built = [build_route({"id": str(number), **route}, NO_RESOURCES, "1", []) for number, route in enumerate(routes, 1)]
-    return Router(built, "radixtree_uri_with_parameter")
+    return Router(built, kind)
 
 
 def matched(match: Match | None) -> str | None:
@@ -75,9 +76,37 @@ def test_priority_decides_between_alike() -> None:
 )
 def test_hosts(host: str, id: str) -> None:
     """An exact host comes before a wildcard, and both before routes that name none."""
-    routes = router({"uri": "/*", "host": "A.example.com"}, {"uri": "/*", "hosts": ["*.example.com", "b.example.net"]}, {"uri": "/*"})
+    routes = router(
+        {"uri": "/*", "host": "A.example.com"},
+        {"uri": "/*", "hosts": ["*.example.com", "b.example.net"]},
+        {"uri": "/*"},
+        kind="radixtree_host_uri",
+    )
 
     assert matched(routes.match("GET", host, "/", "127.0.0.1")) == id
+
+
+@pytest.mark.parametrize(("kind", "id"), [("radixtree_host_uri", "1"), ("radixtree_uri", "2")])
+def test_hosts_before_paths(kind: str, id: str) -> None:
+    """A host counts more than a nearer path only with `radixtree_host_uri`. With the others it is a condition."""
+    routes = router({"uri": "/*", "host": "*.example.com"}, {"uri": "/a"}, kind=kind)
+
+    assert matched(routes.match("GET", "x.example.com", "/a", "127.0.0.1")) == id
+    assert matched(routes.match("GET", "other.org", "/b", "127.0.0.1")) is None
+
+
+def test_the_next_host_is_tried() -> None:
+    """If no route of the nearest host fits, routes of a wider host are tried, then those without a host."""
+    routes = router({"uri": "/a", "host": "x.org"}, {"uri": "/b", "host": "*.org"}, {"uri": "/c"}, kind="radixtree_host_uri")
+
+    assert [matched(routes.match("GET", "x.org", path, "127.0.0.1")) for path in ("/a", "/b", "/c", "/d")] == ["1", "2", "3", None]
+
+
+def test_the_default_router_by_release() -> None:
+    """The default changed with 3.3."""
+    assert [default_router(version) for version in ((2, 7), (3, 2, 2), (3, 3), (3, 18))] == ["radixtree_uri"] * 2 + [
+        "radixtree_host_uri"
+    ] * 2
 
 
 def test_methods() -> None:
