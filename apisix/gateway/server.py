@@ -4,13 +4,13 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from multidict import CIMultiDict
 
 from apisix.gateway.http import pages
-from apisix.gateway.http.answer import Answer, json_answer, page_answer
+from apisix.gateway.http.answer import Answer, StreamFailed, json_answer, page_answer
 from apisix.gateway.http.headers import grouped, replace
 from apisix.gateway.phases import variables
 from apisix.gateway.phases.context import RequestContext
@@ -146,10 +146,13 @@ class Gateway:
             report.route_id = match.route.id
         _set_forwarded_headers(context)
         answer = await self._through_plugins(context, report)
+        context.response_status = answer.status
         for plugins in self._plugin_sets(context):
             for name, conf in plugins.in_phase("header_filter", context):
                 if name == RESPONSE_REWRITE:
-                    answer = rewrite_response(answer, context, conf)
+                    received, answer = answer.body, rewrite_response(answer, context, conf)
+                    if answer.body is not received:
+                        await _discard(received)
         return answer
 
     def _plugin_sets(self, context: RequestContext) -> list[PluginSet]:
@@ -294,6 +297,14 @@ class Gateway:
         raise UpstreamFailed(503, "the upstream has no node")
 
 
+async def _discard(body: bytes | AsyncGenerator[bytes, None]) -> None:
+    """Read a body that a plugin has replaced, to its end, as nginx does."""
+    if not isinstance(body, bytes):
+        with suppress(StreamFailed):
+            async for _ in body:
+                pass
+
+
 def _refuse_unguarded(context: RequestContext, guard: str, report: RequestReport) -> Answer:
     report.error = f"{guard} is not supported by the development gateway, and requests must not pass without it"
     return page_answer(503, context.response_headers)
@@ -350,6 +361,7 @@ def _set_forwarded_headers(context: RequestContext) -> None:
     replace(context.headers, "X-Forwarded-Proto", "http")
     replace(context.headers, "X-Forwarded-Host", context.headers.get("host", context.host))
     replace(context.headers, "X-Forwarded-Port", str(context.server_port))
+    replace(context.headers, "Forwarded", None)
 
 
 def _set_upstream_host(context: RequestContext, upstream: Upstream, node: Node) -> None:

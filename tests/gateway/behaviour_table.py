@@ -120,6 +120,12 @@ FURTHER = [
         "The client closes the connection while its request waits: the request continues. `dev` displays it with status 499.",
         "test_http_server.py::test_client_that_gives_up_waiting",
     ),
+    ("A `filter_func` other than a comparison of one variable with a text or nil: its route answers 503.", "test_rules.py"),
+    (
+        "Forms of requests, hosts and conditions, and the plugins proxy-rewrite, redirect, response-rewrite, key-auth and basic-auth.",
+        "test_rules.py",
+    ),
+    ("`vars` and `_meta.filter`: all operators and groups of lua-resty-expr.", "routing/test_expressions.py"),
     ("The runner gets at most 100 headers.", "test_recorded_frames.py::test_same_frames"),
     ("Paths, names and values with bytes that are not UTF-8.", "test_recorded_frames.py::test_same_frames"),
     ("Routes: `uri`, `uris`, `methods`, `host`, `hosts`, `remote_addr`, `priority`, `:name`, `*`, `status`.", "routing/test_routes.py"),

@@ -18,6 +18,7 @@ Args = dict[str, list[str | None]]
 _PATH_SAFE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) not in '"#%<>?\\^`{|}')
 
 
+_AUTHORITY_END = re.compile("[/?#]")
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -51,11 +52,17 @@ def split_target(target: str) -> tuple[str, str | None]:
 
     Scheme and authority of an absolute target, and a fragment, are removed, as in nginx.
     """
-    target = target.partition("#")[0]
-    if not target.startswith("/") and "://" in target:
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    path, mark, query = target.partition("?")
+    path, mark, query = split_authority(target)[1].partition("#")[0].partition("?")
     return path, query if mark else None
+
+
+def split_authority(target: str) -> tuple[str | None, str]:
+    """Split an absolute target into its authority and the rest, which begins with a slash. Other targets have no authority."""
+    if target.startswith("/") or "://" not in target:
+        return None, target
+    authority = _AUTHORITY_END.split(target.partition("://")[2], maxsplit=1)[0]
+    rest = target.partition("://")[2][len(authority) :]
+    return authority, rest if rest.startswith("/") else f"/{rest}"
 
 
 def normalise_path(raw_path: str) -> str:

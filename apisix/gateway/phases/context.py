@@ -28,6 +28,7 @@ class RequestContext:
         request_method: the method of the client, which proxy-rewrite does not change.
         request_uri: APISIX's variable of this name: the normalized path with the query, as it was before any rewrite.
         source: of the configuration whose plugin is running.
+        response_status: the status for the client, known when the phase `header_filter` begins.
         consumer: set by an authentication plugin.
         rest: the end of the client's body that nginx reads as the next request, because a runner changed content-length.
     """
@@ -54,6 +55,7 @@ class RequestContext:
     upstream_host: str = field(init=False)
     upstream_scheme: str = "http"
     upstream_status: int | None = None
+    response_status: int | None = None
     uri_changed: bool = False
     body_read: bool = False
     rest: bytes = b""
@@ -77,11 +79,15 @@ class RequestContext:
 
     @property
     def host(self) -> str:
-        """The requested host in lower case and without port: nginx's `$host`."""
-        name = self.headers.get("host", SERVER_NAME).lower()
+        """
+        The requested host in lower case, without port and without a dot at its end: nginx's `$host`.
+
+        That of an absolute target takes precedence over the header.
+        """
+        name = (uris.split_authority(self.target)[0] or str(self.headers.get("host", SERVER_NAME))).lower()
         if name.startswith("["):
             return name.partition("]")[0] + "]"
-        return name.partition(":")[0]
+        return name.partition(":")[0].removesuffix(".")
 
     def set_args(self, query: str) -> None:
         """Replace the query. From then on nginx writes the path again instead of passing on the client's."""
@@ -120,7 +126,6 @@ class RequestContext:
         if self.upstream_uri:
             return self.upstream_uri if not self.upstream_uri.startswith("?") else f"/{self.upstream_uri}"
         if not self.uri_changed:
-            path, query = uris.split_target(self.target)
-            return path if query is None else f"{path}?{query}"
+            return uris.split_authority(self.target)[1]  # unchanged, with a fragment if there is one
         path = uris.escape_path(self.uri)
         return f"{path}?{self.args}" if self.args else path

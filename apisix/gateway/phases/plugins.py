@@ -6,12 +6,14 @@ APISIX runs the plugins of a request by phase, and within a phase by priority. S
 are those of APISIX 3.18's configuration.
 """
 
+import base64
 import ipaddress
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from apisix.gateway.http import uris
 from apisix.gateway.http.answer import Answer, json_answer, page_answer
 from apisix.gateway.http.headers import set_one
 from apisix.gateway.phases import auth, proxy_rewrite, variables
@@ -59,23 +61,30 @@ def _ip_restriction(context: RequestContext, conf: Conf, _: auth.Find) -> Answer
     return _text(json_answer(conf.get("response_code", 403), {"message": conf.get("message", "Your IP address is not allowed")}))
 
 
+# The port of TLS in APISIX's default configuration.
+_HTTPS_PORT = 9443
+
+
 def _redirect(context: RequestContext, conf: Conf, _: auth.Find) -> Answer | None:
     if conf.get("http_to_https"):
-        target = f"https://{context.host}{context.request_uri}"
+        target = f"https://{context.host}:{_HTTPS_PORT}{context.request_uri}"
         status = 301 if context.method in ("GET", "HEAD") else 308
     elif "uri" in conf:
         target, status = proxy_rewrite.resolve(conf["uri"], context), conf.get("ret_code", 302)
     elif "regex_uri" in conf:
-        rewritten = proxy_rewrite.rewrite_by_regex(conf["regex_uri"], context.uri)
-        if rewritten is None:
+        target, match = proxy_rewrite.rewrite_by_regex(conf["regex_uri"], context.uri)
+        if match is None:
             return None
-        target, status = rewritten, conf.get("ret_code", 302)
+        status = conf.get("ret_code", 302)
     else:
         return None
+    path, mark, query = target.partition("?")
+    if conf.get("encode_uri"):
+        target = uris.escape_path(path) + mark + query
     if conf.get("append_query_string") and context.args:
-        target += ("&" if "?" in target else "?") + context.args
+        target += ("&" if mark else "?") + context.args
     answer = page_answer(status, context.response_headers)
-    answer.headers["Location"] = target
+    set_one(answer.headers, "Location", target)
     return answer
 
 
@@ -96,6 +105,8 @@ def _fault_injection(context: RequestContext, conf: Conf, _: auth.Find) -> Answe
 
 def rewrite_response(answer: Answer, context: RequestContext, conf: Conf) -> Answer:
     """Apply response-rewrite to the answer of a request, whichever plugin or upstream it comes from."""
+    if not expressions.is_true(conf.get("vars", []), lambda name: variables.look_up(context, name)):
+        return answer
     headers = conf.get("headers", {})
     is_old_form = not any(isinstance(value, dict | list) for value in headers.values())
     operations = {"set": headers} if is_old_form else headers
@@ -108,10 +119,11 @@ def rewrite_response(answer: Answer, context: RequestContext, conf: Conf) -> Ans
         answer.headers.popall(name, None)
     status = conf.get("status_code", answer.status)
     if "body" not in conf:
-        return Answer(status, answer.headers, answer.body, answer.has_date)
-    answer.headers.popall("content-length", None)
-    answer.headers.popall("content-encoding", None)
-    return Answer(status, answer.headers, conf["body"].encode(), answer.has_date)
+        return replace(answer, status=status)
+    for name in ("content-length", "content-encoding", "last-modified", "etag"):
+        answer.headers.popall(name, None)
+    body = base64.b64decode(conf["body"]) if conf.get("body_base64") else conf["body"].encode()
+    return replace(answer, status=status, body=body)
 
 
 def _text(answer: Answer) -> Answer:
@@ -131,8 +143,10 @@ EMULATED: dict[str, Emulated] = {
     "basic-auth": Emulated(2520, "rewrite", auth.basic_auth, frozenset({"hide_credentials", "realm", "anonymous_consumer"})),
     "key-auth": Emulated(2500, "rewrite", auth.key_auth, frozenset({"header", "query", "hide_credentials", "realm", "anonymous_consumer"})),
     proxy_rewrite.NAME: Emulated(1008, "rewrite", _proxy_rewrite, proxy_rewrite.SUPPORTED),
-    "redirect": Emulated(900, "rewrite", _redirect, frozenset({"http_to_https", "uri", "regex_uri", "ret_code", "append_query_string"})),
-    RESPONSE_REWRITE: Emulated(899, "header_filter", None, frozenset({"headers", "body", "status_code"})),
+    "redirect": Emulated(
+        900, "rewrite", _redirect, frozenset({"http_to_https", "uri", "regex_uri", "ret_code", "append_query_string", "encode_uri"})
+    ),
+    RESPONSE_REWRITE: Emulated(899, "header_filter", None, frozenset({"headers", "body", "body_base64", "status_code", "vars"})),
     Phase.POST_REQ: Emulated(-3000, "access"),
     Phase.POST_RESP: Emulated(-4000, "before_proxy"),
 }

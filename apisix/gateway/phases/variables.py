@@ -46,7 +46,7 @@ VARIABLES: dict[str, Callable[[RequestContext], str | None]] = {
     "server_port": lambda context: str(context.server_port),
     "service_id": lambda context: context.route.service_id if context.route else None,
     "server_protocol": lambda context: context.protocol,
-    "status": lambda context: "000" if context.upstream_status is None else "0",
+    "status": lambda context: _status(context),
     "time_iso8601": lambda _: time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
     "upstream_host": lambda context: context.upstream_host,
     "upstream_scheme": lambda context: context.upstream_scheme,
@@ -68,6 +68,20 @@ def _argument(context: RequestContext, name: str) -> str | None:
     return None if values is None else "true" if values[0] is None else values[0]
 
 
+def _status(context: RequestContext) -> str:
+    if context.response_status is not None:
+        return str(context.response_status)
+    return "000" if context.upstream_status is None else "0"
+
+
+def _post_argument(context: RequestContext, name: str) -> str | None:
+    """Return the first value of a field of a form. Source: apisix/core/ctx.lua."""
+    if not context.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return None
+    values = uris.parse_args(uris.decode(context.body)).get(name)
+    return None if values is None else "true" if values[0] is None else values[0]
+
+
 def _cookie(context: RequestContext, name: str) -> str | None:
     # http.cookies is not used, because it ignores the whole header if one cookie is malformed.
     for pair in (_header(context, "cookie") or "").split(";"):
@@ -85,6 +99,7 @@ PREFIXES: dict[str, Callable[[RequestContext, str], str | None]] = {
     "http_": _header,
     "arg_": _argument,
     "cookie_": _cookie,
+    "post_arg_": _post_argument,
     "uri_param_": _uri_param,
 }
 

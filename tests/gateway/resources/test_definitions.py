@@ -77,8 +77,8 @@ def test_refused(route: dict[str, Any], reason: str) -> None:
         ),
         ({"plugins": {"limit-count": {}}}, "plugin limit-count does not run in the development gateway"),
         (
-            {"plugins": {"proxy-rewrite": {"use_real_request_uri_unsafe": True}}},
-            "use_real_request_uri_unsafe of proxy-rewrite is not",
+            {"plugins": {"proxy-rewrite": {"scheme": "http"}}},
+            "scheme of proxy-rewrite is not",
         ),
         (
             {"plugins": {"ext-plugin-pre-req": {"_meta": {"pre_function": "x"}}}},
