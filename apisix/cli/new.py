@@ -165,8 +165,8 @@ def _add_route(names: Names) -> None:
         text = path.read_bytes().decode("utf-8")
         path.write_bytes(with_route(text, route).encode("utf-8"))
     except RouteExists as present:
-        click.echo(f"did not change {path}: {present}")
+        click.echo(f"{path} was not changed: {present}")
     except (RouteNotAdded, UnicodeDecodeError, OSError) as error:
-        click.echo(f"did not change {path}: {error}. Add this to its `routes`:\n\n{route}")
+        click.echo(f"{path} was not changed: {error}. Add this to its `routes`:\n\n{route}")
     else:
         click.echo(f"added the route {names.name} to {path}")

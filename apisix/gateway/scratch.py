@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The temporary directory of one `dev`. It is removed at the end, or when the next `dev` starts."""
+"""The temporary directory of one `dev` process. It is removed at the end, or when the next `dev` starts."""
 
 import fcntl
 import os

@@ -392,7 +392,7 @@ def _headers_by_nginx(context: RequestContext) -> Iterator[tuple[str, str]]:
 
 
 def _headers_by_fetcher(context: RequestContext) -> Iterator[tuple[str, str]]:
-    """Yield the headers that the gateway's own HTTP client sends for ext-plugin-post-resp: the request's headers from a Lua table."""
+    """Yield the headers of the request as the gateway's own HTTP client sends them for ext-plugin-post-resp, from a Lua table."""
     if "user-agent" not in context.headers:
         yield "User-Agent", _FETCHER
     names = set()

@@ -300,7 +300,7 @@ def set_network_u32(out: bytearray, pos: int, number: int) -> None:
 
 
 def set_part(out: bytearray, pos: int, part: bytes) -> None:
-    """Write bytes over as many bytes at a position. Raise IndexError if the message ends before."""
+    """Overwrite the bytes at a position. Raise IndexError if the message is too short."""
     if not 0 <= pos <= len(out) - len(part):
         raise IndexError("the message has no such position")
     out[pos : pos + len(part)] = part

@@ -123,7 +123,7 @@ def test_nothing_is_overwritten(present: str) -> None:
     [
         (b"routes: []\n", "Add this to its `routes`:\n\n- id: hello\n"),
         (b"\xff", "Add this to its `routes`:"),
-        (b"routes:\n  - id: hello\n    uri: /x\n#END\n", "did not change apisix.yaml: it has a route with the id hello"),
+        (b"routes:\n  - id: hello\n    uri: /x\n#END\n", "apisix.yaml was not changed: it has a route with the id hello"),
     ],
 )
 def test_routes_that_are_not_changed(text: bytes, expected: str) -> None:

@@ -167,7 +167,7 @@ def test_a_reply_before_the_info_reply(reply: Message) -> None:
     assert not ends.runner.idle
     assert ends.gateway.next_event() == ExtraInfoReq(ReqBody())
     assert ends.gateway.next_event() == reply
-    with pytest.raises(LocalProtocolError, match="is not allowed yet: info requests without a reply: 1"):
+    with pytest.raises(LocalProtocolError, match="is not allowed yet, because the number of info requests without a reply is 1"):
         ends.gateway.send(HTTPReqCallReq())
     assert ends.pass_on(ExtraInfoResp(b"late")) == ExtraInfoResp(b"late")
     assert ends.runner.idle
@@ -182,7 +182,7 @@ def test_a_call_while_an_info_request_is_open(call: Message) -> None:
     ends.runner.send(ExtraInfoReq(ReqBody()))
     ends.runner.send(HTTPReqCallResp(0))
     ends.runner.receive_data(call.encode_frame())
-    with pytest.raises(RemoteProtocolError, match="is not allowed yet: info requests without a reply: 1"):
+    with pytest.raises(RemoteProtocolError, match="is not allowed yet, because the number of info requests without a reply is 1"):
         ends.runner.next_event()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answer to a request, and nginx's own ones."""
+"""The answer to a request, and the answers that nginx generates itself."""
 
 import json
 from collections.abc import AsyncGenerator

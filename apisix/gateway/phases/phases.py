@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ext-plugin-pre-req, ext-plugin-post-req and ext-plugin-post-resp: one call to the runner each. Source: gateway contract, 3 to 7."""
+"""The phases of ext-plugins for requests and responses. Each of them is one call to the runner. Source: gateway contract, 3 to 7."""
 
 import ipaddress
 import logging
@@ -224,7 +224,7 @@ def _refused_info_request(info: Info, phase: Phase, quirks: frozenset[Quirk]) ->
 
 
 def _path_and_args(context: RequestContext) -> tuple[str, uris.Args]:
-    """Return path and arguments for the runner. After proxy-rewrite or another phase's rewrite, the path is the rewritten one, encoded."""
+    """Return the path and the arguments for the runner. If something has rewritten the path, return the rewritten one, encoded."""
     if not context.upstream_uri:
         return context.uri, uris.parse_args(context.args or "")
     path, mark, query = context.upstream_uri.partition("?")

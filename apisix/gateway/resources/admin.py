@@ -231,7 +231,7 @@ class AdminApi:
         return json_answer(201 if is_new else 200, self._replies.written(action, record))
 
     def _check_times(self, value: dict[str, Any]) -> None:
-        """Refuse the times that APISIX sets itself."""
+        """Refuse a definition with `create_time` or `update_time`, which only APISIX may set."""
         if self._version < _FORBIDS_TIMES:
             return
         for where in ("", "upstream", "plugins"):

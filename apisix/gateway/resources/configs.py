@@ -92,7 +92,7 @@ class Configs:
         self._store.replace_file(definitions, str(version), problems)
 
     def _errors(self, kind: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return what APISIX finds wrong with the definitions of a kind, in the form of its answer."""
+        """Return the errors that APISIX reports for the definitions of a kind, in the form in which its response contains them."""
         errors: list[dict[str, Any]] = []
         if not isinstance(document.get(f"{kind}_conf_version", 0), int | float):
             errors.append({"resource_type": kind, "error": f"{kind}_conf_version must be a number"})

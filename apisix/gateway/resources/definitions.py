@@ -179,7 +179,7 @@ def build_route(raw: Definition, resources: Resources, version: str, problems: l
     """
     Convert a route, merged with its service and plugin configuration. Unsupported fields are added to `problems`.
 
-    Args: strict: whether an unknown `upstream_id` is an error, as in the admin API. In apisix.yaml it is not; requests fail with 502.
+    Args: strict: whether an unknown `upstream_id` is an error, as in the admin API. In apisix.yaml, only the requests fail, with 502.
     Raises: InvalidDefinition: APISIX would refuse it.
     """
     where = f"route {raw.get('id', '?')}"

@@ -72,7 +72,7 @@ def plugin_schema(name: str) -> dict[str, Any]:
 
 
 def plugin_descriptions(unknown: frozenset[str]) -> dict[str, dict[str, Any]]:
-    """Return what `GET /apisix/admin/plugins?all=true` contains. `unknown`: plugins that the emulated release does not have."""
+    """Return the content of the response to `GET /apisix/admin/plugins?all=true`. `unknown`: plugins that the release does not have."""
     return {
         name: {"priority": priority, "version": 0.1, "schema": plugin_schema(name)}
         for name, priority in PRIORITIES.items()

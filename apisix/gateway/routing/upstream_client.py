@@ -58,7 +58,7 @@ class UpstreamResponse:
         return b"".join([piece async for piece in self.body])
 
     def close(self) -> None:
-        """Close the connection and discard what has not been read."""
+        """Close the connection, and discard data that has not been read."""
         self._writer.close()
 
     def tunnel(self) -> Tunnel | None:

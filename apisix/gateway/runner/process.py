@@ -100,7 +100,7 @@ class RunnerProcess:
 
     async def replace(self, arguments: Sequence[str], on_replaced: Callable[[], None]) -> None:
         """
-        Start another runner with other arguments, which takes over the path; then stop the old one.
+        Start another runner with other arguments. It takes over the path. Then stop the old runner.
 
         Args: on_replaced: called when the new runner listens, before the old one has ended.
         Raises: RunnerNotStarted: the new runner did not start; the old one continues.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Run calls: from the message of the gateway to the reply, whatever the plugins do.
+Run calls, from the message of the gateway to exactly one reply.
 
 Start reading at the top of `engine`, which explains how a call runs, is suspended, resumed, fails and ends. `waiting` suspends and resumes
 calls; `chain_cache` builds and keeps the chains; `threads` runs blocking plugins; `deadlines` has one timer for all calls that wait; and

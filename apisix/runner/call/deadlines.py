@@ -19,8 +19,8 @@ class Deadlines:
     """
     Call `expire` of each waiting call whose deadline has passed, in the event loop.
 
-    All deadlines are equally far away at first, so the timer is rarely set: it is set for the oldest, and when that is due, for the oldest
-    of those that wait then. A call that no longer waits is only removed.
+    One timer serves all calls. It is set for the call that is due first. When the timer is due, it is set again for the call that is due
+    first then. If a call no longer waits, it is removed, and the timer is not changed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -491,7 +491,7 @@ class Call(WaitingCall):
     def _fail_step(self, step: ChainStep, error: BaseException) -> None:
         """Called when a plugin failed: continue without its edits, or refuse the call."""
         passes = step.passes and self._before is not None and not isinstance(error, Overloaded)
-        consequence = "the call goes on without its edits (on_error: pass)" if passes else "the call is refused"
+        consequence = "the call continues without its edits (on_error: pass)" if passes else "the call is refused"
         if isinstance(error, DeadlineExceeded | Overloaded):  # a traceback would show nothing but the runner
             engine_logger.error("plugin %s could not run to its end, %s: %s", step.name, consequence, error)
         else:

@@ -57,7 +57,7 @@ RECHECK_S: Final = 0.1
 
 
 class Hub(Protocol):
-    """The greenlet of the event loop, as a greenlet that waits uses it."""
+    """The greenlet of the event loop. A greenlet that has to wait switches to it."""
 
     def switch(self) -> Any:
         """Let the event loop run. Returns when something switches back."""

@@ -11,7 +11,7 @@ from apisix.runner.wire.entries import TextEntries
 
 class Args(MutableMultidictView):
     """
-    The arguments of the query, decoded, whose names may repeat: a MultiDict. An argument without value (`?flag`) reads as "".
+    The decoded arguments of the query, a MultiDict in which a name can have several values. An argument without a value reads as "".
 
     >>> args = Args()
     >>> args.add("id", "1")

@@ -244,9 +244,9 @@ class Channel:
 
     def abandon(self) -> None:
         """
-        In a child of this process: close the descriptor, and those of the connections under way.
+        Called in a child process: close its copies of the descriptor, and of the connections that were received or wait to be sent.
 
-        Without the lock, which another thread may have held at the fork.
+        The lock is not taken, because another thread may have held it at the fork.
         """
         self._sock.close()
         for connection in (*self._connections, *(connection for _, connection, _ in self._outgoing)):

@@ -224,7 +224,8 @@ class BaseResponse:
         """
         Apply what the plugin set here as edits of the request. Must be called after `filter`, unless the plugin stopped the chain.
 
-        An entry that is the same in the request is not an edit. None deletes. A name that is missing is not changed.
+        An entry with the same value as in the request is not an edit. The value None deletes the name. A name that is missing here is not
+        changed.
 
         Args:
             seen: the request that `filter` got.

@@ -34,7 +34,7 @@ class HeaderDict(dict[str, Any]):
             self[name] = value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle through the constructor, which creates the index first."""
+        """Called by `copy` and `pickle`. The copy is created by the constructor, because the index must exist before the first entry."""
         return type(self), (list(self.items()),)
 
     def _key(self, name: Any) -> Any:

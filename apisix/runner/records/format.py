@@ -315,7 +315,7 @@ def decode(line: bytes | str) -> Line:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableRecord(f"not a record: {error}") from None
     if record.version > VERSION:
-        raise UnreadableRecord(f"a record of version {record.version}; this release reads versions up to {VERSION}")
+        raise UnreadableRecord(f"the record has version {record.version}, and this release reads versions up to {VERSION}")
     return record
 
 

@@ -246,5 +246,7 @@ class Connection:
         if count < 0:
             raise error(f"{transition.message_type.__name__} is not allowed, because no info request is open")
         if count and transition.message_type in _REQUESTS:
-            raise error(f"{transition.message_type.__name__} is not allowed yet: info requests without a reply: {count}")
+            raise error(
+                f"{transition.message_type.__name__} is not allowed yet, because the number of info requests without a reply is {count}"
+            )
         return count

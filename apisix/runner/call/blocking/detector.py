@@ -153,7 +153,7 @@ class BlockingDetector:
             plugin_type.blocking = True
         detector_logger.warning(
             "plugin %s %s: from now on it runs in threads. "
-            "Say `blocking = True` on its class to have that from the start, or `blocking = False` to forbid it",
+            "Set `blocking = True` on its class to run it in threads from the start, or `blocking = False` to prevent it",
             plugin_type.name,
             what,
         )

@@ -68,7 +68,7 @@ class LoopTurn:
         return self.place()
 
     def task(self) -> str:
-        """Return a name for what runs: the plugin of a task that runs a hook, else a task or a callback."""
+        """Return a description of the code that is running: the plugin if it is a hook in a task, otherwise the task or the callback."""
         task = None if self._loop is None else asyncio.current_task(self._loop)
         if task is None:
             return "a callback of a plugin"

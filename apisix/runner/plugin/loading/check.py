@@ -261,7 +261,7 @@ def _check_look_alike(check: ClassCheck) -> None:
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Return True if calling it returns a coroutine. This includes partials, and objects whose `__call__` is async."""
+    """Return True if calling the object returns a coroutine. This includes partials, and objects whose `__call__` is async."""
     while isinstance(function, functools.partial | functools.partialmethod):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - not a test whether it can be called

@@ -42,8 +42,8 @@ class Listener:
     A listening socket and the file that leads to it.
 
     Attributes:
-        path: of the file.
-        sock: non-blocking.
+        path: the path of the file.
+        sock: the socket, which is non-blocking.
         displaced_pid: the process whose listener was taken over; 0 if it is not known, None if there was none.
         predecessor: an open connection to that process, over which it can hand over its connections, or None. Code that uses it sets the
             attribute to None, and closes the connection.

@@ -202,7 +202,7 @@ class WorkerPool:
         self._refill(worker)
 
     def wind_down(self) -> None:
-        """Serve, but replace workers only if they exit. Called when the runner was told to stop."""
+        """Continue to serve, but replace workers only if they exit. Called when the runner was told to stop."""
         self._winding_down = True
 
     def pass_all_to(self, successor: Callable[[socket.socket], None]) -> None:
