@@ -3,7 +3,8 @@
 What a plugin is: the base class, the plugin APIs, and how plugins are loaded, configured and chained.
 
 `plugin.py` has `Plugin`, from which authors derive. `apis.py` is where plugin APIs are registered: `Plugin`'s own, and those of the legacy
-APIs. `plugin_type.py` describes a plugin that was loaded, and `forked.py` ends child processes of plugins. There are three sub-packages:
+APIs. `plugin_type.py` describes a plugin that was loaded, `naming.py` has the rules for its name, and `forked.py` ends
+child processes of plugins. There are three sub-packages:
 
 1. `loading` imports the modules of plugins when the runner starts, and checks their classes. Start reading in `loading/registry.py`.
 2. `configuration` contains what the gateway sends for a route, and reads the values of its plugins.
