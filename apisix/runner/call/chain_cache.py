@@ -66,8 +66,8 @@ class CachedChain:
         if not self._warned:
             self._warned = True
             chain_cache_logger.warning(
-                "%s: the upstream answered %d, which has no body, and then the gateway asks it a second time. "
-                "Keep ext-plugin-post-resp off routes that answer so",
+                "%s: the upstream answered %d. Such a response has no body, so the gateway sends the request to "
+                "the upstream a second time. Do not use ext-plugin-post-resp on such routes",
                 self.chain.key,
                 status,
             )

@@ -389,7 +389,7 @@ class Call(WaitingCall):
             self._end_hook(step, result)
 
     def _end_hook(self, step: ChainStep, result: Any) -> None:
-        """End a step whose hook has given a result, which must be None or a Reply."""
+        """End a step with the result of its hook, which must be None or a Reply."""
         runtime = self._runtime
         if result is not None and type(result) is not Reply and not isinstance(result, Reply):
             raise TypeError(f"a hook returns None or a Reply, but {step.name} returned {type(result).__name__}")

@@ -30,7 +30,8 @@ class MemoryFallback:
     """
     Records of token and content, written and read by all workers.
 
-    A record is valid once the end of the complete records was moved behind it. If its writer was killed before, it is overwritten.
+    The file begins with the position at which the complete records end. A writer increases it after it has written its record. If the
+    writer is killed before that, the next record overwrites the incomplete one.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:

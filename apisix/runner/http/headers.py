@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers as plugins see and edit them: multidict views whose names ignore case, and the edits that they refuse."""
+"""Headers as plugins see and edit them: multidict views with case-insensitive names, which refuse some edits."""
 
 from collections.abc import Iterable
 

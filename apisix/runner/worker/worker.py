@@ -258,7 +258,7 @@ class Worker:
         self._timer = self._loop.call_at(due_s, self._beat, due_s)
 
     def _wake(self) -> None:
-        """Be busy again. Called before plugins run, so the supervisor and the blocking detector notice at once if one of them blocks."""
+        """Leave the idle state. Called before plugins run, so supervisor and blocking detector notice at once if one of them blocks."""
         if self._timer is not None:
             self._timer.cancel()
         self._busy = True

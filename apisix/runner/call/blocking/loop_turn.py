@@ -54,9 +54,9 @@ class LoopTurn:
 
     def place_to_report(self, now_s: float) -> str | None:
         """
-        Return that line if it is to be reported now: the first time, and after 5, 10, 20, ... seconds.
+        Return the line of `place` if it should be reported now: the first time, and after 5, 10, 20, ... seconds.
 
-        None if the event loop is not in the same call of a function as the last time: many calls that arrive together hold it too.
+        Return None if the event loop is in another call of a function than last time: many calls that arrive together also keep it busy.
         """
         held_s = self.held_s(now_s)
         before, self._frame = self._frame, places.outermost(sys._current_frames().get(self._thread_id))

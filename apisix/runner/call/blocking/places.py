@@ -32,7 +32,7 @@ def outermost(frame: FrameType | None) -> object:
 
 
 def _of_the_plugin(frame: FrameType | None) -> list[FrameType]:
-    """Return the frames of the plugin's call that led to `frame`, innermost first: down to those of the runner, and up to them."""
+    """Return the frames of the plugin's call that led to `frame`, innermost first, without frames of the runner on either side."""
     frames = list(_backwards(frame))
     while frames and not _is_the_plugins(frames[0]):
         del frames[0]
@@ -47,7 +47,7 @@ def of_task(task: "asyncio.Task[Any]") -> str | None:
 
 
 def _place(frames: list[FrameType]) -> str | None:
-    """Return the line of the plugin's own file in which the given frames are, innermost first, and the line of a library below it."""
+    """Return the innermost line in the plugin's own file, and if that line called a library, the line in it. `frames`: innermost first."""
     if not frames:
         return None
     own = next((frame for frame in frames if frame.f_code.co_filename == frames[-1].f_code.co_filename), frames[-1])
