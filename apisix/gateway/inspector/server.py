@@ -207,7 +207,7 @@ def _matched(parts: tuple[str, ...], path: list[str]) -> dict[str, str] | None:
 def _body_of(request: Request) -> Any:
     if not request.body:
         return None
-    # A page of another site can send other content types without asking the browser for permission first.
+    # A page of another site can send other content types without a preflight request of the browser.
     if not any(value.partition(";")[0].strip() == "application/json" for value in request.values("content-type")):
         raise ApiError(415, "the body must be JSON, with the content type application/json")
     try:

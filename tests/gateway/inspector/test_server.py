@@ -71,7 +71,7 @@ async def test_other_sites(page: httpx.AsyncClient, headers: dict[str, str], pat
 
 
 async def test_bodies_of_other_content_types(page: httpx.AsyncClient) -> None:
-    """A page of another site can send them without asking the browser for permission."""
+    """A page of another site can send them without a preflight request of the browser."""
     response = await page.request("DELETE", "/api/flows", content=b"{}", headers={"content-type": "text/plain"})
 
     assert response.status_code == 415
