@@ -203,9 +203,10 @@ class Router:
     """
     Finds the route for a request.
 
-    A path that is written out comes before a pattern, and the pattern with the longest fixed part first; then priority counts, then the
-    longer pattern. With `radixtree_host_uri`, hosts count first: an exact one before a wildcard, a longer wildcard before a shorter one,
-    routes without a host last. With the other routers, a host is only a condition.
+    An exact path comes before a pattern, and a pattern with a longer fixed part before one with a shorter fixed part. Then the priority
+    decides, and then the length of the pattern. With `radixtree_host_uri`, routes are compared by host first: an exact host comes before a
+    wildcard, a longer wildcard before a shorter one, and routes without a host come last. With the other routers, a host is only a
+    condition.
 
     Args:
         routes: the routes.
