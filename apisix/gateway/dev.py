@@ -20,9 +20,10 @@ from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.quirks import Version, default_router, parse_version, pool_for, quirks_of, release_text, unknown_plugins
 from apisix.gateway.report import NoRecords, RequestReport
 from apisix.gateway.resources.admin import DEFAULT_KEY, AdminApi
+from apisix.gateway.resources.definitions import Problem
 from apisix.gateway.resources.standalone import RoutesFile
 from apisix.gateway.resources.store import Store
-from apisix.gateway.runner.log import RunnerLog
+from apisix.gateway.runner.log import Record, RunnerLog
 from apisix.gateway.runner.process import RESPAWN_DELAY_S, RunnerNotStarted, RunnerProcess
 from apisix.gateway.scratch import scratch_directory
 from apisix.gateway.server import Gateway
@@ -189,13 +190,13 @@ class _Dev:
     def __init__(self, options: Options, display: Display) -> None:
         self._options = options
         self._display = display
-        self._store = Store(display.problems, router=options.router, unknown_plugins=unknown_plugins(quirks_of(options.apisix_version)))
+        self._store = Store(self._problems, router=options.router, unknown_plugins=unknown_plugins(quirks_of(options.apisix_version)))
         self._routes_file = RoutesFile(options.routes, self._store)
         self._has_default_plugins = not options.plugins and _has_default_plugins()
         self._stop = asyncio.Event()
-        self._log = RunnerLog(display.record)
-        self._runner: RunnerProcess | None = None
         self._inspector = Inspector() if options.inspect else None
+        self._log = RunnerLog(self._record)
+        self._runner: RunnerProcess | None = None
         self._echo_port = 0
         self._on_runner_ended: Callable[[], None] = lambda: None
         self._on_runner_replaced: Callable[[], None] = lambda: None
@@ -229,7 +230,8 @@ class _Dev:
             stack.callback(pool.close)
             plugins = ExtPlugins(pool, quirks)
             self._on_runner_ended = plugins.tokens.flush
-            self._on_runner_replaced = self._log.on_replaced = pool.drop
+            self._on_runner_replaced = pool.drop
+            self._log.on_replaced = self._workers_replaced
             records = NoRecords() if self._runner is None else self._log
             gateway = Gateway(
                 self._store, plugins, AdminApi(self._store, self._options.admin_key, self._options.apisix_version), self._request, records
@@ -250,6 +252,7 @@ class _Dev:
                     await server.serve()
             if self._inspector is not None:
                 await self._inspector.serve()
+                self._inspector.gateway = f"http://{HOST}:{port}"
             self._display.notice(self._welcome(port, inspect_port))
             await self._watch(stamps)
 
@@ -288,7 +291,7 @@ class _Dev:
 
     def _runner_ended(self, status: int) -> None:
         self._on_runner_ended()
-        self._display.notice(f"the runner ended with status {status}; it will be restarted in {RESPAWN_DELAY_S:g} s, as the gateway does")
+        self._notice(f"the runner ended with status {status}; it will be restarted in {RESPAWN_DELAY_S:g} s, as the gateway does")
 
     async def _bind_inspector(self, stack: AsyncExitStack) -> int | None:
         """Bind the port of the inspector and return it; None if there is no inspector."""
@@ -306,6 +309,35 @@ class _Dev:
         stack.push_async_callback(server.stop)
         with _reported_as_taken(port, flag):
             return await server.bind(HOST, port)
+
+    def _record(self, record: Record) -> None:
+        """Show a line of the runner's log."""
+        self._display.record(record)
+        self._inform("log", dict(record))
+
+    def _problems(self, problems: Sequence[Problem]) -> None:
+        """Show what is wrong with the routes."""
+        self._display.problems(problems)
+        for problem in problems:
+            self._inform("problem", str(problem))
+
+    def _notice(self, text: str) -> None:
+        """Show a message."""
+        self._display.notice(text)
+        self._inform("notice", text)
+
+    def _reloaded(self, text: str) -> None:
+        """Show that the runner has new plugins or the gateway has new routes: requests can have another result now."""
+        self._display.notice(text)
+        self._inform("reloaded", text)
+
+    def _workers_replaced(self) -> None:
+        self._on_runner_replaced()
+        self._inform("reloaded", "the plugins were reloaded")
+
+    def _inform(self, event: str, data: object) -> None:
+        if self._inspector is not None:
+            self._inspector.send(event, data)
 
     def _request(self, report: RequestReport) -> None:
         """Show a request. If its upstream is the usual port of the echo upstream and nothing listens there, say where that one listens."""
@@ -342,7 +374,7 @@ class _Dev:
 
     async def _routes_changed(self) -> None:
         if self._routes_file.load():
-            self._display.notice(f"{self._options.routes}: routes reloaded")
+            self._reloaded(f"{self._options.routes}: routes reloaded")
 
     async def _plugins_appeared(self) -> None:
         before, self._has_default_plugins = self._has_default_plugins, _has_default_plugins()
@@ -355,12 +387,12 @@ class _Dev:
 
         def replaced() -> None:
             self._on_runner_replaced()
-            self._display.notice(reason)
+            self._reloaded(reason)
 
         try:
             await self._runner.replace(self._runner_arguments(), replaced)
         except RunnerNotStarted as error:
-            self._display.notice(f"{error}; the old runner continues")
+            self._notice(f"{error}; the old runner continues")
 
     def _welcome(self, port: int, inspect_port: int | None) -> str:
         gateway = f"http://{HOST}:{port}"

@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from apisix.gateway.http.answer import Answer
 from apisix.gateway.http.http1 import BadRequest, Request
 from apisix.gateway.http.listener import HttpListener, OnSent
-from apisix.gateway.inspector.flows import FlowStore, summary_of
+from apisix.gateway.inspector.flows import MAX_FLOWS, FlowStore, summary_of
 from apisix.gateway.report import RequestReport
 from apisix.gateway.resources.admin import is_loopback_name
 
@@ -61,14 +61,18 @@ class Inspector:
     """
     The inspector of one development gateway.
 
-    Attributes: flows: the requests.
+    Attributes:
+        flows: the requests.
+        gateway: the URL of the gateway, for commands that the page shows.
     """
 
     def __init__(self) -> None:
         self.flows = FlowStore()
+        self.gateway = ""
         self._listener = HttpListener(self, "apisix-runner")
         self._pages: set[asyncio.Queue[bytes | None]] = set()
         self._calls: list[tuple[str, tuple[str, ...], ApiCall]] = []
+        self.add_call("GET", "/api/info", self._info)
         self.add_call("GET", "/api/flows", self._list)
         self.add_call("GET", "/api/flows/{id}", self._get)
         self.add_call("DELETE", "/api/flows", self._clear)
@@ -154,6 +158,9 @@ class Inspector:
         return Answer(200, CIMultiDict([("Content-Type", "text/event-stream"), *_SECURE]), events())
 
     # The API.
+
+    async def _info(self, values: Mapping[str, str], body: Any) -> object:
+        return {"capacity": MAX_FLOWS, "gateway": self.gateway}
 
     async def _list(self, values: Mapping[str, str], body: Any) -> object:
         return [summary_of(flow) for flow in self.flows]
