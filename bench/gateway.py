@@ -222,7 +222,7 @@ class _Measurement:
             seconds=seconds,
         )
         failed = load.requests - load.status_errors if _status(case) >= 400 else load.status_errors
-        if not load.requests or failed or load.socket_errors:
+        if failed or load.socket_errors:
             raise CannotMeasure(
                 f"Of {load.requests} requests, {failed} got another status than {_status(case)}, and {load.socket_errors} failed."
             )

@@ -65,7 +65,7 @@ def run(url: str, script: Path, *, connections: int, threads: int, seconds: floa
     Send requests for `seconds`, on so many connections at a time.
 
     Raises:
-        CannotMeasure: wrk failed, or did not end in time.
+        CannotMeasure: wrk failed, did not end in time, or got no reply.
     """
     command = ["wrk", "--connections", str(connections), "--threads", str(threads), "--duration", f"{max(1, round(seconds))}s"]
     command += ["--timeout", f"{REQUEST_TIMEOUT_S}s", "--script", str(script), url]
@@ -76,7 +76,10 @@ def run(url: str, script: Path, *, connections: int, threads: int, seconds: floa
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines or not lines[-1].startswith("{"):
         raise CannotMeasure(f"wrk failed with status {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-    return Load(**json.loads(lines[-1]))
+    load = Load(**json.loads(lines[-1]))
+    if not load.requests:
+        raise CannotMeasure(f"wrk got no reply within {load.duration_s:.0f} s; {load.socket_errors} requests failed.")
+    return load
 
 
 def cpu_s(pids: Iterable[int]) -> float:

@@ -166,6 +166,15 @@ def test_wrk_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         run("http://127.0.0.1:1", tmp_path / "script", connections=1, threads=1, seconds=1)
 
 
+@pytest.mark.process
+def test_a_measurement_without_replies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Load(requests=0, duration_s=5.0, status_errors=0, socket_errors=2, p50_us=0.0, p99_us=0.0)
+    _fake_wrk(tmp_path, monkeypatch, f"echo '{json.dumps(vars(load))}'")
+
+    with pytest.raises(CannotMeasure, match="no reply within 5 s; 2 requests failed"):
+        run("http://127.0.0.1:1", tmp_path / "script", connections=1, threads=1, seconds=1)
+
+
 def test_missing_wrk_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", "")
 
