@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from apisix.gateway.http import pages
 from apisix.gateway.http.answer import Answer, StreamFailed, json_answer, page_answer
 from apisix.gateway.http.headers import grouped, replace
-from apisix.gateway.phases import variables
+from apisix.gateway.phases import proxy_rewrite, variables
 from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.edits import read_client_body
 from apisix.gateway.phases.phases import ExtPlugins
@@ -29,7 +29,7 @@ from apisix.gateway.report import CapturedMessage, NoRecords, PhaseReport, Recor
 from apisix.gateway.resources import admin
 from apisix.gateway.resources.store import Store
 from apisix.gateway.routing.routes import Consumer, Node, Route, Upstream
-from apisix.gateway.routing.upstream_client import ConnectFailed, UpstreamFailed, UpstreamResponse, send_request
+from apisix.gateway.routing.upstream_client import ConnectFailed, NoAnswer, UpstreamFailed, UpstreamResponse, send_request
 from apisix.runner.http.phase import Phase
 
 # nginx does not pass these on to an upstream: it writes its own, or none. Source: nginx, proxy_set_header.
@@ -55,6 +55,12 @@ _SMUGGLED = (
     "of this client: request smuggling"
 )
 
+
+BuildHeaders = Callable[[RequestContext], Iterator[tuple[str, str]]]
+"""Returns the headers for the upstream."""
+
+_NOT_IDEMPOTENT = frozenset({"POST", "LOCK", "PATCH"})
+"""nginx does not send these requests to a second node once they have been sent. Source: nginx, proxy_next_upstream."""
 
 UPSTREAM_STATUS = "X-APISIX-Upstream-Status"
 """Set by APISIX on responses for which the upstream has answered with a status of 500 or more, or not at all."""
@@ -233,7 +239,7 @@ class Gateway:
                 # Without a body, nginx proxies the request a second time (observed for 204, 304 and HEAD).
                 report.asked_twice = True
         try:
-            response = await self._send(context, upstream, report, _headers_by_nginx(context), retries=_retries(upstream))
+            response = await self._send(context, upstream, report, _headers_by_nginx, retries=_retries(upstream))
         except InvalidTarget:
             raise
         except UpstreamFailed as error:
@@ -254,7 +260,7 @@ class Gateway:
         try:
             # In this phase APISIX uses neither the timeouts of the upstream nor its other nodes (observed).
             without = upstream.without_timeouts()
-            response = await self._send(context, without, report, _headers_by_fetcher(context), retries=0)
+            response = await self._send(context, without, report, _headers_by_fetcher, retries=0)
         except UpstreamFailed as error:
             # APISIX answers 502 to any failure in this phase, including a timeout.
             raise UpstreamFailed(502, str(error)) from error
@@ -265,17 +271,19 @@ class Gateway:
         return None if answer is None else with_error_response(answer, conf)
 
     async def _send(
-        self, context: RequestContext, upstream: Upstream, report: RequestReport, headers: Iterator[tuple[str, str]], *, retries: int
+        self, context: RequestContext, upstream: Upstream, report: RequestReport, headers: BuildHeaders, *, retries: int
     ) -> UpstreamResponse:
-        """Send the request. If a node can't be reached, try up to `retries` further ones."""
-        fields = list(headers)
+        """Send the request. If a node can't be reached or does not answer, try up to `retries` further ones, as nginx does."""
         target = context.upstream_target()
         if not target.startswith("/"):
             raise InvalidTarget(502, f"the path {target!r} does not begin with a slash")
         tried: list[Node] = []
         while (node := context.node) is not None:
             report.upstream = str(node)
+            if tried:
+                _set_upstream_host(context, upstream, node)
             tried.append(node)
+            fields = list(headers(context))
             sent = UpstreamReport(str(node), context.method, target, time.time() - context.started, CapturedMessage(tuple(fields)))
             sent.request.add(context.body)
             report.upstreams.append(sent)
@@ -287,7 +295,8 @@ class Gateway:
                 return response
             except UpstreamFailed as error:
                 sent.error = str(error)
-                if not isinstance(error, ConnectFailed):
+                may_repeat = isinstance(error, NoAnswer) and context.method not in _NOT_IDEMPOTENT
+                if not (may_repeat or isinstance(error, ConnectFailed)):
                     raise
                 context.node = upstream.balancer.pick(tried) if len(tried) <= retries else None
                 if context.node is None:
@@ -338,6 +347,8 @@ def _hashed(context: RequestContext, upstream: Upstream) -> str | None:
     if upstream.hash_on is None:
         return None
     hash_on, key = upstream.hash_on
+    if hash_on == "vars_combinations":
+        return proxy_rewrite.resolve(key, context)
     name = {"header": f"http_{key}", "cookie": f"cookie_{key}", "consumer": "consumer_name"}.get(hash_on, key)
     return variables.look_up(context, name) or context.remote_addr
 

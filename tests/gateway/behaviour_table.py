@@ -144,7 +144,11 @@ FURTHER = [
     ("Stream routes. The admin API refuses them, as APISIX does by default.", None),
     ("`enable_websocket`: the handshake goes through the plugins, and then bytes pass in both directions.", "test_websocket.py"),
     ("TLS towards clients, HTTP/2 and gRPC.", None),
-    ("Health checks, and retries after a response.", None),
+    (
+        "A node that closes the connection or times out before its response: the next one gets the request unless it is POST.",
+        "test_rules.py",
+    ),
+    ("Health checks.", None),
 ]
 
 

@@ -386,3 +386,60 @@ async def test_http_1_0_is_not_chunked(tmp_path: Path) -> None:
         response = await bed.send(b"GET /a HTTP/1.0\r\nX-Up: chunked=1\r\n\r\n")
 
     assert (response.values("transfer-encoding"), response.body) == ([], b"upstream says hello")
+
+
+# Source: nginx, proxy_next_upstream `error timeout`, without `non_idempotent`.
+RETRIES: list[tuple[str, dict[str, Any], str, int, int]] = [
+    ("GET", {}, "up_close=1", 502, 2),
+    ("PUT", {}, "up_close=1", 502, 2),
+    ("POST", {}, "up_close=1", 502, 1),
+    ("GET", {"retries": 0}, "up_close=1", 502, 1),
+    ("GET", {"timeout": {"connect": 5, "send": 5, "read": 0.05}}, "up_delay=5", 504, 2),
+    ("GET", {}, "up_status=503", 503, 1),
+]
+
+
+@pytest.mark.parametrize(("method", "more", "does", "status", "tries"), RETRIES, ids=range(len(RETRIES)))
+async def test_retries(tmp_path: Path, method: str, more: dict[str, Any], does: str, status: int, tries: int) -> None:
+    """A node that sends no response is replaced by the next one, unless that could run a request twice. A response is final."""
+    async with TestBed(tmp_path) as bed:
+        nodes = {f"127.0.0.1:{port}": 1 for port in list(bed.upstream.ports.values())[:2]}
+        bed.route(upstream={"nodes": nodes, **more})
+        response = await bed.send(get("/a", f"X-Up: {does}", method=method))
+
+    assert (response.status, len(bed.upstream.seen)) == (status, tries)
+
+
+async def test_the_host_of_the_next_node(tmp_path: Path) -> None:
+    """With `pass_host: node` each node gets its own name. Source: apisix/balancer.lua."""
+    async with TestBed(tmp_path) as bed:
+        nodes = [f"127.0.0.1:{port}" for port in list(bed.upstream.ports.values())[:2]]
+        bed.route(upstream={"nodes": dict.fromkeys(nodes, 1), "pass_host": "node"})
+        await bed.send(get("/a", "X-Up: up_close=1"))
+
+    assert sorted(seen["headers"][0][1] for seen in bed.upstream.seen) == sorted(nodes)
+
+
+HASHES: list[dict[str, Any]] = [
+    {"hash_on": "header", "key": "x-user"},
+    {"hash_on": "cookie", "key": "u"},
+    {"hash_on": "vars", "key": "arg_u"},
+    {"hash_on": "vars_combinations", "key": "$request_method-$arg_u"},
+    {"hash_on": "consumer"},
+]
+
+
+@pytest.mark.parametrize("conf", HASHES, ids=[conf["hash_on"] for conf in HASHES])
+async def test_hashes(tmp_path: Path, conf: dict[str, Any]) -> None:
+    """Requests with the same key go to one node; requests with many keys go to both. Source: apisix/balancer/chash.lua."""
+    async with TestBed(tmp_path) as bed:
+        for number in range(8):
+            bed.store.put("consumers", f"c{number}", {"username": f"c{number}", "plugins": {"key-auth": {"key": f"k{number}"}}})
+        nodes = {f"127.0.0.1:{port}": 1 for port in list(bed.upstream.ports.values())[:2]}
+        plugins: dict[str, Any] = {"key-auth": {}} if conf["hash_on"] == "consumer" else {}
+        bed.route(plugins=plugins, upstream={"type": "chash", "nodes": nodes, **conf})
+        for number in [*range(8), 0, 0, 0]:
+            await bed.send(get(f"/a?u={number}", f"x-user: {number}", f"Cookie: u={number}", f"apikey: k{number}"))
+
+    ports = [seen["port"] for seen in bed.upstream.seen]
+    assert (set(ports[8:]), len(set(ports[:8]))) == ({ports[0]}, 2)

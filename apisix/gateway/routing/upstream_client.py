@@ -30,6 +30,10 @@ class UpstreamFailed(StreamFailed):
         self.status = status
 
 
+class NoAnswer(UpstreamFailed):
+    """The upstream closed the connection before the end of the response's head, or did not send it in time."""
+
+
 class ConnectFailed(UpstreamFailed):
     """The upstream did not accept the request, so another node can be tried."""
 
@@ -116,7 +120,10 @@ async def send_request(
     Send a request to one node and return its response as soon as the head has been received.
 
     Args: upgrades: whether the node may switch protocols.
-    Raises: ConnectFailed: the node can't be reached. UpstreamFailed: the node did not send a valid response in time.
+    Raises:
+        ConnectFailed: the node can't be reached.
+        NoAnswer: the node did not send the head of a response.
+        UpstreamFailed: the node sent something else.
     """
     reader, writer = await _connect(upstream, node)
     head = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
@@ -128,8 +135,11 @@ async def send_request(
             status, fields = await _read_head(reader, upgrades=upgrades)
     except TimeoutError as error:
         writer.close()
-        raise UpstreamFailed(504, f"{node} did not answer in time") from error
-    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise NoAnswer(504, f"{node} did not answer in time") from error
+    except (OSError, asyncio.IncompleteReadError) as error:
+        writer.close()
+        raise NoAnswer(502, f"{node} sent no HTTP response: {error}") from error
+    except (ValueError, asyncio.LimitOverrunError) as error:
         writer.close()
         raise UpstreamFailed(502, f"{node} sent no HTTP response: {error}") from error
     except BaseException:
