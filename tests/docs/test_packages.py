@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import CHECKOUT
+from tests.docs.pages import CHECKOUT, text_of
+from tests.test_layers import LEFT_TO_RIGHT
 
 PACKAGE = CHECKOUT / "apisix"
 # The names of the top-level package are the author's, and the modules of `plugins` are the sample plugins.
@@ -37,3 +38,13 @@ def test_a_docstring_of_a_package_names_files_that_exist(package: Path) -> None:
     files = [name for name in re.findall(r"`([\w/]+\.py)`", docstring) if name != "setup.py"]
 
     assert [name for name in files if not any((root / name).exists() for root in (package, *package.parents, PACKAGE / "runner"))] == []
+
+
+def test_the_architecture_has_all_packages_of_the_runner() -> None:
+    """The table of the architecture has a row for each package and module of the runner, and the line below it has their order."""
+    page = text_of("internals", "architecture.md")
+    runner = PACKAGE / "runner"
+    names = [f"{file.parent.name}/" for file in runner.glob("*/__init__.py")] + [file.name for file in runner.glob("[!_]*.py")]
+
+    assert sorted(re.findall(r"^\| `(\w+(?:/|\.py))` \|", page, re.MULTILINE)) == sorted(names)
+    assert f"\n    {' <- '.join(('errors', *LEFT_TO_RIGHT, 'cli'))}\n" in page
