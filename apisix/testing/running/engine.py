@@ -200,7 +200,7 @@ class Engine:
             self.loop.call_soon(loopback.hang_up)
             del self._calls[call_id]
         await asyncio.sleep(0)  # until `hang_up` has run, because in a plain test the event loop stops after this coroutine
-        error = running.error or loopback.failure
+        error = running.error or loopback.error
         if error is None and not isinstance(reply, HTTPReqCallResp):
             error = self._refusal(token, response=isinstance(sent, SentResponse))
         return Outcome(reply, tuple(loopback.asked), running.trace, error)

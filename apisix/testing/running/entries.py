@@ -60,7 +60,8 @@ class Offers:
             ValueError: two classes have the same name.
         """
         if isinstance(entries, str | type):
-            raise TypeError(f"plugins must be a list, not {entries!r}; write plugins=[{_FORMS.partition(', (')[0]}]")
+            shown = repr(entries) if isinstance(entries, str) else entries.__name__
+            raise TypeError(f"plugins must be a list, not {shown}; write plugins=[{shown}]")
         conf: list[tuple[str, str]] = []
         offered: dict[str, PluginType] = {}
         for entry in entries:
@@ -99,7 +100,7 @@ def _encode_model(value: object) -> object:
     """Return the JSON of a pydantic model in a configuration. Raise TypeError if the value is something else."""
     if hasattr(value, "model_dump_json"):
         return msgspec.Raw(value.model_dump_json().encode())
-    raise TypeError(f"a configuration contains a {type(value).__name__}, which can't be encoded as JSON")
+    raise TypeError(f"a configuration contains a value of the type {type(value).__name__}, which can't be encoded as JSON")
 
 
 def _with_lines(cls: type, problems: Iterable[Problem]) -> Iterable[Problem]:

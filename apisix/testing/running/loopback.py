@@ -43,8 +43,8 @@ class Loopback(ReplySink):
         info_reply: returns the result of an info request.
     Attributes:
         asked: the info requests of the runner, in order: "body", or the name of a variable.
-        reply: a future that gets the reply of the runner. If the call fails in the gateway, it gets the error.
-        failure: why the call failed in the gateway, or None.
+        reply: a future that gets the reply of the runner, or an error reply if the call fails in the gateway.
+        error: why the call failed in the gateway, or None.
     """
 
     def __init__(self, runtime: Runtime, info_reply: Callable[[Info], bytes | None]) -> None:
@@ -54,7 +54,7 @@ class Loopback(ReplySink):
         self._runner = Connection(Role.RUNNER)
         self._call_runner = CallRunner(runtime, self, Hub(greenlet.getcurrent()))
         self.asked: list[str] = []
-        self.failure: MessageTooLarge | None = None
+        self.error: MessageTooLarge | None = None
         self.reply: asyncio.Future[Any] = self._loop.create_future()
 
     def prepare(self, message: PrepareConfReq, prepare: Callable[[PrepareConfReq], int]) -> int:
@@ -97,7 +97,7 @@ class Loopback(ReplySink):
                 else:
                     self._settle(message)
         except MessageTooLarge as error:  # an info reply: a frame can't contain a body of this length (gateway contract, 6)
-            self.failure = error
+            self.error = error
             self._settle(ErrResp(error.err_code))
         except Exception as error:  # a mistake of the test, such as a variable that is not text
             self.broken(error)

@@ -65,9 +65,24 @@ def test_two_classes_of_one_name() -> None:
         Offers().conf_of([KeyAuth, other])
 
 
-@pytest.mark.parametrize("entries", ["key-auth", KeyAuth, [3], [("a", "b", "c")], [(3, {})], ("key-auth", {}), [dict]])
+@pytest.mark.parametrize(("entries", "shown"), [("key-auth", "'key-auth'"), (KeyAuth, "KeyAuth")])
+def test_entry_instead_of_a_list(entries: Any, shown: str) -> None:
+    """If plugins is an entry and not a list, the message contains the list to write."""
+    with pytest.raises(TypeError) as caught:
+        Offers().conf_of(entries)
+
+    assert str(caught.value) == f"plugins must be a list, not {shown}; write plugins=[{shown}]"
+
+
+def test_value_that_is_not_json() -> None:
+    """The message names the type of a value that can't be part of a configuration."""
+    with pytest.raises(TypeError, match="a value of the type object, which can't be encoded as JSON"):
+        Offers().conf_of([(KeyAuth, {"keys": object()})])
+
+
+@pytest.mark.parametrize("entries", [[3], [("a", "b", "c")], [(3, {})], ("key-auth", {}), [dict]])
 def test_wrong_entries(entries: Any) -> None:
-    """If plugins is not a list, or an entry is wrong, the message shows the correct forms."""
+    """If an entry is wrong, the message shows the correct forms."""
     with pytest.raises(TypeError, match="key-auth"):
         Offers().conf_of(entries)
 
