@@ -324,6 +324,26 @@ async def waiting_call(engine: Engine, line: Line, hook: Any = None) -> None:
 
 
 @pytest.mark.parametrize("hook", WAITS)
+def test_a_connection_is_busy_while_its_call_waits(hook: Any) -> None:
+    """Its worker must not pass it to another process before the reply is sent."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        clock = Clock(loop)
+        engine = Engine(loop, [hook], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
+        line = engine.line()
+        assert line.call_runner.busy is False
+        await waiting_call(engine, line, hook)
+        assert line.call_runner.busy is True
+
+        engine.at_loop(clock.strike)
+        await until(lambda: line.replies)
+        assert line.call_runner.busy is False
+        Scripted.go.set()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("hook", WAITS)
 def test_a_deadline_ends_each_kind_of_wait(hook: Any) -> None:
     """The call is refused once, and late results and info replies have no effect, not on the next call either."""
 

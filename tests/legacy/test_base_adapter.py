@@ -203,19 +203,3 @@ def test_misspelt_attributes() -> None:
         _ = BaseRequest(a_request()).hedaers
     with pytest.raises(AttributeError, match="satus_code"):
         BaseResponse().satus_code = 200  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (5, r"must be a str, got int, write str\(5\)$"),
-        (1.5, r"must be a str, got float, write str\(1\.5\)$"),
-        (["a"], "must be a str, got list$"),
-    ],
-)
-def test_for_a_number_the_error_shows_how_to_write_it(value: object, message: str) -> None:
-    def filter(request: Any, response: Any) -> None:
-        response.headers["x"] = value
-
-    with pytest.raises(TypeError, match=message):
-        rewritten(a_request(), filter)

@@ -114,6 +114,18 @@ class TestRequestEdits:
             getattr(PluginBaseRequest(request), setter)(*args)
         assert sent(request).action is None
 
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (5, r"^the value of 'a' must be a str, got int, write str\(5\)$"),
+            (1.5, r"^the value of 'a' must be a str, got float, write str\(1\.5\)$"),
+            (["b"], "^the value of 'a' must be a str, got list$"),
+        ],
+    )
+    def test_for_a_number_the_error_shows_how_to_write_it(self, value: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            PluginBaseRequest(a_request()).set_header("a", value)
+
     def test_header_injection(self) -> None:
         """CR and LF raise an error, also if they are in the dict."""
         with pytest.raises(ValueError, match="must not contain control characters"):
