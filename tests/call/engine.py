@@ -84,7 +84,7 @@ class Engine:
             self,
             self.threads,
             capacity=limits.pop("capacity", 10),
-            renew_s=1e9,
+            renew_s=limits.pop("renew_s", 1e9),
             setup_timeout_s=5,
             on_error=limits.pop("default_on_error", "refuse"),
             spawn=loop.create_task,

@@ -349,3 +349,34 @@ def test_the_queue_of_one_plugin_leaves_room_for_others() -> None:
         await until(lambda: all(line.replies for line in lines))
 
     run(scenario)
+
+
+def test_a_configuration_in_use_is_renewed_from_time_to_time() -> None:
+    """The store forgets configurations that nobody looks up. Between two renewals, calls do not use the store."""
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        looked_up: list[int] = []
+
+        class Store(Engine):
+            def get(self, token: int) -> Any:
+                looked_up.append(token)
+                return super().get(token)
+
+        engine = Store(loop, [Instant], renew_s=100.0)
+        await engine.chains.build(1, response=False)
+        looked_up.clear()
+
+        def call(now_s: float) -> int:
+            """Return how often calls have looked the configuration up since the last call of this function."""
+            cached = engine.chains.acquire(1, False, now_s)
+            assert cached is not None
+            engine.chains.release(cached)
+            number = len(looked_up)
+            looked_up.clear()
+            return number
+
+        first_s = 1e6
+        call(first_s)
+        assert [call(first_s + passed_s) for passed_s in (0.0, 50.0, 99.0, 100.0, 101.0, 199.0, 200.0)] == [0, 0, 0, 1, 0, 0, 1]
+
+    run(scenario)

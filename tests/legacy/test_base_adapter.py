@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.http.request import Request
-from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse
+from apisix.runner.legacy.base_adapter import BaseRequest, BaseResponse, shared_objects
 from tests.http.calls import Pairs, a_request, rewrite, sent, stop
 
 HEADERS: Pairs = [("host", "h"), ("user-agent", "curl"), ("content-length", "3"), ("r", "1"), ("r", "2")]
@@ -203,3 +203,27 @@ def test_misspelt_attributes() -> None:
         _ = BaseRequest(a_request()).hedaers
     with pytest.raises(AttributeError, match="satus_code"):
         BaseResponse().satus_code = 200  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        pytest.param("/a", "/a", id="lower than that of the first plugin"),
+        pytest.param("/z", "/z", id="higher"),
+        pytest.param("/m", "/between", id="the same, which is not an edit"),
+    ],
+)
+def test_in_a_chain_the_last_path_that_was_changed_applies(path: str, expected: str) -> None:
+    request = a_request("/get")
+    seen, response = shared_objects(request)
+    response.path = "/m"
+    response.rewrite(request, seen, "first")
+    assert request.path == "/m"
+    request.path = "/between"  # by a plugin of another kind
+
+    seen, response = shared_objects(request)
+    assert response.path == "/m"
+    response.path = path
+    response.rewrite(request, seen, "second")
+
+    assert request.path == expected

@@ -5,7 +5,9 @@ import errno
 import logging
 import os
 import random
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -256,3 +258,66 @@ def test_a_worker_that_cannot_be_forked_is_started_later(
 
     assert (sorted(worker.number for worker in forked), pool.failure) == (sorted({1, 2, 3, 4, 5} - {failing}), None)
     assert "a worker can't be started: Resource temporarily unavailable (look at ulimit -u and the memory)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stage", "in_flight", "late_s", "busy"),
+    [
+        pytest.param(Stage.SERVING, 0, 0.0, False, id="no call"),
+        pytest.param(Stage.SERVING, 1, 0.0, True, id="a call"),
+        pytest.param(Stage.LEAVING, 1, 0.0, True, id="a call of a worker that leaves"),
+        pytest.param(Stage.SERVING, 0, 5.0, True, id="a late heartbeat"),
+        pytest.param(Stage.STARTING, 0, 5.0, False, id="a worker that imports plugins"),
+    ],
+)
+def test_a_pool_is_busy_while_a_call_is_in_progress(pool: WorkerPool, stage: Stage, in_flight: int, late_s: float, busy: bool) -> None:
+    """A worker whose heartbeat is late is probably running one."""
+    for worker in pool.workers.values():
+        worker.heartbeat.due_s = time.monotonic() + 1000.0
+    worker.stage, worker.in_flight = stage, in_flight
+    if late_s:
+        worker.heartbeat.due_s = time.monotonic() - late_s
+
+    assert pool.busy is busy
+
+
+def test_a_worker_that_does_not_leave_in_time_is_killed(
+    reactor: Reactor, pool: WorkerPool, forked: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pid is not used any more once it has exited."""
+    later: list[tuple[float, Callable[[], object]]] = []
+    killed: list[WorkerProcess] = []
+    monkeypatch.setattr(reactor, "call_later", lambda delay_s, callback: later.append((delay_s, callback)))
+    monkeypatch.setattr(WorkerProcess, "kill", lambda worker: killed.append(worker))
+    first, second, third = forked
+
+    pool.pass_all_to(lambda connection: None)
+    exit_of(second, 0, pool, monkeypatch)
+    for delay_s, callback in later:
+        assert delay_s > Settings().plugin_timeout_s
+        callback()
+
+    assert killed == [first, third]
+
+
+def test_messages_that_a_worker_does_not_read_are_sent_later(
+    reactor: Reactor, pool: WorkerPool, forked: list[WorkerProcess], ends: list[Channel]
+) -> None:
+    worker, end = forked[0], ends[0]
+    received(end)
+    with socket.socket(fileno=os.dup(worker.channel.fileno())) as channel:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    marks = [BlockingMark(f"plugin {number:0500}") for number in range(100)]
+    for mark in marks:
+        pool.send(worker, mark)
+    assert worker.channel.wants_write
+
+    arrived: list[AnyMessage] = []
+    for _ in range(200):
+        turn(reactor, 1)
+        arrived += received(end)
+        if len(arrived) == len(marks):
+            break
+
+    assert arrived == marks
+    assert not worker.channel.wants_write
