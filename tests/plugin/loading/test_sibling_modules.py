@@ -46,6 +46,7 @@ IMPORTS = [
     "import os.path, mylib; value = os.path and mylib.VALUE",
     "import folder.inner; value = folder.inner.VALUE",
     "import folder.inner as deep; value = deep.VALUE",
+    "import folder.inner as deep, mylib; value = deep.VALUE and mylib.VALUE",
     "from folder.inner import VALUE as value",
     "from folder import inner; value = inner.VALUE",
     "from folder.upward import value",
