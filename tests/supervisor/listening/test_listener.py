@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The socket file: which runner gets the path, its mode, and how it is removed."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -313,3 +314,19 @@ def test_if_all_temporary_names_are_taken_the_runner_does_not_start(path: str, m
 
     with pytest.raises((OSError, SettingsError), match="no free temporary name"):
         Listener.bind(path, OURS)
+
+
+def test_a_free_lock_is_taken_at_the_first_try(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each start would wait as long as for a lock that another runner holds."""
+    tries: list[int] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        tries.append(descriptor)
+        if len(tries) > 1:
+            raise AssertionError("the lock was taken already")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    listener = Listener.bind(path, OURS)
+    listener.close()
+
+    assert len(tries) == 1
