@@ -317,7 +317,7 @@ def test_if_all_temporary_names_are_taken_the_runner_does_not_start(path: str, m
 
 
 def test_a_free_lock_is_taken_at_the_first_try(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise each start would wait as long as for a lock that another runner holds."""
+    """Otherwise each start would wait as long as for a lock that another runner has."""
     tries: list[int] = []
 
     def flock(descriptor: int, operation: int) -> None:
