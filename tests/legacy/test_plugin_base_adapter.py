@@ -243,6 +243,15 @@ class TestNamesOfRelease02:
         assert isinstance(PluginBaseRequest(a_request()), Request)
         assert isinstance(PluginBaseResponse(), Response)
 
+    @pytest.mark.parametrize("cls", [Request, Response])
+    @pytest.mark.parametrize("args", [(), (object(),), (0, b"")], ids=["none", "release 0.2", "release 0.1"])
+    def test_constructors(self, cls: Any, args: tuple[object, ...]) -> None:
+        """In releases 0.1 and 0.2, tests of plugins could create these classes. The error says which classes replace them."""
+        with pytest.raises(
+            TypeError, match=rf"import {cls.__name__} from apisix.testing.release_02 .for PluginBase. or apisix.testing.release_01"
+        ):
+            cls(*args)
+
     def test_checked(self) -> None:
         """It returns True if the request has a path."""
         assert PluginBaseRequest(a_request()).checked() is True

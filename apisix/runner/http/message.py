@@ -342,6 +342,14 @@ def _text(reply: bytes | None) -> str | None:
     return None if reply is None else reply.decode("utf-8", "surrogateescape")
 
 
+def created_by_runner(name: str) -> TypeError:
+    """Return the error for a plugin's test that creates a request or a response. Earlier releases allowed this."""
+    return TypeError(
+        f"{name}() can only be created by the runner. In a test, use the fixture `client`, or if the test calls filter() itself, "
+        f"import {name} from apisix.testing.release_02 (for PluginBase) or apisix.testing.release_01 (for Base)"
+    )
+
+
 def unsupported(what: str, reason: str) -> UnsupportedEdit:
     """Return the error for an assignment that the protocol does not support. `what` is the attribute, as plugins write it."""
     return UnsupportedEdit(f"{what} can't be assigned: {reason}")

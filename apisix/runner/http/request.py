@@ -13,7 +13,7 @@ from apisix.runner.http.cookies import request_cookies
 from apisix.runner.http.header_rules import check_text
 from apisix.runner.http.headers import ClientHeaders, RequestHeaders
 from apisix.runner.http.info_requests import CallIO, Info
-from apisix.runner.http.message import HTTPMessage, unsupported
+from apisix.runner.http.message import HTTPMessage, created_by_runner, unsupported
 from apisix.runner.http.multidict_view import begin
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.query import Args, one_argument, query_text
@@ -28,6 +28,7 @@ _REQ_BODY: Final = ReqBody()
 _UPSTREAM_URI: Final = "upstream_uri"
 _HAVE_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
 _FAMILIES = {4: AF_INET, 16: AF_INET6}
+_NONE: Final[Any] = None  # the default of arguments that only the runner can pass
 
 
 class Request(HTTPMessage):
@@ -50,8 +51,15 @@ class Request(HTTPMessage):
     _kind = "request"
 
     def __init__(
-        self, message: HTTPReqCallReq, io: CallIO, phase: Phase | None = None, route_key: str | None = None, first: bool = False
+        self,
+        message: HTTPReqCallReq = _NONE,
+        io: CallIO = _NONE,
+        phase: Phase | None = None,
+        route_key: str | None = None,
+        first: bool = False,
     ) -> None:
+        if not isinstance(message, HTTPReqCallReq):
+            raise created_by_runner("Request")
         self._begin(io)
         self._first = first
         self._message = message

@@ -13,7 +13,7 @@ from apisix.runner.http.body.transfer import checked_body
 from apisix.runner.http.cookies import response_cookies
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.info_requests import CallIO, Info
-from apisix.runner.http.message import HTTPMessage, unsupported
+from apisix.runner.http.message import HTTPMessage, created_by_runner, unsupported
 from apisix.runner.http.multidict_view import begin
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.redaction import names_shown
@@ -27,6 +27,7 @@ _RESP_BODY: Final = RespBody()
 # Source: gateway contract, 7.
 _HOP_BY_HOP: Final = names("connection", "keep-alive", "transfer-encoding")
 _HOP_BY_HOP_AND_LENGTH: Final = names("connection", "keep-alive", "transfer-encoding", "content-length")
+_NONE: Final[Any] = None  # the default of arguments that only the runner can pass
 
 
 class Response(HTTPMessage):
@@ -50,12 +51,14 @@ class Response(HTTPMessage):
 
     def __init__(
         self,
-        message: HTTPRespCallReq,
-        io: CallIO,
+        message: HTTPRespCallReq = _NONE,
+        io: CallIO = _NONE,
         route_key: str | None = None,
         phase: Phase = Phase.POST_RESP,
         max_decompressed_bytes: int = DEFAULT_MAX_DECOMPRESSED_BYTES,
     ) -> None:
+        if not isinstance(message, HTTPRespCallReq):
+            raise created_by_runner("Response")
         self._begin(io)
         self._message = message
         self._phase = phase
