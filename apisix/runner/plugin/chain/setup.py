@@ -9,10 +9,10 @@ from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.forked import EndingInChild
 
 FIRST_RETRY_S: Final = 1.0
-"""The delay before a failed `setup` is retried, in seconds. It doubles with each failure."""
+"""The delay before a failed `setup` is retried, in seconds. It doubles with each error."""
 LONGEST_RETRY_S: Final = 60.0
 """The longest delay before a retry, in seconds."""
-MAX_FAILURE: Final = 1000
+MAX_ERROR: Final = 1000
 """How many characters of the error of a failed `setup` are kept until it is retried."""
 
 
@@ -27,14 +27,14 @@ class Setup:
         done: True if the instance is set up.
     """
 
-    __slots__ = ("_delay_s", "_failure", "_function", "_retry_at_s", "_task", "_timeout_s", "done")
+    __slots__ = ("_delay_s", "_error", "_function", "_retry_at_s", "_task", "_timeout_s", "done")
 
     def __init__(self, function: Callable[[], Awaitable[None]], timeout_s: float) -> None:
         self._function = function
         self._timeout_s = timeout_s
         self._delay_s = FIRST_RETRY_S
         self._retry_at_s = 0.0
-        self._failure: str | None = None  # not the exception, whose traceback refers to all variables of the setup
+        self._error: str | None = None  # not the exception, whose traceback refers to all variables of the setup
         self._task: asyncio.Task[BaseException | None] | None = None
         self.done = False
 
@@ -48,28 +48,28 @@ class Setup:
             return
         loop = asyncio.get_running_loop()
         if self._task is None:
-            if self._failure is not None and loop.time() < self._retry_at_s:
-                raise ChainRefused(f"setup failed: {self._failure}; it is retried later")
+            if self._error is not None and loop.time() < self._retry_at_s:
+                raise ChainRefused(f"setup failed: {self._error}; it is retried later")
             self._task = loop.create_task(self._attempt())
         # If this call is cancelled, the attempt must continue: other calls wait for it.
-        failure = await asyncio.shield(self._task)
-        if failure is not None:
+        error = await asyncio.shield(self._task)
+        if error is not None:
             try:
-                raise failure
+                raise error
             finally:
-                del failure  # its traceback refers to this frame
+                del error  # its traceback refers to this frame
 
     async def _attempt(self) -> BaseException | None:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await EndingInChild(self._function())
         except BaseException as error:  # an author's setup may raise anything, and a task must not raise SystemExit
-            self._failure = repr(error)[:MAX_FAILURE]
+            self._error = repr(error)[:MAX_ERROR]
             self._retry_at_s = asyncio.get_running_loop().time() + self._delay_s
             self._delay_s = min(2 * self._delay_s, LONGEST_RETRY_S)
             return error
         else:
-            self._failure = None
+            self._error = None
             self.done = True
             return None
         finally:
