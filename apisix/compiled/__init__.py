@@ -47,6 +47,7 @@ EXTENSIONS = {
     ),
     "legacy": (
         "apisix.runner.legacy.header_dict",
+        "apisix.runner.legacy.decision",
         "apisix.runner.legacy.edits",
         "apisix.runner.legacy.values",
         "apisix.runner.legacy.plugin_base_request",

@@ -111,6 +111,24 @@ def test_a_decision_in_a_copied_context_belongs_to_the_call(load: Load, call: st
     assert run(step_of(registry, "copied"), a_request()) is not None
 
 
+def test_a_decision_after_the_call_is_refused(load: Load) -> None:
+    """A copy of the context that outlives `filter` can't stop a call any more, neither this one nor the next."""
+    registry = load(
+        late="""
+        from contextvars import copy_context
+        class Late(Base):
+            contexts = []
+            def filter(self, request, response):
+                self.contexts.append(copy_context())
+        """
+    )
+    step = step_of(registry, "late")
+    assert run(step, a_request()) is None
+    plugin: Any = step.instance
+    with pytest.raises(RuntimeError, match="use them in filter"):
+        plugin.contexts[0].run(plugin.stop)
+
+
 def test_the_names_of_release_01_exist() -> None:
     """Plugins can use them. Source: release 0.1."""
     plugin = Base("mine")

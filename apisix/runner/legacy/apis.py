@@ -28,7 +28,7 @@ PLUGIN_BASE_ATTRIBUTES: Final = frozenset(
     for verb in ("get", "set")
     for name in ("arg", "args", "config", "configs", "header", "headers", "id", "method", "remote_addr", "uri")
 )
-"""Methods of the request of release 0.2 that never wait for the gateway."""
+"""Methods of a `PluginBase` request that never wait for the gateway."""
 
 _RUNS_A_LOOP: Final = re.compile(r"\basyncio\.run\(|\basyncio\.Runner\(|\brun_until_complete\(|\bfrom asyncio import .*\b(run|Runner)\b")
 
@@ -57,7 +57,7 @@ def _check_plugin_base(cls: type[PluginBase], source: Source, stem: str | None) 
 
 
 def _check_legacy(check: ClassCheck, base: str, hooks: Hooks) -> None:
-    """Check what the two APIs have in common."""
+    """Run the checks that both APIs share."""
     cls = check.cls
     for hook, arguments in hooks.items():
         function = getattr(cls, hook, None)
@@ -79,7 +79,7 @@ def _advice_for_missing(cls: type, hook: str, arguments: tuple[str, ...]) -> str
 
 
 def _name_of(check: ClassCheck) -> str | None:
-    """Return the result of `name()`, even if the class has other problems: they are then reported for routes that use the name."""
+    """Return the result of `name()`, even if the class has other problems, so that they can be reported for routes that use this name."""
     cls = check.cls
     code = getattr(cls.name, "__code__", None)
     is_faulty = code is not None and any((each.file, each.line) == (code.co_filename, code.co_firstlineno) for each in check.problems)
@@ -100,7 +100,7 @@ def _blocking(cls: type[Any], source: Source) -> bool | None:
     """
     Return the attribute `blocking` of a class. If it has none, return True if its file runs an event loop.
 
-    Running an event loop works only in a thread that has no running loop. Every call of the legacy releases had such a thread.
+    An event loop can be run only in a thread in which no loop is running. In the legacy releases, each call had such a thread.
     """
     blocking: bool | None = getattr(cls, "blocking", None)
     if blocking is None:
@@ -124,7 +124,7 @@ def _configure_plugin_base(found: PluginType, value: str, configs: Mapping[str, 
     """
     Return the hook of a `PluginBase`, which creates an instance for each call.
 
-    As in release 0.2, a `config` that fails only refuses the call that runs it: the next call may succeed.
+    As in release 0.2, if `config` fails, only the call that runs it is refused. The next call may succeed.
     """
     cls: Any = found.cls
 
@@ -142,7 +142,7 @@ def _configure_plugin_base(found: PluginType, value: str, configs: Mapping[str, 
 
 
 def _base_may_suspend(cls: type[Any], hook: Callable[..., object]) -> str | None:
-    """Return None: nothing that the `filter` of a `Base` gets can wait for the gateway."""
+    """Return None, because the objects that the `filter` of a `Base` gets never wait for the gateway."""
     return None
 
 

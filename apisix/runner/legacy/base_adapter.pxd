@@ -3,7 +3,9 @@
 
 cimport cython
 
-from apisix.runner.legacy.edits cimport given_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
+from apisix.runner cimport primitives
+from apisix.runner.legacy.decision cimport Decision
+from apisix.runner.legacy.edits cimport check_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
 from apisix.runner.legacy.header_dict cimport header_dict, with_values
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
@@ -16,11 +18,11 @@ cdef class BaseRequest:
     cdef list _pairs
     cdef object _headers
     cdef object _args
-    cdef list _came_args
+    cdef list _received_args
     cdef dict _assigned
-    cpdef list came_headers(self)
+    cpdef list received_headers(self)
     cpdef follow(self, BaseRequest earlier)
-    cdef _unless_assigned(self, name, came)
+    cdef _unless_assigned(self, name, received)
     cdef _assign(self, name, value)
 
 cdef class BaseResponse:
@@ -44,3 +46,6 @@ cpdef BaseResponse base_response()
 cpdef tuple shared_objects(Request request)
 @cython.locals(earlier=BaseResponse)
 cpdef list ignored_edits(BaseRequest seen, BaseResponse response)
+cdef bint _has_unsent(shown, list received, sent) except -1
+@cython.locals(decision=Decision)
+cdef Reply run_base(plugin, str name, Request request, BaseRequest seen, BaseResponse response)

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How a `Base` runs: the request and the response that its `filter` gets, and the hook that calls it.
+How a `Base` runs: the request and the response that its `filter` gets, and the hook that calls `filter`.
 
-The objects show the edits that earlier plugins of the chain made, and what the plugin sets becomes edits of the same `Request`.
+The request shows the edits of earlier plugins of the chain. What the plugin sets on the response becomes edits of the runner's `Request`.
 Source: design, 3.
 """
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from apisix.runner import primitives
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
-from apisix.runner.legacy.base import STOP, Decision, current_decision
-from apisix.runner.legacy.edits import given_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
+from apisix.runner.legacy.decision import STOP, Decision, current_decision
+from apisix.runner.legacy.edits import check_body, given_mapping, given_number, read_back, refuse_awaitable, warn_once
 from apisix.runner.legacy.header_dict import header_dict, with_values
 from apisix.runner.legacy.values import full_address
 
@@ -27,18 +28,18 @@ class BaseRequest:
     """
     The request that `Base.filter` gets. Its attributes are computed when they are first read.
 
-    Changes to it are not edits. What the plugin assigns to the response is.
+    Changing it does not edit the request. Only what the plugin sets on the response does.
     """
 
     # A plugin may set attributes of its own, which later plugins of the chain can read.
-    __slots__ = ("__dict__", "_args", "_assigned", "_came_args", "_headers", "_pairs", "_request")
+    __slots__ = ("__dict__", "_args", "_assigned", "_headers", "_pairs", "_received_args", "_request")
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._pairs: list[tuple[str, str]] | None = None  # from which `headers` was made
         self._headers: dict[str, Any] = _UNTOUCHED
         self._args: dict[str, Any] = _UNTOUCHED
-        self._came_args: list[tuple[str, str]] = []  # from which `args` was made
+        self._received_args: list[tuple[str, str]] = []  # from which `args` was made
         self._assigned: dict[str, Any] | None = None  # the other attributes, which few plugins assign
 
     def __getattr__(self, name: str) -> Any:
@@ -49,15 +50,15 @@ class BaseRequest:
     def headers(self) -> dict[str, Any]:
         """The headers, a copy in a dict whose lookups ignore case."""
         if self._headers is _UNTOUCHED:
-            self._headers = header_dict(self.came_headers())
+            self._headers = header_dict(self.received_headers())
         return self._headers
 
     @headers.setter
     def headers(self, headers: dict[str, Any]) -> None:
         self._headers = headers
 
-    def came_headers(self) -> list[tuple[str, str]]:
-        """Return the headers of the request. They stay the same until `filter` has returned."""
+    def received_headers(self) -> list[tuple[str, str]]:
+        """Return the headers of the request. They do not change while `filter` runs."""
         if self._pairs is None:
             self._pairs = self._request.headers.pairs()
         return self._pairs
@@ -66,8 +67,8 @@ class BaseRequest:
     def args(self) -> dict[str, Any]:
         """The arguments, a copy in a dict."""
         if self._args is _UNTOUCHED:
-            self._came_args = self._request.args.pairs()
-            self._args = dict(self._came_args)
+            self._received_args = self._request.args.pairs()
+            self._args = dict(self._received_args)
         return self._args
 
     @args.setter
@@ -125,11 +126,11 @@ class BaseRequest:
         vars(self).update(vars(earlier))
 
     def release(self) -> None:
-        """Remove the reference to the request, which refers to this object."""
+        """Remove the reference to the request, which has a reference to this object."""
         self._request = _RELEASED
 
-    def _unless_assigned(self, name: str, came: _T) -> _T:
-        return came if self._assigned is None else self._assigned.get(name, came)
+    def _unless_assigned(self, name: str, received: _T) -> _T:
+        return received if self._assigned is None else self._assigned.get(name, received)
 
     def _assign(self, name: str, value: Any) -> None:
         if self._assigned is None:
@@ -142,8 +143,7 @@ class BaseResponse:
     The response that `Base.filter` gets.
 
     If the plugin stops the chain, `headers`, `body` and `status_code` are sent to the client. If the request continues, `headers`, `args`
-    and `path` become edits of the request. Assigning a value of another type raises TypeError. Assigning None has the same effect as
-    assigning nothing.
+    and `path` become edits of the request. Assigning a value of another type raises TypeError. Assigning None has no effect.
     """
 
     __slots__ = ("_args", "_body", "_earlier", "_headers", "_path", "_status_code")
@@ -154,7 +154,7 @@ class BaseResponse:
         self._status_code: int | None = 0
         self._headers: dict[str, Any] | None = None
         self._args: dict[str, Any] | None = None
-        self._earlier: BaseResponse | None = None  # as the previous plugin of the chain left it
+        self._earlier: BaseResponse | None = None  # the response of the previous `Base` of the chain
 
     @property
     def path(self) -> str | None:
@@ -174,7 +174,7 @@ class BaseResponse:
 
     @body.setter
     def body(self, body: str | bytes | None) -> None:
-        given_body(body)
+        check_body(body)
         self._body = body
 
     @property
@@ -212,7 +212,7 @@ class BaseResponse:
         self._args = args
 
     def copy(self) -> "BaseResponse":
-        """Return a response for the next plugin of the chain. Its content becomes an edit again only if the plugin changes it."""
+        """Return a copy for the next plugin of the chain. Its content becomes an edit again only if that plugin changes it."""
         other = base_response()
         other._path, other._body, other._status_code = self._path, self._body, self._status_code
         other._headers = None if self._headers is None else self._headers.copy()
@@ -222,7 +222,7 @@ class BaseResponse:
 
     def rewrite(self, request: Request, seen: BaseRequest, plugin: str) -> None:
         """
-        Apply what the plugin set here as edits of the request. Must be called after `filter`, unless the plugin stopped the chain.
+        Apply what the plugin set on the response as edits of the request. Must be called after `filter` if the request continues.
 
         An entry with the same value as in the request is not an edit. The value None deletes the name. A name that is missing here is not
         changed.
@@ -238,7 +238,7 @@ class BaseResponse:
             path = None if path == earlier._path else path
             headers, args = _set_since(headers, earlier._headers), _set_since(args, earlier._args)
         if headers:
-            read_back(request.headers, headers, seen.came_headers(), plugin)
+            read_back(request.headers, headers, seen.received_headers(), plugin)
         if args:
             read_back(request.args, args, request.args.pairs(), plugin)
         if path and path != request.path:
@@ -256,9 +256,9 @@ class BaseResponse:
 
 def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
     """
-    Return what a plugin did without effect although the request continues. Each item says what to write instead.
+    Return what a plugin set without effect, because the request continues. Each text includes what to do instead.
 
-    Release 0.1 ignored the same. What earlier plugins of the chain did is not repeated.
+    Release 0.1 ignored these edits too. Edits of earlier plugins of the chain are not included.
     """
     found = []
     earlier = response._earlier or _NO_RESPONSE
@@ -268,27 +268,28 @@ def ignored_edits(seen: BaseRequest, response: BaseResponse) -> list[str]:
             "set response.status_code or response.body without self.stop(), so the request continues: call self.stop() in filter()"
         )
     headers = None if seen._headers is _UNTOUCHED else seen._headers
-    if _has_unsent(headers, seen._pairs or [], response._headers):
+    if headers is not None and _has_unsent(headers, seen._pairs or [], response._headers):
         found.append("changed request.headers, which has no effect: assign to response.headers, where None deletes a header")
     args = None if seen._args is _UNTOUCHED else seen._args
-    if _has_unsent(args, seen._came_args, response._args):
+    if args is not None and _has_unsent(args, seen._received_args, response._args):
         found.append("changed request.args, which has no effect: assign to response.args, where None deletes an argument")
-    assigned = seen._assigned or {}
-    if "path" in assigned and assigned["path"] != response._path:
-        found.append("assigned request.path, which has no effect: assign to response.path")
-    found += [f"assigned request.{name}, which has no effect: the protocol can't change it" for name in assigned if name in _FIXED]
+    assigned = seen._assigned
+    if assigned is not None:
+        if "path" in assigned and assigned["path"] != response._path:
+            found.append("assigned request.path, which has no effect: assign to response.path")
+        found += [f"assigned request.{name}, which has no effect: the protocol can't change it" for name in assigned if name in _FIXED]
     return found
 
 
 _NO_RESPONSE: Final = BaseResponse()
 
 
-def _has_unsent(shown: dict[str, Any] | None, came: list[tuple[str, str]], sent: dict[str, Any] | None) -> bool:
-    """Return True if a dict of the request was changed and the dict of the response does not contain the change."""
-    if shown is None or (shown is sent and len(shown) >= len(came)):
+def _has_unsent(shown: dict[str, Any], received: list[tuple[str, str]], sent: dict[str, Any] | None) -> bool:
+    """Return True if a plugin changed a dict of the request, and the dict of the response does not contain the change."""
+    if shown is sent and len(shown) >= len(received):
         return False
     sent = sent or {}
-    before = dict(came)
+    before = dict(received)
     if any(before.get(name) != value and sent.get(name) != value for name, value in shown.items()):
         return True
     return any(name not in shown and sent.get(name, _UNTOUCHED) is not None for name in before)
@@ -303,9 +304,9 @@ def _set_since(entries: dict[str, Any] | None, before: dict[str, Any] | None) ->
 
 def shared_objects(request: Request) -> tuple[BaseRequest, BaseResponse]:
     """
-    Return the request and the response for the next of several `Base` plugins in a chain.
+    Return the request and the response for the next plugin of a chain with several `Base` plugins.
 
-    Release 0.1 passed the same two objects to all of them: the response contains what earlier plugins set, and the request has the
+    Release 0.1 passed the same two objects to all of them. So the response contains what earlier plugins set on it, and the request has the
     attributes that they assigned. `release` must be called on the request after `filter`.
     """
     seen, response = base_request(request), base_response()
@@ -324,7 +325,7 @@ def base_request(request: Request) -> BaseRequest:
     seen._request = request
     seen._headers = seen._args = _UNTOUCHED
     seen._pairs = seen._assigned = None
-    seen._came_args = []
+    seen._received_args = []
     return seen
 
 
@@ -343,35 +344,37 @@ def base_hook(plugin: Any, name: str, shares: bool) -> Callable[[Request], Reply
 
     Args:
         plugin: the instance, with its `config`. All calls of the route configuration run on it.
-        name: what routes call it, for warnings.
-        shares: whether the chain has several of them. They then share the request and the response.
+        name: the plugin's name in routes, for warnings.
+        shares: True if the chain has several `Base` plugins, which then share the request and the response.
     """
     plugin._serves = True
 
-    def run(request: Request, seen: BaseRequest, response: BaseResponse) -> Reply | None:
-        decision = Decision(plugin)
-        token = current_decision.set(decision)
-        try:
-            result = plugin.filter(seen, response)
-        finally:
-            current_decision.reset(token)
-        if result is not None:
-            refuse_awaitable(result)
-        if decision.action == STOP:
-            return response.reply()
-        response.rewrite(request, seen, name)
-        for what in ignored_edits(seen, response):
-            warn_once(name, what)
-        return None
-
     def hook(request: Request) -> Reply | None:
-        return run(request, base_request(request), base_response())
+        return run_base(plugin, name, request, base_request(request), base_response())
 
     def sharing_hook(request: Request) -> Reply | None:
         seen, response = shared_objects(request)
         try:
-            return run(request, seen, response)
+            return run_base(plugin, name, request, seen, response)
         finally:
             seen.release()
 
     return sharing_hook if shares else hook
+
+
+def run_base(plugin: Any, name: str, request: Request, seen: BaseRequest, response: BaseResponse) -> Reply | None:
+    """Call `filter`. Return the reply if it stopped the chain; otherwise apply its edits and return None."""
+    decision = Decision(plugin, plugin._action)
+    primitives.set_variable(current_decision, decision)
+    try:
+        result = plugin.filter(seen, response)
+    finally:
+        decision.plugin = None  # also ends the decision in copies of the context, unlike resetting the variable
+    if result is not None:
+        refuse_awaitable(result)
+    if decision.action == STOP:
+        return response.reply()
+    response.rewrite(request, seen, name)
+    for what in ignored_edits(seen, response):
+        warn_once(name, what)
+    return None

@@ -10,8 +10,10 @@ cpdef set_value(entries, name, value, str plugin)
 cpdef last_value(entries, name)
 cpdef bint set_entry(entries, GivenDict given, name, value, str plugin) except -1
 cpdef str given_text(str what, value)
+cpdef str given_value(str kind, name, value)
 cpdef given_mapping(str what, value)
 cpdef bytes given_body(body)
+cpdef check_body(body)
 cpdef given_number(str what, value)
 cpdef refuse_awaitable(result)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a plugin of a legacy API sets to edits of the request: checks of the values, and dicts that are read back."""
+"""Turn what a plugin of a legacy API sets into edits of the request: check the values, and find the changes of dicts."""
 
 import logging
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ _reported: set[tuple[str, str]] = set()
 
 def warn_once(plugin: str, what: str, reported_as: str = "") -> None:
     """
-    Log what a plugin does without effect, once for each plugin.
+    Warn that something a plugin does has no effect. Each message is logged once for each plugin.
 
     Args:
-        plugin: its name; "" if the test kit created the request.
-        what: the message, a sentence about the plugin.
-        reported_as: the part of the message that decides whether it was logged before. By default all of it.
+        plugin: the name of the plugin, or "" if the test kit created the request.
+        what: the message, a sentence without its subject, which is the plugin.
+        reported_as: identifies the message, so that it is not logged twice. The default is the message.
     """
     key = (plugin, reported_as or what)
     if key not in _reported:
@@ -35,18 +35,19 @@ def read_back(
     entries: MutableMultidictView, given: Mapping[str, Any], shown: list[tuple[str, str]], plugin: str, deletes: bool = False
 ) -> None:
     """
-    Apply the changes that a plugin made to a dict as edits: an entry that differs is set, and a value of None deletes.
+    Apply the changes that a plugin made to a dict as edits. An entry that differs is set. A value of None deletes the name.
 
     Args:
-        given: the dict, as the plugin left it.
+        entries: the headers or arguments of the request.
+        given: the dict, after `filter`.
         shown: the entries from which the dict was made. If a name repeats, the dict has its last value, as in both legacy APIs.
         plugin: the plugin's name, for warnings.
-        deletes: whether a name that is missing in the dict is deleted. If not, it stays.
+        deletes: True if a name that is missing in the dict is deleted. Otherwise it is not changed.
     Raises: TypeError, ValueError: an entry can't be sent.
     """
-    # Most dicts have few changes. These are found without looking up any name.
+    # Most dicts have few changes. They are found without looking up any name.
     changed = primitives.dict_changes(given, shown) if isinstance(given, dict) else None
-    # In a HeaderDict that contains the same names, no name of the entries can have another spelling.
+    # If a HeaderDict contains the same names as before, they also have the same spelling.
     has_same_spellings = changed is not None and type(given) is HeaderDict
     if changed is None:
         before = dict(shown)
@@ -54,7 +55,7 @@ def read_back(
             if name not in given:
                 entries.popall(name, None)
     if changed is None or (changed and not has_same_spellings):
-        changed = list(given.items())  # in their order: if a name has two spellings, the last value counts
+        changed = list(given.items())  # in their order, because the last value is used if a name has two spellings
     for name, value in changed:
         if value is None:
             entries.popall(name, None)
@@ -64,7 +65,7 @@ def read_back(
 
 def set_value(entries: MutableMultidictView, name: str, value: str, plugin: str) -> None:
     """
-    Set a name. An edit that can't be sent is left out with a warning.
+    Set a name. An edit that the runner does not support is ignored, with a warning.
 
     Releases 0.1 and 0.2 accepted such edits, and plugins written for them set `content-length` together with a body.
     """
@@ -84,10 +85,11 @@ def set_entry(entries: MutableMultidictView, given: "GivenDict | None", name: st
     """
     Set a name in the entries, and in the dict that the plugin got. An empty name or value, or None, changes nothing.
 
-    Returns: True if it was set.
+    Args: given: the dict that the plugin got, or None if it got none.
+    Returns: True if the name was set.
     Raises: TypeError, ValueError: name or value can't be sent.
     """
-    text = given_text("a name", name) and given_text(f"the value of {name!r}", value)
+    text = given_text("a name", name) and given_value("", name, value)
     if not text:
         return False
     set_value(entries, name, text, plugin)
@@ -113,12 +115,20 @@ def given_text(what: str, value: object) -> str:
     raise TypeError(f"{what} must be a str, got {type(value).__name__}{hint}")
 
 
+def given_value(kind: str, name: object, value: object) -> str:
+    """Same as `given_text`, but for the value of a name. Args: kind: what has the name, such as "header "."""
+    # Most values are plain strings, for which no error message is needed.
+    return value if type(value) is str else given_text(f"the value of {kind}{name!r}", value)
+
+
 def given_mapping(what: str, value: object) -> Mapping[str, Any]:
     """
     Return a dict that a plugin set, or {} for None.
 
     Raises: TypeError: the value is not a mapping.
     """
+    if type(value) is dict:
+        return value
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -127,7 +137,7 @@ def given_mapping(what: str, value: object) -> Mapping[str, Any]:
 
 
 def given_body(body: object) -> bytes:
-    """Return a body that a plugin set, or b"" for None. Raises: TypeError: it is neither str nor bytes."""
+    """Return a body that a plugin set, or b"" for None. Raises: TypeError: the body is neither str nor bytes."""
     if isinstance(body, str):
         return str.encode(body, "utf-8", "surrogateescape")
     if body is None:
@@ -138,8 +148,14 @@ def given_body(body: object) -> bytes:
     raise TypeError(f"body must be a str or bytes, got {type(body).__name__}{hint}")
 
 
+def check_body(body: object) -> None:
+    """Raise TypeError if a body that a plugin set is neither None, str nor bytes, and ValueError if it can't be sent."""
+    if type(body) is not str or not body.isascii():
+        given_body(body)
+
+
 def given_number(what: str, value: object) -> int:
-    """Return an int that a plugin set, or 0 for None. Raises: TypeError: it is not an int."""
+    """Return an int that a plugin set, or 0 for None. Raises: TypeError: the value is not an int."""
     if value is None:
         return 0
     if not isinstance(value, int) or isinstance(value, bool):
@@ -149,11 +165,11 @@ def given_number(what: str, value: object) -> int:
 
 class GivenDict:
     """
-    The headers or arguments that a plugin of release 0.2 got as a dict. From then on, the dict is what counts.
+    The headers or arguments that a plugin of release 0.2 got as a dict. After `filter`, the changes of the dict become edits.
 
     Args:
         entries: the headers or arguments of the request.
-        is_headers: whether lookups in the dict ignore case.
+        is_headers: True if lookups in the dict ignore case.
         plugin: the plugin's name, for warnings.
     Attributes:
         shown: the dict that the plugin has.
@@ -170,23 +186,23 @@ class GivenDict:
         self.shown: dict[str, Any] = header_dict(self._pairs) if is_headers else dict(self._pairs)
 
     def set(self, name: str, value: str) -> None:
-        """Set a name."""
+        """Set a name in the dict."""
         self.shown[name] = value
 
     def replace(self, values: Mapping[str, Any]) -> None:
         """
-        Show these values from now on, and set them. Other names are no longer shown, but stay in the request, as in release 0.2.
+        Replace the dict that the plugin gets by one with these values, which are set in the request too.
+
+        Other names are not in the dict any more, but remain in the request, as in release 0.2.
 
         Raises: TypeError: a name or a value is not text.
         """
-        texts_of = [
-            (name, None if value is None else given_text(f"the value of {name!r}", value))
-            for name, value in values.items()
-            if given_text("a name", name)
+        pairs = [
+            (name, None if value is None else given_value("", name, value)) for name, value in values.items() if given_text("a name", name)
         ]
         self._deletes = self._deletes and values is self.shown
         if values is not self.shown:
-            self.shown = HeaderDict(texts_of) if self._is_headers else dict(texts_of)
+            self.shown = HeaderDict(pairs) if self._is_headers else dict(pairs)
 
     def read_back(self) -> None:
         """Apply the changes of the dict as edits, deletions included. Raises: TypeError, ValueError: an entry can't be sent."""
@@ -195,9 +211,7 @@ class GivenDict:
 
 def refuse_awaitable(result: object) -> None:
     """
-    Refuse the result of a `filter` that a decorator made async. Such a `filter` has not run, so the request must not continue.
-
-    Raises: TypeError: the result would have to be awaited.
+    Raise TypeError if `filter` returned an awaitable, because a decorator made it async. Its code has not run, so the call must fail.
     """
     if hasattr(result, "__await__"):
         raise TypeError("filter() is async, which Base and PluginBase do not support: derive from apisix.Plugin")

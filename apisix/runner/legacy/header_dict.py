@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`HeaderDict`: the dict of headers that plugins of the legacy APIs get, in which the case of a name does not matter."""
+"""`HeaderDict`, the dict of headers that plugins of the legacy APIs get. It ignores the case of names."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -13,8 +13,8 @@ class HeaderDict(dict[str, Any]):
     """
     A dict of headers with one value for each name. Lookups ignore the case of a name.
 
-    It is a subclass of `dict`, so that `json.dumps` accepts it. A name keeps the spelling with which it was last set. The dict is a
-    copy: what a plugin changes in it is read back after `filter`.
+    It is a subclass of `dict`, so that `json.dumps` accepts it. A name has the spelling with which it was last set. The dict is a copy of
+    the headers. After `filter`, the changes that the plugin made are applied to the request.
 
     >>> headers = HeaderDict([("user-agent", "curl")])
     >>> headers["User-Agent"]
@@ -27,8 +27,8 @@ class HeaderDict(dict[str, Any]):
     __slots__ = ("_spellings",)
 
     def __init__(self, arg: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **kwargs: Any) -> None:
-        # Maps a name in lower case to the key, if the key is spelled differently. None while all names are in lower case, which the
-        # gateway's names are.
+        # Maps a name in lower case to its key, if the key is not in lower case. None while all keys are in lower case, as those from the
+        # gateway are.
         self._spellings: dict[str, str] | None = None
         for name, value in [*(arg.items() if isinstance(arg, Mapping) else arg), *kwargs.items()]:
             self[name] = value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`PluginBase`, the base class of plugins that were written for release 0.2."""
+"""`PluginBase`, the base class of plugins of release 0.2."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 class PluginBase:
     """
-    The base class of plugins of release 0.2: `name()`, `config(conf)`, `filter(conf, request, response)`.
+    The base class of plugins of release 0.2, with the methods `name()`, `config(conf)` and `filter(conf, request, response)`.
 
-    Each call has its own instance. `config` is called on it with the route's value, a string, and its result is passed to `filter`. If
-    anything is set on the response, the chain ends and the response is sent to the client. Derive new plugins from `apisix.Plugin`.
+    Each call has its own instance. First, `config` is called with the route's value, which is a string. Then `filter` is called with the
+    result of `config`. If the plugin sets anything on the response, the chain ends and the response is sent to the client.
+
+    Derive new plugins from `apisix.Plugin`.
     """
 
     def name(self) -> str:

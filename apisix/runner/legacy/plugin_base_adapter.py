@@ -19,31 +19,33 @@ def plugin_base_hook(
 
     Args:
         configure: creates the instance for one call, and returns it with the result of its `config`. Release 0.2 did both for each call,
-            so plugins keep what belongs to one client in attributes of `self`.
-        configs: the route's plugins and their values, which `request.get_configs` returns.
-        name: what routes call the plugin, for warnings.
-        shares: whether the chain has several of them. They then share the request.
+            so plugins keep data of one call in attributes of `self`.
+        configs: the names and values of the route's plugins, which `request.get_configs` returns.
+        name: the plugin's name in routes, for warnings.
+        shares: True if the chain has several `PluginBase` plugins, which then share the request.
     """
 
-    def run(request: Request, seen: PluginBaseRequest) -> Reply | None:
-        plugin, conf = configure()
-        response = plugin_base_response(request, name)
-        result = plugin.filter(conf, seen, response)
-        if result is not None:
-            refuse_awaitable(result)
-        reply = response.reply()
-        if reply is None:
-            seen.apply()
-        return reply
-
     def hook(request: Request) -> Reply | None:
-        return run(request, plugin_base_request(request, configs, name))
+        return run_plugin_base(configure, name, request, plugin_base_request(request, configs, name))
 
     def sharing_hook(request: Request) -> Reply | None:
         seen = shared_request(request, configs, name)
         try:
-            return run(request, seen)
+            return run_plugin_base(configure, name, request, seen)
         finally:
             seen.release()
 
     return sharing_hook if shares else hook
+
+
+def run_plugin_base(configure: Callable[[], tuple[Any, Any]], name: str, request: Request, seen: PluginBaseRequest) -> Reply | None:
+    """Create an instance and call its `filter`. Return the reply if the plugin set anything on the response."""
+    plugin, conf = configure()
+    response = plugin_base_response(request, name)
+    result = plugin.filter(conf, seen, response)
+    if result is not None:
+        refuse_awaitable(result)
+    reply = response.reply()
+    if reply is None:
+        seen.apply()
+    return reply

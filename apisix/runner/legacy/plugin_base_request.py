@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from apisix.runner.http.request import Request
-from apisix.runner.legacy.edits import GivenDict, given_body, given_mapping, given_number, given_text, last_value, set_entry, warn_once
+from apisix.runner.legacy.edits import (
+    GivenDict,
+    given_body,
+    given_mapping,
+    given_number,
+    given_text,
+    given_value,
+    last_value,
+    set_entry,
+    warn_once,
+)
 from apisix.runner.legacy.values import full_address, received_text
 
 plugin_base_request_logger = logging.getLogger("apisix.runner.legacy.plugin_base_request")
@@ -42,7 +52,7 @@ class FormatLog:
 
 
 class RpcRequest:
-    """`request.r` of release 0.2. Only the log is left, because the connection belongs to the runner."""
+    """`request.r` of release 0.2. It has only the log, because plugins can't use the connection any more."""
 
     log: Final = FormatLog()
 
@@ -57,14 +67,14 @@ class PluginBaseRequest:
     """
     The request that the `filter` of a `PluginBase` gets. It has a `get_` and a `set_` method for each part of the request.
 
-    As in release 0.2, an empty value (None, "", 0, {}) changes nothing and the setter returns False; otherwise it returns True. A value of
-    another type raises TypeError, which refuses the call. To delete a header or an argument, delete it from the dict that `get_headers` or
-    `get_args` returns. The protocol can't change the method, the address, the id, the token or a variable: these values are kept for the
-    getter, and one warning is logged.
+    As in release 0.2, an empty value (None, "", 0, {}) changes nothing and the setter returns False. Otherwise the setter returns True. A
+    value of another type raises TypeError, and the call fails. To delete a header or an argument, delete it from the dict that
+    `get_headers` or `get_args` returns. The protocol can't change the method, the address, the id, the token or a variable. If a plugin
+    sets one of them, only the getter returns the new value, and a warning is logged once.
 
     Args:
         request: the request to edit.
-        configs: the route's plugins and their values.
+        configs: the names and values of the route's plugins.
         plugin: the plugin's name, for warnings.
     """
 
@@ -75,14 +85,14 @@ class PluginBaseRequest:
         self._request = request
         self._configs: Mapping[str, Any] = configs or {}
         self._plugin = plugin
-        # Created on first use.
+        # These are created when they are first used.
         self._headers: GivenDict | None = None
         self._args: GivenDict | None = None
         self._local: dict[str, Any] | None = None
 
     def apply(self) -> None:
         """
-        Apply the changes of the dicts that the plugin got as edits. Must be called after `filter`.
+        Apply the changes of the dicts that the plugin got. Must be called after `filter`.
 
         Raises: TypeError, ValueError: a header or an argument can't be sent.
         """
@@ -91,7 +101,7 @@ class PluginBaseRequest:
         if self._args is not None:
             self._args.read_back()
 
-    # These setters edit the request.
+    # Setters that edit the request.
 
     def get_header(self, name: str) -> str | None:
         """Return the value of a header, or None. If the header repeats, return its last value."""
@@ -110,7 +120,7 @@ class PluginBaseRequest:
 
     def set_headers(self, headers: Mapping[str, str | None] | None) -> bool:
         """
-        Set several headers. From now on `get_headers` returns only these, but the upstream gets the others too. A value of None deletes.
+        Set several headers. A value of None deletes a header. `get_headers` then returns only these, but the upstream gets all others too.
 
         Raises: TypeError: they are not a dict of text.
         """
@@ -185,7 +195,7 @@ class PluginBaseRequest:
         """The class `Request`, because plugins are annotated with it and may use `isinstance`."""
         return Request
 
-    # These setters only keep a value for the getter.
+    # Setters that only keep a value for the getter.
 
     def get_var(self, name: str) -> str:
         """Return a variable of nginx or APISIX, fetched from the gateway; "" if it is not set."""
@@ -194,7 +204,7 @@ class PluginBaseRequest:
 
     def set_var(self, name: str, value: str | None) -> bool:
         """Keep a variable for `get_var`. Raises: TypeError: name or value is not text."""
-        text = given_text("a variable's name", name) and given_text(f"the value of variable {name!r}", value)
+        text = given_text("a variable's name", name) and given_value("variable ", name, value)
         return bool(text) and self._keep_and_warn("var", {**self._kept("var", {}), name: text})
 
     def get_id(self) -> int:
@@ -218,7 +228,7 @@ class PluginBaseRequest:
         return self._kept("method", self._request.method)
 
     def set_method(self, method: str | None) -> bool:
-        """Keep one of the seven common methods for `get_method`. Returns: True if it is one. Raises: TypeError: it is not text."""
+        """Keep a method for `get_method`. Returns: True if it is one of seven common methods. Raises: TypeError: it is not text."""
         text = given_text("method", method)
         return text.upper() in _METHODS and self._keep_and_warn("method", text)
 
@@ -244,8 +254,8 @@ class PluginBaseRequest:
         return True
 
     def get_configs(self) -> dict[str, Any]:
-        """Return the route's plugins and their values."""
-        # A copy for this call, because all calls of the route share the original.
+        """Return the names and values of the route's plugins."""
+        # A copy, because all calls of the route share the original.
         configs: dict[str, Any] | None = self._kept("configs", None)
         if configs is None:
             configs = dict(self._configs)
@@ -266,12 +276,12 @@ class PluginBaseRequest:
         vars(self).update(vars(earlier))
 
     def release(self) -> None:
-        """Remove the reference to the request, which refers to this object."""
+        """Remove the reference to the request, which has a reference to this object."""
         self._request = _RELEASED
 
-    def _kept(self, name: str, came: _T) -> _T:
+    def _kept(self, name: str, received: _T) -> _T:
         kept: _T | None = None if self._local is None else self._local.get(name)
-        return came if kept is None else kept
+        return received if kept is None else kept
 
     def _keep(self, name: str, value: Any) -> None:
         if self._local is None:
@@ -299,7 +309,7 @@ def plugin_base_request(request: Request, configs: Mapping[str, str], plugin: st
 
 def shared_request(request: Request, configs: Mapping[str, str], plugin: str) -> PluginBaseRequest:
     """
-    Return the request for the next of several `PluginBase` plugins in a chain. Release 0.2 passed one request to all of them.
+    Return the request for the next plugin of a chain with several `PluginBase` plugins. Release 0.2 passed one request to all of them.
 
     `release` must be called on it after `filter`.
     """

@@ -8,7 +8,7 @@ from apisix.runner.http.header_rules import check_header
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
-from apisix.runner.legacy.edits import given_body, given_mapping, given_number, given_text, warn_once
+from apisix.runner.legacy.edits import check_body, given_mapping, given_number, given_text, given_value, warn_once
 from apisix.runner.legacy.header_dict import HeaderDict, header_dict, with_values
 
 _RELEASED: Final[Any] = None  # replaces an object's request after `filter`
@@ -18,8 +18,8 @@ class PluginBaseResponse:
     """
     The response that the `filter` of a `PluginBase` gets. If anything is set on it, the chain ends and it is sent to the client.
 
-    As in release 0.2, an empty value (None, "", 0, {}) changes nothing and the setter returns False; otherwise it returns True. A value of
-    another type raises TypeError, which refuses the call.
+    As in release 0.2, an empty value (None, "", 0, {}) changes nothing and the setter returns False. Otherwise the setter returns True. A
+    value of another type raises TypeError, and the call fails.
 
     Args:
         request_id: what `get_req_id` returns, the id of the call.
@@ -31,7 +31,7 @@ class PluginBaseResponse:
     def __init__(self, request_id: int = 0, plugin: str = "") -> None:
         self._plugin = plugin
         self._req_id: int | None = request_id
-        self._request: Request | None = None  # its id is returned until another one is set
+        self._request: Request | None = None  # its id is returned unless another id was set
         self._headers: HeaderDict | None = None
         self._body: str | bytes | None = None
         self._status_code: int | None = None
@@ -57,7 +57,7 @@ class PluginBaseResponse:
 
     def set_header(self, name: str, value: str | bytes | None) -> bool:
         """Set a header. Raises: TypeError, ValueError: it can't be sent."""
-        text = given_text("a header's name", name) and given_text(f"the value of header {name!r}", value)
+        text = given_text("a header's name", name) and given_value("header ", name, value)
         if not text:
             return False
         check_header(name, text)
@@ -70,7 +70,7 @@ class PluginBaseResponse:
         return True
 
     def get_headers(self) -> dict[str, Any]:
-        """Return the headers that were set, as a dict. Changes of the dict count."""
+        """Return the headers that were set, as a dict. Changes of the dict are changes of the response."""
         if self._headers is None:
             self._headers = header_dict([])
         return self._headers
@@ -82,7 +82,7 @@ class PluginBaseResponse:
             return False
         for name, value in headers.items():
             if value is not None:
-                check_header(name, given_text(f"the value of header {name!r}", value))
+                check_header(name, given_value("header ", name, value))
         self._headers = HeaderDict(headers)
         return True
 
@@ -93,7 +93,8 @@ class PluginBaseResponse:
 
     def set_body(self, body: str | bytes | None) -> bool:
         """Set the body. Raises: TypeError: it is neither str nor bytes."""
-        if not given_body(body):
+        check_body(body)
+        if not body:
             return False
         self._body = body
         return True
@@ -114,7 +115,7 @@ class PluginBaseResponse:
         return True
 
     def get_req_id(self) -> int | None:
-        """Return the id of the call to which this is the response."""
+        """Return the id of the call."""
         return self._req_id if self._request is None else self._request.id
 
     def set_req_id(self, req_id: int | None) -> bool:

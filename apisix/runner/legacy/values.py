@@ -9,9 +9,9 @@ class ReceivedText(str):
     """
     A body or a variable as text, whose `encode` returns the received bytes.
 
-    It is decoded as UTF-8. Release 0.2 turned each byte into a character, so its plugins call `.encode("latin-1")` to get the bytes.
-    This class returns the received bytes from both `.encode("latin-1")` and `.encode()`. A part of it, or a str made from it, is a plain
-    str.
+    The runner decodes received bytes as UTF-8. Release 0.2 decoded them as Latin-1, so its plugins call `.encode("latin-1")` to get the
+    bytes. In this class, both `.encode("latin-1")` and `.encode()` return the received bytes. A slice of it, or another str that is made
+    from it, is a plain str.
 
     >>> text = ReceivedText("für")
     >>> text.encode("latin-1").decode("utf-8")
@@ -28,7 +28,7 @@ class ReceivedText(str):
 
 
 def received_text(text: str) -> str:
-    """Return received text as a str whose `encode("latin-1")` returns its bytes. A plain str of ASCII characters already does."""
+    """Return received text as a str whose `encode("latin-1")` returns its bytes. ASCII text needs no special class for this."""
     return text if text.isascii() else ReceivedText(text)
 
 
