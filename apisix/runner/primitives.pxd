@@ -7,7 +7,8 @@
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit, PyContextVar_Set
 from cpython.dict cimport PyDict_Contains, PyDict_DelItem, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem, PyDict_Size
 from cpython.exc cimport PyErr_SetFromErrno
-from cpython.ref cimport PyObject
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.time cimport perf_counter
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -19,6 +20,9 @@ cdef extern from "Python.h":
     Py_ssize_t _size "PyBytes_GET_SIZE" (bytes)
     ctypedef struct PyByteArrayObject:
         Py_ssize_t ob_alloc
+        char* ob_bytes
+        char* ob_start
+    void Py_SET_SIZE(bytearray, Py_ssize_t)
     bytearray PyByteArray_FromStringAndSize(const char*, Py_ssize_t)
     int PyByteArray_Resize(bytearray, Py_ssize_t) except -1
     uint8_t* _bytes_of "(unsigned char *) PyByteArray_AS_STRING" (bytearray)
@@ -34,6 +38,7 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     # APISIX_TOKEN: for each ASCII character, whether it may be in a token, in eight lines of sixteen. Source: RFC 9110, 5.6.2.
+    # APISIX_NAMES: see `_decoded_name`.
     """
     #include <sys/socket.h>
     #ifndef MSG_NOSIGNAL
@@ -50,9 +55,15 @@ cdef extern from *:
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0
     };
+    static PyObject *APISIX_NAMES[256];
     """
     const uint8_t* _TOKEN "APISIX_TOKEN"
+    PyObject** _NAMES "APISIX_NAMES"
     int MSG_NOSIGNAL
+
+cdef enum:
+    _NAME_SIZE = 40  # the length up to which names are kept, in characters
+    _RESERVE = 220  # bytes that a message can grow by before it is copied: most replies are shorter
 
 cdef extern from "<sys/socket.h>":
     Py_ssize_t _recv "recv" (int, void*, size_t, int) noexcept nogil
@@ -274,16 +285,25 @@ cdef inline (Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) entry_at(bytes buf,
     return (name, name_end, value, value_end)
 
 
-cdef inline Py_ssize_t entry_index(bytes buf, Py_ssize_t first, Py_ssize_t start, Py_ssize_t count, bytes name, bint ignore_case) except -2:
+cdef inline Py_ssize_t entry_index(bytes buf, Py_ssize_t first, Py_ssize_t start, Py_ssize_t count, name, bint ignore_case) except -2:
     cdef const uint8_t* data = _at(buf, 0, 0)
-    cdef Py_ssize_t index, begin = 0, end = 0, name_field = 0, value_field = 0, size = _size(name), total = _size(buf)
+    cdef const uint8_t* wanted
+    cdef Py_ssize_t index, begin = 0, end = 0, name_field = 0, value_field = 0, size, total = _size(buf)
+    cdef bytes encoded
+    if isinstance(name, str) and PyUnicode_IS_ASCII(name):
+        wanted = _ascii_of(name)
+        size = _characters(name)
+    else:
+        encoded = _encoded(name)
+        wanted = _data(encoded)
+        size = _size(encoded)
     for index in range(start, count):
         if not (
             _try_fields(data, total, first + 4 * index, &name_field, &value_field)
             and _try_string(data, total, name_field, &begin, &end)
         ):
             _find_string(buf, field_at(buf, target_at(buf, first + 4 * index), 0), &begin, &end)
-        if end - begin == size and _is_name(data + begin, _data(name), size, ignore_case):
+        if end - begin == size and _is_name(data + begin, wanted, size, ignore_case):
             return index
     return -1
 
@@ -312,17 +332,39 @@ cdef inline entry_value(bytes buf, Py_ssize_t pos):
 
 cdef inline list entries_at(bytes buf, Py_ssize_t first, Py_ssize_t count, Py_ssize_t limit):
     cdef Py_ssize_t index, name, name_end, value, value_end, unfolded = 0
-    cdef list pairs = []
+    cdef tuple pair
+    _at(buf, 0, 0)
+    # Of more entries than fit into the buffer, one lies outside. It raises an error before it is stored.
+    cdef list pairs = PyList_New(min(count, _size(buf) // 4 + 1))
     for index in range(count):
         name, name_end, value, value_end = entry_at(buf, first + 4 * index)
         unfolded += name_end - name + value_end - value
         if unfolded > limit:
             _too_large(limit)
-        pairs.append((
-            _decoded(_data(buf) + name, name_end - name) if name else "",
+        pair = (
+            _decoded_name(_data(buf) + name, name_end - name) if name else "",
             _decoded(_data(buf) + value, value_end - value) if value else None,
-        ))
+        )
+        Py_INCREF(pair)
+        PyList_SET_ITEM(pairs, index, pair)
     return pairs
+
+
+cdef inline str _decoded_name(const uint8_t* data, Py_ssize_t size):
+    """
+    Return a name as text. Most names repeat from call to call, so a short one of ASCII characters is kept until another one takes its slot.
+    """
+    if not 2 <= size <= _NAME_SIZE:
+        return _decoded(data, size)
+    cdef PyObject** slot = &_NAMES[(size + 7 * data[0] + 31 * data[size >> 1] + 3 * data[size - 1]) & 255]
+    if slot[0] != NULL and _characters(<object>slot[0]) == size and memcmp(_ascii_of(<object>slot[0]), data, size) == 0:
+        return <str>slot[0]
+    cdef object name = _decoded(data, size)
+    if PyUnicode_IS_ASCII(name):
+        Py_XDECREF(slot[0])
+        Py_INCREF(name)
+        slot[0] = <PyObject*>name
+    return <str>name
 
 
 cdef inline uint64_t length_bit(Py_ssize_t size) noexcept:
@@ -367,15 +409,30 @@ cdef inline void _put_u32(uint8_t* p, uint32_t number) noexcept:
 
 
 cdef inline bytearray new_message(bytes start):
-    return PyByteArray_FromStringAndSize(<const char*>_at(start, 0, 0), _size(start))
+    cdef const uint8_t* data = _at(start, 0, 0)
+    cdef bytearray out = PyByteArray_FromStringAndSize(NULL, _size(start) + _RESERVE)
+    memcpy(_bytes_of(out), data, _size(start))
+    _set_length(out, _size(start))
+    return out
+
+
+cdef inline void _set_length(bytearray out, Py_ssize_t size) noexcept:
+    """Change the length of a message within its allocated memory. Same as PyByteArray_Resize, which would free the rest of it."""
+    cdef uint8_t* data = _bytes_of(out)
+    Py_SET_SIZE(out, size)
+    data[size] = 0  # a bytearray ends in a NUL
 
 
 cdef inline uint8_t* _grown(bytearray out, Py_ssize_t added) except NULL:
     """Append bytes without initializing them, and return their address."""
     cdef Py_ssize_t size = _length(out)
-    if (<PyByteArrayObject*>out).ob_alloc <= size + added < 4096:
-        PyByteArray_Resize(out, 2 * (size + added))  # or the message would be copied again for each entry
-    PyByteArray_Resize(out, size + added)
+    cdef PyByteArrayObject* array = <PyByteArrayObject*>out
+    if array.ob_start != array.ob_bytes or array.ob_alloc <= size + added:
+        if size + added < 4096:
+            PyByteArray_Resize(out, 2 * (size + added))  # or the message would be copied again for each entry
+        PyByteArray_Resize(out, size + added)
+    else:
+        _set_length(out, size + added)
     return _bytes_of(out) + size
 
 

@@ -196,22 +196,24 @@ def _string_at(buf: bytes, field: int) -> tuple[int, int]:
     return start, end
 
 
-def entry_index(buf: bytes, first: int, start: int, count: int, name: bytes, ignore_case: bool) -> int:
+def entry_index(buf: bytes, first: int, start: int, count: int, name: str, ignore_case: bool) -> int:
     """
-    Return the index of the first entry with a name, or -1. Entries behind it are not read, and values never are.
+    Return the index of the first entry with a name, or -1. Entries after it are not read, and values never are.
 
     Args:
         first: the position of the first offset.
         start: the index of the first entry to look at.
         count: the number of entries in the vector.
         ignore_case: whether ASCII letters match in either case.
+    Raises:
+        LocalProtocolError: same as `encode_text`.
     """
+    wanted = encode_text(name)
     for index in range(start, count):
         begin, end = _string_at(buf, field_at(buf, target_at(buf, first + 4 * index), 0))
-        if end - begin == len(name):
-            found = buf[begin:end]
-            if found == name or (ignore_case and found.lower() == name.lower()):
-                return index
+        found = buf[begin:end]
+        if found == wanted or (ignore_case and found.lower() == wanted.lower()):
+            return index
     return -1
 
 

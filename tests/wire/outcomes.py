@@ -15,7 +15,7 @@ from apisix.runner.wire.messages import Message
 from tests.wire.subjects import TABLES, content
 
 KINDS = list(TABLES)
-NAMES = (b"host", b"x", b"", b"content-type", b"HOST", b"x" * 70)
+NAMES = ("host", "x", "", "content-type", "HOST", "x" * 70, "\udcff", "é")
 EDITS: dict[str, tuple[str, str] | None] = {"host": None, "x": ("X", "1"), "accept": ("Accept", "b")}
 
 
@@ -45,7 +45,7 @@ def _outcomes(kind: type[Message], payload: bytes) -> Iterator[str]:
         yield _outcome(lambda: _found_again(entries()))
 
 
-def _find(entries: Callable[[], TextEntries], name: bytes, ignore_case: bool) -> int:
+def _find(entries: Callable[[], TextEntries], name: str, ignore_case: bool) -> int:
     return entries().find(name, ignore_case=ignore_case)
 
 

@@ -89,8 +89,8 @@ def test_equality(entries: TextEntries) -> None:
 def test_find(pairs: list[Pair], name: str, start: int, ignore_case: bool) -> None:
     """`find` returns the same index as a comparison of every entry, in a message and in a list."""
     expected = _first(pairs, _bytes(name), start, ignore_case=ignore_case)
-    assert _in_buffer(pairs).find(_bytes(name), start, ignore_case=ignore_case) == expected
-    assert TextEntries(pairs).find(_bytes(name), start, ignore_case=ignore_case) == expected
+    assert _in_buffer(pairs).find(name, start, ignore_case=ignore_case) == expected
+    assert TextEntries(pairs).find(name, start, ignore_case=ignore_case) == expected
 
 
 @given(_pairs, st.booleans())
@@ -98,22 +98,22 @@ def test_find_each_present_name(pairs: list[Pair], ignore_case: bool) -> None:
     """Each present name is found, with the index of its first entry."""
     entries = _in_buffer(pairs)
     for name, _ in pairs:
-        assert entries.find(_bytes(name), ignore_case=ignore_case) == _first(pairs, _bytes(name), 0, ignore_case=ignore_case)
+        assert entries.find(name, ignore_case=ignore_case) == _first(pairs, _bytes(name), 0, ignore_case=ignore_case)
 
 
 def test_find_is_not_misled_by_values() -> None:
     """A value that contains the bytes of a name, also with its length before it, is not taken for the name."""
     pairs: list[Pair] = [("a", "host"), ("b", "\4\0\0\0host"), ("hos", "t"), ("hostname", "x"), ("host", "found")]
-    assert _in_buffer(pairs).find(b"host") == 4
-    assert _in_buffer(pairs[:-1]).find(b"host") == -1
-    assert _in_buffer(pairs[:-1]).find(b"HOST", ignore_case=True) == -1
+    assert _in_buffer(pairs).find("host") == 4
+    assert _in_buffer(pairs[:-1]).find("host") == -1
+    assert _in_buffer(pairs[:-1]).find("HOST", ignore_case=True) == -1
 
 
 @pytest.mark.parametrize("size", range(60, 100))
 def test_find_ignoring_case_with_lengths_that_look_like_letters(size: int) -> None:
     """A length of 65 to 90 is the code of a capital letter, but its case is not ignored."""
-    assert _in_buffer([("N" * size, "x")]).find(b"n" * size, ignore_case=True) == 0
-    assert _in_buffer([("N" * (size + 32), "x")]).find(b"n" * size, ignore_case=True) == -1
+    assert _in_buffer([("N" * size, "x")]).find("n" * size, ignore_case=True) == 0
+    assert _in_buffer([("N" * (size + 32), "x")]).find("n" * size, ignore_case=True) == -1
 
 
 def test_find_decodes_nothing() -> None:
@@ -121,7 +121,7 @@ def test_find_decodes_nothing() -> None:
     payload = oracle.write("HTTPReqCall.Req", {"headers": [("a", "broken"), ("b", "fine")]})
     at = payload.index(b"\6\0\0\0broken")
     headers = HTTPReqCallReq.decode(payload[:at] + b"\xff" + payload[at + 1 :]).headers
-    assert headers.value(headers.find(b"b")) == "fine"
+    assert headers.value(headers.find("b")) == "fine"
     with pytest.raises(RemoteProtocolError, match="do not lie within the message"):
         headers.decoded()
 
@@ -140,7 +140,7 @@ def test_entries_may_share_tables_and_strings() -> None:
     """Writers may store equal strings or tables once. Each entry counts, and is found."""
     headers = HTTPReqCallReq.decode(_sharing(3, 2)).headers
     assert list(headers) == [("\0\0", "\0\0")] * 3
-    assert [headers.find(b"\0\0", start) for start in range(4)] == [0, 1, 2, -1]
+    assert [headers.find("\0\0", start) for start in range(4)] == [0, 1, 2, -1]
 
 
 def test_shared_strings_have_a_limit() -> None:
@@ -179,8 +179,8 @@ def test_long_names(size: int) -> None:
 def test_an_entry_without_a_name() -> None:
     """An entry whose name is absent has the name "", and is found by it."""
     entries = entries_field(pack("<iHHHHIIIiHH", -4, 6, 8, 12, 0, 4, 1, 4, -4, 4, 4), 0, 0)
-    assert entries.find(b"") == 0
-    assert entries.find(b"a") == -1
+    assert entries.find("") == 0
+    assert entries.find("a") == -1
     assert entries.value(0) is None
     assert entries.decoded() == [("", None)]
 
@@ -190,7 +190,7 @@ def test_a_vtable_at_the_very_start() -> None:
     root = pack("<IHH", 8, 4, 8) + pack("<iI9H2x", -8, 4 + 20, 18, 8, 0, 0, 0, 0, 0, 4, 0)
     entry = pack("<iII", 44, 8, 12) + pack("<I4s", 1, b"n") + pack("<I4s", 1, b"v")
     headers = HTTPReqCallReq.decode(root + pack("<II", 1, 4) + entry).headers
-    assert headers.find(b"n") == 0
+    assert headers.find("n") == 0
     assert headers.value(0) == "v"
     assert headers.decoded() == [("n", "v")]
 

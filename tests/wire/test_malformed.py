@@ -95,7 +95,7 @@ def test_every_truncated_message(kind: type[Message], payload: bytes) -> None:
         assert _outcome(kind, payload[:size]) == _reference_outcome(kind, payload[:size])
 
 
-def _found(entries: TextEntries, name: bytes) -> Any:
+def _found(entries: TextEntries, name: str) -> Any:
     """Return the index of a name, or MALFORMED."""
     try:
         return entries.find(name)
@@ -103,9 +103,9 @@ def _found(entries: TextEntries, name: bytes) -> Any:
         return MALFORMED
 
 
-def _reference_found(payload: bytes, field: str, name: bytes) -> Any:
+def _reference_found(payload: bytes, field: str, name: str) -> Any:
     try:
-        return reference.find(payload, field, name)
+        return reference.find(payload, field, name.encode())
     except reference.Malformed:
         return MALFORMED
 
@@ -117,7 +117,7 @@ def _compare_lookups(payload: bytes) -> None:
     except RemoteProtocolError:
         return
     for field, entries in found.items():
-        for name in (b"host", b"x", b"", b"content-type", b"host"):
+        for name in ("host", "x", "", "content-type", "host"):
             assert (field, name, _found(entries, name)) == (field, name, _reference_found(payload, field, name))
 
 
@@ -162,7 +162,7 @@ def test_lookup_in_malformed_entries(subject: tuple[type[Message], bytes]) -> No
             if entries is not None:
                 for index in range(len(entries)):
                     entries.value(index)
-                for name in (b"host", b"", b"x", b"content-type"):
+                for name in ("host", "", "x", "content-type"):
                     for ignore_case in (False, True):
                         assert -1 <= entries.find(name, ignore_case=ignore_case) < len(entries)
     except RemoteProtocolError:

@@ -41,7 +41,7 @@ class Headers(MutableMultidictView):
 
     def _index(self, identity: str, start: int) -> int:
         if primitives.is_ascii(identity):
-            return self._entries.find(primitives.encode_text(identity), start, True)
+            return self._entries.find(identity, start, True)
         # In the frame, only ASCII letters are compared without case.
         names = [name.lower() for name, _ in self._entries.decoded()]
         return names.index(identity, start) if identity in names[start:] else -1

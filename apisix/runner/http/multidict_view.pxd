@@ -3,7 +3,6 @@
 
 cimport cython
 
-from apisix.runner cimport primitives
 from apisix.runner.wire.entries cimport TextEntries, entries_of
 
 cdef object _MISSING
@@ -18,7 +17,6 @@ cdef class MultidictView(Interface):
     cdef object _materialized
     cdef _begin(self, TextEntries entries)
     cdef str _identity(self, key)
-    @cython.locals(name=bytes)
     cdef Py_ssize_t _index(self, str identity, Py_ssize_t start) except -2
     cdef str _received(self, Py_ssize_t index)
     @cython.locals(index=Py_ssize_t)
@@ -27,6 +25,7 @@ cdef class MultidictView(Interface):
     cdef _first(self, key)
     @cython.locals(identity=str, edits=dict)
     cdef list _values(self, key)
+    @cython.locals(pair=tuple)
     cdef list _received_pairs(self)
     cpdef list pairs(self)
     @cython.locals(merged=list, gaps=bint, index=Py_ssize_t)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from multidict import MultiDict, MutableMultiMapping
 
-from apisix.runner import primitives
 from apisix.runner.errors import LocalProtocolError
 from apisix.runner.http.redaction import shown
 from apisix.runner.wire.entries import NO_ENTRIES, TextEntries, entries_of
@@ -88,10 +87,9 @@ class MultidictView(Interface):
     def _index(self, identity: str, start: int) -> int:
         """Return the index of the first received entry with that name, beginning at `start`, or -1."""
         try:
-            name = primitives.encode_text(identity)
+            return self._entries.find(identity, start, False)
         except LocalProtocolError:
             return -1  # no bytes decode to this name
-        return self._entries.find(name, start, False)
 
     # Reading the values of one name.
 
@@ -160,8 +158,8 @@ class MultidictView(Interface):
 
     def _received_pairs(self) -> list[tuple[str, str]]:
         pairs = self._entries.decoded()
-        for _, value in pairs:
-            if value is None:  # `?flag` in a query; a header always has a value
+        for pair in pairs:
+            if pair[1] is None:  # `?flag` in a query; a header always has a value
                 return [(name, value or "") for name, value in pairs]
         return pairs  # type: ignore[return-value]  # no value is None
 

@@ -244,14 +244,14 @@ class Request(HTTPMessage):
 
     def _content_length(self) -> str | None:
         entries = self._message.received_headers()
-        index = entries.find(b"content-length", 0, True)
+        index = entries.find("content-length", 0, True)
         return None if index < 0 else entries.value(index)
 
     def _may_be_withheld(self) -> bool:
         if self._message.method not in _HAVE_BODIES:
             return False
         entries = self._message.received_headers()
-        return entries.find(b"content-length", 0, True) < 0 and entries.find(b"transfer-encoding", 0, True) < 0
+        return entries.find("content-length", 0, True) < 0 and entries.find("transfer-encoding", 0, True) < 0
 
     def undo_path(self) -> None:
         """Discard an assigned path."""

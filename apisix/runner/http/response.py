@@ -229,7 +229,7 @@ class Response(HTTPMessage):
 
     def _content_length(self) -> str | None:
         entries = self._message.received_headers()
-        index = entries.find(b"content-length", 0, True)
+        index = entries.find("content-length", 0, True)
         return None if index < 0 else entries.value(index)
 
     def __repr__(self) -> str:

@@ -17,7 +17,6 @@ cdef class CallReq(Message):
     cdef public Py_ssize_t conf_token
 
 @cython.no_gc  # it refers to bytes and texts only
-@cython.freelist(8)
 cdef class HTTPReqCallReq(CallReq):
     cdef public object method
     cdef bytes _buf
@@ -58,7 +57,6 @@ cdef class Rewrite(Table):
     cpdef put(self, bytearray out)
 
 @cython.no_gc
-@cython.freelist(8)
 cdef class HTTPReqCallResp(Message):
     cdef public object id
     cdef public Table action

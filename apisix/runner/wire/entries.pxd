@@ -24,7 +24,7 @@ cdef class TextEntries:
     cpdef list decoded(self)
     cpdef Py_ssize_t size(self) except -1
     cpdef value(self, Py_ssize_t index)
-    cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
+    cpdef Py_ssize_t find(self, name, Py_ssize_t start=*, bint ignore_case=*) except -2
     @cython.locals(touched=dict, pairs=list)
     cpdef TextEntries edited(self, dict edits, dict drop)
     @cython.locals(pairs=list)
@@ -43,7 +43,7 @@ cdef class EntriesInBuffer(TextEntries):
     )
     cpdef TextEntries edited(self, dict edits, dict drop)
     cpdef value(self, Py_ssize_t index)
-    cpdef Py_ssize_t find(self, bytes name, Py_ssize_t start=*, bint ignore_case=*) except -2
+    cpdef Py_ssize_t find(self, name, Py_ssize_t start=*, bint ignore_case=*) except -2
 
 cdef class WrittenEntries(EntriesInBuffer):
     cpdef put(self, bytearray out)

@@ -76,16 +76,19 @@ class TextEntries:
         """Return the value of one entry, or None if it has no value."""
         return self.decoded()[index][1]
 
-    def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
+    def find(self, name: str, start: int = 0, ignore_case: bool = False) -> int:
         """
         Return the index of the first entry with a name, or -1.
 
         Args:
-            name: the name, as UTF-8.
             start: the index of the first entry to look at.
             ignore_case: whether ASCII letters match in either case.
+        Raises:
+            LocalProtocolError: the name contains a surrogate that does not represent a byte.
+            RemoteProtocolError: the message is malformed.
         """
-        wanted = name.lower() if ignore_case else name
+        encoded = primitives.encode_text(name)
+        wanted = encoded.lower() if ignore_case else encoded
         pairs = self.decoded()
         for index in range(start, len(pairs)):
             found = primitives.encode_text(pairs[index][0])
@@ -222,7 +225,7 @@ class EntriesInBuffer(TextEntries):
             raise IndexError(index)
         return primitives.entry_value(self._buf, self._first + 4 * index)
 
-    def find(self, name: bytes, start: int = 0, ignore_case: bool = False) -> int:
+    def find(self, name: str, start: int = 0, ignore_case: bool = False) -> int:
         return primitives.entry_index(self._buf, self._first, start, self._count, name, ignore_case)
 
     def size(self) -> int:
