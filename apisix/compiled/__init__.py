@@ -36,6 +36,7 @@ EXTENSIONS = {
     "http": (
         "apisix.runner.http.header_rules",
         "apisix.runner.http.multidict_view",
+        "apisix.runner.http.mutable_multidict_view",
         "apisix.runner.http.headers",
         "apisix.runner.http.query",
         "apisix.runner.http.reply",

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 from apisix.runner.wire.messages import HTTPReqCallReq
 
 NAMES = st.sampled_from(["a", "A", "b", "B", "x-c", "X-c", "ä", "Ä", "\udcff", "nope"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, MultiDict
 
 from apisix.runner.http.headers import Headers
-from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 from apisix.runner.http.query import Args
 from tests.http.multidicts import NAMES, PAIRS, RECEIVED, VALUES, Operation, a_view, operations_on_a_multidict
 

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint32_t
 
 from apisix.runner.http.header_rules cimport check_header
-from apisix.runner.http.multidict_view cimport MutableMultidictView
+from apisix.runner.http.mutable_multidict_view cimport MutableMultidictView
 from apisix.runner cimport primitives
 
 cdef uint32_t _FIRST_LETTERS

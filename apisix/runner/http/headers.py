@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 from apisix.runner import primitives
 from apisix.runner.errors import UnsupportedEdit
 from apisix.runner.http.header_rules import REQUEST_FRAMING, REWRITE_IGNORES, check_header
-from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 
 # The first letters of the names in the table. Most headers that plugins set begin with another letter and need no lookup.
 _FIRST_LETTERS = sum({1 << primitives.first_letter(name) for name in REQUEST_FRAMING})

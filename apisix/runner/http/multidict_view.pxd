@@ -5,7 +5,7 @@ cimport cython
 
 from apisix.runner.wire.entries cimport TextEntries, entries_of
 
-cdef object _MISSING
+cdef object MISSING
 
 @cython.collection_type("mapping")
 cdef class Interface:
@@ -44,12 +44,7 @@ cdef class MultidictView(Interface):
 
 cdef MultidictView begin(MultidictView view, TextEntries entries)
 
-cdef class MutableMultidictView(MultidictView):
-    cdef _check(self, key, value)
-    cpdef _materialize(self)
-    cdef _delete(self, key)
-
-cdef _default(key, default)
+cdef default_or_error(key, default)
 
 cdef class _DictView:
     cdef MultidictView _view

@@ -2,7 +2,7 @@
 # C declarations for `query.py`. Only Cython reads this file.
 
 from apisix.runner.http.header_rules cimport check_text
-from apisix.runner.http.multidict_view cimport MutableMultidictView
+from apisix.runner.http.mutable_multidict_view cimport MutableMultidictView
 from apisix.runner cimport primitives
 
 cdef class Args(MutableMultidictView):

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from apisix.runner import primitives
 from apisix.runner.http.header_rules import check_text
-from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 from apisix.runner.wire.entries import TextEntries
 
 

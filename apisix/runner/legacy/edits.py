@@ -7,7 +7,7 @@ from typing import Any
 
 from apisix.runner import primitives
 from apisix.runner.errors import UnsupportedEdit
-from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 from apisix.runner.legacy.header_dict import HeaderDict, header_dict
 
 edits_logger = logging.getLogger("apisix.runner.legacy.edits")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, MultiDict, MutableMultiMapping
 
 from apisix.runner.http.headers import Headers
-from apisix.runner.http.multidict_view import MutableMultidictView
+from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 from apisix.runner.http.query import Args
 from tests.http.multidicts import RECEIVED, Operation, a_view, operations_on_a_multidict
 
