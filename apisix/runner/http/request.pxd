@@ -24,7 +24,7 @@ cdef class Request(HTTPMessage):
     cdef ClientHeaders _response_headers
     cdef object _path
     cdef bint _first
-    cdef public dict _legacy
+    cdef public dict _adapters
     cdef _body_info(self)
     @cython.locals(entries=TextEntries, index=Py_ssize_t)
     cdef _content_length(self)

@@ -46,7 +46,7 @@ class Request(HTTPMessage):
         first: true if nothing rewrites the path before ext-plugin-pre-req, so that no info request is needed to find out.
     """
 
-    __slots__ = ("_args", "_first", "_headers", "_legacy", "_message", "_path", "_phase", "_response_headers", "_route_key")
+    __slots__ = ("_adapters", "_args", "_first", "_headers", "_message", "_path", "_phase", "_response_headers", "_route_key")
 
     _kind = "request"
 
@@ -70,8 +70,8 @@ class Request(HTTPMessage):
         self._args: Args | None = None
         self._response_headers: ClientHeaders | None = None
         self._path: str | None = None
-        # What the plugins of a legacy API share in a chain, by the name of that API.
-        self._legacy: dict[str, Any] | None = None
+        # Objects through which plugins of other APIs see this request, by the name of the API. The plugins of a chain share them.
+        self._adapters: dict[str, Any] | None = None
 
     # Received values.
 
@@ -124,7 +124,7 @@ class Request(HTTPMessage):
 
     @property
     def conf_token(self) -> int:
-        """The token of the route configuration, for the legacy APIs."""
+        """The token of the route configuration."""
         return self._message.conf_token
 
     @conf_token.setter
@@ -290,7 +290,7 @@ class Request(HTTPMessage):
         copied._phase = self._phase
         copied._route_key = self._route_key
         copied._first = self._first
-        copied._legacy = self._legacy  # this dict is replaced, never changed
+        copied._adapters = self._adapters  # this dict is replaced, never changed
         copied._path = self._path
         copied._body = self._body
         copied._replies = self._info_replies()

@@ -310,12 +310,12 @@ def shared_objects(request: Request) -> tuple[BaseRequest, BaseResponse]:
     attributes that they assigned. `release` must be called on the request after `filter`.
     """
     seen, response = base_request(request), base_response()
-    legacy = request._legacy or {}
-    if "Base" in legacy:
-        earlier, response = legacy["Base"]
+    adapters = request._adapters or {}
+    if "Base" in adapters:
+        earlier, response = adapters["Base"]
         seen.follow(earlier)
         response = response.copy()
-    request._legacy = {**legacy, "Base": (seen, response)}
+    request._adapters = {**adapters, "Base": (seen, response)}
     return seen, response
 
 

@@ -314,8 +314,8 @@ def shared_request(request: Request, configs: Mapping[str, str], plugin: str) ->
     `release` must be called on it after `filter`.
     """
     seen = plugin_base_request(request, configs, plugin)
-    legacy = request._legacy or {}
-    if "PluginBase" in legacy:
-        seen.follow(legacy["PluginBase"])
-    request._legacy = {**legacy, "PluginBase": seen}
+    adapters = request._adapters or {}
+    if "PluginBase" in adapters:
+        seen.follow(adapters["PluginBase"])
+    request._adapters = {**adapters, "PluginBase": seen}
     return seen
