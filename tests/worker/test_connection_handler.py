@@ -23,7 +23,8 @@ from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.frames import FrameType
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, PrepareConfReq
 from apisix.runner.worker import connection_handler
-from apisix.runner.worker.connection_handler import ConnectionHandler, ConnectionHandlers, make_context
+from apisix.runner.worker.connection_handler import ConnectionHandler, ConnectionHandlers
+from apisix.runner.worker.context import make_context
 from apisix.runner.worker.held_bytes import HeldBytes
 
 BOUND_S = 10.0

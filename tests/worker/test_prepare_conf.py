@@ -16,7 +16,8 @@ from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.loading import load
 from apisix.runner.wire.connection import NEED_DATA, Connection, Role
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, PrepareConfReq, PrepareConfResp
-from apisix.runner.worker.connection_handler import ConnectionHandlers, make_context
+from apisix.runner.worker.connection_handler import ConnectionHandlers
+from apisix.runner.worker.context import make_context
 from apisix.runner.worker.prepare_conf import TOGETHER, PrepareConfWriter, Reply
 
 BOUND_S = 10.0

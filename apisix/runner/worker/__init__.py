@@ -5,6 +5,7 @@ A worker process: it serves the gateway connections that the supervisor passes t
 - `worker`: the main function of the process, its heartbeat, and the messages of the supervisor, such as "drain". Start reading here.
 - `connection_handler`: reads frames from the socket of one connection, runs calls and writes replies. It also wakes a call that waits when
   the gateway hangs up.
+- `context`: the state that all connection handlers share.
 - `prepare_conf`: stores the configurations of PrepareConf messages, and replies with tokens.
 - `service`: what a worker does for its connections: loads plugins and opens the conf store.
 - `held_bytes`: limits how many bytes all connections hold, and for how long.

@@ -5,39 +5,25 @@ import asyncio
 import contextvars
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from apisix.runner import primitives
-from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.engine import CallRunner
-from apisix.runner.call.observing.trace import CallObserver
 from apisix.runner.call.reply_sink import ReplySink
-from apisix.runner.call.runtime import Runtime
-from apisix.runner.call.threads import PluginThreads
-from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.errors import RemoteProtocolError
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.forked import end_forked
-from apisix.runner.plugin.loading.registry import Registry
-from apisix.runner.settings.table import Settings
 from apisix.runner.wire.call_messages import CallReq
 from apisix.runner.wire.connection import Connection, Role
 from apisix.runner.wire.info_messages import ExtraInfoResp
 from apisix.runner.wire.messages import ErrResp, PrepareConfReq, PrepareConfResp
 from apisix.runner.wire.tables import Message
-from apisix.runner.worker.breakpoints import NoDetection, is_debugging
-from apisix.runner.worker.effects_log import EffectsLog
-from apisix.runner.worker.held_bytes import HeldBytes
-from apisix.runner.worker.lost_tasks import report_lost_tasks
-from apisix.runner.worker.prepare_conf import PrepareConfWriter
+from apisix.runner.worker.context import Context
 
 connection_logger = logging.getLogger("apisix.runner.worker.connection_handler")
-
-RENEWALS = 10
-"""How many times within the lifetime of a configuration its use is written to the store. Source: design, 6."""
 
 BUFFER_BYTES: Final = 65536
 """How much is read at once, into a buffer that all connections share. Most frames are much shorter, and are copied out of it."""
@@ -47,65 +33,6 @@ PIECE_BYTES: Final = 262144
 
 LOOK_AGAIN_S = 0.01
 """How often, while the connections are closed, to check connections on which data has just arrived, in seconds."""
-
-
-class Context:
-    """State that all connection handlers of a worker share: the conf store, and the runtime of their calls."""
-
-    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes) -> None:
-        self.store = store
-        self.runtime = runtime
-        self.held = held
-        self.preparations = PrepareConfWriter(store, runtime.loop)
-        self.background: set[asyncio.Task[None]] = set()
-
-    def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
-        """Run `coroutine` in the background. A task without a reference to it would be garbage-collected."""
-        task = self.runtime.loop.create_task(coroutine)
-        self.background.add(task)
-        task.add_done_callback(self.background.discard)
-
-    async def close(self) -> None:
-        """Close the plugins, the idle threads and the store."""
-        await self.runtime.chains.close()
-        self.runtime.blocking_detector.close()
-        self.runtime.close_threads()
-        self.held.close()
-        self.store.close()
-
-
-def make_context(settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop) -> Context:
-    """Return the context for a worker with these settings. Must be called in the worker, after the fork."""
-    threads = PluginThreads(settings.blocking_threads)
-    chains = ChainCache(
-        registry,
-        store,
-        threads,
-        capacity=settings.chain_cache_entries,
-        renew_s=settings.conf_expire_s / RENEWALS,
-        setup_timeout_s=settings.plugin_timeout_s,
-        on_error=settings.on_error,
-        spawn=lambda coroutine: context.spawn(coroutine),
-    )
-    runtime = Runtime(
-        loop=loop,
-        chains=chains,
-        threads=threads,
-        plugin_timeout_s=settings.plugin_timeout_s,
-        max_in_flight=settings.max_in_flight,
-        on_error=settings.on_error,
-        max_decompressed_bytes=settings.max_decompressed_bytes,
-        observer=CallObserver([EffectsLog()], watch_hooks=True) if settings.log_effects else None,
-        pre_req_first=settings.pre_req_first,
-        info_timeout_s=settings.info_timeout_s,
-        blocking_detector=NoDetection() if is_debugging() else None,
-    )
-    runtime.watch()
-    if settings.log_effects:
-        report_lost_tasks(loop)
-    held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
-    context = Context(store, runtime, held)
-    return context
 
 
 def _log_lost(error: OSError) -> None:

@@ -124,7 +124,8 @@ class PluginService:
         from apisix.runner.conf_store.store import ConfStore
         from apisix.runner.plugin.loading.registry import Registry
         from apisix.runner.plugin.plugin_type import PluginType
-        from apisix.runner.worker.connection_handler import ConnectionHandlers, make_context
+        from apisix.runner.worker.connection_handler import ConnectionHandlers
+        from apisix.runner.worker.context import make_context
 
         settings = self._settings
         store = ConfStore(
