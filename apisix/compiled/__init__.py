@@ -34,6 +34,7 @@ EXTENSIONS = {
         "apisix.runner.wire.connection",
     ),
     "http": (
+        "apisix.runner.plugin.forked",  # here because modules of `plugin` import it too
         "apisix.runner.http.header_rules",
         "apisix.runner.http.multidict_view",
         "apisix.runner.http.mutable_multidict_view",
@@ -58,9 +59,16 @@ EXTENSIONS = {
     ),
     "call": (
         "apisix.runner.call.reply_sink",
+        "apisix.runner.call.outcomes",
+        "apisix.runner.call.threads",
         "apisix.runner.call.chain_cache",
         "apisix.runner.call.blocking.detector",
+        "apisix.runner.call.deadlines",
+        "apisix.runner.call.observing.recorder",
         "apisix.runner.call.runtime",
+        "apisix.runner.call.resumable",
+        "apisix.runner.call.greenlets",
+        "apisix.runner.call.info_channel",
         "apisix.runner.call.waiting",
         "apisix.runner.call.engine",
     ),

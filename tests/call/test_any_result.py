@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a hook returns, raises or leaves behind, its call gets exactly one reply, and so does the next call."""
+"""Each call gets exactly one reply, whatever its hook returns, raises or assigns, and so does the next call."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -42,10 +42,10 @@ REQUEST, RESPONSE = 1, 2
 
 
 class Scripted(Plugin[Any]):
-    """Do what the test says."""
+    """Call the function that the test has set."""
 
-    blocking = False  # on a busy machine the runner may take it for a blocking plugin, and move it to a thread
-    script: Hook = staticmethod(lambda exchange: None)
+    blocking = False  # on a busy machine it might be marked as blocking, and run in a thread
+    script: Hook = staticmethod(lambda message: None)
 
     def on_request(self, request: Any) -> Any:
         return type(self).script(request)
@@ -55,7 +55,7 @@ class Scripted(Plugin[Any]):
 
 
 class Gateway(ReplySink):
-    """A gateway that takes frames, decodes each, and replies to info requests with no result."""
+    """A gateway that decodes each frame, and replies to info requests without a result."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runner = Connection(Role.RUNNER)
@@ -66,7 +66,7 @@ class Gateway(ReplySink):
         self.open = 0
 
     def call(self, message: Message) -> list[Message]:
-        """Make a call and return the replies that came."""
+        """Make a call and return the replies to it."""
         self.replies = []
         self.runner.receive_data(self.gateway.send(message))
         received: Any = self.runner.next_event()
@@ -74,8 +74,8 @@ class Gateway(ReplySink):
         while self.open:
             self.open -= 1
             self.runner.receive_data(self.gateway.send(ExtraInfoResp(None)))
-            answer: Any = self.runner.next_event()
-            self.call_runner.receive_info(answer.result)
+            info_reply: Any = self.runner.next_event()
+            self.call_runner.receive_info(info_reply.result)
         return self.replies
 
     def send(self, message: Message) -> None:
@@ -102,20 +102,20 @@ class Gateway(ReplySink):
 
 
 class Configurations:
-    """One configuration for each phase."""
+    """One route configuration for each phase."""
 
     offered = Offers().conf_of([Scripted])[1]
 
     def get(self, token: int) -> RouteConfiguration:
-        """Return a chain of the one plugin."""
+        """Return the configuration of a chain with one plugin."""
         phase = {REQUEST: Phase.PRE_REQ, RESPONSE: Phase.POST_RESP}[token]
         return RouteConfiguration(f"route#1#{phase}#1", (("scripted", "{}"),))
 
 
 class NeverBlocking(BlockingDetector):
-    """Marks no plugin as blocking: on a busy machine that would run the hook in a thread."""
+    """Marks no plugin as blocking, because its hook would run in a thread then."""
 
-    def record(self, plugin_type: PluginType, held_s: float, now_s: float) -> None:
+    def record(self, plugin_type: PluginType, blocked_s: float, now_s: float) -> None:
         """Do nothing."""
 
 
@@ -127,7 +127,7 @@ async def build(chains: ChainCache) -> None:
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
-    """What the calls of a worker share."""
+    """The runtime of a worker."""
     loop = asyncio.new_event_loop()
     registry = OfferingRegistry(Registry.load(builtins=False, entry_points=False))
     registry.offered = Configurations.offered
@@ -135,7 +135,7 @@ def runtime() -> Iterator[Runtime]:
     chains = ChainCache(
         registry, Configurations(), threads, capacity=9, renew_s=1e9, setup_timeout_s=1, on_error="refuse", spawn=loop.create_task
     )
-    loop.run_until_complete(build(chains))  # what a call runs then needs no loop
+    loop.run_until_complete(build(chains))  # calls that need no build do not need the event loop
     limits: dict[str, Any] = {"plugin_timeout_s": 60, "max_in_flight": 9, "on_error": "refuse", "max_decompressed_bytes": 999}
     yield Runtime(loop, chains, threads, **limits, blocking_detector=NeverBlocking())
     loop.close()
@@ -149,7 +149,7 @@ class Unprepared(Reply):
 
 
 class Odd:
-    """An object that fails whoever looks at it, so hooks make one in the place of the class."""
+    """An object that raises an error when it is inspected. The tests name the class, and the hooks create the object."""
 
     def __getattribute__(self, name: str) -> Any:
         raise OSError(name)
@@ -187,7 +187,7 @@ ODD = [
     NotImplemented,
     iter([1]),
 ]
-"""Things that hooks return, and assign where something else belongs."""
+"""Values that hooks return, or assign to attributes that expect other values."""
 
 VALUES = st.sampled_from(ODD) | st.integers() | st.text(max_size=3) | st.binary(max_size=3)
 ATTRIBUTES = st.sampled_from(["status", "body", "headers", "json", "path", "args", "response_headers", "context", "id", "_body", "_status"])
@@ -195,7 +195,7 @@ NAMES = st.sampled_from(["x", "content-length", "content-type", "a b", "", "\udc
 
 
 def made(value: Any) -> Any:
-    """Return what a hook uses for one of these."""
+    """Return the value that a hook uses for a value of `ODD`."""
     return Odd() if value is Odd else value
 
 
@@ -215,7 +215,7 @@ ACTIONS = st.builds(assign, ATTRIBUTES, VALUES) | st.builds(
 
 
 def do(actions: list[Callable[[Any], None]], target: Any, *, strict: bool) -> Any:
-    """Run actions on a target, and return that; unless it is strict, without those that fail."""
+    """Run actions on a target, and return the target. Unless `strict` is true, ignore errors."""
     for action in actions:
         if strict:
             action(target)
@@ -226,17 +226,17 @@ def do(actions: list[Callable[[Any], None]], target: Any, *, strict: bool) -> An
 
 
 def replies_to(runtime: Runtime, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a hook in both phases, and compare what came of it: one reply of the right kind, each time and in the call after it."""
+    """Run a hook in both phases, and check that each call, and the call after it, gets one reply of the right type."""
     with monkeypatch.context() as patched:
         patched.setattr(Scripted, "script", staticmethod(hook))
         gateway = Gateway(runtime)
         requested = gateway.call(HTTPReqCallReq(1, headers=[("host", "h"), ("a", "1")], args=[("x", "1")], conf_token=REQUEST))
         responded = gateway.call(HTTPRespCallReq(2, 200, [("A", "1")], RESPONSE))
-        patched.setattr(Scripted, "script", staticmethod(lambda exchange: None))
+        patched.setattr(Scripted, "script", staticmethod(lambda message: None))
         after = gateway.call(HTTPReqCallReq(3, conf_token=REQUEST))
 
     assert [type(reply) in (HTTPReqCallResp, ErrResp) for reply in requested] == [True]
-    # An error frame would let the upstream's body through.
+    # After an error frame, the gateway would send the upstream's body.
     assert [type(reply) for reply in responded] == [HTTPRespCallResp]
     assert after == [HTTPReqCallResp(3)]
     assert gateway.ended == []
@@ -250,10 +250,10 @@ many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 def test_results(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, result: Any, is_raised: bool, actions: list[Callable[[Any], None]], strict: bool
 ) -> None:
-    """A hook edits what it was given, in any way, and returns or raises anything."""
+    """A hook edits its argument in any way, and returns or raises anything."""
 
-    def hook(exchange: Any) -> Any:
-        do(actions, exchange, strict=strict)
+    def hook(message: Any) -> Any:
+        do(actions, message, strict=strict)
         if is_raised:
             raise made(result)
         return made(result)
@@ -266,9 +266,9 @@ def test_results(
 def test_replies(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, actions: list[Callable[[Any], None]], is_raised: bool, strict: bool
 ) -> None:
-    """A hook makes a reply, edits it in any way, and returns or raises it."""
+    """A hook creates a Reply, edits it in any way, and returns or raises it."""
 
-    def hook(exchange: Any) -> Any:
+    def hook(message: Any) -> Any:
         reply = do(actions, Reply(403, "no"), strict=strict)
         if is_raised:
             raise reply
@@ -279,12 +279,12 @@ def test_replies(
 
 @pytest.mark.parametrize("result", ODD, ids=[type(value).__name__ for value in ODD])
 def test_each_odd_result(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
-    """Each of the odd things is returned, and is a reply's body, at least once."""
+    """Each value of `ODD` is returned, and assigned to the body of a Reply."""
 
-    def as_body(exchange: Any) -> Any:
+    def as_body(message: Any) -> Any:
         reply = Reply(403)
         reply.body = made(result)
         return reply
 
-    replies_to(runtime, lambda exchange: made(result), monkeypatch)
+    replies_to(runtime, lambda message: made(result), monkeypatch)
     replies_to(runtime, as_body, monkeypatch)

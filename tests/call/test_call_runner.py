@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each call is answered, also if its reply cannot be sent. The rest is tested through a real process, in tests/integration."""
+"""Each call gets a reply, even if the first attempt to send one fails. See also tests/integration, which use a real process."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -25,34 +25,34 @@ class Nothing:
 
 
 class Strict(ReplySink):
-    """A sink that refuses the first replies, each for its own reason."""
+    """A sink whose first `send` calls raise errors."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.sent: list[Any] = []
 
     def send(self, message: Any) -> None:
-        """Refuse the first messages, and take the others."""
+        """Record the message, and raise the next error, if any."""
         self.sent.append(message)
         if self.errors:
             raise self.errors.pop(0)
 
     def send_all(self, messages: Sequence[Any]) -> None:
-        """Take info requests."""
+        """Record info requests."""
         self.sent.extend(messages)
 
     def give_up(self, reason: str) -> None:
-        """Take note that the connection ends."""
+        """Record why the connection is closed."""
         self.sent.append(reason)
 
     def broken(self, error: RemoteProtocolError) -> None:
-        """Take note that we broke the protocol."""
+        """Record the protocol error."""
         self.sent.append(error)
 
 
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
-    """What the calls of a worker without configurations share."""
+    """The runtime of a worker without route configurations."""
     loop = asyncio.new_event_loop()
     registry = Registry.load(builtins=False, entry_points=False)
     threads = PluginThreads(1)
@@ -63,14 +63,14 @@ def runtime() -> Iterator[Runtime]:
 
 @pytest.mark.parametrize("error", [LocalProtocolError("this can't be expressed"), TypeError("no str"), MemoryError(), SystemExit(1)])
 def test_reply_that_cannot_be_expressed(runtime: Runtime, error: BaseException) -> None:
-    """A reply that can't be sent, for whatever reason, is replaced by SERVICE_UNAVAILABLE: the gateway must not wait for a minute."""
+    """If sending the reply raises any error, SERVICE_UNAVAILABLE is sent instead."""
     sink = Strict(error)
     CallRunner(runtime, sink).start(HTTPReqCallReq(id=1, conf_token=5))
     assert sink.sent == [ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND), ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
 
 
 def test_call_that_cannot_be_answered(runtime: Runtime) -> None:
-    """If even the refusal can't be sent, the connection ends."""
+    """If SERVICE_UNAVAILABLE can't be sent either, the connection is closed."""
     sink = Strict(MemoryError(), MemoryError())
     CallRunner(runtime, sink).start(HTTPReqCallReq(id=1, conf_token=5))
-    assert sink.sent[2:] == ["a call could not be answered"]
+    assert sink.sent[2:] == ["no reply to a call could be sent"]

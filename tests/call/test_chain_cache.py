@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ChainCache are built off the loop, once for all calls that wait, and only those calls wait."""
+"""Chains are built in threads, once for all calls that wait for them, and other calls do not wait."""
 
 import asyncio
 import threading
@@ -13,13 +13,13 @@ from apisix.runner.logging.call_fields import current_call
 from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp
-from tests.call.engine import WITHIN_S, Engine, until
+from tests.call.fake_gateway import WITHIN_S, Engine, until
 
 Scenario = Callable[[asyncio.AbstractEventLoop], Awaitable[None]]
 
 
 def run(scenario: Scenario) -> None:
-    """Run a scenario on a loop of its own."""
+    """Run a scenario on a new event loop."""
 
     async def on_loop() -> None:
         await scenario(asyncio.get_running_loop())
@@ -28,14 +28,14 @@ def run(scenario: Scenario) -> None:
 
 
 class Counted:
-    """How often instances were made, and what holds them up."""
+    """Counts the instances of a plugin, and delays their creation."""
 
     def __init__(self) -> None:
         self.made = 0
         self.go = threading.Event()
 
     def make(self) -> None:
-        """Take note of an instance, and wait until the test lets it go."""
+        """Count an instance, and wait until the test sets `go`."""
         self.made += 1
         assert self.go.wait(WITHIN_S)
 
@@ -53,7 +53,7 @@ def slow_init(counted: Counted) -> type[Plugin[Any]]:
 
 
 def slow_config(counted: Counted) -> type[PluginBase]:
-    """Return a plugin of release 0.2 whose `config`, which runs in each call, is slow and known to be."""
+    """Return a plugin of release 0.2 that is marked as blocking and whose `config`, which runs in each call, is slow."""
 
     class Slow(PluginBase):
         blocking = True
@@ -79,15 +79,15 @@ class Instant(Plugin[Any]):
 
 @pytest.mark.parametrize("slow", [slow_init, slow_config])
 def test_only_the_calls_of_a_slow_configuration_wait(slow: Callable[[Counted], Any]) -> None:
-    """While a plugin of one route is being made, calls of another route are answered."""
+    """While a plugin of one route is being created, calls of another route get their replies."""
     counted = Counted()
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [slow(counted)], [Instant])
-        waits, other = engine.line(), engine.line()
-        engine.at_loop(waits.call, 1, 1)
+        waits, other = engine.connect(), engine.connect()
+        engine.call_soon(waits.call, 1, 1)
         await until(lambda: counted.made)
-        engine.at_loop(other.call, 2, 2)
+        engine.call_soon(other.call, 2, 2)
         await until(lambda: other.replies)
 
         assert other.replies == [HTTPReqCallResp(2)]
@@ -100,63 +100,63 @@ def test_only_the_calls_of_a_slow_configuration_wait(slow: Callable[[Counted], A
 
 
 def test_calls_share_one_build() -> None:
-    """However many calls wait for a chain, its plugins are made once."""
+    """If many calls wait for a chain, its plugins are created once."""
     counted = Counted()
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [slow_init(counted)])
-        lines = [engine.line() for _ in range(5)]
-        for line in lines:
-            engine.at_loop(line.call, 1, 1)
+        connections = [engine.connect() for _ in range(5)]
+        for connection in connections:
+            engine.call_soon(connection.call, 1, 1)
         await until(lambda: engine.runtime.in_flight == 5)
         counted.go.set()
-        await until(lambda: all(line.replies for line in lines))
+        await until(lambda: all(connection.replies for connection in connections))
 
-        assert [line.replies for line in lines] == 5 * [[HTTPReqCallResp(1)]]
+        assert [connection.replies for connection in connections] == 5 * [[HTTPReqCallResp(1)]]
         assert counted.made == 1
 
     run(scenario)
 
 
-def test_a_call_that_gives_up_does_not_end_the_build(caplog: pytest.LogCaptureFixture) -> None:
-    """A call waits for its plugins no longer than plugin_timeout. The plugins are made all the same, for later calls."""
+def test_a_call_whose_deadline_passes_does_not_cancel_the_build(caplog: pytest.LogCaptureFixture) -> None:
+    """A call waits for its chain for up to plugin_timeout. The chain is still built, for later calls."""
     counted = Counted()
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [slow_init(counted)], plugin_timeout_s=0.01)
-        line = engine.line()
-        engine.at_loop(line.call, 1)
-        await until(lambda: line.replies)
-        assert line.replies == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
+        connection = engine.connect()
+        engine.call_soon(connection.call, 1)
+        await until(lambda: connection.replies)
+        assert connection.replies == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
         counted.go.set()
         await until(lambda: len(engine.chains))
-        engine.at_loop(line.call, 1, 2)
-        await until(lambda: len(line.replies) == 2)
-        assert line.replies[1] == HTTPReqCallResp(2)
+        engine.call_soon(connection.call, 1, 2)
+        await until(lambda: len(connection.replies) == 2)
+        assert connection.replies[1] == HTTPReqCallResp(2)
         assert counted.made == 1
 
     run(scenario)
-    assert "the call is refused while its plugins are made" in caplog.text
+    assert "the call is refused while its plugins are created" in caplog.text
 
 
-def test_more_configurations_at_once_than_are_kept() -> None:
-    """Each call gets its chain, also if as many are built at once as are thrown away again."""
+def test_more_builds_at_once_than_the_capacity() -> None:
+    """Each call gets its chain, even if the chain is evicted as soon as it is built."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, *(5 * [[Instant]]), capacity=1)
-        lines = [engine.line() for _ in range(5)]
-        for token, line in enumerate(lines, 1):
-            engine.at_loop(line.call, token, token)
-        await until(lambda: all(line.replies for line in lines))
+        connections = [engine.connect() for _ in range(5)]
+        for token, connection in enumerate(connections, 1):
+            engine.call_soon(connection.call, token, token)
+        await until(lambda: all(connection.replies for connection in connections))
 
-        assert [line.replies for line in lines] == [[HTTPReqCallResp(token)] for token in range(1, 6)]
+        assert [connection.replies for connection in connections] == [[HTTPReqCallResp(token)] for token in range(1, 6)]
         assert len(engine.chains) == 1
 
     run(scenario)
 
 
 class Closing(Plugin[Any]):
-    """Note which instances were made, ran and were closed; the call waits until the test lets it go."""
+    """Record which instances were created, called and closed. The hook waits until the test sets `go`."""
 
     made: ClassVar[list[object]]
     ran: ClassVar[list[object]]
@@ -184,16 +184,16 @@ def test_a_chain_that_was_evicted_is_closed_after_its_last_call(caplog: pytest.L
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         Closing.made, Closing.ran, Closing.closed, Closing.go = [], [], [], asyncio.Event()
         engine = Engine(loop, [Closing, Plain], [Plain], capacity=1)
-        lines = [engine.line(), engine.line()]
-        engine.at_loop(lines[0].call, 1, 1)
+        connections = [engine.connect(), engine.connect()]
+        engine.call_soon(connections[0].call, 1, 1)
         await until(lambda: Closing.ran)
-        engine.at_loop(lines[1].call, 2, 2)
-        await until(lambda: lines[1].replies)
+        engine.call_soon(connections[1].call, 2, 2)
+        await until(lambda: connections[1].replies)
         await asyncio.sleep(0)
         assert Closing.closed == []
 
         Closing.go.set()
-        await until(lambda: lines[0].replies)
+        await until(lambda: connections[0].replies)
         await until(lambda: Closing.closed)
         assert Closing.closed == Closing.made
 
@@ -206,11 +206,11 @@ def test_a_chain_without_a_call_is_closed_when_it_is_evicted(caplog: pytest.LogC
         Closing.made, Closing.ran, Closing.closed, Closing.go = [], [], [], asyncio.Event()
         Closing.go.set()
         engine = Engine(loop, [Closing, Plain], [Plain], capacity=1)
-        lines = [engine.line(), engine.line()]
-        engine.at_loop(lines[0].call, 1, 1)
-        await until(lambda: lines[0].replies)
-        engine.at_loop(lines[1].call, 2, 2)
-        await until(lambda: lines[1].replies)
+        connections = [engine.connect(), engine.connect()]
+        engine.call_soon(connections[0].call, 1, 1)
+        await until(lambda: connections[0].replies)
+        engine.call_soon(connections[1].call, 2, 2)
+        await until(lambda: connections[1].replies)
         await until(lambda: Closing.closed)
         assert Closing.closed == Closing.made
 
@@ -218,8 +218,8 @@ def test_a_chain_without_a_call_is_closed_when_it_is_evicted(caplog: pytest.LogC
     assert caplog.text == ""
 
 
-def test_init_that_needs_the_loop_is_told_of_setup(caplog: pytest.LogCaptureFixture) -> None:
-    """`__init__` runs in a thread. What needs an event loop is refused with the place where it belongs."""
+def test_the_error_of_an_init_that_needs_the_event_loop_mentions_setup(caplog: pytest.LogCaptureFixture) -> None:
+    """`__init__` runs in a thread. If it needs an event loop, the error says to use `setup`."""
 
     class Needy(Plugin[Any]):
         def __init__(self) -> None:
@@ -228,17 +228,17 @@ def test_init_that_needs_the_loop_is_told_of_setup(caplog: pytest.LogCaptureFixt
         def on_request(self, request: Any) -> None: ...
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
-        line = Engine(loop, [Needy]).line()
-        loop.call_soon(line.call, 1)
-        await until(lambda: line.replies)
-        assert line.replies == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
+        connection = Engine(loop, [Needy]).connect()
+        loop.call_soon(connection.call, 1)
+        await until(lambda: connection.replies)
+        assert connection.replies == [ErrResp(ErrCode.SERVICE_UNAVAILABLE)]
 
     run(scenario)
     assert "create objects that need one in `async def setup(self)`" in caplog.text
 
 
 def test_log_lines_of_init_name_the_call() -> None:
-    """What `__init__` logs bears the fields of the call that waits for it."""
+    """Log lines of `__init__` have the fields of the call that waits for the chain."""
     seen: list[Any] = []
 
     class Logs(Plugin[Any]):
@@ -248,16 +248,16 @@ def test_log_lines_of_init_name_the_call() -> None:
         def on_request(self, request: Any) -> None: ...
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
-        line = Engine(loop, [Logs]).line()
-        loop.call_soon(line.call, 1, 7)
-        await until(lambda: line.replies)
+        connection = Engine(loop, [Logs]).connect()
+        loop.call_soon(connection.call, 1, 7)
+        await until(lambda: connection.replies)
 
     run(scenario)
     assert [call.id for call in seen] == [7]
 
 
 class Eager(Plugin[Any]):
-    """A plugin that is set up when its configuration comes."""
+    """A plugin that is set up when its configuration arrives."""
 
     eager = True
     done: ClassVar[list[str]] = []
@@ -266,16 +266,16 @@ class Eager(Plugin[Any]):
         self.done.append("__init__")
 
     async def setup(self) -> None:
-        """Take note."""
+        """Record it."""
         self.done.append("setup")
 
     def on_request(self, request: Any) -> None:
-        """Take note."""
+        """Record it."""
         self.done.append("on_request")
 
 
-def test_an_eager_plugin_is_set_up_when_its_configuration_comes() -> None:
-    """`eager = True`: `__init__` and `setup` run before any call, once, however often the configuration comes."""
+def test_an_eager_plugin_is_set_up_when_its_configuration_arrives() -> None:
+    """With `eager = True`, `__init__` and `setup` run before the first call, and only once if the configuration arrives repeatedly."""
     Eager.done.clear()
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
@@ -284,16 +284,16 @@ def test_an_eager_plugin_is_set_up_when_its_configuration_comes() -> None:
         for _ in range(3):
             engine.chains.received(1, configuration)
         await until(lambda: "setup" in Eager.done)
-        line = engine.line()
-        engine.at_loop(line.call, 1)
-        await until(lambda: line.replies)
+        connection = engine.connect()
+        engine.call_soon(connection.call, 1)
+        await until(lambda: connection.replies)
 
     run(scenario)
     assert Eager.done == ["__init__", "setup", "on_request"]
 
 
 def test_other_plugins_wait_for_their_first_call() -> None:
-    """A configuration without eager plugins is not built before it is used."""
+    """A chain without eager plugins is not built before it is used."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Instant])
@@ -305,8 +305,8 @@ def test_other_plugins_wait_for_their_first_call() -> None:
     run(scenario)
 
 
-def test_an_eager_setup_that_fails_is_tried_again_by_a_call(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and refuses no configuration: the first call runs `setup` again, or waits for its back-off."""
+def test_an_eager_setup_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The configuration is not refused, because the first call can run `setup` again."""
 
     class Fails(Plugin[Any]):
         eager = True
@@ -320,13 +320,13 @@ def test_an_eager_setup_that_fails_is_tried_again_by_a_call(caplog: pytest.LogCa
         engine = Engine(loop, [Fails])
         configuration = engine.configurations[0]
         engine.chains.received(1, configuration)
-        await until(lambda: "could not be set up when its configuration came" in caplog.text)
+        await until(lambda: "could not be set up when its configuration arrived" in caplog.text)
 
     run(scenario)
 
 
-def test_the_queue_of_one_plugin_leaves_room_for_others() -> None:
-    """No more than half of the calls that may wait do so for the threads of one plugin; more are refused at once."""
+def test_the_calls_of_one_plugin_may_use_half_of_the_limit() -> None:
+    """At most half of max_in_flight calls wait for the threads of one plugin. Further calls are refused immediately."""
     counted = Counted()
 
     class Blocks(Plugin[Any]):
@@ -337,16 +337,16 @@ def test_the_queue_of_one_plugin_leaves_room_for_others() -> None:
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Blocks], blocking_threads=1, max_in_flight=10)
-        lines = [engine.line() for _ in range(9)]
-        for line in lines[:1]:  # which begins before the others come
-            engine.at_loop(line.call, 1)
+        connections = [engine.connect() for _ in range(9)]
+        for connection in connections[:1]:  # it starts before the others arrive
+            engine.call_soon(connection.call, 1)
         await until(lambda: counted.made)
-        for line in lines[1:]:
-            engine.at_loop(line.call, 1)
-        await until(lambda: engine.runtime.in_flight == 7 and sum(len(line.replies) for line in lines) == 2)
-        assert [line.replies for line in lines if line.replies] == 2 * [[ErrResp(ErrCode.SERVICE_UNAVAILABLE)]]
+        for connection in connections[1:]:
+            engine.call_soon(connection.call, 1)
+        await until(lambda: engine.runtime.in_flight == 7 and sum(len(connection.replies) for connection in connections) == 2)
+        assert [connection.replies for connection in connections if connection.replies] == 2 * [[ErrResp(ErrCode.SERVICE_UNAVAILABLE)]]
         counted.go.set()
-        await until(lambda: all(line.replies for line in lines))
+        await until(lambda: all(connection.replies for connection in connections))
 
     run(scenario)
 

@@ -11,7 +11,7 @@ from apisix.runner.call.deadlines import Deadlines
 
 
 class Waiting:
-    """Takes note that it has expired, and ends others then."""
+    """Records that it has expired, and calls a function then."""
 
     def __init__(self, expired: list[str], name: str, then: Callable[[], None] = lambda: None) -> None:
         self._expired = expired
@@ -19,21 +19,21 @@ class Waiting:
         self._then = then
 
     def expire(self) -> None:
-        """Take note."""
+        """Record the name."""
         self._expired.append(self._name)
         self._then()
 
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop."""
+    """An event loop."""
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()
 
 
-def test_what_is_late_expires(loop: asyncio.AbstractEventLoop) -> None:
-    """Each expires at its own time, whatever the order in which they came; what was discarded does not."""
+def test_each_deadline_expires_at_its_time(loop: asyncio.AbstractEventLoop) -> None:
+    """The order in which deadlines are added does not matter. A discarded deadline does not expire."""
     expired: list[str] = []
     deadlines = Deadlines(loop)
     now_s = primitives.now_s()
@@ -43,11 +43,11 @@ def test_what_is_late_expires(loop: asyncio.AbstractEventLoop) -> None:
     deadlines.add(Waiting(expired, "first"), now_s + 0.01)
     deadlines.discard(gone)
     loop.run_forever()
-    assert ["first", "second"] == expired
+    assert expired == ["first", "second"]
 
 
 def test_a_late_loop_keeps_the_order(loop: asyncio.AbstractEventLoop) -> None:
-    """What has become due meanwhile expires in the order of the times."""
+    """Deadlines that have passed while the event loop was busy expire in the order of their times."""
     expired: list[str] = []
     deadlines = Deadlines(loop)
     now_s = primitives.now_s()
@@ -58,7 +58,7 @@ def test_a_late_loop_keeps_the_order(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_one_timer_for_many(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that come and go need no timer each."""
+    """Adding and discarding deadlines does not set a timer each time."""
     timers = []
     call_later = loop.call_later
 
@@ -73,12 +73,12 @@ def test_one_timer_for_many(loop: asyncio.AbstractEventLoop, monkeypatch: pytest
         waiting = Waiting([], "")
         deadlines.add(waiting, now_s + 50 + number)
         deadlines.discard(waiting)
-    assert 1 == len(timers)
+    assert len(timers) == 1
     deadlines.close()
 
 
 def test_one_that_ends_another(loop: asyncio.AbstractEventLoop) -> None:
-    """What is discarded while others expire does not expire any more."""
+    """A deadline that another `expire` discards does not expire."""
     expired: list[str] = []
     deadlines = Deadlines(loop)
     now_s = primitives.now_s()
@@ -87,4 +87,4 @@ def test_one_that_ends_another(loop: asyncio.AbstractEventLoop) -> None:
     deadlines.add(other, now_s)
     deadlines.add(Waiting(expired, "last", loop.stop), now_s + 0.01)
     loop.run_forever()
-    assert ["one", "last"] == expired
+    assert expired == ["one", "last"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine in this process, with a sink that takes its replies and a clock that the test sets: each kind of hook, wait and failure."""
+"""Each kind of hook, wait and failure, in this process, with a fake connection and a fake clock."""
 
 import asyncio
 import threading
@@ -15,13 +15,13 @@ from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp
-from tests.call.engine import WITHIN_S, Clock, Engine, Line, until
+from tests.call.fake_gateway import WITHIN_S, Clock, Engine, FakeConnection, until
 
 REFUSED = ErrResp(ErrCode.SERVICE_UNAVAILABLE)
 
 
 class Scripted:
-    """What the hooks of this module do, and what they saw."""
+    """What the hooks of this module do, and what they have seen."""
 
     raises: ClassVar[BaseException | None] = None
     seen: ClassVar[list[object]] = []
@@ -29,7 +29,7 @@ class Scripted:
 
 
 def act() -> None:
-    """Raise what the test has chosen, if anything."""
+    """Raise the exception that the test has chosen, if any."""
     if Scripted.raises is not None:
         raise Scripted.raises
 
@@ -81,7 +81,7 @@ class WaitingCoroutine(Plugin[Any]):
 
 
 class HiddenCoroutine(Plugin[Any]):
-    """A plain hook that returns something to await, as decorators do."""
+    """A plain hook that returns an awaitable, because of a decorator for example."""
 
     blocking = False
 
@@ -142,7 +142,7 @@ ERRORS = [ValueError("x"), SystemExit(1), Own(), greenlet.GreenletExit(), asynci
 
 
 def run(scenario: Callable[[asyncio.AbstractEventLoop], Awaitable[None]]) -> None:
-    """Run a scenario on an event loop of its own."""
+    """Run a scenario on a new event loop."""
 
     async def on_loop() -> None:
         await scenario(asyncio.get_running_loop())
@@ -150,33 +150,33 @@ def run(scenario: Callable[[asyncio.AbstractEventLoop], Awaitable[None]]) -> Non
     asyncio.run(on_loop())
 
 
-async def reply_to(engine: Engine, line: Line, token: int = 1, call_id: int = 1) -> object:
+async def reply_to(engine: Engine, connection: FakeConnection, token: int = 1, call_id: int = 1) -> object:
     """Make a call, reply to its info requests, and return the only reply to it."""
-    line.replies.clear()
-    engine.at_loop(line.call, token, call_id)
+    connection.replies.clear()
+    engine.call_soon(connection.call, token, call_id)
 
     def answered() -> bool:
-        while line.info_requests:
-            line.info_requests.pop()
-            engine.at_loop(line.call_runner.receive_info, b"1")
-        return bool(line.replies)
+        while connection.info_requests:
+            connection.info_requests.pop()
+            engine.call_soon(connection.call_runner.receive_info, b"1")
+        return bool(connection.replies)
 
     await until(answered)
     await asyncio.sleep(0)
-    (reply,) = line.replies
+    (reply,) = connection.replies
     return reply
 
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_each_kind_of_hook(hook: Any) -> None:
-    """A call gets one reply, also the second one on its connection, and nothing is left behind."""
+    """Each call on a connection gets one reply, and no state of it remains."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [hook, Inline, hook])
-        line = engine.line()
-        replies = [await reply_to(engine, line, call_id=number) for number in (1, 2)]
+        connection = engine.connect()
+        replies = [await reply_to(engine, connection, call_id=number) for number in (1, 2)]
         assert replies == [HTTPReqCallResp(1), HTTPReqCallResp(2)]
-        assert (engine.runtime.in_flight, engine.runtime.calls, line.call_runner.busy) == (0, 2, False)
+        assert (engine.runtime.in_flight, engine.runtime.calls, connection.call_runner.busy) == (0, 2, False)
 
     run(scenario)
 
@@ -188,15 +188,15 @@ def test_each_kind_of_hook(hook: Any) -> None:
     ids=repr,
 )
 def test_whatever_a_plugin_raises_refuses_its_own_call_only(hook: Any, error: BaseException) -> None:
-    """The call is refused, and the connection, the event loop and other calls are not affected."""
+    """The call is refused. The connection, the event loop and other calls are not affected."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [hook], [Inline])
-        line, other = engine.line(), engine.line()
+        connection, other = engine.connect(), engine.connect()
         Scripted.raises = error
-        assert await reply_to(engine, line) == REFUSED
+        assert await reply_to(engine, connection) == REFUSED
         Scripted.raises = None
-        assert await reply_to(engine, line, token=2, call_id=2) == HTTPReqCallResp(2)
+        assert await reply_to(engine, connection, token=2, call_id=2) == HTTPReqCallResp(2)
         assert await reply_to(engine, other, token=2, call_id=3) == HTTPReqCallResp(3)
         assert engine.runtime.in_flight == 0
 
@@ -205,20 +205,20 @@ def test_whatever_a_plugin_raises_refuses_its_own_call_only(hook: Any, error: Ba
 
 @pytest.mark.parametrize("hook", [Inline, Suspends, InThread, Coroutine, WaitingCoroutine, HiddenCoroutine, Needs, WithSetup])
 def test_each_kind_of_hook_can_raise_a_reply(hook: Any) -> None:
-    """`raise Reply(...)` does the same as returning it: the chain ends there."""
+    """`raise Reply(...)` ends the chain, as returning the Reply does."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [hook, FailingSetup])
         Scripted.raises = Reply(403)
-        reply: Any = await reply_to(engine, engine.line())
+        reply: Any = await reply_to(engine, engine.connect())
         assert reply.action.status == 403
 
     run(scenario)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_failing_plugin_can_be_passed_over(hook: Any) -> None:
-    """With on_error "pass", the call goes on without the plugin's edits, from whatever kind of hook."""
+def test_a_call_continues_after_a_failed_plugin_if_it_is_configured_so(hook: Any) -> None:
+    """With `on_error = "pass"`, the call continues without the plugin's edits, for each kind of hook."""
 
     class Edits(hook):  # type: ignore[misc]
         on_error = "pass"
@@ -232,14 +232,14 @@ def test_a_failing_plugin_can_be_passed_over(hook: Any) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Edits if issubclass(hook, Plugin) else hook, Last], default_on_error="pass")
         Scripted.raises = ValueError("x")
-        reply: Any = await reply_to(engine, engine.line())
+        reply: Any = await reply_to(engine, engine.connect())
         assert [tuple(entry) for entry in reply.action.headers] == [("x-last", "1")]
 
     run(scenario)
 
 
 class WaitsForInfo(Suspends):
-    """Wait for a reply to an info request, in the middle of a plain hook."""
+    """Wait for an info reply in the middle of a plain hook."""
 
 
 class WaitsInTask(Plugin[Any]):
@@ -254,7 +254,7 @@ class WaitsInTask(Plugin[Any]):
 
 
 class WaitsForInfoInTask(Plugin[Any]):
-    """Wait for a reply to an info request in a coroutine."""
+    """Wait for an info reply in a coroutine."""
 
     async def on_request(self, request: Any) -> None:
         await request.avar("x")
@@ -270,7 +270,7 @@ class WaitsInThread(Plugin[Any]):
 
 
 class WaitsForInfoInThread(Plugin[Any]):
-    """Wait for a reply to an info request in a thread."""
+    """Wait for an info reply in a thread."""
 
     blocking = True
 
@@ -289,7 +289,7 @@ class WaitsInSetup(Plugin[Any]):
 
 
 class WaitsInConstructor(Plugin[Any]):
-    """Wait for a slow constructor."""
+    """Wait in the constructor, which runs while the call waits for its chain."""
 
     def __init__(self) -> None:
         Scripted.go.wait(WITHIN_S)
@@ -299,7 +299,7 @@ class WaitsInConstructor(Plugin[Any]):
 
 
 class WaitsForNeeds(Needs):
-    """Wait for what the class needs."""
+    """Wait for the variable in `needs`."""
 
 
 WAITS = [
@@ -314,11 +314,11 @@ WAITS = [
 ]
 
 
-async def waiting_call(engine: Engine, line: Line, hook: Any = None) -> None:
-    """Make a call and wait until it waits: in its hook, unless that has a slow constructor."""
+async def waiting_call(engine: Engine, connection: FakeConnection, hook: Any = None) -> None:
+    """Make a call and return when it waits: in its hook, or in the constructor if that is slow."""
     if hook is not WaitsInConstructor:
         await engine.chains.build(1, response=False)
-    engine.at_loop(line.call, 1, 1)
+    engine.call_soon(connection.call, 1, 1)
     await until(lambda: engine.runtime.in_flight == 1)
     await asyncio.sleep(0)
 
@@ -330,14 +330,14 @@ def test_a_connection_is_busy_while_its_call_waits(hook: Any) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         clock = Clock(loop)
         engine = Engine(loop, [hook], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
-        line = engine.line()
-        assert line.call_runner.busy is False
-        await waiting_call(engine, line, hook)
-        assert line.call_runner.busy is True
+        connection = engine.connect()
+        assert connection.call_runner.busy is False
+        await waiting_call(engine, connection, hook)
+        assert connection.call_runner.busy is True
 
-        engine.at_loop(clock.strike)
-        await until(lambda: line.replies)
-        assert line.call_runner.busy is False
+        engine.call_soon(clock.expire_all)
+        await until(lambda: connection.replies)
+        assert connection.call_runner.busy is False
         Scripted.go.set()
 
     run(scenario)
@@ -345,33 +345,33 @@ def test_a_connection_is_busy_while_its_call_waits(hook: Any) -> None:
 
 @pytest.mark.parametrize("hook", WAITS)
 def test_a_deadline_ends_each_kind_of_wait(hook: Any) -> None:
-    """The call is refused once, and late results and info replies have no effect, not on the next call either."""
+    """The call gets one reply. Late results and info replies have no effect on it or on the next call."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         clock = Clock(loop)
         engine = Engine(loop, [hook], [Suspends], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
-        line = engine.line()
-        await waiting_call(engine, line, hook)
+        connection = engine.connect()
+        await waiting_call(engine, connection, hook)
         if "ForInfo" in hook.__name__ or hook is WaitsForNeeds:
-            await until(lambda: line.info_requests)
-        assert line.replies == []
-        engine.at_loop(clock.strike)
-        await until(lambda: line.replies)
-        assert line.replies == [REFUSED]
+            await until(lambda: connection.info_requests)
+        assert connection.replies == []
+        engine.call_soon(clock.expire_all)
+        await until(lambda: connection.replies)
+        assert connection.replies == [REFUSED]
 
-        late = len(line.info_requests)
-        line.info_requests.clear()
+        late = len(connection.info_requests)
+        connection.info_requests.clear()
         Scripted.go.set()
-        line.replies.clear()
-        engine.at_loop(line.call, 2, 2)
-        await until(lambda: line.info_requests)
+        connection.replies.clear()
+        engine.call_soon(connection.call, 2, 2)
+        await until(lambda: connection.info_requests)
         for _ in range(late):
-            engine.at_loop(line.call_runner.receive_info, b"late")
-        await asyncio.sleep(0.01)  # for what could resume the wrong call
-        assert line.replies == []
-        engine.at_loop(line.call_runner.receive_info, b"1")
-        await until(lambda: line.replies)
-        assert line.replies == [HTTPReqCallResp(2)]
+            engine.call_soon(connection.call_runner.receive_info, b"late")
+        await asyncio.sleep(0.01)  # so that a late result could resume the wrong call
+        assert connection.replies == []
+        engine.call_soon(connection.call_runner.receive_info, b"1")
+        await until(lambda: connection.replies)
+        assert connection.replies == [HTTPReqCallResp(2)]
         assert (engine.runtime.in_flight, clock.waiting()) == (0, [])
 
     run(scenario)
@@ -379,31 +379,31 @@ def test_a_deadline_ends_each_kind_of_wait(hook: Any) -> None:
 
 @pytest.mark.parametrize("hook", WAITS)
 def test_a_hang_up_cancels_each_kind_of_wait(hook: Any) -> None:
-    """There is no reply, and nothing that ends later brings one."""
+    """There is no reply, not even when the task or thread ends later."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [hook])
-        line = engine.line()
-        await waiting_call(engine, line, hook)
-        engine.at_loop(line.call_runner.close, "the gateway hung up")
-        await until(lambda: not line.call_runner.busy)
+        connection = engine.connect()
+        await waiting_call(engine, connection, hook)
+        engine.call_soon(connection.call_runner.close, "the gateway hung up")
+        await until(lambda: not connection.call_runner.busy)
         Scripted.go.set()
         await asyncio.sleep(0.01)
-        assert (line.replies, engine.runtime.in_flight, engine.runtime.deadlines.waiting()) == ([], 0, [])
+        assert (connection.replies, engine.runtime.in_flight, engine.runtime.deadlines.waiting()) == ([], 0, [])
 
     run(scenario)
 
 
-def test_what_a_hook_sees_of_a_hang_up() -> None:
-    """A plain hook that waits gets CallCancelled, a coroutine CancelledError, as in asyncio."""
+def test_errors_in_hooks_after_a_hang_up() -> None:
+    """CallCancelled is raised in a plain hook that waits, and CancelledError in a coroutine, as in asyncio."""
 
     async def hang_up(engine: Engine, token: int) -> None:
         await engine.chains.build(token, response=False)
-        line = engine.line()
-        engine.at_loop(line.call, token)
+        connection = engine.connect()
+        engine.call_soon(connection.call, token)
         await until(lambda: engine.runtime.in_flight == 1)
         await asyncio.sleep(0)
-        engine.at_loop(line.call_runner.close, "the gateway hung up")
+        engine.call_soon(connection.call_runner.close, "the gateway hung up")
         await until(lambda: len(Scripted.seen) == token)
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
@@ -417,25 +417,25 @@ def test_what_a_hook_sees_of_a_hang_up() -> None:
 
 @pytest.mark.parametrize("hook", WAITS)
 def test_a_call_that_cannot_wait_is_refused(hook: Any) -> None:
-    """If as many calls wait as may, the next one that would have to wait fails at once. A call that need not wait is not affected."""
+    """If max_in_flight calls wait, another call that would have to wait fails immediately. Calls that need not wait are not affected."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [WaitsInTask], [hook], [Inline], max_in_flight=1)
-        first, second, third = engine.line(), engine.line(), engine.line()
+        first, second, third = engine.connect(), engine.connect(), engine.connect()
         await engine.chains.build(3, response=False)
         await waiting_call(engine, first)
-        engine.at_loop(second.call, 2, 2)
-        engine.at_loop(third.call, 3, 3)
+        engine.call_soon(second.call, 2, 2)
+        engine.call_soon(third.call, 3, 3)
         await until(lambda: second.replies and third.replies)
         assert (second.replies, third.replies) == ([REFUSED], [HTTPReqCallResp(3)])
-        engine.at_loop(first.call_runner.close, "the test is over")
+        engine.call_soon(first.call_runner.close, "the test is over")
         await until(lambda: engine.runtime.in_flight == 0)
 
     run(scenario)
 
 
 class Swallows(Plugin[Any]):
-    """Catch every error of a wait, and wait again."""
+    """Catch every error, and wait again."""
 
     blocking = False
 
@@ -448,26 +448,26 @@ class Swallows(Plugin[Any]):
 
 
 def test_a_hook_cannot_swallow_a_deadline() -> None:
-    """Each later wait raises the same error, and the call is refused in the end."""
+    """Each later attempt to wait raises the same error, and the call is refused at the end of the hook."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         clock = Clock(loop)
         engine = Engine(loop, [Swallows], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
-        line = engine.line()
-        await waiting_call(engine, line)
-        engine.at_loop(clock.strike)
-        await until(lambda: line.replies)
-        assert line.replies == [REFUSED]
+        connection = engine.connect()
+        await waiting_call(engine, connection)
+        engine.call_soon(clock.expire_all)
+        await until(lambda: connection.replies)
+        assert connection.replies == [REFUSED]
         assert len(Scripted.seen) == 3
         assert len({id(error) for error in Scripted.seen}) == 1
 
     run(scenario)
 
 
-def test_a_deadline_that_was_passed_over_does_not_fail_the_next_plugin() -> None:
-    """A later plugin runs, unless it has to wait itself."""
+def test_a_deadline_does_not_fail_later_plugins_if_the_call_continues() -> None:
+    """If the plugin that exceeded the deadline has `on_error = "pass"`, later plugins that need not wait run."""
 
-    class PassedOver(WaitsForInfo):
+    class Passes(WaitsForInfo):
         on_error = "pass"
 
     class Last(Plugin[Any]):
@@ -478,19 +478,19 @@ def test_a_deadline_that_was_passed_over_does_not_fail_the_next_plugin() -> None
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         clock = Clock(loop)
-        engine = Engine(loop, [PassedOver, Last], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
-        line = engine.line()
-        await waiting_call(engine, line)
-        engine.at_loop(clock.strike)
-        await until(lambda: line.replies)
-        (reply,) = line.replies
+        engine = Engine(loop, [Passes, Last], plugin_timeout_s=0.0, info_timeout_s=0.0, deadlines=clock)
+        connection = engine.connect()
+        await waiting_call(engine, connection)
+        engine.call_soon(clock.expire_all)
+        await until(lambda: connection.replies)
+        (reply,) = connection.replies
         assert [tuple(entry) for entry in reply.action.headers] == [("x-last", "1")]
 
     run(scenario)
 
 
 class KeepsRequest(Plugin[Any]):
-    """Keep the request beyond the call."""
+    """Keep the request after the call."""
 
     blocking = False
 
@@ -509,21 +509,21 @@ class UsesKept(Plugin[Any]):
 
 
 def test_a_request_of_a_finished_call_cannot_wait(caplog: pytest.LogCaptureFixture) -> None:
-    """A request that a plugin has kept sends nothing on behalf of another call."""
+    """If a plugin has kept the request of an earlier call, it can't send info requests with it."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [KeepsRequest], [UsesKept])
-        line = engine.line()
-        assert await reply_to(engine, line) == HTTPReqCallResp(1)
-        engine.at_loop(line.call, 2, 2)
-        await until(lambda: not line.call_runner.busy)
-        assert line.info_requests == []
+        connection = engine.connect()
+        assert await reply_to(engine, connection) == HTTPReqCallResp(1)
+        engine.call_soon(connection.call, 2, 2)
+        await until(lambda: not connection.call_runner.busy)
+        assert connection.info_requests == []
 
     run(scenario)
 
 
 def test_context_variables_are_the_same_in_all_hooks_of_a_call() -> None:
-    """Wherever a hook runs, it sees what earlier hooks of its call have set, and nothing of other calls."""
+    """Each kind of hook sees the values that earlier hooks of its call have set, but no values of other calls."""
     import contextvars
 
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -564,16 +564,16 @@ def test_context_variables_are_the_same_in_all_hooks_of_a_call() -> None:
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Sets, SeesInline, SeesInCoroutine, SeesInGreenlet, SeesInThread, SeesInGreenlet, SeesInline])
-        line = engine.line()
+        connection = engine.connect()
         for number in (1, 2):
-            assert await reply_to(engine, line, call_id=number) == HTTPReqCallResp(number)
+            assert await reply_to(engine, connection, call_id=number) == HTTPReqCallResp(number)
         assert Scripted.seen == 2 * ["unset", *6 * ["set"]]
 
     run(scenario)
 
 
 class ReadsMalformed(Plugin[Any]):
-    """Raise what a malformed part of a message raises when it is read."""
+    """Raise the error that reading a malformed part of a message raises."""
 
     blocking = False
 
@@ -582,20 +582,20 @@ class ReadsMalformed(Plugin[Any]):
 
 
 def test_a_malformed_message_ends_the_connection() -> None:
-    """The gateway gets BAD_REQUEST, then the connection ends."""
+    """The gateway gets BAD_REQUEST, and the connection is closed."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [ReadsMalformed])
-        line = engine.line()
-        engine.at_loop(line.call, 1)
-        await until(lambda: len(line.replies) == 2)
-        assert line.replies[0] == ErrResp(ErrCode.BAD_REQUEST)
-        assert isinstance(line.replies[1], RemoteProtocolError)
+        connection = engine.connect()
+        engine.call_soon(connection.call, 1)
+        await until(lambda: len(connection.replies) == 2)
+        assert connection.replies[0] == ErrResp(ErrCode.BAD_REQUEST)
+        assert isinstance(connection.replies[1], RemoteProtocolError)
 
     run(scenario)
 
 
-class Refuses(Line):
+class Refuses(FakeConnection):
     """A connection that cannot send the first reply."""
 
     error: BaseException | None
@@ -610,35 +610,35 @@ class Refuses(Line):
 @pytest.mark.parametrize(
     ("error", "logged", "has_traceback"),
     [
-        (LocalProtocolError("it is too large"), "the reply is refused: it is too large", False),
-        (ValueError("x"), "the reply is refused, it can't be encoded", True),
+        (LocalProtocolError("it is too large"), "the reply can't be sent, so the call is refused: it is too large", False),
+        (ValueError("x"), "the reply can't be encoded, so the call is refused", True),
     ],
 )
 def test_a_reply_that_cannot_be_sent(error: BaseException, logged: str, has_traceback: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """The gateway gets a refusal, and the log has a traceback unless the error says all."""
+    """The call is refused. The log has a traceback, unless the message of the error is sufficient."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Inline])
-        line = Refuses(engine.runtime)
-        line.error = error
-        assert await reply_to(engine, line) == REFUSED
+        connection = Refuses(engine.runtime)
+        connection.error = error
+        assert await reply_to(engine, connection) == REFUSED
 
     run(scenario)
     assert [(record.getMessage(), record.exc_info is not None) for record in caplog.records] == [(logged, has_traceback)]
 
 
 def test_an_unknown_token() -> None:
-    """The gateway is told, so that it sends the configuration again."""
+    """The gateway gets CONF_TOKEN_NOT_FOUND, so that it sends the configuration again."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         engine = Engine(loop, [Inline])
-        assert await reply_to(engine, engine.line(), token=9) == ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)
+        assert await reply_to(engine, engine.connect(), token=9) == ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)
         assert engine.runtime.unknown_tokens == 1
 
     run(scenario)
 
 
-class CannotBeMade(Plugin[Any]):
+class CannotBeCreated(Plugin[Any]):
     def __init__(self) -> None:
         raise ValueError("x")
 
@@ -647,13 +647,13 @@ class CannotBeMade(Plugin[Any]):
 
 
 def test_a_refused_chain() -> None:
-    """Each call of a configuration whose plugins cannot be made is refused."""
+    """Each call is refused if a plugin of its chain cannot be created."""
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
-        engine = Engine(loop, [CannotBeMade])
-        line = engine.line()
-        replies = [await reply_to(engine, line, call_id=number) for number in (1, 2)]
+        engine = Engine(loop, [CannotBeCreated])
+        connection = engine.connect()
+        replies = [await reply_to(engine, connection, call_id=number) for number in (1, 2)]
         assert replies == [REFUSED, REFUSED]
-        assert engine.runtime.refusals == 2
+        assert engine.runtime.refused == 2
 
     run(scenario)

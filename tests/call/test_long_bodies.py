@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long bodies are decompressed and converted in a thread, whatever kind of hook reads them, and short ones where the hook runs."""
+"""Long bodies are decompressed and converted in a thread, short bodies where the hook runs."""
 
 import asyncio
 import gzip
@@ -50,7 +50,7 @@ class ReadsInCoroutine(Plugin):
 
 
 class ReadsWhatWasFetched(Plugin):
-    """A coroutine that can't wait where it reads."""
+    """A coroutine that uses the plain accessor, which can't wait there."""
 
     needs = ("body",)
     config: str
@@ -67,7 +67,7 @@ ALL = [Reads, ReadsInThread, ReadsInCoroutine, ReadsWhatWasFetched]
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The threads in which something was converted or decompressed to the end, by their idents."""
+    """The idents of the threads in which a conversion or decompression was completed."""
     seen: list[int] = []
 
     def noting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +88,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("plugin", ALL)
 @pytest.mark.parametrize("accessor", CONVERTERS)
 def test_short(client: Client, plugin: type[Plugin], accessor: str, threads: list[int]) -> None:
-    """A short body is not worth the way to a thread."""
+    """A short body is converted in the thread of the hook."""
     client.post("/", headers=FORM, body=SHORT, plugins=[(plugin, accessor)])
     assert (threads == [threading.get_ident()]) is (plugin is not ReadsInThread)
 
@@ -96,14 +96,14 @@ def test_short(client: Client, plugin: type[Plugin], accessor: str, threads: lis
 @pytest.mark.parametrize("plugin", [Reads, ReadsInThread, ReadsInCoroutine])
 @pytest.mark.parametrize("accessor", CONVERTERS)
 def test_long(client: Client, plugin: type[Plugin], accessor: str, threads: list[int]) -> None:
-    """A long one is converted in a thread: the loop goes on meanwhile."""
+    """A long body is converted in another thread, so that it does not block the event loop."""
     client.post("/", headers=FORM, body=LONG, plugins=[(plugin, accessor)])
     assert len(threads) == 1
     assert threads != [threading.get_ident()]
 
 
 def test_one_at_a_time(client: Client, threads: list[int]) -> None:
-    """All hooks of a worker share one thread for long bodies, so that no number of them keeps the loop from running."""
+    """All hooks of a worker share one thread for long bodies, so that at most one thread competes with the event loop."""
     for plugin in (Reads, ReadsInThread, ReadsInCoroutine):
         client.post("/", headers=FORM, body=LONG, plugins=[(plugin, "form")])
     assert len(threads) == 3
@@ -112,7 +112,7 @@ def test_one_at_a_time(client: Client, threads: list[int]) -> None:
 
 @pytest.mark.parametrize("plugin", ALL)
 def test_decompressing(client: Client, plugin: type[Plugin], threads: list[int]) -> None:
-    """How long a body becomes is what counts, and it is decompressed once."""
+    """The decompressed size decides, and the body is decompressed once."""
     for size, in_loop in ((IN_PLACE_BYTES, plugin is not ReadsInThread), (IN_PLACE_BYTES + 1, False)):
         del threads[:]
         body = gzip.compress(bytes(size), mtime=0)
@@ -122,7 +122,7 @@ def test_decompressing(client: Client, plugin: type[Plugin], threads: list[int])
 
 
 def test_a_coroutine_that_cannot_wait(client: Client, threads: list[int]) -> None:
-    """Up to a length both forms answer; beyond, the plain one raises and names the other."""
+    """Beyond a limit, the plain accessor raises an error that mentions the async variant."""
     client.post("/", body=LONG, plugins=[(ReadsWhatWasFetched, "json")])
     assert threads == [threading.get_ident()]
     with pytest.raises(WrongContext, match=r"request\.json\(\) of more than 524288 bytes .*`await request\.ajson\(\)`"):
@@ -131,7 +131,7 @@ def test_a_coroutine_that_cannot_wait(client: Client, threads: list[int]) -> Non
 
 @pytest.mark.parametrize("plugin", ALL)
 def test_errors(client: Client, plugin: type[Plugin]) -> None:
-    """What a thread finds wrong is raised at the line that reads."""
+    """Errors in the thread are raised in the hook."""
     with pytest.raises(BodyError, match="not JSON"):
         client.post("/", body=LONG[:-1], plugins=[(plugin, "json")])
     with pytest.raises(BodyError, match="truncated"):
@@ -140,7 +140,7 @@ def test_errors(client: Client, plugin: type[Plugin]) -> None:
 
 @pytest.mark.parametrize("plugin", [Reads, ReadsInCoroutine])
 def test_a_call_that_fails_meanwhile(plugin: type[Plugin], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call does not wait for the thread beyond its deadline."""
+    """A call waits for the thread no longer than its deadline."""
     released = threading.Event()
     monkeypatch.setattr(message, "body_text", lambda body, content_type: str(released.wait()))
     try:
@@ -151,7 +151,7 @@ def test_a_call_that_fails_meanwhile(plugin: type[Plugin], monkeypatch: pytest.M
 
 
 async def test_a_coroutine_that_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One task that gives up takes nothing from the other."""
+    """If one of two tasks that wait for a body is cancelled, the other still gets it."""
     released = threading.Event()
     monkeypatch.setattr(message, "body_text", lambda body, content_type: str(released.wait()))
 

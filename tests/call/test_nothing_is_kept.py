@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call has used is freed with its reply, also if it failed: it may be large, and the garbage collector may not run for long."""
+"""All objects of a call are freed with its reply, even if it failed, and without the garbage collector. They may be large."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from apisix import Plugin, Request
-from tests.call.engine import Engine, until
+from tests.call.fake_gateway import Engine, until
 
 
 class Body:
@@ -19,12 +19,12 @@ class Body:
 
 
 class Failing(Plugin):
-    """The base of hooks that fail, each of them with a body in its variables."""
+    """The base class of plugins whose hooks fail while one of their local variables refers to a body."""
 
     bodies: ClassVar[list["weakref.ref[Body]"]] = []
 
     def fail(self) -> None:
-        """Raise, in a frame that refers to a body."""
+        """Raise an exception in a frame that refers to a body."""
         body = Body()
         self.bodies.append(weakref.ref(body))
         raise ValueError("failed")
@@ -82,7 +82,7 @@ class TooLate(Failing):
 
 @pytest.fixture
 def _quiet() -> Iterator[None]:
-    """Log nothing, since pytest keeps all records, and collect no garbage."""
+    """Disable the log, because pytest keeps all records, and the garbage collector."""
     logging.disable(logging.CRITICAL)
     gc.collect()
     gc.disable()
@@ -94,21 +94,21 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.usefixtures("_quiet")
 @pytest.mark.parametrize("plugin", [Inline, Requests, InThread, Coroutine, CoroutineThatWaits, InSetup, TooLate])
 def test_a_failed_call_keeps_none_of_its_variables(plugin: type[Failing]) -> None:
-    """Without the garbage collector, all that a failed hook had in its variables is freed once the call is answered."""
+    """The objects to which local variables of a failed hook refer are freed when the call gets its reply."""
     Failing.bodies.clear()
 
     async def call() -> None:
         engine = Engine(asyncio.get_running_loop(), [plugin], info_timeout_s=0.05)
-        line = engine.line()
+        connection = engine.connect()
         for _ in range(2):
-            engine.at_loop(line.call, 1)
+            engine.call_soon(connection.call, 1)
             if plugin is Requests:
-                await until(lambda: line.info_requests)
-                line.info_requests.clear()
-                engine.at_loop(line.call_runner.receive_info, b"127.0.0.1")
-            await until(lambda: line.replies)
-            line.replies.clear()
-        # Threads and tasks drop what they had a little after the call is answered.
+                await until(lambda: connection.info_requests)
+                connection.info_requests.clear()
+                engine.call_soon(connection.call_runner.receive_info, b"127.0.0.1")
+            await until(lambda: connection.replies)
+            connection.replies.clear()
+        # Threads and tasks free their objects shortly after the reply.
         await until(lambda: not any(reference() for reference in Failing.bodies))
         assert len(Failing.bodies) > 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway requests a response without a body twice, and the runner warns of that once for each route."""
+"""If a response has no body, the gateway sends the request twice. The runner logs a warning once for each route."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 
 from apisix import Plugin, Response
 from apisix.runner.wire.messages import HTTPRespCallReq
-from tests.call.engine import Engine, until
+from tests.call.fake_gateway import Engine, until
 
 
 class Untouched(Plugin):
@@ -22,22 +22,22 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_a_response_without_a_body_is_warned_of_once(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    line = Engine(asyncio.get_running_loop(), [Untouched]).line()
+async def test_a_response_without_a_body_causes_one_warning(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    connection = Engine(asyncio.get_running_loop(), [Untouched]).connect()
 
     for number in (1, 2):
-        line.call_runner.start(HTTPRespCallReq(number, status, [], 1))
-        await until(lambda number=number: len(line.replies) == number)  # type: ignore[misc]
+        connection.call_runner.start(HTTPRespCallReq(number, status, [], 1))
+        await until(lambda number=number: len(connection.replies) == number)  # type: ignore[misc]
 
     assert len(_warnings(caplog)) == 1
-    assert f"route#1#ext-plugin-pre-req#1: the upstream answered {status}" in _warnings(caplog)[0]
+    assert f"route#1#ext-plugin-pre-req#1: the upstream replied with status {status}" in _warnings(caplog)[0]
 
 
 @pytest.mark.parametrize("status", [200, 205, 303, 305, 404])
-async def test_other_responses_are_not_warned_of(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    line = Engine(asyncio.get_running_loop(), [Untouched]).line()
+async def test_other_responses_cause_no_warning(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    connection = Engine(asyncio.get_running_loop(), [Untouched]).connect()
 
-    line.call_runner.start(HTTPRespCallReq(1, status, [], 1))
-    await until(lambda: line.replies)
+    connection.call_runner.start(HTTPRespCallReq(1, status, [], 1))
+    await until(lambda: connection.replies)
 
     assert _warnings(caplog) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pool of threads for blocking plugins."""
+"""The thread pools for blocking plugins."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ BOUND_S = 10.0
 
 
 class Held:
-    """A function that waits in its thread until it is let go."""
+    """A function that waits in its thread until `let_go` is called."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
@@ -34,10 +34,10 @@ class Held:
         self._go.set()
 
 
-def wait_until(holds: Callable[[], bool]) -> bool:
-    """Return once something holds, or False if it does not within the bound."""
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Wait until a condition is true. Return False if it does not become true in time."""
     until_s = time.monotonic() + BOUND_S
-    while not holds():
+    while not condition():
         if time.monotonic() > until_s:
             return False
         time.sleep(0.001)
@@ -51,8 +51,8 @@ def submit(pool: ThreadPool, function: Callable[[], None]) -> Job:
     return job
 
 
-def test_runs_in_a_thread_that_the_job_names() -> None:
-    """A job knows the thread that runs it, so that only that thread may ask on behalf of its call."""
+def test_a_job_has_the_ident_of_its_thread() -> None:
+    """The ident is needed because only this thread may send info requests of the call."""
     pool = ThreadPool(1)
     held = Held()
     job = submit(pool, held)
@@ -64,7 +64,7 @@ def test_runs_in_a_thread_that_the_job_names() -> None:
 
 
 def test_threads_are_reused() -> None:
-    """One after another, jobs share one thread."""
+    """Jobs that run one after the other share a thread."""
     pool = ThreadPool(4)
     threads = []
     for _ in range(3):
@@ -73,11 +73,11 @@ def test_threads_are_reused() -> None:
         submit(pool, held)
         assert held.ended.wait(BOUND_S)
         threads.append(held.thread)
-    assert 2 >= len(set(threads))  # the next job may come before the thread is back in the queue
+    assert len(set(threads)) <= 2  # the next job may be submitted before the thread waits for jobs again
 
 
 class Pausing:
-    """A queue whose readers pause between taking a job and going on with it."""
+    """A queue whose readers pause after taking a job."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Any] = SimpleQueue()
@@ -86,15 +86,15 @@ class Pausing:
         self.put, self.qsize, self.empty = self._jobs.put, self._jobs.qsize, self._jobs.empty
 
     def get(self) -> Any:
-        """Take a job, and wait until the test says so."""
+        """Take a job, and wait until the test sets `go`."""
         job = self._jobs.get()
         self.taken.set()
         self.go.wait(BOUND_S)
         return job
 
 
-def test_a_job_waits_for_no_thread_while_there_may_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that has just taken a job counts as busy: the next job gets another thread."""
+def test_a_thread_that_has_just_taken_a_job_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next job gets another thread."""
     pool, queue = ThreadPool(2), Pausing()
     monkeypatch.setattr(pool, "_queue", queue)
     first, second = Held(), Held()
@@ -118,8 +118,8 @@ def test_a_job_waits_for_no_thread_while_there_may_be_more(monkeypatch: pytest.M
     second.let_go()
 
 
-def test_no_more_threads_than_the_size() -> None:
-    """A job more than there are threads waits for one."""
+def test_the_size_limits_the_number_of_threads() -> None:
+    """If all threads are busy, a job waits."""
     pool = ThreadPool(1)
     first, second = Held(), Held()
     second.let_go()
@@ -133,7 +133,7 @@ def test_no_more_threads_than_the_size() -> None:
 
 
 def test_an_abandoned_thread_is_replaced() -> None:
-    """A job that hangs does not lower the capacity, and its thread ends when it comes back."""
+    """A job that does not return does not reduce the capacity, and its thread ends if it returns later."""
     pool = ThreadPool(1)
     stuck, waiting = Held(), Held()
     waiting.let_go()
@@ -141,21 +141,21 @@ def test_an_abandoned_thread_is_replaced() -> None:
     assert stuck.started.wait(BOUND_S)
     submit(pool, waiting)
     pool.abandon(job)
-    assert 1 == pool.abandoned
+    assert pool.abandoned == 1
     assert waiting.ended.wait(BOUND_S)
     assert waiting.thread is not stuck.thread
     stuck.let_go()
     assert stuck.thread is not None
     stuck.thread.join(BOUND_S)
     assert not stuck.thread.is_alive()
-    assert 0 == pool.abandoned
+    assert pool.abandoned == 0
 
 
-def test_no_more_replacements_than_the_size(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_size_limits_the_number_of_replaced_threads(caplog: pytest.LogCaptureFixture) -> None:
     """
-    As many threads are replaced as the pool is large. If all are stuck beyond that, jobs are refused at once until one comes back.
+    As many threads are replaced as the pool has. If these get stuck too, jobs are refused until one of the threads returns.
 
-    One line of the log tells of all of them, with the place of the last one.
+    One log line reports all threads, with the place of the last one.
     """
     pool = ThreadPool(2, "slow")
     stuck = [Held() for _ in range(4)]
@@ -166,7 +166,7 @@ def test_no_more_replacements_than_the_size(caplog: pytest.LogCaptureFixture) ->
     waiting = Held()
     waiting.let_go()
 
-    with pytest.raises(Overloaded, match="all threads of plugin slow are stuck, 4 of them"):
+    with pytest.raises(Overloaded, match="all 4 threads of plugin slow are stuck"):
         submit(pool, waiting)
     stuck[-1].let_go()
     assert stuck[-1].thread is not None
@@ -181,8 +181,8 @@ def test_no_more_replacements_than_the_size(caplog: pytest.LogCaptureFixture) ->
         held.let_go()
 
 
-def test_a_stuck_plugin_keeps_no_other_waiting() -> None:
-    """Each plugin has its own threads: however many calls of one hang, another one runs at once."""
+def test_a_stuck_plugin_does_not_delay_other_plugins() -> None:
+    """Each plugin has its own threads. If all threads of one plugin are stuck, other plugins run immediately."""
     threads = PluginThreads(1)
     stuck = [Held() for _ in range(10)]
     for held in stuck:
@@ -198,8 +198,8 @@ def test_a_stuck_plugin_keeps_no_other_waiting() -> None:
     threads.close()
 
 
-def test_an_abandoned_job_that_has_not_begun_never_runs() -> None:
-    """A job abandoned in the queue is skipped."""
+def test_a_job_that_was_abandoned_in_the_queue_never_runs() -> None:
+    """The thread skips it."""
     pool = ThreadPool(1)
     first, skipped, last = Held(), Held(), Held()
     last.let_go()
@@ -213,7 +213,7 @@ def test_an_abandoned_job_that_has_not_begun_never_runs() -> None:
 
 
 def test_close_ends_idle_threads() -> None:
-    """Closing the pool ends its threads once they have nothing to do."""
+    """Closing the pool ends its threads as soon as they are idle."""
     pool = ThreadPool(2)
     held = Held()
     submit(pool, held)

@@ -99,7 +99,7 @@ def test_route(registry: Registry) -> None:
     conf = [(entry["name"], entry["value"]) for entry in route["plugins"][Phase.PRE_REQ]["conf"]]
 
     assert block.code.rstrip().endswith("#END")
-    assert build_chain(registry, RouteConfiguration("route#1#ext-plugin-pre-req#1", tuple(conf)), response=False).refusal is None
+    assert build_chain(registry, RouteConfiguration("route#1#ext-plugin-pre-req#1", tuple(conf)), response=False).problem is None
 
 
 def test_entry_point() -> None:
@@ -118,7 +118,7 @@ def test_readme(tmp_path: Path) -> None:
         functions(test)["test_unknown_key"](client)
 
     assert registry.problems == []
-    assert build_chain(registry, RouteConfiguration(None, (("key-auth", '{"keys": ["a"]}'),)), response=False).refusal is None
+    assert build_chain(registry, RouteConfiguration(None, (("key-auth", '{"keys": ["a"]}'),)), response=False).problem is None
 
 
 def test_commands_of_the_readme() -> None:

@@ -18,7 +18,7 @@ from tests.plugin.conftest import Load
 def step_of(registry: Registry, name: str, value: str = "") -> ChainStep:
     """Build a chain of one plugin."""
     chain = build_chain(registry, RouteConfiguration(None, ((name, value),)), response=False)
-    assert chain.refusal is None
+    assert chain.problem is None
     return chain.steps[0]
 
 

@@ -22,7 +22,7 @@ def test_the_first_call_is_refused_and_the_others_run_in_threads(runner: RunnerP
     token = peer.prepare((name, "{}"))
     assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert [body(peer.request(token)) for _ in range(2)] == [b"hello", b"hello"]
-    runner.wait_for_log(f"plugin {name} runs an event loop of its own", "from now on it runs in threads")
+    runner.wait_for_log(f"plugin {name} runs its own event loop", "from now on it runs in threads")
 
 
 def test_a_plugin_may_forbid_threads(peer: Peer) -> None:

@@ -34,7 +34,7 @@ class Say(PluginBase):
 def chain_of(registry: Registry, *conf: tuple[str, str]) -> Chain:
     """Build a chain and check that it is not refused."""
     chain = build_chain(registry, RouteConfiguration(None, tuple(conf)), response=False)
-    assert chain.refusal is None
+    assert chain.problem is None
     return chain
 
 

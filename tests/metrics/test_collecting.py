@@ -40,7 +40,7 @@ def of(families: Iterator[Family], name: str) -> Family:
 
 async def test_figures_of_the_runner(runtime: Runtime) -> None:
     """The counts of the call layer have their metrics. Plugins are counted by name, phase and outcome."""
-    runtime.calls, runtime.asks, runtime.unknown_tokens, runtime.refusals = 4, 3, 2, 1
+    runtime.calls, runtime.asks, runtime.unknown_tokens, runtime.refused = 4, 3, 2, 1
     meter = Meter()
     meter.count("a", Phase.PRE_REQ, "stop", 0.5)
     meter.count("b", None, "error", 0.5)

@@ -104,7 +104,7 @@ def run(seconds: float, reload_every_s: float, *, say: Callable[[str], None] = p
                 + " | ".join(f"{value:.1f}" if isinstance(value, float) else f"{value:,}" for value in values)
                 + " |"
             )
-    marked = sorted(set(re.findall(r"plugin ([a-z-]+) held up all calls", log)))
+    marked = sorted(set(re.findall(r"plugin ([a-z-]+) blocked all calls", log)))
     say(f"\nplugins that were taken for blocking: {', '.join(marked) or 'none'}")
     grown = [process for process in before if after[process].memory_mib > 1.1 * before[process].memory_mib]
     if grown:

@@ -64,7 +64,7 @@ def _reasons(registry: Registry, found: FoundConf, notes: list[str]) -> Iterator
             continue
         configuration = RouteConfiguration(f"route#1#{found.phase}#1", ((name, entry["value"]),))
         chain = build_chain(registry, configuration, response=found.phase is Phase.POST_RESP)
-        reason = chain.refusal.removeprefix(f"plugin 1 of 1, {name}: ") if chain.refusal else _failed_configuration(chain)
+        reason = chain.problem.removeprefix(f"plugin 1 of 1, {name}: ") if chain.problem else _failed_configuration(chain)
         variable = (_ADC_VARIABLE if found.is_adc else _VARIABLE).search(entry["value"])
         if reason and variable is not None and plugin is not None:
             where = f"{found.holder}, {found.phase}: plugin {number}, {name}" + (f" (line {line})" if line else "")

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Run calls, from the message of the gateway to exactly one reply.
+Run calls, from the message of the gateway to the reply.
 
-Start reading at the top of `engine`, which explains how a call runs, is suspended, resumed, fails and ends. `waiting` suspends and resumes
-calls, and ends those that exceed their time limit; `chain_cache` builds and keeps the chains; `threads` runs blocking plugins; `deadlines`
-has one timer for all calls that wait; and `runtime` is what all calls of a worker share. The sub-package `blocking` finds plugins that
-block the event loop, and `observing` records what plugins do. There is no I/O here: replies go to a `reply_sink`.
+Start reading at the top of `engine`, which explains how a call runs, is suspended, is resumed, fails and ends.
+
+- `waiting`: suspends and resumes calls, with `greenlets` for plain hooks that wait in the middle, and `info_channel` for info requests.
+  `resumable` is the interface of a call for these two.
+- `threads`: runs blocking plugins. `outcomes` transfers results and exceptions of tasks and threads to the calls that wait for them.
+- `failure_reply`: the reply to a call that is refused.
+- `deadlines`: has one timer for all calls that wait.
+- `chain_cache`: builds and keeps the chains.
+- `runtime`: the state and the limits that all calls of a worker share.
+- `reply_sink`: the interface through which a call sends its messages. This package does no I/O itself.
+- `blocking`: finds plugins that block the event loop.
+- `observing`: records what plugins do.
 
 May import `errors`, `settings`, `logging`, `wire`, `http`, `plugin` and `legacy`.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The chains of a worker, by token: built before the first call runs, kept while in use, and closed when they are not.
+The chains of a worker by token. They are built for the first call, kept while they are in use, and closed afterwards.
 
-Building runs code of authors (`__init__`, `config()`, validators), which may take long. So each plugin is made in a thread, and only the
-calls of its own configuration wait.
+Building a chain runs code of authors (`__init__`, `config()`, validators), which may take long. So each plugin is created in a thread, and
+only the calls of its route configuration wait.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ chain_cache_logger = logging.getLogger("apisix.runner.call.chain_cache")
 
 
 class Lookup(Protocol):
-    """Where configurations are kept."""
+    """Finds route configurations. In a worker, this is the conf store."""
 
     def get(self, token: int) -> RouteConfiguration | None:
-        """Return the configuration behind `token`, and note that it is in use; None if the token is unknown."""
+        """Return the route configuration of `token` and record that it is in use. Return None if the token is unknown."""
 
 
 def log_close_failure(name: str, error: BaseException) -> None:
@@ -41,14 +41,14 @@ def log_close_failure(name: str, error: BaseException) -> None:
 
 class CachedChain:
     """
-    A chain in the cache, and who uses it.
+    A chain in the cache, and how it is used.
 
     Attributes:
         chain: the chain.
         users: how many calls use it now.
-        used: True if it was used since the eviction last looked.
-        evicted: True if it is no longer in the cache, so its plugins are closed after its last call.
-        renew_at_s: when the lookup is told again that the token is in use, a time of the clock.
+        used: True if it was used since the last eviction.
+        evicted: True if it is no longer in the cache. Then its plugins are closed after its last call.
+        renew_at_s: when to record again that the token is in use, a time as `primitives.now_s()` returns it.
     """
 
     __slots__ = ("_warned", "chain", "evicted", "renew_at_s", "used", "users")
@@ -62,12 +62,12 @@ class CachedChain:
         self._warned = False
 
     def warn_of_second_request(self, status: int) -> None:
-        """Log, once for each chain, that the upstream sends responses without a body. Args: status: of this response."""
+        """Log once that the upstream sends responses without a body. Args: status: the status of such a response."""
         if not self._warned:
             self._warned = True
             chain_cache_logger.warning(
-                "%s: the upstream answered %d. Such a response has no body, so the gateway sends the request to "
-                "the upstream a second time. Do not use ext-plugin-post-resp on such routes",
+                "%s: the upstream replied with status %d, which has no body. The gateway sends such a request a second time. "
+                "Remove ext-plugin-post-resp from routes whose upstream replies with this status",
                 self.chain.key,
                 status,
             )
@@ -75,20 +75,20 @@ class CachedChain:
 
 class ChainCache:
     """
-    Build and keep the chains of a worker. A call acquires the chain behind its token and releases it at its end.
+    Build and keep the chains of a worker. A call acquires the chain that belongs to its token, and releases it at its end.
 
-    If there are too many chains, the oldest one that no call has used since the last eviction is removed.
+    If there are too many chains, the oldest chain that no call has used since the last eviction is removed.
 
     Args:
         registry: the plugins that are loaded.
-        lookup: where tokens are resolved.
-        threads: where plugins are made.
+        lookup: finds the route configuration of a token.
+        threads: create the plugins.
         capacity: how many chains are kept.
-        renew_s: after how many seconds of use `lookup` is told again that a token is in use.
+        renew_s: after how many seconds to record again, with `lookup.get`, that a token is in use.
         setup_timeout_s: how long a plugin's `setup` may take, in seconds.
         on_error: "refuse", "pass" or "degrade", for plugins that do not set it themselves.
-        spawn: starts a coroutine in the background: the `close` of plugins that are no longer used.
-        close_failed: called with the name of a plugin whose `close` raises, and the exception.
+        spawn: starts a coroutine in the background, for example the `close` of plugins that are no longer used.
+        close_failed: called with the name of a plugin whose `close` raised an error, and with the error.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class ChainCache:
         self._on_error = on_error
         self._spawn = spawn
         self._close_failed = close_failed
-        # By twice the token, plus one for the chain of the response phase. The oldest comes first.
+        # The key is twice the token, plus one if the chain is for the response phase. The oldest chain comes first.
         self._chains: dict[int, CachedChain] = {}
         self._building: dict[int, asyncio.Task[None]] = {}
-        # The name of the plugin that is being made for a chain, and `threading.get_ident()` of the thread that makes it.
+        # The name of the plugin that is being created for a chain, and `threading.get_ident()` of the thread that creates it.
         self._making: dict[int, tuple[str, int]] = {}
 
     def __len__(self) -> int:
@@ -124,12 +124,12 @@ class ChainCache:
 
     def acquire(self, token: int, response: bool, now_s: float) -> CachedChain | None:
         """
-        Return the chain behind `token`, or None if it has to be built first. The caller uses the chain until it calls `release`.
+        Return the chain that belongs to `token`, or None if it has to be built first. The caller must `release` the chain after use.
 
         Args:
-            token: as the gateway sent it.
+            token: the token that the gateway sent.
             response: True if the chain is for the response phase.
-            now_s: a time of the clock.
+            now_s: the current time, as `primitives.now_s()` returns it.
         """
         cached: CachedChain | None = self._chains.get(2 * token + response)
         if cached is None:
@@ -149,9 +149,9 @@ class ChainCache:
 
     def build(self, token: int, response: bool) -> "asyncio.Future[None]":
         """
-        Return a future that is done once `acquire` finds the chain behind `token`.
+        Return a future that is done when `acquire` can return the chain that belongs to `token`.
 
-        All callers wait for one build. Cancelling the future does not cancel the build.
+        All callers wait for the same build. Cancelling the future does not cancel the build.
 
         Raises: UnknownToken: the token is unknown.
         """
@@ -169,7 +169,7 @@ class ChainCache:
         return asyncio.shield(task)
 
     def place(self, token: int, response: bool) -> str | None:
-        """Return which plugin is being made for the chain behind `token`, and in which line its code is; None if no plugin is."""
+        """Return which plugin is being created for the chain of `token`, and the current line; None if no plugin is being created."""
         making = self._making.get(2 * token + response)
         if making is None:
             return None
@@ -177,13 +177,13 @@ class ChainCache:
         return f"the constructor or validation of plugin {name}, {places.of_thread(thread_id) or 'outside of its code'}"
 
     def received(self, token: int, configuration: RouteConfiguration) -> None:
-        """Called when the gateway has sent a configuration. If one of its plugins is `eager`, build the chain and set these plugins up."""
+        """Called when the gateway has sent a configuration. If a plugin in it is `eager`, builds the chain and sets this plugin up."""
         found = [self._registry.get(name) for name, _ in configuration.entries]
         if any(isinstance(plugin_type, PluginType) and plugin_type.eager for plugin_type in found):
             self._spawn(self._set_up(token, configuration.phase is Phase.POST_RESP))
 
     def closable(self) -> list[str]:
-        """Return the names of the plugins whose `close` would be awaited now."""
+        """Return the names of the plugins whose `close` would be awaited if the cache was closed now."""
         return [step.name for cached in self._chains.values() for step in cached.chain.steps if step.is_closable]
 
     async def close(self) -> None:
@@ -199,10 +199,10 @@ class ChainCache:
             for number, name in enumerate(builder.names):
                 await self._threads.of(name).run(partial(self._make, slot, name, builder, number))
             chain = builder.chain()
-            if chain.refusal is not None:
-                # Logged once for each configuration, so it is no repetition that the log should limit.
+            if chain.problem is not None:
+                # This is logged once for each configuration, so the log must not limit it as a repetition.
                 chain_cache_logger.error(
-                    "the plugins of %s are refused, each of its calls fails: %s", named, chain.refusal, extra={"limited": False}
+                    "the plugins of %s are refused, each of its calls fails: %s", named, chain.problem, extra={"limited": False}
                 )
             self._chains[slot] = CachedChain(chain)
             while len(self._chains) > self._capacity:
@@ -226,7 +226,7 @@ class ChainCache:
                     await step.setup.ensure()
         except BaseException:  # an author's setup may raise anything
             chain_cache_logger.exception(
-                "a plugin of %s could not be set up when its configuration came; its first call tries again", cached.chain.key
+                "a plugin of %s could not be set up when its configuration arrived; its first call tries again", cached.chain.key
             )
         finally:
             self.release(cached)
@@ -235,7 +235,7 @@ class ChainCache:
         slot = next(iter(self._chains))
         oldest = self._chains.pop(slot)
         if oldest.used:
-            # Keep it, as the youngest. To move a chain with each call that uses it would make each call slower.
+            # Keep it as the newest one. Moving a chain to the end in each call that uses it would be slower.
             oldest.used = False
             self._chains[slot] = oldest
             return
@@ -249,10 +249,10 @@ class ChainCache:
 
 
 async def close_plugins(chain: Chain, failed: Callable[[str, BaseException], None] = log_close_failure) -> None:
-    """Await the `close` of each plugin of a chain that is set up, or has no setup. `failed` is called for those that raise."""
+    """Await the `close` of each plugin of a chain that is set up or has no `setup`. Call `failed` for each `close` that raises an error."""
     for step in chain.steps:
         if step.close is not None and step.is_closable:
             try:
                 await EndingInChild(step.close())
-            except BaseException as error:  # an author's close may raise anything, and the others must be closed all the same
+            except BaseException as error:  # an author's close may raise anything, and the other plugins must still be closed
                 failed(step.name, error)

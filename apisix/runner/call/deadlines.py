@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deadlines of the calls that wait. All of them share one timer, because a timer for each call is expensive."""
+"""The deadlines of waiting calls. All of them share one timer, because one timer for each call is expensive."""
 
 import asyncio
 from math import inf
@@ -9,7 +9,7 @@ from apisix.runner import primitives
 
 
 class Expiring(Protocol):
-    """Something that has a deadline."""
+    """An object that has a deadline: a call."""
 
     def expire(self) -> None:
         """Called when the deadline has passed."""
@@ -19,9 +19,11 @@ class Deadlines:
     """
     Call `expire` of each waiting call whose deadline has passed, in the event loop.
 
-    One timer serves all calls. It is set for the call that is due first. When the timer is due, it is set again for the call that is due
-    first then. If a call no longer waits, it is removed, and the timer is not changed.
+    All calls have the same timeout at first, so the timer is rarely set. It is set for the earliest deadline, and when that has passed, for
+    the earliest deadline of the calls that wait then. When a call stops waiting, only its deadline is removed.
     """
+
+    __slots__ = ("_due_s", "_loop", "_timer", "_timer_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -30,17 +32,17 @@ class Deadlines:
         self._timer_s = inf
 
     def add(self, waiting: Expiring, at_s: float) -> None:
-        """Set the deadline of `waiting` to `at_s`, a time of the clock."""
+        """Set the deadline of `waiting` to `at_s`, a time as `primitives.now_s()` returns it."""
         self._due_s[waiting] = at_s
         if at_s < self._timer_s:
             self._set_timer(at_s)
 
     def discard(self, waiting: Expiring) -> None:
-        """Remove the deadline of something that no longer waits."""
+        """Remove the deadline of `waiting`, if it has one."""
         self._due_s.pop(waiting, None)
 
     def waiting(self) -> list[Any]:
-        """Return everything that has a deadline, in the order in which it began to wait."""
+        """Return all objects that have a deadline, in the order in which they began to wait."""
         return list(self._due_s)
 
     def close(self) -> None:
@@ -60,8 +62,8 @@ class Deadlines:
         self._timer_s = inf
         now_s = primitives.now_s()
         due = [(at_s, waiting) for waiting, at_s in self._due_s.items() if at_s <= now_s]
-        for _, late in sorted(due, key=lambda pair: pair[0]):  # in the order of the deadlines, also if the event loop was late
-            if self._due_s.pop(late, None) is not None:  # one that expires may have ended another
+        for _, late in sorted(due, key=lambda pair: pair[0]):  # in the order of the deadlines, even if the event loop was late
+            if self._due_s.pop(late, None) is not None:  # another `expire` may have removed it
                 late.expire()
         if self._due_s:
             self._set_timer(min(self._timer_s, *self._due_s.values()))

@@ -6,9 +6,12 @@ cimport cython
 from apisix.runner cimport primitives
 from apisix.runner.call.blocking.detector cimport BlockingDetector
 from apisix.runner.call.chain_cache cimport CachedChain, ChainCache
+from apisix.runner.call.greenlets cimport CallGreenlet
+from apisix.runner.call.info_channel cimport InfoChannel
+from apisix.runner.call.observing.recorder cimport StepRecorder
 from apisix.runner.call.reply_sink cimport ReplySink
 from apisix.runner.call.runtime cimport Runtime
-from apisix.runner.call.waiting cimport CallGreenlet, InfoChannel, WaitingCall
+from apisix.runner.call.waiting cimport WaitingCall
 from apisix.runner.http.message cimport HTTPMessage
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.http.request cimport Request
@@ -33,12 +36,11 @@ cdef class CallRunner:
     cpdef receive_info(self, result)
     cdef finish(self, Call call, reply)
     cdef break_connection(self, error)
-    cdef _refuse_reply(self, Call call, error)
+    cdef _replace_reply(self, Call call, error)
 
 @cython.final
-@cython.freelist(8)
 cdef class Call(WaitingCall):
-    cdef public HTTPMessage exchange
+    cdef public HTTPMessage http_message
     cdef public object request_id
     cdef readonly object trace
     cdef CallRunner _runner
@@ -50,26 +52,22 @@ cdef class Call(WaitingCall):
     cdef object _awaited
     cdef Reply _reply
     cdef HTTPMessage _before
-    cdef double _step_began_s
-    cdef tuple _mark
-    cdef object _watch
+    cdef StepRecorder _recorder
     cdef _run_chain(self)
     @cython.locals(step=ChainStep)
     cdef _take_result(self)
     cdef _await(self, awaitable)
     @cython.locals(message=CallReq, is_response=bint, cached=CachedChain, chain=Chain, is_watched=bint)
     cdef _acquire_chain(self)
-    @cython.locals(is_blocking=bint, may_wait_inside=bint, exchange=HTTPMessage)
+    @cython.locals(is_blocking=bint, may_wait_inside=bint, http_message=HTTPMessage)
     cdef _run_step(self, ChainStep step)
-    @cython.locals(exchange=HTTPMessage)
+    @cython.locals(http_message=HTTPMessage)
     cdef _begin_step(self, ChainStep step)
-    @cython.locals(detector=BlockingDetector, suspended_s=double, began_s=double, now_s=double, held_s=double)
-    cdef _call_hook(self, ChainStep step, HTTPMessage exchange)
+    @cython.locals(detector=BlockingDetector, suspended_s=double, began_s=double, now_s=double, blocked_s=double)
+    cdef _call_hook(self, ChainStep step, HTTPMessage http_message)
     cdef _hook_returned(self, ChainStep step, result)
     cdef _end_hook(self, ChainStep step, result)
-    @cython.locals(exchange=HTTPMessage, took_s=double)
-    cdef _record(self, ChainStep step, Reply reply, failure)
-    @cython.locals(exchange=HTTPMessage)
+    @cython.locals(http_message=HTTPMessage)
     cdef _encode_reply(self)
     cdef _finish(self, reply)
     @cython.locals(step=ChainStep)

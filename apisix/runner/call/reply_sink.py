@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the messages of a call go: what the engine needs of a connection."""
+"""The interface through which a call sends its messages."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from apisix.runner.wire.tables import Message
 
 
 class ReplySink:
-    """The base of everything that has a connection. The engine sends through it, so it does no I/O itself."""
+    """The base class of connections. The engine sends through it, so the engine does no I/O itself."""
 
     __slots__ = ()
 
@@ -18,7 +18,7 @@ class ReplySink:
         """
         Send a message.
 
-        Raises: LocalProtocolError, or anything else that encoding raises: the message cannot be encoded, and nothing of it was sent.
+        Raises: LocalProtocolError, or any other error of encoding: the message cannot be encoded, and nothing was sent.
         """
 
     @abstractmethod
@@ -27,8 +27,8 @@ class ReplySink:
 
     @abstractmethod
     def give_up(self, reason: str) -> None:
-        """Close the connection: a call on it cannot be answered, and the gateway must not wait for the reply."""
+        """Close the connection, because a call on it cannot get a reply. The gateway would wait for the reply until its timeout."""
 
     @abstractmethod
     def broken(self, error: RemoteProtocolError) -> None:
-        """Close the connection: a message turned out to be malformed when a plugin read it."""
+        """Close the connection, because a message turned out to be malformed when a plugin read it."""

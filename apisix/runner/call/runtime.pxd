@@ -3,13 +3,14 @@
 
 from apisix.runner.call.chain_cache cimport ChainCache
 from apisix.runner.call.blocking.detector cimport BlockingDetector
+from apisix.runner.call.deadlines cimport Deadlines
 
 cdef class Runtime:
     cdef readonly object loop
     cdef readonly ChainCache chains
     cdef readonly object threads
     cdef readonly object body_threads
-    cdef readonly object deadlines
+    cdef readonly Deadlines deadlines
     cdef readonly double plugin_timeout_s
     cdef readonly double info_timeout_s
     cdef readonly double first_look_s
@@ -28,4 +29,4 @@ cdef class Runtime:
     cdef public long calls
     cdef public long asks
     cdef public long unknown_tokens
-    cdef public long refusals
+    cdef public long refused

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all calls of one worker share."""
+"""The state and the limits that all calls of one worker share."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ from apisix.runner.call.observing.trace import CallObserver
 from apisix.runner.call.threads import PluginThreads, ThreadPool
 
 BODY_THREADS: Final = 1
-"""How many threads a worker has for long bodies. Each competes with the event loop for the interpreter and can hold a large body."""
+"""How many threads a worker has for long bodies. Each competes with the event loop for the interpreter, and may refer to a large body."""
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """For how long a thread may keep the interpreter while another thread wants it, in seconds."""
@@ -32,28 +32,28 @@ class Runtime:
     Attributes:
         loop: the event loop of the worker. All calls run in its thread.
         chains: the chains of the worker, by token.
-        threads: run blocking plugins, and make plugins.
+        threads: run blocking plugins, and create plugins.
         body_threads: decompress and convert long bodies.
         deadlines: the deadlines of the calls that wait.
         plugin_timeout_s: how long the plugins of a call may take, in seconds. Time in which info requests have no reply yet does not count.
         info_timeout_s: how long the gateway may take to reply to info requests, in seconds.
-        first_look_s: how long after it was received a call can exceed a deadline at the earliest, in seconds.
+        first_look_s: how many seconds after a call was received its deadlines are checked first. Before that, none can have passed.
         max_in_flight: how many calls may wait (suspended, in a coroutine or a thread) at once.
         on_error: "refuse", "pass" or "degrade", for failures outside of plugins.
-        max_decompressed_bytes: how large a compressed response may become, in bytes.
+        max_decompressed_bytes: how large a decompressed response may be, in bytes.
         blocking_detector: finds plugins that block the event loop.
         observer: traces calls; None if nothing listens.
-        failure_observer: called with the exception because of which a call is refused, before the reply is sent. The test kit raises it in
-            the test.
+        failure_observer: called with the error because of which a call is refused, before the reply is sent. The test kit raises it in the
+            test.
         pre_req_first: True if nothing rewrites the path before ext-plugin-pre-req.
-        meter: counts what plugins do, None without metrics.
+        meter: counts outcomes and durations of plugins, None if metrics are off.
         in_flight: how many calls wait now.
         calls: how many calls are finished.
         asks: how many info requests were sent.
         unknown_tokens: how many calls had an unknown token.
-        refusals: how many calls were refused because of their configuration.
-        forked: True if this process was forked by a plugin. It ends with the hook.
-        held_bytes: how many bytes connections hold of partly received frames and unsent replies.
+        refused: how many calls were refused because of their configuration.
+        forked: True if a plugin has forked this process. It exits when the hook has returned.
+        held_bytes: how many bytes of partly received frames and unsent replies the connections keep.
         connections_aborted: how many connections were closed because of such bytes.
     """
 
@@ -79,7 +79,7 @@ class Runtime:
         "on_error",
         "plugin_timeout_s",
         "pre_req_first",
-        "refusals",
+        "refused",
         "threads",
         "unknown_tokens",
     )
@@ -120,7 +120,7 @@ class Runtime:
         self.meter: Meter | None = None
         self.forked = False
         self.held_bytes = self.connections_aborted = 0
-        self.in_flight = self.calls = self.asks = self.unknown_tokens = self.refusals = 0
+        self.in_flight = self.calls = self.asks = self.unknown_tokens = self.refused = 0
 
     def close_threads(self) -> None:
         """End the idle threads."""
@@ -129,11 +129,11 @@ class Runtime:
 
     def watch(self) -> None:
         """Start to look for plugins that block the event loop and for calls that take long. Must be called in the event loop's thread."""
-        # The event loop gets the interpreter sooner from a thread that computes, such as a slow __init__: PrepareConf must not wait for it.
+        # So that PrepareConf does not wait for long while a thread computes, such as one that runs a slow __init__.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.blocking_detector.watch(self.loop, LongCalls(self.deadlines).look)
 
     def failed(self, call_id: int, error: BaseException) -> None:
-        """Called with the reason why a call is refused."""
+        """Called with the error because of which a call is refused."""
         if self.failure_observer is not None:
             self.failure_observer(call_id, error)

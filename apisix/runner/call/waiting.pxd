@@ -5,7 +5,10 @@ cimport cython
 
 from apisix.runner cimport primitives
 from apisix.runner.call.blocking.detector cimport BlockingDetector
-from apisix.runner.call.reply_sink cimport ReplySink
+from apisix.runner.call.deadlines cimport Deadlines
+from apisix.runner.call.greenlets cimport CallGreenlet
+from apisix.runner.call.info_channel cimport InfoChannel, InfoRequests
+from apisix.runner.call.resumable cimport Resumable
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.wire.call_messages cimport CallReq
 
@@ -16,39 +19,7 @@ cdef int SUSPENDED
 cdef int NEEDS_GREENLET
 cdef int FINISHED
 
-cdef class WaitingCall
-
-cdef class CallGreenlet:
-    cdef object _hub
-    cdef object _greenlet
-    cdef bint _closed
-    cdef readonly bint active
-    cdef run(self, WaitingCall call)
-    cdef wait(self)
-    cdef resume(self)
-    cdef bint is_current(self) except -1
-    cpdef close(self)
-    cpdef _serve(self, WaitingCall call)
-
-@cython.final
-cdef class InfoRequests:
-    cdef readonly WaitingCall call
-    cdef readonly object requests
-    cdef readonly list replies
-    cdef object _done
-    cdef finish(self)
-
-cdef class InfoChannel:
-    cdef ReplySink _sink
-    cdef object _open
-    cdef send(self, InfoRequests requests)
-    @cython.locals(requests=InfoRequests)
-    cpdef receive(self, result)
-    @cython.locals(requests=InfoRequests)
-    cpdef oldest(self)
-    cpdef clear(self)
-
-cdef class WaitingCall:
+cdef class WaitingCall(Resumable):
     cdef readonly int state
     cdef public Py_ssize_t id
     cdef readonly CallReq message
@@ -70,6 +41,7 @@ cdef class WaitingCall:
     cdef Py_ssize_t _open_info_requests
     cdef double _info_since_s
     cdef double _info_s
+    cdef begin(self, CallReq message, context, Runtime runtime, CallGreenlet call_greenlet, InfoChannel channel)
     cpdef run(self)
     cpdef advance(self)
     cpdef place_before_hooks(self)
@@ -78,9 +50,10 @@ cdef class WaitingCall:
     cpdef request_info(self, requests)
     cdef _refuse_old_gateway(self, requests)
     cdef InfoRequests _send(self, requests, done)
-    cdef info_received(self)
+    @cython.locals(sent=InfoRequests)
+    cdef info_received(self, requests)
     cpdef start_task(self, awaitable)
-    cdef bint was_suspended(self)
+    cdef bint was_suspended(self) except -1
     cpdef suspend_for_task(self, task)
     cpdef suspend_for_thread(self, function, argument)
     cpdef result_of(self, waited_for)

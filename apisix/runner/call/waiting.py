@@ -1,205 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How a call waits: for info replies, a task or a thread, until its deadline. `engine.py` says what a call does in between.
+How a call waits: for info replies, a task or a thread, until its deadline. `engine.py` describes what a call does in between.
 
 There are two ways to wait:
 
-- A plain hook waits in the middle, for example in `request.read()`. It runs in the greenlet of its connection, which switches to the
-  *hub*, the greenlet of the event loop, and is switched back to when the info reply is there. No other module uses greenlets.
-- Everything else (an `async def` hook, a hook in a thread, a `setup`, the build of a chain) needs no greenlet. The call notes what it waits
-  for and returns to the event loop, which continues it with `advance`.
-
-What must be kept in mind about greenlets:
-
-- A switch to the hub from inside a task would block the event loop forever, because a task can run on the stack of a greenlet.
-- A switch from another thread is an error.
-- An exception that leaves a greenlet is raised in the hub. `WaitingCall.run` therefore raises nothing, GreenletExit included.
-- A new greenlet starts with an empty context, so each call enters its own.
+- A plain hook waits in the middle, for example in `request.read()`, in the greenlet of its connection (`greenlets.py`).
+- Everything else (an `async def` hook, a hook in a thread, a `setup`, the build of a chain) needs no greenlet. The call records what it
+  waits for and returns to the event loop, which continues it with `advance`.
 """
 
 import asyncio
 import contextvars
-import sys
 import threading
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType
-from typing import Any, Final, Protocol
-
-import greenlet
+from typing import Any, Final
 
 from apisix.runner import primitives
 from apisix.runner.call.blocking import places
-from apisix.runner.call.reply_sink import ReplySink
+from apisix.runner.call.greenlets import CallGreenlet
+from apisix.runner.call.info_channel import InfoChannel, InfoRequests
+from apisix.runner.call.outcomes import acapture, capture, start_task, unwrap
+from apisix.runner.call.resumable import Resumable
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job, ThreadPool
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
 from apisix.runner.http.info_requests import unavailable
-from apisix.runner.plugin.forked import EndingInChild, end_forked
+from apisix.runner.plugin.forked import end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ExtraInfoReq
 
 RECEIVED: Final = 0
 """The call has been received, and nothing has run yet."""
 RUNNING: Final = 1
-"""A hook runs, or the engine prepares one or encodes the reply."""
+"""A hook runs, or the engine prepares a hook or encodes the reply."""
 SUSPENDED: Final = 2
 """The call waits for info replies, a task or a thread."""
 NEEDS_GREENLET: Final = 3
-"""What comes next may wait in the middle, so it has to run in the greenlet of the connection."""
+"""The next step may wait in the middle, so it has to run in the greenlet of the connection."""
 FINISHED: Final = 4
-"""The reply is decided. Nothing of the call can run or wait any more."""
+"""The reply is final. No code of the call can run or wait any more."""
 
 RECHECK_S: Final = 0.1
-"""If a deadline is put off, the least number of seconds until it is checked again."""
+"""If a deadline is postponed, the least time until it is checked again, in seconds."""
 
 
-class Hub(Protocol):
-    """The greenlet of the event loop. A greenlet that has to wait switches to it."""
-
-    def switch(self) -> Any:
-        """Let the event loop run. Returns when something switches back."""
-
-
-class CallGreenlet:
+class WaitingCall(Resumable):
     """
-    The greenlet of one connection, for calls whose hooks may wait in the middle.
+    The base of a call: its state, and its methods for waiting and for being resumed.
 
-    Starting a greenlet is more expensive than switching to one, so it is started by the first call that needs it, and kept. `run`, `resume`
-    and `close` must be called in the hub, `wait` in the greenlet.
-
-    A greenlet's stack lies below the stack of the hub at the moment when it is started, and each switch copies what has overlapped since
-    then. Most switches come from a socket that is ready, deep in the stack of the event loop. So a greenlet that was started by another
-    callback, for a call that has been suspended before, is not kept.
+    Only the object that the call waits for now can resume it. After the call has failed (a deadline has passed, the gateway has hung up, or
+    too many calls wait), each attempt to wait raises the same error.
 
     Attributes:
-        active: True while a call runs in the greenlet or is suspended there.
-    """
-
-    __slots__ = ("_closed", "_greenlet", "_hub", "active")
-
-    def __init__(self, hub: Hub | None = None) -> None:
-        self._hub: Hub = greenlet.getcurrent() if hub is None else hub
-        self._greenlet: greenlet.greenlet | None = None
-        self._closed = False
-        self.active = False
-
-    def run(self, call: "WaitingCall") -> None:
-        """Continue a call in the greenlet. Returns when it is finished or has to wait."""
-        if self._greenlet is None:
-            self._greenlet = greenlet.greenlet(self._serve)
-        self._greenlet.switch(call)
-
-    def wait(self) -> None:
-        """Let the event loop run, until `resume` is called."""
-        self._hub.switch()
-
-    def resume(self) -> None:
-        """Return to the call that waits in the greenlet. Returns when it is finished or has to wait again."""
-        if self._greenlet is not None:
-            self._greenlet.switch()
-
-    def is_current(self) -> bool:
-        """Return True if the caller can wait here: it runs in the greenlet, and not in a task that was started on its stack."""
-        return greenlet.getcurrent() is self._greenlet and (not EAGER or asyncio.current_task() is None)
-
-    def frame(self) -> FrameType | None:
-        """Return the Python frame in which the greenlet waits, None if there is none."""
-        return None if self._greenlet is None else self._greenlet.gr_frame
-
-    def close(self) -> None:
-        """End the greenlet: at once if it is between two calls, else after the call that it runs."""
-        self._closed = True
-        if self._greenlet is not None and not self.active:
-            self._greenlet.switch(None)
-
-    def _serve(self, call: "WaitingCall | None") -> None:
-        is_kept = call is not None and not call.was_suspended()
-        while call is not None:
-            self.active = True
-            call.run_in_context()
-            self.active = False
-            call = None  # while the greenlet waits, it must not keep the last call alive
-            if is_kept and not self._closed:
-                call = self._hub.switch()
-        self._greenlet = None
-
-
-class InfoRequests:
-    """
-    Info requests of a call that are sent together.
-
-    Attributes:
-        call: the call.
-        requests: the messages.
-        replies: the results that the gateway has sent so far, in the order of the requests.
-    """
-
-    __slots__ = ("_done", "call", "replies", "requests")
-
-    def __init__(self, call: "WaitingCall", requests: Sequence[ExtraInfoReq], done: Callable[[], object] | None) -> None:
-        self.call = call
-        self.requests = requests
-        self.replies: list[bytes | None] = []
-        self._done = done
-
-    def finish(self) -> None:
-        """Called when all replies are there. Resumes whatever waits for them."""
-        self.call.info_received()
-        if self._done is None:
-            self.call.wake(self)
-        else:
-            self._done()
-
-
-class InfoChannel:
-    """The info requests of one connection. The gateway answers them in the order in which they are sent."""
-
-    __slots__ = ("_open", "_sink")
-
-    def __init__(self, sink: ReplySink) -> None:
-        self._sink = sink
-        self._open: deque[InfoRequests] = deque()
-
-    def send(self, requests: InfoRequests) -> None:
-        """Send info requests, in one write."""
-        self._sink.send_all(requests.requests)
-        self._open.append(requests)
-
-    def receive(self, result: bytes | None) -> None:
-        """Take the reply to the oldest open request. If its call is over already, the reply has no effect."""
-        requests: InfoRequests = self._open[0]
-        requests.replies.append(result)
-        if len(requests.replies) == len(requests.requests):
-            self._open.popleft()
-            requests.finish()
-
-    def oldest(self) -> ExtraInfoReq | None:
-        """Return the oldest request without a reply, None if there is none."""
-        return self._open[0].requests[len(self._open[0].replies)] if self._open else None
-
-    def clear(self) -> None:
-        """Forget all open requests, and the replies to them that have arrived: these can be bodies."""
-        self._open.clear()
-
-
-class WaitingCall:
-    """
-    The base of a call: its state, and all that is needed to wait and to be resumed.
-
-    Only what the call waits for now can resume it. Once the call has failed (a deadline has passed, the gateway hung up, too many calls
-    wait), each attempt to wait raises the same error.
-
-    Attributes:
-        state: RECEIVED, RUNNING, SUSPENDED, NEEDS_GREENLET or FINISHED. `engine.py` has a picture of the transitions.
-        id: the gateway's number of the call.
+        state: RECEIVED, RUNNING, SUSPENDED, NEEDS_GREENLET or FINISHED. `engine.py` shows the transitions.
+        id: the number that the gateway gave the call.
         message: the message that the gateway sent.
-        context: the context variables that the plugins of this call see, None once it is finished.
-        route_key: the key of its configuration, None from an old gateway or before the chain is known.
+        context: the context variables that the plugins of this call see, None if the call is finished.
+        route_key: the key of its route configuration. None if the gateway is old and sends no key, or if the chain is not yet acquired.
         plugin: the name of the plugin that runs, None between two plugins.
-        began_s: when it was received, a time of the clock.
+        began_s: when the call was received, as `primitives.now_s()` returned it.
         suspended_s: for how long hooks have been suspended in the greenlet, in seconds.
     """
 
@@ -249,24 +110,42 @@ class WaitingCall:
     _info_since_s: float
     _info_s: float
 
-    # What a subclass does.
+    def begin(
+        self, message: CallReq, context: contextvars.Context, runtime: Runtime, call_greenlet: CallGreenlet, channel: InfoChannel
+    ) -> None:
+        """Set the initial state. Used instead of `__init__`, because calling a C class is more expensive."""
+        self.state = RECEIVED
+        self.id = message.id
+        self.message = message
+        self.context = context
+        self.route_key = self.plugin = None
+        self.began_s = primitives.now_s()
+        self._runtime = runtime
+        self._greenlet = call_greenlet
+        self._channel = channel
+        self._counted = self._failure_raised = self._in_greenlet = False
+        self._failure = self._waits_for = self._job = self._thread_wakeup = None
+        self._open_info_requests = 0
+        self.suspended_s = self._info_since_s = self._info_s = 0.0
+
+    # What a subclass implements.
 
     @abstractmethod
     def run(self) -> None:
-        """Run what comes next, in the call's context, until the call is finished or has to wait. Raises nothing."""
+        """Run the next steps, in the call's context, until the call is finished or has to wait. Raises nothing."""
 
     @abstractmethod
     def advance(self) -> None:
-        """Same as `run`, but called in the hub, outside of the context."""
+        """Same as `run`, but called in the hub, and outside of the context."""
 
     @abstractmethod
     def place_before_hooks(self) -> str | None:
-        """Return where the call is while it waits for its chain, None if it has one."""
+        """Return where the call is while it waits for its chain, None if it has its chain."""
 
     def run_in_context(self) -> None:
-        """Run what comes next, here. In the greenlet it must be entered in the greenlet itself, so that a switch saves and restores it."""
+        """Enter the call's context and run the next steps. In the greenlet the context must be entered too, because a switch saves it."""
         context = self.context
-        assert context is not None  # noqa: S101  for the type checker: a call that is not finished has one
+        assert context is not None  # noqa: S101  # for the type checker: only a finished call has none
         if primitives.CAN_ENTER:
             primitives.enter_context(context)
             try:
@@ -276,16 +155,16 @@ class WaitingCall:
         else:
             context.run(self.run)
 
-    # What hooks wait for, through their request or response.
+    # Waiting in a hook, through its request or response.
 
     def request_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """
-        Send info requests and return the results once all are there. For plain hooks.
+        Send info requests, wait until all replies have arrived, and return the results. For plain hooks.
 
         Raises:
-            WrongContext: the caller runs neither in the hook's own greenlet nor in its own thread.
+            WrongContext: the caller runs neither in the hook's greenlet nor in the hook's thread.
             InfoUnavailable: the gateway is too old for info requests.
-            DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait (any longer).
+            DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait, or cannot wait any longer.
         """
         self._refuse_old_gateway(requests)
         if self._greenlet.is_current():
@@ -299,13 +178,13 @@ class WaitingCall:
 
     async def arequest_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """
-        Same as `request_info`, but for coroutines on the worker's event loop.
+        Same as `request_info`, but for coroutines.
 
-        Raises: as `request_info`.
+        Raises: the same errors. WrongContext: the caller does not run on the worker's event loop.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._runtime.loop:
-            raise WrongContext("the gateway can be asked on the worker's own loop only")
+            raise WrongContext("an info request can only be sent from the worker's event loop")
         self._refuse_old_gateway(requests)
         self.check()
         received: asyncio.Future[None] = loop.create_future()
@@ -336,14 +215,14 @@ class WaitingCall:
         """
         Run `work` in a thread, so that it does not block the event loop, and return its result or raise what it raised.
 
-        All calls of the worker share this thread, so that only one such work competes with the event loop for the interpreter.
+        All calls of the worker share this thread, so that at most one such thread competes with the event loop for the interpreter.
 
         Raises:
             WrongContext: the caller is a coroutine on the event loop.
-            DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait (any longer).
+            DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait, or cannot wait any longer.
         """
         if asyncio._get_running_loop() is not self._runtime.loop:
-            return _run_in(self._runtime.body_threads, work)
+            return self._runtime.body_threads.run_blocking(work)
         if not self._greenlet.is_current():
             raise WrongContext("only the hook's own greenlet or thread can do that")
         job = self._submit(lambda _: work(), None, self._runtime.body_threads)
@@ -354,38 +233,25 @@ class WaitingCall:
             raise
         finally:
             self._job = None
-        return _result_in(job.outcome)
+        return unwrap(job.outcome)
 
     async def aoffload(self, work: Callable[[], Any]) -> Any:
         """Same as `offload`, but for coroutines. If the coroutine is cancelled, the work is abandoned."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._runtime.loop:
-            return _run_in(self._runtime.body_threads, work)
-        done: asyncio.Future[None] = loop.create_future()
-        outcome: list[tuple[Any, BaseException | None]] = []
-
-        def settle() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        def run() -> None:
-            outcome.append(_outcome_of(work))
-            with suppress(RuntimeError):  # the loop has closed: the worker is gone
-                loop.call_soon_threadsafe(settle)
-
-        job = Job(run)
-        self._runtime.body_threads.submit(job)
+        threads = self._runtime.body_threads
+        if asyncio.get_running_loop() is not self._runtime.loop:
+            return threads.run_blocking(work)
+        job, done = threads.start(work)
         try:
             await done
         except asyncio.CancelledError:
             job.abandon()
             raise
-        return _result_in(outcome)
+        return unwrap(job.outcome)
 
     def _refuse_old_gateway(self, requests: Sequence[ExtraInfoReq]) -> None:
         if self._runtime.forked:
-            raise WrongContext("this process was forked by a plugin: only the worker itself can ask the gateway")
-        # A gateway that sends no key answers no info requests: it would end the call. Source: gateway contract, 10.
+            raise WrongContext("a plugin has forked this process, and only the worker itself can send info requests")
+        # A gateway that sends no key does not support info requests, and would end the call. Source: gateway contract, 10.
         if self.route_key is None and self.state != FINISHED:
             raise InfoUnavailable(unavailable(requests[0].info, in_response=type(self.message) is HTTPRespCallReq))
 
@@ -398,42 +264,47 @@ class WaitingCall:
         self._channel.send(sent)
         return sent
 
-    def info_received(self) -> None:
-        """Called when info requests that were sent together have all their replies."""
+    def info_received(self, requests: Any) -> None:
+        """Called when all replies to info requests that were sent together have arrived. Resumes the code that waits for them."""
         self._open_info_requests -= 1
         if not self._open_info_requests:
             self._info_s += primitives.now_s() - self._info_since_s
+        sent: InfoRequests = requests
+        if sent.done is None:
+            self.wake(sent)
+        else:
+            sent.done()
 
-    # What the engine waits for.
+    # Waiting in the engine.
 
     def start_task(self, awaitable: Any) -> "asyncio.Task[Any]":
         """
-        Start a task for something that a plugin returned. On Python 3.12 and later it runs here, up to its first wait.
+        Start a task that awaits what a plugin returned. On Python 3.12 and later it runs here, up to its first wait.
 
-        Raises: DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait (any longer).
+        Raises: DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait, or cannot wait any longer.
         """
         try:
             self.check()
         except RunnerError:
-            if hasattr(awaitable, "close"):  # or Python would warn that the plugin's coroutine was never awaited
+            if hasattr(awaitable, "close"):  # otherwise Python warns that the plugin's coroutine was never awaited
                 awaitable.close()
             raise
-        return start_task(result_or_error(awaitable), self._runtime.loop, self.plugin)
+        return start_task(acapture(awaitable), self._runtime.loop, self.plugin)
 
     def was_suspended(self) -> bool:
         """Return True if the call has waited for something."""
         return self._counted
 
     def suspend_for_task(self, task: "asyncio.Task[Any]") -> None:
-        """Let `advance` continue the call when a task is done."""
+        """Suspend the call until a task is done."""
         task.add_done_callback(self.wake)
         self._suspend(task)
 
     def suspend_for_thread(self, function: Callable[[Any], Any], argument: object) -> Job:
         """
-        Run `function(argument)` in a thread of the plugin that runs, and let `advance` continue the call when it is done.
+        Run `function(argument)` in a thread of the current plugin, and suspend the call until it has returned.
 
-        Raises: DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait (any longer).
+        Raises: DeadlineExceeded, CallCancelled, Overloaded: the call cannot wait, or cannot wait any longer.
         """
         job = self._submit(function, argument, self._runtime.threads.of(self.plugin or ""))
         self._suspend(job)
@@ -441,9 +312,9 @@ class WaitingCall:
 
     def result_of(self, waited_for: "asyncio.Task[Any] | Job") -> Any:
         """
-        Return the result of a task or a thread for which the call was suspended, or raise what it raised.
+        Return the result of the task or thread for which the call was suspended, or raise what it raised.
 
-        Raises: DeadlineExceeded, CallCancelled: the call has failed meanwhile. The task is cancelled, the thread abandoned.
+        Raises: DeadlineExceeded, CallCancelled: the call has failed meanwhile. The task is cancelled, or the thread is abandoned.
         """
         self._job = None
         is_thread = isinstance(waited_for, Job)
@@ -457,17 +328,17 @@ class WaitingCall:
             raise self._failure
         outcome = waited_for.outcome if is_thread else [waited_for.result()]  # type: ignore[union-attr]
         del waited_for
-        return _result_in(outcome)
+        return unwrap(outcome)
 
     def _submit(self, function: Callable[[Any], Any], argument: object, pool: ThreadPool) -> Job:
         self.check()
         if 2 * pool.waiting > self._runtime.max_in_flight:
-            # Calls of other plugins need room to wait too.
-            raise Overloaded(f"{pool.waiting} calls wait for a thread of {self.plugin} already, half of what max_in_flight allows")
+            # The other half is for calls of other plugins.
+            raise Overloaded(f"{pool.waiting} calls already wait for a thread of {self.plugin}, half of what max_in_flight allows")
         context = contextvars.copy_context()
 
         def work() -> None:
-            job.outcome.append(_outcome_of(lambda: context.run(function, argument)))
+            job.outcome.append(capture(lambda: context.run(function, argument)))
             if self._runtime.forked:
                 end_forked(job.outcome[0][1])
             with suppress(RuntimeError):  # the loop has closed: the worker is gone
@@ -485,20 +356,20 @@ class WaitingCall:
 
     def check(self) -> None:
         """
-        Make sure that the call can wait.
+        Raise an error if the call cannot wait.
 
-        Raises: DeadlineExceeded, CallCancelled, Overloaded: it cannot. If the call has failed, this is the error that it failed with.
+        Raises: DeadlineExceeded, CallCancelled, Overloaded: it cannot. If the call has already failed, the same error is raised again.
         """
         if self.state == FINISHED:
-            raise CallCancelled("the call is over: what it was about can't be asked any more")
+            raise CallCancelled("the call is finished, so it can't wait or send info requests any more")
         if self._failure is None and not self._counted and self._runtime.in_flight >= self._runtime.max_in_flight:
-            self._failure = Overloaded(f"{self._runtime.in_flight} calls wait already, which is what max_in_flight allows")
+            self._failure = Overloaded(f"{self._runtime.in_flight} calls already wait, and max_in_flight does not allow more")
         if self._failure is not None:
             self._failure_raised = True
             raise self._failure
 
     def fail(self, error: RunnerError) -> None:
-        """Let the call fail with `error`: what it waits for now raises it, and so does every later wait."""
+        """Let the call fail with `error`, which is raised where the call waits now, and at each later attempt to wait."""
         if self._failure is None and self.state != FINISHED:
             self._failure = error
             if self._thread_wakeup is not None:
@@ -528,19 +399,19 @@ class WaitingCall:
             raise self._failure
 
     def wake(self, waits_for: object) -> None:
-        """Resume the call if it waits for this now. Tasks and threads that it no longer waits for can end later."""
+        """Resume the call if it waits for this object now. A task or thread that it no longer waits for has no effect."""
         if self._waits_for is waits_for:
             self._waits_for = None
-            del waits_for  # it has the exception of a hook that failed, whose traceback refers to this frame
+            del waits_for  # it refers to the exception of a failed hook, whose traceback refers to this frame
             if self._in_greenlet:
                 self._greenlet.resume()
             else:
                 self.advance()
 
     def stop_waiting(self) -> None:
-        """Called when the call is finished: it no longer counts as one that waits."""
+        """Called when the call is finished. It is no longer counted as waiting."""
         self.state = FINISHED
-        self.context = self._failure = None  # the failure refers to the call by its traceback
+        self.context = self._failure = None  # the traceback of the failure refers to the call
         if self._counted:
             self._runtime.in_flight -= 1
             self._runtime.deadlines.discard(self)
@@ -549,9 +420,10 @@ class WaitingCall:
 
     def expire(self) -> None:
         """
-        Called when the time of the plugins, or of the gateway, may be over: fail, or set the next deadline.
+        Called when the deadline may have passed. Fails the call, or sets its next deadline.
 
-        Time in which the gateway has info requests to answer does not count as the plugins': it may wait for a client's slow upload.
+        Time in which info requests have no reply yet does not count for `plugin_timeout`, because the gateway may be waiting for a client
+        that uploads slowly.
         """
         runtime = self._runtime
         now_s = primitives.now_s()
@@ -573,11 +445,11 @@ class WaitingCall:
 
     @property
     def waits_for_gateway(self) -> bool:
-        """True if info requests of the call have no reply yet."""
+        """True if an info request of the call has no reply yet."""
         return self._open_info_requests > 0
 
     def place(self) -> str:
-        """Return in which line of a plugin the call waits, for messages. Must be called in the hub."""
+        """Return the line of a plugin in which the call waits, for messages. Must be called in the hub."""
         waits_for = self._waits_for
         found = self.place_before_hooks()
         if found is None and isinstance(waits_for, asyncio.Task):
@@ -586,66 +458,4 @@ class WaitingCall:
             found = places.of_thread(waits_for.thread_id) if waits_for.running else "the queue for a thread"
         elif found is None and waits_for is not None:
             found = places.of_frame(self._greenlet.frame())
-        return found or "a place that is not known"
-
-
-def _outcome_of(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Return the result of a function, or the exception that it raised."""
-    try:
-        return work(), None
-    except BaseException as error:  # it is raised again where the call waits
-        return None, error
-
-
-def _result_in(outcome: list[tuple[Any, BaseException | None]]) -> Any:
-    """
-    Remove the only outcome from the list, and return its result or raise its exception.
-
-    The frames that an exception passes through must not refer to it. Otherwise both stay until the garbage collector runs, and with
-    them all variables of the hook that failed.
-    """
-    result, error = outcome.pop()
-    if error is None:
-        return result
-    try:
-        raise error
-    finally:
-        del error
-
-
-def _run_in(pool: ThreadPool, work: Callable[[], Any]) -> Any:
-    """Run a function in a thread of a pool, and block this thread until it is done."""
-    done = threading.Event()
-    outcome: list[tuple[Any, BaseException | None]] = []
-
-    def run() -> None:
-        outcome.append(_outcome_of(work))
-        done.set()
-
-    pool.submit(Job(run))
-    done.wait()
-    return _result_in(outcome)
-
-
-async def result_or_error(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """Await and return the result or the exception. A task that raised SystemExit would end the event loop."""
-    try:
-        return await EndingInChild(awaitable), None
-    except BaseException as error:  # it is raised again where the call waits
-        return None, error
-
-
-EAGER: Final = sys.version_info >= (3, 12)
-"""True if a task can start at once, on the stack of the code that creates it."""
-
-if sys.version_info >= (3, 12):
-
-    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, name: str | None) -> "asyncio.Task[Any]":
-        """Create a task and run it up to its first wait. A task that never waits is done then."""
-        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
-
-else:
-
-    def start_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, name: str | None) -> "asyncio.Task[Any]":
-        """Create a task. It runs in the next iteration of the event loop, because Python before 3.12 has no eager start."""
-        return loop.create_task(coroutine, name=name)
+        return found or "an unknown place"

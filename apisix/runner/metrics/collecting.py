@@ -119,7 +119,7 @@ def families_of(runtime: Runtime, meter: Meter) -> Iterator[Family]:
     """Yield the runner's own metrics of this worker."""
     yield counter(f"{PREFIX}calls", "Calls that have finished.", ((), runtime.calls))
     yield counter(
-        f"{PREFIX}calls_refused", "Calls that were refused because the configuration of their route is not valid.", ((), runtime.refusals)
+        f"{PREFIX}calls_refused", "Calls that were refused because the configuration of their route is not valid.", ((), runtime.refused)
     )
     yield counter(f"{PREFIX}asks", "Info requests sent to the gateway, for variables and bodies.", ((), runtime.asks))
     yield counter(

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
-logger = logging.getLogger(__name__)
+forked_logger = logging.getLogger("apisix.runner.plugin.forked")
 
 _is_child = False
 
@@ -42,7 +42,7 @@ def end_forked(error: BaseException | None) -> NoReturn:
     elif error is not None:
         status = 1
         with suppress(BaseException):  # the process must end, even if the log can't be written
-            logger.error("a process that a plugin has forked ends with an exception", exc_info=error)
+            forked_logger.error("a process that a plugin has forked ends with an exception", exc_info=error)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with suppress(BaseException):

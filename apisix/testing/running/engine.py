@@ -202,7 +202,7 @@ class Engine:
         await asyncio.sleep(0)  # until `hang_up` has run, because in a plain test the event loop stops after this coroutine
         error = running.error or loopback.error
         if error is None and not isinstance(reply, HTTPReqCallResp):
-            error = self._refusal(token, response=isinstance(sent, SentResponse))
+            error = self._problem_of(token, response=isinstance(sent, SentResponse))
         return Outcome(reply, tuple(loopback.asked), running.trace, error)
 
     async def follow_loop(self) -> None:
@@ -258,17 +258,17 @@ class Engine:
         """Return the names of the plugins whose `close` was not called."""
         return self._chains.closable()
 
-    def _refusal(self, token: int, *, response: bool) -> ChainRefused | None:
+    def _problem_of(self, token: int, *, response: bool) -> ChainRefused | None:
         """Return why the plugins of a route configuration can't run, or None if they can."""
         cached = self._chains.acquire(token, response, self.loop.time())
         if cached is None:
             return None
         self._chains.release(cached)
-        refusal = cached.chain.refusal
+        problem = cached.chain.problem
         configuration = self._tokens.get(token)
-        if refusal is not None and configuration is not None and any(self._registry.get(name) is None for name, _ in configuration.entries):
-            refusal += f"\n{_ADVICE}"
-        return None if refusal is None else ChainRefused(refusal)
+        if problem is not None and configuration is not None and any(self._registry.get(name) is None for name, _ in configuration.entries):
+            problem += f"\n{_ADVICE}"
+        return None if problem is None else ChainRefused(problem)
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = self.loop.create_task(coroutine)

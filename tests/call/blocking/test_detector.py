@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which plugins block is judged by how long they hold the loop."""
+"""A plugin is blocking if its hooks block the event loop for too long, or too often."""
 
 import asyncio
 import logging
@@ -10,7 +10,14 @@ from contextlib import closing
 import pytest
 import uvloop
 
-from apisix.runner.call.blocking.detector import HOLD_S, HOLDS, HOLDS_WITHIN_S, LONG_HOLD_S, OWN_LOOP, BlockingDetector
+from apisix.runner.call.blocking.detector import (
+    LONG_BLOCK_S,
+    OWN_LOOP,
+    SHORT_BLOCK_S,
+    SHORT_BLOCKS,
+    SHORT_BLOCKS_WITHIN_S,
+    BlockingDetector,
+)
 from apisix.runner.call.blocking.starvation import Starvation
 from apisix.runner.plugin.configuration.readers import TextReader
 from apisix.runner.plugin.loading.check import PLUGIN
@@ -23,80 +30,80 @@ def plugin_type() -> PluginType:
     return PluginType("slow", object, PLUGIN, Source("directory", "slow.py", 1, "slow"), ("on_request",), "", TextReader())
 
 
-def test_one_long_hold_marks(plugin_type: PluginType, caplog: pytest.LogCaptureFixture) -> None:
-    """One call of 100 ms is enough, the mark is told once, and one warning names the plugin."""
+def test_one_long_block_marks_the_plugin(plugin_type: PluginType, caplog: pytest.LogCaptureFixture) -> None:
+    """One call of 100 ms is sufficient. `on_mark` is called once, and there is one warning."""
     marked: list[str] = []
     watch = BlockingDetector(marked.append)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            watch.record(plugin_type, LONG_HOLD_S, 1.0)
+            watch.record(plugin_type, LONG_BLOCK_S, 1.0)
     assert plugin_type.blocking is True
-    assert ["slow"] == marked
-    assert 1 == len(caplog.records)
+    assert marked == ["slow"]
+    assert len(caplog.records) == 1
     assert "slow" in caplog.text
 
 
-def test_holds_within_a_minute_mark(plugin_type: PluginType) -> None:
-    """A plugin is marked after several short holds within a minute, and not one fewer."""
+def test_short_blocks_within_a_minute_mark_the_plugin(plugin_type: PluginType) -> None:
+    """A plugin is marked after the third short block within a minute, not before."""
     watch = BlockingDetector()
-    for n in range(HOLDS - 1):
-        watch.record(plugin_type, HOLD_S, float(n))
+    for n in range(SHORT_BLOCKS - 1):
+        watch.record(plugin_type, SHORT_BLOCK_S, float(n))
     assert plugin_type.blocking is None
-    watch.record(plugin_type, HOLD_S, HOLDS_WITHIN_S)
+    watch.record(plugin_type, SHORT_BLOCK_S, SHORT_BLOCKS_WITHIN_S)
     assert plugin_type.blocking is True
 
 
-def test_rare_holds_do_not_mark(plugin_type: PluginType) -> None:
-    """A hold now and then is a garbage collection or a busy machine, not the plugin."""
+def test_rare_short_blocks_do_not_mark_the_plugin(plugin_type: PluginType) -> None:
+    """They may be caused by garbage collection or by a busy machine."""
     watch = BlockingDetector()
     for n in range(10):
-        watch.record(plugin_type, HOLD_S, n * HOLDS_WITHIN_S)
+        watch.record(plugin_type, SHORT_BLOCK_S, n * SHORT_BLOCKS_WITHIN_S)
     assert plugin_type.blocking is None
 
 
 class _Starved(Starvation):
-    """A thread that was kept from running for 90 ms."""
+    """A thread that has waited for a processor for 90 ms."""
 
     def since_s(self, then_s: float) -> float:
-        """Return that."""
+        """Return 90 ms."""
         return 0.09
 
 
-def test_a_busy_machine_is_not_the_plugins_fault(plugin_type: PluginType) -> None:
-    """Time in which other processes had the processor does not count, whether the hold is over or lasts."""
+def test_waiting_for_a_processor_does_not_count(plugin_type: PluginType) -> None:
+    """This applies to hooks that have returned, and to a hook that still runs."""
     marked: list[str] = []
     watch = BlockingDetector(marked.append)
     watch.starvation = _Starved()
-    for _ in range(HOLDS):
-        watch.record(plugin_type, 0.09 + HOLD_S / 2, 1.0)
+    for _ in range(SHORT_BLOCKS):
+        watch.record(plugin_type, 0.09 + SHORT_BLOCK_S / 2, 1.0)
     watch.running, watch.since_s = plugin_type, 1.0
-    watch.look(1.0 + LONG_HOLD_S)
-    assert [] == marked
-    watch.look(1.0 + LONG_HOLD_S + 0.09)
-    assert ["slow"] == marked
+    watch.look(1.0 + LONG_BLOCK_S)
+    assert marked == []
+    watch.look(1.0 + LONG_BLOCK_S + 0.09)
+    assert marked == ["slow"]
 
 
-def test_the_author_has_the_last_word(plugin_type: PluginType) -> None:
+def test_the_author_can_forbid_threads(plugin_type: PluginType) -> None:
     """`blocking = False` on the class opts out."""
     plugin_type.blocking = False
     BlockingDetector().record(plugin_type, 10.0, 1.0)
     assert plugin_type.blocking is False
 
 
-def test_a_hold_is_found_while_it_lasts(plugin_type: PluginType) -> None:
-    """A hook that has held the loop for long is marked before it ends, and one that has not is left alone."""
+def test_a_blocking_hook_is_found_while_it_runs(plugin_type: PluginType) -> None:
+    """A plugin is marked before its hook returns, but not before the hook has blocked the event loop for long enough."""
     marked: list[str] = []
     watch = BlockingDetector(marked.append)
     watch.running, watch.since_s = plugin_type, 1.0
-    watch.look(1.0 + LONG_HOLD_S / 2)
-    assert [] == marked
-    watch.look(1.0 + LONG_HOLD_S)
-    watch.look(1.0 + 2 * LONG_HOLD_S)
-    assert ["slow"] == marked
+    watch.look(1.0 + LONG_BLOCK_S / 2)
+    assert marked == []
+    watch.look(1.0 + LONG_BLOCK_S)
+    watch.look(1.0 + 2 * LONG_BLOCK_S)
+    assert marked == ["slow"]
 
 
-def test_the_thread_looks_by_itself(plugin_type: PluginType) -> None:
-    """The thread finds a hold by itself."""
+def test_the_watching_thread(plugin_type: PluginType) -> None:
+    """The thread finds a blocking hook."""
     found = threading.Event()
     watch = BlockingDetector(lambda name: found.set())
     loop = asyncio.new_event_loop()
@@ -131,10 +138,10 @@ def wrapped() -> None:
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("hook", [run, run_in_this_loop, run_in_new_loop, wrapped])
-def test_an_event_loop_of_its_own_marks(
+def test_a_hook_that_runs_its_own_event_loop_marks_the_plugin(
     plugin_type: PluginType, hook: Callable[[], None], new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """Also if the plugin raises another error for it. Source: the errors of asyncio and uvloop."""
+    """This applies even if the plugin raises another error because of it. Source: the errors of asyncio and uvloop."""
 
     async def call() -> None:
         with pytest.raises((RuntimeError, ValueError)) as raised:
@@ -152,7 +159,7 @@ def test_other_errors_do_not_mark(plugin_type: PluginType, error: Exception) -> 
     assert plugin_type.blocking is None
 
 
-def test_an_event_loop_of_its_own_does_not_mark_if_the_author_forbids_it(plugin_type: PluginType) -> None:
+def test_a_hook_that_runs_its_own_event_loop_does_not_mark_if_the_author_forbids_threads(plugin_type: PluginType) -> None:
     plugin_type.blocking = False
     BlockingDetector().failed(plugin_type, RuntimeError(OWN_LOOP[1]))
     assert plugin_type.blocking is False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that take long are reported while they run, with their line. Time without a reply to an info request is not the plugin's."""
+"""Calls that take long are reported while they run. Time in which an info request has no reply does not count for plugin_timeout."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from apisix.runner.call.blocking.long_calls import LongCalls, passed
 from apisix.runner.errors import ErrCode
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp
-from tests.call.engine import WITHIN_S, Engine, until
+from tests.call.fake_gateway import WITHIN_S, Engine, until
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from tests.call.engine import WITHIN_S, Engine, until
     [(0, 4.9, None), (4.9, 5, 5), (-100, 5.1, 5), (5, 9, None), (9.5, 10, 10), (3, 21, 20), (20, 39, None), (39, 41, 40)],
 )
 def test_times_of_reports(before_s: float, now_s: float, expected: float | None) -> None:
-    """After 5 s, and each time that has doubled."""
+    """A call is reported after 5 s, and each time twice as much time has passed."""
     assert passed(before_s, now_s) == expected
 
 
@@ -57,7 +57,7 @@ class Requests(Plugin[Any]):
 
 
 class RequestsInCoroutine(Plugin[Any]):
-    """Wait for the gateway in a coroutine, then for something else if the test says so."""
+    """Wait for the gateway in a coroutine, then for what the test has set."""
 
     after: Callable[[], Awaitable[None]] | None = None
 
@@ -79,22 +79,22 @@ class RequestsInCoroutine(Plugin[Any]):
     ],
 )
 def test_calls_are_reported_while_they_run(caplog: pytest.LogCaptureFixture, plugin: Any, name: str, function: str, suffix: str) -> None:
-    """One line for all calls that are at the same place, after 5 s and after 10 s."""
+    """All calls that are in the same place share a log line."""
 
     async def scenario() -> None:
         engine = Engine(asyncio.get_running_loop(), [plugin], blocking_threads=3)
-        lines = [engine.line() for _ in range(3)]
+        connections = [engine.connect() for _ in range(3)]
         began_s = primitives.now_s()
-        for line in lines:
-            engine.at_loop(line.call, 1)
+        for connection in connections:
+            engine.call_soon(connection.call, 1)
         await until(lambda: engine.runtime.in_flight == 3 and len(engine.chains))
         await until(lambda: sum("here" in call.place() for call in engine.runtime.deadlines.waiting()) == 3)
         calls = LongCalls(engine.runtime.deadlines)
         for passed_s in (1.0, 5.0 + WITHIN_S, 6.0 + WITHIN_S):
             calls.look(began_s + passed_s)
         Thread.go.set()
-        for line in lines:
-            engine.at_loop(line.call_runner.close, "the test is over")
+        for connection in connections:
+            engine.call_soon(connection.call_runner.close, "the test is over")
         await until(lambda: engine.runtime.in_flight == 0)
 
     asyncio.run(scenario())
@@ -108,41 +108,41 @@ def test_calls_are_reported_while_they_run(caplog: pytest.LogCaptureFixture, plu
 
 
 def waits_for_gateway(plugin: Any, **limits: Any) -> Any:
-    """Let a call wait for the gateway until its plugin's time would be over, answer, and return the reply."""
+    """Let a call wait for an info reply for longer than plugin_timeout, send the info reply, and return the reply to the call."""
 
     async def scenario() -> Any:
         engine = Engine(asyncio.get_running_loop(), [plugin], **limits)
         await engine.chains.build(1, response=False)
-        line = engine.line()
-        engine.at_loop(line.call, 1)
-        await until(lambda: line.info_requests or line.replies)
+        connection = engine.connect()
+        engine.call_soon(connection.call, 1)
+        await until(lambda: connection.info_requests or connection.replies)
         (call,) = engine.runtime.deadlines.waiting() or [None]
         if call is not None:
             await asyncio.sleep(3 * limits["plugin_timeout_s"])
-            if not line.replies:
-                engine.at_loop(line.call_runner.receive_info, b"body")
-        await until(lambda: line.replies)
-        return line.replies[0]
+            if not connection.replies:
+                engine.call_soon(connection.call_runner.receive_info, b"body")
+        await until(lambda: connection.replies)
+        return connection.replies[0]
 
     return asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("plugin", [Requests, RequestsInCoroutine])
-def test_a_slow_upload_is_not_the_plugins_time(plugin: Any) -> None:
-    """While an info request has no reply, the plugin's clock stands still."""
+def test_a_slow_upload_does_not_count_for_plugin_timeout(plugin: Any) -> None:
+    """The call continues when the info reply arrives."""
     assert waits_for_gateway(plugin, plugin_timeout_s=0.3) == HTTPReqCallResp(1)
 
 
 @pytest.mark.parametrize("plugin", [Requests, RequestsInCoroutine])
-def test_a_gateway_that_does_not_answer(caplog: pytest.LogCaptureFixture, plugin: Any) -> None:
-    """It has a time-out of its own, and the log says which one it was, and in which line."""
+def test_a_gateway_that_sends_no_info_reply(caplog: pytest.LogCaptureFixture, plugin: Any) -> None:
+    """The call fails after info_timeout. The error names this setting and the line of the plugin."""
     assert waits_for_gateway(plugin, plugin_timeout_s=0.3, info_timeout_s=0.4) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert "the gateway did not answer an info request within info_timeout, 0.4 s" in caplog.text
     assert "the plugin waits in test_long_calls.py:" in caplog.text
 
 
-def test_the_plugins_time_goes_on_after_the_answer(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes after the gateway's answer counts again, and the error says where the plugin was."""
+def test_plugin_timeout_counts_again_after_the_info_reply(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the line of the plugin."""
     monkeypatch.setattr(RequestsInCoroutine, "after", staticmethod(lambda: asyncio.sleep(WITHIN_S)))
     assert waits_for_gateway(RequestsInCoroutine, plugin_timeout_s=0.3) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert "longer than plugin_timeout, 0.3 s; it was in test_long_calls.py:" in caplog.text
@@ -161,17 +161,17 @@ class SlowToMake(Plugin[Any]):
 
 
 def test_a_slow_constructor_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """A call that waits until its plugin is made says which plugin that is, and in which line."""
+    """If a call waits for the creation of its plugin, the report names the plugin and the line."""
 
     async def scenario() -> None:
         engine = Engine(asyncio.get_running_loop(), [SlowToMake])
-        line = engine.line()
+        connection = engine.connect()
         began_s = primitives.now_s()
-        engine.at_loop(line.call, 1)
+        engine.call_soon(connection.call, 1)
         await until(lambda: any("here" in call.place() for call in engine.runtime.deadlines.waiting()))
         LongCalls(engine.runtime.deadlines).look(began_s + 6.0)
         SlowToMake.go.set()
-        await until(lambda: line.replies)
+        await until(lambda: connection.replies)
 
     asyncio.run(scenario())
     (report,) = [record.getMessage() for record in caplog.records if " still in " in record.getMessage()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a task, a thread or a frame is, in the words of the log."""
+"""The places of tasks, threads and frames, as the log shows them."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ async def waits() -> None:
 
 
 class Wrapped:
-    """An awaitable that hands on the iterator of a coroutine, as compiled code does."""
+    """An awaitable that returns the iterator of a coroutine, as compiled code does."""
 
     def __await__(self) -> Generator[object, None, None]:
         return waits().__await__()
@@ -35,7 +35,7 @@ async def wrapped() -> None:
 
 @pytest.mark.parametrize("coroutine", [directly, wrapped])
 def test_task(coroutine: Callable[[], Awaitable[None]]) -> None:
-    """The innermost coroutine of the plugin's file counts."""
+    """The place is in the innermost coroutine of the plugin's file."""
 
     async def scenario() -> str | None:
         task = asyncio.ensure_future(coroutine())
@@ -49,9 +49,9 @@ def test_task(coroutine: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_frame_of_no_module() -> None:
-    """Frames of compiled coroutines name no module, and have no line: they are not the plugin's."""
+    """Frames of compiled coroutines have neither a module nor a line, and do not belong to a plugin."""
     frames: list[types.FrameType] = []
-    exec("frames.append(sys._getframe())", {"frames": frames, "sys": sys})  # noqa: S102  # the text before it
+    exec("frames.append(sys._getframe())", {"frames": frames, "sys": sys})  # noqa: S102  # the text above
 
     assert "__name__" not in frames[0].f_globals
     assert places.outermost(frames[0]) is not None
@@ -59,5 +59,5 @@ def test_frame_of_no_module() -> None:
 
 
 def test_no_such_thread() -> None:
-    """A thread that has ended is nowhere."""
+    """A thread that has ended has no place."""
     assert places.of_thread(0) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted of plugins."""
+"""Counting outcomes and durations of plugins."""
 
 import pytest
 
@@ -19,8 +19,8 @@ from apisix.runner.http.phase import Phase
     ],
 )
 def test_outcomes_of_failures(error: BaseException, outcome: str) -> None:
-    """A deadline, a gateway that hung up and a lack of room are told from what a plugin raises."""
-    assert outcome == outcome_of(error)
+    """A deadline, a hang-up of the gateway and an overload have their own outcomes."""
+    assert outcome_of(error) == outcome
 
 
 def test_histogram() -> None:
@@ -29,16 +29,16 @@ def test_histogram() -> None:
     for took_s in (0.0, 0.1, 0.2, 5.0):
         histogram.add(took_s)
 
-    assert ([2, 1, 1], 5.3) == (histogram.counts, histogram.sum_s)
+    assert (histogram.counts, histogram.sum_s) == ([2, 1, 1], 5.3)
 
 
 def test_counts_by_plugin_phase_and_outcome() -> None:
-    """Outcomes are counted apart, durations of all outcomes together."""
+    """Outcomes are counted separately, and durations of all outcomes together."""
     meter = Meter()
     meter.count("a", Phase.PRE_REQ, "stop", 0.5)
     meter.count("a", Phase.PRE_REQ, "stop", 0.5)
     meter.count("a", Phase.PRE_REQ, "error", 0.25)
     meter.count("a", None, "stop", 0.5)
 
-    assert {("a", Phase.PRE_REQ, "stop"): 2, ("a", Phase.PRE_REQ, "error"): 1, ("a", None, "stop"): 1} == meter.outcomes
-    assert {("a", Phase.PRE_REQ): 1.25, ("a", None): 0.5} == {key: histogram.sum_s for key, histogram in meter.durations.items()}
+    assert meter.outcomes == {("a", Phase.PRE_REQ, "stop"): 2, ("a", Phase.PRE_REQ, "error"): 1, ("a", None, "stop"): 1}
+    assert {key: histogram.sum_s for key, histogram in meter.durations.items()} == {("a", Phase.PRE_REQ): 1.25, ("a", None): 0.5}

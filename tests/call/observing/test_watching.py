@@ -18,12 +18,12 @@ from apisix.testing import Client
 
 
 async def check(request: Any) -> bool:
-    """Allow nobody."""
+    """Return False."""
     return False
 
 
 class ForgetsOwn(Plugin[Any]):
-    """Forget to await a function of its own."""
+    """Forget to await its own coroutine function."""
 
     async def on_request(self, request: Any) -> None:
         """Do that."""
@@ -79,7 +79,7 @@ class ForgetsOfRelease02(PluginBase):
 @pytest.mark.parametrize("plugin", [ForgetsOwn, ForgetsInPlainHook, ForgetsVariable, ForgetsInThread, ForgetsOfRelease02])
 @pytest.mark.parametrize("action", ["error", "ignore", "default"])
 def test_a_coroutine_that_is_never_awaited_refuses_the_call(plugin: Any, action: Any) -> None:
-    """The error names the line, each time, whatever the filters of warnings say."""
+    """The error names the line each time, and does not depend on the filters for warnings."""
     with Client() as client, warnings.catch_warnings():
         warnings.simplefilter(action)
         for _ in range(2):
@@ -95,7 +95,7 @@ def test_a_coroutine_that_is_never_awaited_refuses_the_call(plugin: Any, action:
 
 
 def test_a_coroutine_that_does_not_record_its_origin_is_found_by_its_caller() -> None:
-    """That of a compiled function, for one, which is deleted in the line that created it."""
+    """An example is the coroutine of a compiled function, which is deleted in the line that created it."""
     watch = watching.HookWatch(check)
     line = sys._getframe().f_lineno + 1
     watch.never_awaited(object())
@@ -116,15 +116,15 @@ class ForgetsTwice(Plugin[Any]):
             check(request)  # type: ignore[unused-coroutine]
 
 
-def test_a_line_is_named_once() -> None:
-    """However often the hook runs it."""
+def test_a_line_is_reported_once() -> None:
+    """This applies even if the hook runs the line repeatedly."""
     with Client() as client, pytest.raises(CoroutineNeverAwaited) as raised:
         client.get("/", plugins=[ForgetsTwice])
     assert str(raised.value).count("never awaited") == 1
 
 
 def test_in_the_response_phase() -> None:
-    """A response's accessors are watched too; the body stays hidden."""
+    """Accessors of a response are watched too, and the client does not get the upstream's body."""
     with Client() as client:
         with pytest.raises(CoroutineNeverAwaited, match=r"the coroutine response\.aread was never awaited"):
             client.respond(200, {}, b"secret", plugins=[ForgetsVariable])
@@ -133,7 +133,7 @@ def test_in_the_response_phase() -> None:
 
 
 class Awaits(Plugin[Any]):
-    """Await, also in a task, and close what is not needed."""
+    """Await coroutines directly and in tasks, and close one that is not needed."""
 
     async def on_request(self, request: Any) -> None:
         """Do that."""
@@ -142,14 +142,14 @@ class Awaits(Plugin[Any]):
         check(request).close()
 
 
-def test_what_is_awaited_is_no_mistake() -> None:
-    """Directly, in a task, or closed."""
+def test_coroutines_that_are_awaited_or_closed_are_not_reported() -> None:
+    """A coroutine may be awaited directly or in a task."""
     with Client() as client:
         assert not client.get("/", plugins=[Awaits]).stopped
 
 
 class Collects(Plugin[Any]):
-    """Run the cyclic collector, which finds a coroutine of somebody else."""
+    """Run the garbage collector, which deletes a coroutine of another call."""
 
     def on_request(self, request: Any) -> None:
         """Do that."""
@@ -157,9 +157,9 @@ class Collects(Plugin[Any]):
 
 
 @pytest.mark.filterwarnings("ignore:coroutine 'check' was never awaited:RuntimeWarning")
-def test_a_coroutine_of_an_earlier_call_is_not_this_ones() -> None:
-    """What is collected while a hook runs may be of any earlier call."""
-    gc.disable()  # or it might be collected before the hook runs
+def test_a_coroutine_of_an_earlier_call_is_not_reported() -> None:
+    """A coroutine that is deleted by the garbage collector may belong to any earlier call."""
+    gc.disable()  # otherwise it might be collected before the hook runs
     try:
         cycle: list[Any] = [check(None)]
         cycle.append(cycle)
@@ -174,11 +174,11 @@ class Remembers(Plugin[Any]):
     """Keep the user of a call on the instance."""
 
     async def setup(self) -> None:
-        """Assign what is meant for all calls."""
+        """Assign an attribute for all calls."""
         self.ready = True
 
     def on_request(self, request: Any) -> None:
-        """Assign what is not."""
+        """Assign an attribute for this call only, which is the mistake."""
         self.user = request.headers.get("x-user")
 
 
@@ -195,8 +195,8 @@ class Counts(Plugin[Any]):
         self.hits += 1
 
 
-def test_an_attribute_of_self_that_a_hook_assigns_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The warning names the line; what `__init__` and `setup` assign is meant for all calls."""
+def test_assigning_an_attribute_of_self_in_a_hook_causes_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning names the line. There is no warning for assignments in `__init__` and `setup`."""
     monkeypatch.setattr(watching, "_warned", set())
     with Client() as client, warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -205,10 +205,10 @@ def test_an_attribute_of_self_that_a_hook_assigns_is_warned_of_once(monkeypatch:
 
     assert [(warning.category, warning.filename) for warning in seen] == [(SharedStateWarning, __file__)]
     assert str(seen[0].message).startswith("Remembers assigns self.user while a call runs.")
-    assert str(seen[0].message).endswith('say shared_state = ("user",) on the class')
+    assert str(seen[0].message).endswith('set shared_state = ("user",) on the class')
 
 
-def test_shared_state_is_not_warned_of() -> None:
+def test_shared_state_causes_no_warning() -> None:
     """An attribute that the class names in `shared_state` may be assigned."""
     with Client() as client, warnings.catch_warnings():
         warnings.simplefilter("error")

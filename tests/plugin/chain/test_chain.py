@@ -77,7 +77,7 @@ def build(registry: Registry, *conf: tuple[str, str], response: bool = False, ke
 
 def steps(chain: Chain) -> tuple[ChainStep, ...]:
     """Return the steps of a chain that must not be refused."""
-    assert chain.refusal is None
+    assert chain.problem is None
     return chain.steps
 
 
@@ -130,7 +130,7 @@ def test_init_of_a_plugin(registry: Registry) -> None:
 def test_an_empty_configuration(registry: Registry) -> None:
     """A route does not have to list a plugin."""
     chain = build(registry, key="route#1#ext-plugin-pre-req#2")
-    assert (chain.key, chain.steps, chain.phase, chain.refusal) == ("route#1#ext-plugin-pre-req#2", (), Phase.PRE_REQ, None)
+    assert (chain.key, chain.steps, chain.phase, chain.problem) == ("route#1#ext-plugin-pre-req#2", (), Phase.PRE_REQ, None)
 
 
 REFUSED = {
@@ -149,8 +149,8 @@ def test_refusals(registry: Registry, entry: tuple[str, str], reason: str) -> No
     """A chain that can't run is refused with the plugin's name and the reason, and has no steps."""
     chain = build(registry, entry)
     assert chain.steps == ()
-    assert chain.refusal is not None
-    assert chain.refusal.startswith(f"plugin 1 of 1, {entry[0]}: {reason}")
+    assert chain.problem is not None
+    assert chain.problem.startswith(f"plugin 1 of 1, {entry[0]}: {reason}")
 
 
 def test_the_refusal_has_the_line_that_raised(registry: Registry) -> None:
@@ -159,13 +159,13 @@ def test_the_refusal_has_the_line_that_raised(registry: Registry) -> None:
     line = PLUGINS.splitlines().index('        raise SystemExit("no")') + 2
     assert found is not None
     chain = build(registry, ("fails", ""))
-    assert str(chain.refusal).endswith(f"plugins.py:{line})")
+    assert str(chain.problem).endswith(f"plugins.py:{line})")
 
 
 def test_the_refusal_has_all_reasons(registry: Registry) -> None:
     """A route with three mistakes has three lines. There is no line for the valid plugin."""
     chain = build(registry, ("zzz", ""), ("both", ""), ("tag", "{}"), ("faulty", ""))
-    assert [line.partition(":")[0] for line in str(chain.refusal).splitlines()] == [
+    assert [line.partition(":")[0] for line in str(chain.problem).splitlines()] == [
         "plugin 1 of 4, zzz",
         "plugin 3 of 4, tag",
         "plugin 4 of 4, faulty",
@@ -174,9 +174,9 @@ def test_the_refusal_has_all_reasons(registry: Registry) -> None:
 
 def test_hooks_and_phases(registry: Registry) -> None:
     """A plugin without the hook of the phase is refused. Legacy plugins are always refused in the response phase."""
-    assert "it has no on_response" in str(build(registry, ("own", ""), response=True).refusal)
+    assert "it has no on_response" in str(build(registry, ("own", ""), response=True).problem)
     for name in ("Tagging", "old"):
-        assert "which has no response phase" in str(build(registry, (name, ""), response=True).refusal)
+        assert "which has no response phase" in str(build(registry, (name, ""), response=True).problem)
     (both,) = steps(build(registry, ("both", ""), response=True))
     assert both.how_it_runs == INLINE
 
@@ -184,9 +184,9 @@ def test_hooks_and_phases(registry: Registry) -> None:
 def test_a_plugin_for_responses_only(load: Load) -> None:
     """It is refused in the request phases. The message has the phase from the key."""
     registry = load(only="class Only(Plugin):\n    def on_response(self, response): ...\n")
-    refusal = str(build(registry, ("only", ""), key="route#1#ext-plugin-post-req#1").refusal)
+    refusal = str(build(registry, ("only", ""), key="route#1#ext-plugin-post-req#1").problem)
     assert "it has no on_request, so it can't be used under ext-plugin-post-req; name it under ext-plugin-post-resp" in refusal
-    assert "under a request phase" in str(build(registry, ("only", "")).refusal)
+    assert "under a request phase" in str(build(registry, ("only", "")).problem)
 
 
 @pytest.mark.parametrize(

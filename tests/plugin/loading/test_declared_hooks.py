@@ -91,9 +91,9 @@ def chain_of(cls: type[Plugin[Any]], *, response: bool) -> Any:
 @pytest.mark.parametrize(("cls", "response"), [(OnlyRequest, True), (OnlyResponse, False)])
 def test_a_declared_hook_is_not_a_hook(cls: type[Plugin[Any]], response: bool) -> None:
     """A plugin is refused for a phase if it only inherits the hook from `Plugin`, which does nothing."""
-    assert chain_of(cls, response=not response).refusal is None
+    assert chain_of(cls, response=not response).problem is None
     hook = "on_response" if response else "on_request"
-    assert f"it has no {hook}" in str(chain_of(cls, response=response).refusal)
+    assert f"it has no {hook}" in str(chain_of(cls, response=response).problem)
 
 
 def test_setup_and_close() -> None:

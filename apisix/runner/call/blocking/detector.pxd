@@ -8,8 +8,8 @@ cdef class BlockingDetector:
     cdef public object running
     cdef public double since_s
     cdef public object starvation
-    cdef dict _holds
+    cdef dict _short_blocks
     cdef object _marking
     cdef object _closed
     cdef object _awake
-    cdef public object turn
+    cdef public object probe

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the line of a plugin in which a thread, a task or a greenlet is now: `guard.py:12 in on_request: time.sleep(3)`."""
+"""Find the current line of a plugin in a thread, a task or a greenlet, such as `guard.py:12 in on_request: time.sleep(3)`."""
 
 import asyncio
 import gc
@@ -12,27 +12,27 @@ from typing import Any, Final
 
 _NOT_THE_PLUGINS: Final = ("apisix.runner.", "apisix.compiled.", "asyncio.", "uvloop.", "selectors.", "threading.")
 MAX_DEPTH: Final = 1000
-"""How many frames or awaitables are followed at most."""
+"""The maximum number of frames or awaitables that are followed."""
 
 
 def of_thread(thread_id: int) -> str | None:
-    """Return the place of a thread, given its `threading.get_ident()`; None if it runs no code of a plugin."""
+    """Return the place of a thread, None if it runs no code of a plugin. Args: thread_id: its `threading.get_ident()`."""
     return of_frame(sys._current_frames().get(thread_id))
 
 
 def of_frame(frame: FrameType | None) -> str | None:
-    """Return the place of the plugin's code that `frame` belongs to or that called it; None if there is none."""
+    """Return the place of the plugin's code to which `frame` belongs, or which called it. Return None if there is no such code."""
     return _place(_of_the_plugin(frame))
 
 
 def outermost(frame: FrameType | None) -> object:
-    """Return a value that identifies the plugin's call that led to `frame`; None if there is none. Keeps no frame alive."""
+    """Return a value that identifies the call of the plugin's code that led to `frame`, None if there is none. It refers to no frame."""
     frames = _of_the_plugin(frame)
     return (id(frames[-1]), id(frames[-1].f_code)) if frames else None
 
 
 def _of_the_plugin(frame: FrameType | None) -> list[FrameType]:
-    """Return the frames of the plugin's call that led to `frame`, innermost first, without frames of the runner on either side."""
+    """Return the frames of the plugin's code that led to `frame`, innermost first, without the runner's frames before and after them."""
     frames = list(_backwards(frame))
     while frames and not _is_the_plugins(frames[0]):
         del frames[0]
@@ -41,13 +41,13 @@ def _of_the_plugin(frame: FrameType | None) -> list[FrameType]:
 
 
 def of_task(task: "asyncio.Task[Any]") -> str | None:
-    """Return the place where a task waits; None if it waits in no code of a plugin. The task must not be running."""
+    """Return the place where a task waits, None if it does not wait in code of a plugin. The task must not be running."""
     frames = [frame for frame in _awaited(task.get_coro()) if _is_the_plugins(frame)]
     return _place(frames[::-1])
 
 
 def _place(frames: list[FrameType]) -> str | None:
-    """Return the innermost line in the plugin's own file, and if that line called a library, the line in it. `frames`: innermost first."""
+    """Return the line of the plugin's file, and the line of the library that it calls, if any. Args: frames: innermost first."""
     if not frames:
         return None
     own = next((frame for frame in frames if frame.f_code.co_filename == frames[-1].f_code.co_filename), frames[-1])
@@ -60,7 +60,7 @@ def _line(frame: FrameType) -> str:
 
 
 def _is_the_plugins(frame: FrameType) -> bool:
-    """Return True for a frame of a plugin, by its module. Frames of compiled coroutines have no module, and no line either."""
+    """Return True if the module of a frame belongs to a plugin. Frames of compiled coroutines have neither a module nor a line."""
     module = frame.f_globals.get("__name__")
     return module is not None and not f"{module}.".startswith(_NOT_THE_PLUGINS)
 
@@ -74,7 +74,7 @@ def _backwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _awaited(awaitable: Any) -> Iterable[FrameType]:
-    """Yield the frames of a coroutine or generator and of what it waits for, the outermost first."""
+    """Yield the frames of a coroutine or generator and of the awaitables that it waits for, outermost first."""
     for _ in range(MAX_DEPTH):
         if awaitable is None:
             return
@@ -82,6 +82,6 @@ def _awaited(awaitable: Any) -> Iterable[FrameType]:
         if isinstance(frame, FrameType):
             yield frame
         following = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
-        if following is None and type(awaitable).__name__ == "coroutine_wrapper":  # of `coroutine.__await__()`, which compiled code calls
+        if following is None and type(awaitable).__name__ == "coroutine_wrapper":  # in compiled code
             following = next(iter(gc.get_referents(awaitable)), None)
         awaitable = following

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count what plugins do and how long it takes, as plain numbers. The metrics are made of them."""
+"""Count what plugins do and how long it takes, as plain numbers. `metrics` converts them to metrics."""
 
 from bisect import bisect_left
 from typing import Final
@@ -8,7 +8,7 @@ from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded
 from apisix.runner.http.phase import Phase
 
 BUCKETS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds, in seconds: from a plugin that sets a header to the timeout of the gateway."""
+"""Upper bounds in seconds, from a plugin that sets a header to the timeout of the gateway."""
 
 _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (DeadlineExceeded, "timeout"),
@@ -27,7 +27,7 @@ class Histogram:
     A histogram of durations.
 
     Attributes:
-        counts: how many durations are at most the bound of the same index and above the bound before it. The last one counts the rest.
+        counts: how many durations are in each range. A range ends at, and includes, the bound with the same index; the last has no end.
         sum_s: the sum of all durations, in seconds.
     """
 
@@ -46,7 +46,7 @@ class Histogram:
 
 class Meter:
     """
-    What the plugins of one worker did. Must be used in the event loop's thread.
+    Counts what the plugins of one worker do. Must be used in the event loop's thread.
 
     Attributes:
         outcomes: the number of calls of a plugin, by name, phase and outcome. The outcomes are continue, rewrite, stop, error, timeout,

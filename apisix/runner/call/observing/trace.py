@@ -92,7 +92,7 @@ class CallTrace:
         chain: the chain of the call.
         time_s: when it began, seconds since the epoch.
         began_s, ended_s: when it began and ended, times of the clock.
-        exchange: the request or the response, with all edits; None if the chain is refused.
+        http_message: the request or the response, with all edits; None if the chain is refused.
         steps, info, logs: what happened, in order.
         reply: the reply that is sent; None if the gateway has hung up.
         error: the error because of which the call is refused.
@@ -108,7 +108,7 @@ class CallTrace:
         "data",
         "ended_s",
         "error",
-        "exchange",
+        "http_message",
         "info",
         "logs",
         "message",
@@ -128,7 +128,7 @@ class CallTrace:
         self.chain = chain
         self.began_s = self.ended_s = began_s
         self.time_s = time.time() - (primitives.now_s() - began_s)
-        self.exchange: Request | Response | None = None
+        self.http_message: Request | Response | None = None
         self.steps: list[StepTrace] = []
         self.info: list[InfoTrace] = []
         self.logs: list[LogTrace] = []
@@ -138,11 +138,11 @@ class CallTrace:
 
     # Called by the engine.
 
-    def step_begins(self, step: ChainStep, exchange: Request | Response, before: Request | Response, now_s: float) -> None:
-        """Called before a plugin runs. Args: before: a copy of `exchange` that nobody edits."""
+    def step_begins(self, step: ChainStep, http_message: Request | Response, before: Request | Response, now_s: float) -> None:
+        """Called before a plugin runs. Args: before: a copy of `http_message` that nobody edits."""
         if self.steps:
             self.steps[-1].after = before
-        self.exchange = exchange
+        self.http_message = http_message
         trace = StepTrace(step, now_s, before)
         self.steps.append(trace)
         for listener in self._listeners:
@@ -156,8 +156,8 @@ class CallTrace:
         trace.took_s = took_s
         trace.stopped = None if reply is None else reply.status
         trace.error = None if error is None else error_record(error)
-        if self.exchange is not None:
-            trace.after = trace.before if error is not None else self.exchange
+        if self.http_message is not None:
+            trace.after = trace.before if error is not None else self.http_message
         for listener in self._listeners:
             listener.step_ended(self, trace, error)
 

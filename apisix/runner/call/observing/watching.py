@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Find mistakes while a hook runs, for `dev` and the test kit: code that works when it is tried once and fails with real clients.
+Find mistakes while a hook runs, for `dev` and the test kit. These mistakes are easy to miss if a plugin is tried only once:
 
 - A coroutine that is never awaited: `self.check(request)` without `await` checks nothing, and `if request.avar(...)` is always true.
-- An attribute of `self` that a hook assigns: all calls of the route share the instance.
+- An assignment to an attribute of `self` in a hook: all calls of the route share the instance.
 
-A `HookWatch` is found through a context variable, so the tasks and threads that the hook starts find it too. Nothing here runs unless
+A context variable contains the `HookWatch`, so the tasks and threads that the hook starts find it too. This module has no effect unless
 `install` was called.
 """
 
@@ -24,7 +24,7 @@ from apisix.runner.http.response import Response
 from apisix.runner.plugin.plugin import Plugin
 
 ORIGIN_DEPTH: Final = 1
-"""How many frames each coroutine records of where it was created: the line that created it."""
+"""How many frames of its creation each coroutine records: only the line that created it."""
 
 
 class CoroutineNeverAwaited(RunnerError, RuntimeError):
@@ -36,12 +36,12 @@ class SharedStateWarning(UserWarning):
 
 
 watched: "ContextVar[HookWatch | None]" = ContextVar("watched", default=None)
-"""The watch of the hook that runs here."""
+"""The watch of the hook that runs in this context."""
 
 
 class HookWatch:
     """
-    Collects mistakes while one hook runs, and in what it starts.
+    Collects mistakes of one hook, and of the tasks and threads that it starts.
 
     Args: hook: a method of the plugin's instance, or a function.
     """
@@ -59,7 +59,7 @@ class HookWatch:
             file, line, function = origin[0]
             place = f"{Path(file).name}:{line} in {function}"
         else:
-            place = places.of_frame(sys._getframe(1)) or "a place that is not known"
+            place = places.of_frame(sys._getframe(1)) or "an unknown place"
         self._never_awaited.append(f"{place}: the coroutine {name} was never awaited, so it did not run. Write `await` before the call")
 
     def end(self) -> None:
@@ -73,7 +73,7 @@ class HookWatch:
 
 
 def _with_python_coroutines(cls: Any) -> Any:
-    """Derive a class with coroutines of Python's own. Those of a compiled class do not record the line that created them."""
+    """Derive a class with Python coroutines, because coroutines of a compiled class do not record the line that created them."""
 
     def of_python(name: str) -> Callable[..., Any]:
         method = getattr(cls, name)
@@ -89,9 +89,9 @@ def _with_python_coroutines(cls: Any) -> Any:
 
 ACCESSORS: Final = ("aread", "atext", "ajson", "aform", "avar")
 WatchedRequest: Final[type[Request]] = _with_python_coroutines(Request)
-"""Plugins get this instead of a Request while they are watched."""
+"""Watched plugins get this instead of a Request."""
 WatchedResponse: Final[type[Response]] = _with_python_coroutines(Response)
-"""Plugins get this instead of a Response while they are watched."""
+"""Watched plugins get this instead of a Response."""
 
 
 _warn_of_coroutine: Callable[[Any], None] | None = None
@@ -100,12 +100,12 @@ _collecting = False
 
 
 def install() -> None:
-    """Start to watch, in this process and for this thread's coroutines. May be called again."""
+    """Start to watch in this process, for coroutines that this thread creates. Later calls have no further effect."""
     global _warn_of_coroutine
     sys.set_coroutine_origin_tracking_depth(max(ORIGIN_DEPTH, sys.get_coroutine_origin_tracking_depth()))
     if _warn_of_coroutine is None:
-        # The interpreter calls this function of `warnings` for each coroutine that ends without having begun. `warnings.showwarning` would
-        # not do: filters decide whether it is called, and test runners change both.
+        # The interpreter calls this function of `warnings` for each coroutine that is deleted before it has started.
+        # `warnings.showwarning` can't be used, because filters decide whether it is called, and test runners change both.
         _warn_of_coroutine = getattr(warnings, "_warn_unawaited_coroutine")  # noqa: B009
         setattr(warnings, "_warn_unawaited_coroutine", _coroutine_ended)  # noqa: B010
         setattr(Plugin, "__setattr__", _assign)  # noqa: B010
@@ -119,7 +119,7 @@ def _note_collection(phase: str, _info: dict[str, int]) -> None:
 
 def _coroutine_ended(coroutine: Any) -> None:
     watch = watched.get()
-    # What the garbage collector deletes can belong to an earlier call.
+    # A coroutine that the garbage collector deletes may belong to an earlier call.
     if watch is not None and not _collecting:
         watch.never_awaited(coroutine)
     elif _warn_of_coroutine is not None:
@@ -134,8 +134,8 @@ def _assign(self: Plugin[Any], name: str, value: object) -> None:
     _warned.add((type(self), name))
     warnings.warn(
         f"{type(self).__name__} assigns self.{name} while a call runs. One instance serves all calls of a route, so the call of another "
-        "client can see it: keep it in a local variable or in request.context. If all calls are meant to share it, "
-        f'say shared_state = ("{name}",) on the class',
+        "client can see it. Keep it in a local variable or in request.context. If all calls are meant to share it, "
+        f'set shared_state = ("{name}",) on the class',
         SharedStateWarning,
         stacklevel=2,
     )

@@ -24,7 +24,7 @@ def build_chain(registry: Registry, configuration: RouteConfiguration, *, respon
     """
     Create and configure the plugins that a route lists, one instance for each entry.
 
-    A mistake in a route or a plugin does not raise an error. The chain's `refusal` then contains all reasons.
+    A mistake in a route or a plugin does not raise an error. The chain's `problem` then contains all reasons.
 
     Args:
         response: True if the chain is for the response phase.

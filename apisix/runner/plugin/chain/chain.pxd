@@ -21,4 +21,4 @@ cdef class Chain:
     cdef readonly object key
     cdef readonly tuple steps
     cdef readonly object phase
-    cdef readonly object refusal
+    cdef readonly object problem

@@ -105,16 +105,16 @@ class Chain:
         key: the key of the configuration, or None if the gateway is too old to send one.
         steps: the plugins. Empty if the chain is refused.
         phase: the phase of the calls, or None if it is not known.
-        refusal: all reasons why calls with this configuration are refused, or None if they can run.
+        problem: all reasons why calls with this configuration are refused, or None if they can run.
     """
 
-    __slots__ = ("configuration", "key", "phase", "refusal", "steps")
+    __slots__ = ("configuration", "key", "phase", "problem", "steps")
 
     def __init__(
-        self, configuration: RouteConfiguration, steps: tuple[ChainStep, ...], phase: Phase | None, refusal: str | None = None
+        self, configuration: RouteConfiguration, steps: tuple[ChainStep, ...], phase: Phase | None, problem: str | None = None
     ) -> None:
         self.configuration = configuration
         self.key = configuration.key
         self.steps = steps
         self.phase = phase
-        self.refusal = refusal
+        self.problem = problem

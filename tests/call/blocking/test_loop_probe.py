@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds up the loop is reported while it does, with its line."""
+"""Code that blocks the event loop is reported while it does, with its line."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ import pytest
 from apisix.runner import primitives
 from apisix.runner.call.blocking.detector import BlockingDetector
 from apisix.runner.plugin.plugin import Plugin
-from tests.call.engine import WITHIN_S, Engine, until
+from tests.call.fake_gateway import WITHIN_S, Engine, until
 
 held = threading.Event()
 go = threading.Event()
@@ -28,7 +28,7 @@ class BlocksInCoroutine(Plugin[Any]):
 
 
 class BlocksInline(Plugin[Any]):
-    """Block in a plain hook, which its author has forbidden to run in threads."""
+    """Block in a plain hook that must not run in threads."""
 
     blocking = False
 
@@ -48,7 +48,7 @@ class BlocksAtFirst(Plugin[Any]):
 
 
 def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Let a plugin block, look at the loop from another thread at the given times, and return what was logged."""
+    """Let a plugin block the event loop, check the event loop from another thread at the given times, and return the log messages."""
     held.clear()
     go.clear()
 
@@ -56,25 +56,25 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
         loop = asyncio.get_running_loop()
         watch = BlockingDetector()
         engine = Engine(loop, [plugin], blocking_detector=watch)
-        watch.turn = type(watch.turn)(loop)  # the thread of this test takes the place of the watch's own
+        watch.probe = type(watch.probe)(loop)  # this test uses its own thread to watch
 
         def look() -> None:
             began_s = primitives.now_s()
-            watch.examine_loop(began_s)  # which schedules a callback
-            loop.call_soon_threadsafe(line.call, 1)
+            watch.examine_loop(began_s)  # this schedules a callback
+            loop.call_soon_threadsafe(connection.call, 1)
             assert held.wait(WITHIN_S)
-            turned = watch.turn._scheduled_at_s is None
-            watch.examine_loop(began_s)  # schedules one that does not run
-            assert turned
+            was_called = watch.probe._scheduled_at_s is None
+            watch.examine_loop(began_s)  # this schedules a callback that does not run
+            assert was_called
             for passed_s in after_s:
                 watch.look(began_s + passed_s)
                 watch.examine_loop(began_s + passed_s)
             go.set()
 
-        line = engine.line()
+        connection = engine.connect()
         thread = threading.Thread(target=look)
         thread.start()
-        await until(lambda: line.replies)
+        await until(lambda: connection.replies)
         thread.join(WITHIN_S)
 
     asyncio.run(scenario())
@@ -82,59 +82,58 @@ def reports_of(plugin: Any, after_s: tuple[float, ...], caplog: pytest.LogCaptur
 
 
 def test_a_coroutine_that_blocks(caplog: pytest.LogCaptureFixture) -> None:
-    """It is named with the plugin and the line: at once, after 5 s, 10 s, ..."""
+    """The plugin and the line are reported immediately, and after 5 s, 10 s, ..."""
     reports = reports_of(BlocksInCoroutine, (0.05, 0.15, 0.25, 0.35, 4.9, 5.1, 6.0, 10.1), caplog)
 
     assert [re.sub(r"\d+ in", "N in", report.partition(". In a coroutine")[0]) for report in reports] == [
-        f"plugin blocks-in-coroutine holds up all calls of its worker, for {held_s} s so far, "
-        "in test_loop_turn.py:N in on_request: go.wait(WITHIN_S)  # here"
-        for held_s in ("0.2", "5.1", "10.1")
+        f"plugin blocks-in-coroutine has been blocking all calls of its worker for {blocked_s} s, "
+        "in test_loop_probe.py:N in on_request: go.wait(WITHIN_S)  # here"
+        for blocked_s in ("0.2", "5.1", "10.1")
     ]
 
 
 def test_a_plain_hook_that_blocks_at_first(caplog: pytest.LogCaptureFixture) -> None:
-    """It is marked as blocking, with the line where it is."""
+    """The plugin is marked as blocking, and the line is reported."""
     reports = reports_of(BlocksAtFirst, (0.2, 0.3), caplog)
 
     assert len(reports) == 1
     assert re.match(
-        r"plugin blocks-at-first held up all calls of its worker for \d+ ms, in test_loop_turn.py:\d+ in on_request: "
+        r"plugin blocks-at-first blocked all calls of its worker for \d+ ms, in test_loop_probe.py:\d+ in on_request: "
         r"go.wait\(WITHIN_S\)  # here: from now on it runs in threads",
         reports[0],
     )
 
 
 def test_a_plain_hook_that_must_not_run_in_threads(caplog: pytest.LogCaptureFixture) -> None:
-    """The author wants it so, but what takes 5 s is reported."""
+    """It is not marked, but it is reported after 5 s."""
     reports = reports_of(BlocksInline, (0.2, 0.3, 5.1, 5.2, 6.0), caplog)
 
     assert [re.sub(r"\d+ in", "N in", report) for report in reports] == [
-        "plugin blocks-inline still holds up all calls of its worker after 5.2 s, "
-        "in test_loop_turn.py:N in on_request: go.wait(WITHIN_S)  # here"
+        "plugin blocks-inline still blocks all calls of its worker after 5.2 s, "
+        "in test_loop_probe.py:N in on_request: go.wait(WITHIN_S)  # here"
     ]
 
 
-def test_many_short_calls_are_no_call_that_blocks(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that is in another call each time is busy, not blocked."""
+def test_many_short_calls_are_not_reported(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the event loop is in another call each time, it is busy, but not blocked."""
     watch = BlockingDetector()
-    turn = watch.turn
     frames = iter([object(), object(), object()])
     monkeypatch.setattr("apisix.runner.call.blocking.places.outermost", lambda frame: next(frames))
-    turn._scheduled_at_s = 1.0
+    watch.probe._scheduled_at_s = 1.0
     for now_s in (1.2, 1.3, 1.4):
         watch.examine_loop(now_s)
 
     assert caplog.records == []
 
 
-def test_a_loop_that_turns(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_loop_that_is_not_blocked(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is reported, and `look` is called every second."""
     looked: list[float] = []
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         watch = BlockingDetector()
-        watch.turn = type(watch.turn)(loop, looked.append)
+        watch.probe = type(watch.probe)(loop, looked.append)
         for tenth in range(25):
             watch.examine_loop(100 + tenth / 10)
             await asyncio.sleep(0)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine in this process: plugins that a test defines, configurations by token, and connections whose messages the test sees."""
+"""The engine in this process, with plugins that a test defines, and with connections that record their messages."""
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from apisix.runner.call.chain_cache import ChainCache
@@ -21,21 +22,21 @@ WITHIN_S = 20.0
 
 
 class Clock(Deadlines):
-    """Deadlines that pass when the test says so, however long that takes. Calls must have a timeout of 0 seconds to fail then."""
+    """Deadlines that pass when the test calls `expire_all`. Calls then fail only if their timeout is 0 seconds."""
 
     def add(self, waiting: Any, at_s: float) -> None:
-        """Remember a call that waits."""
-        self._due_s[waiting] = at_s
+        """Add a call that waits, without a timer."""
+        super().add(waiting, inf)
 
-    def strike(self) -> None:
-        """Let the deadlines of all calls that wait pass. To be used in a callback of the loop."""
+    def expire_all(self) -> None:
+        """Let the deadlines of all waiting calls pass. Must be called in a callback of the event loop."""
         for call in self.waiting():
             self.discard(call)
             call.expire()
 
 
-class Line(ReplySink):
-    """A connection of a gateway: takes what the runner sends, and replies to info requests when the test says so."""
+class FakeConnection(ReplySink):
+    """A connection of a gateway. It records what the runner sends."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.call_runner = CallRunner(runtime, self)
@@ -43,7 +44,7 @@ class Line(ReplySink):
         self.replies: list[Any] = []
 
     def call(self, token: int, call_id: int = 1) -> None:
-        """Make a call. To be used in a callback of the loop, as sockets do."""
+        """Make a call. Must be called in a callback of the event loop, as in the worker."""
         self.call_runner.start(HTTPReqCallReq(call_id, conf_token=token))
 
     def send(self, message: Any) -> None:
@@ -62,9 +63,11 @@ class Line(ReplySink):
 
 class Engine:
     """
-    The engine of a worker. Token N leads to the N-th of the given chains, each a list of classes.
+    The engine of a worker. Token N belongs to the N-th chain.
 
-    Args: limits: of the runtime, as `Runtime` takes them.
+    Args:
+        chains: for each chain, the classes of its plugins.
+        limits: arguments of `Runtime` and `ChainCache` that differ from the defaults.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *chains: Sequence[AnyPlugin], **limits: Any) -> None:
@@ -93,20 +96,20 @@ class Engine:
         self.runtime = Runtime(loop, self.chains, self.threads, **defaults | limits)
 
     def get(self, token: int) -> RouteConfiguration | None:
-        """Return what a token stands for."""
+        """Return the route configuration of a token."""
         return self.configurations[token - 1] if token <= len(self.configurations) else None
 
-    def at_loop(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function in a callback of the loop."""
+    def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function in a callback of the event loop."""
         self.loop.call_soon(function, *arguments)
 
-    def line(self) -> Line:
+    def connect(self) -> FakeConnection:
         """Open a connection."""
-        return Line(self.runtime)
+        return FakeConnection(self.runtime)
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Let the loop turn until something holds."""
+async def until(condition: Callable[[], object]) -> None:
+    """Run the event loop until a condition is true."""
     async with asyncio.timeout(WITHIN_S):
-        while not holds():  # noqa: ASYNC110  # what is waited for may happen in a thread
+        while not condition():  # noqa: ASYNC110  # it may become true in a thread
             await asyncio.sleep(0.001)

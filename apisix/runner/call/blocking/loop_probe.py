@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find out, from another thread, whether an event loop runs its callbacks, and which code holds it if not."""
+"""Find out, from another thread, whether an event loop is blocked, and which code blocks it."""
 
 import asyncio
 import sys
@@ -14,15 +14,15 @@ LOOK_S: Final = 1.0
 """How often `look` is called, in seconds."""
 
 
-class LoopTurn:
+class LoopProbe:
     """
-    Schedule a callback in an event loop, again and again. As long as it has not run, something holds the event loop.
+    Schedule a callback in an event loop repeatedly. Until the callback has run, the event loop may be blocked.
 
-    Must be created in the event loop's thread, and used in another one.
+    Must be created in the event loop's thread, and used in another thread.
 
     Args:
-        loop: the event loop; None for one that nothing ever holds.
-        look: called in the event loop's thread about every second, with the time.
+        loop: the event loop. If it is None, `blocked_s` always returns 0.
+        look: called about every second in the event loop's thread, with the current time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, look: Callable[[float], None] | None = None) -> None:
@@ -34,8 +34,8 @@ class LoopTurn:
         self._reported_s = 0.0
         self._frame: object = None
 
-    def held_s(self, now_s: float) -> float:
-        """Return for how many seconds the event loop has been held. If it is not held, schedule the next callback."""
+    def blocked_s(self, now_s: float) -> float:
+        """Return for how many seconds the event loop has been blocked. If it is not blocked, schedule the next callback."""
         scheduled_at_s = self._scheduled_at_s
         if scheduled_at_s is not None:
             return now_s - scheduled_at_s
@@ -43,39 +43,40 @@ class LoopTurn:
         if self._loop is not None:
             self._scheduled_at_s = now_s
             try:
-                self._loop.call_soon_threadsafe(self._turned, now_s)
+                self._loop.call_soon_threadsafe(self._called, now_s)
             except RuntimeError:  # it is closed
                 self._loop = None
         return 0.0
 
     def place(self) -> str | None:
-        """Return the line of a plugin in which the event loop's thread is."""
+        """Return the line of a plugin in which the event loop's thread is, None if it runs no code of a plugin."""
         return places.of_thread(self._thread_id)
 
     def place_to_report(self, now_s: float) -> str | None:
         """
-        Return the line of `place` if it should be reported now: the first time, and after 5, 10, 20, ... seconds.
+        Return the same as `place` if it has to be reported now: the first time, and after 5, 10, 20, ... seconds. Otherwise return None.
 
-        Return None if the event loop is in another call of a function than last time: many calls that arrive together also keep it busy.
+        It is only reported if the event loop is in the same call of a function as the last time, because many calls that arrive together
+        keep the event loop busy too.
         """
-        held_s = self.held_s(now_s)
+        blocked_s = self.blocked_s(now_s)
         before, self._frame = self._frame, places.outermost(sys._current_frames().get(self._thread_id))
         if self._frame is None or self._frame != before:
             return None
-        if self._reported_s and passed(self._reported_s, held_s) is None:
+        if self._reported_s and passed(self._reported_s, blocked_s) is None:
             return None
-        self._reported_s = held_s
+        self._reported_s = blocked_s
         return self.place()
 
     def task(self) -> str:
-        """Return a description of the code that is running: the plugin if it is a hook in a task, otherwise the task or the callback."""
+        """Return a description of the code that runs: the plugin if it is the task of a hook, otherwise a task or a callback."""
         task = None if self._loop is None else asyncio.current_task(self._loop)
         if task is None:
             return "a callback of a plugin"
         name = task.get_name()
         return "a task that a plugin has started" if name.startswith("Task-") else f"plugin {name}"
 
-    def _turned(self, scheduled_at_s: float) -> None:
+    def _called(self, scheduled_at_s: float) -> None:
         self._scheduled_at_s = None
         if self._look is not None and scheduled_at_s - self._looked_at_s >= LOOK_S:
             self._looked_at_s = scheduled_at_s
