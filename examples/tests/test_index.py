@@ -37,7 +37,7 @@ def test_routes(apisix_registry: Registry) -> None:
         for phase, plugin in route["plugins"].items():
             conf = [(entry["name"], entry["value"]) for entry in plugin["conf"]]
             configuration = RouteConfiguration(f"route#1#{phase}#1", tuple(conf))
-            assert build_chain(apisix_registry, configuration, response=phase == "ext-plugin-post-resp").refusal is None
+            assert build_chain(apisix_registry, configuration, response=phase == "ext-plugin-post-resp").problem is None
             used.update(name for name, _ in conf)
 
     assert {plugin.name for plugin in apisix_registry.types if plugin.source.kind == "directory"} == used

@@ -58,7 +58,7 @@ def touch(event: Any) -> None:
     """Read every field of a message, look names up without decoding, and build it again if it is complete."""
     for name in ("headers", "args"):
         if (entries := getattr(event, name, None)) is not None:
-            for sought in (b"host", b"", b"content-type"):
+            for sought in ("host", "", "content-type"):
                 entries.find(sought)
                 entries.find(sought, ignore_case=True)
     content(event)

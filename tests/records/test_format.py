@@ -43,7 +43,7 @@ def test_unknown_fields_are_ignored() -> None:
         (b"{", "not a record"),
         (b"{}", "not a record"),
         (b"\xff", "not a record"),
-        (b'{"type":"configuration","version":2,"digest":"d","plugins":[]}', f"version 2; this release reads versions up to {VERSION}"),
+        (b'{"type":"configuration","version":2,"digest":"d","plugins":[]}', f"version 2, and this release reads versions up to {VERSION}"),
     ],
 )
 def test_lines_that_are_not_records(line: bytes, message: str) -> None:

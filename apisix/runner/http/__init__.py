@@ -7,7 +7,8 @@ a base, `message.HTTPMessage`. Headers and arguments are multidict views on the 
 is an info request, whose I/O is provided by the caller: nothing here does I/O itself.
 
 - `request`, `response`, `reply`: the classes. `message`: the base of the first two, with the methods that fetch something.
-- `multidict_view`: the views. `headers`: views of headers, in which the case of names is folded. `query`: the view of arguments.
+- `multidict_view`, `mutable_multidict_view`: the views, and those that can be edited. `headers`: views of headers, in which the case of
+  names is folded. `query`: the view of arguments.
 - `header_rules`: the headers that a reply or an edit may not send, such as content-length.
 - `info_requests`: bodies and variables that are requested from the gateway. `body/`: decompresses and parses bodies.
 - `cookies`, `phase`, `redaction`: cookies of headers, the names of the phases, and representations without secrets.
