@@ -15,6 +15,7 @@ from pathlib import Path
 from apisix.gateway.display import Display, display_for
 from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
+from apisix.gateway.inspector.actions import Actions
 from apisix.gateway.inspector.server import Inspector
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.quirks import Version, default_router, parse_version, pool_for, quirks_of, release_text, unknown_plugins
@@ -253,6 +254,7 @@ class _Dev:
             if self._inspector is not None:
                 await self._inspector.serve()
                 self._inspector.gateway = f"http://{HOST}:{port}"
+                Actions(self._inspector, gateway, port)
             self._display.notice(self._welcome(port, inspect_port))
             await self._watch(stamps)
 

@@ -34,6 +34,11 @@ class CapturedMessage:
     body: bytes = b""
     size: int = 0
 
+    @property
+    def is_truncated(self) -> bool:
+        """True if only the beginning of the body was kept."""
+        return self.size > len(self.body)
+
     def add(self, piece: bytes) -> None:
         """Add a piece of the body."""
         self.size += len(piece)

@@ -3,7 +3,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -29,7 +29,14 @@ from apisix.gateway.report import CapturedMessage, NoRecords, PhaseReport, Recor
 from apisix.gateway.resources import admin
 from apisix.gateway.resources.store import Store
 from apisix.gateway.routing.routes import Consumer, Node, Route, Upstream
-from apisix.gateway.routing.upstream_client import ConnectFailed, NoAnswer, UpstreamFailed, UpstreamResponse, send_request
+from apisix.gateway.routing.upstream_client import (
+    ConnectFailed,
+    NoAnswer,
+    RecordedResponse,
+    UpstreamFailed,
+    UpstreamResponse,
+    send_request,
+)
 from apisix.runner.http.phase import Phase
 
 # nginx does not pass these on to an upstream: it writes its own, or none. Source: nginx, proxy_set_header.
@@ -124,18 +131,22 @@ class Gateway:
             answer.body = _captured(answer.body, report.sent)
         return answer, report
 
+    async def complete(self, report: RequestReport) -> None:
+        """Add the runner's records of its calls to the report of a request. Some records never arrive."""
+        for phase in report.phases:
+            if phase.call_id is not None:
+                phase.record = await self._records.take(phase.call_id)
+            if phase.record is not None:
+                phase.effects = effects_of(phase.record)
+            if phase.key is not None and not phase.effects:
+                phase.refusal = self._records.refusal(phase.key)
+
     async def finish(self, report: RequestReport) -> None:
-        """Complete the report of a request and pass it on, in the order of the calls of this method. Some records never arrive."""
+        """Complete the report of a request and pass it on, in the order of the calls of this method."""
         before, finished = self._finished, asyncio.Event()
         self._finished = finished
         try:
-            for phase in report.phases:
-                if phase.call_id is not None:
-                    phase.record = await self._records.take(phase.call_id)
-                if phase.record is not None:
-                    phase.effects = effects_of(phase.record)
-                if phase.key is not None and not phase.effects:
-                    phase.refusal = self._records.refusal(phase.key)
+            await self.complete(report)
             await before.wait()
             self._on_report(report)
         finally:
@@ -289,7 +300,10 @@ class Gateway:
             report.upstreams.append(sent)
             try:
                 upgrades = any(name.lower() == "upgrade" for name, _ in fields)
-                response = await send_request(upstream, node, context.method, target, fields, context.body, upgrades=upgrades)
+                if context.recorded_upstreams is None:
+                    response = await send_request(upstream, node, context.method, target, fields, context.body, upgrades=upgrades)
+                else:
+                    response = _recorded_response(context.recorded_upstreams)
                 sent.status, sent.response = response.status, CapturedMessage(tuple(response.headers))
                 response.body = _captured(response.body, sent.response)
                 return response
@@ -304,6 +318,18 @@ class Gateway:
             finally:
                 sent.duration_s = time.time() - context.started - sent.began_s
         raise UpstreamFailed(503, "the upstream has no node")
+
+
+def _recorded_response(upstreams: Sequence[UpstreamReport]) -> UpstreamResponse:
+    """Return the response that an upstream has sent before, for a request that is only run through the plugins again."""
+    found = upstreams[-1] if upstreams else None
+    if found is None:
+        raise UpstreamFailed(502, "the request was not sent to an upstream before, so there is no response to use")
+    if found.status is None:
+        raise UpstreamFailed(502, found.error or "the upstream sent no response before")
+    if found.response.is_truncated:
+        raise UpstreamFailed(502, f"only the first {len(found.response.body)} bytes of the upstream's response were kept")
+    return RecordedResponse(found.status, list(found.response.headers), found.response.body)
 
 
 async def _discard(body: bytes | AsyncGenerator[bytes, None]) -> None:

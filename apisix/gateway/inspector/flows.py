@@ -5,7 +5,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -98,8 +98,8 @@ class Flow(Summary, frozen=True, omit_defaults=True, kw_only=True):
     asked_twice: bool = False
 
 
-def flow_of(report: RequestReport, id: str) -> Flow:
-    """Return what the page shows of a report. Secrets are replaced by digests."""
+def flow_of(report: RequestReport, id: str) -> tuple[Flow, dict[str, str]]:
+    """Return what the page shows of a report, in which secrets are replaced by digests, and the secrets by their digests."""
     redactor = Redactor()
     flow = Flow(
         id=id,
@@ -121,31 +121,44 @@ def flow_of(report: RequestReport, id: str) -> Flow:
         upstream=report.upstream,
         asked_twice=report.asked_twice,
     )
-    return msgspec.json.decode(redactor.line(msgspec.json.encode(flow)), type=Flow)
+    shown = msgspec.json.decode(redactor.line(msgspec.json.encode(flow)), type=Flow)
+    return shown, {digest: secret for secret, digest in redactor.known.items()}
+
+
+class Kept(NamedTuple):
+    """A request as the page shows it, and the report with its secrets, to send it again."""
+
+    flow: Flow
+    report: RequestReport
+    secrets: dict[str, str]
 
 
 class FlowStore:
-    """The last requests, by id, and the reports that they were made of, which still have their secrets: to send a request again."""
+    """The last requests, by id."""
 
     def __init__(self, capacity: int = MAX_FLOWS) -> None:
         self._capacity = capacity
-        self._flows: OrderedDict[str, tuple[Flow, RequestReport]] = OrderedDict()
+        self._flows: OrderedDict[str, Kept] = OrderedDict()
 
     def add(self, report: RequestReport) -> Flow:
         """Keep a request, and return it as the page shows it."""
         id = secrets.token_hex(8)
-        flow = flow_of(report, id)
-        self._flows[id] = flow, report
+        flow, secrets_found = flow_of(report, id)
+        self._flows[id] = Kept(flow, report, secrets_found)
         if len(self._flows) > self._capacity:
             self._flows.popitem(last=False)
         return flow
 
-    def get(self, id: str) -> tuple[Flow, RequestReport] | None:
+    def id_of(self, report: RequestReport) -> str | None:
+        """Return the id of a request, None if it is not kept any more."""
+        return next((id for id, kept in reversed(self._flows.items()) if kept.report is report), None)
+
+    def get(self, id: str) -> Kept | None:
         """Return a request, None if it is not kept any more."""
         return self._flows.get(id)
 
     def __iter__(self) -> Iterator[Flow]:
-        return (flow for flow, _ in self._flows.values())
+        return (kept.flow for kept in self._flows.values())
 
     def __len__(self) -> int:
         return len(self._flows)

@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from apisix.gateway.http.answer import Answer
 from apisix.gateway.http.http1 import BadRequest, Request
 from apisix.gateway.http.listener import HttpListener, OnSent
-from apisix.gateway.inspector.flows import MAX_FLOWS, FlowStore, summary_of
+from apisix.gateway.inspector.flows import MAX_FLOWS, FlowStore, Kept, summary_of
 from apisix.gateway.report import RequestReport
 from apisix.gateway.resources.admin import is_loopback_name
 
@@ -166,15 +166,15 @@ class Inspector:
         return [summary_of(flow) for flow in self.flows]
 
     async def _get(self, values: Mapping[str, str], body: Any) -> object:
-        return self.flow(values["id"])[0]
+        return self.kept(values["id"]).flow
 
     async def _clear(self, values: Mapping[str, str], body: Any) -> object:
         self.flows.clear()
         self.send("cleared", None)
         return {}
 
-    def flow(self, id: str) -> Any:
-        """Return a request and its report. Raise ApiError if it is not kept any more."""
+    def kept(self, id: str) -> Kept:
+        """Return a request. Raise ApiError if it is not kept any more."""
         found = self.flows.get(id)
         if found is None:
             raise ApiError(404, f"the request {id} is not kept any more")

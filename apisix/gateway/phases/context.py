@@ -3,12 +3,14 @@
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDict
 
 from apisix.gateway.http import uris
 from apisix.gateway.http.headers import Headers
+from apisix.gateway.report import UpstreamReport
 from apisix.gateway.routing.routes import ConfSource, Consumer, Node, Route
 
 SERVER_NAME = "_"
@@ -30,6 +32,7 @@ class RequestContext:
         source: of the configuration whose plugin is running.
         response_status: the status for the client, known when the phase `header_filter` begins.
         consumer: set by an authentication plugin.
+        recorded_upstreams: what upstreams replied before. If it is not None, these replies are used, and nothing is sent to an upstream.
         rest: the end of the client's body that nginx reads as the next request, because a runner changed content-length.
     """
 
@@ -58,6 +61,7 @@ class RequestContext:
     response_status: int | None = None
     uri_changed: bool = False
     body_read: bool = False
+    recorded_upstreams: Sequence[UpstreamReport] | None = None
     rest: bytes = b""
     stale_headers: dict[str, list[str]] = field(default_factory=dict)
     response_headers: Headers = field(default_factory=CIMultiDict)

@@ -106,6 +106,29 @@ class UpstreamResponse:
             return await reading
 
 
+class RecordedResponse(UpstreamResponse):
+    """A response that was received before. It has no connection."""
+
+    __slots__ = ()
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.has_body = bool(body)
+        self.body = _whole(body)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def tunnel(self) -> None:
+        """Return None."""
+
+
+async def _whole(body: bytes) -> AsyncGenerator[bytes, None]:
+    if body:
+        yield body
+
+
 async def send_request(
     upstream: Upstream,
     node: Node,
