@@ -18,6 +18,7 @@ from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES, MAX_CODINGS, MAX_STREAMS
 from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
+from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.collecting import Reporter
 from apisix.runner.settings.loading import OTHER_VARIABLES, load
@@ -138,3 +139,11 @@ def test_defaults_in_the_table_of_limits() -> None:
 
     assert {key: int(value) * units[key] for key, value in shown.items()} == {row.key: row.default for row in SETTINGS if row.key in rows}
     assert set(rows) == set(shown)
+
+
+def test_framing_headers() -> None:
+    """The limitations list the framing headers of requests, and which edits of them are possible."""
+    table = text_of("reference", "limitations.md").split("\n## ")[2]
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]*\|[^|]*) \|", table, re.MULTILINE))
+    documented = {name: (cells.startswith("sent"), cells.partition("|")[2].strip().startswith("sent")) for name, cells in rows.items()}
+    assert documented == {name: (rule.can_be_set, rule.sends_deletion) for name, rule in REQUEST_FRAMING.items()}

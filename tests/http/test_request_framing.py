@@ -2,9 +2,7 @@
 """Tests of the framing headers of a request, such as content-length, which plugins can't change freely."""
 
 import logging
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +16,6 @@ from tests.http.calls import Pairs, a_request, rewrite, sent
 
 RECEIVED: Pairs = [(name, "received") for name in REQUEST_FRAMING]
 NOT_SETTABLE = [name for name, rule in REQUEST_FRAMING.items() if not rule.can_be_set]
-DOCS = Path(__file__).parent.parent.parent / "docs" / "reference" / "limitations.md"
 
 Edit = Callable[[Request], object]
 
@@ -195,10 +192,3 @@ class TestLegacyPlugins:
 
         assert list(rewrite(request).headers) == [("x-a", "1")]
         assert len(caplog.records) == 1
-
-
-def test_table_in_the_docs() -> None:
-    """The documentation has the same table."""
-    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]*\|[^|]*) \|", DOCS.read_text().split("\n## ")[2], re.MULTILINE))
-    documented = {name: (cells.startswith("sent"), cells.partition("|")[2].strip().startswith("sent")) for name, cells in rows.items()}
-    assert documented == {name: (rule.can_be_set, rule.sends_deletion) for name, rule in REQUEST_FRAMING.items()}
