@@ -243,7 +243,7 @@ class _Dev:
                 (HttpServer(gateway, version=release_text((*self._options.apisix_version, 0)[:3])), self._options.port, "--port"),
             ]
             self._echo_port, port = [await self._bind(stack, *server) for server in servers]
-            inspect_port = await self._bind_inspector(stack)
+            inspect_port = await self._serve_inspector(stack)
             stamps = {path: _stamp(path) for path, _ in self._watched()}
             await self._start_runner()
             if stamps[self._options.routes] is not None:
@@ -252,7 +252,6 @@ class _Dev:
                 with _reported_as_taken(number, flag):
                     await server.serve()
             if self._inspector is not None:
-                await self._inspector.serve()
                 self._inspector.gateway = f"http://{HOST}:{port}"
                 Actions(self._inspector, gateway, port)
             self._display.notice(self._welcome(port, inspect_port))
@@ -295,17 +294,30 @@ class _Dev:
         self._on_runner_ended()
         self._notice(f"the runner ended with status {status}; it will be restarted in {RESPAWN_DELAY_S:g} s, as the gateway does")
 
-    async def _bind_inspector(self, stack: AsyncExitStack) -> int | None:
-        """Bind the port of the inspector and return it; None if there is no inspector."""
+    async def _serve_inspector(self, stack: AsyncExitStack) -> int | None:
+        """
+        Start the inspector and return its port; None if there is no inspector.
+
+        It accepts connections at once: two processes can bind the same port until one of them listens.
+        """
         if self._inspector is None:
             return None
-        if self._options.inspect_port is not None:
-            return await self._bind(stack, self._inspector, self._options.inspect_port, "--inspect-port")
         stack.push_async_callback(self._inspector.stop)
+        if self._options.inspect_port is None:
+            with suppress(OSError):  # another dev is running
+                return await self._listen(self._inspector, INSPECT_PORT)
+        number = self._options.inspect_port or 0
+        with _reported_as_taken(number, "--inspect-port"):
+            return await self._listen(self._inspector, number)
+
+    async def _listen(self, inspector: Inspector, port: int) -> int:
+        bound = await inspector.bind(HOST, port)
         try:
-            return await self._inspector.bind(HOST, INSPECT_PORT)
-        except OSError:  # another dev is running
-            return await self._inspector.bind(HOST, 0)
+            await inspector.serve()
+        except OSError:
+            await inspector.stop()
+            raise
+        return bound
 
     async def _bind(self, stack: AsyncExitStack, server: Server, port: int, flag: str) -> int:
         stack.push_async_callback(server.stop)

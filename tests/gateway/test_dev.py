@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,26 @@ def test_saved_files_take_effect(dev: Dev) -> None:
     (dev.directory / "apisix.yaml").write_text("routes: []\n", encoding="utf-8")
     assert "does not end with the line #END" in dev.event("problem")["what"]
     dev.until_hello("two!")
+
+
+def test_two_that_start_together(tmp_path: Path) -> None:
+    """One inspector has the usual port, and the other one a free port."""
+
+    def inspector(name: str) -> str:
+        (tmp_path / name).mkdir()
+        with Dev(tmp_path / name) as dev:
+            both.wait(TIMEOUT_S)
+            address: str = re.findall(r"inspector +(\S+)", dev.welcome)[0]
+            with urlopen(address, timeout=TIMEOUT_S) as response:  # noqa: S310  # the inspector of this test
+                assert b"Inspector" in response.read()
+            both.wait(TIMEOUT_S)
+            return address
+
+    both = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as threads:
+        addresses = set(threads.map(inspector, ("a", "b")))
+
+    assert len(addresses) == 2
 
 
 STUCK = """
