@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-all test-wheel coverage mutants sanitize wheel lint format bench soak docs clean
+.PHONY: help install setup build dev test test-browser pictures test-all test-wheel coverage mutants sanitize wheel lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -82,6 +82,21 @@ ifndef ARGS
 	    echo "These tests ran in pure Python, and the compiled engine is not available: $$($(python) -m apisix --version)"; \
 	fi
 endif
+
+# Debian's package is installed if that is possible. Without a browser the tests are skipped, with the reason.
+browsers = chromium chromium-browser google-chrome google-chrome-stable
+test-browser: install ## test the inspector's page in Chromium
+	$(python) -m pip install --quiet --group browser
+	@for name in $(browsers); do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get install --quiet --quiet --yes chromium || { apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes chromium; }; \
+	else \
+	    echo 'no browser is in PATH ($(browsers)): install one, for example with: sudo apt-get install chromium' >&2; exit 1; \
+	fi
+	$(python) -m pytest -rs $(or $(ARGS),tests/browser)
+
+pictures: ## write the screenshots of the documentation
+	PICTURES=docs/images $(MAKE) test-browser ARGS=tests/browser/test_layout.py
 
 # A copy of the checkout is tested, so that its own extension modules stay. Errors in memory that Python manages are only found if malloc
 # provides it. Redzones on the stack are off, because greenlets copy the stack.

@@ -13,8 +13,9 @@ const state = { selected: null, flow: null, view: "requests", unread: 0, info: {
 const list = new RequestList(select);
 
 async function load() {
+  list.expectLoad();
   state.info = await call("GET", "info");
-  list.load(await call("GET", "flows"));
+  list.load(await call("GET", "flows"), state.info.capacity);
   if (location.hash.startsWith("#flow-")) await select(location.hash.slice(6));
 }
 
@@ -65,7 +66,7 @@ function edit() {
   detail.querySelector("form.edit")?.remove();
   const form = editForm(state.flow, send);
   detail.querySelector(".detail-head").after(form);
-  form.querySelector("input").focus();
+  form.querySelector(".wide").focus();
 }
 
 const runAgain = () => attempt(async () => {
@@ -119,7 +120,7 @@ listen({
   open: () => { byId("connection").textContent = "live"; byId("connection").className = "connection live"; attempt(load); },
   lost: () => { byId("connection").textContent = "not connected"; byId("connection").className = "connection lost"; },
   flow: (flow) => list.add(flow, state.info.capacity),
-  cleared: () => { list.load([]); close(); },
+  cleared: () => { list.load([], state.info.capacity); close(); },
   log: (record) => logLine(record.level ?? "output", [record.message, record.exception].filter(Boolean).join("\n"), record.time),
   notice: (text) => logLine("notice", text),
   problem: (problem) => { logLine("problem", problem); toast(problem, true); },

@@ -77,8 +77,11 @@ function bodyEdit(edit) {
 
 export function logView(lines) {
   return h("ol", { className: "log-lines" }, lines.map((line) =>
-    h("li", { className: line.level }, h("span", { className: "level" }, line.level), " ", line.message, " ", h("span", { className: "dim" }, line.logger))));
+    h("li", { className: line.level }, h("span", { className: "level" }, line.level), " ", line.message, " ", h("span", { className: "dim" }, loggerName(line.logger)))));
 }
+
+/** Return the name of a logger without the package into which the runner loads a directory of plugins. */
+const loggerName = (name) => name.replace(/^apisix_plugins_\w+_[0-9a-f]{8}\./, "");
 
 function errorView(error) {
   const frames = error.frames ?? [];

@@ -66,8 +66,21 @@ export function diffTable(rows, names = ["before", "after"]) {
     h("tbody", {}, rows.map(([kind, before, after]) => h("tr", { className: kind }, cell(before, "before"), cell(after, "after")))));
 }
 
-/** Return the differences of two lists of [name, value] as rows of `lineDiff`, sorted by name. */
+/** Return the differences of two lists of [name, value] as rows of `lineDiff`, sorted by name. Only values of one name are on one row. */
 export function headerDiff(before, after) {
-  const lines = (pairs) => pairs.map(([name, value]) => `${name.toLowerCase()}: ${value}`).sort();
-  return lineDiff(lines(before), lines(after));
+  const [old, now] = [valuesByName(before), valuesByName(after)];
+  const names = [...new Set([...old.keys(), ...now.keys()])].sort();
+  return names.flatMap((name) => {
+    const lines = (values) => (values.get(name) ?? []).map((value) => `${name}: ${value}`);
+    return lineDiff(lines(old), lines(now));
+  });
+}
+
+function valuesByName(pairs) {
+  const values = new Map();
+  for (const [name, value] of pairs) {
+    const key = name.toLowerCase();
+    values.set(key, [...(values.get(key) ?? []), value]);
+  }
+  return values;
 }

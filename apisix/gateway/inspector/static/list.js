@@ -14,7 +14,9 @@ export class RequestList {
     this.flows = [];
     this.shown = [];
     this.waiting = [];
+    this.rows = new Map();
     this.paused = false;
+    this.arrived = null; // a list while requests are loaded
     this.selected = null;
     this.filters = { text: "", route: "", plugin: "", outcome: "" };
     this.element = byId("rows");
@@ -29,18 +31,32 @@ export class RequestList {
     this.drawing = false;
   }
 
+  /** Call before the requests are fetched. Those that arrive until `load` are kept. */
+  expectLoad() {
+    this.arrived = [];
+  }
+
   /** Replace all requests. They are given oldest first. */
-  load(flows) {
+  load(flows, capacity) {
+    const { arrived } = this;
+    this.arrived = null;
     this.flows = [...flows].reverse();
     this.waiting = [];
     for (const flow of flows) this.learn(flow);
     this.apply();
+    for (const flow of arrived ?? []) this.add(flow, capacity);
   }
 
   /** Add a request, unless the list is paused. */
   add(flow, capacity) {
+    if (this.arrived) {
+      this.arrived.push(flow);
+      return;
+    }
+    if (this.flows.some((known) => known.id === flow.id)) return; // it was loaded already
     if (this.paused) {
       this.waiting.push(flow);
+      if (this.waiting.length > capacity) this.waiting.shift();
       this.note();
       return;
     }
@@ -137,23 +153,35 @@ export class RequestList {
     this.space.style.height = `${this.shown.length * ROW_PX}px`;
     const first = Math.max(0, Math.floor(this.element.scrollTop / ROW_PX) - EXTRA_ROWS);
     const last = Math.min(this.shown.length, first + Math.ceil(this.element.clientHeight / ROW_PX) + 2 * EXTRA_ROWS);
-    this.space.replaceChildren(...this.shown.slice(first, last).map((flow, index) => this.row(flow, first + index)));
+    this.element.removeAttribute("aria-activedescendant");
+    this.place(this.shown.slice(first, last), first);
   }
 
-  row(flow, position) {
-    const selected = flow.id === this.selected;
-    const row = h("div", {
-      className: `request ${flow.outcome}`, id: `flow-${flow.id}`, role: "option", "aria-selected": String(selected),
-      "aria-posinset": position + 1, "aria-setsize": this.shown.length, onclick: () => this.onSelect(flow.id),
-    },
+  /** Show rows. Elements that are there already stay in the document, or a click on one of them would be lost. */
+  place(flows, first) {
+    const before = this.rows;
+    this.rows = new Map(flows.map((flow) => [flow.id, before.get(flow.id) ?? this.row(flow)]));
+    for (const [id, row] of before) if (!this.rows.has(id)) row.remove();
+    let next = this.space.firstElementChild;
+    let position = first;
+    for (const [id, row] of this.rows) {
+      if (row === next) next = next.nextElementSibling;
+      else this.space.insertBefore(row, next);
+      row.style.top = `${position * ROW_PX}px`;
+      row.setAttribute("aria-posinset", ++position);
+      row.setAttribute("aria-setsize", this.shown.length);
+      row.setAttribute("aria-selected", String(id === this.selected));
+      if (id === this.selected) this.element.setAttribute("aria-activedescendant", row.id);
+    }
+  }
+
+  row(flow) {
+    return h("div", { className: `request ${flow.outcome}`, id: `flow-${flow.id}`, role: "option", onclick: () => this.onSelect(flow.id) },
       h("span", { className: "status" }, String(flow.status)),
       h("span", { className: "what" }, h("b", {}, flow.method), " ", flow.target),
       h("span", { className: "took" }, duration(flow.duration_s)),
       h("span", { className: "outcome" }, flow.outcome),
       h("span", { className: "plugins" }, (flow.plugins ?? []).join(", ") || "no plugins"),
       h("time", { dateTime: flow.time }, clock(flow.time)));
-    row.style.top = `${position * ROW_PX}px`;
-    if (selected) this.element.setAttribute("aria-activedescendant", row.id);
-    return row;
   }
 }
