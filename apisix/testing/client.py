@@ -8,13 +8,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, Unpack, cast
 
 from apisix.runner.http.phase import Phase
 from apisix.runner.logging.tracebacks import past_runner
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType, Problem
+from apisix.runner.records.format import CallRecord
 from apisix.testing.options import RequestOptions, RespondOptions
+from apisix.testing.replaying.reading import RecordedCall
+from apisix.testing.replaying.recorded import RecordedRequest, RecordedResponse, sent_by
+from apisix.testing.replaying.replayed import ReplayResult, replay_maker, replay_result, to_replay
 from apisix.testing.results.gateway_view import result_of
 from apisix.testing.results.result import Result
 from apisix.testing.running.engine import Engine, Limits, Outcome
@@ -33,7 +37,7 @@ class _Call:
     """A call that is ready to run, with the options that the test has given for it."""
 
     sent: SentRequest | SentResponse
-    key: str
+    key: str | None
     conf: tuple[tuple[str, str], ...]
     offered: dict[str, PluginType]
     raise_errors: bool
@@ -77,6 +81,7 @@ class Client(Verbs):
         self._allow_degradation = allow_degradation
         self._limits = Limits(plugin_timeout_s, on_error)
         self._offers = Offers()
+        self._replay_maker = replay_maker()
         # The pytest plugin passes one runner to all clients and closes it itself, because creating an event loop for each test is slow.
         self._runner = _runner
         self._owns_runner = _runner is None
@@ -160,6 +165,29 @@ class Client(Verbs):
         __tracebackhide__ = True
         return await self._arun(self._response_call(status, headers, body, **options))
 
+    def replay(self, record: RecordedCall | CallRecord, *, plugins: Iterable[PluginEntry] | None = None) -> ReplayResult:
+        """
+        Run a recorded call through the plugins as they are now. Info requests are answered from the record.
+
+        `assert client.replay(record).differences == []` fails with a list of what differs. Exceptions of plugins are not raised, but
+        compared.
+
+        Args:
+            record: a call of a file, as `apisix.testing.records` yields it, or the `record` of a result.
+            plugins: the chain, as in `request`; by default that of the record, if its file contains it.
+        Raises:
+            NotComparable: the record lacks something, or a plugin refuses the call and the record has no secrets.
+        """
+        __tracebackhide__ = True
+        recorded, call = self._replay_call(record, plugins)
+        return self._replayed(recorded, call, self._run(call))
+
+    async def areplay(self, record: RecordedCall | CallRecord, *, plugins: Iterable[PluginEntry] | None = None) -> ReplayResult:
+        """Same as `replay`, but for async tests."""
+        __tracebackhide__ = True
+        recorded, call = self._replay_call(record, plugins)
+        return self._replayed(recorded, call, await self._arun(call))
+
     def close(self) -> None:
         """
         Close the plugins and the event loop of the client. Later calls create new ones.
@@ -185,6 +213,17 @@ class Client(Verbs):
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
             await engine.close()
+
+    def _replay_call(self, record: RecordedCall | CallRecord, plugins: Iterable[PluginEntry] | None) -> tuple[RecordedCall, _Call]:
+        recorded = to_replay(record, has_plugins=plugins is not None)
+        configuration = recorded.configuration
+        entries = [] if configuration is None else [(entry.name, entry.value) for entry in configuration.plugins]
+        conf, offered = self._offers.conf_of(entries if plugins is None else plugins)
+        return recorded, _Call(sent_by(recorded.call), recorded.call.route_key, conf, offered, raise_errors=False, allow_degradation=False)
+
+    def _replayed(self, recorded: RecordedCall, call: _Call, result: Result) -> ReplayResult:
+        __tracebackhide__ = True
+        return replay_result(recorded, cast("RecordedRequest | RecordedResponse", call.sent).replies, result, self._replay_maker)
 
     def _request_call(
         self,

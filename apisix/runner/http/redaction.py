@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 _SECRET: Final = re.compile(
-    r"authoriz|authenticat|cookie|token|secret|passw|passphrase|credential|session|signature|jwt|otp$|api[-_]?key|access[-_]?key|^key$|^sig$",
+    r"authoriz|authenticat|cookie|token|secret|passw|passphrase|credential|session|signature|jwt|otp$|api[-_]?key|access[-_]?key|^keys?$|^sig$",
     re.IGNORECASE,
 )
 

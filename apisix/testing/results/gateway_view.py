@@ -9,7 +9,7 @@ from multidict import CIMultiDict, MultiDict
 
 from apisix.runner.http.header_rules import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Pair, Rewrite, Stop
-from apisix.testing.results.result import ClientResponse, Result, UpstreamRequest, effects_of
+from apisix.testing.results.result import ClientResponse, Result, UpstreamRequest
 from apisix.testing.running.engine import Outcome
 from apisix.testing.sending.messages import SentRequest, SentResponse
 from apisix.testing.sending.query import decoded, written_query
@@ -42,7 +42,7 @@ _ONCE = frozenset({"content-type", "content-length"})
 def result_of(sent: SentRequest | SentResponse, outcome: Outcome, *, allow_degradation: bool) -> Result:
     """Return the result of a call: what the client and the upstream get."""
     reply: Any = outcome.reply
-    result = Result(asked=outcome.asked, effects=effects_of(outcome.trace), error=outcome.error, _trace=outcome.trace)
+    result = Result(asked=outcome.asked, error=outcome.error, _trace=outcome.trace)
     if isinstance(sent, SentResponse):
         response = response_of(sent, reply, allow_degradation=allow_degradation)
         return replace(result, _response=response, upstream_asked_twice=_is_asked_twice(sent, reply))

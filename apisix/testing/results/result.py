@@ -2,6 +2,7 @@
 """The result of a call: what the client and the upstream would get."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from multidict import CIMultiDict, MultiDict
@@ -122,7 +123,6 @@ class Result:
         upstream_asked_twice: true if the gateway sends the request to the upstream a second time. It does so in the response phase if
             there is no body (204, 304, HEAD) and no plugin assigns one.
         asked: the info requests, in order: "body", or the name of a variable.
-        effects: what each plugin did, in order. The last one ended the chain, if any did.
         error: with `raise_errors=False`, the exception if the call failed; otherwise None.
     """
 
@@ -132,9 +132,13 @@ class Result:
     _response: ClientResponse | None = None
     upstream_asked_twice: bool = False
     asked: tuple[str, ...] = ()
-    effects: tuple[Effect, ...] = ()
     error: BaseException | None = None
     _trace: CallTrace | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def effects(self) -> tuple[Effect, ...]:
+        """What each plugin did, in order. The last one ended the chain, if any did."""
+        return effects_of(self._trace)
 
     @property
     def record(self) -> CallRecord:

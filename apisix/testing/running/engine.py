@@ -163,7 +163,7 @@ class Engine:
         )
 
     async def call(
-        self, sent: SentRequest | SentResponse, key: str, conf: Sequence[tuple[str, str]], offered: Mapping[str, PluginType]
+        self, sent: SentRequest | SentResponse, key: str | None, conf: Sequence[tuple[str, str]], offered: Mapping[str, PluginType]
     ) -> Outcome:
         """
         Run a call through plugins, and return its outcome.

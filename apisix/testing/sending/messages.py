@@ -182,7 +182,7 @@ def _pairs_of(params: Params | None) -> list[Pair]:
 
 @lru_cache
 def _packed(address: str) -> bytes:
-    return ip_address(address).packed
+    return ip_address(address).packed if address else b""  # a record may have no address
 
 
 @lru_cache

@@ -74,6 +74,8 @@ class RecordMaker:
 
     def make(self, trace: CallTrace) -> CallRecord:
         """Return the record of a call."""
+        if not self._redacts:
+            return self._make(trace, self._redactor(trace))
         return msgspec.json.decode(self.encode(trace), type=CallRecord)
 
     def _redactor(self, trace: CallTrace) -> Redactor:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `replay`."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apisix.testing import Client, Result
+from tests.cli.checking import invoke
+from tests.testing.replaying.recording import write_records
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
+KEY = ("key-auth", {"keys": ["alpha-alpha", "beta-beta"]})
+
+
+def calls(client: Client, rounds: int) -> list[Result]:
+    """Send calls through several examples. Each of the five kinds has its own route."""
+    results = []
+    for number in range(rounds):
+        of_round = [
+            client.get(f"/say?n={number}", plugins=[("say", {"body": "Back at nine.", "status": 503})], route_key="route#say#1"),
+            client.get("/keys", headers={"x-api-key": "alpha-alpha"}, plugins=[KEY], route_key="route#key-auth#1"),
+            client.get("/keys", headers={"x-api-key": "unknown-key"}, plugins=[KEY], route_key="route#key-auth#1"),
+            client.post(
+                "/bodies",
+                json={"role": "admin", "n": number},
+                plugins=[("request-body-rewrite", {"set": {"role": "guest"}, "remove": ["debug"]})],
+                route_key="route#request-body-rewrite#1",
+            ),
+            client.respond(
+                200,
+                {"x-secret": "1"},
+                b'{"body": 1}',
+                plugins=[("redact", {"fields": ["x-secret", "body"]})],
+                route_key="route#redact#ext-plugin-post-resp#1",
+            ),
+        ]
+        results += of_round
+    return results
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return a file with 20 calls of examples."""
+    with Client([EXAMPLES], raise_errors=False) as client:
+        return write_records(tmp_path / "calls.jsonl", calls(client, 4))
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """Return the examples, of which key-auth refuses with another message."""
+    directory = Path(shutil.copytree(EXAMPLES, tmp_path / "changed"))
+    plugin = directory / "key_auth.py"
+    assert "unknown key" in plugin.read_text()
+    plugin.write_text(plugin.read_text().replace("unknown key", "no such key"))
+    return directory
+
+
+def lines_of(output: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_no_differences(file: Path) -> None:
+    result = invoke("replay", file, "--plugins", EXAMPLES, "--json")
+
+    assert result.exit_code == 0, result.output
+    summary = lines_of(result.stdout)[-1]
+    assert {**summary, "slower": 0} == {"type": "summary", "calls": 20, "different": 0, "left_out": {}, "slower": 0}
+
+
+@pytest.mark.process
+def test_exactly_the_calls_that_a_change_concerns(file: Path, changed: Path) -> None:
+    """Only calls with an unknown key get the other message."""
+    command = [sys.executable, "-m", "apisix", "replay", str(file), "--plugins", str(changed), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 1, done.stderr
+    *lines, summary = lines_of(done.stdout)
+    different = [line for line in lines if line["type"] == "different"]
+    assert [line["request"] for line in different] == ["GET /keys"] * 4
+    assert {str(line["route_key"]) for line in different} == {"route#key-auth#1"}
+    assert different[0]["differences"] == [
+        {"what": "body of the reply", "before": '{"error":"unknown key"}', "now": '{"error":"no such key"}'}
+    ]
+    assert (summary["calls"], summary["different"]) == (20, 4)
+
+
+def test_text_groups_calls_that_differ_in_the_same_way(file: Path, changed: Path) -> None:
+    result = invoke("replay", file, "--plugins", changed)
+    lines = result.stdout.splitlines()
+
+    assert result.exit_code == 1
+    assert lines[0] == "4 calls of route#key-auth#1: body of the reply"
+    assert "GET /keys" in lines[1]
+    assert lines[2] == '    body of the reply: {"error":"unknown key"} -> {"error":"no such key"}'
+    assert lines[7] == "  and 1 more call"
+    assert lines[-1] == f"{file}: 20 calls, 4 differ"
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [(["--route", "route#say"], 4), (["--plugin", "redact"], 4), (["--plugin", "redact", "--plugin", "say"], 8)],
+)
+def test_some_of_the_calls(file: Path, changed: Path, options: list[str], count: int) -> None:
+    result = invoke("replay", file, "--plugins", changed, *options)
+
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == f"{file}: {count} calls, no differences"
+
+
+def test_calls_that_cannot_be_compared_are_counted(file: Path) -> None:
+    """Without their configuration, calls can't be replayed. They do not decide the exit status."""
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[1:]))
+    result = invoke("replay", file, "--plugins", EXAMPLES)
+    reports = result.stdout.splitlines()
+
+    assert result.exit_code == 0
+    assert any(line.startswith("4 calls left out: the file has no configuration of this route") for line in reports)
+    assert reports[-1] == f"{file}: 20 calls, no differences, 4 left out"
+
+
+def test_an_incomplete_last_line_is_noted(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+    result = invoke("replay", file, "--plugins", EXAMPLES)
+
+    assert result.exit_code == 0
+    assert "the last line is incomplete" in result.stderr
+    assert result.stdout.splitlines()[-1] == f"{file}: 19 calls, no differences"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "expected"),
+    [
+        (None, [], "does not exist"),
+        (b"", [], "contains no call"),
+        (b"not JSON\n", [], "line 1: not a record"),
+        (b"", ["--route", "route#9"], "contains no call of this route or plugin"),
+    ],
+)
+def test_usage_errors(tmp_path: Path, content: bytes | None, options: list[str], expected: str) -> None:
+    file = tmp_path / "calls.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    result = invoke("replay", file, "--plugins", EXAMPLES, *options)
+
+    assert result.exit_code == 2
+    assert expected in result.stderr
+
+
+def test_what_plugins_print_is_not_in_the_report(file: Path, changed: Path) -> None:
+    plugin = changed / "say.py"
+    plugin.write_text(plugin.read_text().replace("        return Reply(", "        print('printed')\n        return Reply("))
+    result = invoke("replay", file, "--plugins", changed, "--json")
+
+    assert "printed" not in result.stdout
+    assert "printed" in result.stderr
+    assert len(lines_of(result.stdout)) >= 5
