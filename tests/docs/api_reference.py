@@ -28,12 +28,13 @@ ERRORS: Final = ("UnsupportedEdit", "BodyError", "WrongContext", "InfoUnavailabl
 CLASSES: Final = (
     *((name, apisix._homes[name]) for name in ("Plugin", "Request", "Response", "Reply")),
     *((name, testing._homes[name]) for name in ("Client", "Result", "ClientResponse", "UpstreamRequest", "Effect")),
+    *((name, testing._homes[name]) for name in ("ReplayResult", "Difference", "RecordedCall", "RecordFile", "NotComparable")),
     *((name, "apisix.runner.errors") for name in ERRORS),
 )
 OFFERED: Final = {"Request": dir(Request.__new__(Request)), "Response": dir(Response.__new__(Response))}
 """What requests and responses offer to plugins. They have more names, for the runner."""
 
-CONSTRUCTED: Final = ("Reply", "Client")
+CONSTRUCTED: Final = ("Reply", "Client", "RecordFile")
 """The classes that authors construct. The arguments of the others are for the runner."""
 FOR_THE_RUNNER: Final = {"Reply": {"sendable"}}
 
@@ -141,7 +142,7 @@ def _own_members(node: ast.ClassDef) -> Iterator[Member]:
             found[each.target.id] = Member(each.target.id, text=text)
         elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
             decorators = [ast.unparse(decorator) for decorator in each.decorator_list]
-            if "property" in decorators:
+            if {"property", "cached_property"} & set(decorators):
                 found[each.name] = Member(each.name, text=_docstring(each))
             elif f"{each.name}.setter" in decorators:
                 value = each.args.args[1].annotation

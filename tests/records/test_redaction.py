@@ -109,6 +109,14 @@ def test_configurations_by_name() -> None:
     assert SECRET not in Redactor().configuration('{"secret_key": "correct-horse"}', {})
 
 
+def test_lists_of_keys() -> None:
+    """Otherwise a key in a request, which becomes a digest, could not be compared with those in the configuration."""
+    redacted = Redactor().configuration('{"keys": ["correct-horse", "beta"]}', {})
+
+    assert SECRET not in redacted
+    assert Redactor().secret("correct-horse") in redacted
+
+
 def test_items_of_a_list_by_their_schema() -> None:
     schema = {"properties": {"users": {"items": {"properties": {"pin": {"writeOnly": True}}}}}}
 

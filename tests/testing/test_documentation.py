@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from apisix.testing import Client
+from tests.testing.replaying.recording import write_records
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "test.md"
 
 KEY_AUTH = """
@@ -48,6 +51,9 @@ def test_page(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "key_auth.py").write_text(KEY_AUTH)
     (tmp_path / "plugins" / "say.py").write_text(SAY)
+    with Client([tmp_path / "plugins"]) as client:
+        results = [client.get("/", headers={"x-api-key": "alpha"}, plugins=[("key-auth", {"keys": ["alpha"]})], route_key="route#1#1")]
+        write_records(tmp_path / "calls.jsonl", results)
     for number, block in enumerate(tests):
         (tmp_path / f"test_{number}.py").write_text(block)
     (tmp_path / "script.py").write_text("\n".join(block for block in blocks if block not in tests))
