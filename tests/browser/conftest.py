@@ -34,7 +34,6 @@ def browser() -> Iterator["Browser"]:
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is in PATH. `make test-browser` installs Debian's chromium if it can")
-    pytest.importorskip("playwright", reason="the package playwright is not installed: run `make test-browser`")
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=WAIT_MS)
