@@ -10,7 +10,8 @@ A worker process: it serves the gateway connections that the supervisor passes t
 - `service`: what a worker does for its connections: loads plugins and opens the conf store.
 - `held_bytes`: limits how many bytes all connections hold, and for how long.
 - `heartbeat`, `stack_dump`: memory and a file that worker and supervisor share, so that the supervisor finds and explains a stuck worker.
-- `allocator`, `breakpoints`, `effects_log`, `lost_tasks`: settings of the process and of the log.
+- `observers`: the listeners to the calls: `effects_log`, and those that the worker has.
+- `allocator`, `breakpoints`, `lost_tasks`: settings of the process and of the log.
 
 May import: everything but `supervisor`.
 """

@@ -2,20 +2,20 @@
 """The state that all connection handlers of a worker share."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from apisix.runner.call.chain_cache import ChainCache
-from apisix.runner.call.observing.trace import CallObserver
+from apisix.runner.call.observing.trace import CallListener
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.table import Settings
 from apisix.runner.worker.breakpoints import NoDetection, is_debugging
-from apisix.runner.worker.effects_log import EffectsLog
 from apisix.runner.worker.held_bytes import HeldBytes
 from apisix.runner.worker.lost_tasks import report_lost_tasks
+from apisix.runner.worker.observers import make_observer
 from apisix.runner.worker.prepare_conf import PrepareConfWriter
 
 RENEWALS: Final = 10
@@ -56,8 +56,14 @@ class Context:
         self.store.close()
 
 
-def make_context(settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop) -> Context:
-    """Return the context for a worker with these settings. Must be called in the worker, after the fork."""
+def make_context(
+    settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop, listeners: Sequence[CallListener] = ()
+) -> Context:
+    """
+    Return the context for a worker with these settings. Must be called in the worker, after the fork.
+
+    Args: listeners: further listeners to the calls.
+    """
     threads = PluginThreads(settings.blocking_threads)
     chains = ChainCache(
         registry,
@@ -77,7 +83,7 @@ def make_context(settings: Settings, registry: Registry, store: ConfStore, loop:
         max_in_flight=settings.max_in_flight,
         on_error=settings.on_error,
         max_decompressed_bytes=settings.max_decompressed_bytes,
-        observer=CallObserver([EffectsLog()], watch_hooks=True) if settings.log_effects else None,
+        observer=make_observer(settings, listeners),
         pre_req_first=settings.pre_req_first,
         info_timeout_s=settings.info_timeout_s,
         blocking_detector=NoDetection() if is_debugging() else None,

@@ -205,13 +205,13 @@ class CallObserver:
     """
 
     def __init__(self, listeners: Sequence[CallListener], *, watch_hooks: bool = False) -> None:
-        self._listeners = tuple(listeners)
+        self.listeners = tuple(listeners)
         self.watch_hooks = watch_hooks
         LogCapture.install()
 
     def begin(self, message: CallReq, chain: Chain, began_s: float) -> CallTrace | None:
         """Called when the chain of a call is known. Return its trace; None if nobody wants to know of it."""
-        listeners = [listener for listener in self._listeners if listener.wants(message, chain)]
+        listeners = [listener for listener in self.listeners if listener.wants(message, chain)]
         return CallTrace(listeners, message, chain, began_s, watches_hooks=self.watch_hooks) if listeners else None
 
 
