@@ -129,6 +129,7 @@ EXCEPTIONS: Final = {
     'scope="session"': "the name of a scope in pytest",
     "requests.Session": "a class of a library",
     "start_new_session": "an argument of subprocess.Popen",
+    "new_cdp_session": "a method of Playwright",
     "question_mark": "the punctuation mark",
     "Math.floor": "a function of JavaScript",
     "session=": "a cookie of a benchmark",

@@ -39,7 +39,8 @@ def browser() -> Iterator["Browser"]:
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         # Chromium's sandbox refuses to run as root, and the only pages that are opened are our own.
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        arguments = ["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()
 

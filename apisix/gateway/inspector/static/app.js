@@ -81,7 +81,10 @@ const runAgain = () => attempt(async () => {
 const copyCurl = () => attempt(async () => {
   const command = curlCommand(state.flow, state.info.gateway);
   await navigator.clipboard.writeText(command);
-  toast(command.includes("redacted-") ? "Copied. Secrets are replaced by digests: insert them." : "Copied.");
+  const notes = ["Copied."];
+  if (command.includes("redacted-")) notes.push("Secrets are replaced by digests: insert them.");
+  if (state.flow.request.body?.truncated) notes.push("The body is too long: only its beginning was copied.");
+  toast(notes.join(" "));
 });
 
 const saveTest = () => attempt(async () => {

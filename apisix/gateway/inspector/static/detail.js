@@ -125,18 +125,26 @@ function responseView(flow) {
     sides(["from the upstream", "to the client"], [from, flow.response]));
 }
 
-/** Return a command for curl that sends the request. Secrets stay replaced by digests. */
+/** Return a command for a POSIX shell that sends the request with curl. Secrets stay replaced by digests. */
 export function curlCommand(flow, gateway) {
   const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const skipped = new Set(["host", "content-length", "user-agent", "accept"]);
-  const parts = ["curl -i", quote(gateway + flow.target)];
-  if (flow.method !== "GET") parts.push(`-X ${flow.method}`);
-  for (const [name, value] of flow.request.headers) {
-    if (!skipped.has(name.toLowerCase())) parts.push(`-H ${quote(`${name}: ${value}`)}`);
+  const { body, headers } = flow.request;
+  const parts = ["curl -i --globoff --path-as-is", quote(gateway + flow.target)];
+  if (flow.method === "HEAD") parts.push("--head");
+  else if (flow.method !== (body ? "POST" : "GET")) parts.push(`-X ${quote(flow.method)}`);
+  const given = new Set();
+  for (const [name, value] of headers) {
+    given.add(name.toLowerCase());
+    if (!SET_BY_CURL.has(name.toLowerCase())) parts.push(`-H ${quote(value === "" ? `${name};` : `${name}: ${value}`)}`);
   }
-  if (flow.request.body?.text !== undefined) parts.push(`--data-binary ${quote(flow.request.body.text)}`);
+  // Without a value, curl leaves out a header that it would add.
+  for (const name of ["accept", "user-agent", ...(body ? ["content-type"] : [])]) if (!given.has(name)) parts.push(`-H ${quote(`${name}:`)}`);
+  if (body?.base64 !== undefined) return `echo ${body.base64} | base64 -d | ${parts.join(" ")} --data-binary @-`;
+  if (body?.text !== undefined) parts.push(`--data-raw ${quote(body.text)}`);
   return parts.join(" ");
 }
+
+const SET_BY_CURL = new Set(["host", "content-length", "transfer-encoding", "connection"]);
 
 /** Return a form in which a request can be edited. `send` is called with {method, target, headers, body}. */
 export function editForm(flow, send) {
