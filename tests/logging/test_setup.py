@@ -451,7 +451,7 @@ def test_the_names_of_streams(name: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 FORK_WHILE_LOGGING = """
-import logging, os, threading
+import logging, os, threading, warnings
 from apisix.runner.logging import setup as logs
 from apisix.runner.settings.table import Settings
 
@@ -466,6 +466,8 @@ def hold():
 thread = threading.Thread(target=hold)
 thread.start()
 held.wait()
+# From Python 3.12 on, a fork beside threads is warned of, and that warning would wait for the lock too.
+warnings.simplefilter("ignore", DeprecationWarning)
 pid = os.fork()
 if not pid:
     logging.error("in the child")
