@@ -17,6 +17,7 @@ LEFT_TO_RIGHT = (
     "plugin",
     "legacy",
     "call",
+    "recording",
     "conf_store",
     "metrics",
     "ipc",

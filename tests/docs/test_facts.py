@@ -25,6 +25,7 @@ from apisix.runner.settings.loading import OTHER_VARIABLES, load
 from apisix.runner.settings.table import SETTINGS, Settings
 from apisix.runner.supervisor.status import Refusals, supervisor_families
 from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.worker.observers import Recording
 from tests.docs.pages import CHECKOUT, DOCS, blocks, pages, text_of
 
 DEPLOY = DOCS / "guides" / "deploy.md"
@@ -49,7 +50,8 @@ def test_metrics(reactor: Reactor) -> None:
     """The table contains each metric that is served, under the name that Prometheus uses, and no other."""
     served = list(supervisor_families(WorkerPool(reactor, Settings(), 1, lambda *_: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
-    reporter = Reporter(Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1), lambda: 0, 1 << 20)
+    runtime = Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1)
+    reporter = Reporter(runtime, lambda: 0, 1 << 20, Recording(runtime, Settings()).families)
     reporter.start(served.append)
     reporter.finish()
     loop.close()

@@ -65,6 +65,19 @@ class BlockingMark(Message, frozen=True):
     plugin: str
 
 
+class Record(Message, frozen=True):
+    """To a worker: record calls from now on, or stop that."""
+
+    on: bool
+
+
+class Recorded(Message, frozen=True):
+    """From a worker: it has stopped recording. `written` calls are in the file, and `dropped` ones are not, since it was switched on."""
+
+    written: int
+    dropped: int
+
+
 class Problem(Message, frozen=True):
     """A plugin that could not be loaded: `where` identifies it, `text` is for the log."""
 
@@ -119,7 +132,23 @@ class TakeOver(Message, frozen=True):
     """From a runner to the one whose path it has taken: pass your connections to this one now."""
 
 
-AnyMessage = TakeOver | Pass | Shed | Drain | Stop | BlockingMark | Ready | Failed | Taken | HandedBack | Stats | Measured | ReplaceMe
+AnyMessage = (
+    TakeOver
+    | Pass
+    | Shed
+    | Drain
+    | Stop
+    | BlockingMark
+    | Record
+    | Recorded
+    | Ready
+    | Failed
+    | Taken
+    | HandedBack
+    | Stats
+    | Measured
+    | ReplaceMe
+)
 
 
 class Channel:

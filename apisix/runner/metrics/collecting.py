@@ -48,13 +48,21 @@ class Reporter:
         runtime: the runtime of the worker. Its calls are counted from now on.
         count_tokens: returns how many configurations the store contains.
         max_bytes: a metric of this size or more, in bytes, is not sent.
+        further: yields further metrics of the runner.
     """
 
-    def __init__(self, runtime: Runtime, count_tokens: Callable[[], int], max_bytes: int) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        count_tokens: Callable[[], int],
+        max_bytes: int,
+        further: Callable[[], Iterable[Family]] = tuple,
+    ) -> None:
         self._runtime = runtime
         self._meter = runtime.meter = Meter()
         self._count_tokens = count_tokens
         self._max_bytes = max_bytes
+        self._further = further
         self._lag = Histogram(LAG_S)
         self._tokens = 0
         self._pushes = 0
@@ -106,6 +114,7 @@ class Reporter:
 
     def _families(self) -> Iterator[Family]:
         yield from families_of(self._runtime, self._meter)
+        yield from self._further()
         # All workers share one store.
         yield gauge(f"{PREFIX}tokens_known", "Configurations in the conf store.", ((), self._tokens), merge="max")
         yield histogram(f"{PREFIX}loop_lag_seconds", "How late the event loop of a worker was when it was not idle.", [((), self._lag)])

@@ -103,6 +103,14 @@ def read_count_or_auto(text: str, base: str) -> str:
     return "auto" if text.lower() == "auto" else read_count(text, base)
 
 
+def read_fraction(text: str, _base: str) -> float:
+    """Return a number such as `0.01` or `1`. Raise ValueError if the text has another form."""
+    number, unit = _split_amount(text)
+    if unit:
+        raise ValueError(text)
+    return float(number)
+
+
 def read_duration(text: str, _base: str) -> float:
     """Return seconds for `2`, `0.5`, `500ms`, `2s`, `1m` or `1h`. Raise ValueError if the text has another form."""
     number, unit = _split_amount(text)
@@ -165,6 +173,7 @@ CHOICE = Kind("one of {}", read_choice)
 LEVEL = Kind("one of {}", read_level)
 COUNT = Kind("a whole number{}", read_count)
 COUNT_OR_AUTO = Kind("auto or a whole number{}", read_count_or_auto)
+FRACTION = Kind("a number{}", read_fraction)
 DURATION = Kind("a duration{}: seconds, or as in 500ms, 2s, 1m, 1h", read_duration, unit="seconds")
 SIZE = Kind("a size{}: bytes, or as in 64KiB, 64MiB, 2GiB", read_size, unit="bytes")
 MODE = Kind("a file mode in octal, as in 0660", read_mode)

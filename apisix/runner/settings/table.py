@@ -17,6 +17,7 @@ from apisix.runner.settings.kinds import (
     COUNT_OR_AUTO,
     DIRECTORIES,
     DURATION,
+    FRACTION,
     LEVEL,
     MODE,
     NAMES,
@@ -36,6 +37,8 @@ Threads = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 44)]
 SizeAboveZero = Annotated[int, msgspec.Meta(ge=1, le=1 << 44)]
 BufferedSize = Annotated[int, msgspec.Meta(ge=1 << 26, le=1 << 44)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+FractionAboveZero = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
 Mode = Annotated[int, msgspec.Meta(le=0o777)]
@@ -319,6 +322,77 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "the numbers of their calls.",
         ),
     ] = False
+
+    record_file: Annotated[
+        str | None,
+        Key(
+            "record.file",
+            PATH,
+            "The file to which records of calls are written, as JSON lines. If it is set, recording is on from the start. "
+            "SIGUSR1 switches it on and off.",
+            flag="--record",
+            metavar="FILE",
+            unset="recording is off, and the file is next to the socket: `<socket>.records.jsonl`",
+        ),
+    ] = None
+    record_at_start: Annotated[
+        bool,
+        Key(
+            "record.at_start",
+            SWITCH,
+            "Whether recording is on from the start if record.file is set. If not, it is switched on with SIGUSR1 or "
+            "`apisix-runner record`.",
+        ),
+    ] = True
+    record_sample: Annotated[
+        Fraction, Key("record.sample", FRACTION, "The part of the calls that is recorded. They are selected at random.")
+    ] = 1.0
+    record_routes: Annotated[
+        tuple[str, ...],
+        Key("record.routes", NAMES, "The routes whose calls are recorded, by id or by the key that records contain.", unset="all routes"),
+    ] = ()
+    record_plugins: Annotated[
+        tuple[str, ...],
+        Key("record.plugins", NAMES, "Only calls of routes with one of these plugins are recorded.", unset="all plugins"),
+    ] = ()
+    record_only_failures: Annotated[
+        bool,
+        Key("record.only_failures", SWITCH, "Record only calls that were refused, or in which a plugin failed."),
+    ] = False
+    record_max_bytes: Annotated[
+        SizeAboveZero,
+        Key(
+            "record.max_bytes",
+            SIZE,
+            "The size limit for the file. If it is reached, the file is renamed to `<file>.1`, and a new one is created.",
+        ),
+    ] = 256 * 2**20
+    record_files: Annotated[
+        AtLeastOne, Key("record.files", COUNT, "How many files are kept, including the one that is written. The oldest one is removed.")
+    ] = 4
+    record_body_limit: Annotated[
+        Size, Key("record.body_limit", SIZE, "How much of each body is recorded. Its size and digest are always recorded.")
+    ] = 64 * 2**10
+    record_redact: Annotated[
+        tuple[str, ...],
+        Key(
+            "record.redact",
+            NAMES,
+            "Further names of headers, arguments, variables and JSON fields whose values are secret. Digests replace them.",
+            unset="none",
+        ),
+    ] = ()
+    record_redaction: Annotated[
+        bool, Key("record.redaction", SWITCH, "Replace secrets by digests. If this is false, the file contains passwords and tokens.")
+    ] = True
+    record_cpu_share: Annotated[
+        FractionAboveZero,
+        Key(
+            "record.cpu_share",
+            FRACTION,
+            "The part of one CPU core that each worker may use to make records. Calls that cannot be recorded in this time are counted.",
+        ),
+    ] = 0.1
 
     notes: tuple[str, ...] = ()
 

@@ -81,6 +81,10 @@ class Supervisor:
             from apisix.runner.metrics.page import check_metrics  # late, because few need it and the socket is not bound yet
 
             check_metrics(settings)
+        if settings.record_file is not None:
+            from apisix.runner.recording.file import check_file  # late, for the same reason
+
+            check_file(settings)
         listener = Listener.bind(settings.socket_file, self._access)
         self._lifeline: managed.Lifeline | None = None
         self._watch: FileWatch | None = None
@@ -161,6 +165,8 @@ class Supervisor:
                 directory,
                 path,
             )
+        if self._pool.recording and not self._settings.record_redaction:
+            logger.warning("record.redaction is false, so the passwords and tokens of requests are written to the file of records")
         listener = self._acceptor.listener
         if listener is not None and (displaced_pid := listener.displaced_pid) is not None:
             logger.warning(

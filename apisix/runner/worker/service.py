@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from apisix.runner.conf_store.memory_fallback import MemoryFallback
     from apisix.runner.conf_store.write_lock import WriteLock
     from apisix.runner.metrics.collecting import Reporter
+    from apisix.runner.worker.observers import Recording
 
 
 class Connections(Protocol):
@@ -65,6 +66,7 @@ class Opened:
         reporter: reports the worker's metrics; None if they are not wanted.
         sleep: called when the worker becomes idle.
         wake: called when the worker is no longer idle.
+        recording: records calls while it is on; None if calls can't be recorded.
     """
 
     connections: Connections
@@ -75,6 +77,7 @@ class Opened:
     abandon: Callable[[], None] = lambda: None
     sleep: Callable[[], None] = lambda: None
     wake: Callable[[], None] = lambda: None
+    recording: "Recording | None" = None
 
 
 class Service(Protocol):
@@ -126,6 +129,7 @@ class PluginService:
         from apisix.runner.plugin.plugin_type import PluginType
         from apisix.runner.worker.connection_handler import ConnectionHandlers
         from apisix.runner.worker.context import make_context
+        from apisix.runner.worker.observers import Recording
 
         settings = self._settings
         store = ConfStore(
@@ -138,12 +142,13 @@ class PluginService:
         registry = Registry.load(settings.plugins, settings.plugin_modules)
         context = make_context(settings, registry, store, loop)
         context.runtime.blocking_detector.on_mark = report_blocking
+        recording = Recording(context.runtime, settings)
 
         reporter = None
         if settings.metrics_address is not None:
             from apisix.runner.metrics.collecting import Reporter
 
-            reporter = Reporter(context.runtime, store.count, MAX_MESSAGE_BYTES - 64)
+            reporter = Reporter(context.runtime, store.count, MAX_MESSAGE_BYTES - 64, recording.families)
 
         def mark_blocking(name: str) -> None:
             plugin_type = registry.get(name)
@@ -152,13 +157,19 @@ class PluginService:
                 plugin_type.blocking = True
 
         handlers = ConnectionHandlers(loop, context)
+
+        def abandon() -> None:
+            recording.abandon()
+            handlers.abandon()
+
         return Opened(
             handlers,
             tuple(Problem(f"{problem.file}:{problem.name or ''}", str(problem)) for problem in registry.problems),
             tuple({*(plugin_type.source.file for plugin_type in registry.types), *(problem.file for problem in registry.problems)}),
             mark_blocking,
             reporter,
-            handlers.abandon,
+            abandon,
             context.runtime.blocking_detector.sleep,
             context.runtime.blocking_detector.wake,
+            recording,
         )

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 BUSY_FOR_S: Final = 1.0
 """How long after the last activity a worker counts as busy, in seconds."""
+RECORD_S: Final = 0.05
+"""How long a worker that exits waits at least for records that are not written yet, in seconds."""
 CLOSE_S: Final = 5.0
 """How long plugins may take to close when a worker exits after it has handed back its connections, in seconds."""
 
@@ -128,6 +130,7 @@ class Worker:
             messages.Drain: self._drain,
             messages.Stop: self._stop,
             messages.BlockingMark: self._mark,
+            messages.Record: self._record,
         }
 
     def abandon(self) -> None:
@@ -159,7 +162,10 @@ class Worker:
         self._draining = False
         if self._adopting:  # connections that were passed just before: check whether data has arrived on them
             await asyncio.wait(self._adopting)
+        end_s = self._loop.time() + close_s
         await opened.connections.close(close_s)
+        if opened.recording is not None:
+            opened.recording.close(max(RECORD_S, end_s - self._loop.time()))
         if opened.reporter is not None:
             opened.reporter.finish()
         self._loop.remove_reader(self._channel.fileno())
@@ -230,6 +236,15 @@ class Worker:
     def _leave(self, close_s: float) -> None:
         if not self._leaving.done():
             self._leaving.set_result(close_s)
+
+    def _record(self, message: messages.Record, connection: socket.socket | None) -> None:
+        recording = self._serving.recording
+        if message.on:
+            if recording is not None:
+                # The channel can be used from the recorder's thread.
+                recording.start(lambda counts: self._channel.send(messages.Recorded(counts.written, counts.dropped)))
+        elif recording is None or not recording.stop():
+            self._send(messages.Recorded(0, 0))
 
     def _mark(self, message: messages.BlockingMark, connection: socket.socket | None) -> None:
         self._serving.mark_blocking(message.plugin)

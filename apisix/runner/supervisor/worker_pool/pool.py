@@ -74,6 +74,7 @@ class WorkerPool:
         totals: the metrics of all workers.
         on_files: called with the files that plugins were loaded from.
         on_fork: called in each new process, to close what belongs to the supervisor.
+        recording: whether the workers record calls.
     """
 
     def __init__(self, reactor: Reactor, settings: Settings, count: int, body: Body) -> None:
@@ -83,6 +84,7 @@ class WorkerPool:
         self.totals = Totals()
         self.on_files: Callable[[tuple[str, ...]], None] = lambda files: None
         self.on_fork: Callable[[], None] = lambda: None
+        self.recording = settings.record_file is not None and settings.record_at_start
         self._reactor = reactor
         self._settings = settings
         self._count = count
@@ -110,6 +112,7 @@ class WorkerPool:
             messages.Measured: lambda worker, message, connection: self.totals.take(worker.number, message.family),
             messages.BlockingMark: self._mark,
             messages.ReplaceMe: self._replace_soon,
+            messages.Recorded: lambda worker, message, connection: None,
         }
 
     @property
@@ -288,6 +291,8 @@ class WorkerPool:
         worker = fork_worker(self._forked_so_far, limit, frozenset(self._marks), self._body, self._forget)
         self.workers[worker.pid] = worker
         self._reactor.watch(worker.channel, partial(self._receive, worker))
+        if self.recording:
+            self.send(worker, messages.Record(on=True))  # the worker receives it before its first connection
         return worker
 
     def _forget(self) -> None:
