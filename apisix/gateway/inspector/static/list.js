@@ -146,14 +146,15 @@ export class RequestList {
   }
 
   draw() {
+    // Sizes are read before anything is written, or the browser would compute the layout twice.
+    const { scrollTop, clientHeight } = this.element;
+    const first = Math.max(0, Math.floor(scrollTop / ROW_PX) - EXTRA_ROWS);
+    const last = Math.min(this.shown.length, Math.ceil((scrollTop + clientHeight) / ROW_PX) + EXTRA_ROWS);
     this.note();
     const empty = byId("empty");
     empty.hidden = this.shown.length > 0;
     empty.textContent = this.flows.length ? "No request matches the filters." : "No requests yet. Send one to the gateway, for example with curl.";
     this.space.style.height = `${this.shown.length * ROW_PX}px`;
-    const first = Math.max(0, Math.floor(this.element.scrollTop / ROW_PX) - EXTRA_ROWS);
-    const last = Math.min(this.shown.length, first + Math.ceil(this.element.clientHeight / ROW_PX) + 2 * EXTRA_ROWS);
-    this.element.removeAttribute("aria-activedescendant");
     this.place(this.shown.slice(first, last), first);
   }
 
@@ -167,21 +168,28 @@ export class RequestList {
     for (const [id, row] of this.rows) {
       if (row === next) next = next.nextElementSibling;
       else this.space.insertBefore(row, next);
-      row.style.top = `${position * ROW_PX}px`;
-      row.setAttribute("aria-posinset", ++position);
-      row.setAttribute("aria-setsize", this.shown.length);
-      row.setAttribute("aria-selected", String(id === this.selected));
-      if (id === this.selected) this.element.setAttribute("aria-activedescendant", row.id);
+      const top = `${position * ROW_PX}px`;
+      if (row.style.top !== top) row.style.top = top;
+      change(row, "aria-posinset", ++position);
+      change(row, "aria-setsize", this.shown.length);
+      change(row, "aria-selected", id === this.selected);
     }
+    if (this.rows.has(this.selected)) change(this.element, "aria-activedescendant", `flow-${this.selected}`);
+    else this.element.removeAttribute("aria-activedescendant");
   }
 
   row(flow) {
     return h("div", { className: `request ${flow.outcome}`, id: `flow-${flow.id}`, role: "option", onclick: () => this.onSelect(flow.id) },
-      h("span", { className: "status" }, String(flow.status)),
+      h("span", { className: `status ${flow.status >= 500 ? "server-error" : flow.status >= 400 ? "client-error" : ""}` }, String(flow.status)),
       h("span", { className: "what" }, h("b", {}, flow.method), " ", flow.target),
       h("span", { className: "took" }, duration(flow.duration_s)),
       h("span", { className: "outcome" }, flow.outcome),
       h("span", { className: "plugins" }, (flow.plugins ?? []).join(", ") || "no plugins"),
       h("time", { dateTime: flow.time }, clock(flow.time)));
   }
+}
+
+/** Set an attribute, unless it has the value. */
+function change(element, name, value) {
+  if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }

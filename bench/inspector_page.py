@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`python -m bench.inspector_page`: how long the inspector's page blocks its browser with 1,000 requests.
+
+The page is scrolled from end to end, filtered, and receives requests. For each step, the processor time of the page's main thread is
+measured, which does not depend on what else runs on the machine. The browser also reports tasks that take more than 50 ms of real time.
+It needs Chromium in PATH, and Playwright (`pip install --group browser`).
+"""
+
+import asyncio
+import shutil
+import statistics
+import sys
+from typing import Final
+
+from apisix.gateway.inspector.flows import MAX_FLOWS
+from apisix.gateway.inspector.server import Inspector
+from apisix.gateway.report import CapturedMessage, PhaseReport, RequestReport
+
+ROUNDS: Final = 5
+ARRIVING: Final = 200
+"""How many requests arrive in each round."""
+
+OBSERVE: Final = """
+window.longTasks = [];
+const note = (list) => longTasks.push(...list.getEntries().map((entry) => entry.duration));
+new PerformanceObserver(note).observe({ type: "longtask", buffered: true });
+"""
+SCROLL: Final = """
+async (top) => { document.getElementById("rows").scrollTop = top; await new Promise(requestAnimationFrame); }
+"""
+FILTER: Final = """
+async (value) => {
+  const text = document.getElementById("filter-text");
+  text.value = value;
+  text.dispatchEvent(new Event("input", { bubbles: true }));
+  await new Promise(requestAnimationFrame);
+}
+"""
+TEXTS: Final = ("i", "it", "item", "items/9", "none", "")
+STEP_PX: Final = 500
+ROW_PX: Final = 44
+
+
+class Steps:
+    """The processor time of steps, in milliseconds, and the tasks of more than 50 ms of real time."""
+
+    def __init__(self) -> None:
+        self.cpu: list[float] = []
+        self.long_tasks: list[float] = []
+
+
+def report(number: int) -> RequestReport:
+    """Return one of several kinds of requests."""
+    headers = tuple((f"X-Header-{n}", f"value {n} of {number}") for n in range(10))
+    return RequestReport(
+        "GET",
+        f"/items/{number}?page={number % 7}",
+        503 if number % 5 == 0 else 200,
+        route_id=f"route-{number % 20}",
+        received=CapturedMessage(headers),
+        phases=[PhaseReport("ext-plugin-pre-req", (f"plugin-{number % 10}",), began_s=0.001, duration_s=0.002)],
+    )
+
+
+async def measure(executable: str) -> dict[str, Steps]:
+    """Return what the steps took, by their kind."""
+    from playwright.async_api import async_playwright
+
+    inspector = Inspector()
+    for number in range(MAX_FLOWS):
+        inspector.request(report(number))
+    port = await inspector.bind("127.0.0.1", 0)
+    await inspector.serve()
+    found: dict[str, Steps] = {}
+    try:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+            page = await browser.new_page(viewport={"width": 1280, "height": 800})
+            await page.add_init_script(OBSERVE)
+            await page.goto(f"http://127.0.0.1:{port}")
+            await page.locator(".request").first.wait_for()
+            devtools = await page.context.new_cdp_session(page)
+            await devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+            async def cpu_ms() -> float:
+                metrics = (await devtools.send("Performance.getMetrics"))["metrics"]
+                return float(next(1000 * metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+            async def step(kind: str, script: str, argument: object) -> None:
+                before_ms = await cpu_ms()
+                await page.evaluate(script, argument)
+                steps = found.setdefault(kind, Steps())
+                steps.cpu.append(await cpu_ms() - before_ms)
+                steps.long_tasks += await page.evaluate("longTasks.splice(0)")
+
+            for _ in range(ROUNDS):
+                for top in range(0, MAX_FLOWS * ROW_PX, STEP_PX):
+                    await step("scroll", SCROLL, top)
+                await page.evaluate(SCROLL, 0)
+                for text in TEXTS:
+                    await step("filter", FILTER, text)
+                for number in range(ARRIVING):
+                    inspector.request(report(number))
+                await step(f"{ARRIVING} requests arrive", SCROLL, 0)
+            await browser.close()
+    finally:
+        await inspector.stop()
+    return found
+
+
+def main() -> int:
+    """Print a table. Return the exit status."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        print("no browser is in PATH: install one, for example Debian's chromium", file=sys.stderr)
+        return 2
+    print(f"{MAX_FLOWS} requests, {ROUNDS} rounds")
+    for kind, steps in asyncio.run(measure(executable)).items():
+        cpu = f"processor time {statistics.median(steps.cpu):.1f} ms (median), {max(steps.cpu):.1f} ms (most)"
+        print(f"{kind}: {len(steps.cpu)} steps, {cpu}; {len(steps.long_tasks)} tasks of more than 50 ms of real time")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
