@@ -16,6 +16,8 @@ from apisix.gateway.display import Display, display_for
 from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.inspector.actions import Actions
+from apisix.gateway.inspector.plugin_check import PluginCheck
+from apisix.gateway.inspector.routes import Routes
 from apisix.gateway.inspector.server import Inspector
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.quirks import Version, default_router, parse_version, pool_for, quirks_of, release_text, unknown_plugins
@@ -196,6 +198,7 @@ class _Dev:
         self._has_default_plugins = not options.plugins and _has_default_plugins()
         self._stop = asyncio.Event()
         self._inspector = Inspector() if options.inspect else None
+        self._plugin_check = PluginCheck(self._check_arguments)
         self._log = RunnerLog(self._record)
         self._runner: RunnerProcess | None = None
         self._echo_port = 0
@@ -254,6 +257,7 @@ class _Dev:
             if self._inspector is not None:
                 self._inspector.gateway = f"http://{HOST}:{port}"
                 Actions(self._inspector, gateway, port)
+                Routes(self._inspector, self._store, self._routes_file, self._plugin_check, self._reloaded)
             self._display.notice(self._welcome(port, inspect_port))
             await self._watch(stamps)
 
@@ -278,11 +282,14 @@ class _Dev:
                 raise DevError(f"{error}; see its output above") from error
 
     def _runner_arguments(self) -> list[str]:
-        arguments = ["--reload"]
-        if self._options.config is not None:
-            arguments += ["--config", str(self._options.config)]
+        arguments = ["--reload", *self._check_arguments()]
         if self._options.log_level is not None:
             arguments += ["--log-level", self._options.log_level]
+        return arguments
+
+    def _check_arguments(self) -> list[str]:
+        """Return the flags that name the plugins."""
+        arguments = [] if self._options.config is None else ["--config", str(self._options.config)]
         for directory in self._plugin_directories():
             arguments += ["--plugins", str(directory)]
         return arguments
@@ -347,6 +354,7 @@ class _Dev:
 
     def _workers_replaced(self) -> None:
         self._on_runner_replaced()
+        self._plugin_check.forget()
         self._inform("reloaded", "the plugins were reloaded")
 
     def _inform(self, event: str, data: object) -> None:
@@ -401,6 +409,7 @@ class _Dev:
 
         def replaced() -> None:
             self._on_runner_replaced()
+            self._plugin_check.forget()
             self._reloaded(reason)
 
         try:

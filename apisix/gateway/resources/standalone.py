@@ -1,17 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load apisix.yaml, the routes of a gateway in stand-alone mode, as APISIX does."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from apisix.gateway.resources.definitions import Problem
+from apisix.gateway.resources.definitions import Definition, Problem, Record
 from apisix.gateway.resources.kinds import KINDS
 from apisix.gateway.resources.store import Store
 
 # Further keys that APISIX reads. Source: its documentation of the stand-alone mode.
 _OTHER_KINDS = frozenset({"plugins", "stream_routes"})
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes shared objects in full, without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return True."""
+        return True
+
+
+def _definition(record: Record) -> Definition:
+    """Return what a file contains of a definition."""
+    value = {name: field for name, field in record.value.items() if name not in ("create_time", "update_time")}
+    if record.kind == "credentials":
+        value["id"] = record.id.replace("/", "/credentials/")
+    return value
 
 
 class RoutesFile:
@@ -52,6 +69,43 @@ class RoutesFile:
         problems: list[Problem] = []
         self._store.replace_file(self._definitions(content, problems), str(self._version), problems)
         return True
+
+    def write(self) -> None:
+        """
+        Write all definitions, including those of the admin API, to the file. The previous file is kept with the suffix `.bak`.
+
+        Keys that the development gateway does not support are kept. Comments are lost. From then on, the definitions are those of the file.
+
+        Raises:
+            ValueError: the current file can't be loaded, so a change that somebody is making in it would be lost.
+            OSError: the file can't be written.
+        """
+        content: dict[str, Any] = {}
+        if self.path.exists():
+            if not self.load():
+                raise ValueError(f"{self.path} can't be loaded: correct it first, so that nothing in it is lost")
+            content = yaml.safe_load(self.path.read_text(encoding="utf-8")) or {}
+        for kind in KINDS:
+            kept = content.get(kind) or []
+            if not isinstance(kept, list) or not all(isinstance(entry, dict) for entry in kept):
+                raise ValueError(f"{kind} in {self.path} must be a list of mappings: correct it first, so that nothing in it is lost")
+            definitions = [_definition(record) for record in self._store.records(kind).values()]
+            if not KINDS[kind].has_effect:  # those of the file are not in the store
+                given = {str(definition["id"]) for definition in definitions}
+                definitions = [*(entry for entry in kept if str(entry.get("id")) not in given), *definitions]
+            content[kind] = definitions
+        # In a file, the credentials of consumers are listed with the consumers.
+        content["consumers"] += content.pop("credentials")
+        content = {kind: entries for kind, entries in content.items() if entries or kind not in KINDS}
+        text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        fresh.write_text(f"{text}#END\n", encoding="utf-8")
+        if self.path.exists():
+            shutil.copymode(self.path, fresh)
+            shutil.copy2(self.path, self.path.with_name(f"{self.path.name}.bak"))
+        fresh.replace(self.path)
+        self._store.forget_changes()
+        self.load()
 
     def _definitions(self, content: dict[str, Any], problems: list[Problem]) -> dict[str, list[dict[str, Any]]]:
         definitions: dict[str, list[dict[str, Any]]] = {}

@@ -56,6 +56,7 @@ class Store:
     Attributes:
         global_rules: the plugins that run for all requests, and what guards them and is not emulated.
         consumers: all consumers.
+        problems: what was found in the current definitions when the router was built.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Store:
         self.router = Router([])
         self.global_rules: list[tuple[PluginSet, str | None]] = []
         self.consumers: list[Consumer] = []
+        self.problems: list[Problem] = []
 
     def records(self, kind: str) -> dict[str, Record]:
         """Return the current definitions, by id."""
@@ -161,6 +163,10 @@ class Store:
         self._file = fresh
         problems += self._rebuild()
         self._on_problems(problems)
+
+    def forget_changes(self) -> None:
+        """Forget the definitions of the admin API, before a file that contains them is loaded."""
+        self._records = {kind: {} for kind in KINDS}
 
     def check(self, kind: str, id: str, value: Definition, *, among_others: bool = True) -> list[Problem]:
         """
@@ -270,4 +276,5 @@ class Store:
                     Problem(where, f"{guard} is not supported by the development gateway, so all requests are answered with 503")
                 )
             self.global_rules.append((PluginSet(source, plugins), guard))
+        self.problems = problems
         return problems

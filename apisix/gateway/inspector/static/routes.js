@@ -23,8 +23,8 @@ export async function showRoutes() {
 
 async function write(file) {
   try {
-    const { path } = await call("POST", "routes/write", {});
-    toast(`The routes were written to ${path}.`);
+    const { path, note } = await call("POST", "routes/write", {});
+    toast(`The routes were written to ${path}. ${note}`);
   } catch (error) {
     toast(`The routes were not written to ${file}: ${error.message}`, true);
   }
