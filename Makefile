@@ -96,7 +96,8 @@ test-browser: install ## test the inspector's page in Chromium
 	$(python) -m pytest -rs $(or $(ARGS),tests/browser)
 
 pictures: ## write the screenshots of the documentation
-	PICTURES=docs/images $(MAKE) test-browser ARGS=tests/browser/test_layout.py
+	PICTURES=docs/images $(MAKE) test-browser \
+	    ARGS='tests/browser/test_layout.py -k "request-1280-light or failure-1280-dark or request-375-dark"'
 
 # A copy of the checkout is tested, so that its own extension modules stay. Errors in memory that Python manages are only found if malloc
 # provides it. Redzones on the stack are off, because greenlets copy the stack.
