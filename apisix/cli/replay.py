@@ -11,10 +11,11 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import click
+import uvloop
 
 from apisix.cli.loading import load_registry
 from apisix.cli.options.flags import CommandError, setting_flags
-from apisix.cli.replaying.inspect import serve
+from apisix.cli.replaying.inspect import DifferentCall, serve
 from apisix.cli.replaying.report import JsonReport, Report, TextReport
 from apisix.cli.start import gather
 from apisix.runner.call.observing.watching import SharedStateWarning
@@ -57,25 +58,12 @@ def replay(file: Path, route: str | None, only: tuple[str, ...], as_json: bool, 
     settings = gather(flags, os.environ)
     records = RecordFile(file, route=route, plugins=only)
     report: Report = JsonReport() if as_json else TextReport(str(file))
-    shown = []
-    with (
-        Client(registry=registry, on_error=settings.on_error, plugin_timeout_s=settings.plugin_timeout_s) as client,
-        _only_the_report(),
-        _progress(file) as progress,
-    ):
-        try:
-            for recorded in records:
-                progress(records.read_bytes)
-                try:
-                    result = client.replay(recorded)
-                except NotComparable as reason:
-                    report.left_out(recorded, str(reason))
-                    continue
-                report.replayed(recorded, result)
-                if inspect and result.differences:
-                    shown.append((recorded, result.record))
-        except (UnreadableRecord, OSError) as error:
-            raise CommandError(str(error)) from error
+    client = Client(registry=registry, on_error=settings.on_error, plugin_timeout_s=settings.plugin_timeout_s)
+    try:
+        with _only_the_report(), _progress(file) as progress, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            shown = runner.run(_replay(client, records, report, progress, keeps=inspect))
+    except (UnreadableRecord, OSError) as error:
+        raise CommandError(str(error)) from error
     for note in records.notes:
         click.echo(f"note: {note}", err=True)
     if report.calls == 0:
@@ -89,6 +77,25 @@ def replay(file: Path, route: str | None, only: tuple[str, ...], as_json: bool, 
         except OSError as error:
             raise CommandError(f"--inspect-port: {error}") from error
     sys.exit(1 if report.different else 0)
+
+
+async def _replay(
+    client: Client, records: RecordFile, report: Report, progress: Callable[[int], None], *, keeps: bool
+) -> list[DifferentCall]:
+    """Replay calls one after another. Returns: the calls that differ, if `keeps` is true."""
+    different = []
+    async with client:
+        for recorded in records:
+            progress(records.read_bytes)
+            try:
+                result = await client.areplay(recorded)
+            except NotComparable as reason:
+                report.left_out(recorded, str(reason))
+                continue
+            report.replayed(recorded, result)
+            if keeps and result.differences:
+                different.append(DifferentCall(recorded.call, result.record, result.differences))
+    return different
 
 
 @contextmanager

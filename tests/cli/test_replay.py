@@ -2,11 +2,14 @@
 """The command `replay`."""
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from apisix.testing import Client, Result
@@ -160,3 +163,29 @@ def test_what_plugins_print_is_not_in_the_report(file: Path, changed: Path) -> N
     assert "printed" not in result.stdout
     assert "printed" in result.stderr
     assert len(lines_of(result.stdout)) >= 5
+
+
+@pytest.mark.process
+def test_the_inspector_shows_calls_before_and_now(file: Path, changed: Path) -> None:
+    """Each call that differs is a request with two phases: as recorded and as replayed. It contains no secrets."""
+    command = [sys.executable, "-m", "apisix", "replay", str(file), "--plugins", str(changed), "--inspect", "--inspect-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            printed = next(line for line in process.stdout if "The inspector" in line)
+            found = re.search(r"http://127\.0\.0\.1:\d+", printed)
+            assert found is not None, printed
+            flows = json.loads(httpx.get(f"{found[0]}/api/flows").text)
+            flow = json.loads(httpx.get(f"{found[0]}/api/flows/{flows[0]['id']}").text)
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            status = process.wait(30)
+
+    assert [(each["method"], each["target"], each["status"]) for each in flows] == [("GET", "/keys", 401)] * 4
+    assert [phase["phase"].rpartition(" as ")[2] for phase in flow["phases"]] == ["recorded", "replayed"]
+    assert flow["error"] == 'differs from the record: body of the reply: {"error":"unknown key"} -> {"error":"no such key"}'
+    bodies = [phase["record"]["reply"]["body"]["text"] for phase in flow["phases"]]
+    assert bodies == ['{"error":"unknown key"}', '{"error":"no such key"}']
+    assert "unknown-key" not in json.dumps(flow)
+    assert (status, rest.strip()) == (1, "")

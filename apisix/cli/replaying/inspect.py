@@ -4,27 +4,37 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import click
 
 from apisix.gateway.inspector.server import Inspector
 from apisix.gateway.report import CapturedMessage, PhaseReport, RequestReport
 from apisix.runner.records.format import Body, CallRecord, Pairs
-from apisix.testing.replaying.reading import RecordedCall, request_line
+from apisix.testing.replaying.differences import Difference
+from apisix.testing.replaying.reading import request_line
 
 _HOST = "127.0.0.1"
 
 
-async def serve(different: Sequence[tuple[RecordedCall, CallRecord]], port: int) -> None:
+class DifferentCall(NamedTuple):
+    """A call that differs: its record, the record of its replay, and the differences. None of them has secrets."""
+
+    before: CallRecord
+    now: CallRecord
+    differences: list[Difference]
+
+
+async def serve(different: Sequence[DifferentCall], port: int) -> None:
     """
     Serve the inspector until the task is cancelled.
 
-    Args: different: the calls that differ, each with the record of its replay.
+    Args: different: what it shows.
     Raises: OSError: the port is taken.
     """
     inspector = Inspector()
-    for recorded, now in different:
-        inspector.request(report_of(recorded.call, now))
+    for call in different:
+        inspector.request(report_of(call))
     bound = await inspector.bind(_HOST, port)
     await inspector.serve()
     try:
@@ -34,8 +44,9 @@ async def serve(different: Sequence[tuple[RecordedCall, CallRecord]], port: int)
         await inspector.stop()
 
 
-def report_of(before: CallRecord, now: CallRecord) -> RequestReport:
-    """Return what the inspector shows of a call: what was recorded, and what its replay did."""
+def report_of(call: DifferentCall) -> RequestReport:
+    """Return what the inspector shows of a call: what was recorded, what its replay did, and the differences as an error."""
+    before, now, differences = call
     received = before.request or before.response
     reply = now.reply
     method, _, target = request_line(before).partition(" ")
@@ -46,6 +57,7 @@ def report_of(before: CallRecord, now: CallRecord) -> RequestReport:
         duration_s=before.duration_s + now.duration_s,
         route_id=before.route_key,
         phases=[_phase("as recorded", before, 0.0), _phase("as replayed", now, before.duration_s)],
+        error=f"differs from the record: {'; '.join(map(str, differences))}",
         time_s=datetime.fromisoformat(before.time).timestamp(),
         remote_addr="" if before.request is None else before.request.remote_addr,
         received=CapturedMessage() if received is None else _captured(received.headers, received.body),
