@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench.replay [CALLS]`: how long `apisix-runner replay` takes for calls of two examples."""
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -57,7 +58,9 @@ def main(calls: int) -> int:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         took_s = time.monotonic() - began_s
         print(done.stdout.splitlines()[-1].partition(": ")[2] if done.stdout else done.stderr)
-        print(f"{engine()}: {calls} calls of {file.stat().st_size / 1e6:.0f} MB took {took_s:.1f} s, {took_s / calls * 1000:.2f} ms each")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor_s = used.ru_utime + used.ru_stime
+        print(f"{engine()}: {calls} calls of {file.stat().st_size / 1e6:.0f} MB took {took_s:.1f} s, {processor_s:.1f} s of processor time")
     return done.returncode
 
 

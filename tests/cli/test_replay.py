@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `replay`."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -8,8 +9,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from apisix.testing import Client, Result
@@ -63,7 +66,7 @@ def changed(tmp_path: Path) -> Path:
     return directory
 
 
-def lines_of(output: str) -> list[dict[str, object]]:
+def lines_of(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
@@ -189,3 +192,64 @@ def test_the_inspector_shows_calls_before_and_now(file: Path, changed: Path) -> 
     assert bodies == ['{"error":"unknown key"}', '{"error":"no such key"}']
     assert "unknown-key" not in json.dumps(flow)
     assert (status, rest.strip()) == (1, "")
+
+
+async def record_under_load(file: Path, count: int) -> None:
+    """Record calls through eight examples, fifty at a time. The results are in the order in which the calls have ended."""
+    token = jwt.encode({"sub": "ali", "aud": "api", "iss": "me", "exp": 4_000_000_000}, JWT_KEY)
+    client = Client([EXAMPLES], raise_errors=False)
+    results: list[Result] = []
+
+    async def of_one(number: int) -> None:
+        path = f"/calls/{number}"
+        match number % 8:
+            case 0:
+                call = client.aget(path, plugins=[("say", {"body": "Back at nine."})], route_key="route#say#1")
+            case 1 | 2:
+                headers = {"x-api-key": "alpha-alpha" if number % 8 == 1 else "unknown-key"}
+                call = client.aget(path, headers=headers, plugins=[KEY], route_key="route#key-auth#1")
+            case 3:
+                call = client.aget(path, headers={"authorization": f"Bearer {token}"}, plugins=[JWT], route_key="route#jwt-auth#1")
+            case 4:
+                body = {"role": "admin", "debug": True, "n": number}
+                entry = ("request-body-rewrite", {"set": {"role": "guest"}, "remove": ["debug"]})
+                call = client.apost(path, json=body, plugins=[entry], route_key="route#request-body-rewrite#1")
+            case 5:
+                entry = ("response-rewrite", {"set_headers": {"x-frame-options": "DENY"}, "remove_headers": ["server"]})
+                call = client.arespond(200, {"server": "echo"}, b"ok", plugins=[entry], route_key="route#rewrite#ext-plugin-post-resp#1")
+            case 6:
+                entry = ("redact", {"fields": ["x-secret", "body"]})
+                call = client.arespond(200, {}, b'{"body": 1, "n": 2}', plugins=[entry], route_key="route#redact#ext-plugin-post-resp#1")
+            case _:
+                chain = ["tenant-from-header", "tenant-path"]
+                call = client.aget(path, headers={"host": "acme.example.com"}, plugins=chain, route_key="route#hand-over#1")
+        results.append(await call)
+
+    async with client:
+        for first in range(0, count, 50):
+            await asyncio.gather(*map(of_one, range(first, min(first + 50, count))))
+        write_records(file, results)
+
+
+JWT_KEY = "a secret of no less than 32 bytes"
+JWT = ("jwt-auth", {"algorithm": "HS256", "key": JWT_KEY, "audience": "api", "issuer": "me"})
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_thousand_calls_under_load(tmp_path: Path, changed: Path) -> None:
+    """
+    After a change of key-auth, the 125 calls with an unknown key are reported, and no others.
+
+    The 125 calls with a token can't be compared, because the record has a digest instead of it.
+    """
+    file = tmp_path / "calls.jsonl"
+    asyncio.run(record_under_load(file, 1000))
+    for plugins, expected in ((EXAMPLES, set()), (changed, {f"GET /calls/{number}" for number in range(2, 1000, 8)})):
+        command = [sys.executable, "-m", "apisix", "replay", str(file), "--plugins", str(plugins), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        *lines, summary = lines_of(done.stdout)
+
+        assert {line["request"] for line in lines if line["type"] == "different"} == expected
+        assert (summary["calls"], summary["different"], done.returncode) == (1000, len(expected), int(bool(expected)))
+        assert list(summary["left_out"].values()) == [125]
