@@ -114,10 +114,13 @@ def test_the_mode_of_an_existing_file_is_changed(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "directory"])
 def test_only_a_regular_file_is_opened(path: Path, kind: str) -> None:
     if kind == "link":
         path.symlink_to(path.parent / "other")
+    elif kind == "hard link":
+        (path.parent.parent / "other").touch()
+        path.hardlink_to(path.parent.parent / "other")
     elif kind == "pipe":
         os.mkfifo(path)
     else:

@@ -132,7 +132,7 @@ def open_private(path: str) -> int:
     """
     Open a file of this user to read and append, and return its descriptor. Create the file if it is missing. Its mode is 0600 afterwards.
 
-    Raises: OSError: it can't be opened, is a symbolic link, is not a regular file, or belongs to another user.
+    Raises: OSError: it can't be opened, is a link, is not a regular file, or belongs to another user.
     """
     # In a directory that others can write to, another user may have placed a link or a pipe of that name.
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -143,6 +143,8 @@ def open_private(path: str) -> int:
             raise OSError(errno.EINVAL, "it is not a regular file")
         if status.st_uid != os.geteuid():
             raise OSError(errno.EPERM, "it belongs to another user")
+        if status.st_nlink > 1:
+            raise OSError(errno.EPERM, "it has a second name (a hard link)")
         if status.st_mode & 0o077:
             os.fchmod(descriptor, 0o600)
     except OSError:
