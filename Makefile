@@ -2,7 +2,7 @@
 # `make help` lists the targets: those whose rule has a comment that begins with ##.
 
 VENV ?= .venv
-EXTRAS = dev,metrics
+EXTRAS = dev,metrics,tracing,tracing-grpc
 python = $(VENV)/bin/python
 HOT_PATH_TESTS = tests/test_compiled.py tests/wire tests/http tests/call tests/worker/test_connection_handler.py tests/integration/test_calls.py
 FUZZ_TESTS = tests/integration/test_fuzz.py tests/integration/test_bad_input.py

@@ -18,6 +18,7 @@ LEFT_TO_RIGHT = (
     "legacy",
     "call",
     "recording",
+    "tracing",
     "conf_store",
     "metrics",
     "ipc",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The call that is running in this context, for the fields of log lines. It is read only when a line is written."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -32,3 +33,19 @@ class CallFields(Protocol):
 
 
 current_call: ContextVar[CallFields | None] = ContextVar("current_call", default=None)
+
+
+SpanIds = Callable[[], tuple[str, str] | None]
+"""Returns the ids of the current trace and span, None if there is no span."""
+_span_ids: SpanIds | None = None
+
+
+def set_span_ids(get: SpanIds) -> None:
+    """Set the function that returns the ids for log lines. By default there are none."""
+    global _span_ids  # there is one log in a process
+    _span_ids = get
+
+
+def span_ids() -> tuple[str, str] | None:
+    """Return the ids of the current trace and span, None if there is no span."""
+    return None if _span_ids is None else _span_ids()

@@ -22,7 +22,7 @@ from logging.handlers import WatchedFileHandler
 from typing import Any, TextIO
 
 from apisix.runner.errors import SettingsError
-from apisix.runner.logging.call_fields import current_call
+from apisix.runner.logging.call_fields import current_call, span_ids
 from apisix.runner.logging.lean_structlog import (
     ExceptionRenderer,
     ExtraAdder,
@@ -40,7 +40,7 @@ from apisix.runner.settings.table import Settings
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
-LEADING = ("time", "level", "logger", "message", "request_id", "call", "route", "plugin")
+LEADING = ("time", "level", "logger", "message", "request_id", "call", "route", "plugin", "trace_id", "span_id")
 
 # These names are symbolic links in containers, and the log does not open a file through a link.
 _STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
@@ -234,6 +234,9 @@ def _add_call(_logger: object, _method: str, event: MutableMapping[str, Any]) ->
         for name, value in fields.items():
             if value is not None:
                 event.setdefault(name, value)
+        if (ids := span_ids()) is not None:
+            event.setdefault("trace_id", ids[0])
+            event.setdefault("span_id", ids[1])
     return event
 
 

@@ -156,6 +156,10 @@ class Redactor:
                 encoded = encoded.replace(escaped, self.known[value].encode())
         return encoded
 
+    def text(self, text: str) -> str:
+        """Return a text in which each secret that was found is replaced wherever it occurs. The text must have no surrogates."""
+        return str(msgspec.json.decode(self.line(msgspec.json.encode(text)))) if self.known else text
+
     def _cookie(self, part: str) -> str:
         name, equals, value = part.partition("=")
         return f"{name}={self.secret(value)}" if equals else self.secret(part)

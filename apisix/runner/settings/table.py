@@ -393,6 +393,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "The part of one CPU core that each worker may use to make records. Calls that cannot be recorded in this time are counted.",
         ),
     ] = 0.1
+    tracing_enabled: Annotated[
+        bool,
+        Key(
+            "tracing.enabled",
+            SWITCH,
+            "Make OpenTelemetry spans of calls and plugins, and export them as the environment variables OTEL_* say. This needs the "
+            "extra tracing.",
+        ),
+    ] = False
+    tracing_propagate: Annotated[
+        bool,
+        Key(
+            "tracing.propagate",
+            SWITCH,
+            "Set the header traceparent of the request, so that the spans of the upstream are children of the runner's span. Set this "
+            "only if the gateway has no tracer of its own that sets the header.",
+        ),
+    ] = False
 
     notes: tuple[str, ...] = ()
 

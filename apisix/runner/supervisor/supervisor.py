@@ -85,6 +85,10 @@ class Supervisor:
             from apisix.runner.recording.file import check_file  # late, for the same reason
 
             check_file(settings)
+        if settings.tracing_enabled:
+            from apisix.runner.tracing.provider import check_tracing
+
+            check_tracing()
         listener = Listener.bind(settings.socket_file, self._access)
         self._lifeline: managed.Lifeline | None = None
         self._watch: FileWatch | None = None

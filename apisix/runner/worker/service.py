@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from apisix.runner.conf_store.memory_fallback import MemoryFallback
     from apisix.runner.conf_store.write_lock import WriteLock
     from apisix.runner.metrics.collecting import Reporter
+    from apisix.runner.tracing.provider import Tracing
     from apisix.runner.worker.observers import Recording
 
 
@@ -67,6 +68,7 @@ class Opened:
         sleep: called when the worker becomes idle.
         wake: called when the worker is no longer idle.
         recording: records calls while it is on; None if calls can't be recorded.
+        tracing: exports spans; None if they are not wanted.
     """
 
     connections: Connections
@@ -78,6 +80,7 @@ class Opened:
     sleep: Callable[[], None] = lambda: None
     wake: Callable[[], None] = lambda: None
     recording: "Recording | None" = None
+    tracing: "Tracing | None" = None
 
 
 class Service(Protocol):
@@ -119,6 +122,10 @@ class PluginService:
             clear_stale(socket_path.parent)
         file = self._settings.conf_store_file
         self._store_path = choose_path(socket_path, None if file is None else Path(file))
+        if self._settings.tracing_enabled:
+            from apisix.runner.tracing.provider import prepare_tracing
+
+            prepare_tracing()
         self._write_lock = WriteLock()
         self._fallback = MemoryFallback()
 
@@ -139,8 +146,13 @@ class PluginService:
             write_lock=self._write_lock,
             fallback=self._fallback,
         )
+        tracing = None
+        if settings.tracing_enabled:  # before plugins are imported, which may create tracers
+            from apisix.runner.tracing.provider import Tracing
+
+            tracing = Tracing(settings)
         registry = Registry.load(settings.plugins, settings.plugin_modules)
-        context = make_context(settings, registry, store, loop)
+        context = make_context(settings, registry, store, loop, [] if tracing is None else [tracing.listener])
         context.runtime.blocking_detector.on_mark = report_blocking
         recording = Recording(context.runtime, settings)
 
@@ -172,4 +184,5 @@ class PluginService:
             context.runtime.blocking_detector.sleep,
             context.runtime.blocking_detector.wake,
             recording,
+            tracing,
         )

@@ -166,6 +166,8 @@ class Worker:
         await opened.connections.close(close_s)
         if opened.recording is not None:
             opened.recording.close(max(RECORD_S, end_s - self._loop.time()))
+        if opened.tracing is not None:
+            await opened.tracing.close(end_s - self._loop.time())
         if opened.reporter is not None:
             opened.reporter.finish()
         self._loop.remove_reader(self._channel.fileno())

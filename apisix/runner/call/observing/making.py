@@ -69,16 +69,17 @@ class RecordMaker:
 
     def encode(self, trace: CallTrace) -> bytes:
         """Return the record of a call as a line. Secrets of the call are replaced wherever they occur."""
-        redactor = self._redactor(trace)
+        redactor = self.redactor(trace)
         return redactor.line(encode(self._make(trace, redactor)))
 
     def make(self, trace: CallTrace) -> CallRecord:
         """Return the record of a call."""
         if not self._redacts:
-            return self._make(trace, self._redactor(trace))
+            return self._make(trace, self.redactor(trace))
         return msgspec.json.decode(self.encode(trace), type=CallRecord)
 
-    def _redactor(self, trace: CallTrace) -> Redactor:
+    def redactor(self, trace: CallTrace) -> Redactor:
+        """Return a redactor for a call, which has the secrets of its configuration."""
         redactor = Redactor(self._names, enabled=self._redacts)
         redactor.learn(self._configuration(trace.chain)[1])
         return redactor
@@ -126,7 +127,7 @@ class RecordMaker:
             steps=[self._step(trace, step, redactor) for step in trace.steps],
             logs=[_log_line(trace, line) for line in trace.logs if line.plugin not in names],
             reply=self._reply(trace, redactor),
-            outcome=_outcome(trace),
+            outcome=call_outcome(trace),
             error=trace.error,
         )
 
@@ -223,7 +224,8 @@ def _configuration(redactor: Redactor, value: str, schema: dict[str, Any] | None
     return redactor.secret(value) if schema is None else redactor.configuration(value, schema)
 
 
-def _outcome(trace: CallTrace) -> Outcome:
+def call_outcome(trace: CallTrace) -> Outcome:
+    """Return the outcome of a call that has ended."""
     reply = trace.reply
     if reply is None:
         return "cancelled"

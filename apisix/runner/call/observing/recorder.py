@@ -33,10 +33,10 @@ class StepRecorder:
 
     def begin(self, step: ChainStep, message: Request | Response, before: Request | Response | None) -> None:
         """Called before each step. Args: before: a copy of `message`, needed if the call is traced."""
-        self._mark = message.mark()
         self._began_s = primitives.now_s()
         if self._trace is not None and before is not None:
             self._trace.step_begins(step, message, before, self._began_s)
+        self._mark = message.mark()  # after the listeners: what they edit is not an edit of the plugin
 
     def hook_begins(self, step: ChainStep) -> None:
         """Called before the hook of a step is called, and in the same context."""

@@ -96,6 +96,7 @@ class CallTrace:
         steps, info, logs: what happened, in order.
         reply: the reply that is sent; None if the gateway has hung up.
         error: the error because of which the call is refused.
+        trace_id: the id of its trace, in hexadecimal, if spans of the call are exported; otherwise None.
         watches_hooks: true to look for mistakes in plugins while they run (`watching.py`).
         data: what a listener keeps, by listener.
     """
@@ -115,6 +116,7 @@ class CallTrace:
         "reply",
         "steps",
         "time_s",
+        "trace_id",
         "watches_hooks",
     )
 
@@ -134,6 +136,7 @@ class CallTrace:
         self.logs: list[LogTrace] = []
         self.reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp | None = None
         self.error: ErrorRecord | None = None
+        self.trace_id: str | None = None
         self.data: dict[object, Any] | None = None
 
     # Called by the engine.
@@ -146,10 +149,16 @@ class CallTrace:
         trace = StepTrace(step, now_s, before)
         self.steps.append(trace)
         for listener in self._listeners:
-            listener.step_begins(self, trace)
+            try:
+                listener.step_begins(self, trace)
+            except Exception:  # a listener must not disturb the call
+                trace_logger.exception("the beginning of a plugin could not be recorded")
 
     def step_ended(self, reply: Reply | None, error: BaseException | None, took_s: float) -> None:
         """Called when a plugin has returned or failed."""
+        if not self.steps:
+            return
+        raised = error
         if isinstance(error, CallCancelled | RemoteProtocolError):  # not the plugin's fault
             error = None
         trace = self.steps[-1]
@@ -159,7 +168,10 @@ class CallTrace:
         if self.http_message is not None:
             trace.after = trace.before if error is not None else self.http_message
         for listener in self._listeners:
-            listener.step_ended(self, trace, error)
+            try:
+                listener.step_ended(self, trace, raised)
+            except Exception:  # a listener must not disturb the call
+                trace_logger.exception("the end of a plugin could not be recorded")
 
     def failed(self, error: BaseException) -> None:
         """Called with the error because of which the call is refused, which may be that of a plugin."""
@@ -189,7 +201,7 @@ class CallListener:
         """Called before a plugin runs."""
 
     def step_ended(self, trace: CallTrace, step: StepTrace, error: BaseException | None) -> None:
-        """Called when a plugin has returned or failed. Args: error: what it raised."""
+        """Called when a plugin has returned or failed. Args: error: what it raised, also if that is not its fault."""
 
     def ended(self, trace: CallTrace) -> None:
         """Called before the reply is sent."""
