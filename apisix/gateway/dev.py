@@ -18,6 +18,7 @@ from apisix.gateway.http_server import HttpServer
 from apisix.gateway.inspector.actions import Actions
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.routes import Routes
+from apisix.gateway.inspector.saved_test import SavedTests
 from apisix.gateway.inspector.server import Inspector
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.phases.quirks import Version, default_router, parse_version, pool_for, quirks_of, release_text, unknown_plugins
@@ -257,6 +258,7 @@ class _Dev:
             if self._inspector is not None:
                 self._inspector.gateway = f"http://{HOST}:{port}"
                 Actions(self._inspector, gateway, port)
+                SavedTests(self._inspector, self._plugin_check, self._plugin_directories)
                 Routes(self._inspector, self._store, self._routes_file, self._plugin_check, self._reloaded)
             self._display.notice(self._welcome(port, inspect_port))
             await self._watch(stamps)

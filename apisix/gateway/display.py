@@ -24,7 +24,7 @@ FAILURES_LOGGER = "apisix.runner.call.engine"
 _KNOWN_FIELDS = frozenset({"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"})
 _RUNNERS_OWN = ("apisix.runner.", "py.warnings")
 
-_FOR_THE_INSPECTOR = frozenset({"time_s", "protocol", "remote_addr", "received", "upstreams", "sent"})
+_FOR_THE_INSPECTOR = frozenset({"time_s", "protocol", "remote_addr", "received", "upstreams", "sent", "conf", "allow_degradation"})
 _NOTHING_CHANGED = "no change"
 
 
@@ -156,7 +156,9 @@ class JsonDisplay(Display):
     def request(self, report: RequestReport) -> None:
         """Print one request."""
         shown = {field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name not in _FOR_THE_INSPECTOR}
-        shown["phases"] = [dataclasses.asdict(phase) for phase in report.phases]
+        shown["phases"] = [
+            {name: value for name, value in dataclasses.asdict(phase).items() if name not in _FOR_THE_INSPECTOR} for phase in report.phases
+        ]
         self._write({"event": "request", "time": _now(), **shown})
 
     def problems(self, problems: Sequence[Problem]) -> None:

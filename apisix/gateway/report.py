@@ -79,6 +79,8 @@ class PhaseReport:
         record: the runner's record of the call, if it reports that.
         key: the key of the configuration in PrepareConf.
         refusal: why the runner refuses each call of this configuration, if it has reported that.
+        conf: the plugins' configurations with their secrets, in the order of `plugins`.
+        allow_degradation: whether the request continues after an error.
     """
 
     phase: str
@@ -92,6 +94,8 @@ class PhaseReport:
     record: CallRecord | None = None
     key: str | None = None
     refusal: str | None = None
+    conf: tuple[str, ...] = ()
+    allow_degradation: bool = False
 
 
 @dataclass(slots=True)

@@ -388,8 +388,11 @@ async def _captured(pieces: AsyncGenerator[bytes, None], message: CapturedMessag
 
 
 def _phase_report(context: RequestContext, phase: Phase, conf: Mapping[str, Any], report: RequestReport) -> PhaseReport:
-    names = tuple(entry["name"] for entry in conf.get("conf", ()))
-    report.phases.append(PhaseReport(phase.value, names, began_s=time.time() - context.started))
+    entries = conf.get("conf", ())
+    names, values = tuple(entry["name"] for entry in entries), tuple(entry["value"] for entry in entries)
+    allows = bool(conf.get("allow_degradation"))
+    began_s = time.time() - context.started
+    report.phases.append(PhaseReport(phase.value, names, began_s=began_s, conf=values, allow_degradation=allows))
     return report.phases[-1]
 
 

@@ -88,8 +88,8 @@ const copyCurl = () => attempt(async () => {
 });
 
 const saveTest = () => attempt(async () => {
-  const { path } = await call("POST", `flows/${state.selected}/test`, {});
-  toast(`Saved as ${path}. Run it with: pytest ${path}`);
+  const { path, command } = await call("POST", `flows/${state.selected}/test`, {});
+  toast(`Saved as ${path}. Run it with: ${command}`);
 });
 
 const actions = {
