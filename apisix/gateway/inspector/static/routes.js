@@ -14,8 +14,8 @@ export async function showRoutes() {
     const { routes, problems, file } = await call("GET", "routes");
     view.replaceChildren(
       h("div", { className: "bar" }, h("h2", {}, "Routes"), h("button", { type: "button", onclick: () => write(file) }, `Write to ${file}`)),
-      problems.map((problem) => h("p", { className: "warning" }, problem)),
-      routes.length ? routes.map(routeView) : h("p", { className: "empty" }, "There are no routes. Create one in apisix.yaml or with the admin API."));
+      ...problems.map((problem) => h("p", { className: "warning" }, problem)),
+      ...(routes.length ? routes.map(routeView) : [h("p", { className: "empty" }, "There are no routes. Create one in apisix.yaml or with the admin API.")]));
   } catch (error) {
     view.replaceChildren(h("p", { className: "error" }, error.message));
   }
