@@ -135,7 +135,7 @@ def test_an_incomplete_last_line_is_noted(file: Path) -> None:
     result = invoke("replay", file, "--plugins", EXAMPLES)
 
     assert result.exit_code == 0
-    assert "the last line is incomplete" in result.stderr
+    assert "is incomplete, so it was left out" in result.stderr
     assert result.stdout.splitlines()[-1] == f"{file}: 19 calls, no differences"
 
 
@@ -144,7 +144,8 @@ def test_an_incomplete_last_line_is_noted(file: Path) -> None:
     [
         (None, [], "does not exist"),
         (b"", [], "contains no call"),
-        (b"not JSON\n", [], "line 1: not a record"),
+        (b"{}\n", [], "line 1: not a record"),
+        (b"not JSON\n", [], "line 1 is incomplete"),
         (b"", ["--route", "route#9"], "contains no call of this route or plugin"),
     ],
 )

@@ -298,6 +298,10 @@ class UnreadableRecord(ValueError):
     """A line is not a record of a version that this code can read. The message says why."""
 
 
+class IncompleteRecord(UnreadableRecord):
+    """A line is not JSON. It was cut off if the process that wrote it was killed, or if it is still being written."""
+
+
 def encode(line: Line) -> bytes:
     """Return a line as JSON, without a line break."""
     return _encoder.encode(line)
@@ -308,12 +312,15 @@ def decode(line: bytes | str) -> Line:
     Return the record that a line contains.
 
     Raises:
-        UnreadableRecord: it is not JSON, lacks a field, or has a newer version.
+        IncompleteRecord: it is not JSON.
+        UnreadableRecord: it lacks a field, or has a newer version.
     """
     try:
         record: Line = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.ValidationError as error:
         raise UnreadableRecord(f"not a record: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise IncompleteRecord(f"not a record: {error}") from None
     if record.version > VERSION:
         raise UnreadableRecord(f"the record has version {record.version}, and this release reads versions up to {VERSION}")
     return record

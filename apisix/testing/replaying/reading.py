@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from apisix.runner.records.format import CallRecord, ConfigurationRecord, UnreadableRecord, decode
+from apisix.runner.records.format import CallRecord, ConfigurationRecord, IncompleteRecord, UnreadableRecord, decode
 from apisix.testing.sending.query import written_query
 
 
@@ -63,7 +63,8 @@ class RecordFile:
 
         Raises:
             OSError: the file can't be read.
-            UnreadableRecord: a line is not a record. The last line may be incomplete, because the recorder may still write it.
+            UnreadableRecord: a line is not a record. Incomplete lines are left out with a note. The last one may still be written, and
+                others were cut off when a process was killed.
         """
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -72,10 +73,10 @@ class RecordFile:
                     continue
                 try:
                     record = decode(line)
+                except IncompleteRecord:
+                    self.notes.append(f"{self.path}, line {number} is incomplete, so it was left out")
+                    continue
                 except UnreadableRecord as error:
-                    if not line.endswith(b"\n"):
-                        self.notes.append(f"{self.path}, line {number}: the last line is incomplete, so it was left out")
-                        return
                     raise UnreadableRecord(f"{self.path}, line {number}: {error}") from None
                 if isinstance(record, ConfigurationRecord):
                     self._configurations[record.digest] = record

@@ -58,7 +58,17 @@ def test_an_incomplete_last_line_is_left_out_with_a_note(file: Path) -> None:
     records = RecordFile(file)
 
     assert len(list(records)) == 2
-    assert records.notes == [f"{file}, line 5: the last line is incomplete, so it was left out"]
+    assert records.notes == [f"{file}, line 5 is incomplete, so it was left out"]
+
+
+def test_a_line_that_was_cut_off_is_left_out_with_a_note(file: Path) -> None:
+    """The process that wrote it was killed, and another one continued."""
+    first, second, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([first, second[:-20] + b"\n", *rest]))
+    records = RecordFile(file)
+
+    assert len(list(records)) == 2
+    assert records.notes == [f"{file}, line 2 is incomplete, so it was left out"]
 
 
 def test_a_line_that_is_not_a_record(file: Path) -> None:
