@@ -18,6 +18,7 @@ COMMANDS = {
     "schema": ("apisix.cli.schema:schema", "Show the JSON Schema of a plugin's configuration."),
     "health": ("apisix.cli.commands:health", "Check that a runner replies, for example in a container's HEALTHCHECK."),
     "doctor": ("apisix.cli.doctor:doctor", "Find out why the gateway does not reach the runner, and what to do."),
+    "record": ("apisix.cli.record:record", "Record the calls of a running runner for some time."),
     "replay": ("apisix.cli.replay:replay", "Run recorded calls through the plugins as they are now, and report what differs."),
     "check": ("apisix.cli.check:check", "Load the plugins, and validate the routes that use them."),
 }

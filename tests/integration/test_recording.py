@@ -10,7 +10,8 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,8 +67,12 @@ def plugins(tmp_path: Path) -> Path:
 
 
 def lines(file: Path) -> list[CallRecord | ConfigurationRecord]:
-    """Return what a file contains. A file that does not exist is empty."""
-    return [decode(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+    """Return what a file contains, apart from a line that is being written. A file that does not exist is empty."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [decode(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
 def calls(file: Path) -> list[CallRecord]:
@@ -89,6 +94,24 @@ def call(runner: RunnerProcess, *paths: str, config: str = "{}", key: str = PRE_
         token = peer.prepare(("edit", config), key=key)
         for path in paths:
             peer.request(token, path=path, **options)
+
+
+def recorder(runner: RunnerProcess, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run `apisix-runner record` and return the result."""
+    with recording(runner, *arguments) as command:
+        output, errors = command.communicate(timeout=60)
+    return subprocess.CompletedProcess([], command.returncode, output, errors)
+
+
+@contextmanager
+def recording(runner: RunnerProcess, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start `apisix-runner record`."""
+    command = [sys.executable, "-m", "apisix", "record", "--socket", str(runner.path), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_calls_are_recorded_after_their_configuration(plugins: Path, tmp_path: Path) -> None:
@@ -169,20 +192,29 @@ def test_sigterm_writes_what_is_queued(plugins: Path, tmp_path: Path) -> None:
 def test_workers_share_the_file_and_each_file_is_complete(plugins: Path, tmp_path: Path) -> None:
     """Two workers write, and the file is rotated many times. Each file contains whole lines, and the configurations of its calls."""
     file = tmp_path / "calls.jsonl"
-    environ = {"APISIX_RUNNER_RECORD_MAX_BYTES": "20KiB", "APISIX_RUNNER_RECORD_FILES": "50", "APISIX_RUNNER_RECORD_CPU_SHARE": "1"}
+    environ = {"APISIX_RUNNER_RECORD_MAX_BYTES": "20KiB", "APISIX_RUNNER_RECORD_FILES": "1000", "APISIX_RUNNER_RECORD_CPU_SHARE": "1"}
+    made = 0
     with running("--record", str(file), "--workers", "2", plugins=[plugins], environ=environ) as runner:
+
+        def both_record() -> bool:
+            nonlocal made
+            call(runner, *["/a"] * 10)
+            made += 10
+            return len({record.worker for path in tmp_path.glob("calls.jsonl*") for record in calls(path)}) == 2
+
+        wait_for(both_record)  # the first connections may all be passed to the worker that has started first
         with runner.peer() as first, runner.peer() as second, runner.peer() as third, runner.peer() as fourth:
-            peers = [first, second, third, fourth]
-            tokens = [peer.prepare(("edit", "{}")) for peer in peers]
+            peers = [(peer, peer.prepare(("edit", "{}"))) for peer in (first, second, third, fourth)]
             for _ in range(50):
-                for peer, token in zip(peers, tokens, strict=True):
+                for peer, token in peers:
                     peer.request(token)
+                    made += 1
         assert runner.stop() == 0
 
     files = [path for path in tmp_path.iterdir() if path.name.startswith("calls.jsonl")]
     assert len(files) > 3
     assert max(path.stat().st_size for path in files) <= 20 * 1024
-    assert sum(len(calls(path)) for path in files) == 200
+    assert sum(len(calls(path)) for path in files) == made
     for path in files:
         known = set()
         for line in lines(path):
@@ -190,7 +222,6 @@ def test_workers_share_the_file_and_each_file_is_complete(plugins: Path, tmp_pat
                 known.add(line.digest)
             else:
                 assert line.configuration in known
-    assert len({record.worker for path in files for record in calls(path)}) == 2
 
 
 def test_a_plugin_that_forks_does_not_stop_the_recording(plugins: Path, tmp_path: Path) -> None:
@@ -264,3 +295,83 @@ def test_if_the_disk_is_full_recording_stops_and_calls_are_served(plugins: Path,
     assert re.search("records can't be written to .*recording is off in this worker", message), message + rest
     assert file.stat().st_size <= limit
     assert calls(file) != []
+
+
+def test_sigusr1_switches_recording_on_and_off_in_all_workers(plugins: Path) -> None:
+    with running("--workers", "2", plugins=[plugins]) as runner:
+        file = Path(f"{runner.path}.records.jsonl")
+        with runner.peer() as first, runner.peer() as second:
+            peers = [(peer, peer.prepare(("edit", "{}"))) for peer in (first, second)]
+            for path in ("/before", "/during", "/after"):
+                if path != "/before":
+                    runner.process.send_signal(signal.SIGUSR1)
+                    runner.wait_for_log("calls are recorded in" if path == "/during" else "recording has stopped")
+                for peer, token in peers:
+                    peer.request(token, path=path)
+        runner.wait_for_log(f"recording has stopped: 2 calls are in {file}")
+        recorded = calls(file)
+        state = Path(f"{runner.path}.recording")
+        assert (state.exists(), stat.S_IMODE(state.stat().st_mode)) == (True, 0o600)
+        assert runner.stop() == 0
+        assert state.exists() is False
+
+    assert [record.request.path for record in recorded if record.request is not None] == ["/during", "/during"]
+
+
+def test_the_command_record_records_for_some_time(plugins: Path) -> None:
+    with running("--workers", "2", plugins=[plugins]) as runner:
+        call(runner, "/before")
+        with recording(runner, "--seconds", "60") as command:
+            assert command.stderr is not None
+            assert "records.jsonl for 60 s" in command.stderr.readline()
+            call(runner, "/during", "/during")
+            again = recorder(runner)
+            command.send_signal(signal.SIGINT)
+            output = command.communicate(timeout=WITHIN_S)[0]
+        call(runner, "/after")
+
+        file = Path(f"{runner.path}.records.jsonl")
+        assert (command.returncode, output) == (0, f"{file}: 2 calls\n")
+        assert (again.returncode, again.stderr) == (1, f"Error: the runner on {runner.path} is recording already, in {file}\n")
+        assert [record.request.path for record in calls(file) if record.request is not None] == ["/during", "/during"]
+
+
+def test_workers_that_start_later_record_too(plugins: Path, tmp_path: Path) -> None:
+    file = tmp_path / "calls.jsonl"
+    with running("--record", str(file), plugins=[plugins], environ={"APISIX_RUNNER_RECORD_AT_START": "false"}) as runner:
+        runner.process.send_signal(signal.SIGUSR1)
+        runner.wait_for_log("calls are recorded in")
+        call(runner, "/first")
+        runner.process.send_signal(signal.SIGHUP)
+        runner.wait_for_log("in the place of")
+        call(runner, "/second")
+
+    recorded = calls(file)
+    assert [record.request.path for record in recorded if record.request is not None] == ["/first", "/second"]
+    assert len({record.worker for record in recorded}) == 2
+
+
+def test_if_the_file_cannot_be_opened_recording_stays_off(plugins: Path) -> None:
+    with running(plugins=[plugins]) as runner:
+        Path(f"{runner.path}.records.jsonl").mkdir()
+        result = recorder(runner)
+        runner.wait_for_log("calls can't be recorded", "Is a directory")
+        call(runner, "/a")
+
+    assert result.returncode == 1
+    assert "can't be opened: Is a directory" in result.stderr
+
+
+def test_the_command_record_without_a_runner(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "apisix", "record", "--socket", str(tmp_path / "s")],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"Error: no runner can be reached on {tmp_path / 's'}: No such file or directory. Use --socket\n",
+    )

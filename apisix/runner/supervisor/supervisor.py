@@ -27,6 +27,7 @@ from apisix.runner.supervisor.limits import raise_descriptor_limit, worker_count
 from apisix.runner.supervisor.listening.acceptor import Acceptor
 from apisix.runner.supervisor.listening.credentials import access_for, peer_of, user_name
 from apisix.runner.supervisor.listening.listener import Listener, is_open_to_all
+from apisix.runner.supervisor.recording import RecordingSwitch
 from apisix.runner.supervisor.shutdown import Shutdown
 from apisix.runner.supervisor.worker_pool.pool import WorkerPool
 from apisix.runner.supervisor.worker_pool.watchdog import Watchdog
@@ -72,6 +73,7 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             reactor.on_signal(signum, partial(self._on_stop_signal, signum))
         reactor.on_signal(signal.SIGHUP, self._on_reload_signal)
+        reactor.on_signal(signal.SIGUSR1, self._on_record_signal)
         workers = worker_count(settings.workers)
         raise_descriptor_limit(workers)
         self._gateway_pid = managed.gateway_pid(settings.socket_file)
@@ -96,6 +98,7 @@ class Supervisor:
         self._refused_peers = 0
         self._refused_connections = 0
         self._pool = WorkerPool(reactor, settings, workers, self._run_worker)
+        self._recording = RecordingSwitch(reactor, settings, self._pool)
         self._acceptor = Acceptor(reactor, listener, self._access, self._pool, self._place, self._close_metrics)
         self._shutdown = Shutdown(
             reactor, settings, self._acceptor, self._pool, gateway_pid=self._gateway_pid, close_metrics=self._close_metrics
@@ -169,8 +172,7 @@ class Supervisor:
                 directory,
                 path,
             )
-        if self._pool.recording and not self._settings.record_redaction:
-            logger.warning("record.redaction is false, so the passwords and tokens of requests are written to the file of records")
+        self._recording.begin()
         listener = self._acceptor.listener
         if listener is not None and (displaced_pid := listener.displaced_pid) is not None:
             logger.warning(
@@ -260,6 +262,9 @@ class Supervisor:
     def _on_reload_signal(self) -> None:
         self._pool.reload("SIGHUP")
 
+    def _on_record_signal(self) -> None:
+        self._recording.toggle()
+
     def _examine_socket(self) -> None:
         if self._acceptor.leaving:
             return
@@ -291,6 +296,7 @@ class Supervisor:
 
     def _finish(self) -> None:
         self._acceptor.close()
+        self._recording.close()
         self._close_metrics()
         self._reactor.close()
         if self._lifeline is not None:

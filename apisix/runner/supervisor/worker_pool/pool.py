@@ -74,6 +74,7 @@ class WorkerPool:
         totals: the metrics of all workers.
         on_files: called with the files that plugins were loaded from.
         on_fork: called in each new process, to close what belongs to the supervisor.
+        on_recorded: called with what a worker has recorded, when it has stopped recording.
         recording: whether the workers record calls.
     """
 
@@ -84,12 +85,14 @@ class WorkerPool:
         self.totals = Totals()
         self.on_files: Callable[[tuple[str, ...]], None] = lambda files: None
         self.on_fork: Callable[[], None] = lambda: None
+        self.on_recorded: Callable[[messages.Recorded], None] = lambda message: None
         self.recording = settings.record_file is not None and settings.record_at_start
         self._reactor = reactor
         self._settings = settings
         self._count = count
         self._body = body
         self._marks: set[str] = set()
+        self._recording_pids: set[int] = set()  # workers that were told to stop recording, and have not reported it
         self._replacements: list[Replacement] = []
         self._waiting: deque[socket.socket] = deque()  # handed back while no worker serves
         self._backoff = Backoff()
@@ -112,7 +115,7 @@ class WorkerPool:
             messages.Measured: lambda worker, message, connection: self.totals.take(worker.number, message.family),
             messages.BlockingMark: self._mark,
             messages.ReplaceMe: self._replace_soon,
-            messages.Recorded: lambda worker, message, connection: None,
+            messages.Recorded: self._recorded,
         }
 
     @property
@@ -125,6 +128,11 @@ class WorkerPool:
         """Whether it is time to accept connections."""
         up = len(self.serving)
         return up == self._count or (up > 0 and time.monotonic() > self._began_s + TOGETHER_S)
+
+    @property
+    def still_recording(self) -> bool:
+        """Whether a worker that was told to stop recording has not written all calls yet."""
+        return not self._recording_pids.isdisjoint(self.workers)
 
     @property
     def connections(self) -> int:
@@ -174,6 +182,13 @@ class WorkerPool:
         """Ask workers with too many connections to hand some back."""
         for worker, count in surpluses(self.serving, time.monotonic()):
             self.send(worker, messages.Shed(count))
+
+    def record(self, *, on: bool) -> None:
+        """Let all workers record calls, or stop that. Workers that start later do the same."""
+        self.recording = on
+        self._recording_pids = set() if on else set(self.workers)
+        for worker in self.workers.values():
+            self.send(worker, messages.Record(on=on))
 
     def reload(self, reason: str) -> None:
         """Start a rolling restart: replace all workers by new ones, which load the plugins again."""
@@ -457,6 +472,10 @@ class WorkerPool:
         for other in self.workers.values():
             if other is not worker:
                 self.send(other, message)
+
+    def _recorded(self, worker: WorkerProcess, message: messages.Recorded, connection: socket.socket | None) -> None:
+        self._recording_pids.discard(worker.pid)
+        self.on_recorded(message)
 
     def _after_send(self, worker: WorkerProcess) -> None:
         if worker.channel.wants_write:
