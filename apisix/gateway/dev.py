@@ -336,7 +336,8 @@ class _Dev:
     def _record(self, record: Record) -> None:
         """Show a line of the runner's log."""
         self._display.record(record)
-        self._inform("log", dict(record))
+        if self._inspector is not None:
+            self._inspector.log(record)
 
     def _problems(self, problems: Sequence[Problem]) -> None:
         """Show what is wrong with the routes."""

@@ -112,7 +112,7 @@ def test_what_a_plugin_changed(page: Page, project: Project) -> None:
     edits = step(page, "tag").locator("table.edits tbody tr")
 
     def values(name: str) -> list[str]:
-        return edits.filter(has_text=name).locator("td").all_inner_texts()
+        return [str(text) for text in edits.filter(has_text=name).locator("td").all_inner_texts()]
 
     expect(edits.filter(has_text="x-tenant")).to_be_visible()
     assert values("x-tenant") == ["none", "north"]

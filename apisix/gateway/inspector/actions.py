@@ -14,6 +14,7 @@ from apisix.gateway.inspector.flows import flow_of
 from apisix.gateway.inspector.server import ApiError, Inspector
 from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.report import RequestReport
+from apisix.gateway.resources.admin import PREFIX
 from apisix.gateway.server import Gateway
 
 
@@ -59,6 +60,8 @@ class Actions:
         """
         kept = self._inspector.kept(values["id"])
         context = self._context(kept.report, kept.secrets, Edited())
+        if f"{context.uri}/".startswith(f"{PREFIX}/"):
+            raise ApiError(409, "a request to the admin API does not run through plugins, and would change the routes again")
         context.recorded_upstreams = kept.report.upstreams
         report = await self._answered(context)
         await self._gateway.complete(report)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The requests that the inspector shows: the last ones, without secrets."""
 
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from apisix.gateway.report import CAPTURED_BYTES, CapturedMessage, PhaseReport, RequestReport, UpstreamReport
-from apisix.runner.records.format import Body, CallRecord, Pairs, printable
-from apisix.runner.records.redaction import Redactor
+from apisix.runner.records.format import Body, CallRecord, Pairs, encode, printable
+from apisix.runner.records.redaction import DIGITS, PREFIX, Redactor, digest
 
 MAX_FLOWS: Final = 1000
 """How many requests are kept. The oldest are removed."""
+
+MAX_SECRETS: Final = 1000
+"""How many secrets of requests are remembered, to replace them in log lines."""
+_DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
 
 Outcome = Literal["passed", "changed", "stopped", "failed", "error"]
 """
@@ -101,11 +106,12 @@ class Flow(Summary, frozen=True, omit_defaults=True, kw_only=True):
 def flow_of(report: RequestReport, id: str) -> tuple[Flow, dict[str, str]]:
     """Return what the page shows of a report, in which secrets are replaced by digests, and the secrets by their digests."""
     redactor = Redactor()
+    _learn_from_records(report, redactor)
     flow = Flow(
         id=id,
         time=datetime.fromtimestamp(report.time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         method=printable(report.method),
-        target=printable(report.target),
+        target=printable(redactor.target(report.target)),
         status=report.status,
         duration_s=report.duration_s,
         outcome=_outcome(report),
@@ -134,10 +140,15 @@ class Kept(NamedTuple):
 
 
 class FlowStore:
-    """The last requests, by id."""
+    """
+    The last requests, by id.
+
+    Attributes: secrets: the secrets of the last requests, and their digests.
+    """
 
     def __init__(self, capacity: int = MAX_FLOWS) -> None:
         self._capacity = capacity
+        self.secrets: OrderedDict[str, str] = OrderedDict()
         self._flows: OrderedDict[str, Kept] = OrderedDict()
 
     def add(self, report: RequestReport) -> Flow:
@@ -145,6 +156,9 @@ class FlowStore:
         id = secrets.token_hex(8)
         flow, secrets_found = flow_of(report, id)
         self._flows[id] = Kept(flow, report, secrets_found)
+        self.secrets.update((secret, digest) for digest, secret in secrets_found.items())
+        while len(self.secrets) > MAX_SECRETS:
+            self.secrets.popitem(last=False)
         if len(self._flows) > self._capacity:
             self._flows.popitem(last=False)
         return flow
@@ -171,6 +185,20 @@ class FlowStore:
 def summary_of(flow: Flow) -> Summary:
     """Return a request as the list shows it."""
     return Summary(**{name: getattr(flow, name) for name in Summary.__struct_fields__})
+
+
+def _learn_from_records(report: RequestReport, redactor: Redactor) -> None:
+    """
+    Find secrets of plugins' configurations in headers.
+
+    The runner decides which values of a configuration are secret. Where one was in a call, its digest is in the record.
+    """
+    digests = {found for phase in report.phases if phase.record for found in _DIGEST.findall(encode(phase.record).decode())}
+    messages = [report.received, report.sent, *(part for upstream in report.upstreams for part in (upstream.request, upstream.response))]
+    for _, value in (header for message in messages for header in message.headers) if digests else ():
+        for part in (value, *value.split()):
+            if digest(part) in digests:
+                redactor.secret(part)
 
 
 def _message(captured: CapturedMessage, redactor: Redactor) -> Message:
@@ -202,7 +230,7 @@ def _upstream(upstream: UpstreamReport, redactor: Redactor) -> UpstreamFlow:
     return UpstreamFlow(
         node=upstream.node,
         method=upstream.method,
-        target=printable(upstream.target),
+        target=printable(redactor.target(upstream.target)),
         began_s=upstream.began_s,
         duration_s=upstream.duration_s,
         request=_message(upstream.request, redactor),

@@ -22,6 +22,7 @@ from apisix.gateway.http.listener import HttpListener, OnSent
 from apisix.gateway.inspector.flows import MAX_FLOWS, FlowStore, Kept, summary_of
 from apisix.gateway.report import RequestReport
 from apisix.gateway.resources.admin import is_loopback_name
+from apisix.runner.records.redaction import Redactor
 
 EVENTS_KEPT: Final = 1000
 """How many events may wait for one page. A page that reads more slowly is disconnected, and loads everything again."""
@@ -97,11 +98,22 @@ class Inspector:
 
     def request(self, report: RequestReport) -> None:
         """Called with the report of each request of the gateway."""
-        self.send("flow", summary_of(self.flows.add(report)))
+        flow = self.flows.add(report)
+        self.send("flow", summary_of(flow))
+        for record in (phase.record for phase in flow.phases if phase.record is not None):
+            for line in (*record.logs, *(line for step in record.steps for line in step.logs)):
+                self.send("log", {"level": line.level, "logger": line.logger, "message": line.message})
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Called with each line of the runner's log. Lines of calls are sent with the record of the call, in which secrets are replaced."""
+        if "call" not in record:
+            self.send("log", dict(record))
 
     def send(self, event: str, data: object) -> None:
-        """Send an event to all pages. Args: event: its name. data: becomes JSON."""
-        message = b"event: %b\ndata: %b\n\n" % (event.encode(), msgspec.json.encode(data))
+        """Send an event to all pages, in which secrets of the last requests are replaced. Args: event: its name. data: becomes JSON."""
+        redactor = Redactor()
+        redactor.learn(self.flows.secrets)
+        message = b"event: %b\ndata: %b\n\n" % (event.encode(), redactor.line(msgspec.json.encode(data)))
         for page in list(self._pages):
             try:
                 page.put_nowait(message)

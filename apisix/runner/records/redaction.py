@@ -19,7 +19,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode
+from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus, urlencode
 
 import msgspec
 
@@ -103,6 +103,11 @@ class Redactor:
         """Redact names and values."""
         return [(name, self.value(name, value)) for name, value in pairs]
 
+    def target(self, target: str) -> str:
+        """Return a path with a query, in which the values of arguments are redacted if their names say that they are secret."""
+        path, mark, query = target.partition("?")
+        return path + mark + "&".join(map(self._argument, query.split("&")))
+
     def secret(self, value: str) -> str:
         """Return the digest of a value, and remember to replace it everywhere."""
         if not self._enabled or not value or value.startswith(PREFIX):
@@ -159,6 +164,12 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return a text in which each secret that was found is replaced wherever it occurs. The text must have no surrogates."""
         return str(msgspec.json.decode(self.line(msgspec.json.encode(text)))) if self.known else text
+
+    def _argument(self, part: str) -> str:
+        name, equals, value = part.partition("=")
+        if not value or not self.is_secret(unquote_plus(name)):
+            return part
+        return f"{name}{equals}{self.secret(unquote_plus(value, errors='surrogateescape'))}"
 
     def _cookie(self, part: str) -> str:
         name, equals, value = part.partition("=")

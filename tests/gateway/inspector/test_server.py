@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
+import msgspec
 import pytest
 
+from apisix.gateway.inspector.flows import flow_of
 from apisix.gateway.inspector.server import Inspector
-from apisix.gateway.report import CapturedMessage, RequestReport
+from apisix.gateway.report import CapturedMessage, PhaseReport, RequestReport, UpstreamReport
+from apisix.runner.records.format import CallRecord, Edit, StepRecord
+from apisix.runner.records.redaction import digest
 
 REPORT = RequestReport(
     "GET", "/a?token=correct-horse", 200, received=CapturedMessage((("Authorization", "Bearer correct-horse"), ("X-Seen", "correct-horse")))
@@ -109,6 +113,39 @@ async def test_a_page_that_does_not_read_is_disconnected(
         rest = [line async for line in lines if line.startswith("data: ")]
 
     assert len(rest) < 4
+
+
+async def test_log_lines_without_the_secrets_of_requests(page: httpx.AsyncClient, inspector: Inspector) -> None:
+    """Lines of calls arrive with their record. Others can repeat a secret of an earlier request."""
+    async with page.stream("GET", "/api/events") as response, asyncio.timeout(10):
+        lines = response.aiter_lines()
+        assert await anext(lines) == ": connected"
+        inspector.log({"message": "of a call: correct-horse", "call": 1})
+        inspector.log({"message": "between calls: correct-horse"})
+        while not (line := await anext(lines)).startswith("data: "):
+            pass
+
+    assert json.loads(line.removeprefix("data: ")) == {"message": f"between calls: {digest('correct-horse')}"}
+
+
+def test_secrets_in_a_query_are_not_shown() -> None:
+    """Also if they are nowhere else in the request."""
+    report = RequestReport("GET", "/a?token=correct%2Dhorse&b=1&flag", 200)
+
+    assert flow_of(report, "1")[0].target == f"/a?token={digest('correct-horse')}&b=1&flag"
+
+
+def test_secrets_of_a_configuration_are_not_shown() -> None:
+    """The record of the runner has their digests."""
+    edit = Edit(kind="header", name="x-word", after=[digest("correct-horse")])
+    step = StepRecord(plugin="a", runs="inline", began_s=0.0, duration_s=0.0, edits=[edit])
+    record = CallRecord(
+        id="1", call_id=1, time="2026-01-01T00:00:00Z", duration_s=0.1, configuration="c", plugins=["a"], outcome="rewrite", steps=[step]
+    )
+    sent = UpstreamReport("n", "GET", "/", 0.0, CapturedMessage((("x-word", "correct-horse"), ("x-text", "it is correct-horse"))))
+    report = RequestReport("GET", "/", 200, upstreams=[sent], phases=[PhaseReport("ext-plugin-pre-req", ("a",), record=record)])
+
+    assert "correct-horse" not in msgspec.json.encode(flow_of(report, "1")[0]).decode()
 
 
 async def test_clearing(page: httpx.AsyncClient) -> None:
