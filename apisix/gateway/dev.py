@@ -256,6 +256,7 @@ class _Dev:
                 with _reported_as_taken(number, flag):
                     await server.serve()
             if self._inspector is not None:
+                gateway.on_received = self._inspector.received
                 self._inspector.gateway = f"http://{HOST}:{port}"
                 Actions(self._inspector, gateway, port)
                 SavedTests(self._inspector, self._plugin_check, self._plugin_directories)

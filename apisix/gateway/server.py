@@ -87,6 +87,7 @@ class Gateway:
         admin_api: handles requests under /apisix/admin; None for a gateway without an admin API.
         on_report: called with the report of each request when it has finished.
         records: the source of the records of calls.
+    Attributes: on_received: called with the report of each request before it is processed.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Gateway:
         self._plugins = plugins
         self._admin = admin_api
         self._on_report = on_report
+        self.on_received: Callable[[RequestReport], None] = lambda _: None
         self._records = records or NoRecords()
         self._finished = asyncio.Event()  # of the request that was answered last
         self._finished.set()
@@ -112,6 +114,7 @@ class Gateway:
         )
         report.received = CapturedMessage(tuple(context.headers.items()))
         report.received.add(context.body)
+        self.on_received(report)
         if self._admin is not None and f"{context.uri}/".startswith(f"{admin.PREFIX}/"):
             answer = self._admin.answer(context)
         else:

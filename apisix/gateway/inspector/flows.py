@@ -4,7 +4,7 @@
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
@@ -131,6 +131,14 @@ def flow_of(report: RequestReport, id: str) -> tuple[Flow, dict[str, str]]:
     return shown, {digest: secret for secret, digest in redactor.known.items()}
 
 
+def secrets_of(report: RequestReport) -> dict[str, str]:
+    """Return the secrets of a client's request, which may not have been answered yet, and their digests."""
+    redactor = Redactor()
+    redactor.target(report.target)
+    _message(report.received, redactor)
+    return redactor.known
+
+
 class Kept(NamedTuple):
     """A request as the page shows it, and the report with its secrets, to send it again."""
 
@@ -156,12 +164,18 @@ class FlowStore:
         id = secrets.token_hex(8)
         flow, secrets_found = flow_of(report, id)
         self._flows[id] = Kept(flow, report, secrets_found)
-        self.secrets.update((secret, digest) for digest, secret in secrets_found.items())
-        while len(self.secrets) > MAX_SECRETS:
-            self.secrets.popitem(last=False)
+        self.learn({secret: digest for digest, secret in secrets_found.items()})
         if len(self._flows) > self._capacity:
             self._flows.popitem(last=False)
         return flow
+
+    def learn(self, known: Mapping[str, str]) -> None:
+        """Add secrets and their digests. The oldest are forgotten."""
+        for secret, found in known.items():
+            self.secrets[secret] = found
+            self.secrets.move_to_end(secret)
+        while len(self.secrets) > MAX_SECRETS:
+            self.secrets.popitem(last=False)
 
     def id_of(self, report: RequestReport) -> str | None:
         """Return the id of a request, None if it is not kept any more."""

@@ -115,6 +115,7 @@ class Routes:
     """
 
     def __init__(self, inspector: Inspector, store: Store, file: RoutesFile, check: PluginCheck, on_change: Callable[[str], None]) -> None:
+        self._flows = inspector.flows
         self._store = store
         self._file = file
         self._check = check
@@ -132,6 +133,7 @@ class Routes:
         problems = iter(await self._check.problems(found))
         secrets = Secrets()
         routes = [self._route(record, entries, [next(problems) for _ in entries], schemas, secrets) for record, entries in listed]
+        self._flows.learn(secrets.redactor.known)
         shown = {(problem.where, problem.what) for problem in self._store.problems if problem.what.startswith("left out: ")}
         others = [secrets.hidden(str(each)) for each in self._store.problems if (each.where, each.what) not in shown]
         return {"routes": routes, "problems": others, "file": str(self._file.path)}

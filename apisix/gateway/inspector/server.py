@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from apisix.gateway.http.answer import Answer
 from apisix.gateway.http.http1 import BadRequest, Request
 from apisix.gateway.http.listener import HttpListener, OnSent
-from apisix.gateway.inspector.flows import MAX_FLOWS, FlowStore, Kept, summary_of
+from apisix.gateway.inspector.flows import MAX_FLOWS, FlowStore, Kept, secrets_of, summary_of
 from apisix.gateway.report import RequestReport
 from apisix.gateway.resources.admin import is_loopback_name
 from apisix.runner.records.redaction import Redactor
@@ -95,6 +95,10 @@ class Inspector:
         for page in self._pages:
             page.put_nowait(None)
         await self._listener.stop()
+
+    def received(self, report: RequestReport) -> None:
+        """Called with each request of the gateway before it is processed: a plugin may print its secrets."""
+        self.flows.learn(secrets_of(report))
 
     def request(self, report: RequestReport) -> None:
         """Called with the report of each request of the gateway."""
