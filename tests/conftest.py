@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lets the tests run on a busy machine, and several at a time (pytest-xdist, which `make test` uses)."""
+"""Let the tests run on a busy machine, and several at a time (pytest-xdist, which `make test` uses)."""
 
 import os
 from collections.abc import Generator
@@ -15,13 +15,18 @@ settings.load_profile("busy")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one test more at a time than there are processors: about half of the time a test waits for what it has started."""
+    """
+    Run one test more than there are processors at a time, because a test waits about half of the time for the processes that it starts.
+    """
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escape what UTF-8 can't say in what a process of pytest-xdist reports: it would end there, and tests do log such text."""
+    """
+    Escape characters that UTF-8 can't encode in the reports of a pytest-xdist process. Such text would end the process, and tests do log
+    it.
+    """
     return _escaped((yield))
 
 

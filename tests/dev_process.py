@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real `apisix-runner dev` for tests: started as its users do, with requests, events and saved files, and stopped."""
+"""A real `apisix-runner dev` process for tests: it is started as users start it, gets requests and saved files, and is stopped."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TIMEOUT_S = 20.0
 
 
 class Dev:
-    """A `dev --json` on free ports in a directory of its own."""
+    """A `dev --json` on free ports, in its own directory."""
 
     def __init__(self, directory: Path, *arguments: str, program: Sequence[str] = ("-m", "apisix")) -> None:
         self.directory = directory
@@ -62,7 +62,7 @@ class Dev:
         self._temp.cleanup()
 
     def left(self) -> list[str]:
-        """Return the directories that it has, or has left behind."""
+        """Return the temporary directories that exist or were left behind."""
         return os.listdir(self._temp.name)
 
     def _read(self) -> None:
@@ -78,7 +78,7 @@ class Dev:
         return int(children[0])
 
     def event(self, kind: str, **fields: object) -> dict[str, Any]:
-        """Return the next event of a kind, and with these fields; others are passed over."""
+        """Return the next event of this kind that has these fields. Other events are skipped."""
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             event = self._events.get(timeout=max(0.01, deadline - time.monotonic()))
@@ -112,7 +112,7 @@ class Dev:
             return status
 
     def until_hello(self, value: str) -> None:
-        """Send requests until the upstream sees this value of the plugin's header; each one has to succeed."""
+        """Send requests until the upstream gets this value of the plugin's header. Each request must succeed."""
         deadline = time.monotonic() + TIMEOUT_S
         while value != (seen := json.loads(self.get("/file")[2])["headers"].get("x-hello")):
             assert time.monotonic() < deadline, f"x-hello is still {seen}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gateway for tests: one blocking connection to a runner, speaking the protocol in role GATEWAY."""
+"""A gateway for tests: one blocking connection to a runner, which uses the protocol in the role GATEWAY."""
 
 import socket
 from collections.abc import Iterable, Mapping
@@ -33,9 +33,9 @@ class HungUp(Exception):
 
 class Peer:
     """
-    One connection to a runner. Reads give up after `timeout_s` seconds.
+    One connection to a runner. Reads time out after `timeout_s` seconds.
 
-    `asked` lists what the runner asked for, in order; `answers` contains the replies: a variable's value by its name,
+    `asked` lists the info requests of the runner, in order. `answers` contains the replies: the value of a variable under its name, and
     bodies under "body" and "resp_body".
     """
 
@@ -66,7 +66,7 @@ class Peer:
         self.socket.sendall(self.connection.send(message))
 
     def receive(self) -> Any:
-        """Return the next message of the runner, whatever it is. Raises: HungUp: there is none any more."""
+        """Return the next message of the runner, of any type. Raise HungUp if there is none any more."""
         while (message := self.connection.next_event()) is NEED_DATA:
             data = self.socket.recv(1 << 16)
             if not data:

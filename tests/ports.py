@@ -9,9 +9,9 @@ from contextlib import contextmanager
 @contextmanager
 def reserved_port() -> Iterator[int]:
     """
-    A port of 127.0.0.1 where nobody listens, and that the system gives to nobody else for as long.
+    A port of 127.0.0.1 on which nothing listens, and which the system does not give to another process meanwhile.
 
-    Who names it, and sets SO_REUSEADDR as servers do, can listen there.
+    A process that requests this port and sets SO_REUSEADDR, as servers do, can listen on it.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

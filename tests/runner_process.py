@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real runner process for tests: started as its users do, waited for, and stopped."""
+"""A real runner process for tests: it is started as users start it, waited for, and stopped."""
 
 import os
 import signal
@@ -31,11 +31,11 @@ class RunnerProcess:
         return Peer(self.path, timeout_s)
 
     def log(self) -> str:
-        """Return all that it has logged so far."""
+        """Return everything that was logged so far."""
         return self._log.read_text()
 
     def wait_for_log(self, *texts: str, within_s: float = 10.0) -> None:
-        """Return once a line with all of `texts` was logged. Raises: AssertionError: it was not, within `within_s` seconds."""
+        """Return when a line with all of `texts` was logged. Raise AssertionError if it was not logged within `within_s` seconds."""
         deadline_s = time.monotonic() + within_s
         while not any(all(text in line for text in texts) for line in self.log().splitlines()):
             assert time.monotonic() < deadline_s, f"{texts} was not logged:\n{self.log()}"
@@ -49,7 +49,7 @@ class RunnerProcess:
 
 @contextmanager
 def running(*arguments: str, plugins: Sequence[Path] = (), environ: Mapping[str, str] | None = None) -> Iterator[RunnerProcess]:
-    """Start `apisix-runner start` in a directory of its own, wait until it accepts, and stop it at the end."""
+    """Start `apisix-runner start` in its own directory, wait until it accepts connections, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="runner-") as directory:
         path = Path(directory) / "runner.sock"
         log = Path(directory) / "log"
@@ -76,7 +76,7 @@ def running(*arguments: str, plugins: Sequence[Path] = (), environ: Mapping[str,
 
 
 def wait_until_accepting(runner: RunnerProcess) -> None:
-    """Return once a connection is accepted. Raises: AssertionError: the runner ended, or took too long."""
+    """Return when a connection is accepted. Raise AssertionError if the runner exits, or takes too long."""
     deadline_s = time.monotonic() + STARTS_WITHIN_S
     while True:
         try:

@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "apisix"]
 
 
 def main() -> None:
-    """Start a runner, send it a call for the plugin `stop`, and check the reply. Raises: AssertionError: something is wrong."""
+    """Start a runner, send it a call for the plugin `stop`, and check the reply. Raise AssertionError if something is wrong."""
     package = Path(apisix.__file__).parent
     assert not (package.parent / "setup.py").exists(), f"{package} is a checkout, not an installed wheel"
     version = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def connect(path: Path) -> Peer:
-    """Return a connection to the runner, as soon as it listens. Raises: OSError: it does not within START_TIMEOUT_S."""
+    """Return a connection to the runner when it listens. Raise OSError if it does not within START_TIMEOUT_S."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while True:
         try:

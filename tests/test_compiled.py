@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled or not: what a process chooses, and that the declarations for C keep up with the sources."""
+"""Compiled or not: which engine a process chooses, and that the declarations for C match the sources."""
 
 import ast
 import os
@@ -23,19 +23,19 @@ DECLARED = [ROOT.joinpath(*name.split(".")).with_suffix(".pxd") for sources in c
 
 
 def run_says(environment: dict[str, str]) -> str:
-    """Return whether a new process runs the source of a module that may be compiled."""
+    """Return True if a new process runs the source of a module that may be compiled."""
     return subprocess.run(
         [sys.executable, "-c", SAY_MODE], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
 def test_the_variable_keeps_compiled_modules_out() -> None:
-    """APISIX_RUNNER_PURE makes the sources run, wherever compiled modules are."""
+    """With APISIX_RUNNER_PURE, the sources run, even if compiled modules exist."""
     assert run_says({compiled.VARIABLE: "1"}) == "True"
 
 
 def test_this_process_runs_what_it_says() -> None:
-    """What `--version` says is what a process runs."""
+    """`--version` shows the engine that a process runs."""
     assert str(compiled.why_pure() is not None) == run_says({})
 
 
@@ -103,7 +103,7 @@ def test_a_source_edited_after_the_build_is_named(tmp_path: Path, monkeypatch: p
 
 
 def declared_attributes() -> dict[str, set[str]]:
-    """Return the attributes of all classes in C, by the name of the class; those of their bases are among them."""
+    """Return the attributes of all classes in C, including those of their bases, by the name of the class."""
     attributes: dict[str, set[str]] = {}
     bases: dict[str, str] = {}
     for file in DECLARED:
@@ -123,7 +123,7 @@ def declared_attributes() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("file", [file for file in DECLARED if file.exists()], ids=lambda file: file.stem)
 def test_each_attribute_is_declared(file: Path) -> None:
-    """A class in C has the attributes that its declaration names: one that a source sets and nobody declared fails in C only."""
+    """A class in C has the attributes that its declaration lists. An attribute that is set but not declared fails only in C."""
     attributes = declared_attributes()
     for node in ast.parse(file.with_suffix(".py").read_text()).body:
         if isinstance(node, ast.ClassDef) and node.name in attributes:
@@ -153,5 +153,5 @@ def test_each_attribute_is_declared(file: Path) -> None:
     ],
 )
 def test_any_module_can_be_imported_first(name: str) -> None:
-    """Modules outside of the compiled engine import parts of it while it is being initialised, and the other way round."""
+    """Modules outside of the compiled engine import parts of it while it is being initialized, and the engine imports such modules."""
     subprocess.run([sys.executable, "-c", f"import {name}"], cwd=ROOT, check=True)

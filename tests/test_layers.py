@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers of the package: each imports only layers to its left, and no module imports itself by way of others."""
+"""The layers of the package: each imports only layers to its left, and there are no circular imports."""
 
 import ast
 from collections.abc import Iterator
@@ -138,7 +138,7 @@ def test_packages_of_plugin_import_those_to_their_left(package: str) -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    """There is no circle of imports, inside a layer either."""
+    """There are no circular imports, not even inside a layer."""
     graph = {module: set(imports(ast.parse(file.read_text("utf-8")), at_run_time_only=True)) for module, file in MODULES.items()}
     try:
         TopologicalSorter(graph).prepare()

@@ -25,7 +25,7 @@ SPAWNED = {"PATH": "/usr/bin:/bin", "APISIX_CONF_EXPIRE_TIME": "3600"}  # all th
 
 
 def run(*command: str | Path, cwd: Path | str = "/", environ: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, as the gateway would start it."""
+    """Run a command until it exits, as the gateway would start it."""
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environ or SPAWNED, timeout=WITHIN_S)
 
 
@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make_venv(checkout: Path) -> None:
-    """Give a checkout a `.venv` whose Python prints its command line."""
+    """Create a `.venv` in a checkout, whose Python prints its command line."""
     python = checkout / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
@@ -48,13 +48,13 @@ def make_venv(checkout: Path) -> None:
 
 @pytest.mark.parametrize("name", ["apisix/main.py", "bin/py-runner"])
 def test_old_pythons_can_read_it(name: str) -> None:
-    """The scripts parse for Python 3.6, so that it can hand over."""
+    """The scripts are valid in Python 3.6, so that it can start the right Python."""
     assert ast.parse((CHECKOUT / name).read_text(), feature_version=(3, 6))
 
 
 @pytest.mark.parametrize("name", ["apisix/main.py", "bin/py-runner"])
 def test_goes_on_in_the_venv(checkout: Path, name: str) -> None:
-    """Whichever Python starts it, the checkout's `.venv` runs it, with the same arguments."""
+    """Whichever Python starts the command, the checkout's `.venv` runs it, with the same arguments."""
     make_venv(checkout)
     done = run(sys.executable, checkout / name, "start", "--plugins", "a b")
 
@@ -66,7 +66,7 @@ def test_goes_on_in_the_venv(checkout: Path, name: str) -> None:
 
 
 def test_goes_on_where_it_is_without_a_venv(checkout: Path) -> None:
-    """In a container there is no `.venv`, but a Python that has all that is needed."""
+    """In a container there is no `.venv`, but the Python has all required packages."""
     shutil.copytree(CHECKOUT / "apisix", checkout / "apisix", dirs_exist_ok=True)
     done = run(sys.executable, checkout / "apisix" / "main.py", "--version")
 
@@ -75,7 +75,7 @@ def test_goes_on_where_it_is_without_a_venv(checkout: Path) -> None:
 
 
 def test_says_what_is_missing(checkout: Path) -> None:
-    """With neither, one sentence says what this Python lacks and what to do."""
+    """Without both, one sentence says which packages this Python lacks and what to do."""
     done = run(sys.executable, "-S", checkout / "apisix" / "main.py", "start")
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -86,7 +86,7 @@ def test_says_what_is_missing(checkout: Path) -> None:
 
 
 def test_venv_that_does_not_start(checkout: Path) -> None:
-    """A `.venv` whose Python was uninstalled is named, instead of a traceback."""
+    """If the Python of a `.venv` was uninstalled, a message names the `.venv`, without a traceback."""
     make_venv(checkout)
     (checkout / ".venv/bin/python").write_text("#!/nowhere/python\n")
     done = run(sys.executable, checkout / "apisix" / "main.py", "start")
@@ -116,7 +116,7 @@ def test_its_own_directory_is_not_on_the_path(checkout: Path) -> None:
     ],
 )
 def test_serves_as_the_gateway_spawns_it(command: list[str], tmp_path: Path) -> None:
-    """With no HOME, no LANG, and from any directory, the runner listens where the gateway says, and ends when told to."""
+    """Without HOME and LANG, and from any directory, the runner listens on the gateway's path, and exits when it is told to."""
     path = tmp_path / "runner.sock"
     process = subprocess.Popen(
         [sys.executable, *command, "start"],
@@ -136,7 +136,7 @@ def test_serves_as_the_gateway_spawns_it(command: list[str], tmp_path: Path) -> 
 
 
 def connect(path: Path, process: "subprocess.Popen[bytes]") -> socket.socket:
-    """Connect as soon as somebody listens."""
+    """Connect when a process listens."""
     deadline_s = time.monotonic() + WITHIN_S
     while True:
         client = socket.socket(socket.AF_UNIX)
@@ -170,12 +170,12 @@ def connect(path: Path, process: "subprocess.Popen[bytes]") -> socket.socket:
     ],
 )
 def test_arguments_of_start(arguments: str, flags: dict[str, object] | None) -> None:
-    """Plain arguments of `start` are read without click; whatever else there is, is left to it."""
+    """Plain arguments of `start` are read without click. All other arguments are left to click."""
     assert read_arguments(arguments.split()) == flags
 
 
 def test_nothing_slow_is_imported_before_the_socket_opens() -> None:
-    """Reading the settings and creating the supervisor bring in none of the libraries that take long."""
+    """Reading the settings and creating the supervisor do not import any of the slow libraries."""
     program = "import os, sys; import apisix.runner.supervisor.supervisor; from apisix.cli.start import gather, read_arguments;"
     program += "gather(read_arguments(['start']), {});"
     program += (
@@ -194,7 +194,7 @@ def test_help_names_each_flag() -> None:
 
 
 def test_wrong_flag() -> None:
-    """An unknown flag is refused with the one that was probably meant."""
+    """An unknown flag is refused, and the most similar flag is suggested."""
     done = run(sys.executable, "-m", "apisix", "start", "--sokcet", "/x")
 
     assert done.returncode == 2

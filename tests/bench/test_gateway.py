@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark through a gateway writes its routes, leaves the gateway as it was, and finds the processes to measure."""
+"""The benchmark through a gateway writes its routes, restores the gateway's configuration, and finds the processes to measure."""
 
 import json
 import os

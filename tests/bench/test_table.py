@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table states its targets, and by how much they are missed."""
+"""The table contains its targets, and by how much they are missed."""
 
 from typing import Any
 

@@ -30,7 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Start the browser. Once for a module only: Playwright's event loop runs until the end, and tests of asyncio need one of their own."""
+    """
+    Start the browser once for a module, because the event loop of Playwright runs until the end, and tests of asyncio need their own
+    event loop.
+    """
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is in PATH. `make test-browser` installs Debian's chromium if it can")
@@ -70,7 +73,7 @@ def own_project(tmp_path: Path) -> Iterator[Project]:
 
 @dataclass
 class Watched:
-    """What a page did: requests to other hosts, and messages of errors."""
+    """What a page did: its requests to other hosts, and its error messages."""
 
     origin: str
     elsewhere: list[str] = field(default_factory=list)

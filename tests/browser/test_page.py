@@ -248,7 +248,7 @@ def hostile_site() -> Iterator[int]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "evil.example"])
 def test_a_page_of_another_origin(project: Project, open_page: Open, browser: Browser, host: str) -> None:
-    """It can neither read nor do anything, whether it is on another port of the same host or on another host."""
+    """A page on another port of the same host, or on another host, can neither read anything nor send a request again."""
     project.send("/plain")
     page = open_page(project)
     (id,) = [row.get_attribute("id") for row in rows(page).all()]

@@ -122,7 +122,7 @@ def test_readme(tmp_path: Path) -> None:
 
 
 def test_commands_of_the_readme() -> None:
-    """The README has the two commands of the article of 2021, which `make dev` has to serve."""
+    """The README contains the two commands of the article of 2021, for which `make dev` must work."""
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^    (curl .*)$", readme, re.MULTILINE)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.fuzz wire`, `socket`, `differential` or `coverage`. Each exits with 1 where something was not as it must be."""
+"""Run `python -m tests.fuzz wire`, `socket`, `differential` or `coverage`. Each command exits with 1 if it found a defect."""
 
 import argparse
 import sys

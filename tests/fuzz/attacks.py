@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hostile or broken peer sends over one connection: scripts of bytes, most of them with broken frames in them."""
+"""What a hostile or broken peer sends over one connection: scripts of bytes, most of which contain broken frames."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ class Attacks:
     Endless scripts.
 
     Attributes:
-        broken: how many broken frames were handed out.
+        broken: how many broken frames were returned so far.
 
     Args: request_token, response_token: of configurations that the runner has, so that the messages reach a plugin.
     """
@@ -42,7 +42,7 @@ class Attacks:
         )
 
     def script(self) -> list[bytes]:
-        """Return what to send over one connection, in its pieces."""
+        """Return the pieces of bytes to send over one connection."""
         (_, make), *_ = self._random.choices(self._scripts, [weight for weight, _ in self._scripts])
         return self._mutator.pieces(make())
 
@@ -51,7 +51,7 @@ class Attacks:
         return self._answer if self._random.random() < 0.3 else self._count(self._answers.frame())
 
     def slow_frame(self) -> bytes:
-        """Return a whole call, to be sent byte by byte over a long time."""
+        """Return a complete call, which is sent byte by byte over a long time."""
         return self._call
 
     def _count(self, data: bytes, frames: int = 1) -> bytes:

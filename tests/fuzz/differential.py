@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same hostile frames to a runner of the compiled engine and to one of the Python sources: both must reply with the same bytes."""
+"""
+Send the same malformed frames to a runner of the compiled engine and to one of the Python sources. Both must reply with the same bytes.
+"""
 
 import os
 import socket
@@ -28,7 +30,7 @@ SHOWN: Final = 5
 
 
 def run(frames: int, seed: int) -> bool:
-    """Send broken frames to a compiled and a pure runner, and compare all that they send until they hang up."""
+    """Send broken frames to a compiled and a pure runner, and compare everything that they send until they hang up."""
     if (reason := why_pure()) is not None:
         print(f"there is no compiled engine to compare with: {reason}")
         return False
@@ -73,7 +75,10 @@ def _tokens(runner: RunnerProcess) -> tuple[int, int]:
 
 
 def _transcripts(runner: RunnerProcess, scripts: Sequence[bytes]) -> list[bytes]:
-    """Send each script over a connection of its own, close the sending side, and return all that the runner sent until it closed too."""
+    """
+    Send each script over its own connection, close the sending side, and return the bytes that the runner sent until it closed the
+    connection.
+    """
     connections = []
     for script in scripts:
         connection = socket.socket(socket.AF_UNIX)
@@ -87,7 +92,7 @@ def _transcripts(runner: RunnerProcess, scripts: Sequence[bytes]) -> list[bytes]
 
 
 def _received(connection: socket.socket) -> bytes:
-    """Return what the runner sends until it closes the connection. Raise TimeoutError if it does not."""
+    """Return the bytes that the runner sends until it closes the connection. Raise TimeoutError if it does not close it."""
     received = b""
     with connection, suppress(ConnectionResetError):
         while data := connection.recv(1 << 16):
@@ -96,7 +101,7 @@ def _received(connection: socket.socket) -> bytes:
 
 
 def _frames(received: bytes) -> list[bytes]:
-    """Return the frames that a runner sent; those with a new token without it, because each runner chooses its own."""
+    """Return the frames that a runner sent. New tokens are removed from them, because each runner chooses its own."""
     frames = []
     while received:
         end = HEADER_BYTES + int.from_bytes(received[1:HEADER_BYTES], "big")
@@ -110,7 +115,8 @@ def _are_same(ours: bytes, theirs: bytes) -> bool:
     """
     Return True if both runners sent the same frames.
 
-    A configuration is prepared in a thread, and a hang-up of the gateway may come first: then one has sent less, but nothing else.
+    A configuration is prepared in a thread, and the gateway may hang up before the thread has finished. Then one runner has sent fewer
+    frames than the other, but the frames that it has sent are the same.
     """
     first, second = sorted((_frames(ours), _frames(theirs)), key=len)
     is_prepared = any(frame[0] == FrameType.PREPARE_CONF for frame in second)
@@ -119,10 +125,10 @@ def _are_same(ours: bytes, theirs: bytes) -> bool:
 
 def _is_repeated(runners: Sequence[RunnerProcess], script: bytes) -> bool:
     """
-    Return whether a script gives different replies each time.
+    Return True if a script gets different replies each time.
 
     A call waits while its chain is built. If the next frame arrives meanwhile, it violates the protocol before the call has sent its info
-    request, so one difference alone may be a matter of time.
+    request, so a single difference may depend on timing only.
     """
     return not any(_are_same(*(_transcripts(runner, [script])[0] for runner in runners)) for _ in range(REPEATS))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wire layer under a fuzzer that is guided by coverage: atheris, where it is installed (`pip install atheris`)."""
+"""Run the wire layer under the coverage-guided fuzzer atheris, if it is installed (`pip install atheris`)."""
 
 import importlib
 import os
@@ -11,7 +11,10 @@ INSTRUMENTED = ("apisix.runner.wire", "apisix.runner.errors")
 
 
 def run(frames: int, seed: int) -> bool:
-    """Let atheris make `frames` inputs, from real frames and from what it learns. It ends the process itself, with 0 where all is well."""
+    """
+    Let atheris make `frames` inputs from recorded frames and from what it learns. It ends the process, with the status 0 if no defect was
+    found.
+    """
     try:
         atheris = importlib.import_module("atheris")
     except ModuleNotFoundError:
@@ -27,7 +30,7 @@ def run(frames: int, seed: int) -> bool:
     role = importlib.import_module("apisix.runner.wire.connection").Role
 
     def take(data: bytes) -> None:
-        """Feed one input: its first byte chooses the end and the state, the rest is the stream."""
+        """Process one input: its first byte selects the end and the state, and the rest is the stream."""
         if len(data) > 1:
             receiver = (role.RUNNER, role.GATEWAY)[data[0] & 1]
             ways = over_wire.WAYS[receiver]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a process grows while it is fed."""
+"""Checks if the memory of a process grows during the test."""
 
 import os
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Growth:
         self.before_mib = self.after_mib = 0.0
 
     def look(self, number: int) -> None:
-        """Take note that number `number` is done."""
+        """Record that input `number` was processed."""
         if number in (self._warm_at, self._last_at):
             self.after_mib = sum(map(resident_mib, self._processes()))
             if number == self._warm_at:
@@ -34,7 +34,7 @@ class Growth:
 
     @property
     def small(self) -> bool:
-        """Whether it grew by less than a tenth."""
+        """True if the memory grew by less than a tenth."""
         return self.after_mib <= self.before_mib * (1 + LIMIT)
 
     def __str__(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn whole frames into broken ones, by a seeded generator, so that a run can be repeated."""
+"""Turn complete frames into broken ones, with a seeded generator, so that a run can be repeated."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ class Mutator:
         return bytes(data)
 
     def frame(self) -> bytes:
-        """Return a frame: most have a true header around a broken payload, some a broken header."""
+        """Return a frame. Most frames have a correct header and a broken payload, and some have a broken header."""
         seed = self._random.choice(self._seeds)
         payload = self.changed(seed[HEADER_BYTES:])
         frame_type, size = seed[0], len(payload)
@@ -66,7 +66,7 @@ class Mutator:
         return bytes([frame_type]) + size.to_bytes(3, "big") + payload
 
     def pieces(self, data: bytes) -> list[bytes]:
-        """Cut bytes into pieces as a socket may: mostly whole, sometimes in few pieces, rarely byte by byte."""
+        """Split bytes into pieces as a socket may: usually one piece, sometimes a few, rarely single bytes."""
         chance = self._random.random()
         if chance < 0.8 or len(data) < 2:
             return [data]

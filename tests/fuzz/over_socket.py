@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Broken frames over the socket of a runner that serves good peers at the same time."""
+"""Broken frames over the socket of a runner that also serves valid calls."""
 
 import socket
 import time
@@ -34,13 +34,13 @@ ROUNDS: Final = 3
 @dataclass
 class Outcome:
     """
-    What came of it.
+    The result of an attack.
 
     Attributes:
         seen: how the attacked connections ended.
-        good: good calls that were made in between; all were answered, or the run would have stopped.
-        slowest_s: the slowest of them.
-        same_workers: no worker has ended.
+        good: the number of valid calls that were made in between. All of them got replies; otherwise the run would have stopped.
+        slowest_s: how long the slowest of them took, in seconds.
+        same_workers: True if no worker has exited.
     """
 
     broken: int = 0
@@ -53,9 +53,9 @@ class Outcome:
 
 def attack(runner: RunnerProcess, frames: int, seed: int, look: Callable[[int], None] = lambda number: None) -> Outcome:
     """
-    Send at least `frames` broken frames, with good calls after each batch of connections.
+    Send at least `frames` broken frames, and valid calls after each batch of connections.
 
-    Raises: AssertionError: a good call was answered wrongly. OSError, HungUp: or not at all.
+    Raises: AssertionError: the reply to a valid call is wrong. OSError, HungUp: there is no reply.
     """
     outcome = Outcome()
     peers = [runner.peer() for _ in range(GOOD_PEERS)]
@@ -86,7 +86,7 @@ def attack(runner: RunnerProcess, frames: int, seed: int, look: Callable[[int], 
 
 
 def run(frames: int, seed: int) -> bool:
-    """Attack a runner of two workers and print what came of it. Returns: whether it withstood."""
+    """Attack a runner with two workers, and print the results. Return True if no defect was found."""
     with running("--workers", "2", plugins=[PLUGINS]) as runner:
         # Numbers are passed over in steps, so the two points at which memory is looked at are waited for.
         growth = Growth(frames, lambda: children(runner.process.pid))
@@ -136,7 +136,7 @@ def _check_good_calls(peers: list[Peer], token: int, outcome: Outcome) -> None:
 
 
 def _goes_on(connection: socket.socket, attacks: Attacks, outcome: Outcome) -> bool:
-    """Read what the runner has sent, and send wrong info replies. Return whether the connection is still of interest."""
+    """Read the data that the runner has sent, and send wrong info replies. Return True if the connection is still used."""
     connection.setblocking(False)
     try:
         data = connection.recv(1 << 16)
@@ -163,7 +163,7 @@ def _goes_on(connection: socket.socket, attacks: Attacks, outcome: Outcome) -> b
 def _linger(
     runner: RunnerProcess, attacks: Attacks, lingering: list[tuple[socket.socket, bytes]], outcome: Outcome
 ) -> list[tuple[socket.socket, bytes]]:
-    """Send one more byte over each slow connection; one that has said all must be answered like any other, and is replaced."""
+    """Send one more byte over each slow connection. When a connection has sent its call, check the reply, and replace the connection."""
     kept = []
     for connection, rest in lingering:
         _send(connection, [rest[:1]])

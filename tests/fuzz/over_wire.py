@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Broken frames over the wire layer: a message or RemoteProtocolError, and never anything else."""
+"""Broken frames for the wire layer. The only possible results are a message and RemoteProtocolError."""
 
 import time
 from collections import Counter
@@ -16,13 +16,13 @@ from tests.wire.subjects import EXAMPLES, SENT_BY, content, golden_frames
 
 
 def seeds(sender: Role) -> list[bytes]:
-    """Return what a real gateway or runner sent, and one message of each kind."""
+    """Return recorded frames of a real gateway and a real runner, and one message of each kind."""
     recorded = [encode_frame(frame.frame_type, frame.payload) for frame in golden_frames() if frame.sender is sender]
     return recorded + [bytes(message.encode_frame()) for message in EXAMPLES if type(message) in SENT_BY[sender]]
 
 
 def prepared(receiver: Role, way: Sequence[Message]) -> Connection:
-    """Return an end that is ready for a frame in some state: a gateway that waits for a reply, or a runner that has asked."""
+    """Return an end that can receive a frame in some state: a gateway that waits for a reply, or a runner that has sent an info request."""
     connection = Connection(receiver)
     for message in way:
         if type(message) in SENT_BY[receiver]:
@@ -41,7 +41,7 @@ WAYS: dict[Role, Sequence[Sequence[Message]]] = {
 
 
 def feed(connection: Connection, pieces: Sequence[bytes]) -> str:
-    """Give an end some bytes and touch all that comes of them. Returns: how it ended."""
+    """Pass bytes to an end and read every field of the messages. Return the outcome."""
     outcome = "incomplete"
     try:
         for piece in pieces:
@@ -68,7 +68,7 @@ def touch(event: Any) -> None:
 
 
 def run(frames: int, seed: int) -> bool:
-    """Feed `frames` broken frames to both ends. Returns: whether nothing else came of it, and memory did not grow by 10 %."""
+    """Pass `frames` broken frames to both ends. Return True if there was no other outcome, and memory did not grow by 10 %."""
     mutators = {receiver: Mutator(seeds(sender), seed) for receiver, sender in ((Role.RUNNER, Role.GATEWAY), (Role.GATEWAY, Role.RUNNER))}
     outcomes: Counter[str] = Counter()
     growth = Growth(frames)

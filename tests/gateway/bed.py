@@ -23,7 +23,7 @@ from tests.gateway.scripted_upstream import ScriptedUpstream
 
 @dataclass
 class Response:
-    """What a client got: header fields as they came, the body de-chunked."""
+    """The response that a client got, with its header fields as received and its body de-chunked."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -87,7 +87,7 @@ class TestBed:
     async def request(
         self, method: str, target: str, headers: list[str] | None = None, body: bytes = b"", *, version: str = "1.1"
     ) -> Response:
-        """Send one request over a connection of its own, with `Connection: close`, and return the response."""
+        """Send one request over its own connection, with `Connection: close`, and return the response."""
         lines = [f"{method} {target} HTTP/{version}", "Host: gw.example.com", "Connection: close", *(headers or [])]
         if body:
             lines.append(f"Content-Length: {len(body)}")
@@ -104,7 +104,7 @@ class TestBed:
 
 
 def read_response(received: bytes) -> Response:
-    """Take a whole response apart."""
+    """Parse a complete response."""
     head, _, body = received.partition(b"\r\n\r\n")
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]

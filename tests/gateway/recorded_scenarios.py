@@ -37,7 +37,7 @@ def with_ports(value: Any, ports: dict[int, int]) -> Any:
 
 
 def with_recorded_ports(value: Any, ports: dict[int, int]) -> Any:
-    """Return a record of this run with the recorded ports."""
+    """Return a record of this run in which the ports are the recorded ones."""
     text = json.dumps(value)
     for recorded in RECORDED_PORTS:
         text = re.sub(rf"\b{ports[recorded]}\b", str(recorded), text)
@@ -61,7 +61,9 @@ def request_bytes(request: dict[str, Any]) -> bytes:
 
 
 async def send_and_receive(port: int, data: bytes) -> bytes:
-    """Send bytes, and return what the gateway sends until it closes the connection; b"<TIMEOUT>" if it does not close it in time."""
+    """
+    Send bytes, and return the bytes that the gateway sends until it closes the connection; b"<TIMEOUT>" if it does not close it in time.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     try:
@@ -134,7 +136,7 @@ def runner_view(seen: list[dict[str, Any]], *, recorded: bool = False) -> list[d
 
 
 def by_name(pairs: list[list[Any]]) -> list[list[Any]]:
-    """Sort pairs by name, then value: Lua tables have no order."""
+    """Sort pairs by name, then by value, because Lua tables have no order."""
     return sorted(pairs, key=lambda pair: (str(pair[0]).lower(), str(pair[1]) if len(pair) > 1 else ""))
 
 
@@ -146,7 +148,7 @@ def _sorted_query(value: str | None) -> str | None:
 
 
 def _octets(text: str | None) -> str | None:
-    """Return text of a message with one character per byte, as the recordings have it."""
+    """Return text of a message with one character for each byte, as in the recordings."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recordings of a real gateway, and what about them may differ from one run to the next."""
+"""The recordings of a real gateway, and the differences between two runs that are allowed."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ _SHOWN_BYTES = 400
 
 
 def sorted_pairs(pairs: Pairs) -> Pairs:
-    """Sort by name and keep the order within a name: a Lua table has none of its own."""
+    """Sort by name, and keep the order within a name, because a Lua table has no order."""
     return sorted(([name, *rest] for name, *rest in pairs), key=lambda pair: str(pair[0]).lower())
 
 
@@ -37,7 +37,7 @@ def client_view(status: int, headers: list[tuple[str, str]], body: bytes, *, ord
 
 
 def upstream_view(seen: list[Scenario], *, ordered: bool) -> list[Scenario]:
-    """Return the requests that reached the upstream, queries compared by name."""
+    """Return the requests that reached the upstream, with queries compared by name."""
     views = []
     for request in seen:
         path, _, query = request["target"].partition("?")
@@ -53,7 +53,7 @@ def upstream_view(seen: list[Scenario], *, ordered: bool) -> list[Scenario]:
 
 
 def runner_view(seen: list[Scenario]) -> list[Scenario]:
-    """Return what came to the runner: ids from 0, tables sorted, keys and the upstream's Date and Server left out."""
+    """Return what the runner received, with ids from 0 and sorted tables, and without keys and the upstream's Date and Server."""
     ids = [entry["id"] for entry in seen if "id" in entry]
     views = []
     for entry in seen:

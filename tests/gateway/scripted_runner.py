@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runner that does what a scenario's `runner_does` says, and records what came to it."""
+"""A runner that follows the `runner_does` of a scenario, and records what it receives."""
 
 import asyncio
 import base64
@@ -34,9 +34,9 @@ Script = dict[str, Any]
 
 class ScriptedRunner:
     """
-    Serves a socket with role RUNNER; the configuration behind a call's token is its script.
+    Serves a socket in the role RUNNER. The configuration behind the token of a call is its script.
 
-    `seen` contains one entry per message, in the form of `runner_sees`, `connections` the number of those opened so far.
+    `seen` contains one entry for each message, in the form of `runner_sees`. `connections` is the number of connections opened so far.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class ScriptedRunner:
         return token
 
     def script(self, token: int) -> Script:
-        """Return what to do in a call."""
+        """Return the actions for a call."""
         return self._scripts[token]
 
     def forgets(self, script: Script) -> bool:

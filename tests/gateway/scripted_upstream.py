@@ -2,7 +2,7 @@
 """
 The upstream of the recordings, on two free ports.
 
-It answers as the header `X-Up` or the query of a request says, and records every request. Source: golden/README.md.
+The header `X-Up` or the query of a request selects the answer. Every request is recorded. Source: golden/README.md.
 """
 
 import asyncio

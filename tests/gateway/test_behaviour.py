@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway against recordings of a real one: client, upstream and runner must see the same."""
+"""Compare the gateway with recordings of a real one: client, upstream and runner must receive the same."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.gateway.scenarios import SCENARIOS, Scenario, client_view, runner_vie
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario["scenario"] for scenario in SCENARIOS])
 async def test_same_as_the_real_gateway(scenario: Scenario, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Client, upstream and runner see what they saw on APISIX 3.18."""
+    """Client, upstream and runner receive the same as with APISIX 3.18."""
     name = scenario["scenario"]
     if name in NOT_EMULATED:
         request.applymarker(pytest.mark.xfail(reason=NOT_EMULATED[name], strict=True))
@@ -42,7 +42,7 @@ def _plugins(scenario: Scenario) -> dict[str, Any]:
 
 
 def test_page_is_up_to_date() -> None:
-    """docs/internals/behaviour.md says what the table says; `make docs` writes it."""
+    """docs/internals/behaviour.md is generated from the table by `make docs`."""
     assert page() == PAGE.read_text(encoding="utf-8")
 
 
@@ -54,7 +54,7 @@ def test_page_is_complete() -> None:
 
 @pytest.mark.parametrize("test", sorted({test for _, test in FURTHER if test is not None}))
 def test_named_tests_exist(test: str) -> None:
-    """The tests that the page names are there."""
+    """The tests that the page names exist."""
     file, _, name = test.partition("::")
     text = (Path(__file__).parent / file).read_text(encoding="utf-8")
 

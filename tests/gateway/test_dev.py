@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`apisix-runner dev` as a process: the article's commands, saved files, and how it stops."""
+"""`apisix-runner dev` as a process: the commands of the article, saved files, and how it stops."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
 
 def test_the_articles_commands(dev: Dev) -> None:
-    """`stop` sends a response; `rewrite` adds a header and an argument; the terminal shows what each plugin did."""
+    """`stop` sends a response, and `rewrite` adds a header and an argument. The terminal shows what each plugin did."""
     assert dev.put_route("stop") == 201
     status, headers, body = dev.get("/get")
     assert (status, headers["x-resp-a6-runner"], body) == (201, "Python", b"Hello, Python Runner of APISIX")
@@ -88,7 +88,7 @@ def test_the_articles_commands(dev: Dev) -> None:
 
 
 def test_a_refused_chain(dev: Dev) -> None:
-    """Each refused request is shown with the reason, before the requests that came after it."""
+    """Each refused request is shown with the reason, before the requests that arrived after it."""
     dev.put_route("nonesuch")
     assert [dev.refused(target) for target in ("/get?0", "/get?1", "/elsewhere")] == [503, 503, 404]
     requests = [dev.event("request") for _ in range(4)][1:]
@@ -99,7 +99,7 @@ def test_a_refused_chain(dev: Dev) -> None:
 
 
 def test_saved_files_take_effect(dev: Dev) -> None:
-    """Plugins and routes that appear, change or break are taken over, or not, without a failed request."""
+    """Plugins and routes that are added, changed or broken take effect or are refused, without a failed request."""
     (dev.directory / "plugins").mkdir()
     (dev.directory / "plugins" / "hello.py").write_text(PLUGIN.format(value="one"), encoding="utf-8")
     assert dev.event("notice")["text"] == "plugins: plugins found"
@@ -159,7 +159,7 @@ class Hello(Plugin):
 
 
 def test_a_fix_of_a_stuck_hook_takes_effect(tmp_path: Path) -> None:
-    """Connections to a replaced worker are not used again: it may be stuck, and then neither answers nor closes them."""
+    """Connections to a replaced worker are not used again, because it may be stuck and never reply."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "hello.py").write_text(STUCK)
     (tmp_path / "runner.yaml").write_text("workers: {count: 1}\nlogging: {level: error}\n")
@@ -179,7 +179,7 @@ def test_a_fix_of_a_stuck_hook_takes_effect(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_stops_everything(dev: Dev, number: signal.Signals) -> None:
-    """Told to stop, or when the terminal is closed, it ends with status 0, and so have the runner and its directory."""
+    """If it is stopped, or its terminal is closed, it exits with status 0. Its runner has exited, and its directory is removed."""
     assert len(dev.left()) == 1
     dev.process.send_signal(number)
 
@@ -190,7 +190,7 @@ def test_stops_everything(dev: Dev, number: signal.Signals) -> None:
 
 
 def test_a_closed_terminal() -> None:
-    """Where nothing can be printed any more, nothing is left behind either."""
+    """If the output can't be written any more, nothing is left behind either."""
     terminal, theirs = pty.openpty()
     command = [sys.executable, "-m", "apisix", "dev", "--port", "0", "--upstream-port", "0"]
     with tempfile.TemporaryDirectory(prefix="dev-") as temp:
@@ -221,7 +221,7 @@ def test_killed(dev: Dev) -> None:
 
 
 def test_runner_that_dies_is_started_again(tmp_path: Path) -> None:
-    """A runner that ends by itself is respawned, after 3 s, as the gateway does, which this test does not wait for."""
+    """A runner that exits is started again after 3 s, as the gateway does. This test does not wait for the 3 s."""
     assert runner_process.RESPAWN_DELAY_S == 3.0
     with Dev(tmp_path, program=("-c", IMPATIENT)) as dev:
         os.kill(dev.runner_pid, signal.SIGKILL)
@@ -232,7 +232,7 @@ def test_runner_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
-    """Saved settings take effect; wrong ones leave the old runner at work."""
+    """Saved settings take effect. If they are wrong, the old runner continues."""
     config = tmp_path / "settings.yaml"
     config.write_text("logging: {level: info}\n", encoding="utf-8")
     with Dev(tmp_path, "--config", "settings.yaml") as dev:
@@ -250,7 +250,7 @@ def test_changed_settings_replace_the_runner(tmp_path: Path) -> None:
 
 
 def test_effects_are_shown_where_the_log_goes_to_a_file(tmp_path: Path) -> None:
-    """What the settings say of the log's file does not keep the plugins' lines from the terminal."""
+    """The terminal shows the plugins' log lines, even if the settings name a log file."""
     (tmp_path / "settings.yaml").write_text(f"logging: {{file: {tmp_path}/runner.log, level: error}}\n", encoding="utf-8")
     with Dev(tmp_path, "--config", "settings.yaml") as dev:
         dev.put_route("stop")
@@ -261,7 +261,9 @@ def test_effects_are_shown_where_the_log_goes_to_a_file(tmp_path: Path) -> None:
 
 
 def test_welcome_names_the_routes(tmp_path: Path) -> None:
-    """Who has routes already is shown how to call them; a route that leads to the usual echo port is told where that is now."""
+    """
+    If there are routes already, a message shows how to call them. A route to the usual port of the echo gets a note with the new port.
+    """
     routes = """routes: [{id: file, uri: /file/*, upstream: {nodes: {"127.0.0.1:1": 1}}}]\n#END"""
     (tmp_path / "apisix.yaml").write_text(routes, encoding="utf-8")
     with Dev(tmp_path, program=("-c", OTHER_ECHO_PORT)) as dev:
@@ -273,7 +275,7 @@ def test_welcome_names_the_routes(tmp_path: Path) -> None:
 
 
 def test_stops_while_the_runner_starts(tmp_path: Path) -> None:
-    """Ctrl-C is not kept waiting by a runner that does not come up, and nothing is left behind."""
+    """Ctrl-C does not wait for a runner that does not start, and nothing is left behind."""
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\necho $$ > pid\nexec sleep 3600\n", encoding="utf-8")
     slow.chmod(0o700)
@@ -303,7 +305,7 @@ main()
 
 
 def test_runner_started_elsewhere(tmp_path: Path) -> None:
-    """With --runner-socket no runner is started; what the gateway saw of a call is told instead of the plugins' reports."""
+    """With --runner-socket, no runner is started. What the gateway knows about a call is shown instead of the plugins' reports."""
     with running() as runner, Dev(tmp_path, "--runner-socket", f"unix:{runner.path}") as dev:
         dev.put_route("stop")
         assert dev.get("/get")[0] == 201
@@ -323,13 +325,13 @@ def test_runner_started_elsewhere(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_flags(flags: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong flag ends the start with status 2 and a sentence."""
+    """A wrong flag ends the start with status 2 and one sentence."""
     assert run(**flags) == 2
     assert said in capsys.readouterr().err
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    """A port that is taken ends the start, and the sentence names the flag."""
+    """If a port is in use, the start fails, and the message names the flag."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         command = [sys.executable, "-m", "apisix", "dev", "--port", str(port), "--upstream-port", "0"]
@@ -360,7 +362,7 @@ class Hello(Plugin):
 
 
 def test_breakpoint_without_debug(tmp_path: Path) -> None:
-    """A breakpoint is an error at once, which says how to get a prompt."""
+    """A breakpoint is an error at once. The message says how to get a prompt."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "hello.py").write_text(BREAKS)
     with Dev(tmp_path) as dev:
@@ -372,7 +374,7 @@ def test_breakpoint_without_debug(tmp_path: Path) -> None:
 
 
 def test_breakpoint_with_debug(tmp_path: Path) -> None:
-    """With --debug it opens a prompt on the terminal, and the call continues afterwards."""
+    """With --debug, a breakpoint opens a prompt on the terminal, and the call continues afterwards."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "hello.py").write_text(BREAKS)
     (tmp_path / "apisix.yaml").write_text(ROUTES.format(uri="/get", port=1))

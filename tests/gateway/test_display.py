@@ -26,12 +26,12 @@ def report(*phases: PhaseReport, status: int = 200) -> RequestReport:
 
 
 def test_a_line_a_request() -> None:
-    """The first line shows the request, the result, the duration and the path that was taken."""
+    """The first line shows the request, the result, the duration and the way of the request."""
     assert plain(report()) == ["GET /get -> 200  12.3 ms  route 1  upstream 127.0.0.1:1980"]
 
 
 def test_a_line_a_plugin() -> None:
-    """Below is a line for each plugin, with its changes."""
+    """Each plugin has a line below, with its changes."""
     effects = [PluginEffect("a", 0.001, ("header x-a added", "path /a -> /b")), PluginEffect("b", 1.5)]
     assert plain(report(PhaseReport("ext-plugin-pre-req", ("a", "b"), effects=effects)))[1:] == [
         "    a  1.0 ms  header x-a added, path /a -> /b",
@@ -40,7 +40,7 @@ def test_a_line_a_plugin() -> None:
 
 
 def test_an_exception() -> None:
-    """An exception is told with the author's own frames."""
+    """An exception is shown with the frames of the author's code."""
     effect = PluginEffect("a", 0.001, error="ValueError: boom\na.py:5 in on_request: boom()")
     assert plain(report(PhaseReport("ext-plugin-pre-req", ("a",), error="refused", effects=[effect]), status=503))[1:] == [
         "    a  1.0 ms  ValueError: boom",
@@ -50,7 +50,7 @@ def test_an_exception() -> None:
 
 
 def test_a_second_request() -> None:
-    """That APISIX asked the upstream twice is told: nothing else in the terminal shows it."""
+    """If APISIX sends the request to the upstream twice, a line says so, because nothing else in the terminal shows it."""
     told = report(PhaseReport("ext-plugin-post-resp", ("a",), 0, 0.002), status=204)
     told.asked_twice = True
 
@@ -58,7 +58,7 @@ def test_a_second_request() -> None:
 
 
 def test_a_runner_that_reports_nothing() -> None:
-    """Without the plugins' own reports there is one line a call, with what the gateway saw."""
+    """Without reports of the plugins, there is one line for each call, with what the gateway knows."""
     phases = [
         PhaseReport("ext-plugin-pre-req", ("a", "b"), 0, duration_s=0.002, changes=("header x-a added",)),
         PhaseReport("ext-plugin-post-resp", (), 1, duration_s=0.003, error="the runner closed the connection"),
@@ -70,7 +70,7 @@ def test_a_runner_that_reports_nothing() -> None:
 
 
 def test_a_refused_configuration() -> None:
-    """If the runner refuses a configuration, the reason is below, each time."""
+    """If the runner refuses a configuration, the reason is shown below the line, each time."""
     phase = PhaseReport("ext-plugin-pre-req", ("a",), 0, error="the runner answered with an error", refusal="there is no plugin a")
     assert plain(report(phase, status=503))[1:] == [
         "    ext-plugin-pre-req (a)  0.0 ms  the runner answered with an error",
@@ -79,7 +79,7 @@ def test_a_refused_configuration() -> None:
 
 
 def test_an_error_of_the_gateway() -> None:
-    """What went wrong beside the runner is told, too."""
+    """Errors outside of the runner are shown too."""
     told = report(status=502)
     told.error = "can't connect"
     assert plain(told)[1] == "    can't connect"
@@ -98,17 +98,17 @@ def test_an_error_of_the_gateway() -> None:
     ],
 )
 def test_records_of_the_log(record: dict[str, object], lines: list[str]) -> None:
-    """The runner's log is passed on; a failed call's traceback is not told twice."""
+    """The runner's log is passed on. The traceback of a failed call is not shown twice."""
     assert ["".join(text for text, _ in line) for line in record_lines(record)] == lines
 
 
 def test_the_runner_uses_that_logger() -> None:
-    """The name of the logger, written down on both sides of a layer's wall, is the same."""
+    """The name of the logger, which is written in two layers, is the same."""
     assert engine.engine_logger.name == FAILURES_LOGGER
 
 
 def test_plain_display() -> None:
-    """Without a terminal, lines are plain, whatever bytes a path contains."""
+    """Without a terminal, lines have no colors, whatever bytes a path contains."""
     stream = io.StringIO()
     display = display_for(stream)
     assert type(display) is Display
@@ -122,7 +122,7 @@ def test_plain_display() -> None:
 
 
 def test_rich_display() -> None:
-    """On a terminal lines are coloured, and markup of a request stays text."""
+    """On a terminal, lines have colors, and markup in a request is shown as text."""
     stream = io.StringIO()
     stream.isatty = lambda: True  # type: ignore[method-assign]
     display = display_for(stream)
@@ -132,7 +132,7 @@ def test_rich_display() -> None:
 
 
 def test_rich_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without rich a terminal gets plain lines."""
+    """Without rich, a terminal gets lines without colors."""
     monkeypatch.setitem(sys.modules, "rich.console", None)
     stream = io.StringIO()
     stream.isatty = lambda: True  # type: ignore[method-assign]

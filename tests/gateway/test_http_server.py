@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP towards the client, as nginx speaks it."""
+"""HTTP with the client, as nginx uses it."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from tests.gateway.phases.test_phases import scripted
 
 
 async def test_keeps_alive(tmp_path: Path) -> None:
-    """Two requests go over one connection, answers with and without a length."""
+    """Two requests are sent over one connection. One answer has a length, the other has none."""
     async with TestBed(tmp_path) as bed:
         bed.route("1", "/plain")
         bed.route("2", "/stop", scripted({"stop": {"body": "stopped"}}))
@@ -31,7 +31,7 @@ async def test_keeps_alive(tmp_path: Path) -> None:
 
 
 async def test_http_1_0(tmp_path: Path) -> None:
-    """A client of HTTP/1.0 gets no chunks; the end of the connection is the end of the body."""
+    """A client of HTTP/1.0 gets no chunks. The end of the connection is the end of the body."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"stop": {"body": "stopped"}}))
         response = await bed.send(b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n")
@@ -40,7 +40,7 @@ async def test_http_1_0(tmp_path: Path) -> None:
 
 
 async def test_expect_continue(tmp_path: Path) -> None:
-    """A client that waits for leave to send its body gets it."""
+    """A client that waits for permission to send its body (`Expect: 100-continue`) gets it."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
@@ -67,7 +67,7 @@ async def test_chunked_request(tmp_path: Path) -> None:
 
 
 async def test_compressed_request_stays_compressed(tmp_path: Path) -> None:
-    """A body with a Content-Encoding is passed on as it came."""
+    """A body with a Content-Encoding is passed on unchanged."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         await bed.request("POST", "/a", ["Content-Encoding: gzip"], b"\x1f\x8bnot really")
@@ -76,7 +76,7 @@ async def test_compressed_request_stays_compressed(tmp_path: Path) -> None:
 
 
 async def test_bad_target(tmp_path: Path) -> None:
-    """A path that climbs above the root gets nginx's 400."""
+    """A path that leads above the root gets nginx's 400."""
     async with TestBed(tmp_path) as bed:
         response = await bed.request("GET", "/../x")
 
@@ -94,7 +94,7 @@ async def test_headers_can_not_be_split(tmp_path: Path) -> None:
 
 
 async def test_client_that_leaves_is_reported(tmp_path: Path) -> None:
-    """A request whose client has gone is reported all the same, and nothing is left behind."""
+    """A request is reported even if its client has closed the connection, and nothing is left behind."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         _, writer = await asyncio.open_connection("127.0.0.1", bed.port)
@@ -110,7 +110,7 @@ async def test_client_that_leaves_is_reported(tmp_path: Path) -> None:
 
 
 async def answered_late(bed: TestBed, *, half_closed: bool) -> bytes:
-    """Send a request, close the connection or the client's side of it, let the upstream answer then, and return what the client gets."""
+    """Send a request, close the connection or the client's side of it, let the upstream answer, and return what the client gets."""
     asked, may_answer = asyncio.Event(), asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -140,7 +140,7 @@ async def answered_late(bed: TestBed, *, half_closed: bool) -> bytes:
 
 
 async def test_client_that_gives_up_waiting(tmp_path: Path) -> None:
-    """The request runs to its end, as with APISIX, and its line says that nobody got the answer."""
+    """The request is completed, as with APISIX, and its line says that the client did not get the answer."""
     async with TestBed(tmp_path) as bed:
         await answered_late(bed, half_closed=False)
 
@@ -150,7 +150,7 @@ async def test_client_that_gives_up_waiting(tmp_path: Path) -> None:
 
 
 async def test_client_that_closes_its_side_only(tmp_path: Path) -> None:
-    """A client that only says that it sends no further request, as `nc -N` does, gets its answer."""
+    """A client that only closes its side of the connection, as `nc -N` does, gets its answer."""
     async with TestBed(tmp_path) as bed:
         received = await answered_late(bed, half_closed=True)
 
@@ -169,7 +169,7 @@ async def test_client_that_closes_its_side_only(tmp_path: Path) -> None:
     ],
 )
 async def test_client_that_leaves_while_it_sends(tmp_path: Path, sent: bytes, request_line: tuple[str, str], resets: bool) -> None:
-    """A request that never came whole has a line, too, however the connection ended."""
+    """A request that was not received completely is also shown in a line, however the connection ended."""
     async with TestBed(tmp_path) as bed, asyncio.timeout(5):
         bed.route()
         _, writer = await asyncio.open_connection("127.0.0.1", bed.port)
@@ -189,7 +189,7 @@ async def test_client_that_leaves_while_it_sends(tmp_path: Path, sent: bytes, re
 
 
 async def test_client_that_has_no_further_request(tmp_path: Path) -> None:
-    """A client that closes or resets the connection between requests has given up nothing."""
+    """A client that closes or resets the connection between requests has not aborted a request."""
     async with TestBed(tmp_path) as bed, asyncio.timeout(5):
         bed.route()
         for linger in (0, 1):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway against recorded frames: the same HTTP request makes the same messages to the runner."""
+"""Compare the gateway with recorded frames: the same HTTP request causes the same messages to the runner."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ ROUTES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("context", RECORDED_CALLS, ids=[context["label"] for context in RECORDED_CALLS])
 async def test_same_frames(context: dict[str, Any], tmp_path: Path) -> None:
-    """Method, path, arguments and headers come to the runner as a real gateway sent them."""
+    """The runner gets method, path, arguments and headers as a real gateway sends them."""
     async with TestBed(tmp_path) as bed:
         for name, plugins in ROUTES.items():
             bed.route(name, f"/{name}/*", plugins)
@@ -39,7 +39,7 @@ async def test_same_frames(context: dict[str, Any], tmp_path: Path) -> None:
 
 
 def _whole(context: dict[str, Any]) -> bytes:
-    """Return the request with what the recording cut off after 400 bytes."""
+    """Return the request with the part after 400 bytes, which the recording does not contain."""
     request: bytes = context["http_request"].encode("latin-1")
     if context["label"] == "many-headers-120":
         request = request[: request.rindex(b"\r\n")]
@@ -50,7 +50,7 @@ def _whole(context: dict[str, Any]) -> bytes:
 
 
 def _closing(request: bytes) -> bytes:
-    """Return the request so that the gateway closes: a lone request of the recording kept its connection."""
+    """Return the request with a header that makes the gateway close the connection, because the recorded connection was kept."""
     if b"\r\nConnection: close\r\n" in request or b" HTTP/1.0\r\n" in request:
         return request
     return request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway against the recorded scenarios of a real APISIX 3.18: client, upstream and runner must see the same."""
+"""Compare the gateway with scenarios of a real APISIX 3.18: client, upstream and runner must receive the same."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ from tests.gateway.recorded_scenarios import (
 
 
 async def answers(scenario: dict[str, Any], directory: Path) -> list[dict[str, Any]]:
-    """Send the requests of a scenario to a development gateway, and return what was seen in the form of the recordings."""
+    """Send the requests of a scenario to a development gateway, and return the observations in the form of the recordings."""
     async with TestBed(directory) as bed:
         ports = bed.upstream.ports
         file = directory / "apisix.yaml"
@@ -42,7 +42,7 @@ async def answers(scenario: dict[str, Any], directory: Path) -> list[dict[str, A
 
 
 def expected(scenario: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what was recorded."""
+    """Return the recorded observations."""
     return [
         {
             "client_sees": recorded_client_view(answer["client_sees"]),
@@ -55,7 +55,7 @@ def expected(scenario: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("scenario", RECORDED, ids=[scenario["scenario"] for scenario in RECORDED])
 async def test_same_as_recorded(scenario: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Client, upstream and runner see what they saw on APISIX 3.18."""
+    """Client, upstream and runner receive the same as with APISIX 3.18."""
     if scenario["scenario"] in DIFFERENT:
         request.applymarker(pytest.mark.xfail(reason=DIFFERENT[scenario["scenario"]], strict=True))
 

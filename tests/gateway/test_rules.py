@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a gateway engineer would try: forms of requests, matching and APISIX's plugins. Source: nginx 1.27 and APISIX 3.18, as noted."""
+"""
+Rules that a gateway engineer would try: forms of requests, matching and APISIX's plugins. Source: nginx 1.27 and APISIX 3.18, as noted.
+"""
 
 import json
 from pathlib import Path
@@ -18,7 +20,7 @@ def get(target: str, *headers: str, host: str = "gw.example.com", method: str = 
 
 
 def scripted(does: dict[str, Any], phase: str = "ext-plugin-pre-req") -> dict[str, Any]:
-    """Return plugins with one that is scripted."""
+    """Return plugins that include a scripted one."""
     return {phase: {"conf": [{"name": "scripted", "value": json.dumps(does)}]}}
 
 
@@ -67,7 +69,7 @@ CHANGED: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("target", "sent"), CHANGED)
 async def test_changed_targets(tmp_path: Path, target: str, sent: str) -> None:
-    """If an argument changes, path and query are written again."""
+    """If an argument changes, path and query are encoded again."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"rewrite": {"args": [["y", "2"]]}}))
         await bed.send(get(target))
@@ -213,7 +215,7 @@ async def test_matching(tmp_path: Path, route: dict[str, Any], request_: bytes, 
 
 
 async def test_a_filter_function_that_can_not_be_evaluated(tmp_path: Path) -> None:
-    """Such a function guards its route, so the route answers 503, and the report says why."""
+    """Such a function protects its route, so the route answers 503, and the report says why."""
     async with TestBed(tmp_path) as bed:
         bed.route(filter_func="function(vars) return tonumber(vars.arg_a) > 1 end")
         response = await bed.send(get("/a?a=2"))
@@ -264,7 +266,7 @@ HEADERS: list[tuple[dict[str, Any], list[list[str]]]] = [
 
 @pytest.mark.parametrize(("headers", "sent"), HEADERS, ids=range(len(HEADERS)))
 async def test_rewritten_headers(tmp_path: Path, headers: dict[str, Any], sent: list[list[str]]) -> None:
-    """Values may have variables and groups of `regex_uri`. They can't add a line."""
+    """Values may contain variables and groups of `regex_uri`. They can't add a line."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=rewrite(regex_uri=["^/old/(.*)", "/new/$1"], headers=headers))
         await bed.send(get("/old/12?q=a%0D%0Ab", "X-A: 1"))
@@ -307,7 +309,7 @@ RESPONSES: list[tuple[dict[str, Any], int, bytes, list[str]]] = [
 
 @pytest.mark.parametrize(("conf", "status", "body", "headers"), RESPONSES, ids=range(len(RESPONSES)))
 async def test_rewritten_responses(tmp_path: Path, conf: dict[str, Any], status: int, body: bytes, headers: list[str]) -> None:
-    """The status of the response is a variable, and a new body removes what described the old one."""
+    """The status of the response is a variable. A new body removes the headers that described the old one."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins={"response-rewrite": conf})
         response = await bed.send(get("/a", "X-Up: up_h=ETag:%20x"))

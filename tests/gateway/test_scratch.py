@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The temporary directory of `dev`: made, kept while it lives, and removed afterwards whatever ended it."""
+"""The temporary directory of `dev`: it is created, kept while `dev` runs, and always removed afterwards."""
 
 import fcntl
 import os
@@ -14,13 +14,13 @@ from apisix.gateway.scratch import PREFIX, scratch_directory, sweep
 
 @pytest.fixture(autouse=True)
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the system's directory for temporary files be an empty one."""
+    """Use an empty directory as the system's directory for temporary files."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
 def leave(directory: Path) -> None:
-    """Make a directory as a `dev` that was killed a while ago has left it."""
+    """Create a directory as if a `dev` that was killed some time ago had left it."""
     directory.mkdir()
     (directory / "apisix-1.sock.conf").write_text("x")
     (directory / "lock").touch()
@@ -28,7 +28,7 @@ def leave(directory: Path) -> None:
 
 
 def test_it_goes_at_the_end(temp: Path) -> None:
-    """The directory is there for its user only, and is removed with all that is in it, also after an error."""
+    """The directory is accessible to its user only, and is removed with its content, also after an error."""
     with suppress(ZeroDivisionError), scratch_directory() as directory:
         assert directory.stat().st_mode & 0o777 == 0o700
         (directory / "store").write_text("x")
@@ -54,7 +54,7 @@ def test_what_a_killed_one_left_goes(temp: Path) -> None:
 
 
 def test_who_uses_it_may_lock_it(temp: Path) -> None:
-    """The directory itself is not locked: the runner locks it while it binds its socket and while it unlinks it, and would wait."""
+    """The directory itself is not locked, because the runner locks it when it binds and unlinks its socket, and would wait."""
     with scratch_directory() as directory:
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -64,7 +64,7 @@ def test_who_uses_it_may_lock_it(temp: Path) -> None:
 
 
 def test_what_another_user_left_stays(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Directories of others are not touched, even by root."""
+    """Directories of other users are not changed, even by root."""
     leave(temp / f"{PREFIX}theirs")
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     sweep()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way of a request through the gateway, less what the recordings show."""
+"""How a request passes through the gateway, except what the recordings cover."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.ports import reserved_port
 
 
 async def test_no_route(tmp_path: Path) -> None:
-    """Without a route the client gets APISIX's 404."""
+    """If no route matches, the client gets APISIX's 404."""
     async with TestBed(tmp_path) as bed:
         response = await bed.request("GET", "/nope")
 
@@ -28,7 +28,7 @@ async def test_no_route(tmp_path: Path) -> None:
 
 
 async def test_admin_api_over_http(tmp_path: Path) -> None:
-    """The admin API is served on the gateway's port, and what it creates is in force at once."""
+    """The admin API is served on the gateway's port, and definitions take effect at once."""
     async with TestBed(tmp_path) as bed:
         route = {"uri": "/get", "upstream": {"nodes": {f"127.0.0.1:{bed.upstream.port}": 1}}}
         created = await bed.request("PUT", "/apisix/admin/routes/1", [f"X-API-KEY: {DEFAULT_KEY}"], json.dumps(route).encode())
@@ -59,7 +59,7 @@ async def test_changed_args_normalise_the_path(tmp_path: Path) -> None:
 
 
 async def test_upstream_down(tmp_path: Path) -> None:
-    """An upstream that refuses: 502 with nginx's page."""
+    """If an upstream refuses the connection, the client gets nginx's 502 page."""
     async with TestBed(tmp_path) as bed:
         with reserved_port() as port:
             bed.route(upstream={"nodes": {f"127.0.0.1:{port}": 1}})
@@ -72,7 +72,7 @@ async def test_upstream_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plugins", [{"jwt-auth": {}}, {"ext-plugin-pre-req": {"_meta": {"pre_function": "return nil"}}}])
 async def test_guard_that_is_not_emulated(tmp_path: Path, plugins: dict[str, Any]) -> None:
-    """A route is not served without a plugin that guards it, and the report says why."""
+    """A route whose protecting plugin is missing is not served, and the report says why."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=plugins)
         response = await bed.request("GET", "/a")
@@ -82,7 +82,7 @@ async def test_guard_that_is_not_emulated(tmp_path: Path, plugins: dict[str, Any
 
 
 async def test_guards_of_services_and_global_rules(tmp_path: Path) -> None:
-    """The guards of a service and of a global rule count too."""
+    """This also applies to such plugins of a service and of a global rule."""
     async with TestBed(tmp_path) as bed:
         bed.store.put("services", "s", {"plugins": {"openid-connect": {}}})
         bed.route(service_id="s")
@@ -105,7 +105,7 @@ async def test_next_node(tmp_path: Path) -> None:
 
 
 async def test_no_node(tmp_path: Path) -> None:
-    """An upstream without a node: 503."""
+    """If an upstream has no nodes, the status is 503."""
     async with TestBed(tmp_path) as bed:
         bed.route(upstream={"nodes": {}})
         assert (await bed.request("GET", "/a")).status == 503
@@ -116,7 +116,7 @@ async def test_no_node(tmp_path: Path) -> None:
     [({}, "gw.example.com"), ({"pass_host": "rewrite", "upstream_host": "other.org"}, "other.org"), ({"pass_host": "node"}, None)],
 )
 async def test_pass_host(tmp_path: Path, pass_host: dict[str, str], host: str | None) -> None:
-    """The upstream's Host is the client's, a fixed one, or the node's."""
+    """The Host that the upstream gets is the client's, a fixed one, or that of the node."""
     async with TestBed(tmp_path) as bed:
         node = f"127.0.0.1:{bed.upstream.port}"
         bed.route(upstream={"nodes": {node: 1}, **pass_host})
@@ -126,7 +126,7 @@ async def test_pass_host(tmp_path: Path, pass_host: dict[str, str], host: str | 
 
 
 async def test_forwarded_headers(tmp_path: Path) -> None:
-    """The upstream is told who asked, for what; a client's own word on host and scheme does not count."""
+    """The upstream gets the address, host and scheme of the client's request. Headers of the client with host and scheme are ignored."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         await bed.request("GET", "/a", ["X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"])
@@ -157,7 +157,7 @@ async def test_proxy_rewrite(tmp_path: Path) -> None:
 
 
 async def test_response_streams(tmp_path: Path) -> None:
-    """A response is passed on as it comes, not when it is whole."""
+    """A response is passed on while it is received."""
     gate = asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -184,7 +184,7 @@ async def test_response_streams(tmp_path: Path) -> None:
     ids=["nothing", "garbage", "no status"],
 )
 async def test_upstream_garbage(tmp_path: Path, answer: bytes) -> None:
-    """An upstream that sends no HTTP: 502."""
+    """If an upstream does not send HTTP, the status is 502."""
 
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -197,7 +197,7 @@ async def test_upstream_garbage(tmp_path: Path, answer: bytes) -> None:
 
 
 async def test_upstream_silent(tmp_path: Path) -> None:
-    """An upstream that does not answer in time: 504."""
+    """If an upstream does not answer in time, the status is 504."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -220,7 +220,7 @@ async def test_upstream_silent(tmp_path: Path) -> None:
     ids=["chunked", "length", "until the end", "after a provisional one"],
 )
 async def test_upstream_framing(tmp_path: Path, response: bytes) -> None:
-    """However the upstream says where its body ends, the client gets that body."""
+    """The client gets the whole body, whichever way the upstream uses to mark its end."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -233,7 +233,7 @@ async def test_upstream_framing(tmp_path: Path, response: bytes) -> None:
 
 
 async def test_upstream_breaks_off(tmp_path: Path) -> None:
-    """An upstream that ends in the middle of its body: the client's connection ends there, too."""
+    """If the upstream closes the connection in the middle of its body, the client's connection is closed too."""
 
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -266,7 +266,7 @@ async def test_reports_keep_their_order() -> None:
 
 
 class _LateRecords:
-    """Records that are waited for, and do not arrive."""
+    """Requests for records that do not arrive."""
 
     def __init__(self) -> None:
         self.come = asyncio.Event()
@@ -280,7 +280,7 @@ class _LateRecords:
 
 @pytest.mark.parametrize(("status", "twice"), [(204, True), (200, False)])
 async def test_second_request_is_reported(tmp_path: Path, status: int, twice: bool) -> None:
-    """The report shows that the upstream was asked again after ext-plugin-post-resp."""
+    """The report shows that the request was sent to the upstream again after ext-plugin-post-resp."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins={"ext-plugin-post-resp": {}})
         await bed.request("GET", "/a", [f"X-Up: up_status={status}"])

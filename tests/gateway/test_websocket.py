@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes with `enable_websocket`: the handshake goes through the plugins, and then bytes pass in both directions."""
+"""Routes with `enable_websocket`: the handshake passes through the plugins, and then bytes pass in both directions."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ TIMEOUT_S = 10
 
 @asynccontextmanager
 async def echo() -> AsyncIterator[tuple[int, list[ServerConnection]]]:
-    """Run a server that echoes messages; yield its port and the connections that it has had."""
+    """Run a server that echoes messages. Yield its port and the connections that it has accepted."""
     connections: list[ServerConnection] = []
 
     async def handle(connection: ServerConnection) -> None:
@@ -35,12 +35,14 @@ async def echo() -> AsyncIterator[tuple[int, list[ServerConnection]]]:
 
 
 def plugin(does: dict[str, Any], phase: str = "ext-plugin-pre-req") -> dict[str, Any]:
-    """Return plugins with one that is scripted."""
+    """Return plugins that include a scripted one."""
     return {phase: {"conf": [{"name": "scripted", "value": json.dumps(does)}]}}
 
 
 async def test_messages_pass(tmp_path: Path) -> None:
-    """Text, bytes and large messages pass in both directions; the plugin saw and changed the handshake; the report is there at once."""
+    """
+    Text, bytes and large messages pass in both directions. The plugin can read and change the handshake. The report is available at once.
+    """
     does = {"rewrite": {"headers": [["x-runner", "yes"]], "args": [["token", None]]}}
     async with TestBed(tmp_path) as bed, echo() as (port, connections), asyncio.timeout(TIMEOUT_S):
         bed.route(enable_websocket=True, plugins=plugin(does), upstream={"nodes": {f"127.0.0.1:{port}": 1}})
@@ -58,7 +60,7 @@ async def test_messages_pass(tmp_path: Path) -> None:
 
 
 async def test_the_upstream_closes(tmp_path: Path) -> None:
-    """The code with which the upstream closes reaches the client."""
+    """The client gets the code with which the upstream closes the WebSocket."""
     async with TestBed(tmp_path) as bed, echo() as (port, _), asyncio.timeout(TIMEOUT_S):
         bed.store.put("services", "s", {"enable_websocket": True, "upstream": {"nodes": {f"127.0.0.1:{port}": 1}}})
         bed.store.put("routes", "1", {"uri": "/*", "service_id": "s"})
@@ -82,7 +84,9 @@ async def test_the_upstream_closes(tmp_path: Path) -> None:
     ids=["stopped", "not enabled", "response phase"],
 )
 async def test_refused(tmp_path: Path, more: dict[str, Any], status: int) -> None:
-    """A plugin can refuse the handshake. Without the setting the upstream gets no Upgrade, and the response phase reads whole responses."""
+    """
+    A plugin can refuse the handshake. Without the setting, the upstream gets no Upgrade, and the response phase reads complete responses.
+    """
     async with TestBed(tmp_path) as bed, echo() as (port, _), asyncio.timeout(TIMEOUT_S):
         bed.route(upstream={"nodes": {f"127.0.0.1:{port}": 1}}, **more)
         with pytest.raises(InvalidStatus) as caught:
@@ -92,7 +96,7 @@ async def test_refused(tmp_path: Path, more: dict[str, Any], status: int) -> Non
 
 
 async def test_an_upstream_that_does_not_switch(tmp_path: Path) -> None:
-    """The upstream gets Upgrade and Connection of the client, and its ordinary response passes."""
+    """The upstream gets the client's Upgrade and Connection, and its ordinary response is passed on."""
     async with TestBed(tmp_path) as bed:
         bed.route(enable_websocket=True)
         response = await bed.request("GET", "/", ["Upgrade: websocket"])

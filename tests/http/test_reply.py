@@ -64,7 +64,7 @@ def test_json() -> None:
     "given", [{"Content-Type": "text/html"}, [("CONTENT-TYPE", "text/html")], CIMultiDict({"content-type": "text/html"})]
 )
 def test_own_content_type(given: dict[str, str]) -> None:
-    """A given content-type is not replaced, in any case and any kind of mapping."""
+    """A content-type that the plugin sets is kept, whatever its case and the kind of mapping."""
     for reply in (Reply(200, "x", given), Reply(200, json={}, headers=given)):
         assert reply.headers.getall("content-type") == ["text/html"]
 

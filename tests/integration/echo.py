@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start the runner's processes with an echo in the place of the plugins, and talk to them."""
+"""Start the runner's processes with an echo instead of the plugins, and communicate with them."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ class Client:
         self.socket.sendall(line.encode() + b"\n")
 
     def receive(self) -> Answer:
-        """Return the next answer. Raises: HungUp: there is none."""
+        """Return the next answer. Raise HungUp if there is none."""
         while b"\n" not in self._received:
             try:
                 data = self.socket.recv(4096)
@@ -75,7 +75,7 @@ class Client:
         return Answer(int(pid), version, marks, rest)
 
     def begin(self, line: str) -> Answer:
-        """Send a line that takes long and return once the worker has begun with it; its answer is still to come."""
+        """Send a line that takes long to process. Return when the worker has started to process it."""
         self.send(line)
         answer = self.receive()
         assert answer.line == f"{line} begun"
@@ -102,11 +102,11 @@ class EchoRunner:
         return Client(self.path)
 
     def log(self) -> str:
-        """Return all that was logged so far."""
+        """Return everything that was logged so far."""
         return self._log.read_text()
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
-        """Return once `text` was logged as often as `times`."""
+        """Return when `text` was logged `times` times."""
         wait_until(lambda: self.log().count(text) >= times, lambda: f"{text!r} was not logged:\n{self.log()}")
 
     def signal(self, signum: int) -> None:
@@ -114,13 +114,13 @@ class EchoRunner:
         self.process.send_signal(signum)
 
     def reload(self) -> None:
-        """Have all workers replaced, and return when the new ones serve."""
+        """Reload, and return when the new workers serve."""
         before = self.log().count(" in the place of ")
         self.signal(signal.SIGHUP)
         self.wait_for_log(" in the place of ", before + 1)
 
     def end(self) -> int:
-        """Return the exit status once it has ended."""
+        """Return the exit status when the process has exited."""
         return self.process.wait(BOUND_S)
 
     def workers(self) -> set[int]:
@@ -151,7 +151,7 @@ def command(path: Path | str, constants: Mapping[str, float] | None = None, **se
 def start(
     path: Path, *, limits: Sequence[tuple[int, int]] = (), constants: Mapping[str, float] | None = None, **settings: Any
 ) -> EchoRunner:
-    """Start a runner and do not wait for it. Its log lies beside the socket, one per process."""
+    """Start a runner and do not wait for it. Its log is beside the socket, one file for each process."""
     log = path.with_name(f"log-{time.monotonic_ns()}")
 
     def limit() -> None:
@@ -173,7 +173,7 @@ def start(
 
 @contextmanager
 def echo_runner(path: Path, **settings: Any) -> Iterator[EchoRunner]:
-    """Start a runner, wait until it answers, and leave nothing of it behind."""
+    """Start a runner, wait until it answers, and remove everything that it leaves."""
     runner = start(path, **settings)
     try:
         wait_until_answering(runner, settings.get("workers", 1))
@@ -183,7 +183,7 @@ def echo_runner(path: Path, **settings: Any) -> Iterator[EchoRunner]:
 
 
 def wait_until_answering(runner: EchoRunner, workers: int = 1) -> None:
-    """Return once so many workers have answered, each on a connection of its own."""
+    """Return when so many workers have answered, each on its own connection."""
 
     def all_answer() -> bool:
         assert runner.process.poll() is None, f"the runner ended:\n{runner.log()}"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The runner's processes with an echo in the place of the plugins: what the tests of the supervisor start.
+The runner's processes with an echo instead of the plugins. The tests of the supervisor start them.
 
-A line is answered by the worker's pid, the version of its "code", and the line. Some lines do more; see `_ACTIONS`. The code is
-the file `plugin.py` of the directory in the settings: its text is the version, and some words in it make it bad code.
+The answer to a line contains the worker's pid, the version of its "code", and the line. Some lines have further effects; see `_ACTIONS`.
+The code is the file `plugin.py` of the directory in the settings. Its text is the version, and some words in it make it invalid.
 
-Run it as `python -m tests.integration.echo_runner '{"socket_file": ...}' '{"supervisor.worker_pool.watchdog.PERIOD_S": 0.1}'`: with
-settings, and with constants of the runner that have other values in the test, so that it takes less time.
+Run it with `python -m tests.integration.echo_runner '{"socket_file": ...}' '{"supervisor.worker_pool.watchdog.PERIOD_S": 0.1}'`: with
+settings, and with other values of the runner's constants, so that the test takes less time.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from apisix.runner.worker.service import Opened
 
 
 class Echo(asyncio.Protocol):
-    """One connection: lines in, lines out, in order."""
+    """One connection: it reads lines, and writes lines in the same order."""
 
     def __init__(self, service: "EchoConnections") -> None:
         self.service = service
@@ -68,7 +68,7 @@ class Echo(asyncio.Protocol):
             self.announce("half")
 
     def announce(self, line: str) -> None:
-        """Say at once that something has begun; what the transport is given is not sent before the loop turns."""
+        """Send a message at once to show that work has begun. Data given to the transport is not sent before the event loop continues."""
         assert self.transport is not None
         os.write(self.transport.get_extra_info("socket").fileno(), f"{os.getpid()} {self.service.version} - {line} begun\n".encode())
 

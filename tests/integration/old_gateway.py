@@ -30,7 +30,7 @@ Conf = Sequence[tuple[str, str]]
 
 @dataclass
 class Answer:
-    """What the client gets. `upstream` is the target and the headers of the request that the upstream gets, None if there is none."""
+    """What the client gets. `upstream` is the target and the headers of the request that the upstream gets, or None if it gets none."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -42,9 +42,9 @@ class OldGateway:
     """
     One nginx worker of an old gateway, which has routes and calls a runner for them.
 
-    Before 2.9 it sends no key and answers no info request: a frame of type 3 ends the call, as does a runner that is silent for 5 s.
+    Before 2.9, it sends no key and answers no info request: a frame of type 3 ends the call. A runner that is silent for 5 s ends it too.
 
-    Attributes: asked: what the runner has asked for, in order, whether or not it was answered.
+    Attributes: asked: the info requests of the runner, in order, with or without a reply.
     """
 
     def __init__(self, socket: Path, release: Release = (2, 7)) -> None:
@@ -114,7 +114,7 @@ class OldGateway:
         return uris.escape_path(path) + (f"?{query}" if query else "")
 
     def _call(self, route: str, conf: Conf, phase: str, build: Callable[[int], Any], *, in_response: bool) -> Any:
-        """Return the runner's reply, None if the call has failed."""
+        """Return the runner's reply, or None if the call failed."""
         peer = self._idle.pop() if self._idle else Peer(self._socket, self._timeout_s)
         with suppress(HungUp, TimeoutError, ConnectionError):
             peer.send(build(self._token(f"{route}#{phase}", conf)))

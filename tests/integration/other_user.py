@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of another user, which tries to connect to the runner. Only root can start one."""
+"""A client with another user, which tries to connect to the runner. Only root can start one."""
 
 import os
 import subprocess
@@ -30,6 +30,6 @@ with socket.socket(socket.AF_UNIX) as client:
 
 
 def ask_as(uid: int, path: Path) -> str:
-    """Connect as another user and return what came back, or how it failed."""
+    """Connect as another user, and return the received bytes or the error."""
     process = subprocess.run([sys.executable, "-c", CLIENT, str(uid), str(path)], capture_output=True, text=True, check=False)
     return process.stdout.strip() or process.stderr.strip().splitlines()[-1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A peer that breaks the protocol is told so and cut off, and nobody else notices. Source: design, 5."""
+"""If a peer breaks the protocol, it gets an error and the connection is closed. Other connections are not affected. Source: design, 5."""
 
 import socket
 from collections.abc import Callable
@@ -16,7 +16,7 @@ BAD_REQUEST = ErrResp(ErrCode.BAD_REQUEST)
 
 
 def malformed_call(token: int) -> bytes:
-    """Return a call with an argument that claims to reach out of the buffer, which shows only when somebody reads it."""
+    """Return a call with an argument whose offset points outside of the buffer. This is found only when the argument is read."""
     payload = HTTPReqCallReq(id=1, args=[("name", "value")], conf_token=token).encode()
     return encode_frame(FrameType.HTTP_REQ_CALL, payload.replace(b"\x04\0\0\0name", b"\xff\xff\xff\x7fname"))
 
@@ -34,7 +34,7 @@ def malformed_call(token: int) -> bytes:
     ],
 )
 def test_broken_protocol(runner: RunnerProcess, data: bytes) -> None:
-    """The answer is BAD_REQUEST, then the connection is closed, and others are served as before."""
+    """The reply is BAD_REQUEST, then the connection is closed. Other connections are still served."""
     with runner.peer() as broken, runner.peer() as other:
         token = other.prepare()
         broken.socket.sendall(data)
@@ -46,7 +46,7 @@ def test_broken_protocol(runner: RunnerProcess, data: bytes) -> None:
 
 
 def test_malformed_part_that_a_plugin_reads(runner: RunnerProcess) -> None:
-    """What is malformed shows when it is read, and then too the answer is BAD_REQUEST and the connection ends."""
+    """A malformed part is found when it is read. Then the reply is BAD_REQUEST, too, and the connection is closed."""
     with runner.peer() as broken:
         token = broken.prepare(("mirror", "{}"))
         broken.connection.send(HTTPReqCallReq(id=1))
@@ -57,7 +57,7 @@ def test_malformed_part_that_a_plugin_reads(runner: RunnerProcess) -> None:
 
 
 def test_malformed_part_that_nobody_reads(runner: RunnerProcess) -> None:
-    """What no plugin touches is not decoded, so it can't fail."""
+    """A part that no plugin reads is not decoded, so it can't cause an error."""
     with runner.peer() as peer:
         token = peer.prepare()
         peer.connection.send(HTTPReqCallReq(id=1))
@@ -66,7 +66,7 @@ def test_malformed_part_that_nobody_reads(runner: RunnerProcess) -> None:
 
 
 def test_second_call_while_one_waits(runner: RunnerProcess) -> None:
-    """Calls are not pipelined: one that comes while another waits ends the connection."""
+    """Calls are not pipelined: a call that arrives while another one waits ends the connection."""
     with runner.peer() as peer:
         token = peer.prepare(("linger", '{"seconds": 30}'))
         frame = peer.connection.send(HTTPReqCallReq(id=1, conf_token=token))
@@ -83,7 +83,7 @@ def byte_by_byte(sock: socket.socket, data: bytes) -> None:
 
 
 def half_and_half(sock: socket.socket, data: bytes) -> None:
-    """Send two halves."""
+    """Send a message in two parts."""
     sock.sendall(data[: len(data) // 2])
     sock.sendall(data[len(data) // 2 :])
 
@@ -98,7 +98,7 @@ def test_frames_in_pieces(runner: RunnerProcess, send: Callable[[socket.socket, 
 
 
 def test_half_a_frame_and_gone(runner: RunnerProcess) -> None:
-    """A peer that hangs up in the middle of a frame leaves nothing behind."""
+    """A peer that hangs up in the middle of a frame does not leave any resources in use."""
     with runner.peer() as peer:
         peer.socket.sendall(b"\x02\xff\xff\xff" + b"x" * 1000)
     with runner.peer() as other:
@@ -127,7 +127,7 @@ def test_late_answer(runner: RunnerProcess) -> None:
 
 
 def test_half_a_frame_for_too_long() -> None:
-    """A frame that does not arrive in time ends its connection, with a line in the log, and nobody else's."""
+    """If a frame does not arrive in time, its connection is closed, and a line is logged. Other connections are not affected."""
     with running(environ={"APISIX_RUNNER_LIMITS_READ_TIMEOUT": "0.1"}) as runner, runner.peer() as other:
         with runner.peer() as slow:
             slow.socket.sendall(b"\x02\x00\x01")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls through a real socket to a real process: what plugins may do, and what the gateway is told."""
+"""Calls through a real socket to a real process: what plugins may do, and what the gateway gets."""
 
 import json
 import shutil
@@ -46,7 +46,9 @@ FRAMED = (("host", "example.com"), ("content-length", "60"), ("transfer-encoding
 
 
 def test_length_is_never_set(peer: Peer) -> None:
-    """Whichever API sets a request's content-length, none reaches the gateway, which would run the rest of the body as a request."""
+    """
+    Whichever API sets the content-length of a request, it is not sent, because the gateway would parse the rest of the body as a request.
+    """
     refused = peer.request(peer.prepare(("sets-length", "{}")), method="POST", headers=FRAMED)
     base = peer.request(peer.prepare(("LegacyLength", "{}")), method="POST", headers=FRAMED)
     plugin_base = peer.request(peer.prepare(("release-02-length", "{}")), method="POST", headers=FRAMED)
@@ -58,7 +60,7 @@ def test_length_is_never_set(peer: Peer) -> None:
 
 
 def test_headers_that_frame_a_request_survive_an_allow_list(peer: Peer) -> None:
-    """Deleting all headers but a few deletes neither the length nor the host."""
+    """Deleting all headers except a few deletes neither the length nor the host."""
     reply = peer.request(peer.prepare(("keeps-few", "{}")), method="POST", headers=FRAMED)
     assert headers(rewrite(reply)) == {"transfer-encoding": None, "cookie": None}
 
@@ -67,7 +69,10 @@ def test_headers_that_frame_a_request_survive_an_allow_list(peer: Peer) -> None:
     ("kind", "expected"), [("text", b"text"), ("bytearray", b"bytes"), ("unprepared", None), ("status", None), ("dict", None)]
 )
 def test_reply_that_is_hard_to_encode(peer: Peer, kind: str, expected: bytes | None) -> None:
-    """What is assigned to a reply is converted, or the call is refused at once: in the response phase the upstream's body stays hidden."""
+    """
+    A value assigned to a reply is converted, or the call is refused at once. In the response phase, the client does not get the
+    upstream's body.
+    """
     requested = peer.request(peer.prepare(("odd-reply", kind)))
     responded = peer.respond(peer.prepare(("odd-reply", kind), key=POST_RESP))
 
@@ -96,7 +101,7 @@ def test_argument_without_value(peer: Peer) -> None:
 
 
 def test_path_that_is_not_utf8(peer: Peer) -> None:
-    """`GET /%ff` reaches the plugin, and its byte survives."""
+    """`GET /%ff` reaches the plugin, and its byte is preserved."""
     path = b"/\xff".decode("utf-8", "surrogateescape")
     assert b"/\xff".hex() == json.loads(body(peer.request(peer.prepare(("mirror", "{}")), path=path)))["path"]
 
@@ -114,13 +119,13 @@ def test_empty_configuration(peer: Peer) -> None:
 
 
 def test_response_call_of_an_empty_configuration_keeps_the_headers(peer: Peer) -> None:
-    """Without plugins a response keeps its headers, which an empty reply would lose."""
+    """Without plugins, a response keeps its headers, which an empty reply would remove."""
     reply = peer.respond(peer.prepare(key=POST_RESP))
     assert HTTPRespCallResp(7, 0, [("Content-Type", "text/html")], b"") == reply
 
 
 def test_same_plugin_twice(peer: Peer) -> None:
-    """One plugin is twice in a chain, each time with its own configuration, in the order of the gateway."""
+    """One plugin can be twice in a chain, each time with its own configuration, in the order of the gateway."""
     token = peer.prepare(("tag", '{"tag": "one"}'), ("tag", '{"tag": "two"}'))
     assert headers(rewrite(peer.request(token))) == {"x-tags": "one,two"}
 
@@ -133,7 +138,7 @@ def test_both_legacy_apis_in_one_chain(peer: Peer) -> None:
 
 @pytest.mark.parametrize("size", [1 << 20, 300_000, 1])
 def test_body(peer: Peer, size: int) -> None:
-    """Bodies of up to 1 MiB and more arrive whole."""
+    """Bodies of 1 MiB and more arrive completely."""
     reply = peer.request(peer.prepare(("body-length", "{}")), answers={"body": b"x" * size})
     assert f"{size} {size * ord('x')}".encode() == body(reply)
 
@@ -158,7 +163,7 @@ def test_prepare_on_a_second_connection(runner: RunnerProcess) -> None:
 
 
 def test_key_may_be_absent(peer: Peer) -> None:
-    """A gateway before 2.9 sends no key, and answers no info request: none is sent to it."""
+    """A gateway before 2.9 sends no key and answers no info request, so none is sent to it."""
     assert headers(rewrite(peer.request(peer.prepare(("tag", '{"tag": "one"}'), key=None)))) == {"x-tags": "one"}
     assert peer.respond(peer.prepare(("size", "{}"), key=None)).status == 503
     assert peer.asked == []
@@ -166,7 +171,7 @@ def test_key_may_be_absent(peer: Peer) -> None:
 
 @pytest.mark.parametrize("key", ["route#pc#ext-plugin-post-req#1795858440#1795858440", "route&consumer#1&jack#ext-plugin-post-req#1&2"])
 def test_phase_of_a_key_with_more_parts(peer: Peer, key: str) -> None:
-    """The phase is known on routes with a plugin config or a consumer too."""
+    """The phase is also known on routes with a plugin config or a consumer."""
     assert body(peer.request(peer.prepare(("show-phase", "{}"), key=key))) == b"ext-plugin-post-req"
 
 
@@ -174,14 +179,14 @@ def test_phase_of_a_key_with_more_parts(peer: Peer, key: str) -> None:
 
 
 def test_coroutine(peer: Peer) -> None:
-    """A coroutine reads the body and variables, and no answer is asked for twice."""
+    """A coroutine reads the body and variables, and each info request is sent once."""
     reply = peer.request(peer.prepare(("async-body", "{}")), answers={"body": b"text", "consumer_name": b"jack"})
     assert body(reply) == b"text jack jack"
     assert [ReqBody(), Var("consumer_name")] == peer.asked
 
 
 def test_needs(peer: Peer) -> None:
-    """What `needs` names is fetched before the hook, and then the plain accessors work in a coroutine too."""
+    """Values that `needs` names are fetched before the hook. The plain accessors then work in a coroutine too."""
     reply = peer.request(peer.prepare(("needs", "{}")), answers={"body": b"text", "consumer_name": b"jack"})
     assert body(reply) == b"text jack"
 
@@ -198,7 +203,7 @@ def test_thread(peer: Peer) -> None:
 
 
 def test_sleeping_plugin_delays_no_other_call(runner: RunnerProcess) -> None:
-    """Of two clients at once, the one whose plugin sleeps does not keep the other waiting, once the plugin is known."""
+    """If two clients call at the same time, a plugin that sleeps does not delay the other call, after it was marked as blocking."""
     with runner.peer() as first, runner.peer() as second:
         slow = first.prepare(("sleep", '{"seconds": 0.15}'))
         first.request(slow)  # marks the plugin
@@ -220,7 +225,7 @@ def test_sleeping_plugin_delays_no_other_call(runner: RunnerProcess) -> None:
 
 
 def test_setup_runs_once(peer: Peer) -> None:
-    """`setup` is awaited by the first call, and the plugin keeps what it made."""
+    """`setup` is awaited by the first call, and the plugin keeps the objects that it creates."""
     token = peer.prepare(("slow-setup", "{}"))
     assert [headers(rewrite(peer.request(token)))["x-made"] for _ in range(2)] == ["True", "True"]
 
@@ -242,7 +247,7 @@ def test_raised_reply(peer: Peer) -> None:
     ],
 )
 def test_refused_chain(runner: RunnerProcess, peer: Peer, plugin: str, value: str) -> None:
-    """A chain that can't run has a token all the same, and each of its calls is refused; the reason is logged once."""
+    """A chain that can't run also gets a token, and each of its calls is refused. The reason is logged once."""
     token = peer.prepare((plugin, value), ("tag", '{"tag": "one"}'), key=f"route#{plugin}#ext-plugin-pre-req#1")
     for _ in range(3):
         assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
@@ -255,32 +260,32 @@ def test_refused_chain(runner: RunnerProcess, peer: Peer, plugin: str, value: st
     ["fail", "async-fail", "quit", "async-quit", "blocking-quit", "LegacyQuit", "release-02-quit", "failing-setup", "number", "too-long"],
 )
 def test_failing_plugin(runner: RunnerProcess, peer: Peer, plugin: str) -> None:
-    """Whatever a plugin raises, SystemExit included, fails only its call, and the worker and its connection live on."""
+    """If a plugin raises an exception, even SystemExit, only its call fails. The worker and the connection continue."""
     token = peer.prepare((plugin, "{}"))
     assert peer.request(token) == ErrResp(ErrCode.SERVICE_UNAVAILABLE)
     assert peer.request(peer.prepare(), id=8) == HTTPReqCallResp(8, None)
 
 
 def test_traceback_is_logged(runner: RunnerProcess, peer: Peer) -> None:
-    """The log shows where a plugin failed."""
+    """The log shows the line in which a plugin failed."""
     peer.request(peer.prepare(("fail", "{}")))
     runner.wait_for_log("request_phase.py")
     runner.wait_for_log("this plugin always fails")
 
 
 def test_failing_plugin_that_may_pass(peer: Peer) -> None:
-    """With `on_error = "pass"` the request continues without that plugin's edits, but with the others'."""
+    """With `on_error = "pass"`, the request continues with the edits of the other plugins, but without those of the failed one."""
     token = peer.prepare(("tag", '{"tag": "one"}'), ("fail-softly", "{}"), ("tag", '{"tag": "two"}'))
     assert headers(rewrite(peer.request(token))) == {"x-tags": "one,two"}
 
 
 def test_unknown_token(peer: Peer) -> None:
-    """A token that was never given is answered CONF_TOKEN_NOT_FOUND."""
+    """The reply for a token that was never issued is CONF_TOKEN_NOT_FOUND."""
     assert peer.request(12345) == ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)
 
 
 def test_unknown_token_in_the_response_phase(peer: Peer) -> None:
-    """So it is in the response phase."""
+    """The same applies to the response phase."""
     assert peer.respond(12345) == ErrResp(ErrCode.CONF_TOKEN_NOT_FOUND)
 
 
@@ -291,7 +296,7 @@ UNAVAILABLE = HTTPRespCallResp(7, 503, [("content-type", "text/plain; charset=ut
 
 @pytest.mark.parametrize("plugin", ["leaky", "response-quit", "response-too-long", "no-such-plugin", "tag"])
 def test_failing_response_plugin(peer: Peer, plugin: str) -> None:
-    """A failure in the response phase replaces the response, so that nothing leaks that was to be hidden."""
+    """A failure in the response phase replaces the response, so that nothing leaks that the plugin should have removed."""
     assert peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP)) == UNAVAILABLE
 
 
@@ -301,13 +306,13 @@ def test_failing_response_plugin_that_may_degrade(peer: Peer) -> None:
 
 
 def test_failing_response_plugin_that_may_pass(peer: Peer) -> None:
-    """With `on_error = "pass"` the response continues, with the other plugins' edits."""
+    """With `on_error = "pass"`, the response continues with the edits of the other plugins."""
     reply = peer.respond(peer.prepare(("leaky-pass", "{}"), ("size", "{}"), key=POST_RESP))
     assert headers(reply) == {"Content-Type": "text/html", "x-body-size": "19"}
 
 
 def test_response_body_is_replaced(peer: Peer) -> None:
-    """A replaced body goes with the complete headers, less those that no longer fit."""
+    """A replaced body is sent with all headers, except those that described the old body."""
     original = [("Content-Type", "text/html"), ("Content-Length", "19"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
     reply = peer.respond(peer.prepare(("redact", "{}"), key=POST_RESP), headers=original)
     assert reply.body == b"upstream says *****"
@@ -315,7 +320,7 @@ def test_response_body_is_replaced(peer: Peer) -> None:
 
 
 def test_response_is_replaced_by_a_reply(peer: Peer) -> None:
-    """A Reply without a body has one in the response phase: else the upstream's would come through."""
+    """A Reply without a body gets one in the response phase, because the client would otherwise get the upstream's body."""
     reply = peer.respond(peer.prepare(("replace", "{}"), key=POST_RESP))
     assert reply.status == 404
     assert reply.body
@@ -327,7 +332,7 @@ def test_response_is_replaced_by_a_reply(peer: Peer) -> None:
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[RunnerProcess]:
-    """A runner whose calls must not take long."""
+    """A runner with a short time limit for calls."""
     limits = {"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.2", "APISIX_RUNNER_LIMITS_INFO_TIMEOUT": "0.2"}
     with running(plugins=[PLUGINS], environ=limits) as runner:
         yield runner
@@ -335,7 +340,7 @@ def impatient() -> Iterator[RunnerProcess]:
 
 @pytest.mark.parametrize("plugin", [("linger", '{"seconds": 30}'), ("block-forever", "{}"), ("ask-forever", "{}")])
 def test_deadline(impatient: RunnerProcess, plugin: tuple[str, str]) -> None:
-    """A call that takes too long is refused: a coroutine is cancelled, a read raises, a thread is abandoned."""
+    """A call that takes too long is refused: a coroutine is cancelled, a read raises an error, and a thread is abandoned."""
     with impatient.peer() as peer:
         token = peer.prepare(plugin)
         if plugin[0] == "ask-forever":
@@ -350,13 +355,13 @@ def test_deadline(impatient: RunnerProcess, plugin: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("plugin", ["response-linger", "response-block"])
 def test_deadline_in_the_response_phase(impatient: RunnerProcess, plugin: str) -> None:
-    """So it is in the response phase, where the response is replaced."""
+    """The same applies to the response phase, where the response is replaced."""
     with impatient.peer() as peer:
         assert peer.respond(peer.prepare((plugin, "{}"), key=POST_RESP)) == UNAVAILABLE
 
 
 def test_max_in_flight() -> None:
-    """A call more than may wait at once is refused at once, while one that need not wait still runs."""
+    """If the maximum number of calls wait, another call is refused at once, but a call that need not wait still runs."""
     with (
         running(environ={"APISIX_RUNNER_LIMITS_MAX_IN_FLIGHT": "1"}, plugins=[PLUGINS]) as runner,
         runner.peer() as first,
@@ -389,7 +394,7 @@ def test_gateway_hangs_up(level: str, told: bool) -> None:
 
 
 def test_tokens_without_a_disk(tmp_path: Path) -> None:
-    """Where the store can't be written any more, a token that one worker gives is known to the others at once."""
+    """If the store can't be written any more, a token that one worker issues is known to the others at once."""
     directory = tmp_path / "store"
     directory.mkdir(mode=0o700)
     environ = {"APISIX_RUNNER_CONF_STORE_FILE": str(directory / "tokens.sqlite")}
@@ -410,20 +415,20 @@ def test_tokens_without_a_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", [PRE_REQ, POST_REQ, "route#pc#ext-plugin-pre-req#1#2"])
 def test_path_after_proxy_rewrite(peer: Peer, key: str) -> None:
-    """If proxy-rewrite ran before, a path came encoded and is decoded before it goes back, in each phase."""
+    """If proxy-rewrite ran before, the received path is encoded. It is decoded before it is sent back, in each phase."""
     token = peer.prepare(("rewrite-path", '{"path": "/a%20b/%2541"}'), key=key)
     assert rewrite(peer.request(token, answers={"upstream_uri": b"/pr/a%20b"})).path == "/a b/%41"
     assert rewrite(peer.request(token, answers={"upstream_uri": b""})).path == "/a%20b/%2541"
 
 
 def test_prepare_while_a_call_waits(peer: Peer) -> None:
-    """PrepareConf and calls follow each other on one connection."""
+    """PrepareConf and calls are sent one after another on one connection."""
     for tag in ("one", "two"):
         assert headers(rewrite(peer.request(peer.prepare(("tag", json.dumps({"tag": tag})))))) == {"x-tags": tag}
 
 
 def test_same_content_same_token(peer: Peer) -> None:
-    """A token is derived from the content, so the same content gives the same one, and another key another."""
+    """A token is derived from the content: the same content gets the same token, and another key gets another one."""
     once = peer.prepare(("tag", '{"tag": "one"}'))
     assert peer.prepare(("tag", '{"tag": "one"}')) == once
     assert peer.prepare(("tag", '{"tag": "one"}'), key="route#2#ext-plugin-pre-req#1") != once

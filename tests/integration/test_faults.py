@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The faults of `python -m tests.soak faults`, in short: each reply is right, and only who was connected to what ended loses a call."""
+"""A short version of `python -m tests.soak faults`: each reply is correct, and only connections to a process that ended lose a call."""
 
 import os
 import shutil
@@ -22,13 +22,15 @@ busy machine can come too late: so `kill`, `exit` and `kill-all` run in `make so
 
 
 def can_mount() -> bool:
-    """True if a file system can be mounted, for the disk that is full."""
+    """True if a file system can be mounted, for the test with a full disk."""
     return os.geteuid() == 0 and shutil.which("mount") is not None
 
 
 @pytest.mark.parametrize("names", TOGETHER, ids="-".join)
 def test_faults(names: tuple[str, ...]) -> None:
-    """Under 200 calls a second over 32 connections: no wrong reply, nothing lost elsewhere, and nothing at all by a rolling restart."""
+    """
+    With 200 calls per second over 32 connections, no reply is wrong, other connections lose no call, and a rolling restart loses none.
+    """
     if "disk" in names and not can_mount():
         pytest.skip("only root can mount a small file system")
     verdict = judge(*(BY_NAME[name] for name in names), pace_s=PACE_S)

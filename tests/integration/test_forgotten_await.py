@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guard that forgets `await`: in production a warning names it, and under `dev` its calls are refused."""
+"""A protecting plugin forgets `await`: in production a warning names it, and with `dev` its calls are refused."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin that forks: the child ends with the hook, and has nothing to do with the gateway."""
+"""A plugin that forks: the child exits at the end of the hook, and does not use the gateway's connections."""
 
 import os
 import signal
@@ -98,7 +98,7 @@ def forking(tmp_path: Path) -> Iterator[RunnerProcess]:
 
 
 def test_the_child_ends_with_the_hook(forking: RunnerProcess) -> None:
-    """However the hook runs and ends in the child, the gateway gets one reply, the parent's, and the worker serves on."""
+    """In whatever way the hook ends in the child, the gateway gets one reply, that of the parent, and the worker continues to serve."""
     with forking.peer() as peer:
         statuses = {}
         for name in ("fork-and-return", "fork-and-ask", "fork-in-thread", "fork-in-coroutine", "multiprocess"):
@@ -116,7 +116,9 @@ def test_the_child_ends_with_the_hook(forking: RunnerProcess) -> None:
 
 
 def test_the_child_does_not_hold_connections_open(forking: RunnerProcess) -> None:
-    """A child that lives on has neither the gateway's connections, which end with the runner, nor the worker's files."""
+    """
+    A child that continues to run has no connections of the gateway, which are closed when the runner exits, and no files of the worker.
+    """
     with forking.peer() as peer:
         pid = int(peer.request(peer.prepare(("leave", "{}"))).action.body)
         try:
@@ -228,7 +230,7 @@ class InInit(Plugin):
     [("exit-in-coroutine", b"3"), ("wait-in-coroutine", b"0"), ("ask-in-thread", b"1"), ("fork-in-setup", b"4")],
 )
 def test_the_child_does_not_get_back_into_the_worker(tmp_path: Path, name: str, status: bytes) -> None:
-    """A child ends when its hook ends or has to wait, and runs no task of another call. It can't send an info request either."""
+    """A child exits when its hook ends or has to wait. It runs no task of another call, and can't send an info request."""
     (tmp_path / "forks.py").write_text(LEAVING_THE_HOOK)
     with running(plugins=[tmp_path]) as process, process.peer() as peer:
         assert peer.request(peer.prepare((name, "{}"))).action.body == status
@@ -240,7 +242,7 @@ def test_the_child_does_not_get_back_into_the_worker(tmp_path: Path, name: str, 
 
 @pytest.mark.parametrize(("plugin", "name"), [(FORK_AT_IMPORT, "at-import"), (FORK_IN_INIT, "in-init")])
 def test_a_child_that_is_forked_outside_of_hooks_ends_too(tmp_path: Path, plugin: str, name: str) -> None:
-    """It ends where the plugin's file, or the constructor of the plugin, ends."""
+    """The child exits at the end of the plugin's file or constructor."""
     (tmp_path / "forks.py").write_text(plugin)
     with running(plugins=[tmp_path]) as process, process.peer() as peer:
         assert peer.request(peer.prepare((name, "{}"))).action.body == b"0"

@@ -32,7 +32,7 @@ def seed() -> int:
 
 @pytest.mark.parametrize("receiver", list(Role))
 def test_over_the_wire_layer(receiver: Role, seed: int) -> None:
-    """Broken frames are read, malformed or incomplete, and some are each: a fuzz that sees one outcome only shows nothing."""
+    """The frames must include readable, malformed and incomplete ones. A fuzz test with only one outcome proves nothing."""
     sender = next(role for role in Role if role is not receiver)
     mutator = Mutator(over_wire.seeds(sender), seed=seed)
     ways = over_wire.WAYS[receiver]
@@ -49,7 +49,7 @@ def test_over_the_wire_layer(receiver: Role, seed: int) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 def test_over_a_socket(seed: int) -> None:
-    """Attacked by broken frames, slow ones, answers nobody asked for and calls in calls, the runner answers each good call in between."""
+    """During an attack with broken frames, slow frames, unexpected info replies and nested calls, the runner replies to each valid call."""
     with running("--workers", "2", plugins=[over_socket.PLUGINS]) as runner:
         outcome = over_socket.attack(runner, SOCKET_FRAMES, seed=seed)
     assert outcome.same_workers
@@ -60,5 +60,5 @@ def test_over_a_socket(seed: int) -> None:
 
 @pytest.mark.skipif(why_pure() is not None, reason=f"nothing to compare with: {why_pure()}")
 def test_both_engines(seed: int) -> None:
-    """A runner of the compiled engine and one of the Python sources send the same bytes in reply to the same broken frames."""
+    """A runner of the compiled engine and one of the Python sources reply to the same broken frames with the same bytes."""
     assert differential.run(DIFFERENTIAL_FRAMES, seed)

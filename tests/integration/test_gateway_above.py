@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runner that the gateway manages, and peers of other users. Many of these need root, as a gateway that drops it does."""
+"""
+A runner that is managed by the gateway, and peers of other users. Many of these tests need root, as a gateway that changes its user does.
+"""
 
 import os
 import signal
@@ -49,7 +51,7 @@ def directory() -> Iterator[Path]:
 
 
 class ManagedRunner(EchoRunner):
-    """A runner under a gateway; `process` is the gateway's, `pid` the supervisor's."""
+    """A runner that was started by a gateway. `process` is the gateway, and `pid` is that of the supervisor."""
 
     pid = 0
 
@@ -60,7 +62,7 @@ class ManagedRunner(EchoRunner):
 
 @contextmanager
 def managed(directory: Path, user: int = 0, *, late: bool = False) -> Iterator[ManagedRunner]:
-    """Start a gateway that starts a runner. Where its worker is `late`, it changes its user once a file `change-user` is there."""
+    """Start a gateway that starts a runner. If its worker is `late`, the worker changes its user when a file `change-user` exists."""
     gateway = subprocess.Popen(
         [sys.executable, "-c", GATEWAY, str(directory), str(user), "late" if late else "", *command("SOCKET")],
         stdout=subprocess.PIPE,
@@ -78,7 +80,7 @@ def managed(directory: Path, user: int = 0, *, late: bool = False) -> Iterator[M
 
 
 def ask_as(user: int, path: Path) -> str:
-    """Connect as another user and say what comes of it: the answer, or the reason that there is none."""
+    """Connect as another user, and return the answer or the reason why there is none."""
     program = (
         "import os, socket, sys\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(int(sys.argv[1]))\n"
@@ -98,7 +100,7 @@ def ask_as(user: int, path: Path) -> str:
 
 
 def seconds_until_gone(runner: ManagedRunner) -> float:
-    """Stop the runner and return how long it takes."""
+    """Stop the runner, and return how long that takes."""
     began_s = time.monotonic()
     runner.signal(signal.SIGTERM)
     wait_until(lambda: not alive(runner.pid))
@@ -134,7 +136,7 @@ os.wait()
 
 
 def test_a_runner_that_was_started_after_the_master_was_killed(directory: Path) -> None:
-    """It serves the gateway's workers, which live on, and ends with the process that has started it."""
+    """The runner serves the gateway's workers, which continue to run, and exits with the process that started it."""
     master = subprocess.Popen(
         [sys.executable, "-c", ORPHANED_GATEWAY, str(directory), *command("SOCKET")],
         stdin=subprocess.PIPE,
@@ -164,7 +166,7 @@ def test_a_runner_that_was_started_after_the_master_was_killed(directory: Path) 
 
 
 def is_answering(runner: EchoRunner) -> bool:
-    """Return whether a worker answers."""
+    """Return True if a worker replies."""
     try:
         with runner.client() as client:
             return client.ask().pid > 0
@@ -173,7 +175,7 @@ def is_answering(runner: EchoRunner) -> bool:
 
 
 def test_it_stops_faster_than_the_gateway_kills(directory: Path) -> None:
-    """If it is stopped while a worker is stuck, it exits within the second that the gateway waits."""
+    """If the runner is stopped while a worker is stuck, it exits within the second that the gateway waits."""
 
     def takes_s() -> float:
         with managed(directory) as runner, runner.client() as client:
@@ -187,7 +189,7 @@ def test_it_stops_faster_than_the_gateway_kills(directory: Path) -> None:
 
 
 def test_it_accepts_while_it_waits_for_a_successor(directory: Path) -> None:
-    """Told to stop, as in a reload of the gateway, it still serves who connects, and is gone before the gateway kills it."""
+    """After a SIGTERM, as in a reload of the gateway, the runner still serves new connections, and exits before the gateway kills it."""
 
     def takes_s() -> float:
         with managed(directory) as runner:
@@ -203,7 +205,7 @@ def test_it_accepts_while_it_waits_for_a_successor(directory: Path) -> None:
 
 
 def test_connections_are_kept_for_a_successor_that_is_late(directory: Path) -> None:
-    """The runner has ended in time, and who is connected, or connects then, is answered by the next one, however late it starts."""
+    """The runner exits in time, and existing and new connections are served by the next one, however late it starts."""
     path = directory / f"apisix-{os.getpid()}.sock"
     with echo_runner(path) as runner, runner.client() as connected:
         workers = runner.workers()
@@ -242,7 +244,7 @@ def test_it_can_be_told_to_stop_while_it_starts(directory: Path) -> None:
 
 
 def test_connections_are_not_kept_for_ever(directory: Path) -> None:
-    """If no successor comes, the socket is removed, and who is connected is let go."""
+    """If no successor starts, the socket is removed, and the connections are closed."""
     path = directory / f"apisix-{os.getpid()}.sock"
     with echo_runner(path, constants={"supervisor.shutdown.KEEP_S": 0.3}) as runner, runner.client() as client:
         client.ask()
@@ -254,7 +256,7 @@ def test_connections_are_not_kept_for_ever(directory: Path) -> None:
 
 
 def test_nothing_is_kept_for_a_gateway_that_ends(directory: Path) -> None:
-    """If the gateway has ended, so has what keeps the connections."""
+    """If the gateway has exited, the process that keeps the connections exits too."""
     with managed(directory) as runner, runner.client() as client:
         client.ask()
         runner.signal(signal.SIGTERM)
@@ -265,7 +267,9 @@ def test_nothing_is_kept_for_a_gateway_that_ends(directory: Path) -> None:
 
 @needs_root
 def test_workers_of_another_user(directory: Path) -> None:
-    """Where the gateway's workers run as nobody, the socket is theirs from the start, closed to others, and they are answered."""
+    """
+    If the gateway's workers run as nobody, the socket belongs to that user from the start, is closed to others, and calls get replies.
+    """
     with managed(directory, user=NOBODY) as runner:
         status = os.lstat(runner.path)
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (NOBODY, 0o600)
@@ -275,7 +279,7 @@ def test_workers_of_another_user(directory: Path) -> None:
 
 @needs_root
 def test_workers_that_change_their_user_late(directory: Path) -> None:
-    """A gateway's worker is root for a moment after its fork: its user is found out soon all the same."""
+    """A worker of the gateway runs as root for a moment after its fork. Its user is found soon nevertheless."""
     with managed(directory, user=NOBODY, late=True) as runner:
         assert os.lstat(runner.path).st_uid == 0
         (directory / "change-user").touch()
@@ -286,7 +290,7 @@ def test_workers_that_change_their_user_late(directory: Path) -> None:
 
 @needs_root
 def test_a_peer_that_is_not_allowed(directory: Path) -> None:
-    """A client that the mode lets in, but that is not allowed, gets nothing, and the log names it."""
+    """A client that the mode allows, but `socket.allow_users` does not, gets nothing, and the log contains its user."""
     path = directory / "runner.sock"
     with echo_runner(path, socket_mode=0o666) as runner:
         assert ask_as(NOBODY, path) in ("closed", "ConnectionResetError", "BrokenPipeError")
@@ -297,7 +301,7 @@ def test_a_peer_that_is_not_allowed(directory: Path) -> None:
 
 @needs_root
 def test_allowed_users(directory: Path) -> None:
-    """Those whom the settings name are answered, and nobody else is."""
+    """Users in the settings get replies, and other users do not."""
     path = directory / "runner.sock"
     with echo_runner(path, allow_users=["nobody"]):
         assert ask_as(NOBODY, path) == "hello"
@@ -305,7 +309,7 @@ def test_allowed_users(directory: Path) -> None:
 
 
 def test_a_socket_where_anybody_could_listen(directory: Path) -> None:
-    """In a directory that everybody may write to, as /tmp, the log warns of it."""
+    """In a directory that everybody can write to, such as /tmp, a warning is logged."""
     with echo_runner(directory / "runner.sock") as runner:
         assert "all users can write to" not in runner.log()
     os.chmod(directory, 0o1777)  # noqa: S103  # as /tmp
@@ -314,7 +318,7 @@ def test_a_socket_where_anybody_could_listen(directory: Path) -> None:
 
 
 def test_a_name_alone_does_not_make_it_managed(directory: Path) -> None:
-    """A runner whose socket bears the pid of a process that is not above it does not end with that."""
+    """If the pid in the name of the socket is not that of an ancestor, the runner does not exit with that process."""
     with (
         subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other,
         echo_runner(directory / f"apisix-{other.pid}.sock") as runner,
@@ -328,7 +332,7 @@ def test_a_name_alone_does_not_make_it_managed(directory: Path) -> None:
 
 
 def test_another_client_that_connects_and_sends_nothing(directory: Path) -> None:
-    """Connections on which nothing is ever sent keep nobody waiting."""
+    """Connections on which nothing is ever sent do not delay anything."""
     with echo_runner(directory / "runner.sock") as runner:
         silent = [socket.socket(socket.AF_UNIX) for _ in range(50)]
         for client in silent:

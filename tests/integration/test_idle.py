@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often an idle runner wakes up, by the counters of the kernel."""
+"""How often an idle runner wakes up, according to the counters of the kernel."""
 
 import re
 import time
@@ -32,7 +32,7 @@ def processes(runner: RunnerProcess) -> list[int]:
 
 
 def is_quiet(runner: RunnerProcess) -> bool:
-    """Return whether the processes wake up as seldom as promised, over a few seconds."""
+    """Return True if the processes wake up as rarely as the documentation states, over a few seconds."""
     before = {pid: wake_ups(pid) for pid in processes(runner)}
     time.sleep(MEASURED_S)  # the time that the promise is about
     counted = {pid: wake_ups(pid) - count for pid, count in before.items()}

@@ -58,7 +58,7 @@ WITHIN_S = 15.0
 
 @contextmanager
 def metered(tmp_path: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[tuple[RunnerProcess, int]]:
-    """A runner with metrics, and the port where they are."""
+    """A runner with metrics, and the port of the metrics."""
     (tmp_path / "do.py").write_text(PLUGIN)
     with (
         reserved_port() as port,
@@ -71,7 +71,7 @@ def metered(tmp_path: Path, *arguments: str, environ: Mapping[str, str] | None =
 
 
 def fetch(port: int, path: str) -> tuple[int, bytes]:
-    """Return status and body; 0 where nobody listens."""
+    """Return status and body, or 0 if nothing listens."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=WITHIN_S) as answer:
             return answer.status, answer.read()
@@ -103,7 +103,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def wait_for_values(port: int, expected: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics once they hold these values."""
+    """Return when the metrics have these values."""
     deadline_s = time.monotonic() + WITHIN_S
     while True:
         values = metrics(port)
@@ -115,7 +115,7 @@ def wait_for_values(port: int, expected: Mapping[str, float]) -> dict[str, float
 
 
 def test_what_is_counted(tmp_path: Path) -> None:
-    """Each outcome, info request, token and connection is counted, over all workers, and so is what a plugin counts itself."""
+    """Outcomes, info requests, tokens and connections are counted over all workers, and so are the metrics of plugins."""
     with metered(tmp_path, "--workers", "2", environ={"APISIX_RUNNER_LIMITS_PLUGIN_TIMEOUT": "0.1"}) as (runner, port):
         peers = [runner.peer() for _ in range(4)]
         tokens = {word: peers[0].prepare(("do", word)) for word in ("pass", "stop", "raise", "rewrite")}
@@ -159,7 +159,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
 
 
 def test_no_counter_goes_backwards(tmp_path: Path) -> None:
-    """A reload and the death of a worker cost no counts but those of the dead one's last second; restarts are counted."""
+    """A reload loses no counts. When a worker is killed, only the counts of its last second are lost. Restarts are counted."""
     with metered(tmp_path, "--workers", "2") as (runner, port):
         with runner.peer() as peer:
             token = peer.prepare(("do", "stop"))
@@ -191,7 +191,7 @@ def test_no_counter_goes_backwards(tmp_path: Path) -> None:
 
 @needs_root
 def test_users_who_are_refused(tmp_path: Path) -> None:
-    """Each connection of a user who may not speak to the runner is counted, and none of them as a connection."""
+    """Each connection of a user who is not allowed is counted as refused, and not as a connection."""
     with metered(tmp_path, environ={"APISIX_RUNNER_SOCKET_MODE": "0666"}) as (runner, port):
         wait_for_values(port, {"connections{}": 0})
         runner.path.parent.chmod(0o755)
@@ -231,7 +231,7 @@ def test_health_without_workers(tmp_path: Path) -> None:
 
 
 def test_a_successor_gets_the_address(tmp_path: Path) -> None:
-    """A runner that takes the socket over takes the metrics over too, as soon as the first one notices."""
+    """A runner that takes over the socket also takes over the metrics, as soon as the first one notices."""
     with metered(tmp_path) as (runner, port):
         environ = {**os.environ, "APISIX_RUNNER_METRICS_ADDRESS": f"127.0.0.1:{port}"}
         second = subprocess.Popen(
@@ -250,7 +250,7 @@ def test_a_successor_gets_the_address(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_met() -> None:
-    """An address that others can reach ends the start with a sentence, and leaves no socket behind."""
+    """An address that other machines can reach ends the start with a message, and leaves no socket behind."""
     done = subprocess.run(
         [sys.executable, "-m", "apisix", "start", "--socket", "/nowhere/r.sock"],
         capture_output=True,
@@ -265,7 +265,7 @@ def test_settings_that_cannot_be_met() -> None:
 
 
 def test_off(tmp_path: Path) -> None:
-    """Without the setting nobody listens, and the library is not even imported."""
+    """Without the setting, nothing listens, and the library is not imported."""
     (tmp_path / "look.py").write_text(
         "import sys\nfrom apisix import Plugin, Reply, Request\n"
         "class Look(Plugin):\n    def on_request(self, request: Request) -> Reply:\n"

@@ -30,7 +30,7 @@ def gateway(runner: RunnerProcess) -> Iterator[OldGateway]:
 
 
 def test_the_walk_through_of_2021(tmp_path: Path) -> None:
-    """Started as the article of 2021 says, the runner serves APISIX 2.7: both sample plugins, on two routes."""
+    """Started as the article of 2021 describes, the runner serves APISIX 2.7, with both sample plugins on two routes."""
     path = tmp_path / "runner.sock"
     log = tmp_path / "log"
     with log.open("wb") as stderr:
@@ -64,7 +64,7 @@ def test_the_walk_through_of_2021(tmp_path: Path) -> None:
 
 
 def test_path_and_arguments_can_be_edited_on_2_7(gateway: OldGateway) -> None:
-    """Without a way to ask whether the path was rewritten, edits are sent as the author wrote them."""
+    """If the gateway can't report whether the path was rewritten, edits are sent as the author wrote them."""
     path = gateway.get("p", [("rewrite-path", '{"path": "/new %41"}')], "/get?a=1")
     argument = gateway.get("a", [("edit-argument", '{"n": "1"}')], "/get?a=1")
     assert path.upstream is not None
@@ -75,7 +75,7 @@ def test_path_and_arguments_can_be_edited_on_2_7(gateway: OldGateway) -> None:
 
 @pytest.mark.parametrize("plugin", NEED_INFO)
 def test_an_info_request_is_refused_on_2_7(runner: RunnerProcess, gateway: OldGateway, plugin: str) -> None:
-    """It never leaves the runner: the call is refused, and the log says which release has it."""
+    """The info request is not sent: the call is refused, and the log names the release that supports it."""
     since = "2.9" if plugin in ("ask-variable", "ask-by-needs") else "2.12"
     assert gateway.get("1", [(plugin, "{}")], "/get").status == 503
     assert gateway.asked == []
@@ -90,7 +90,7 @@ def test_a_plugin_may_do_without(gateway: OldGateway) -> None:
 
 
 def test_routes_without_key_share_no_instance(gateway: OldGateway) -> None:
-    """Two routes with the same configuration have each their own instance, although nothing distinguishes them."""
+    """Each of two routes with the same configuration has its own instance, although nothing distinguishes them."""
     count = [("count-calls", "{}")]
     assert [gateway.get(route, count, "/get").body for route in ("a", "a", "b", "a", "b")] == [b"1", b"2", b"1", b"3", b"2"]
 
@@ -104,7 +104,7 @@ def test_routes_without_key_share_no_instance(gateway: OldGateway) -> None:
     ],
 )
 def test_a_gateway_that_hangs_up(tmp_path: Path, release: Release, plugin: str, info: object, since: str) -> None:
-    """One line says which info request the gateway hung up on, and since which release it is answered."""
+    """One line names the info request after which the gateway hung up, and the release since which it is answered."""
     with running(plugins=[PLUGINS], environ={"APISIX_RUNNER_LOGGING_REPEATS": "2"}) as runner:
         gateway = OldGateway(runner.path, release)
         for _ in range(5):
@@ -122,7 +122,7 @@ def test_a_gateway_that_hangs_up(tmp_path: Path, release: Release, plugin: str, 
 
 
 def test_a_release_that_answers(runner: RunnerProcess) -> None:
-    """From 2.12 on the same plugins work."""
+    """Since 2.12, the same plugins work."""
     gateway = OldGateway(runner.path, (2, 12))
     gateway.variables["consumer_name"] = b"jack"
     assert [gateway.get(plugin, [(plugin, "{}")], "/get").status for plugin in NEED_INFO] == [200] * len(NEED_INFO)
@@ -141,7 +141,7 @@ def test_a_release_that_answers(runner: RunnerProcess) -> None:
     ],
 )
 def test_pre_req_after_a_global_rule(runner: RunnerProcess, conf: tuple[str, str], rewritten: str, target: str) -> None:
-    """What a global rule has rewritten is neither lost nor encoded twice by an edit in ext-plugin-pre-req."""
+    """If a global rule has rewritten the path, an edit in ext-plugin-pre-req neither loses that change nor encodes it twice."""
     gateway = OldGateway(runner.path, (3, 15))
     answer = gateway.get(target + rewritten, [conf], "/get", rewritten=rewritten)
     gateway.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plugin prints, and what goes wrong where nobody catches it, arrives in the log, at once and as whole records."""
+"""Output that a plugin prints, and exceptions that nothing catches, are logged at once as complete records."""
 
 import json
 import os
@@ -47,7 +47,9 @@ class Tasks(Plugin):
 
 
 def test_prints_and_stray_errors(tmp_path: Path) -> None:
-    """Each is a record while the runner serves, with the plugin's name if a call has caused it; a part of a line comes at the end."""
+    """
+    While the runner serves, each line is a record, with the plugin's name if a call printed it. An incomplete line is logged at the end.
+    """
     (tmp_path / "talks.py").write_text(PLUGIN)
     with running(plugins=[tmp_path]) as runner:
         with runner.peer() as peer:
@@ -69,7 +71,7 @@ def test_prints_and_stray_errors(tmp_path: Path) -> None:
 
 
 def test_stdout_of_a_pipe(tmp_path: Path) -> None:
-    """What is printed is not lost if standard output is a pipe, as under the gateway: it is in the log."""
+    """If standard output is a pipe, as under the gateway, printed lines are not lost, but logged."""
     (tmp_path / "talks.py").write_text(PLUGIN)
     outcome = start_without(tmp_path, "", stdout=subprocess.PIPE)
     assert "printed /get" in outcome
@@ -77,14 +79,14 @@ def test_stdout_of_a_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_it_starts_without_streams(tmp_path: Path, closed: str) -> None:
-    """Without standard error, output or input, the runner serves, and its log goes to its file."""
+    """Without standard error, output or input, the runner serves, and its log is written to its file."""
     (tmp_path / "talks.py").write_text(PLUGIN)
     outcome = start_without(tmp_path, closed)
     assert "printed /get" in outcome
 
 
 def start_without(directory: Path, closed: str, **options: Any) -> str:
-    """Start a runner with streams closed, make a call, stop it, and return its log, which goes to a file."""
+    """Start a runner with some streams closed, make a call, stop the runner, and return its log, which is written to a file."""
     path = directory / "runner.sock"
     log = directory / "log"
     command = f'exec "{sys.executable}" -m apisix start --socket "{path}" --plugins "{directory}" {closed}'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reloads of real plugins under the gateway's protocol: every call is answered, by the old code or by the new."""
+"""Reloads of real plugins through the gateway's protocol: every call gets a reply, by the old or by the new code."""
 
 import signal
 import threading
@@ -24,21 +24,21 @@ BROKEN = "import no_such_module\n"
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    """The file of a plugin that answers with its version."""
+    """The file of a plugin that replies with its version."""
     file = tmp_path / "version.py"
     file.write_text(GOOD.format(version=1))
     return file
 
 
 class Callers:
-    """Gateways that call without a pause, each over a connection of its own with one token. `bodies` are the answers, in order."""
+    """Gateways that call without a pause, each over its own connection with one token. `bodies` are the replies, in order."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.errors: list[BaseException] = []
 
     def versions(self) -> set[bytes]:
-        """Return what the latest answers say."""
+        """Return the content of the latest replies."""
         return set(self.bodies[-50:])
 
 
@@ -70,7 +70,7 @@ def calling(runner: RunnerProcess, count: int) -> Iterator[Callers]:
 
 
 def test_a_reload_costs_no_call(plugin: Path) -> None:
-    """Three times SIGHUP with new code each time: no call is lost or wrong, and the last code answers at the end."""
+    """After each of three SIGHUPs with new code, no call is lost or wrong, and at the end the last code replies."""
     with running("--workers", "2", plugins=[plugin.parent]) as runner, calling(runner, 12) as callers:
         for version in range(2, 5):
             plugin.write_text(GOOD.format(version=version))
@@ -81,7 +81,7 @@ def test_a_reload_costs_no_call(plugin: Path) -> None:
 
 
 def test_a_broken_file_changes_nothing(plugin: Path) -> None:
-    """With --reload, a saved mistake is shown with its file and line while the old code runs on; fixed code is loaded."""
+    """With --reload, a saved mistake is shown with its file and line, and the old code continues. Corrected code is loaded."""
     with running("--reload", plugins=[plugin.parent]) as runner, calling(runner, 4) as callers:
         plugin.write_text(BROKEN)
         runner.wait_for_log("so the old ones stay: ")
@@ -94,7 +94,7 @@ def test_a_broken_file_changes_nothing(plugin: Path) -> None:
 
 
 def test_a_file_that_hangs_can_be_fixed(plugin: Path) -> None:
-    """A module whose import never ends is abandoned once it is fixed, long before the worker would be killed for it."""
+    """If the import of a module never ends, it is abandoned when the file is corrected, long before the worker would be killed for it."""
     with running("--reload", plugins=[plugin.parent]) as runner, calling(runner, 1) as callers:
         plugin.write_text("while True: pass\n")
         runner.wait_for_log("reloading: ")
@@ -104,7 +104,7 @@ def test_a_file_that_hangs_can_be_fixed(plugin: Path) -> None:
 
 
 def test_a_token_is_good_in_every_worker(plugin: Path) -> None:
-    """A token that one worker gave is known to another one, and to those of after a reload, at once."""
+    """A token that one worker issued is known at once to another one, and to the workers after a reload."""
     with running("--workers", "2", plugins=[plugin.parent]) as runner, runner.peer() as one, runner.peer() as other:
         token = one.prepare(("version", "{}"))
         assert bytes(other.request(token).action.body) == b"1"

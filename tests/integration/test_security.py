@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may not connect gets nothing, what is created is private from the start, and no input is ever run as code."""
+"""Users who may not connect get nothing, created files are private from the start, and no input is ever executed as code."""
 
 import ast
 import os
@@ -21,7 +21,7 @@ FILES = sorted((ROOT / "apisix").rglob("*.py"))
 
 @needs_root
 def test_another_user_that_the_mode_lets_in() -> None:
-    """With a mode that lets everybody knock, a user who is not allowed gets a closed connection and nothing else; the log says who."""
+    """If the mode allows everybody to connect, a user who is not allowed only gets a closed connection, and the log contains the user."""
     with running(environ={"APISIX_RUNNER_SOCKET_MODE": "0666"}) as runner:
         runner.path.parent.chmod(0o755)
         assert ask_as(NOBODY, runner.path) == "b''"
@@ -32,14 +32,14 @@ def test_another_user_that_the_mode_lets_in() -> None:
 
 @needs_root
 def test_another_user_by_default() -> None:
-    """By default the file's mode keeps others out before they can knock."""
+    """With the default mode of the file, other users can't connect."""
     with running() as runner:
         runner.path.parent.chmod(0o755)
         assert "PermissionError" in ask_as(NOBODY, runner.path)
 
 
 class Watcher:
-    """Look at a directory as often as possible. `seen` contains the widest mode of each name, at any moment."""
+    """List a directory as often as possible. `seen` contains the least strict mode that each name ever had."""
 
     def __init__(self, directory: Path) -> None:
         self.seen: dict[str, int] = {}
@@ -50,7 +50,7 @@ class Watcher:
         self._thread.start()
 
     def end(self) -> None:
-        """Look no longer."""
+        """Stop listing the directory."""
         self._done.set()
         self._thread.join()
 
@@ -70,7 +70,7 @@ class Watcher:
 
 
 def test_files_are_private_from_the_start(tmp_path: Path) -> None:
-    """With no umask to help, nobody else has a bit on socket or store at any moment, their temporary names and journals included."""
+    """Even with umask 0, other users have no permission for the socket or the store at any moment, nor for temporary names and journals."""
     for start in ("1", "2", "3"):
         directory = tmp_path / start
         directory.mkdir()
@@ -102,7 +102,7 @@ ALLOWED_CALLS = {
 
 
 def dangers(tree: ast.AST) -> Iterator[str]:
-    """Name what could turn input into code."""
+    """Return the calls that could execute input as code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in FORBIDDEN_MODULES)
@@ -121,13 +121,13 @@ def dangers(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_nothing_is_evaluated_or_unpickled(file: Path) -> None:
-    """No module runs text as code, unpickles, starts a shell, or loads YAML other than safely."""
+    """No module executes text as code, unpickles, starts a shell, or loads YAML with an unsafe loader."""
     found = {danger for danger in dangers(ast.parse(file.read_text())) if (str(file.relative_to(ROOT)), danger) not in ALLOWED_CALLS}
     assert set() == found
 
 
 def test_dangers_are_found() -> None:
-    """The test above can fail."""
+    """Proves that the test above can fail."""
     code = """
 import pickle
 from marshal import loads

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two runners and one path: the path leads to a living one at any moment, and who is connected stays connected."""
+"""Two runners with one path: the path always leads to a running one, and existing connections are kept."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ ROUNDS = int(os.environ.get("TAKEOVER_ROUNDS", "5"))
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the runners listen."""
+    """The paths on which the runners listen."""
     return tmp_path / "runner.sock"
 
 
 def test_the_second_takes_over(path: Path) -> None:
-    """The first reports it once, passes its connections to the second when that one serves, and ends."""
+    """The first runner reports it once, passes its connections to the second one when that one serves, and exits."""
     with echo_runner(path) as first, first.client() as idle, first.client() as busy:
         idle.ask()
         served_by_first = busy.begin("sleep 1.0").pid
@@ -40,7 +40,7 @@ def test_the_second_takes_over(path: Path) -> None:
 
 
 def test_connections_pass_through_a_runner_that_was_displaced_itself(path: Path) -> None:
-    """Of three runners that start one after the other, the last has the connection of the first, whoever had it in between."""
+    """If three runners start one after the other, the last one gets the connection of the first."""
     with echo_runner(path) as first, first.client() as client:
         client.begin("sleep 2.0")
         with echo_runner(path) as second:
@@ -69,7 +69,7 @@ def test_a_successor_that_can_not_serve(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_successor_that_is_killed_before_it_can_serve(path: Path, tmp_path: Path) -> None:
-    """The file that a killed second runner has left is replaced by the first, which continues."""
+    """If a second runner was killed and left its file, the first one replaces the file and continues."""
     (tmp_path / "plugin.py").write_text("hangs")
     with echo_runner(path) as first:
         second = start(path, plugins=[str(tmp_path)])
@@ -82,7 +82,7 @@ def test_a_successor_that_is_killed_before_it_can_serve(path: Path, tmp_path: Pa
 
 
 def test_a_runner_that_takes_no_connections_over(path: Path) -> None:
-    """A process that takes the path without requesting the connections gets none: the first serves them until the last one ends."""
+    """A process that takes the path without requesting the connections gets none. The first runner serves them until the last one ends."""
     with echo_runner(path) as first, first.client() as client, socket.socket(socket.AF_UNIX) as other:
         before = client.ask().pid
         other.bind(f"{path}.other")
@@ -95,7 +95,10 @@ def test_a_runner_that_takes_no_connections_over(path: Path) -> None:
 
 
 def test_what_waits_in_the_backlog_is_served(path: Path) -> None:
-    """Who connected to the first runner before it had accepted is answered, by either, although the path is another's by then."""
+    """
+    A client that connected before the first runner accepted it gets a reply from either runner, although the path leads to another one by
+    then.
+    """
     first = start(path)
     second = None
     try:
@@ -116,7 +119,7 @@ def test_what_waits_in_the_backlog_is_served(path: Path) -> None:
 
 
 def test_a_killed_runner_leaves_no_obstacle(path: Path) -> None:
-    """The file of one that was killed is replaced without a word of warning."""
+    """The file of a runner that was killed is replaced without a warning."""
     with echo_runner(path) as first:
         first.signal(signal.SIGKILL)
         first.end()
@@ -126,7 +129,10 @@ def test_a_killed_runner_leaves_no_obstacle(path: Path) -> None:
 
 
 def test_a_socket_that_somebody_removes_comes_back(path: Path) -> None:
-    """A runner of release 0.2 unlinks the path on its way out, whosever it is: then it is made again, and connections stay."""
+    """
+    A runner of release 0.2 unlinks the path when it exits, even if the file belongs to another. The file is created again, and
+    connections are kept.
+    """
     with echo_runner(path) as runner, runner.client() as old:
         before = old.ask().pid
         path.unlink()
@@ -139,7 +145,7 @@ def test_a_socket_that_somebody_removes_comes_back(path: Path) -> None:
 
 
 def test_one_starts_while_the_other_exits(path: Path) -> None:
-    """As in a reload of the gateway, many times over: at the end of each round, the path leads to the new runner."""
+    """Many rounds of a reload of the gateway. At the end of each round, the path leads to the new runner."""
     runner = start(path)
     try:
         wait_until_answering(runner)
@@ -158,7 +164,7 @@ def test_one_starts_while_the_other_exits(path: Path) -> None:
 
 
 def test_a_storm_of_starts(path: Path) -> None:
-    """Of eight runners that start at once, one is left that listens, the others end, and nobody who connects is turned away."""
+    """If eight runners start at the same time, one remains, the others exit, and no client is refused."""
     runners = [start(path) for _ in range(8)]
     refused: list[BaseException] = []
     try:

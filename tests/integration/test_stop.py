@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runner that is told to stop answers what was sent to it by then, or says that it won't."""
+"""After a SIGTERM, a runner replies to all calls that it has received by then, or refuses them."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.runner_process import STARTS_WITHIN_S, STOPS_WITHIN_S, running
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_what_waits_in_the_backlog_is_answered(signum: int) -> None:
-    """Calls on connections that nobody has accepted when the runner is told to stop are answered by its workers."""
+    """Calls on connections that were not accepted before a SIGTERM get replies from the workers."""
     with running("--workers", "2") as runner:
         with runner.peer() as peer:
             token = peer.prepare()
@@ -37,7 +37,7 @@ def test_what_waits_in_the_backlog_is_answered(signum: int) -> None:
 
 
 def test_what_waits_for_the_first_worker_is_not_forgotten(tmp_path: Path) -> None:
-    """Told to stop before it has a worker, the runner says no to those who have asked; where the worker was quicker, they are answered."""
+    """After a SIGTERM before it has a worker, the runner refuses the calls that were sent, or replies if the worker started in time."""
     path = tmp_path / "runner.sock"
     command = [sys.executable, "-m", "apisix", "start", "--socket", str(path)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:

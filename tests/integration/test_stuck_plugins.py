@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin that takes long, or never comes back, costs its own calls only: other routes are prepared and answered meanwhile."""
+"""A plugin that takes long or never returns affects only its own calls. Other routes are prepared and served meanwhile."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -60,7 +60,7 @@ class Stage:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a slow plugin runs."""
+        """Return True if a slow plugin is running."""
         return Path(f"{self.file}.begun").exists()
 
 
@@ -79,9 +79,9 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 @pytest.mark.parametrize("name", ["slow-init", "slow-config"])
 def test_a_plugin_that_is_slow_to_make(stage: Stage, name: str) -> None:
     """
-    While a plugin of one route is being made, another route is prepared and answered.
+    While a plugin of one route is being created, another route is prepared and its calls get replies.
 
-    `config` of a PluginBase runs in each call, as a part of its hook: once the plugin is known to block, it runs in a thread.
+    `config` of a PluginBase runs in each call, as a part of its hook. When the plugin was marked as blocking, it runs in a thread.
     """
     with stage.runner.peer() as slow, stage.runner.peer() as other:
         slow.send(HTTPReqCallReq(id=1, conf_token=slow.prepare((name, str(stage.file)))))
@@ -95,7 +95,7 @@ def test_a_plugin_that_is_slow_to_make(stage: Stage, name: str) -> None:
 
 
 def test_an_eager_plugin_is_made_without_a_call(stage: Stage) -> None:
-    """Its configuration is answered at once, and no call is needed to make the plugin."""
+    """PrepareConf gets its reply at once, and the plugin is created without a call."""
     with stage.runner.peer() as peer:
         peer.prepare(("slow-setup", str(stage.file)))
         while not stage.has_begun:
@@ -103,7 +103,7 @@ def test_an_eager_plugin_is_made_without_a_call(stage: Stage) -> None:
 
 
 def test_stuck_calls_of_one_plugin(stage: Stage) -> None:
-    """However many calls of one blocking plugin hang, another blocking plugin runs."""
+    """Even if many calls of one blocking plugin hang, another blocking plugin runs."""
     with ExitStack() as stack:
         other = stack.enter_context(stage.runner.peer())
         token = other.prepare(("stuck", str(stage.file)))

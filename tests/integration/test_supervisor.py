@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The supervisor and its workers as real processes: what an operator, a crash or a change of code may do to them."""
+"""The supervisor and its workers as real processes: what happens after a signal, a crash or a change of code."""
 
 import json
 import os
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="th
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the runner listens."""
+    """The path on which the runner listens."""
     return tmp_path / "runner.sock"
 
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    """The file that the workers take for their code."""
+    """The file that contains the code of the workers."""
     (tmp_path / "plugins").mkdir()
     file = tmp_path / "plugins" / "plugin.py"
     file.write_text("v1")
@@ -37,7 +37,7 @@ def plugin(tmp_path: Path) -> Path:
 
 
 class Load:
-    """Clients that ask without a pause, each on its own connection, until they are told to stop."""
+    """Clients that send lines without a pause, each on its own connection, until they are stopped."""
 
     def __init__(self, runner: EchoRunner, clients: int) -> None:
         self.answers: list[Answer] = []
@@ -95,7 +95,7 @@ def even(clients: list[Client], workers: int) -> bool:
 
 
 def test_connections_spread_evenly(path: Path, connect: Connect) -> None:
-    """64 connections on 4 workers: none has more than 20; not at the start, nor after one was killed, nor after a reload."""
+    """If there are 64 connections and 4 workers, none has more than 20: at the start, after one was killed, and after a reload."""
     with echo_runner(path, workers=4) as runner:
         clients = connect(runner, 64)
         assert even(clients, 4)
@@ -119,7 +119,7 @@ def test_connections_spread_evenly(path: Path, connect: Connect) -> None:
 
 
 def test_connections_that_have_gone_do_not_count(path: Path, connect: Connect) -> None:
-    """When one worker's connections are all closed, those of the other and the new ones are spread over both."""
+    """When all connections of one worker are closed, the remaining and new connections are distributed over both workers."""
     with echo_runner(path, workers=2) as runner:
         clients = connect(runner, 16)
         emptied = clients[0].ask().pid
@@ -136,7 +136,7 @@ def test_connections_that_have_gone_do_not_count(path: Path, connect: Connect) -
 
 
 def test_a_killed_worker_is_replaced_at_once(path: Path, connect: Connect) -> None:
-    """The others' connections notice nothing, and a new worker is there within a second."""
+    """The connections of other workers are not affected, and a new worker serves within a second."""
 
     def takes_s() -> float:
         with echo_runner(path, workers=2) as runner:
@@ -157,7 +157,7 @@ def test_a_killed_worker_is_replaced_at_once(path: Path, connect: Connect) -> No
 
 
 def test_a_worker_that_exits_by_itself(path: Path) -> None:
-    """A plugin that calls os._exit ends its own worker's connections only, again and again, and the runner continues."""
+    """A plugin that repeatedly calls os._exit ends only the connections of its own worker, and the runner continues."""
     with echo_runner(path) as runner:
         for _ in range(3):
             with runner.client() as client, pytest.raises(HungUp):
@@ -168,7 +168,7 @@ def test_a_worker_that_exits_by_itself(path: Path) -> None:
 
 
 def test_no_worker_outlives_the_supervisor(path: Path, connect: Connect) -> None:
-    """When the supervisor is killed, its workers end too, even one that is busy."""
+    """When the supervisor is killed, its workers exit too, even a busy one."""
     with echo_runner(path, workers=2) as runner:
         clients = connect(runner, 2)
         workers = set(spread(clients))
@@ -194,7 +194,7 @@ def test_connections_that_a_dead_worker_never_took_are_served(path: Path) -> Non
 
 
 def test_a_stuck_worker_gets_no_new_connections(path: Path, connect: Connect) -> None:
-    """While one worker is stuck, the other serves clients that connect a quarter of a second later, however many it has."""
+    """While one worker is stuck, the other one serves clients that connect a quarter of a second later, however many connections it has."""
     with echo_runner(path, workers=2) as runner, runner.client() as stuck:
         crowd = connect(runner, 7)
         assert len(spread([stuck, *crowd])) == 2
@@ -208,7 +208,7 @@ def test_a_stuck_worker_gets_no_new_connections(path: Path, connect: Connect) ->
 
 
 def test_a_supervisor_that_is_late_blames_nobody(path: Path, connect: Connect) -> None:
-    """After a pause of the supervisor, those who connected meanwhile are spread over all workers: its own silence is not theirs."""
+    """After a pause of the supervisor, connections from that time are distributed over all workers, which are not considered stuck."""
     with echo_runner(path, workers=4) as runner:
         connect(runner, 4)
         runner.signal(signal.SIGSTOP)
@@ -231,7 +231,7 @@ def test_a_blocking_worker_is_left_in_peace(path: Path) -> None:
 
 
 def test_a_reload_loses_nothing(path: Path, plugin: Path) -> None:
-    """Under load from 16 connections, five reloads cost no call and no connection, and the new code answers at the end."""
+    """Under load from 16 connections, five reloads lose no call and no connection, and the new code replies at the end."""
     with echo_runner(path, workers=2, plugins=[str(plugin.parent)]) as runner:
         load = Load(runner, 16)
         for version in range(2, 7):
@@ -245,7 +245,7 @@ def test_a_reload_loses_nothing(path: Path, plugin: Path) -> None:
 
 
 def test_a_call_that_runs_stays_where_it_is(path: Path, plugin: Path) -> None:
-    """A reload waits for a running call; its connection continues in the new worker after the reply, and the old worker ends."""
+    """A reload waits for a running call. After the reply, its connection continues in the new worker, and the old worker exits."""
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         old = client.ask().pid
         client.begin("sleep 1.0")
@@ -259,7 +259,7 @@ def test_a_call_that_runs_stays_where_it_is(path: Path, plugin: Path) -> None:
 
 
 def test_half_a_call_goes_on_where_it_began(path: Path, plugin: Path) -> None:
-    """A connection with half a line in it is not handed over before the line is whole and answered."""
+    """A connection on which half a line was received is not handed over before the line is complete and answered."""
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         old = client.ask().pid
         client.socket.sendall(b"half")
@@ -279,7 +279,7 @@ def test_half_a_call_goes_on_where_it_began(path: Path, plugin: Path) -> None:
     ],
 )
 def test_code_that_does_not_load_changes_nothing(path: Path, plugin: Path, code: str, reason: str) -> None:
-    """The old workers stay, the reason is in the log, and fixed code is loaded."""
+    """The old workers continue, the reason is logged, and corrected code is loaded."""
     with echo_runner(path, workers=2, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         before = runner.workers()
         plugin.write_text(code)
@@ -295,7 +295,10 @@ def test_code_that_does_not_load_changes_nothing(path: Path, plugin: Path, code:
 
 
 def test_many_broken_files_are_told_once(path: Path, plugin: Path) -> None:
-    """The workers log each file that does not load; why the old ones stay is one short line, with the number and the first of them."""
+    """
+    The workers log each file that does not load. The reason why the old workers remain is one short line, with the number and the first
+    of these files.
+    """
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner:
         plugin.write_text("broken\nbroken too\nbroken as well")
         runner.signal(signal.SIGHUP)
@@ -313,7 +316,7 @@ def test_what_was_broken_from_the_start_does_not_keep_other_code_out(path: Path,
 
 
 def test_a_reload_that_hangs_is_given_up(path: Path, plugin: Path) -> None:
-    """New code that hangs while it loads is killed after the time-out, and the old workers serve all the time."""
+    """If new code hangs while it is loaded, the new worker is killed after the timeout. The old workers serve all the time."""
     with echo_runner(path, worker_timeout_s=1.5, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         before = client.ask().pid
         plugin.write_text("hangs")
@@ -324,7 +327,7 @@ def test_a_reload_that_hangs_is_given_up(path: Path, plugin: Path) -> None:
 
 
 def test_changed_files_are_noticed(path: Path, plugin: Path) -> None:
-    """With `reload`, a saved file takes effect within a second; a broken one is shown and leaves the old code running."""
+    """With `reload`, a saved file takes effect within a second. A broken one is reported, and the old code continues."""
     assert LOOK_S <= 0.5
     with echo_runner(path, plugins=[str(plugin.parent)], reload=True) as runner, runner.client() as client:
         plugin.write_text("v2")
@@ -338,7 +341,7 @@ def test_changed_files_are_noticed(path: Path, plugin: Path) -> None:
 
 
 def test_many_reloads_at_once(path: Path, plugin: Path) -> None:
-    """Signals that come while a reload is running lead to one more, so the last change is never missed."""
+    """Signals that arrive during a reload cause one more reload, so the last change always takes effect."""
     with echo_runner(path, workers=2, plugins=[str(plugin.parent)]) as runner, runner.client() as client:
         for version in range(2, 12):
             plugin.write_text(f"v{version}")
@@ -348,7 +351,7 @@ def test_many_reloads_at_once(path: Path, plugin: Path) -> None:
 
 
 def test_workers_are_replaced_after_max_requests(path: Path) -> None:
-    """A worker that has answered enough is replaced, under load and without losing a call."""
+    """A worker that has reached its limit of calls is replaced, under load and without losing a call."""
     with echo_runner(path, workers=2, max_requests=500) as runner:
         load = Load(runner, 8)
         wait_until(lambda: runner.log().count(" is replaced: it has answered ") >= 3, runner.log)
@@ -358,7 +361,7 @@ def test_workers_are_replaced_after_max_requests(path: Path) -> None:
 
 
 def test_a_worker_that_is_told_to_end(path: Path) -> None:
-    """SIGTERM to a worker has it replaced first; its connections stay."""
+    """After a SIGTERM to a worker, it is replaced before it exits, and its connections are kept."""
     with echo_runner(path) as runner, runner.client() as client:
         old = client.ask().pid
         os.kill(old, signal.SIGTERM)
@@ -367,7 +370,7 @@ def test_a_worker_that_is_told_to_end(path: Path) -> None:
 
 
 def test_a_signal_to_the_whole_group(path: Path) -> None:
-    """Where the supervisor is told to stop with its workers, no worker is replaced first, whoever gets the signal first."""
+    """If the supervisor and its workers get SIGTERM together, no worker is replaced, whichever process gets the signal first."""
     with echo_runner(path, workers=2) as runner:
         for worker in runner.workers():
             os.kill(worker, signal.SIGTERM)
@@ -377,7 +380,7 @@ def test_a_signal_to_the_whole_group(path: Path) -> None:
 
 
 def test_marks_reach_all_workers(path: Path) -> None:
-    """What one worker finds out about a plugin is known to the others, and to those that come later."""
+    """If one worker marks a plugin as blocking, the other workers know it, and so do workers that start later."""
     with echo_runner(path, workers=2) as runner, runner.client() as one, runner.client() as other:
         assert one.ask().pid != other.ask().pid
         one.ask("mark slow-plugin")
@@ -392,7 +395,7 @@ def test_marks_reach_all_workers(path: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_running_call_is_finished(path: Path, signum: int) -> None:
-    """Told to stop, the runner answers what runs, and goes, with its socket."""
+    """After a SIGTERM, the runner completes running calls, exits, and removes its socket."""
     with echo_runner(path, workers=2) as runner, runner.client() as client, runner.client() as idle:
         workers = runner.workers()
         idle.ask()
@@ -407,7 +410,10 @@ def test_a_running_call_is_finished(path: Path, signum: int) -> None:
 
 
 def test_calls_that_keep_coming_are_answered_for_a_while(path: Path) -> None:
-    """A gateway that is stopped with us still calls, and still connects: as long as it does, it is answered; then the runner ends."""
+    """
+    A gateway that is stopped together with the runner still connects and calls. It gets replies until it stops, and then the runner
+    exits.
+    """
     with echo_runner(path) as runner:
         runner.signal(signal.SIGTERM)
         began_s = time.monotonic()
@@ -419,7 +425,7 @@ def test_calls_that_keep_coming_are_answered_for_a_while(path: Path) -> None:
 
 
 def test_steady_calls_do_not_keep_it(path: Path) -> None:
-    """After `stop_accepting_after`, the runner ends although calls keep coming."""
+    """After `stop_accepting_after`, the runner exits even if calls still arrive."""
     with echo_runner(path, stop_accepting_after_s=1.0) as runner:
         load = Load(runner, 2)
         try:
@@ -433,7 +439,7 @@ def test_steady_calls_do_not_keep_it(path: Path) -> None:
 
 @pytest.mark.parametrize("timeout_s", [0.8, 0.3])
 def test_nothing_is_waited_for_too_long(path: Path, timeout_s: float) -> None:
-    """A stuck worker, and a call that takes too long, are ended within the timeout."""
+    """A stuck worker and a call that takes too long are ended within the timeout."""
 
     def takes_s() -> float:
         with echo_runner(path, workers=2, shutdown_timeout_s=timeout_s) as runner, runner.client() as one, runner.client() as other:
@@ -463,7 +469,7 @@ def test_told_twice(path: Path) -> None:
 
 
 def test_wrong_settings(path: Path) -> None:
-    """What can't be done with the socket ends the start with a sentence and status 2."""
+    """If the socket can't be created, the runner exits with a message and the status 2."""
     path.mkdir()
     runner = start(path)
     assert runner.end() == 2
@@ -472,7 +478,7 @@ def test_wrong_settings(path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "reason"), [("raises", "RuntimeError: the store can't be opened"), ("exits", "exited with status 3")])
 def test_no_worker_comes_up(path: Path, plugin: Path, code: str, reason: str) -> None:
-    """Where not one worker can start, the runner ends with the reason, rather than let the gateway wait."""
+    """If no worker can start, the runner exits with the reason, so that the gateway does not wait."""
     plugin.write_text(code)
     runner = start(path, plugins=[str(plugin.parent)])
     try:
@@ -485,7 +491,7 @@ def test_no_worker_comes_up(path: Path, plugin: Path, code: str, reason: str) ->
 
 
 def test_connections_wait_for_the_first_worker(path: Path) -> None:
-    """The socket is there before anything else: who connects at once is answered as soon as there is a worker."""
+    """The socket is created before anything else. A client that connects at once gets a reply when there is a worker."""
     runner = start(path)
     try:
         wait_until(path.exists)
@@ -496,7 +502,7 @@ def test_connections_wait_for_the_first_worker(path: Path) -> None:
 
 
 def test_a_signal_that_comes_early(path: Path) -> None:
-    """Told to stop while it is still starting, the runner leaves no socket and no process."""
+    """After a SIGTERM during its start, the runner leaves no socket and no process."""
     for _ in range(3):
         runner = start(path)
         try:
@@ -509,7 +515,7 @@ def test_a_signal_that_comes_early(path: Path) -> None:
 
 
 def test_a_log_that_can_not_be_written(path: Path) -> None:
-    """What is found out after the socket was made ends the start too, and takes the socket with it."""
+    """A mistake that is found after the socket was created also ends the start, and the socket is removed."""
     runner = start(path, log_file=str(path.parent / "none" / "log"))
     assert runner.end() == 2
     assert "apisix-runner: " in runner.log()
@@ -518,7 +524,7 @@ def test_a_log_that_can_not_be_written(path: Path) -> None:
 
 
 def test_the_supervisor_has_no_thread(path: Path) -> None:
-    """One thread, so that it can fork at any moment, and none of the workers' descriptors is another's."""
+    """The supervisor has one thread, so that it can fork at any time, and no worker has a descriptor of another one."""
     with echo_runner(path, workers=3) as runner:
         assert os.listdir(f"/proc/{runner.process.pid}/task") == [str(runner.process.pid)]
         sockets = [sockets_of(pid) for pid in runner.workers()]
@@ -526,7 +532,7 @@ def test_the_supervisor_has_no_thread(path: Path) -> None:
 
 
 def sockets_of(pid: int) -> set[str]:
-    """Return the sockets that a process has open. It may be opening and closing files meanwhile."""
+    """Return the sockets that a process has open. The process may open and close files meanwhile."""
     held = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -547,7 +553,7 @@ def outcome(client: Client) -> str:
 
 
 def test_max_connections(path: Path, connect: Connect) -> None:
-    """A connection too many is closed at once, and accepted again when another has gone."""
+    """A connection above the limit is closed at once. When another one has been closed, new ones are accepted again."""
     with echo_runner(path, workers=2, max_connections=4) as runner:
         clients: list[Client] = []
         while len(clients) < 4:  # the connection that waited for the start may still be counted
@@ -561,7 +567,9 @@ def test_max_connections(path: Path, connect: Connect) -> None:
 
 
 def test_out_of_descriptors(path: Path, connect: Connect) -> None:
-    """Without descriptors left, connections are refused at once, nobody dies, and all is well when some are free again."""
+    """
+    If no descriptors are left, connections are refused at once, no process exits, and connections are accepted when some are free again.
+    """
     with echo_runner(path, limits=[(resource.RLIMIT_NOFILE, 40)]) as runner:
         workers = runner.workers()
         clients = connect(runner, 80)
@@ -586,7 +594,7 @@ def test_memory_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_log_is_json(path: Path) -> None:
-    """What all processes write to one stream are whole lines of JSON, from the first to the last."""
+    """If all processes write to one stream, the output consists of complete lines of JSON."""
     with echo_runner(path, workers=2) as runner:
         runner.reload()
         runner.signal(signal.SIGTERM)

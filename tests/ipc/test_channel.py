@@ -65,7 +65,7 @@ def test_every_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel]) -> 
 
 
 def test_connections_arrive_with_their_messages(ends: tuple[Channel, Channel]) -> None:
-    """A connection comes with the message that carries it, works there, and can't be inherited by a plugin's subprocess."""
+    """A connection arrives with the message that carries it, works there, and can't be inherited by a plugin's subprocess."""
     pairs = [connected() for _ in range(3)]
     ends[0].send(Drain())
     for ours, _ in pairs:
@@ -86,7 +86,7 @@ def test_connections_arrive_with_their_messages(ends: tuple[Channel, Channel]) -
 
 
 def test_a_sent_connection_is_not_kept_open(ends: tuple[Channel, Channel]) -> None:
-    """Once the receiver closes it, the client sees the end: the sender has no copy."""
+    """When the receiver closes the connection, the client sees the end, because the sender has no copy."""
     ours, client = connected()
     ends[0].send(HandedBack(), ours)
     ((_, connection),) = ends[1].receive()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is printed becomes records."""
+"""Printed lines become log records."""
 
 import io
 import logging
@@ -14,7 +14,7 @@ from apisix.runner.logging.captured import MAX_LINE_CHARS, PrintedLines, capture
 
 
 class Call:
-    """A call, as a log line shows it."""
+    """The fields of a call, as a log line contains them."""
 
     id = 7
     route_key = None
@@ -23,7 +23,7 @@ class Call:
 
 
 class Log:
-    """Takes records: what they say, their module and the call that was current."""
+    """Collects records: their text, their module and the call that was current."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -50,7 +50,9 @@ def stream(log: Log) -> PrintedLines:
 
 
 def test_lines_arrive_when_they_end(stream: PrintedLines, log: Log) -> None:
-    """A whole line is logged at once under its module's name, a part of one when it ends; an empty one is not."""
+    """
+    A complete line is logged at once under the name of its module, an incomplete one when the thread ends. An empty line is not logged.
+    """
     print("one\ntwo", file=stream)
     print("thr", end="", file=stream)
     assert log.lines == ["one", "two"]
@@ -61,7 +63,7 @@ def test_lines_arrive_when_they_end(stream: PrintedLines, log: Log) -> None:
 
 
 def test_a_part_arrives_when_it_is_flushed(stream: PrintedLines, log: Log) -> None:
-    """flush() logs what waits, that of the thread; the end of the process logs that of all threads."""
+    """flush() logs the incomplete line of the thread. The end of the process logs those of all threads."""
     thread = threading.Thread(target=print, args=("theirs",), kwargs={"end": "", "file": stream})
     thread.start()
     thread.join()
@@ -73,7 +75,7 @@ def test_a_part_arrives_when_it_is_flushed(stream: PrintedLines, log: Log) -> No
 
 
 def test_lines_of_two_calls_are_not_mixed(stream: PrintedLines, log: Log) -> None:
-    """A part of a line that one call has written ends when another call writes, and each has its own fields."""
+    """An incomplete line that one call has printed ends when another call prints, and each part has its own fields."""
     first, second = Call(), Call()
     for call in (first, second):
         context = copy_context()
@@ -86,7 +88,7 @@ def test_lines_of_two_calls_are_not_mixed(stream: PrintedLines, log: Log) -> Non
 
 
 def test_a_line_without_an_end_is_cut(stream: PrintedLines, log: Log) -> None:
-    """What is kept for one line is bounded."""
+    """The size of an incomplete line is limited."""
     stream.write("x" * (MAX_LINE_CHARS + 1))
     stream.flush()
 
@@ -94,7 +96,7 @@ def test_a_line_without_an_end_is_cut(stream: PrintedLines, log: Log) -> None:
 
 
 def test_bytes(stream: PrintedLines, log: Log) -> None:
-    """Bytes are read as UTF-8, and what is none is escaped; anything else is refused, as by any text stream."""
+    """Bytes are read as UTF-8, and invalid bytes are escaped. Any other type is refused, as by any text stream."""
     stream.buffer.write("é".encode() + b"\xff\n")
     assert log.lines == ["é\\xff"]
     with pytest.raises(TypeError):
@@ -104,7 +106,7 @@ def test_bytes(stream: PrintedLines, log: Log) -> None:
 
 
 def test_a_log_that_prints(log: Log) -> None:
-    """What the log itself says of a failure goes to the original stream, and does not come back."""
+    """A message of the log about its own failure is written to the original stream, and is not captured."""
     original = io.StringIO()
 
     def fail(record: logging.LogRecord) -> None:
@@ -134,7 +136,7 @@ def test_the_handler_of_an_author(log: Log, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_terminal_is_not_captured(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal, where a debugger may ask, the streams stay; a missing one and a pipe are captured."""
+    """On a terminal, where a debugger may prompt, the streams are not replaced. Missing streams and pipes are captured."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

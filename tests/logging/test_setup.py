@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log: what a line contains, that lines can't be forged, and that a fault at every call does not fill the disk."""
+"""The log: what a line contains, that lines can't be forged, and that an error in each call does not fill the disk."""
 
 import io
 import json
@@ -29,7 +29,7 @@ logger = logging.getLogger("plugins.key_auth")  # as a plugin of a user has it
 
 @dataclass
 class Call:
-    """A call as far as the log is concerned."""
+    """The attributes of a call that the log uses."""
 
     id: int = 0
     route_key: str | None = "route#1#ext-plugin-pre-req#42"
@@ -62,7 +62,7 @@ class Log:
         return text
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the lines, written as JSON, less their times."""
+        """Return the lines of the JSON output, without their times."""
         lines = [json.loads(line) for line in self.take().splitlines()]
         assert all(line.pop("time") for line in lines)
         return lines
@@ -73,7 +73,7 @@ class Log:
 
 @pytest.fixture(autouse=True)
 def _root() -> Iterator[None]:
-    """Leave the root logger, the warnings and structlog as they were found."""
+    """Restore the root logger, the warnings and structlog after the test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -87,7 +87,7 @@ def _root() -> Iterator[None]:
 
 @pytest.fixture
 def call() -> Iterator[Call]:
-    """A call that runs here."""
+    """A call that is running in this context."""
     call = Call()
     token = current_call.set(call)
     yield call
@@ -103,7 +103,9 @@ def test_line_outside_a_call() -> None:
 
 
 def test_line_of_a_call(call: Call) -> None:
-    """A plugin's plain line bears the call, the route and the plugin; call 0 too, and the request's id as soon as it is known."""
+    """
+    A plain log line of a plugin contains the call, the route and the plugin; also if the call is 0, and the request's id if it is known.
+    """
     log = Log()
     logger.warning("before")
     call.request_id = "7fb2"
@@ -114,7 +116,7 @@ def test_line_of_a_call(call: Call) -> None:
 
 
 def test_line_of_a_thread(call: Call) -> None:
-    """A plugin that runs in a thread of the pool, in a copy of the call's context, is told as well."""
+    """The call of a plugin that runs in a thread of the pool, with a copy of the context, is found too."""
     log = Log()
     thread = threading.Thread(target=copy_context().run, args=(logger.warning, "in a thread"))
     thread.start()
@@ -124,7 +126,7 @@ def test_line_of_a_thread(call: Call) -> None:
 
 
 def test_own_fields_rule(call: Call) -> None:
-    """What a line says itself is not overwritten: the supervisor may speak of a plugin during another's call."""
+    """Fields that a line has itself are not overwritten, because the supervisor may log about a plugin during the call of another."""
     log = Log()
     logger.warning("marked as blocking", extra={"plugin": "call-out"})
 
@@ -133,7 +135,7 @@ def test_own_fields_rule(call: Call) -> None:
 
 @pytest.mark.usefixtures("call")
 def test_structlog_lands_in_the_same_stream() -> None:
-    """A plugin that prefers structlog gets the same fields."""
+    """A plugin that uses structlog gets the same fields."""
     log = Log()
     structlog.get_logger("plugins.other").info("hello", size_bytes=12)
 
@@ -151,7 +153,7 @@ def test_structlog_lands_in_the_same_stream() -> None:
 
 
 def test_bound_context() -> None:
-    """What a plugin binds by structlog's context variables is on its plain lines too."""
+    """Fields that a plugin binds with structlog's context variables are added to its plain log lines too."""
     log = Log()
     with structlog.contextvars.bound_contextvars(tenant="a"):
         logger.info("hello")
@@ -160,7 +162,7 @@ def test_bound_context() -> None:
 
 
 def test_exception() -> None:
-    """A traceback is one field of its line in JSON, and text below its line otherwise, where each line of it is marked."""
+    """In JSON, a traceback is one field of its line. Otherwise it is text below its line, and each of its lines is marked."""
     for log_format in ("json", "text"):
         log = Log(log_format=log_format)
         try:
@@ -202,7 +204,7 @@ def test_text() -> None:
     [("error", ["error"]), ("warn", ["warn", "error"]), ("info", ["info", "warn", "error"]), ("debug", ["debug", "info", "warn", "error"])],
 )
 def test_levels(level: str, expected: list[str]) -> None:
-    """Lines of the level and the graver ones are written."""
+    """Lines of the configured level and of more severe levels are written."""
     log = Log(log_level=level)
     logger.debug("debug")
     logger.info("info")
@@ -213,7 +215,7 @@ def test_levels(level: str, expected: list[str]) -> None:
 
 
 def test_repetitions_are_limited_and_counted() -> None:
-    """Of one kind of error, so many are written a minute; how many more there were is written after it, with the next line."""
+    """The number of errors of one kind that are logged in a minute is limited. The next line is followed by the number of the others."""
     log = Log(log_repeats=2)
     for number in range(5):
         logger.error("call %d failed", number)
@@ -242,7 +244,7 @@ def test_count_is_a_field() -> None:
 
 
 def test_kinds_are_limited_apart(call: Call) -> None:
-    """One plugin's storm does not hide the failure of another, nor one exception another of a different class."""
+    """Many errors of one plugin do not hide the failure of another one, and one exception does not hide another of a different class."""
     log = Log(log_repeats=1)
     for plugin in ("key-auth", "limit-count"):
         call.plugin = plugin
@@ -259,7 +261,7 @@ def test_kinds_are_limited_apart(call: Call) -> None:
 
 
 def test_what_is_never_limited() -> None:
-    """Information is not limited, nor are lines that say of themselves that each counts, nor anything where the limit is 0."""
+    """These are not limited: information, lines that ask not to be, and all lines if the limit is 0."""
     log = Log(log_repeats=1)
     for route in range(3):
         logger.info("route %d is ready", route)
@@ -274,7 +276,7 @@ def test_what_is_never_limited() -> None:
 
 
 def test_memory_of_kinds_is_bounded() -> None:
-    """A plugin that writes names into its formats, and so a kind a line, costs no memory without end; counts come out all the same."""
+    """If a plugin puts names into its formats, so that each line is of another kind, memory is limited. The counts are still correct."""
     log = Log(log_repeats=1)
     logger.error("failed")
     logger.error("failed")
@@ -285,11 +287,13 @@ def test_memory_of_kinds_is_bounded() -> None:
 
 
 class Body:
-    """Something large, among the local variables of a call that fails."""
+    """A large object among the local variables of a call that fails."""
 
 
 def test_the_limit_keeps_nothing_of_a_failed_call() -> None:
-    """Neither the traceback, whose frames refer to the call's variables, nor the arguments of a line outlive the line."""
+    """
+    Neither the traceback, whose frames refer to the call's variables, nor the arguments of a line are kept after the line was written.
+    """
     written: list[logging.LogRecord] = []
     limit = RepeatLimit(1, written.append)
     seen: list[weakref.ref[Body]] = []
@@ -312,7 +316,7 @@ def test_the_limit_keeps_nothing_of_a_failed_call() -> None:
 
 
 def test_the_limit_keeps_a_short_text() -> None:
-    """Of a long format, as of a plugin that logs a whole body, only the beginning is kept."""
+    """Only the beginning of a long format is kept, for example if a plugin logs a whole body."""
     log = Log(log_repeats=1)
     for _ in range(2):
         logger.error("x" * 1_000_000)
@@ -336,7 +340,7 @@ def test_format_follows_the_stream() -> None:
 
 
 def test_file_survives_rotation(tmp_path: Path) -> None:
-    """When the file was moved away, the next line begins a new one. Others can't read it from the start."""
+    """If the file was moved away, the next line creates a new one. Other users can never read it."""
     file = tmp_path / "runner.log"
     logs.configure(Settings(log_file=str(file)))
     logger.info("one")
@@ -349,7 +353,7 @@ def test_file_survives_rotation(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """A log file in a directory that is not there ends the start in a sentence."""
+    """If the directory of the log file does not exist, the start ends with one sentence."""
     file = tmp_path / "nowhere" / "runner.log"
 
     with pytest.raises(SettingsError) as caught:
@@ -359,7 +363,7 @@ def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_notes_of_the_settings() -> None:
-    """What loading the settings had to say is said once there is a log."""
+    """Messages about loading the settings are logged when the log is ready."""
     log = Log(notes=("socket.file names $env.X, which is not set",))
 
     assert log.messages() == ["socket.file names $env.X, which is not set"]
@@ -367,7 +371,7 @@ def test_notes_of_the_settings() -> None:
 
 @pytest.mark.process
 def test_python_warnings() -> None:
-    """A DeprecationWarning that a plugin causes lands in the stream, not on a terminal that nobody watches."""
+    """A DeprecationWarning that a plugin causes is written to the stream, not to the terminal."""
     program = (
         "import sys, warnings; from apisix.runner.logging import setup as logs; from apisix.runner.settings.table import Settings;"
         "logs.configure(Settings(), stream=sys.stdout); warnings.warn('old', UserWarning)"
@@ -379,7 +383,7 @@ def test_python_warnings() -> None:
 
 @pytest.mark.process
 def test_counts_are_written_at_the_end() -> None:
-    """A process that ends says what it held back."""
+    """When a process exits, it logs how many lines were suppressed."""
     program = (
         "import sys, logging; from apisix.runner.logging import setup as logs; from apisix.runner.settings.table import Settings;"
         "logs.configure(Settings(log_repeats=1), stream=sys.stdout);"
@@ -402,7 +406,7 @@ def test_configuring_again_leaves_one_handler() -> None:
 
 @pytest.mark.process
 def test_importing_the_log_leaves_rich_out() -> None:
-    """A runner does not pay for rich, which structlog imports where it is installed, and a plugin can import it all the same."""
+    """The runner does not import rich, which structlog imports if it is installed. A plugin can still import it."""
     code = "import sys, apisix.runner.logging.setup; print('rich' in sys.modules); import rich; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -418,7 +422,7 @@ def test_importing_the_log_leaves_rich_out() -> None:
     ],
 )
 def test_a_trap_in_the_place_of_the_file(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
-    """Nothing is written through a link, to a pipe or the like that somebody has put there; the start does not hang either."""
+    """The log is not written through a link, or to a pipe that somebody has created in its place. The start does not hang either."""
     path = tmp_path / "log"
     make(path)
 
@@ -430,7 +434,7 @@ def test_a_trap_in_the_place_of_the_file(tmp_path: Path, make: Callable[[Path], 
 
 
 def test_a_file_that_can_not_be_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """If the log file has gone with its directory, whoever writes a line gets no error."""
+    """If the log file and its directory were removed, writing a line raises no error."""
     (tmp_path / "logs").mkdir()
     logs.configure(Settings(log_file=str(tmp_path / "logs" / "log")))
     (tmp_path / "logs" / "log").unlink()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracebacks are complete, and short."""
+"""Tracebacks are complete and short."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ EMPTY: dict[str, str] = {}
 
 
 def raised_by(function: Callable[[], object]) -> Exception:
-    """Return what a function raises, as the runner catches it: without the frame of this one."""
+    """Return the exception that a function raises, as the runner catches it: without the frame of this function."""
     try:
         function()
     except Exception as error:
@@ -49,7 +49,7 @@ def fails_with_a_group() -> None:
 
 
 def test_a_refusal_of_the_runner_has_no_stack() -> None:
-    """Its message says what an author has to know, and where; the runner's own frames would not help."""
+    """The message contains everything that the author needs, and the line. The runner's own frames would not help."""
     refuse = compile("def refuse(error): raise error", str(Path(tracebacks.__file__).with_name("chains.py")), "exec")
     names: dict[str, Any] = {}
     exec(refuse, names)  # noqa: S102  # a frame that looks like the runner's
@@ -60,7 +60,7 @@ def test_a_refusal_of_the_runner_has_no_stack() -> None:
 
 
 def test_one_exception() -> None:
-    """The first line says what was raised, and the others where."""
+    """The first line contains the exception, and the others the places."""
 
     def hook() -> None:
         raise ValueError("wrong")
@@ -90,7 +90,7 @@ def test_what_belongs_to_it(function: Callable[[], None], texts: list[str], desc
 
 
 def test_recursion() -> None:
-    """A function that calls itself, and functions that call each other, make a short traceback."""
+    """Functions that call themselves or each other have a short traceback."""
 
     def one() -> None:
         one()
@@ -108,7 +108,7 @@ def test_recursion() -> None:
 
 
 def test_large_groups() -> None:
-    """Of a group only some members are shown, and how many more there are."""
+    """Only some members of an exception group are shown, with the number of the others."""
     shown = describe_error(ExceptionGroup("many", [ValueError(str(number)) for number in range(1000)]))
 
     assert f"and {1000 - MAX_MEMBERS} more exceptions" in shown
@@ -116,7 +116,7 @@ def test_large_groups() -> None:
 
 
 def test_libraries_are_collapsed() -> None:
-    """Of consecutive frames of a library the last is shown, with the number of the others."""
+    """Of consecutive frames of a library, the last one is shown, with the number of the others."""
 
     def hook() -> None:
         json.loads("{")
@@ -128,7 +128,7 @@ def test_libraries_are_collapsed() -> None:
 
 
 def test_values_are_not_shown() -> None:
-    """Variables may hold secrets."""
+    """Variables may contain secrets."""
 
     def hook() -> None:
         password = "open sesame"[:4]
@@ -139,7 +139,7 @@ def test_values_are_not_shown() -> None:
 
 
 def test_frames_of_the_runner_alone() -> None:
-    """A defect of the runner itself keeps its frames: there are no others."""
+    """The traceback of a defect in the runner itself contains the runner's frames, because there are no others."""
     runner_code = compile("def fail():\n    raise ValueError('ours')\n", "apisix/runner/call/sample.py", "exec")
     names: dict[str, Callable[[], object]] = {}
     exec(runner_code, names)  # noqa: S102  # the text above

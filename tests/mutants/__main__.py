@@ -3,7 +3,7 @@
 `python -m tests.mutants`: change the runner at random places, one at a time, and report the changes that no test notices.
 
 Cosmic Ray lists the mutants and applies them. It cannot draw a sample or choose the tests that run the changed line, so these modules do.
-They work in copies of the checkout, on the sources: compiled modules are not there.
+They use copies of the checkout without compiled modules.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Choose = Callable[[Mutant], tuple[list[str], float]]
 
 
 def main() -> int:
-    """Draw a sample, try its mutants, print the survivors, and return 1 if too many of them survived."""
+    """Draw a sample, test its mutants, print the survivors, and return 1 if too many survived."""
     options = _parser().parse_args()
     with copied_checkouts(options.parallel) as checkouts:
         drawn = draw(checkouts[0], options.package or PACKAGES, options.sample, options.seed)

@@ -20,11 +20,11 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no"]
 @dataclass(frozen=True)
 class Run:
     """
-    What came out of a run of tests.
+    The result of a run of tests.
 
     Attributes:
-        code: of pytest, None if the time was over.
-        output: what pytest printed.
+        code: the exit status of pytest, None if the time was over.
+        output: the output of pytest.
     """
 
     code: int | None

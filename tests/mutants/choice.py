@@ -15,8 +15,8 @@ def choose_tests(mutant: Mutant, source: str, record: Record) -> list[str]:
     """
     Return the tests to run on a mutant, in order.
 
-    The tests of a fixture's process do their work where another test started it. So if a test's process runs the line, all tests of that
-    module may notice the mutant.
+    A fixture's process may be started by one test and used by others. So if a test's process runs the line, all tests of that module may
+    notice the mutant.
     """
     module = str(mutant.module)
     in_process, in_others = record.tests.get(module, {}), record.process_tests.get(module, {})
@@ -44,11 +44,11 @@ def choose_tests(mutant: Mutant, source: str, record: Record) -> list[str]:
 
 def lines_run(tree: ast.Module, line: int) -> list[int]:
     """
-    Return the lines whose tests say something about this line.
+    Return the lines whose tests may notice a change of this line.
 
-    In a function these are the lines of its smallest statement, of a compound one only those of its head. What is outside of functions,
-    and the head of a function, runs when the module is imported. For these it is the lines of the function, of all functions of the
-    class, or of the module.
+    In a function, these are the lines of the smallest statement that contains the line, or only of its head if it is a compound statement.
+    Code outside of functions, and the head of a function, runs when the module is imported. For such a line, they are the lines of the
+    function, of all functions of the class, or of the module.
     """
     function: ast.AST | None = None
     statement: ast.stmt | None = None

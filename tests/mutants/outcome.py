@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of a mutant."""
+"""The outcome of a mutant."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tests.mutants.sample import Mutant
 @dataclass(frozen=True)
 class Outcome:
     """
-    What became of a mutant.
+    The outcome of a mutant.
 
     Attributes:
         word: noticed, timeout, survived, equivalent, or not applicable.
@@ -26,17 +26,17 @@ class Outcome:
 
     @property
     def survived(self) -> bool:
-        """Whether no test noticed it although it changes what the runner does."""
+        """True if no test noticed the mutant although it changes the behaviour."""
         return self.word == "survived"
 
     def line(self) -> str:
-        """Return it in a line."""
+        """Return the outcome as one line."""
         spec = self.mutant.spec
         return f"{self.word}: {spec.module_path}:{spec.start_pos[0]} {spec.operator_name} {self.detail}"
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """Return the survivors with what was changed, and the counts."""
+    """Return the survivors with their changes, and the counts."""
     counts = Counter(outcome.word for outcome in outcomes)
     parts = [f"\n{outcome.line()}\n{outcome.diff}" for outcome in outcomes if outcome.survived]
     tried = len(outcomes) - counts["not applicable"]

@@ -25,7 +25,7 @@ TESTS = (*PACKAGES, "testing", "ipc", "conf_store", "logging", "metrics", "primi
 @dataclass(frozen=True)
 class Record:
     """
-    What a run without a mutant showed.
+    The results of a run without a mutant.
 
     Attributes:
         durations_s: of each test that passed.
@@ -39,7 +39,7 @@ class Record:
 
 
 def recorded(checkout: Path, processes: int) -> Record:
-    """Return the record of this checkout: the one that is kept if it is of the same files, else run all tests."""
+    """Return the record of this checkout. If the stored one does not belong to the same files, run all tests to make a new one."""
     kept = KEPT / _fingerprint(checkout)
     if not kept.exists():
         shutil.rmtree(KEPT, ignore_errors=True)

@@ -16,7 +16,7 @@ _tests: dict[str, list[Any]] = {}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let the processes that this test starts or forks record their lines in its name."""
+    """Let the processes that this test starts or forks record their lines under its name."""
     coverage = Coverage.current()
     if coverage is not None:
         coverage.config.context = item.nodeid

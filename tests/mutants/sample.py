@@ -43,7 +43,7 @@ class Mutant:
 
     @property
     def package(self) -> str:
-        """The package of the runner that the module is in."""
+        """The package of the runner to which the module belongs."""
         return self.module.parts[2]
 
 
@@ -51,8 +51,8 @@ def draw(checkout: Path, packages: Sequence[str], size: int, seed: int) -> list[
     """
     Return a sample of the mutants of some packages, the same one for the same seed and sources.
 
-    First places are drawn, then one of the mutants of each place: an operator has a dozen mutants, and would otherwise be drawn a dozen
-    times as often as a condition.
+    First, places are drawn, and then one of the mutants of each place. An operator has a dozen mutants, and would otherwise be drawn a
+    dozen times as often as a condition.
     """
     modules = sorted(
         path.relative_to(checkout) for package in packages for path in (checkout / "apisix" / "runner" / package).rglob("*.py")
@@ -95,7 +95,7 @@ def _order(spec: Any) -> tuple[str, int]:
 
 
 def ignored_spans(tree: ast.Module) -> list[Span]:
-    """Return the places whose mutants say nothing about tests: annotations, overloads, imports for type checkers, log texts."""
+    """Return the places whose mutants do not show anything about tests: annotations, overloads, imports for type checkers, log texts."""
     return [
         (start_of(node), (node.end_lineno or node.lineno, node.end_col_offset or 0))
         for parent in ast.walk(tree)
@@ -104,7 +104,7 @@ def ignored_spans(tree: ast.Module) -> list[Span]:
 
 
 def start_of(node: Any) -> Position:
-    """Return where a node starts; decorators belong to their function."""
+    """Return the first line of a node. Decorators belong to their function."""
     decorators = getattr(node, "decorator_list", [])
     return (decorators[0].lineno, 0) if decorators else (node.lineno, node.col_offset)
 

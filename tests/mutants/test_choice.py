@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of a mutant are those that run its line, nearest and quickest first."""
+"""The tests of a mutant are those that run its line, the nearest and quickest first."""
 
 import ast
 from pathlib import Path

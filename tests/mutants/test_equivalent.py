@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Equivalent mutants are found again by the lines that they change, wherever these are."""
+"""Equivalent mutants are found by the lines that they change, even if these lines have moved."""
 
 from pathlib import Path
 

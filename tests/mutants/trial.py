@@ -26,7 +26,7 @@ def try_mutant(checkout: Path, mutant: Mutant, tests: Sequence[str], expected_s:
     Try a mutant in a copy of the checkout.
 
     Args:
-        tests: to run, in order.
+        tests: the tests to run, in order.
         expected_s: how long they take without a mutant.
     """
     with _mutated(checkout, mutant) as diff:
@@ -46,7 +46,7 @@ def try_mutant(checkout: Path, mutant: Mutant, tests: Sequence[str], expected_s:
 
 
 def _first_failure(checkout: Path, tests: Sequence[str], limit_s: float) -> str | None:
-    """Run tests until one fails, and return its name; None if all pass."""
+    """Run tests until one fails, and return its name. Return None if all pass."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as names:
         names.write("\n".join(tests))
         names.flush()
@@ -84,7 +84,7 @@ def _mutated(checkout: Path, mutant: Mutant) -> Iterator[str]:
 
 
 def _compiles(source: str) -> bool:
-    """False for some operators on `*` and `**` that are not arithmetic."""
+    """Return False for some operators on `*` and `**` that are not arithmetic."""
     try:
         compile(source, "mutant", "exec")
     except SyntaxError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generate the oracle's Python code: `python tests/oracle/generate.py` writes the folder A6 anew from ext-plugin.fbs."""
+"""Generate the oracle's Python code: `python tests/oracle/generate.py` writes the folder A6 from ext-plugin.fbs."""
 
 import subprocess
 import sys

@@ -161,12 +161,12 @@ def _write_table(table: str, builder: Any, values: Values) -> Any:
 
 
 def read(table: str, payload: bytes) -> Values:
-    """Return the fields of a message: entries as pairs, a union as (variant, fields), None where absent."""
+    """Return the fields of a message: entries as pairs, a union as (variant, fields), and None for absent fields."""
     return _read_table(table, getattr(import_module(f"A6.{table}"), table.rpartition(".")[2]).GetRootAs(payload))
 
 
 def write(table: str, values: Values, *, force_defaults: bool = False) -> bytes:
-    """Return a message with these fields, those that are None or missing absent. `force_defaults` writes zeros too."""
+    """Return a message with these fields. Fields that are None or missing are absent. `force_defaults` writes zeros too."""
     builder = flatbuffers.Builder(64)
     builder.ForceDefaults(force_defaults)
     builder.Finish(_write_table(table, builder, values))

@@ -35,7 +35,7 @@ def in_c() -> ModuleType:
 
 
 def outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a function, and return its type of result and result or the error, and what became of arguments that can be changed."""
+    """Call a function. Return its result and the type of the result, or the error, and the mutable arguments after the call."""
     given_arguments = tuple(copy(argument) if isinstance(argument, bytearray | dict) else argument for argument in arguments)
     try:
         result = function(*given_arguments)
@@ -101,7 +101,7 @@ def test_parts_and_fields(in_c: ModuleType, buf: bytes, start: int, end: int, sl
 
 
 def vectors(buf: bytes) -> Iterator[tuple[int, int]]:
-    """Yield each place of a buffer that can be read as a vector of tables: the position of the first offset, and their number."""
+    """Yield each position of a buffer that can be read as a vector of tables: the position of the first offset, and their number."""
     for pos in range(0, len(buf) - 3, 4):
         count = primitives.u32_at(buf, pos)
         if count > 0 and pos + 4 + 4 * count <= len(buf):
@@ -110,7 +110,7 @@ def vectors(buf: bytes) -> Iterator[tuple[int, int]]:
 
 @given(BUFFERS, NAMES, st.integers(0, 3), st.integers(0, 2000))
 def test_entries(in_c: ModuleType, buf: bytes, name: str, start: int, limit: int) -> None:
-    """Each place of a buffer that can be a vector of entries is searched and read as one."""
+    """Each position of a buffer that can be a vector of entries is searched and read as one."""
     for first, count in vectors(buf):
         for ignore_case in (False, True):
             compare(in_c, "entry_index", buf, first, start, count, name, ignore_case)
@@ -127,7 +127,7 @@ def test_entries_anywhere(in_c: ModuleType, buf: bytes, first: int, count: int, 
 
 @pytest.mark.parametrize("word", [0, 4, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFC, 0xFFFFFFFF])
 def test_each_word_of_a_request_in_turn(in_c: ModuleType, word: int) -> None:
-    """Each word leads elsewhere: to the start, past the end, before the message, into the middle of something."""
+    """Each word is replaced by an offset to another place: the start, beyond the end, before the message, or the middle of something."""
     payload = HTTPReqCallReq(headers=[("host", "a"), ("accept", "b")], args=[("c", None)]).encode()
     for pos in range(0, len(payload), 4):
         changed = payload[:pos] + word.to_bytes(4, "little") + payload[pos + 4 :]
@@ -151,7 +151,7 @@ PAIRS = st.lists(st.tuples(TEXTS, st.none() | TEXTS), max_size=4)
 
 @given(MESSAGES, PLACES, NUMBERS, st.binary(max_size=40))
 def test_numbers_and_parts(in_c: ModuleType, out: bytearray, place: int, number: int, part: bytes) -> None:
-    """Numbers that fit and those that do not, at places inside and outside the message."""
+    """Numbers that fit and numbers that do not, at positions inside and outside the message."""
     for name in ("set_number", "set_offset", "set_network_u32"):
         compare(in_c, name, out, place, number)
     compare(in_c, "set_number", out, place, number * 2**40)
@@ -182,7 +182,7 @@ def test_received_entries(in_c: ModuleType, buf: bytes, out: bytearray, place: i
 
 @pytest.mark.parametrize("size", range(70))
 def test_each_size(in_c: ModuleType, size: int) -> None:
-    """Padding, the words in which texts are looked at, and the bytes behind the last word."""
+    """Padding, the words in which texts are searched, and the bytes after the last word."""
     for character in ("a", "Z", "@", "[", "\x1f", "\x7f", "\t", "é", "\udcff"):
         for at in {0, size // 2, max(0, size - 1)}:
             text = ("a" * size)[:at] + character + ("a" * size)[at + 1 :]
@@ -199,7 +199,7 @@ def test_each_size(in_c: ModuleType, size: int) -> None:
 
 
 class Text(str):
-    """A text of another class."""
+    """A string of a subclass."""
 
     __slots__ = ()
 
@@ -220,7 +220,7 @@ def test_texts(in_c: ModuleType, text: Any, lower: str, character: str) -> None:
 
 
 def test_each_character(in_c: ModuleType) -> None:
-    """All characters up to U+0180, by themselves and within a longer text."""
+    """All characters up to U+0180, alone and within a longer text."""
     for code in range(0x180):
         for text in (chr(code), f"abcdefg{chr(code)}hijklmn", f"ABCDEFGHIJ{chr(code)}"):
             for name in ("is_ascii", "is_lower", "is_plain", "is_token", "first_letter"):
@@ -232,7 +232,7 @@ KEYS = st.sampled_from(["a", "B", "c"])
 
 @given(st.dictionaries(KEYS, KEYS), KEYS | st.just([]), st.lists(st.tuples(KEYS, KEYS), max_size=4))
 def test_dicts(in_c: ModuleType, mapping: dict[str, str], key: Any, pairs: list[tuple[str, str]]) -> None:
-    """Reading, editing, filling, and comparing with pairs, also with a key that can't be one."""
+    """Reading, editing, filling, and comparing with pairs, also with a key of an invalid type."""
     compare(in_c, "dict_get", mapping, key, None)
     compare(in_c, "dict_contains", mapping, key)
     compare(in_c, "dict_set", mapping, key, "value")
@@ -260,12 +260,12 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.fixture(params=["C", "Python"])
 def implementation(request: pytest.FixtureRequest) -> Any:
-    """Each of the two."""
+    """Each of the two implementations."""
     return request.getfixturevalue("in_c") if request.param == "C" else primitives
 
 
 def test_sockets(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
-    """Bytes cross; nothing to read, a full socket, the end of the stream and a peer that is gone are told apart."""
+    """Bytes are transferred. No data, a full socket, the end of the stream, and a closed peer are distinguished."""
     here, there = pair
     buffer = bytearray(8)
     assert implementation.receive_into(here, here.fileno(), buffer) == -1
@@ -286,7 +286,7 @@ def test_sockets(implementation: Any, pair: tuple[socket.socket, socket.socket])
 
 
 def test_a_socket_that_was_closed(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
-    """Errors of the system are OSError."""
+    """System errors are OSError."""
     here, _ = pair
     descriptor = here.fileno()
     here.close()
@@ -299,7 +299,7 @@ def test_a_socket_that_was_closed(implementation: Any, pair: tuple[socket.socket
 
 
 def test_time_and_variables(implementation: Any) -> None:
-    """The clock does not go backwards, and a variable has the value that was set."""
+    """The clock does not run backwards, and a variable has the value that was set."""
     before_s = implementation.now_s()
     assert before_s <= primitives.now_s()
     variable = contextvars.ContextVar("variable", default=0)
@@ -327,6 +327,6 @@ def test_contexts(in_c: ModuleType) -> None:
 
 
 def test_each_primitive_is_compared() -> None:
-    """A primitive that is added is added here too."""
+    """If a primitive is added, it must be added to this test too."""
     text = Path(__file__).read_text("utf-8")
     assert [name for name in primitives.__all__ if f'"{name}"' not in text and f".{name}(" not in text] == []

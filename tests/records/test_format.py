@@ -53,7 +53,7 @@ def test_lines_that_are_not_records(line: bytes, message: str) -> None:
 
 @given(st.binary(max_size=40), st.integers(0, 50))
 def test_bodies(data: bytes, limit: int) -> None:
-    """The size and the digest are of the whole body, and the content is its beginning, up to a whole character of a text."""
+    """The size and the digest are those of the whole body. The content is its beginning, which ends with a complete character of a text."""
     body = Body.of(data, limit)
 
     assert (body.size, body.sha256) == (len(data), hashlib.sha256(data).hexdigest())

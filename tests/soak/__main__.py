@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Long runs, one word each: `python -m tests.soak faults`, `take-over`, `restarts`, `overload`, `endurance`.
+Long runs, one command each: `python -m tests.soak faults`, `take-over`, `restarts`, `overload`, `endurance`.
 
-Each prints what docs/internals/reliability.md shows, and exits with 1 where something was not as it must be.
+Each prints what docs/internals/reliability.md shows, and exits with 1 if a target was missed.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from tests.soak.verdict import HEADER, judge
 
 
 def faults(options: argparse.Namespace) -> bool:
-    """Do the faults, one by one, and print the table."""
+    """Cause the faults one after the other, and print the table."""
     chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     verdicts = []
     print(HEADER)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of calls that the load makes, and what each must be answered."""
+"""The kinds of calls that the load makes, and the expected reply of each."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ POST_RESP = "ext-plugin-post-resp"
 
 @dataclass(frozen=True)
 class Facts:
-    """What one call is about: all that its answer may depend on."""
+    """The facts of one call, on which its reply may depend."""
 
     id: int
     nonce: str
@@ -33,12 +33,12 @@ class Facts:
 
     @property
     def body(self) -> bytes:
-        """Return what the client sent, or the upstream."""
+        """Return the body that the client or the upstream sent."""
         return f"a secret of {self.nonce}".encode() * 20
 
 
 class Wrong(Exception):
-    """A reply that is not what the call asked for."""
+    """Raised if a reply does not belong to the call."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Kind:
         plugin: its name in the route.
         phase: where it runs.
         build: makes the message from the facts and a token.
-        check: returns the headers with which the plugin says who it was. Raises: Wrong: the content is not right.
+        check: returns the headers with which the plugin identifies itself. Raises: Wrong: the content is not correct.
     """
 
     plugin: str
@@ -60,7 +60,7 @@ class Kind:
 
 
 def answer_to(facts: Facts, info: object) -> bytes | None:
-    """Return what the gateway answers when it is asked."""
+    """Return the gateway's reply to an info request."""
     if isinstance(info, Var):
         if info.name == "upstream_uri":
             return b""  # nothing has rewritten the path

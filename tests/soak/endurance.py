@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Full speed for long, with reloads: what grows?"""
+"""Run at full speed for a long time, with reloads, and show what grows."""
 
 import json
 import os
@@ -20,7 +20,9 @@ SETTLED_S = 10.0
 
 @dataclass(frozen=True)
 class Figures:
-    """What could leak in one process. Greenlets and objects are 0 for the supervisor, which runs no plugin that could count them."""
+    """
+    Resources of one process that could leak. Greenlets and objects are 0 for the supervisor, which runs no plugin that could count them.
+    """
 
     memory_mib: float
     threads: int
@@ -30,7 +32,7 @@ class Figures:
 
 
 def of_process(pid: int, census: dict[str, int] | None = None) -> Figures:
-    """Read the figures of a process, with what its own plugin has counted."""
+    """Read the figures of a process, including those that its own plugin has counted."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     counted = census or {}
     return Figures(
@@ -43,7 +45,7 @@ def of_process(pid: int, census: dict[str, int] | None = None) -> Figures:
 
 
 def take(ours: Stage) -> dict[str, Figures]:
-    """Return the figures of supervisor and workers, in the order of their pids, that is of their age."""
+    """Return the figures of supervisor and workers, in the order of their pids, which is the order of their age."""
     pids = sorted(ours.workers())
     censuses: dict[int, dict[str, int]] = {}
 
@@ -60,7 +62,10 @@ def take(ours: Stage) -> dict[str, Figures]:
 
 
 def run(seconds: float, reload_every_s: float, *, say: Callable[[str], None] = print) -> bool:
-    """Run at full speed, reload every `reload_every_s` seconds (0: never). Returns: whether nothing was lost or wrong, or grew by 10 %."""
+    """
+    Run at full speed, and reload every `reload_every_s` seconds (0: never). Return True if no reply was lost or wrong, and nothing grew
+    by 10 %.
+    """
     with stage(["--workers", "2"]) as ours:
         load = Load(ours.path, rate=0, connections=32, churn=5000)
         try:

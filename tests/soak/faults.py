@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The faults, one function each: what is done to a runner under load, and which of its workers die of it."""
+"""The faults, one function each: what is done to a runner under load, and which of its workers end because of it."""
 
 import os
 import resource
@@ -24,9 +24,9 @@ class Fault:
     Attributes:
         name: on the command line.
         title: in the table.
-        act: does it, and returns once it is over. `pace_s` is how long to let the load run between two steps.
-        nothing_lost: it is a rolling restart, which must not lose any call.
-        slow: it takes longer than a test may.
+        act: causes the fault, and returns when it is over. `pace_s` is how long the load runs between two steps, in seconds.
+        nothing_lost: True for a rolling restart, which must not lose any call.
+        slow: True if it takes longer than a test may.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Fault:
 
 
 def none(stage: Stage, pace_s: float) -> None:
-    """Nothing at all: what the machine does by itself."""
+    """No fault, to show the variance of the machine."""
     time.sleep(2 * pace_s)
 
 
 def kill_a_worker(stage: Stage, pace_s: float) -> None:
-    """SIGKILL, five times; in a hurry only once, since the back-off between deaths takes its time."""
+    """SIGKILL, five times; in a short run only once, because of the backoff between restarts."""
     for _ in range(5 if pace_s >= 1 else 1):
         victim = stage.workers()[0]
         stage.ended.add(victim)
@@ -63,7 +63,7 @@ def reload(stage: Stage, pace_s: float) -> None:
 
 
 def replace_a_file(stage: Stage, pace_s: float) -> None:
-    """A plugin's file that does not import, then one that does."""
+    """Save a plugin file that can't be imported, then one that can."""
     file = stage.plugins / "checked.py"
     code = file.read_text()
     before = set(stage.workers())
@@ -77,14 +77,14 @@ def replace_a_file(stage: Stage, pace_s: float) -> None:
 
 
 def restart(stage: Stage, pace_s: float) -> None:
-    """SIGTERM, and a new start once it has ended. The load continues, as a gateway's would, so the timeout expires."""
+    """SIGTERM, and a new start after the exit. The load continues, as a gateway's would, so the timeout expires."""
     stage.all_ended()
     stage.runner.stop()
     stage.start()
 
 
 def take_over(stage: Stage, pace_s: float) -> None:
-    """A new start on the same path first, then SIGTERM to the old one, which is how a gateway reloads."""
+    """Start a new runner on the same path, then send SIGTERM to the old one, as a reload of the gateway does."""
     stage.all_ended()
     old = stage.runner
     stage.start()
@@ -94,7 +94,7 @@ def take_over(stage: Stage, pace_s: float) -> None:
 
 
 def kill_everything(stage: Stage, pace_s: float) -> None:
-    """SIGKILL to the supervisor, with which its workers end, and a new start: the tokens must be known still."""
+    """SIGKILL to the supervisor, which ends its workers, and a new start. The tokens must still be known."""
     stage.all_ended()
     stage.runner.process.kill()
     stage.runner.process.wait()
@@ -102,7 +102,7 @@ def kill_everything(stage: Stage, pace_s: float) -> None:
 
 
 def fill_the_disk(stage: Stage, pace_s: float) -> None:
-    """Fill the file system of the store while routes change, and free it again."""
+    """Fill the file system of the store while routes change, and then free the space."""
     ballast = stage.disk / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -115,7 +115,7 @@ def fill_the_disk(stage: Stage, pace_s: float) -> None:
 
 
 def use_up_descriptors(stage: Stage, pace_s: float) -> None:
-    """Let the supervisor and the workers have as many descriptors as they have open and eight more, and connect 400 times."""
+    """Limit the supervisor and the workers to eight more descriptors than they have open, and connect 400 times."""
     pids = (stage.runner.process.pid, *stage.workers())
     stage.limit(resource.RLIMIT_NOFILE, max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids) + 8)
     connections = []
@@ -134,7 +134,7 @@ def use_up_descriptors(stage: Stage, pace_s: float) -> None:
 
 
 def loop_forever(stage: Stage, pace_s: float) -> None:
-    """Call a plugin that never comes back. After `workers.timeout` the worker is killed."""
+    """Call a plugin that never returns. After `workers.timeout`, the worker is killed."""
     before = set(stage.workers())
     reply, seconds = stage.call("loop-forever")
     assert reply is None
@@ -169,7 +169,7 @@ def eat_memory(stage: Stage, pace_s: float) -> None:
 
 
 def block(stage: Stage, pace_s: float) -> None:
-    """Call a plugin that blocks 30 s, and again once the runner has marked it as blocking."""
+    """Call a plugin that blocks for 30 s, and call it again when the runner has marked it as blocking."""
     for ordinal in ("first", "second"):
         reply, seconds = stage.call("block", '{"seconds": 30}')
         assert reply is not None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A load in a process of its own: a gateway that makes calls and checks the content of each reply.
+A load in its own process: a gateway that makes calls and checks the content of each reply.
 
-`python -m tests.soak.load --socket PATH --rate 200 --connections 32` runs until its standard input ends, says "ready" once every
-connection has been answered, and prints what it saw as one JSON object.
+`python -m tests.soak.load --socket PATH --rate 200 --connections 32` runs until its standard input ends. It prints "ready" when
+every connection has got a reply, and prints the results as one JSON object at the end.
 """
 
 import argparse
@@ -31,12 +31,12 @@ FAILURES_KEPT: Final = 2000
 
 class Failure(msgspec.Struct):
     """
-    A call that was not answered rightly.
+    A call that did not get a correct reply.
 
     Attributes:
         at_s: when, by `time.monotonic`.
-        how: lost (no reply), refused (SERVICE_UNAVAILABLE), unconnected (nobody listened) or wrong.
-        pid: of the worker that last answered on this connection, 0 for a connection on which nobody had.
+        how: lost (no reply), refused (SERVICE_UNAVAILABLE), unconnected (nothing listened) or wrong.
+        pid: the pid of the worker that last replied on this connection, 0 if there was no reply.
     """
 
     at_s: float
@@ -47,13 +47,13 @@ class Failure(msgspec.Struct):
 
 class Seen(msgspec.Struct):
     """
-    What a load saw.
+    The results of a load.
 
     Attributes:
-        counts: calls by how they ended, and by what else happened to them.
-        longest_gap_s: the longest time between two right answers, on whatever connections.
-        longest_wait_s: the longest time between two right answers on one connection, less the pause between its calls.
-        versions: when each version of the plugins was first heard of, by `time.monotonic`.
+        counts: the number of calls by outcome, and by other events.
+        longest_gap_s: the longest time between two correct replies on any connection.
+        longest_wait_s: the longest time between two correct replies on one connection, minus the pause between its calls.
+        versions: when each version of the plugins first sent a reply, by `time.monotonic`.
     """
 
     counts: dict[str, int]
@@ -65,15 +65,15 @@ class Seen(msgspec.Struct):
 
 
 class _NoReply(Exception):
-    """The connection ended, or the time did, before there was a reply."""
+    """Raised if the connection or the time ended before there was a reply."""
 
 
 class _Refused(Exception):
-    """The runner says that it can't."""
+    """Raised if the reply of the runner is SERVICE_UNAVAILABLE."""
 
 
 class Gateway:
-    """What all connections share: the tokens, as in the gateway's shared dict, and the counts."""
+    """The state that all connections share: the tokens, as in the gateway's shared dict, and the counts."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -89,7 +89,7 @@ class Gateway:
         self._tokens: dict[int, int] = {}
 
     async def token(self, line: "Line", kind_index: int) -> tuple[int, str]:
-        """Return the token and the name of a kind's route, and prepare it over `line` where there is none yet."""
+        """Return the token and the name of a kind's route. If there is no token yet, prepare it over `line`."""
         route = self._confs.get(kind_index)
         if route is None:
             route = self._confs[kind_index] = f"route-{next(self._routes)}"
@@ -104,12 +104,12 @@ class Gateway:
         return token, route
 
     def forget_tokens(self) -> None:
-        """Do as the gateway does when a token is unknown."""
+        """Act like the gateway when a token is unknown."""
         self.counts["token unknown"] += 1
         self._tokens.clear()
 
     def change_a_route(self, kind_index: int) -> None:
-        """Give a kind a new configuration, as an operator does who edits a route."""
+        """Give a kind a new configuration, as an operator does by editing a route."""
         self._confs.pop(kind_index, None)
         self._tokens.pop(kind_index, None)
 
@@ -121,7 +121,7 @@ class Gateway:
             self.failures.append(Failure(time.monotonic(), how, pid, detail[:300]))
 
     def answered(self, line: "Line", told: dict[str, str], due_s: float) -> None:
-        """Count a call that was answered rightly."""
+        """Count a call that got a correct reply."""
         now_s = time.monotonic()
         self.counts["answered"] += 1
         self.longest_gap_s = max(self.longest_gap_s, now_s - self.answered_s)
@@ -132,7 +132,7 @@ class Gateway:
             self.versions[told["x-version"]] = now_s
 
     def seen(self) -> Seen:
-        """Return all that was seen."""
+        """Return everything that was recorded."""
         seconds = time.monotonic() - self.began_s
         return Seen(dict(self.counts), seconds, self.longest_gap_s, self.longest_wait_s, self.versions, self.failures)
 
@@ -150,7 +150,7 @@ class Line:
         self.answered_s = time.monotonic()
 
     async def run(self, period_s: float, offset_s: float, churn: int, ready: asyncio.Event) -> None:
-        """Call every `period_s` seconds, or without a pause where that is 0; hang up after `churn` calls where that is not 0."""
+        """Call every `period_s` seconds, or without a pause if it is 0. Hang up after `churn` calls, unless it is 0."""
         due_s = time.monotonic() + offset_s
         self.answered_s = due_s
         for kind_index in itertools.cycle(range(len(KINDS))):

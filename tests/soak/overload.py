@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More calls than may wait: how soon is the next one refused?"""
+"""Make more calls than may wait, and measure how soon the next one is refused."""
 
 import time
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ TARGET_S = 0.010
 
 
 def run(calls: int) -> bool:
-    """Let as many calls wait as may, and make `calls` more. Returns: whether each was refused, 99 of 100 of them in time."""
+    """Let the maximum number of calls wait, and make `calls` more. Return True if each was refused, and 99 of 100 of them in time."""
     with stage() as ours, ExitStack() as waiting:
         peers = [waiting.enter_context(ours.runner.peer()) for _ in range(IN_FLIGHT)]
         token = peers[0].prepare(("waits", '{"route": "overload"}'), key=PRE_REQ)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-An imitation of nginx: calls at a steady rate, over a pool of kept connections and over new ones; no call is tried twice.
+An imitation of nginx: it makes calls at a steady rate, over pooled and new connections, and never repeats a call.
 
-Source: gateway contract, 1: idle connections are kept, one that the runner closes while the gateway is about to use it is a 503.
+Source: gateway contract, 1: idle connections are kept. If the runner closes one that the gateway is about to use, the client gets 503.
 """
 
 import asyncio
@@ -31,11 +31,13 @@ class PooledConnection:
 
     @property
     def closed_by_runner(self) -> bool:
-        """Whether the runner has closed it, as nginx notices while a connection is idle."""
+        """True if the runner has closed the connection. nginx notices that while a connection is idle."""
         return self.reader.at_eof()
 
     async def send_and_receive(self, message: Any, facts: Facts) -> Any:
-        """Send a message, answer what the runner asks, and return its reply. Raises: OSError, EOFError, TimeoutError: there is none."""
+        """
+        Send a message, answer the runner's info requests, and return its reply. Raise OSError, EOFError or TimeoutError if there is none.
+        """
         async with asyncio.timeout(READ_TIMEOUT_S):
             self.writer.write(self.protocol.send(message))
             while True:
@@ -56,8 +58,8 @@ class PooledCalls:
     Calls at `rate` a second until `end`.
 
     Attributes:
-        answered: how many calls were answered rightly.
-        failures: how often each failure was seen; any of them would be a 503.
+        answered: how many calls got a correct reply.
+        failures: the number of each failure. Each of them would be a 503.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -73,7 +75,7 @@ class PooledCalls:
 
     @property
     def in_progress(self) -> int:
-        """How many calls have not been answered yet."""
+        """Return the number of calls in progress."""
         return len(self._calls)
 
     async def run(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Restarts under load: the old runner gets SIGTERM and its successor starts at the same moment, many times over."""
+"""Restarts under load: the old runner gets SIGTERM and its successor starts at the same moment, in many rounds."""
 
 import asyncio
 import os
@@ -30,14 +30,14 @@ SETTLED: Final = 16
 
 class Restarts(msgspec.Struct):
     """
-    What the calls saw.
+    The results of the calls.
 
     Attributes:
-        answered: calls that were answered rightly.
-        failures: the others, by what went wrong. Each would be a 503.
+        answered: how many calls got a correct reply.
+        failures: the number of each failure. Each of them would be a 503.
         longest_end_s: the longest time between SIGTERM and the end of the old runner.
-        killed: how many old runners had not ended when the gateway kills them.
-        log: of all runners.
+        killed: how many old runners had not exited in time, and were killed as by the gateway.
+        log: the log of all runners.
     """
 
     answered: int
@@ -48,7 +48,7 @@ class Restarts(msgspec.Struct):
 
 
 def run(rounds: int, rate: float) -> bool:
-    """Restart under load, managed and stand-alone, and print what the calls saw. Returns: whether none was refused or lost."""
+    """Restart under load, managed and stand-alone, and print the results of the calls. Return True if no call was refused or lost."""
     clean = True
     for is_managed in (True, False):
         seen = restart_under_load(is_managed=is_managed, rounds=rounds, rate=rate)
@@ -76,8 +76,8 @@ def restart_under_load(
     Restart a runner `rounds` times while it is called `rate` times a second.
 
     Args:
-        is_managed: as a reload of the gateway does it, which is this process then.
-        kill_after_s: when a managed runner that was told to stop is killed.
+        is_managed: restart as a reload of the gateway does. This process is the gateway then.
+        kill_after_s: how long after SIGTERM a managed runner is killed, in seconds.
     """
     with tempfile.TemporaryDirectory(prefix="restarts-") as directory:
         name = f"apisix-{os.getpid()}.sock" if is_managed else "runner.sock"
@@ -130,7 +130,7 @@ async def _start(path: Path, log: Path, environ: Mapping[str, str]) -> asyncio.s
 
 
 async def _listening(path: Path, runner: asyncio.subprocess.Process) -> None:
-    """Return once the path leads to `runner`."""
+    """Return when the path leads to `runner`."""
     async with asyncio.timeout(STARTS_WITHIN_S):
         while True:
             with suppress(OSError):
@@ -144,7 +144,7 @@ async def _listening(path: Path, runner: asyncio.subprocess.Process) -> None:
 
 
 async def _answered(calls: PooledCalls, more: int) -> None:
-    """Return once `more` further calls have ended, however they ended, and those that waited for the last restart are among them."""
+    """Return when `more` further calls have ended in any way. These include the calls that waited for the last restart."""
     seen = calls.answered + sum(calls.failures.values())
     async with asyncio.timeout(STARTS_WITHIN_S):
         while calls.answered + sum(calls.failures.values()) < seen + more or calls.in_progress > SETTLED:  # noqa: ASYNC110  # the load turns the same loop

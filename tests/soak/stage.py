@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a fault happens: a runner that can be started again on its path, the load on it, and its processes."""
+"""A runner that can be started again on its path, the load on it, and its processes."""
 
 import os
 import resource
@@ -37,12 +37,12 @@ class Load:
         assert self.process.stdout.readline() == b"ready\n", "the load did not get all its connections answered"
 
     def end(self) -> Seen:
-        """Let the running calls end and return what was seen."""
+        """Wait until the running calls have ended, and return the result."""
         output, _ = self.process.communicate(timeout=BOUND_S)
         return msgspec.json.decode(output, type=Seen)
 
     def kill(self) -> None:
-        """End it, whatever it is doing."""
+        """Kill the process of the load, whatever it is doing."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
@@ -53,10 +53,10 @@ class Stage:
     A runner under test.
 
     Attributes:
-        directory: of the socket, its store and its log.
-        disk: where the store lies instead when it has a file system of its own.
-        plugins: a copy of the plugins, free to be changed.
-        ended: the workers that were killed or ended by a fault: who was connected to them may lose a call.
+        directory: the directory of the socket, the store and the log.
+        disk: the directory of the store if it is on its own file system.
+        plugins: a copy of the plugins, which may be changed.
+        ended: the workers that were killed or exited because of a fault. Connections to them may lose a call.
     """
 
     def __init__(self, directory: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class Stage:
         return self.directory / "runner.sock"
 
     def start(self) -> RunnerProcess:
-        """Start a runner on the path and return once it, and not one that was there before, accepts."""
+        """Start a runner on the path. Return when this runner, and not an earlier one, accepts connections."""
         with self._log.open("ab") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "apisix", "start", "--socket", str(self.path), "--plugins", str(self.plugins), *self._arguments],
@@ -90,7 +90,7 @@ class Stage:
         return self.runner
 
     def listener(self) -> int:
-        """Return the pid of the process that listens at the path, 0 where nobody does."""
+        """Return the pid of the process that listens on the path, or 0 if there is none."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.path))
@@ -103,11 +103,11 @@ class Stage:
         return children(self.runner.process.pid)
 
     def all_ended(self) -> None:
-        """Say that every worker of now is about to end by the fault."""
+        """Record that all current workers will end because of the fault."""
         self.ended |= set(self.workers())
 
     def call(self, plugin: str, value: str = "{}", timeout_s: float = BOUND_S) -> tuple[object, float]:
-        """Make one call over a connection of its own. Returns: the reply, None where there was none, and how long it took in seconds."""
+        """Make one call over its own connection. Return the reply, or None if there is none, and how long it took in seconds."""
         began_s = time.monotonic()
         with self.runner.peer(timeout_s) as peer:
             token = peer.prepare((plugin, value), key=PRE_REQ)
@@ -144,7 +144,7 @@ class Stage:
 @contextmanager
 def stage(arguments: Sequence[str] = (), environ: Mapping[str, str] | None = None, *, small_disk: bool = False) -> Iterator[Stage]:
     """
-    Set the stage in a directory of its own, and clear it away.
+    Start everything in its own directory, and remove it at the end.
 
     Args: small_disk: put the store on a file system of 1 MiB, which only root can mount.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two runners on one path: a second one starts while the first exits, many times over."""
+"""Two runners on one path: a second one starts while the first exits, in many rounds."""
 
 import os
 import random
@@ -17,7 +17,7 @@ LONGEST_LEAD_S = 1.0
 
 
 def run(rounds: int, seed: int = 1) -> bool:
-    """Start a second runner while the first exits, and see who is at the path in the end. Returns: whether it was always the second."""
+    """Start a second runner while the first exits, and check which one the path leads to. Return True if it was always the second."""
     order = random.Random(seed)  # noqa: S311  # no secret
     with stage(environ={"APISIX_RUNNER_WORKERS_SHUTDOWN_TIMEOUT": "800ms"}) as ours:
         connecting = Connecting(ours.path)
@@ -33,7 +33,7 @@ def run(rounds: int, seed: int = 1) -> bool:
 
 
 def _round(ours: Stage, delay_s: float) -> bool:
-    """Make one round. Returns: whether the path leads to the new runner, and only it is left."""
+    """Make one round. Return True if the path leads to the new runner, and only this runner is left."""
     old = ours.runner
     telling = threading.Timer(delay_s, old.process.send_signal, (signal.SIGTERM,))
     telling.start()
@@ -47,7 +47,7 @@ def _round(ours: Stage, delay_s: float) -> bool:
 
 
 class Connecting:
-    """Somebody who connects and calls all the time."""
+    """A client that connects and calls all the time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class Connecting:
         self._thread.start()
 
     def end(self) -> tuple[int, Counter[str]]:
-        """Return how often it tried, and what went wrong how often."""
+        """Return the number of attempts, and the number of each failure."""
         self._done.set()
         self._thread.join()
         return self._attempts, self._failures

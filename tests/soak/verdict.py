@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do one fault under load and judge what the load saw."""
+"""Cause one fault under load, and judge the results of the load."""
 
 import time
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from tests.soak.stage import Load, Stage, stage
 @dataclass(frozen=True)
 class Verdict:
     """
-    What came of one fault.
+    The result of one fault.
 
     Attributes:
-        elsewhere: the calls that failed although no process had ended that held their connection.
-        faults: what must not be, in words; empty where all is well.
+        elsewhere: the calls that failed although the process of their connection had not ended.
+        faults: descriptions of the defects; empty if there are none.
     """
 
     fault: Fault
@@ -46,7 +46,9 @@ HEADER = (
 
 
 def judge(fault: Fault, *others: Fault, pace_s: float = 2.0) -> Verdict:
-    """Do it: load, `pace_s` seconds of peace, the fault, `pace_s` of peace again, and so on with `others`, on the stage of the first."""
+    """
+    Start the load, wait `pace_s` seconds, cause the fault, and wait `pace_s` seconds again. Repeat this with `others` on the same stage.
+    """
     with stage(fault.arguments, fault.environ, small_disk=fault.name == "disk") as ours:
         load = Load(ours.path)
         try:

@@ -121,7 +121,7 @@ def test_the_parents_of_processes_with_any_name(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("has_children_file", [True, False])
 def test_users_of_the_children_that_the_system_lists(has_children_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the kernel lists no children, they are found by their parent. The effective user counts, and root never does."""
+    """If the kernel lists no children, they are found by their parent. Their effective user is used, unless it is root."""
     monkeypatch.setattr(gateway_process, "_PROC", tmp_path)
     for pid, parent, user in [(40, 30, 33), (41, 30, 0), (42, 40, 34), (43, 30, 65534)]:
         (tmp_path / str(pid)).mkdir()

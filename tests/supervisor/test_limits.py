@@ -97,7 +97,7 @@ def test_the_limit_on_descriptors_is_raised(
 
 
 def test_a_limit_that_was_raised_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What counts is the limit after it was raised; if the system refuses that, the one before."""
+    """The limit is used after it was raised. If the system refuses to raise it, the old one is used."""
 
     def refuse(kind: int, both: tuple[int, int]) -> None:
         raise ValueError("not allowed")
@@ -111,7 +111,7 @@ def test_a_limit_that_was_raised_is_enough(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lowest limit counts. Without one, it is the memory of the machine: pages times their size."""
+    """The lowest limit is used. If there is none, it is the memory of the machine: pages times their size."""
     machine = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
     limit, other = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
     monkeypatch.setattr(limits, "_CGROUP_LIMITS", (limit, other))

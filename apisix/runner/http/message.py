@@ -273,11 +273,11 @@ class HTTPMessage:
 
     @property
     def assigned_body(self) -> bytes | None:
-        """The body that a plugin has assigned, None if none was."""
+        """The body that a plugin has assigned, or None."""
         return self._body
 
     def known_body(self) -> bytes | None:
-        """Return the body that was assigned or fetched, None if neither was done. A fetched one is not decompressed."""
+        """Return the body that was assigned or fetched, or None. A fetched one is not decompressed."""
         return self._received_body() if self._body is None else self._body
 
     def fetched(self) -> tuple[Info, ...]:

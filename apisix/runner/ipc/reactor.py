@@ -115,9 +115,9 @@ class Reactor:
 
     def close(self) -> None:
         """
-        Give everything back. Also for a child after the fork.
+        Release all resources. Called by a child after the fork, too.
 
-        Nothing is unregistered one by one: a child shares the selector with its parent and would make it deaf.
+        Descriptors are not unregistered one by one: a child shares the selector with its parent, which would then get no more events.
         """
         signal.set_wakeup_fd(-1)
         for signum in self._signals:

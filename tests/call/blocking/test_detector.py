@@ -26,7 +26,7 @@ from apisix.runner.plugin.plugin_type import PluginType, Source
 
 @pytest.fixture
 def plugin_type() -> PluginType:
-    """A plugin whose author says nothing about blocking."""
+    """A plugin whose author does not state whether it blocks."""
     return PluginType("slow", object, PLUGIN, Source("directory", "slow.py", 1, "slow"), ("on_request",), "", TextReader())
 
 

@@ -17,7 +17,7 @@ CMD = f'ext-plugin: {{cmd: ["{sys.executable}", "-m", "apisix", "start"]}}'
 
 
 def found(tmp_path: Path, text: str) -> list[tuple[str, str]]:
-    """Return levels and texts, whatever they are about."""
+    """Return the levels and texts of the results."""
     file = tmp_path / "config.yaml"
     file.write_text(text)
     config = read_gateway_config(file)

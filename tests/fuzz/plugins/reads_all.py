@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin that touches all that comes, so that nothing malformed stays unread."""
+"""A plugin that reads every field, so that all malformed parts are found."""
 
 from apisix import Plugin, Request, Response
 from apisix.runner.errors import BodyError
 
 
 class ReadsAll(Plugin):
-    """Read everything, change something."""
+    """Read everything, and change something."""
 
     def on_request(self, request: Request) -> None:
-        """Iterate, look up, ask, set."""
+        """Iterate, look up, send an info request, set."""
         seen = [*request.headers.items(), *request.args.items(), request.path, request.method, request.remote_addr, request.id]
         try:
             size = len(request.read())

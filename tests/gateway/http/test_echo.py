@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The echo upstream shows what reached it."""
+"""The echo upstream shows the request that it received."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def send(port: int, data: bytes) -> Response:
 
 
 async def test_shows_the_request(port: int) -> None:
-    """Method, path, arguments, headers and body come back, repeats as lists."""
+    """The echo contains method, path, arguments, headers and body. Repeated names become lists."""
     response = await send(
         port,
         b"POST /any/path?a=1&a=2&flag&b=x+y HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nX-A: 2\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody",
@@ -50,7 +50,7 @@ async def test_shows_the_request(port: int) -> None:
 
 
 async def test_shows_bytes(port: int) -> None:
-    """What is not UTF-8 is shown escaped."""
+    """Bytes that are not UTF-8 are escaped."""
     response = await send(port, b"GET /%ff?x=%fe HTTP/1.1\r\nHost: h\r\nX-A: \xff\r\nConnection: close\r\n\r\n")
 
     assert (

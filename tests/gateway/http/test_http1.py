@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests are taken and refused as nginx takes and refuses them."""
+"""The gateway accepts and refuses the same requests as nginx."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ POST = b"POST /a HTTP/1.1\r\nHost: h\r\n"
 
 
 async def read(data: bytes, *, ends: bool = True) -> Request | None:
-    """Read one request, with its body, out of bytes."""
+    """Read one request and its body from bytes."""
     reader = asyncio.StreamReader()
     reader.feed_data(data)
     if ends:
@@ -43,7 +43,7 @@ async def read(data: bytes, *, ends: bool = True) -> Request | None:
     ],
 )
 async def test_taken(data: bytes, field: str, expected: object) -> None:
-    """What nginx takes is taken, and nothing of it changes."""
+    """A request that nginx accepts is accepted, and is not changed."""
     assert getattr(await read(data), field) == expected
 
 
@@ -82,7 +82,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("data", "status"), REFUSED)
 async def test_refused(data: bytes, status: int) -> None:
-    """What nginx refuses is refused with its status, also while more is to come."""
+    """A request that nginx refuses is refused with the same status, even if more data follows."""
     with pytest.raises(BadRequest) as error:
         await read(data, ends=False)
 
@@ -90,7 +90,7 @@ async def test_refused(data: bytes, status: int) -> None:
 
 
 async def test_no_further_request() -> None:
-    """A client that closes between requests sends no further request; nor does one that closes in the middle of a request."""
+    """A client that closes the connection between requests, or in the middle of a request, sends no further request."""
     assert await read(b"\r\n") is None
     for data in (b"GET /a", GET, POST + b"Content-Length: 3\r\n\r\nab", POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\na"):
         with pytest.raises(ClientGone):
@@ -107,7 +107,7 @@ async def test_no_further_request() -> None:
     ],
 )
 async def test_keeps_alive(data: bytes, keeps: bool) -> None:
-    """HTTP/1.1 keeps the connection unless told otherwise, HTTP/1.0 only when told."""
+    """HTTP/1.1 keeps the connection unless a header says otherwise. HTTP/1.0 keeps it only if a header says so."""
     request = await read(data)
 
     assert request is not None
@@ -116,7 +116,7 @@ async def test_keeps_alive(data: bytes, keeps: bool) -> None:
 
 @pytest.mark.parametrize(("data", "status"), REFUSED)
 async def test_page_and_report(tmp_path: Path, data: bytes, status: int) -> None:
-    """The client gets the gateway's own page, the connection ends, and the terminal shows the request as any other."""
+    """The client gets the gateway's own page, the connection is closed, and the terminal shows the request like any other."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         response = await bed.send(data)
@@ -129,7 +129,7 @@ async def test_page_and_report(tmp_path: Path, data: bytes, status: int) -> None
 
 
 async def test_a_path_with_raw_bytes_reaches_the_upstream(tmp_path: Path) -> None:
-    """What is not percent-encoded in a target stays so, as in nginx: `curl http://host/é`."""
+    """Characters of a target that are not percent-encoded are not changed, as in nginx: `curl http://host/é`."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         response = await bed.request("GET", "/é?q=\udcff")
@@ -139,7 +139,7 @@ async def test_a_path_with_raw_bytes_reaches_the_upstream(tmp_path: Path) -> Non
 
 
 async def test_further_requests_are_answered_in_order(tmp_path: Path) -> None:
-    """Requests that come at once on one connection are answered one after the other."""
+    """Requests that arrive together on one connection are answered one after the other."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         response = await bed.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
@@ -149,7 +149,7 @@ async def test_further_requests_are_answered_in_order(tmp_path: Path) -> None:
 
 
 async def test_stopping_ends_connections_that_wait(tmp_path: Path) -> None:
-    """A client that keeps its connection does not hold up the end of the gateway."""
+    """A client that keeps its connection open does not delay the exit of the gateway."""
     async with TestBed(tmp_path) as bed:
         bed.route()
         reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)

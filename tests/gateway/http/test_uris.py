@@ -46,7 +46,7 @@ def test_bad_target(raw: str) -> None:
     ],
 )
 def test_split_target(target: str, parts: tuple[str, str | None]) -> None:
-    """The query is what follows the first `?`; scheme, authority and fragment go."""
+    """The query is the part after the first `?`. The scheme, the authority and the fragment are removed."""
     assert uris.split_target(target) == parts
 
 
@@ -63,20 +63,20 @@ def test_split_target(target: str, parts: tuple[str, str | None]) -> None:
     ],
 )
 def test_parse_args(query: str, args: uris.Args) -> None:
-    """`?flag` has no value, `?flag=` an empty one, an entry without a name is none."""
+    """`?flag` has no value, `?flag=` has an empty one, and an entry without a name is ignored."""
     assert uris.parse_args(query) == args
 
 
 @settings(max_examples=30)  # each is a whole query
 @given(st.dictionaries(st.text(min_size=1, max_size=9), st.lists(st.none() | st.text(max_size=9), min_size=1, max_size=4), max_size=6))
 def test_args_round_trip(args: uris.Args) -> None:
-    """What is written is read back alike."""
+    """Arguments that are written and read again are equal."""
     assert uris.parse_args(uris.build_query(args)) == args
 
 
 @given(st.text())
 def test_escaped_path_round_trip(path: str) -> None:
-    """A path that a plugin sets reaches the upstream as that path, whatever it contains."""
+    """A path that a plugin sets reaches the upstream unchanged, whatever characters it contains."""
     normal = "/" + path.replace("\0", "").replace("/", "").replace(".", "")
     assert uris.normalise_path(uris.split_target(uris.escape_path(normal))[0]) == normal
 

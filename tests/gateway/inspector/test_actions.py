@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inspector sends requests again, as they were or edited, and runs them through the plugins again."""
+"""The inspector sends requests again, unchanged or edited, and runs them through the plugins again."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ async def test_sending_again(inspected: Inspected) -> None:
 
 
 async def test_sending_an_edited_request(inspected: Inspected) -> None:
-    """Digests are replaced by the secrets again."""
+    """Digests are replaced by the original secrets."""
     id = await inspected.request("POST", headers=["Authorization: Bearer correct-horse"], body=b"body")
     flow = (await inspected.page.get(f"/api/flows/{id}")).json()
     headers = [[name, value] for name, value in flow["request"]["headers"] if name != "Content-Length"] + [["X-New", "1"]]

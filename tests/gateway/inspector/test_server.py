@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inspector answers its own page, and nobody else's."""
+"""The inspector serves its own page, and refuses those of other origins."""
 
 import asyncio
 import json

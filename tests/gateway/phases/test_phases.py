@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway does with a runner that is slow, wrong or not there, and how it counts and connects."""
+"""What the gateway does if a runner is slow, wrong or missing, and how it numbers calls and opens connections."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ POST_RESP = "ext-plugin-post-resp"
 
 
 def scripted(does: dict[str, Any], phase: str = PRE_REQ, **more: Any) -> dict[str, Any]:
-    """Return a route's plugins: one scripted call in a phase."""
+    """Return the plugins of a route: one scripted call in a phase."""
     return {phase: {"conf": [{"name": "scripted", "value": json.dumps(does)}], **more}}
 
 
@@ -33,7 +33,7 @@ async def test_ids_count_from_zero(tmp_path: Path) -> None:
 
 
 async def test_prepare_on_a_second_connection(tmp_path: Path) -> None:
-    """While PrepareConf is under way, the call's own connection is open and silent; both are kept afterwards."""
+    """During PrepareConf, the connection of the call is open and silent. Both connections are kept afterwards."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({}))
         await bed.request("GET", "/a")
@@ -52,7 +52,7 @@ async def test_key_names_route_phase_and_version(tmp_path: Path) -> None:
 
 
 async def test_failed_prepare_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A PrepareConf that nobody answers fails the request, and the next one asks again."""
+    """A PrepareConf without a reply fails the request, and the next request sends another one."""
     async with TestBed(tmp_path, read_timeout_s=0.1) as bed:
         bed.runner.prepare_gate = asyncio.Event()
         bed.route(plugins=scripted({}))
@@ -64,7 +64,7 @@ async def test_failed_prepare_is_repeated(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_no_runner(tmp_path: Path) -> None:
-    """Without a runner the client gets nginx's 503 page, and the report says why."""
+    """Without a runner, the client gets nginx's 503 page, and the report contains the reason."""
     async with TestBed(tmp_path, start_runner=False) as bed:
         bed.route(plugins=scripted({}))
         response = await bed.request("GET", "/a")
@@ -75,7 +75,7 @@ async def test_no_runner(tmp_path: Path) -> None:
 
 
 async def test_no_runner_with_degradation(tmp_path: Path) -> None:
-    """Without a runner a route that degrades serves its upstream."""
+    """Without a runner, a route with `allow_degradation` serves its upstream."""
     async with TestBed(tmp_path, start_runner=False) as bed:
         bed.route(plugins=scripted({}, allow_degradation=True))
         response = await bed.request("GET", "/a")
@@ -84,7 +84,7 @@ async def test_no_runner_with_degradation(tmp_path: Path) -> None:
 
 
 async def test_silent_runner(tmp_path: Path) -> None:
-    """A runner that does not answer in time: 503."""
+    """If a runner does not reply in time, the status is 503."""
     async with TestBed(tmp_path, read_timeout_s=0.1) as bed:
         bed.route(plugins=scripted({"silent": 1}))
         response = await bed.request("GET", "/a")
@@ -96,7 +96,7 @@ async def test_silent_runner(tmp_path: Path) -> None:
 @pytest.mark.parametrize("phase", [PRE_REQ, POST_RESP])
 @pytest.mark.parametrize("payload", ["000000", "00000400000000"], ids=["empty", "garbage"])
 async def test_garbage(tmp_path: Path, payload: str, phase: str) -> None:
-    """A reply that is not a message makes APISIX's Lua code throw: the status is 500, even if the route degrades."""
+    """A reply that is not a message causes an error in APISIX's Lua code: the status is 500, even if the route degrades."""
     kind = "02" if phase == PRE_REQ else "04"
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"raw": kind + payload}, phase, allow_degradation=True))
@@ -113,7 +113,7 @@ async def test_garbage(tmp_path: Path, payload: str, phase: str) -> None:
     ids=["malformed", "well-formed", "unknown type", "empty"],
 )
 async def test_a_frame_that_is_not_due(tmp_path: Path, frame: bytes, phase: str) -> None:
-    """A reply of another type than the call's is a failure like others, whatever is in it: 503, or the route degrades."""
+    """A reply of another type than the call's is an ordinary failure, whatever it contains: the status is 503, or the route degrades."""
     async with TestBed(tmp_path) as bed:
         bed.route("1", "/strict", scripted({"raw": frame.hex()}, phase))
         bed.route("2", "/lax", scripted({"raw": frame.hex()}, phase, allow_degradation=True))
@@ -124,7 +124,7 @@ async def test_a_frame_that_is_not_due(tmp_path: Path, frame: bytes, phase: str)
 
 
 async def test_method_without_a_name(tmp_path: Path) -> None:
-    """PURGE has no number in the schema: the gateway answers 500, after PrepareConf."""
+    """PURGE has no number in the schema, so the gateway answers 500, after PrepareConf."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({}))
         response = await bed.request("PURGE", "/a")
@@ -133,7 +133,7 @@ async def test_method_without_a_name(tmp_path: Path) -> None:
 
 
 async def test_method_without_a_name_in_the_response_phase(tmp_path: Path) -> None:
-    """The response phase sends no method, so any passes."""
+    """The response phase sends no method, so any method is possible."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({}, POST_RESP))
         response = await bed.request("PURGE", "/a")
@@ -142,7 +142,7 @@ async def test_method_without_a_name_in_the_response_phase(tmp_path: Path) -> No
 
 
 async def test_request_body_is_answered(tmp_path: Path) -> None:
-    """ReqBody gives the body's bytes, again and again; without a body there is no result."""
+    """The reply to ReqBody contains the bytes of the body, each time. Without a body, there is no result."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"ask": [["reqbody", None], ["reqbody", None]]}))
         await bed.request("POST", "/a", body=b"\x00\xff")
@@ -154,7 +154,7 @@ async def test_request_body_is_answered(tmp_path: Path) -> None:
 
 
 async def test_body_over_the_limit(tmp_path: Path) -> None:
-    """A body that fits no frame, its other fields included, fails the call that asks for it."""
+    """A body that does not fit into a frame with the other fields fails the call that requests it."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"ask": [["reqbody", None]]}))
         response = await bed.request("POST", "/a", body=bytes(MAX_BODY_BYTES + 1))
@@ -165,7 +165,7 @@ async def test_body_over_the_limit(tmp_path: Path) -> None:
 
 
 async def test_response_headers_survive_into_the_response_phase(tmp_path: Path) -> None:
-    """What a Rewrite sets on the response reaches the client together with what the response phase returns."""
+    """Response headers that a Rewrite sets reach the client together with those that the response phase returns."""
     plugins = scripted({"rewrite": {"resp_headers": [["X-Early", "1"]]}}) | scripted({"resp": {"headers": [["X-Late", "2"]]}}, POST_RESP)
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=plugins)
@@ -175,7 +175,7 @@ async def test_response_headers_survive_into_the_response_phase(tmp_path: Path) 
 
 
 async def test_second_phase_sees_the_rewritten_path(tmp_path: Path) -> None:
-    """After a rewrite in pre-req, post-req is shown the new path, percent-encoded, and the arguments."""
+    """After a rewrite in pre-req, post-req gets the new path, percent-encoded, and the arguments."""
     plugins = scripted({"rewrite": {"path": "/new path"}}) | scripted({}, "ext-plugin-post-req")
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=plugins)
@@ -186,7 +186,7 @@ async def test_second_phase_sees_the_rewritten_path(tmp_path: Path) -> None:
 
 
 async def test_report_names_what_changed(tmp_path: Path) -> None:
-    """The report of a request has one entry a phase, with its changes in words."""
+    """The report of a request has one entry for each phase, with a description of its changes."""
     does = {"rewrite": {"path": "/new", "headers": [["x-a", "1"], ["user-agent", None]], "args": [["q", "1"]], "body": "12345"}}
     plugins = scripted(does) | scripted({"resp": {"status": 418, "headers": [["X-Upstream", "other"]], "body": "b"}}, POST_RESP)
     async with TestBed(tmp_path) as bed:
@@ -208,7 +208,7 @@ async def test_report_names_what_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("degrades", "status"), [(False, 503), (True, 404)])
 async def test_error_in_the_response_phase(tmp_path: Path, degrades: bool, status: int) -> None:
-    """The client gets the upstream's body without its headers, with 503, or with the upstream's status where the route degrades."""
+    """The client gets the upstream's body without its headers. The status is 503, or that of the upstream if the route degrades."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
         response = await bed.request("GET", "/a", ["X-Up: up_status=404"])
@@ -220,7 +220,7 @@ async def test_error_in_the_response_phase(tmp_path: Path, degrades: bool, statu
 @pytest.mark.parametrize("degrades", [False, True])
 @pytest.mark.parametrize(("method", "wish", "status"), [("GET", "up_status=204", 204), ("HEAD", "up_status=404", 404)])
 async def test_error_in_the_response_phase_without_a_body(tmp_path: Path, method: str, wish: str, status: int, degrades: bool) -> None:
-    """After an error on a 204 or a HEAD the upstream is asked again, and its second answer goes out whole."""
+    """After an error on a 204 or a HEAD, the request is sent to the upstream again, and the second response is passed on completely."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"error": 1}, POST_RESP, allow_degradation=degrades))
         response = await bed.request(method, "/a", [f"X-Up: {wish}"])
@@ -233,7 +233,10 @@ CHUNKED = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nConnection: close\r\nTra
 
 
 async def test_chunked_upload_in_the_response_phase(tmp_path: Path) -> None:
-    """It hangs on APISIX; here it ends at once with the status that it has there in the end, and the report says why and what to do."""
+    """
+    APISIX hangs here. The development gateway ends the request at once with APISIX's final status, and the report says why and what to
+    do.
+    """
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"resp": {}}, POST_RESP))
         response = await bed.send(CHUNKED)
@@ -245,7 +248,7 @@ async def test_chunked_upload_in_the_response_phase(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rewrite", [{"headers": [["transfer-encoding", None]]}, {"body": "new"}])
 async def test_the_way_round_a_chunked_upload(tmp_path: Path, rewrite: dict[str, Any]) -> None:
-    """Deleting transfer-encoding in a request phase, or replacing the body, lets the upload through."""
+    """If transfer-encoding is deleted in a request phase, or the body is replaced, the upload reaches the upstream."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"rewrite": rewrite}) | scripted({"resp": {}}, POST_RESP))
         response = await bed.send(CHUNKED)
@@ -267,7 +270,7 @@ def _seen(bed: TestBed) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("new_body", [{}, {"body": "HELLO"}])
 async def test_length_that_is_too_short(tmp_path: Path, new_body: dict[str, str]) -> None:
-    """A runner that sets a shorter content-length makes a second request of the rest of the body, also beside a new body."""
+    """If a runner sets a shorter content-length, the rest of the body becomes a second request, even if the body was replaced."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", "5"]], **new_body}}))
         bed.route("admin", "/admin")
@@ -278,7 +281,7 @@ async def test_length_that_is_too_short(tmp_path: Path, new_body: dict[str, str]
 
 
 async def test_length_that_is_deleted(tmp_path: Path) -> None:
-    """Without content-length the upstream gets no body, and the whole body is taken for a request: 400."""
+    """Without content-length, the upstream gets no body, and the whole body is parsed as a request: the status is 400."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", None]]}}))
         await bed.send(_posted(b"no request at all\r\n"))
@@ -288,7 +291,7 @@ async def test_length_that_is_deleted(tmp_path: Path) -> None:
 
 
 async def test_length_that_is_too_long(tmp_path: Path) -> None:
-    """A longer content-length: APISIX waits for the rest until its time-out; here it is told at once."""
+    """With a longer content-length, APISIX waits for the rest until a timeout. The development gateway reports it at once."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", "9"]]}}))
         response = await bed.request("POST", "/a", body=b"hello")
@@ -299,7 +302,7 @@ async def test_length_that_is_too_long(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", ["2", "9", None])
 async def test_length_after_the_body_was_read(tmp_path: Path, length: str | None) -> None:
-    """If the runner asked for the body first, a changed length does nothing."""
+    """If the runner requested the body before, a changed length has no effect."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"ask": [["body", None]], "rewrite": {"headers": [["content-length", length]]}}))
         response = await bed.request("POST", "/a", body=b"hello")
@@ -308,7 +311,7 @@ async def test_length_after_the_body_was_read(tmp_path: Path, length: str | None
 
 
 async def test_length_of_a_chunked_body(tmp_path: Path) -> None:
-    """A chunked body says itself where it ends."""
+    """A chunked body contains its own end."""
     chunked = b"POST /a HTTP/1.1\r\nHost: gw.example.com\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     async with TestBed(tmp_path) as bed:
         bed.route(plugins=scripted({"rewrite": {"headers": [["content-length", "2"]]}}))
@@ -327,7 +330,7 @@ async def test_host_that_is_deleted(tmp_path: Path) -> None:
 
 
 async def test_a_runner_that_closes_after_each_reply(tmp_path: Path) -> None:
-    """The gateway does not use a connection again that the runner has closed: all three phases of all requests work."""
+    """If the runner has closed a connection, the gateway does not use it again: all three phases of all requests work."""
     plugins = scripted({}) | scripted({}, "ext-plugin-post-req") | scripted({}, POST_RESP)
     async with TestBed(tmp_path) as bed:
         bed.runner.closes_after_each_reply = True

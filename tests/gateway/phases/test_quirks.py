@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What older releases do otherwise."""
+"""Differences of older releases."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ from tests.gateway.phases.test_phases import PRE_REQ, scripted
     ],
 )
 def test_by_version(version: str, quirks: set[Quirk]) -> None:
-    """A release has the differences that a later one does not have."""
+    """The quirks of a release are those that later releases removed."""
     assert quirks_of(parse_version(version)) == quirks
 
 
@@ -101,7 +101,7 @@ async def test_degradation(tmp_path: Path, version: Version, status: int) -> Non
 
 @pytest.mark.parametrize(("version", "values"), [((2, 12), []), ((2, 13), ["2"]), ((2, 14), ["1", "2"])])
 async def test_response_headers(tmp_path: Path, version: Version, values: list[str]) -> None:
-    """Response headers of a Rewrite exist since 2.13, repeated ones since 2.14."""
+    """Response headers of a Rewrite exist since 2.13, and repeated ones since 2.14."""
     async with TestBed(tmp_path, version) as bed:
         bed.route(plugins=scripted({"rewrite": {"resp_headers": [["x-r", "1"], ["x-r", "2"]]}}))
         response = await bed.request("GET", "/a")
@@ -130,7 +130,7 @@ async def test_number_of_headers(tmp_path: Path, version: Version, count: int) -
 
 
 async def test_ignored_edits_are_marked(tmp_path: Path) -> None:
-    """The report says which edits a release ignores."""
+    """The report contains the edits that a release ignores."""
     async with TestBed(tmp_path, (2, 12)) as bed:
         bed.route(plugins=scripted({"rewrite": {"body": "new", "resp_headers": [["x-r", "1"]]}}))
         await bed.request("POST", "/a", body=b"old")
@@ -140,7 +140,7 @@ async def test_ignored_edits_are_marked(tmp_path: Path) -> None:
 
 
 async def test_path_with_args_keeps_query(tmp_path: Path) -> None:
-    """Before 3.16, too, an argument that is sent along keeps the query."""
+    """Also before 3.16, the query is kept if an argument is sent with the path."""
     async with TestBed(tmp_path, (3, 6)) as bed:
         bed.route(plugins=scripted({"rewrite": {"path": "/new", "args": [["x", "1"]]}}))
         await bed.request("GET", "/a?x=1&y=2")
@@ -160,7 +160,7 @@ async def test_body_ignored(tmp_path: Path, version: tuple[int, int], body: str)
 
 @pytest.mark.parametrize(("version", "shown"), [((3, 17), "old"), ((3, 18), "new")])
 async def test_stale_headers(tmp_path: Path, version: tuple[int, int], shown: str) -> None:
-    """Before 3.18 a header set in mixed case reaches the upstream, but the next phase is shown the old value."""
+    """Before 3.18, a header that is set in mixed case reaches the upstream, but the next phase gets the old value."""
     plugins = scripted({"rewrite": {"headers": [["X-Mixed", "new"]]}}, PRE_REQ) | scripted({}, "ext-plugin-post-req")
     async with TestBed(tmp_path, version) as bed:
         bed.route(plugins=plugins)

@@ -15,7 +15,7 @@ CONF = {"conf": [{"name": "a", "value": "{}"}]}
 
 
 async def test_kept_by_key(tmp_path: Path) -> None:
-    """A key is asked for once; another key, or a flush, asks again."""
+    """A key is requested once. For another key, or after a flush, it is requested again."""
     async with TestBed(tmp_path) as bed:
         tokens = Tokens(bed.pool)
         first = await tokens.get("k1", CONF)
@@ -38,7 +38,7 @@ async def test_expires(tmp_path: Path) -> None:
 
 
 async def test_asked_once_by_many(tmp_path: Path) -> None:
-    """Requests that come at once share one PrepareConf."""
+    """Requests that arrive at the same time share one PrepareConf."""
     async with TestBed(tmp_path) as bed:
         tokens = Tokens(bed.pool)
         given = await asyncio.gather(*(tokens.get("k1", CONF) for _ in range(5)))
@@ -47,7 +47,7 @@ async def test_asked_once_by_many(tmp_path: Path) -> None:
 
 
 async def test_one_lock_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one PrepareConf hangs, another route's fails after its wait for the lock."""
+    """While one PrepareConf hangs, that of another route fails when its wait for the lock is over."""
     monkeypatch.setattr(tokens_module, "LOCK_TIMEOUT_S", 0.05)
     async with TestBed(tmp_path) as bed:
         bed.runner.prepare_gate = asyncio.Event()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables, less those that the recorded scenario `ask-vars` shows."""
+"""Variables that the recorded scenario `ask-vars` does not contain."""
 
 import pytest
 from multidict import CIMultiDict
@@ -51,12 +51,12 @@ def context() -> RequestContext:
     ],
 )
 def test_value(context: RequestContext, name: str, value: str | None) -> None:
-    """A variable has nginx's value, and what is not there has none."""
+    """A variable has the same value as in nginx. A variable that does not exist has no value."""
     assert look_up(context, name) == value
 
 
 def test_request_length_counts_a_body_that_was_read(context: RequestContext) -> None:
-    """nginx counts what it has read."""
+    """nginx counts the bytes that it has read."""
     context.body_read = True
     assert (look_up(context, "request_length"), look_up(context, "request_body")) == ("104", "body")
 
@@ -69,5 +69,5 @@ def test_request_id_stays(context: RequestContext) -> None:
 
 
 def test_host_of_an_ipv6_address() -> None:
-    """The brackets of an address are kept, its port is not."""
+    """The brackets of an address are kept, and its port is removed."""
     assert RequestContext("GET", "/", CIMultiDict(Host="[::1]:9080"), b"", "::1", 1, 9080).host == "[::1]"

@@ -44,7 +44,7 @@ def client() -> Client:
 
 
 def test_put_creates_and_updates(client: Client) -> None:
-    """The first PUT answers 201, the next 200, both with key and value; the version changes."""
+    """The first PUT is answered with 201, the next one with 200, both with key and value. The version changes."""
     status, body = client("PUT", "/routes/1", ROUTE)
     times = {"create_time": body["value"]["create_time"], "update_time": body["value"]["update_time"]}
     assert (status, body) == (201, {"key": "/apisix/routes/1", "value": {**ROUTE, "id": "1", **times}})
@@ -54,7 +54,7 @@ def test_put_creates_and_updates(client: Client) -> None:
 
 
 def test_get(client: Client) -> None:
-    """GET shows one with its indexes, or all; what is not there is a 404."""
+    """GET returns one definition with its indexes, or all of them. A missing definition is a 404."""
     client("PUT", "/routes/1", ROUTE)
     status, body = client("GET", "/routes/1")
     assert (status, body["createdIndex"], body["modifiedIndex"], body["value"]["uri"]) == (200, 1, 1, "/get")
@@ -64,20 +64,20 @@ def test_get(client: Client) -> None:
 
 
 def test_delete(client: Client) -> None:
-    """DELETE removes, once."""
+    """DELETE removes a definition. A second DELETE is a 404."""
     client("PUT", "/routes/1", ROUTE)
     assert client("DELETE", "/routes/1") == (200, {"deleted": "1", "key": "/apisix/routes/1"})
     assert client("DELETE", "/routes/1") == (404, {"message": "Key not found"})
 
 
 def test_post_numbers(client: Client) -> None:
-    """POST creates under an id of its own."""
+    """POST creates a definition with a generated id."""
     status, body = client("POST", "/routes", ROUTE)
     assert (status, body["key"]) == (201, "/apisix/routes/00000000000000000001")
 
 
 def test_patch_merges(client: Client) -> None:
-    """PATCH lays the body over what is there; a path below the id names a part."""
+    """PATCH merges the body into the definition. A path after the id selects a part."""
     client("PUT", "/routes/1", ROUTE)
     status, body = client("PATCH", "/routes/1", {"priority": 5, "upstream": {"nodes": {"127.0.0.1:1980": None, "127.0.0.1:81": 1}}})
     assert (status, body["value"]["priority"], body["value"]["upstream"]["nodes"]) == (200, 5, {"127.0.0.1:81": 1})
@@ -94,7 +94,7 @@ def test_upstream_in_use(client: Client) -> None:
 
 
 def test_service_and_group_in_use(client: Client) -> None:
-    """Services and consumer groups are protected like upstreams, in APISIX's words."""
+    """Services and consumer groups are protected like upstreams, with the messages of APISIX."""
     client("PUT", "/services/s", {})
     client("PUT", "/routes/1", {"uri": "/a", "service_id": "s"})
     client("PUT", "/consumer_groups/g", {"plugins": {}})
@@ -106,7 +106,7 @@ def test_service_and_group_in_use(client: Client) -> None:
 
 
 def test_patch_of_a_part_replaces_it(client: Client) -> None:
-    """With a path below the id, the part is replaced and not merged; an empty object replaces too."""
+    """With a path after the id, the part is replaced and not merged, even by an empty object."""
     client("PUT", "/routes/1", {**ROUTE, "plugins": {"cors": {}}})
     _, body = client("PATCH", "/routes/1/upstream/nodes", {"127.0.0.1:81": 1})
     assert body["value"]["upstream"]["nodes"] == {"127.0.0.1:81": 1}
@@ -117,7 +117,7 @@ def test_patch_of_a_part_replaces_it(client: Client) -> None:
 
 
 def test_pages(client: Client) -> None:
-    """A page has the definitions in the order of their creation; `total` counts all that the filters select."""
+    """A page contains the definitions in the order of their creation. `total` is the number of all that match the filters."""
     for number in range(12):
         client("PUT", f"/routes/{number}", {**ROUTE, "name": f"route-{number % 2}", "labels": {f"l{number}": "x"}})
     _, body = client("GET", "/routes?page=2&page_size=10")
@@ -141,14 +141,14 @@ def test_empty_lists(client: Client, kind: str) -> None:
 
 
 def test_certificates_are_returned_without_keys(client: Client) -> None:
-    """Definitions without an effect here are stored and returned; private keys are not."""
+    """Definitions that have no effect in the development gateway are stored and returned. Private keys are not returned."""
     client("PUT", "/ssls/1", {"snis": ["x.org"], "cert": "c", "key": "k"})
     _, body = client("GET", "/ssls/1")
     assert (body["value"]["cert"], "key" in body["value"]) == ("c", False)
 
 
 def test_secret(client: Client) -> None:
-    """The id of a secret has the name of its manager."""
+    """The id of a secret contains the name of its manager."""
     assert client("PUT", "/secrets/vault/1", {"uri": "http://127.0.0.1:8200"})[1]["key"] == "/apisix/secrets/vault/1"
     assert client("DELETE", "/secrets/vault/1") == (200, {"deleted": "1", "key": "/apisix/secrets/vault/1"})
 
@@ -179,7 +179,7 @@ def test_a_plugin_in_two_global_rules(client: Client) -> None:
 
 @pytest.mark.parametrize("query", ["", "?api_key=wrong"])
 def test_key_in_the_query_or_in_a_cookie(query: str) -> None:
-    """The key may be in the query, the header or a cookie, in this order."""
+    """The key may be in the query, the header or a cookie. They are read in this order."""
     api = AdminApi(Store(), "made-up")
 
     def status(target: str, headers: dict[str, str]) -> int:
@@ -192,7 +192,7 @@ def test_key_in_the_query_or_in_a_cookie(query: str) -> None:
 
 
 def test_plugins_and_schemas(client: Client) -> None:
-    """Clients read the list of plugins, their schemas and those of definitions."""
+    """Clients read the list of plugins, their schemas, and those of the definitions."""
     assert client("GET", "/plugins/list")[1][:2] == ["real-ip", "exit-transformer"]
     assert client("GET", "/plugins?all=true")[1]["ext-plugin-pre-req"]["priority"] == 12000
     conf = client("GET", "/schema/plugins/ext-plugin-pre-req")[1]["properties"]["conf"]
@@ -202,7 +202,7 @@ def test_plugins_and_schemas(client: Client) -> None:
 
 
 def test_validation(client: Client) -> None:
-    """A definition, or all of them, can be checked without being stored; references are not followed."""
+    """One definition or all of them can be validated without being stored. References are not followed."""
     assert client.raw("POST", "/schema/validate/routes", {"uri": "/a", "service_id": "nope"}).status == 200
     assert client("POST", "/schema/validate/routes", {"uri": 1})[0] == 400
     document: dict[str, Any] = {"routes": [{"id": "1", "uri": "/a", "upstream_id": "nope"}, {"id": "1", "uri": 1}]}
@@ -238,7 +238,7 @@ def test_answers_before_3() -> None:
 
 @pytest.mark.parametrize(("key", "description"), [(None, "missing apikey"), ("nope", "wrong apikey"), ("\udcff", "wrong apikey")])
 def test_key(client: Client, key: str | None, description: str) -> None:
-    """Without the key nothing is shown."""
+    """Without the key, no definition is returned."""
     assert client("GET", "/routes", key=key) == (401, {"description": description, "error_msg": "failed to check token"})
 
 
@@ -271,14 +271,14 @@ def test_key(client: Client, key: str | None, description: str) -> None:
     ],
 )
 def test_errors(client: Client, method: str, path: str, body: bytes, status: int, error: str) -> None:
-    """Mistakes are answered in APISIX's words."""
+    """Mistakes are answered with the messages of APISIX."""
     got, answer = client(method, path, body=body)
     assert got == status
     assert answer["error_msg"].startswith(error)
 
 
 def test_refused_put_changes_nothing(client: Client) -> None:
-    """A PUT that is refused leaves what was there."""
+    """If a PUT is refused, the stored definition is not changed."""
     client("PUT", "/routes/1", ROUTE)
     client("PUT", "/routes/1", {"uri": 5})
     assert client("GET", "/routes/1")[1]["value"]["uri"] == "/get"
@@ -297,7 +297,7 @@ def test_the_documented_key_does_not_work_for_another_name(host: str) -> None:
 
 
 def test_a_given_key_works_for_any_name() -> None:
-    """Whoever sets the key decides who has it."""
+    """With a configured key, requests to any host are accepted, but only with that key."""
     assert answered(AdminApi(Store(), "made-up"), "gw.example.com", key="made-up").status == 200
     assert answered(AdminApi(Store(), "made-up"), "127.0.0.1").status == 401
 

@@ -153,7 +153,7 @@ async def test_ingress_controller_1(tmp_path: Path) -> None:
 
 
 async def test_time_to_live(tmp_path: Path) -> None:
-    """A definition with `ttl` disappears by itself."""
+    """A definition with `ttl` is deleted when the time is over."""
     async with TestBed(tmp_path) as bed:
         assert await status_of(bed, "PUT", "/routes/1?ttl=0.2", {"uri": "/a"}) == 201
         async with asyncio.timeout(TIMEOUT_S):
@@ -162,7 +162,10 @@ async def test_time_to_live(tmp_path: Path) -> None:
 
 
 async def test_consumer_group(tmp_path: Path) -> None:
-    """The plugins of a consumer group run for its consumers, below those of the consumer and above those of the route."""
+    """
+    The plugins of a consumer group run for its consumers. Those of the consumer take precedence over them, and they over those of the
+    route.
+    """
 
     def adds(name: str, value: str) -> dict[str, Any]:
         return {"proxy-rewrite": {"headers": {"set": {name: value}}}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What APISIX would refuse is refused in its words, and what does nothing here is said by name."""
+"""A definition that APISIX would refuse is refused with the same message. Fields without an effect here are named."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ UPSTREAM = {"nodes": {"127.0.0.1:1980": 1}}
 
 
 def problems_of(**route: Any) -> list[str]:
-    """Return what is said about a route."""
+    """Return the problems reported for a route."""
     problems: list[Problem] = []
     build_route({"id": "1", "uri": "/a", **route}, NO_RESOURCES, "1", problems)
     return [str(problem) for problem in problems]
@@ -58,7 +58,7 @@ def problems_of(**route: Any) -> list[str]:
     ],
 )
 def test_refused(route: dict[str, Any], reason: str) -> None:
-    """A mistake is refused, and the text is APISIX's."""
+    """A mistake is refused with the same message as in APISIX."""
     with pytest.raises(InvalidDefinition, match=reason):
         build_route({"id": "1", **route}, NO_RESOURCES, "1", [])
 
@@ -96,7 +96,7 @@ def test_said(route: dict[str, Any], said: str) -> None:
 
 
 def test_nothing_to_say() -> None:
-    """A route that is wholly supported is taken without a word."""
+    """A route that is completely supported causes no message."""
     plugins = {"ext-plugin-pre-req": {}, "proxy-rewrite": {"uri": "/b", "headers": {"a": "b"}, "host": "c"}}
 
     assert problems_of(plugins=plugins, upstream=UPSTREAM, name="n", labels={"a": "b"}, desc="d", status=1) == []
@@ -118,19 +118,19 @@ def test_nodes(nodes: Any, node: Node) -> None:
 
 
 def test_disabled_plugin() -> None:
-    """A plugin that `_meta` disables does not run."""
+    """A plugin that is disabled by `_meta` does not run."""
     plugins = {"ext-plugin-pre-req": {"_meta": {"disable": True}}, "ext-plugin-post-req": {"_meta": {"disable": False}}}
 
     assert list(build_route({"id": "1", "uri": "/a", "plugins": plugins}, NO_RESOURCES, "1", []).plugins) == ["ext-plugin-post-req"]
 
 
 def test_timeouts() -> None:
-    """Time-outs of an upstream are in seconds."""
+    """Timeouts of an upstream are in seconds."""
     upstream = build_upstream({**UPSTREAM, "timeout": {"connect": 1, "read": 0.5}}, "upstream 1", [])
 
     assert (upstream.connect_timeout_s, upstream.send_timeout_s, upstream.read_timeout_s) == (1.0, 60.0, 0.5)
 
 
 def test_a_uri_that_nothing_matches() -> None:
-    """APISIX takes a uri without its slash, and no request ever matches it: that is said."""
+    """APISIX accepts a uri without a leading slash, but no request ever matches it. A message reports it."""
     assert problems_of(uri="get") == ["route 1: 'get' does not begin with a slash, so no request matches it"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apisix.yaml is read as APISIX reads it."""
+"""apisix.yaml is parsed in the same way as by APISIX."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ routes:
 
 
 class StandaloneSetup:
-    """A file, a store and what was said."""
+    """A file, a store, and the reported problems."""
 
     def __init__(self, directory: Path, text: str = TEXT) -> None:
         self.said: list[Problem] = []
@@ -42,17 +42,17 @@ class StandaloneSetup:
         self.file.load()
 
     def ids(self) -> list[str]:
-        """Return the ids of the routes in force."""
+        """Return the ids of the routes in effect."""
         return sorted(self.store.records("routes"))
 
     def upstream_port(self, path: str) -> int | None:
-        """Return the port that a request goes to."""
+        """Return the port of the node that a request is sent to."""
         match = self.store.router.match("GET", "", path, "127.0.0.1")
         return None if match is None or match.route.upstream is None else match.route.upstream.nodes[0].port
 
 
 def test_routes_and_upstreams(tmp_path: Path) -> None:
-    """Routes find their upstreams by id or within; a route without id is numbered."""
+    """Routes refer to their upstream by id or contain it. A route without an id gets a number."""
     setup = StandaloneSetup(tmp_path)
 
     assert (setup.said, setup.ids(), setup.upstream_port("/get"), setup.upstream_port("/second")) == ([], ["2", "r1"], 1980, 1980)
@@ -69,7 +69,7 @@ def test_routes_and_upstreams(tmp_path: Path) -> None:
     ],
 )
 def test_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
-    """Whatever the file contains, the routes stay, and the reason names the line."""
+    """Whatever the file contains, the routes stay in effect, and the reason contains the line."""
     setup = StandaloneSetup(tmp_path)
     setup.path.write_bytes(content)
 
@@ -79,14 +79,14 @@ def test_unreadable(tmp_path: Path, content: bytes, reason: str) -> None:
 
 
 def test_same_id_twice(tmp_path: Path) -> None:
-    """Of two routes with one id the last one counts, and that is said."""
+    """If two routes have the same id, the last one is used, and a message reports it."""
     setup = StandaloneSetup(tmp_path, "routes:\n  - {id: a, uri: /a}\n  - {id: a, uri: /b}\n#END")
 
     assert [str(problem) for problem in setup.said] == ["route a: is defined more than once; the last one is used"]
 
 
 def test_without_end(tmp_path: Path) -> None:
-    """A file without #END changes nothing, and that is said."""
+    """A file without #END changes nothing, and a message reports it."""
     setup = StandaloneSetup(tmp_path)
     setup.path.write_text("routes: []\n", encoding="utf-8")
 
@@ -100,7 +100,7 @@ def test_without_end(tmp_path: Path) -> None:
     [("a: [\n#END", "is not YAML"), ("- a\n#END", "does not contain a mapping")],
 )
 def test_broken(tmp_path: Path, text: str, said: str) -> None:
-    """A broken file changes nothing, and that is said."""
+    """A broken file changes nothing, and a message reports it."""
     setup = StandaloneSetup(tmp_path)
     setup.path.write_text(text, encoding="utf-8")
 
@@ -110,7 +110,7 @@ def test_broken(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_missing(tmp_path: Path) -> None:
-    """A file that has gone changes nothing, and that is said."""
+    """A file that was removed changes nothing, and a message reports it."""
     setup = StandaloneSetup(tmp_path)
     setup.path.unlink()
 
@@ -129,19 +129,19 @@ def test_missing(tmp_path: Path) -> None:
     ],
 )
 def test_said_by_name(tmp_path: Path, text: str, said: str) -> None:
-    """What is not taken over is said by name."""
+    """Fields that are ignored are named in a message."""
     assert said in " ".join(map(str, StandaloneSetup(tmp_path, text).said))
 
 
 def test_bad_route_leaves_the_others(tmp_path: Path) -> None:
-    """One bad route does not take the others with it."""
+    """One invalid route does not affect the others."""
     setup = StandaloneSetup(tmp_path, "routes: [{id: 1, uri: 5}, {id: 2, uri: /b, upstream: {nodes: {a: 1}}}]\n#END")
 
     assert (setup.upstream_port("/a"), setup.upstream_port("/b")) == (None, 80)
 
 
 def test_change_gets_a_new_version(tmp_path: Path) -> None:
-    """Two changes within one second do not share a version, which is part of the key of PrepareConf."""
+    """If two changes are made within one second, they have different versions, which are part of the key of PrepareConf."""
     setup = StandaloneSetup(tmp_path)
     first = setup.store.records("routes")["r1"].version
     modified = setup.path.stat().st_mtime
@@ -152,12 +152,12 @@ def test_change_gets_a_new_version(tmp_path: Path) -> None:
 
 
 def test_disabled_route(tmp_path: Path) -> None:
-    """A route with status 0 takes no requests."""
+    """A route with status 0 does not match any request."""
     assert StandaloneSetup(tmp_path, "routes: [{id: 1, uri: /a, status: 0, upstream: {nodes: {a: 1}}}]\n#END").upstream_port("/a") is None
 
 
 def test_admin_route_goes_over_the_file(tmp_path: Path) -> None:
-    """A route of the admin API hides the file's of the same id, until it is deleted; the file's can't be deleted."""
+    """A route of the admin API hides the file's route with the same id until it is deleted. The file's route can't be deleted."""
     setup = StandaloneSetup(tmp_path)
     setup.store.put("routes", "r1", {"uri": "/get", "upstream": {"nodes": {"127.0.0.1:81": 1}}})
     assert setup.upstream_port("/get") == 81

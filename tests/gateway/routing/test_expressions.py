@@ -50,7 +50,7 @@ VARIABLES = {"arg_a": "1", "arg_b": "two", "arg_c": "x,y", "remote_addr": "10.1.
     ],
 )
 def test_values(expression: list[Any], expected: bool) -> None:
-    """Numbers are converted for comparisons, but not in a list; a variable that is not set matches nothing."""
+    """Numbers are converted for comparisons, but not in a list. A variable that is not set matches nothing."""
     expressions.check(expression)
 
     actual = expressions.is_true(expression, VARIABLES.get)
@@ -73,6 +73,6 @@ def test_values(expression: list[Any], expected: bool) -> None:
     ],
 )
 def test_malformed(expression: object, reason: str) -> None:
-    """Malformed expressions are refused in the words of APISIX."""
+    """Malformed expressions are refused with the messages of APISIX."""
     with pytest.raises(expressions.InvalidExpression, match=reason.replace("'", ".")):
         expressions.check(expression)

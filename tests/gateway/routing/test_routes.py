@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which route a request takes, and which node of its upstream."""
+"""Which route a request matches, and which node of its upstream it is sent to."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from apisix.gateway.routing.routes import Match, Node, RoundRobin, Router
 
 
 def router(*routes: dict[str, object], kind: str = "radixtree_uri_with_parameter") -> Router:
-    """Build a router; ids count from 1."""
+    """Build a router. The ids of the routes are counted from 1."""
     built = [build_route({"id": str(number), **route}, NO_RESOURCES, "1", []) for number, route in enumerate(routes, 1)]
     return Router(built, kind)
 
 
 def matched(match: Match | None) -> str | None:
-    """Return the id of the route that was found."""
+    """Return the id of the route that matches."""
     return None if match is None else match.route.id
 
 
@@ -58,14 +58,14 @@ def test_a_colon_is_literal_with_the_default_router() -> None:
     [("/a/b", "1"), ("/a/c", "2"), ("/a", "3"), ("/x/1", "4")],
 )
 def test_nearest_path_wins(path: str, id: str) -> None:
-    """A path that is written out comes first, then the longest fixed part."""
+    """A literal path takes precedence, and then the path with the longest literal prefix."""
     routes = router({"uri": "/a/b"}, {"uri": "/a/*"}, {"uri": "/*"}, {"uri": "/x/:id"})
 
     assert matched(routes.match("GET", "", path, "127.0.0.1")) == id
 
 
 def test_priority_decides_between_alike() -> None:
-    """Of routes with one path the higher priority wins; it does not beat a nearer path."""
+    """If several routes have the same path, the one with the higher priority is used. Priority does not override a more specific path."""
     assert matched(router({"uri": "/a"}, {"uri": "/a", "priority": 1}).match("GET", "", "/a", "127.0.0.1")) == "2"
     assert matched(router({"uri": "/a"}, {"uri": "/*", "priority": 9}).match("GET", "", "/a", "127.0.0.1")) == "1"
 
@@ -75,7 +75,7 @@ def test_priority_decides_between_alike() -> None:
     [("a.example.com", "1"), ("b.example.com", "2"), ("x.b.example.com", "2"), ("example.com", "3"), ("other.org", "3"), ("", "3")],
 )
 def test_hosts(host: str, id: str) -> None:
-    """An exact host comes before a wildcard, and both before routes that name none."""
+    """An exact host takes precedence over a wildcard, and both over routes without a host."""
     routes = router(
         {"uri": "/*", "host": "A.example.com"},
         {"uri": "/*", "hosts": ["*.example.com", "b.example.net"]},
@@ -88,7 +88,7 @@ def test_hosts(host: str, id: str) -> None:
 
 @pytest.mark.parametrize(("kind", "id"), [("radixtree_host_uri", "1"), ("radixtree_uri", "2")])
 def test_hosts_before_paths(kind: str, id: str) -> None:
-    """A host counts more than a nearer path only with `radixtree_host_uri`. With the others it is a condition."""
+    """A host takes precedence over a more specific path only with `radixtree_host_uri`. With the other routers, it is a condition."""
     routes = router({"uri": "/*", "host": "*.example.com"}, {"uri": "/a"}, kind=kind)
 
     assert matched(routes.match("GET", "x.example.com", "/a", "127.0.0.1")) == id
@@ -96,7 +96,7 @@ def test_hosts_before_paths(kind: str, id: str) -> None:
 
 
 def test_the_next_host_is_tried() -> None:
-    """If no route of the nearest host fits, routes of a wider host are tried, then those without a host."""
+    """If no route of the most specific host matches, routes of a less specific host are tried, and then those without a host."""
     routes = router({"uri": "/a", "host": "x.org"}, {"uri": "/b", "host": "*.org"}, {"uri": "/c"}, kind="radixtree_host_uri")
 
     assert [matched(routes.match("GET", "x.org", path, "127.0.0.1")) for path in ("/a", "/b", "/c", "/d")] == ["1", "2", "3", None]
@@ -110,7 +110,7 @@ def test_the_default_router_by_release() -> None:
 
 
 def test_methods() -> None:
-    """A route with methods takes no others; one without takes all."""
+    """A route with methods matches only these methods. A route without methods matches all."""
     routes = router({"uri": "/a", "methods": ["GET", "POST"]}, {"uri": "/*"})
 
     assert [matched(routes.match(method, "", "/a", "127.0.0.1")) for method in ("GET", "POST", "PUT")] == ["1", "1", "2"]
@@ -131,7 +131,7 @@ def test_uris() -> None:
 
 
 def test_round_robin_by_weight() -> None:
-    """Nodes take turns by weight, spread evenly; weight 0 takes none."""
+    """Nodes are selected in turn by weight, evenly distributed. A node with weight 0 is not selected."""
     nodes = RoundRobin([Node("a", 1, 2), Node("b", 1, 1), Node("c", 1, 0)])
     picked = [nodes.pick() for _ in range(6)]
 
@@ -139,6 +139,6 @@ def test_round_robin_by_weight() -> None:
 
 
 def test_no_node() -> None:
-    """An upstream without nodes has none to pick. If all weights are 0, APISIX uses the nodes nevertheless."""
+    """An upstream without nodes has none to select. If all weights are 0, APISIX uses the nodes nevertheless."""
     assert RoundRobin([]).pick() is None
     assert str(RoundRobin([Node("a", 1, 0)]).pick()) == "a:1"

@@ -14,7 +14,7 @@ from tests.gateway.bed import TestBed
 
 
 async def test_keeps_so_many(tmp_path: Path) -> None:
-    """Of 40 connections that were in use at once, 32 are kept."""
+    """If 40 connections were in use at the same time, 32 are kept."""
     async with TestBed(tmp_path) as bed:
         async with AsyncExitStack() as stack:
             for _ in range(40):
@@ -25,7 +25,7 @@ async def test_keeps_so_many(tmp_path: Path) -> None:
 
 
 async def test_reuses_the_latest(tmp_path: Path) -> None:
-    """A call takes a connection that waits instead of opening one."""
+    """A call uses an idle connection instead of opening one."""
     async with TestBed(tmp_path) as bed:
         for _ in range(3):
             async with bed.pool.connection() as connection:
@@ -35,7 +35,7 @@ async def test_reuses_the_latest(tmp_path: Path) -> None:
 
 
 async def test_drops_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that has waited for longer than 180 s is not used again."""
+    """A connection that was idle for longer than 180 s is not used again."""
     async with TestBed(tmp_path) as bed:
         async with bed.pool.connection() as first:
             pass
@@ -54,7 +54,7 @@ async def test_drops_what_failed(tmp_path: Path) -> None:
 
 
 async def test_drops_what_the_runner_closed(tmp_path: Path) -> None:
-    """A connection that the runner closed while it waited is not used again."""
+    """A connection that the runner closed while it was idle is not used again."""
     async with TestBed(tmp_path) as bed:
         async with bed.pool.connection() as first:
             await first.send(PrepareConfReq([], "k"))
@@ -69,7 +69,7 @@ async def test_drops_what_the_runner_closed(tmp_path: Path) -> None:
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
-    """A path without a listener fails at once, and the text names it."""
+    """If nothing listens on the path, the call fails at once, and the message contains the path."""
     pool = RunnerPool(str(tmp_path / "none.sock"))
     with pytest.raises(RunnerFailed, match=r"none\.sock: No such file"):
         async with pool.connection():
@@ -77,7 +77,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 
 
 async def test_drops_connections_to_replaced_workers(tmp_path: Path) -> None:
-    """Once workers were replaced, no connection from before is used again, whether it was idle then or in use."""
+    """After workers were replaced, no earlier connection is used again, whether it was idle or in use at that time."""
     async with TestBed(tmp_path) as bed:
         async with bed.pool.connection() as idle, bed.pool.connection() as used:
             await idle.send(PrepareConfReq([], "k"))

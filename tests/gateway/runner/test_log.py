@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runner says is told apart: reports of effects, records of its log, and what plugins print."""
+"""The output of the runner is separated into reports of effects, log records, and lines that plugins print."""
 
 import asyncio
 import json
@@ -32,17 +32,17 @@ def record_line(call_id: Any, *steps: dict[str, Any]) -> bytes:
 
 
 def unexpected(record: runner_log.Record) -> None:
-    """Fail: a report was taken for a line of the log."""
+    """Fail, because a report was parsed as a line of the log."""
     pytest.fail(f"{record} was passed on")
 
 
 def test_the_runner_uses_that_logger() -> None:
-    """The name of the logger, written down on both sides of a layer's wall, is the same."""
+    """The name of the logger, which is written in two layers, is the same."""
     assert EFFECTS_LOGGER == LOGGER
 
 
 async def test_the_record_of_a_call() -> None:
-    """The record of a call is kept until it is taken, once."""
+    """The record of a call is kept until it is fetched, and can be fetched once."""
     log = RunnerLog(unexpected)
     header = {"kind": "header", "name": "x", "after": ["1"]}
     error = {"kind": "ValueError", "message": "e", "traceback": "ValueError: e"}
@@ -63,7 +63,7 @@ async def test_the_record_of_a_call() -> None:
 
 
 async def test_a_record_that_arrives_later() -> None:
-    """Who asks before the line is there waits for it."""
+    """A request for a record waits until the line has arrived."""
     log = RunnerLog(unexpected)
     waiting = asyncio.create_task(log.take(3))
     await asyncio.sleep(0)
@@ -75,14 +75,14 @@ async def test_a_record_that_arrives_later() -> None:
 
 
 async def test_a_record_that_never_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runner that says nothing is not waited for long."""
+    """If the runner prints nothing, the wait is short."""
     monkeypatch.setattr(runner_log, "WAIT_S", 0.01)
 
     assert await RunnerLog(unexpected).take(3) is None
 
 
 async def test_records_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of reports that nobody takes only so many are kept, the oldest go."""
+    """The number of reports that were not fetched is limited. The oldest ones are deleted."""
     monkeypatch.setattr(runner_log, "MAX_KEPT", 2)
     monkeypatch.setattr(runner_log, "WAIT_S", 0.01)
     log = RunnerLog(unexpected)
@@ -93,7 +93,7 @@ async def test_records_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_refused_configuration() -> None:
-    """The reason why a configuration is refused is kept by its key, and passed on."""
+    """The reason why a configuration is refused is stored by its key, and passed on."""
     records: list[runner_log.Record] = []
     log = RunnerLog(records.append)
     message = "the plugins of route#1#ext-plugin-pre-req#5 are refused, each of its calls fails: no plugin a"
@@ -114,7 +114,7 @@ def test_a_refused_configuration() -> None:
     ],
 )
 def test_records(line: bytes, record: dict[str, str]) -> None:
-    """A record of the log comes as it is, any other line as its text."""
+    """A record of the log is returned as a record, and any other line as its text."""
     records: list[runner_log.Record] = []
     RunnerLog(records.append).line(line)
 
@@ -137,7 +137,7 @@ def test_a_report_that_is_none() -> None:
     ],
 )
 def test_replaced_workers(message: str, calls: int) -> None:
-    """The gateway is told when workers were replaced, and the record is passed on."""
+    """The gateway is informed when workers were replaced, and the record is passed on."""
     records: list[runner_log.Record] = []
     log = RunnerLog(records.append)
     replaced: list[None] = []

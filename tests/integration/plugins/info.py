@@ -31,7 +31,7 @@ class AskInThread(Plugin):
 
 
 class AskByNeeds(Plugin):
-    """Have a variable fetched before the hook."""
+    """Use `needs` to fetch a variable before the hook."""
 
     needs = ("consumer_name",)
 
@@ -53,7 +53,7 @@ class AskAsOfRelease02(PluginBase):
 
 
 class AskOrGoOn(Plugin):
-    """Do without a variable if the gateway can't be asked."""
+    """Continue without a variable if the gateway does not support info requests."""
 
     def on_request(self, request: Request) -> Reply:
         try:
@@ -70,7 +70,7 @@ class HideBody(Plugin):
 
 
 class CountCalls(Plugin):
-    """Answer with how many calls this instance has seen."""
+    """Reply with the number of calls that this instance has handled."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -88,7 +88,7 @@ class EditArgument(Plugin[dict[str, Any]]):
 
 
 class ShowPhase(Plugin):
-    """Answer with the phase."""
+    """Reply with the phase."""
 
     def on_request(self, request: Request) -> Reply:
         return Reply(200, str(request.phase))

@@ -59,7 +59,7 @@ class Release02Quit(PluginBase):
 
 
 class LegacyLength(Base):
-    """Echo all headers, one of them a length that is too short, as a plugin of 2021."""
+    """Echo all headers, including a length that is too short, as a plugin of 2021 does."""
 
     def __init__(self) -> None:
         super().__init__(self.__class__.__name__)
@@ -73,7 +73,7 @@ class LegacyLength(Base):
 
 
 class Release02Length(PluginBase):
-    """Set a body, and a length that is shorter than what the client sends, as a plugin of release 0.2."""
+    """Set a body, and a length that is shorter than that of the client's body, as a plugin of release 0.2 does."""
 
     def name(self) -> str:
         return "release-02-length"

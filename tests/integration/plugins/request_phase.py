@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins that do one thing each to a request."""
+"""Plugins that each do one thing in a request phase."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ class Tag(Plugin[dict[str, Any]]):
 
 
 class Mirror(Plugin):
-    """Answer with what the request says of itself."""
+    """Reply with the attributes of the request."""
 
     def on_request(self, request: Request) -> Reply:
         return Reply(
@@ -34,7 +34,7 @@ class Mirror(Plugin):
 
 
 class BodyLength(Plugin):
-    """Answer with the length of the body and the sum of its bytes."""
+    """Reply with the length of the body and the sum of its bytes."""
 
     def on_request(self, request: Request) -> Reply:
         body = request.read()
@@ -49,7 +49,7 @@ class ReplaceBody(Plugin):
 
 
 class SetsLength(Plugin):
-    """Set a body, and a length that is shorter than what the client sends."""
+    """Set a body, and a length that is shorter than that of the client's body."""
 
     def on_request(self, request: Request) -> None:
         request.body = b"hello"
@@ -57,7 +57,7 @@ class SetsLength(Plugin):
 
 
 class KeepsFew(Plugin):
-    """Delete all headers but one."""
+    """Delete all headers except one."""
 
     def on_request(self, request: Request) -> None:
         for name in list(request.headers):
@@ -73,7 +73,7 @@ class Unprepared(Reply):
 
 
 class OddReply(Plugin[str]):
-    """Answer with what is hard to encode, in either phase. The configuration says what."""
+    """Reply with values that are difficult to encode, in either phase. The configuration selects them."""
 
     def on_request(self, request: Request) -> Reply:
         if self.config == "unprepared":
@@ -93,7 +93,7 @@ class OddReply(Plugin[str]):
 
 
 class AsyncBody(Plugin):
-    """Answer with the body, read in a coroutine, and a variable that is asked for twice."""
+    """Reply with the body, which is read in a coroutine, and with a variable that is requested twice."""
 
     async def on_request(self, request: Request) -> Reply:
         body = await request.aread()
@@ -102,7 +102,7 @@ class AsyncBody(Plugin):
 
 
 class Needs(Plugin):
-    """Answer with what `needs` has fetched, by the plain accessors, in a coroutine."""
+    """Reply with the values that `needs` has fetched. They are read with the plain accessors in a coroutine."""
 
     needs = ("body", "consumer_name")
 
@@ -111,7 +111,7 @@ class Needs(Plugin):
 
 
 class PlainInCoroutine(Plugin):
-    """Use the plain accessor in a coroutine, by mistake."""
+    """Use the plain accessor in a coroutine, which is a mistake."""
 
     async def on_request(self, request: Request) -> None:
         request.read()
@@ -168,7 +168,7 @@ class Fail(Plugin):
 
 
 class FailSoftly(Fail):
-    """Edit, then raise, which the class declares harmless."""
+    """Edit, then raise an exception. The class sets `on_error = "pass"`."""
 
     on_error = "pass"
 
@@ -206,7 +206,7 @@ class BlockingQuit(Plugin):
 
 
 class TooLong(Plugin):
-    """Answer with more than a frame can carry."""
+    """Reply with more bytes than fit into a frame."""
 
     def on_request(self, request: Request) -> Reply:
         return Reply(200, b"x" * (1 << 24))
@@ -220,7 +220,7 @@ class Number(Plugin):
 
 
 class Strict(Plugin[dict[str, int]]):
-    """Take numbers only, so that a configuration can be invalid."""
+    """Accept numbers only, so that a configuration can be invalid."""
 
     def on_request(self, request: Request) -> None:
         return None
@@ -234,7 +234,7 @@ class RaiseReply(Plugin):
 
 
 class FailingSetup(Plugin):
-    """Fail while setting up."""
+    """Raise an error in `setup`."""
 
     async def setup(self) -> None:
         raise ConnectionError("no database")
@@ -262,7 +262,7 @@ class RewritePath(Plugin[dict[str, str]]):
 
 
 class AskAndFail(Plugin):
-    """Ask in the background and fail before the answer is there."""
+    """Send an info request in the background, and fail before the reply has arrived."""
 
     async def on_request(self, request: Request) -> None:
         task = asyncio.create_task(request.avar("never"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins that do one thing each to a response."""
+"""Plugins that each do one thing in the response phase."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ class Redact(Plugin):
 
 
 class Leaky(Plugin):
-    """Fail where a body was to be redacted."""
+    """Fail although the plugin should redact a body."""
 
     def on_response(self, response: Response) -> None:
         raise RuntimeError("the redaction failed")
@@ -35,7 +35,7 @@ class LeakyDegrade(Leaky):
 
 
 class LeakyPass(Leaky):
-    """Fail, and let the response through."""
+    """Fail, and let the response continue."""
 
     on_error = "pass"
 
@@ -64,7 +64,7 @@ class ResponseBlock(Plugin):
 
 
 class ResponseTooLong(Plugin):
-    """Replace the body by more than a frame can carry."""
+    """Replace the body with more bytes than fit into a frame."""
 
     def on_response(self, response: Response) -> None:
         response.body = b"x" * (1 << 24)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What plugins use: it runs an event loop, of which the files of the plugins say nothing."""
+"""A plugin that runs an event loop without showing it in its own files."""
 
 import asyncio
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins of both earlier APIs that run an event loop by way of another module."""
+"""Plugins of both legacy APIs that run an event loop through another module."""
 
 import event_loops
 
@@ -42,7 +42,7 @@ class Runs(Base):
 
 
 class Forbids(PluginBase):
-    """Say that it must not run in threads."""
+    """Declare that the plugin must not run in threads."""
 
     blocking = False
 

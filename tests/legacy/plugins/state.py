@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins of the earlier APIs that keep what they know in attributes."""
+"""Plugins of the legacy APIs that store values in attributes."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from apisix.runner.plugin.core import PluginBase
 
 
 class Guard(PluginBase):
-    """Let a request through if it carries the key. What it decides is an attribute."""
+    """Let a request pass if it contains the key. The decision is stored in an attribute."""
 
     def __init__(self):
         self.allowed = False
@@ -25,7 +25,7 @@ class Guard(PluginBase):
 
 
 class Remembers(PluginBase):
-    """Keep the user in an attribute while it waits, either for the gateway or in a thread."""
+    """Store the user in an attribute, and wait for the gateway or in a thread."""
 
     def name(self):
         return "remembers"
@@ -60,7 +60,7 @@ class Collects(PluginBase):
 
 
 class Fails(PluginBase):
-    """Fail to be configured the first time, with the configuration in the message."""
+    """Raise an error when the plugin is created the first time, with the configuration in the message."""
 
     made = 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin that counts what could leak in its own process."""
+"""A plugin that counts resources that could leak in its own process."""
 
 import gc
 import os
@@ -11,12 +11,12 @@ from apisix import Plugin, Reply, Request
 
 
 class Census(Plugin):
-    """Answer with the process's counts."""
+    """Reply with the counts of the process."""
 
     blocking = False  # it takes long, and must not move to a thread, which would be counted
 
     def on_request(self, request: Request) -> Reply:
-        """Collect garbage and count what is left."""
+        """Collect garbage, and count the remaining objects."""
         gc.collect()
         objects = gc.get_objects()
         greenlets = sum(isinstance(candidate, greenlet.greenlet) for candidate in objects)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins whose effects all follow from the call, so that the load can check each reply."""
+"""Plugins whose effects depend only on the call, so that the load can check each reply."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ VERSION = 1
 
 
 class Answer(Plugin):
-    """Answer with what came: a plain hook that never waits."""
+    """Reply with the received message: a plain hook that never waits."""
 
     def on_request(self, request: Request) -> Reply:
         """End the chain."""
@@ -31,7 +31,7 @@ class Digest(Plugin):
 
 
 class Waits(Plugin):
-    """Wait for the loop and ask for a variable in a coroutine."""
+    """Wait for the event loop, and request a variable, in a coroutine."""
 
     async def on_request(self, request: Request) -> None:
         """Change the path and a header."""
@@ -46,7 +46,7 @@ class Redact(Plugin):
     """Read and replace the body of a response."""
 
     def on_response(self, response: Response) -> None:
-        """Hide the word that must not be seen."""
+        """Remove the secret word from the response."""
         response.body = response.read().replace(b"secret", self.config["route"].encode())
         response.headers["x-pid"] = str(os.getpid())
         response.headers["x-version"] = str(VERSION)

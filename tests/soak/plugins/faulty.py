@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugins that do what no plugin should, once somebody calls them."""
+"""Plugins that misbehave when they are called."""
 
 import os
 import time
@@ -8,16 +8,16 @@ from apisix import Plugin, Request
 
 
 class LoopForever(Plugin):
-    """Never come back, and never let go of the loop."""
+    """Never return, and block the event loop."""
 
     def on_request(self, request: Request) -> None:
-        """Spin."""
+        """Run an endless loop."""
         while True:
             pass
 
 
 class ExitAtOnce(Plugin):
-    """End the process without a word."""
+    """End the process without any output."""
 
     def on_request(self, request: Request) -> None:
         """Exit."""

@@ -34,7 +34,7 @@ class Pool:
 
 
 class Runner:
-    """What a runner needs to accept connections at a path."""
+    """Everything that a runner needs to accept connections on a path."""
 
     def __init__(self, reactor: Reactor, listener: Listener, ready: bool) -> None:
         self.reactor = reactor

@@ -295,7 +295,7 @@ def test_a_connection_that_is_closed_is_not_from_a_successor() -> None:
 
 
 def test_a_temporary_name_that_is_taken_is_not_used(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another name is chosen, and the file of that name is left alone."""
+    """Another name is chosen, and the file with that name is not changed."""
     chances = iter([b"\x01" * 4, b"\x02" * 4])
     monkeypatch.setattr(os, "urandom", lambda size: next(chances)[:size])
     taken = Path(path).with_name(".01010101")

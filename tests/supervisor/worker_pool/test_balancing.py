@@ -28,7 +28,7 @@ def workers() -> Iterator[list[WorkerProcess]]:
 
 
 def having(workers: list[WorkerProcess], *connections: int) -> list[WorkerProcess]:
-    """Give the workers as many connections."""
+    """Give each worker this number of connections."""
     for worker, count in zip(workers, connections, strict=True):
         worker.connections = count
     return workers

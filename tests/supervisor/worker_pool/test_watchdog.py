@@ -35,7 +35,7 @@ class ManualReactor:
         self.later.append(callback)
 
     def poll(self) -> bool:
-        """Call what is due next, and return whether there was anything."""
+        """Run the next timer that is due. Return True if there was one."""
         if not self.later:
             return False
         self.later.pop(0)()
@@ -43,7 +43,7 @@ class ManualReactor:
 
 
 class Pool:
-    """Records what the watchdog asks for."""
+    """Records the requests of the watchdog."""
 
     def __init__(self) -> None:
         self.workers: dict[int, WorkerProcess] = {}

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Trace a call while it runs, for whoever wants to know: the development gateway, the test kit, the recorder, and spans.
+Trace a call while it runs, for listeners: the development gateway, the test kit, the recorder, and spans.
 
 The engine reports to a `CallObserver`, which asks its listeners whether they want the call. If none does, the call is not traced, and
-costs what it costs without an observer. A `CallTrace` keeps references and copies only. `making.py` makes a record of it, later and
-elsewhere if need be.
+takes no more time than without an observer. A `CallTrace` contains only references and copies. `making.py` makes a record of it, which
+can be done later, or in another thread.
 """
 
 import logging
@@ -194,7 +194,7 @@ class CallListener:
     """Wants to know what happens in calls. The methods are called in the event loop's thread, in the context of the call."""
 
     def wants(self, message: CallReq, chain: Chain) -> bool:
-        """Return True if the listener wants to know of this call."""
+        """Return True if the listener wants the trace of this call."""
         return True
 
     def step_begins(self, trace: CallTrace, step: StepTrace) -> None:
@@ -212,7 +212,7 @@ class CallObserver:
     Traces the calls that at least one listener wants.
 
     Args:
-        listeners: who wants to know.
+        listeners: the listeners that are asked.
         watch_hooks: true to look for mistakes in plugins while they run (`watching.py`).
     """
 
@@ -222,13 +222,16 @@ class CallObserver:
         LogCapture.install()
 
     def begin(self, message: CallReq, chain: Chain, began_s: float) -> CallTrace | None:
-        """Called when the chain of a call is known. Return its trace; None if nobody wants to know of it."""
+        """Called when the chain of a call is known. Return its trace, or None if no listener wants it."""
         listeners = [listener for listener in self.listeners if listener.wants(message, chain)]
         return CallTrace(listeners, message, chain, began_s, watches_hooks=self.watch_hooks) if listeners else None
 
 
 class TracedIO:
-    """The I/O of a call that is traced: notes info requests. It is a `CallIO`. Args: call: the call. info: where they are noted."""
+    """
+    The I/O of a call that is traced: records info requests. It is a `CallIO`. Args: call: the call. info: the list to which they are
+    added.
+    """
 
     def __init__(self, call: Any, info: list[InfoTrace]) -> None:
         self._call = call
