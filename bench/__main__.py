@@ -2,7 +2,7 @@
 """
 `python -m bench` runs every part for a short time, and `python -m bench all` measures the figures of docs/internals/performance.md.
 
-`python -m bench gateway` measures through a gateway, and has options of its own.
+`python -m bench gateway` measures through a gateway, and has its own options.
 """
 
 import argparse
@@ -39,7 +39,7 @@ PARTS: dict[str, ModuleType] = {
 
 
 def main() -> int:
-    """Measure what the arguments ask for, and return the exit status."""
+    """Run the parts that the arguments select, and return the exit status."""
     if platform.system() != "Linux":
         print("The benchmark needs Linux: epoll, /proc and processes pinned to cores.", file=sys.stderr)
         return 2

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the accelerator costs to build and to install: with a compiler and without one (`CC=false`).
+Measure building and installing the accelerator: with a compiler and without one (`CC=false`).
 
-Builds a wheel of what is committed or changed in the checkout, in a copy of it, and installs that into a new environment.
+Builds a wheel of the checkout, including uncommitted changes, in a copy of it, and installs the wheel into a new environment.
 """
 
 import os
@@ -26,7 +26,7 @@ WAYS: dict[str, dict[str, str]] = {COMPILED: {}, PURE: {"CC": "false"}}
 
 
 def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """Build and install both ways. Takes some minutes, and an index to install from; the smoke version builds nothing."""
+    """Build and install both ways. This takes some minutes, and needs an index to install from. The smoke version builds nothing."""
     found: dict[str, Any] = {}
     if scale.smoke:
         return {"ways": found}

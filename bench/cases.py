@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cases of the table: which plugins run, what they receive, and what they have to reply."""
+"""The cases of the table: the plugins that run, the messages that they receive, and the expected replies."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -109,7 +109,7 @@ class Case:
         return [] if self.reply is None else self.reply.headers
 
     def body(self) -> bytes:
-        """Return what the gateway answers when it is asked for the body: JSON text, as most bodies are, of exactly that size."""
+        """Return the gateway's reply to an info request for the body: JSON text, as most bodies are, of exactly that size."""
         items = ",".join([_ITEM] * ((self.body_bytes - 1) // (len(_ITEM) + 1)))
         return f"[{items}]".ljust(self.body_bytes)[: self.body_bytes].encode()
 

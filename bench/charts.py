@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts, as SVG. matplotlib is imported here and nowhere else, and only when something is drawn."""
+"""Charts, as SVG. matplotlib is imported only here, and only if a chart is drawn."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ def write_svg(path: Path, size: tuple[float, float], draw: Callable[[Any], None]
     """
     Draw into a new figure and write it.
 
-    Args: draw: takes the axes, an array of them where there are several.
-    Returns: False where matplotlib is not installed.
+    Args: draw: takes the axes, an array of them if there are several.
+    Returns: False if matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
@@ -43,7 +43,7 @@ def bars(
     series: Mapping[str, Sequence[dict[str, float] | None]],
     marks: Mapping[str, Sequence[float | None]],
 ) -> None:
-    """Draw horizontal bars with their spread, one for each series at each title, and marks over them."""
+    """Draw horizontal bars with their spread, one for each series at each title, and draw marks over them."""
     drawn = {name: values for name, values in series.items() if any(values)}
     height = 0.8 / max(1, len(drawn))
     for number, (name, values) in enumerate(drawn.items()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.conf_store`: what the conf store costs for 1,000 routes, alone and with other workers that write as well."""
+"""`python -m bench.conf_store`: measure the conf store with 1,000 routes, alone and with other workers that write too."""
 
 import multiprocessing
 import sys
@@ -79,7 +79,7 @@ def _timed(action: Callable[[int], object], count: int) -> list[float]:
 
 
 def _together(path: Path, workers: int) -> list[float]:
-    """Share 1,000 routes among workers that all write as fast as they can, which the gateway's lock would not let them."""
+    """Share 1,000 routes among workers that all write as fast as they can. With a real gateway, its lock would prevent this."""
     context = multiprocessing.get_context("fork")  # as the workers are: they share the write lock
     barrier = context.Barrier(workers)
     with context.Pool(workers, initializer=_share, initargs=(barrier, WriteLock())) as pool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the two C programs need: their binaries, and files with the frames that the wire layer has built."""
+"""Files for the two C programs: their binaries, and the frames that the wire layer has built."""
 
 import shutil
 import subprocess
@@ -15,12 +15,12 @@ BUILD = HERE.parent / "build" / "bench"
 
 
 class CannotMeasure(Exception):
-    """The machine lacks something, or a program did not do what it should. The text is a sentence for the user."""
+    """The machine lacks something, or a program failed. The text is a sentence for the user."""
 
 
 def compile_programs() -> None:
     """
-    Compile the echo and the load generator where they are not up to date.
+    Compile the echo and the load generator if they are not up to date.
 
     Raises: CannotMeasure: there is no C compiler, or it failed.
     """
@@ -44,7 +44,7 @@ def compile_programs() -> None:
 
 @dataclass(frozen=True)
 class Frames:
-    """The arguments of the two programs: which frames to send."""
+    """The arguments of the two programs: the frames to send."""
 
     load: tuple[str, ...]
     echo: tuple[str, ...]

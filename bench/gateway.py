@@ -52,7 +52,7 @@ class _Row:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure what the arguments ask for, print a table in Markdown, and return the exit status."""
+    """Run the measurement that the arguments describe, print a table in Markdown, and return the exit status."""
     options = _parser().parse_args(arguments)
     try:
         http_load.check_installed()
@@ -130,7 +130,7 @@ class _Measurement:
         Measure all rounds and return the rows.
 
         Raises:
-            CannotMeasure: the routes or a runner cannot be brought into place.
+            CannotMeasure: the routes can't be written, or a runner can't be started.
         """
         if self._options.no_runner and (self._options.peer or self._options.mode):
             raise CannotMeasure("--no-runner measures the gateway's own runner only: leave out --mode and --peer.")
@@ -191,7 +191,7 @@ class _Measurement:
         path.unlink(missing_ok=True)
 
     def _measure(self, case: Case, runner: str, runner_pids: set[int]) -> None:
-        """Measure one route. Once it has failed with a runner, it is left out; without the plain route, nothing can be measured."""
+        """Measure one route. If it fails with a runner, it is not measured again. If the plain route fails, nothing can be measured."""
         row = self._rows.setdefault((case.name, runner), _Row(case.title, runner))
         if row.problem:
             return
@@ -230,7 +230,7 @@ class _Measurement:
 
     def _wait_until_ready(self, case: Case) -> None:
         """
-        Wait until the gateway serves the route of a case as it should.
+        Wait until the gateway serves the route of a case correctly.
 
         Raises:
             CannotMeasure: it does not in time; the text has its last reply.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes that are measured, written to a gateway: as a stand-alone file, or over its admin API."""
+"""Write the routes that are measured to a gateway: to a stand-alone file, or over its admin API."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ def _plugins(case: Case) -> dict[str, Any]:
 @contextmanager
 def in_file(path: Path, definitions: Sequence[dict[str, Any]]) -> Iterator[None]:
     """
-    Add the routes to a stand-alone apisix.yaml, and write what it had before at the end.
+    Add the routes to a stand-alone apisix.yaml, and restore its content at the end.
 
     Raises:
         CannotMeasure: the file is not a mapping in YAML, or cannot be written.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the cost of a call grows: with headers, with the body's size, with routes, with connections that do nothing."""
+"""How the time of a call grows with headers, with the size of the body, with routes, and with idle connections."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -56,17 +56,17 @@ class Point:
 
     @property
     def connections(self) -> int:
-        """How many connections call."""
+        """The number of connections that make calls."""
         return BODY_CONNECTIONS if self.curve == "body" else CONNECTIONS
 
     @property
     def has_baseline(self) -> bool:
-        """Whether the echo's cost changes too, so that it is worth knowing."""
+        """Whether the time of the echo changes too, so that it is shown."""
         return self.curve in ("headers", "body")
 
 
 def points(smoke: bool) -> Iterator[Point]:
-    """Yield what is to be measured."""
+    """Yield the points to measure."""
     by_name = {case.name: case for case in CASES}
     noop, read_set, iterate, body = (by_name[name] for name in ("noop", "read-set", "iterate-set", "body"))
     for number in (0, 100) if smoke else HEADERS:
@@ -85,7 +85,7 @@ def points(smoke: bool) -> Iterator[Point]:
 
 
 def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure the curves in every mode. Each round goes over all points, so that a bad moment does not bend one curve."""
+    """Measure the curves in every mode. Each round measures all points, so that a disturbance does not affect only one curve."""
     rounds, seconds = min(scale.rounds, LONGEST.rounds), min(scale.seconds, LONGEST.seconds)
     ways = modes(wanted or (COMPILED, PURE))
     chosen = list(points(scale.smoke))
@@ -168,7 +168,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def targets(result: dict[str, Any]) -> list[Target]:
-    """Compare the curves with the targets: which have to be flat, and which may grow linearly."""
+    """Compare the curves with the targets: some must be flat, and others may grow linearly."""
     found = []
     for curve in ("routes", "idle"):
         for by_mode in _curves(result, curve).values():
@@ -183,16 +183,16 @@ def targets(result: dict[str, Any]) -> list[Target]:
 
 
 def _compiled(by_mode: dict[str, _Curve]) -> Iterator[tuple[str, _Curve]]:
-    """Yield the curve of the compiled runner, which the targets are for."""
+    """Yield the curve of the compiled runner, to which the targets apply."""
     if COMPILED in by_mode:
         yield COMPILED, by_mode[COMPILED]
 
 
 def _linear(plugin: str, name: str, curve_points: _Curve) -> Target:
     """
-    Compare the growth over the second half of the headers with that over the first: more than proportional is what must not be.
+    Compare the growth over the second half of the headers with that over the first. It must not be more than proportional.
 
-    By the least of the rounds, as in `targets`: what disturbs a round only ever adds to it.
+    The minimum of the rounds is used, as in `targets`, because a disturbance only increases the time.
     """
     (first, low), (last, high) = curve_points[0], curve_points[-1]
     middle, mid = min(curve_points, key=lambda point: abs(point[0] - (first + last) / 2))

@@ -24,7 +24,7 @@ _LISTENING = "0A"
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk measured. Latencies are in microseconds."""
+    """The results of wrk. Latencies are in microseconds."""
 
     requests: int
     duration_s: float
@@ -41,7 +41,7 @@ def check_installed() -> None:
 
 
 def write_script(case: Case, directory: Path) -> Path:
-    """Write the script for wrk that sends the request of a case and prints what was measured."""
+    """Write the script for wrk that sends the request of a case and prints the results."""
     headers = "".join(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}\n" for name, value in REQUEST_HEADERS if name != "host")
     body = f"wrk.method = 'POST'\nwrk.body = {json.dumps(case.body().decode())}\n" if case.body_bytes else ""
     path = directory / f"{case.name}.lua"
@@ -105,7 +105,7 @@ def listeners(url: str) -> set[int]:
 
 
 def listener_at(path: Path) -> int | None:
-    """Return the pid of the process that listens at the Unix socket `path`, None if there is none."""
+    """Return the pid of the process that listens on the Unix socket `path`, None if there is none."""
     with socket.socket(socket.AF_UNIX) as probe:
         if probe.connect_ex(str(path)):
             return None

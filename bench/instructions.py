@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Instructions per call, without the kernel's share: counted by valgrind's callgrind, so that no other process on the machine disturbs them.
+Count instructions per call, without those of the kernel, with valgrind's callgrind. Other processes do not affect the count.
 
 One connection makes the calls one after the other. A dump of the worker's counters before and after gives the difference.
 """

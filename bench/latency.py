@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How even the answers are with 64 connections that all call: the 99th percentile next to the median."""
+"""Latency with 64 connections that all call: the 99th percentile compared with the median."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where figures come from: the machine, the versions, the commit."""
+"""The origin of figures: the machine, the versions, the commit."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from bench.files import HERE
 
 
 def machine() -> dict[str, Any]:
-    """Describe where the figures come from."""
+    """Return a description of the machine, the versions and the commit."""
     lines = _read("/proc/cpuinfo").splitlines()
     return {
         "cpu": next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()),
@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def in_words(described: dict[str, Any]) -> str:
-    """Return a sentence's worth of `machine`."""
+    """Return `machine` as a sentence."""
     return (
         f"{described['cores']} cores of an {described['cpu']}, Linux {described['kernel']}, Python {described['python']}, "
         f"uvloop {described['uvloop']}, greenlet {described['greenlet']}, commit {described['commit']}, {described['date']}, "
@@ -48,7 +48,7 @@ def _read(path: str) -> str:
 
 
 def _commit() -> str:
-    """Return the commit; "-dirty" says that what was measured is not what was committed, results and pages excepted."""
+    """Return the commit, with "-dirty" if files other than results and pages have uncommitted changes."""
     command = ["git", "describe", "--always", "--exclude=*", "--abbrev=9"]
     changed = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results", ":!docs"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, check=False)

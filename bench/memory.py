@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The memory that the runner uses: with no plugin, for each route, for each connection that does nothing, while a body goes through.
+The memory that the runner uses: without plugins, for each route, for each idle connection, and while a body is processed.
 
 Proportional set size, from `/proc/<pid>/smaps_rollup`: a page that two processes share counts half for each. Growth is that of anonymous
-memory: how the pages of libraries are shared changes with whatever else runs on the machine.
+memory, because the sharing of library pages depends on the other processes of the machine.
 """
 
 import time
@@ -36,7 +36,7 @@ _KEY = "0123456789abcdef0123456789abcdef"
 
 
 def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure all of it, in a runner of its own for each round and mode."""
+    """Measure everything, with a new runner for each round and mode."""
     rounds: dict[str, list[dict[str, float]]] = {}
     for _ in range(1 if scale.smoke else min(scale.rounds, 3)):
         for mode in modes(wanted or (COMPILED, PURE))[: 1 if scale.smoke else None]:
@@ -57,7 +57,7 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _without_plugins(mode: Mode, smoke: bool) -> dict[str, float]:
-    """A worker that has served a call of a built-in plugin, alone and beside three others."""
+    """A worker that has served a call of a built-in plugin, alone and together with three others."""
     found = {}
     for workers in (1, 4):
         with _running(mode, workers=workers, plugins=False) as (path, pids):
@@ -72,7 +72,7 @@ def _without_plugins(mode: Mode, smoke: bool) -> dict[str, float]:
 
 
 def _routes(mode: Mode, smoke: bool) -> dict[str, float]:
-    """Routes that were prepared and have served a call: a plugin with a typed configuration, one without, keys that differ."""
+    """Routes that were prepared and have served a call: a plugin with a typed configuration, one without, and different keys."""
     count = SMOKE_ROUTES if smoke else ROUTES
     noop = _case("noop")
     with _running(mode) as (path, pids):
@@ -88,7 +88,7 @@ def _routes(mode: Mode, smoke: bool) -> dict[str, float]:
 
 
 def _connections(mode: Mode, smoke: bool) -> dict[str, float]:
-    """Connections on which nothing was ever sent, and such that have served a call and wait for the next."""
+    """Connections on which nothing was ever sent, and connections that have served a call and are idle."""
     count = SMOKE_CONNECTIONS if smoke else CONNECTIONS
     noop = _case("read-set")
     found = {}
@@ -113,7 +113,7 @@ def _connections(mode: Mode, smoke: bool) -> dict[str, float]:
 
 
 def _bodies(mode: Mode, smoke: bool) -> dict[str, float]:
-    """How often a body is in memory at once, at most: while it is read, and while it is read and another one of its size is sent."""
+    """The maximum number of copies of a body: while it is read, and while it is read and another one of the same size is sent."""
     size = SMOKE_BODY if smoke else BODY
     found = {}
     read = replace(_case("body"), body_bytes=size)
@@ -152,7 +152,7 @@ def _pss(pid: int) -> int:
 
 
 def _grown(pids: Sequence[int]) -> int:
-    """Return the anonymous memory of all these processes together."""
+    """Return the anonymous memory of all these processes, in total."""
     return sum(_field(pid, "smaps_rollup", "Pss_Anon") for pid in pids)
 
 
@@ -164,7 +164,7 @@ def _field(pid: int, file: str, name: str) -> int:
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str, str, float]]:
-    """Return what, key, unit and limit (0 for none)."""
+    """Return description, key, unit and limit (0 for none)."""
     full = result["routes"] == ROUTES
     body = f"a body of {result['body_bytes'] // MIB} MiB"
     return [

@@ -18,7 +18,7 @@ _NEWER = (".venv-3.13", ".venv-3.12")
 
 @dataclass(frozen=True)
 class Mode:
-    """A Python to run the runner with, and its environment."""
+    """A Python that runs the runner, and its environment."""
 
     name: str
     python: str = sys.executable
@@ -39,7 +39,7 @@ def modes(wanted: Sequence[str] = (COMPILED, PURE)) -> list[Mode]:
     """
     Return the modes that this checkout can run in.
 
-    Raises: CannotMeasure: none of those that are wanted. `make build` compiles the checkout.
+    Raises: CannotMeasure: no wanted mode is available. `make build` compiles the checkout.
     """
     found = []
     if COMPILED in wanted and (os.environ.get(VARIABLE) or why_pure() is None):
@@ -56,7 +56,7 @@ def modes(wanted: Sequence[str] = (COMPILED, PURE)) -> list[Mode]:
 
 def newer_python() -> Mode | None:
     """
-    Return a mode on Python 3.12 or later, compiled where it is; None where there is none.
+    Return a mode on Python 3.12 or later, preferably compiled, or None if there is none.
 
     Such a Python starts coroutines eagerly. `make build VENV=.venv-3.13 PYTHON=python3.13` makes the environment and compiles for it.
     """

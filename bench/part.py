@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts of the benchmark share: how long they may take, targets, and statistics over rounds."""
+"""Common code of the parts of the benchmark: time limits, targets, and statistics over rounds."""
 
 import sys
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ class Scale:
 
     Attributes:
         rounds: how often everything is measured, in turn.
-        seconds: how long each time.
-        smoke: measure little, to see whether it works.
+        seconds: how long each measurement takes.
+        smoke: measure for a short time, to see whether it works.
     """
 
     rounds: int
@@ -29,7 +29,7 @@ SMOKE = Scale(1, 0.3, smoke=True)
 
 @dataclass(frozen=True)
 class Target:
-    """A target, what was measured, and whether the target is met."""
+    """A target, the measured value, and whether the target is met."""
 
     what: str
     limit: str

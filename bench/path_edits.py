@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.path_edits`: what an edit of path or arguments costs, with the info request that it may need and without."""
+"""`python -m bench.path_edits`: measure an edit of path or arguments, with and without the info request that it may need."""
 
 import json
 import os

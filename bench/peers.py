@@ -41,8 +41,8 @@ class Peer:
     A runner that can be started.
 
     Attributes:
-        name: what the table calls it.
-        command: what starts it.
+        name: its name in the table.
+        command: the command that starts it.
         environment: further environment variables.
     """
 
@@ -76,7 +76,7 @@ def argument(text: str) -> Peer:
 
 
 def takes_part(case: Case) -> bool:
-    """Return whether peers are measured in this case: not if it is about one of our legacy APIs."""
+    """Return whether peers are measured in this case. They are not measured for the legacy APIs."""
     return case.compared_with is None
 
 
@@ -134,7 +134,7 @@ def _pairs(headers: Any) -> set[tuple[str, str | None]]:
 
 
 def help_text() -> str:
-    """Return what `--help` says of peers."""
+    """Return the part of `--help` about peers."""
     plugins = "\n".join(f"  {name:<19} {what}" for name, what in PLUGINS.items())
     return (
         "--peer starts another runner with the given command in the current directory, and measures it in the same run, with the same\n"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.prepare_conf`: how long PrepareConf takes when 1,000 routes are prepared at once, at the socket of a real runner."""
+"""
+`python -m bench.prepare_conf`: measure how long PrepareConf takes if 1,000 routes are prepared at once over the socket of a real runner.
+"""
 
 import argparse
 import os
@@ -23,7 +25,7 @@ VALUE = '{"header":"x-api-key","keys":["0123456789abcdef0123456789abcdef"],"real
 
 
 def main() -> int:
-    """Print a table in Markdown. Returns: the exit status, 1 where the target was missed."""
+    """Print a table in Markdown. Returns: the exit status, 1 if the target was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.prepare_conf", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
@@ -50,7 +52,7 @@ def main() -> int:
 
 
 def _round(workers: int, connections: int, realtime: bool) -> dict[str, list[float]]:
-    """Start a runner, prepare all routes, and prepare them once more, which a gateway does after each of its own restarts."""
+    """Start a runner, prepare all routes, and prepare them again, as a gateway does after each of its restarts."""
     everywhere = os.sched_getaffinity(0)
     with scratch() as directory, runner(directory, workers=workers, on=everywhere) as (path, pids):
         lines = [Line(path) for _ in range(connections)]
@@ -85,13 +87,13 @@ class Line:
         self.sent_s = 0.0
 
     def send(self, message: PrepareConfReq) -> None:
-        """Send it, and note when."""
+        """Send the message, and record the time."""
         frame = self.connection.send(message)
         self.sent_s = time.perf_counter()
         self.sock.sendall(frame)
 
     def receive(self, now_s: float) -> float:
-        """Take the answer, which has come, and return how long it took in seconds."""
+        """Read the reply, which has arrived, and return how long it took in seconds."""
         self.connection.receive_data(self.sock.recv(1 << 16))
         answer = self.connection.next_event()
         if not isinstance(answer, PrepareConfResp):
@@ -100,7 +102,7 @@ class Line:
 
 
 def _prepare_all(lines: Sequence[Line], messages: Sequence[PrepareConfReq]) -> list[float]:
-    """Send all messages as fast as the lines take them, one at a time on each, and return how long each answer took in seconds."""
+    """Send all messages as fast as the connections allow, one at a time on each, and return how long each reply took in seconds."""
     waits: list[float] = []
     left = iter(messages)
     by_descriptor = {line.sock.fileno(): line for line in lines}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers that are measured and the load on them, each pinned to its core."""
+"""The measured servers and the load on them, each pinned to its core."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def load(
 
 
 def check_reply(case: Case, frame: bytes) -> None:
-    """Raise CannotMeasure if the plugins did not do their work: a runner that does nothing is fast."""
+    """Raise CannotMeasure if the plugins did not do their work, because a runner that does nothing is fast."""
     expected = case.answer(1)
     actual: Any = type(expected).decode(frame[4:])
     actual.id = 1
@@ -148,7 +148,7 @@ def serving(
         stop_with: the signal that ends it.
         directory: its working directory.
     Raises:
-        CannotMeasure: it does not listen; the text has what it printed.
+        CannotMeasure: it does not listen; the text has its output.
     """
     # SIGINT lets the runner stop at once, where after a SIGTERM it waits for calls that may still come.
     with (
@@ -187,7 +187,7 @@ def _pinned(on: set[int]) -> Any:
 
 
 def process_family(pid: int, size: int, timeout_s: float = START_TIMEOUT_S) -> list[int]:
-    """Return a process and its descendants, once there are `size` of them or the time is over."""
+    """Return a process and its descendants, when there are `size` of them or the time is over."""
     deadline = time.monotonic() + timeout_s
     while len(pids := _family(pid)) < size and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -38,7 +38,7 @@ _BLOCK = re.compile(r"(<!-- bench: ([a-z]+) -->\n).*?(<!-- end: \2 -->\n)", re.D
 
 
 def main() -> int:
-    """Write what there are results for. Returns: the exit code."""
+    """Write everything for which there are results. Returns: the exit code."""
     write_page()
     return 0
 
@@ -51,7 +51,7 @@ def write_result(name: str, result: dict[str, Any], described: dict[str, Any], c
 
 
 def write_page() -> None:
-    """Draw the charts and fill the page in."""
+    """Draw the charts and update the page."""
     drawn = [_draw(name, each["result"]) for name, each in results().items()]
     if not all(drawn):
         note("no charts: matplotlib is not installed (pip install --group bench)")
@@ -59,12 +59,12 @@ def write_page() -> None:
 
 
 def results() -> dict[str, Any]:
-    """Return what the results files hold, by part."""
+    """Return the content of the results files, by part."""
     return {name: json.loads(file.read_text(encoding="utf-8")) for name in PARTS if (file := RESULTS / f"{name}.json").exists()}
 
 
 def filled_in(page: str, found: dict[str, Any]) -> str:
-    """Return the page with what is generated from these results."""
+    """Return the page with the parts that are generated from these results."""
     return _BLOCK.sub(lambda block: block[1] + _block(block[2], found) + block[3], page)
 
 

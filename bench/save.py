@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a saved plugin takes to have its effect under `apisix-runner dev`: `python -m bench.save`."""
+"""`python -m bench.save`: measure how long it takes until `apisix-runner dev` runs a saved plugin."""
 
 import argparse
 import http.client
@@ -16,14 +16,14 @@ BOUND_S = 20.0
 
 
 def free_port() -> int:
-    """Return a port that is free on 127.0.0.1 now."""
+    """Return a port of 127.0.0.1 that is not in use now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def greeting(port: int) -> str | None:
-    """Return the header that the upstream got, None where there is no answer or no header."""
+    """Return the header that the upstream got, or None if there is no answer or no header."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=BOUND_S)
     try:
         connection.request("GET", "/hello")
@@ -46,7 +46,7 @@ def wait_for(port: int, expected: str) -> float:
 
 
 def measure(saves: int) -> list[float]:
-    """Save a plugin `saves` times under a gateway of its own and return how long each took, in seconds."""
+    """Save a plugin `saves` times under its own gateway, and return how long each took, in seconds."""
     runner = [sys.executable, "-m", "apisix"]
     with tempfile.TemporaryDirectory() as directory:
         here = Path(directory)

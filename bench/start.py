@@ -31,7 +31,7 @@ STATEMENTS = {
 
 
 def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """Start the runner in every mode, and Python with each statement, many times in turn. The first of each warms caches only."""
+    """Start the runner in every mode, and Python with each statement, many times in turn. The first start of each only fills caches."""
     starts, imports = (2, 3) if scale.smoke else (STARTS, IMPORTS)
     seen: dict[str, dict[str, list[float]]] = {}
     for number in range(1 + starts):
@@ -52,7 +52,7 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _start(mode: Mode) -> dict[str, float]:
-    """Start the runner with no plugins but its own, and return when it accepted and when it had answered, in ms since exec."""
+    """Start the runner with only its own plugins. Return when it accepted and when it had replied, in ms since exec."""
     stop = next(case for case in CASES if case.name == "noop")
     with scratch() as directory:
         path = directory / "start.sock"
@@ -123,7 +123,7 @@ def targets(result: dict[str, Any]) -> list[Target]:
 
 
 def draw(result: dict[str, Any], axes: Any) -> None:
-    """Draw the medians beside their targets."""
+    """Draw the medians and their targets."""
     titles = list(_TITLES.values())
     for number, (name, mode) in enumerate(result["modes"].items()):
         axes.barh(

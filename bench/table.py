@@ -53,7 +53,7 @@ def measure(
     """
     Measure each case in every mode, and return a row for each.
 
-    If a case cannot be measured, its row has the reason, and the other cases are measured all the same.
+    If a case cannot be measured, its row contains the reason, and the other cases are still measured.
     """
     names = cases or (SMOKE if scale.smoke else [case.name for case in CASES])
     chosen = [case for case in CASES if case.name in names]
@@ -77,7 +77,7 @@ def measure(
 
 
 def _judged(case: Case, newer: Mode | None) -> str:
-    """Return the mode that the case's target is for."""
+    """Return the mode to which the target of the case applies."""
     return newer.name if case.eager and newer is not None and sys.version_info < (3, 12) else COMPILED
 
 
@@ -117,7 +117,7 @@ class _Measurement:
             self._problem = str(problem)
 
     def _round_of(self, peer: Peer) -> None:
-        """Measure a peer, in a process of its own for each round. Once it has failed, it is left out."""
+        """Measure a peer, in a new process for each round. If it fails, it is not measured again."""
         if peer.name in self._peer_problems:
             return
         try:
@@ -139,7 +139,7 @@ class _Measurement:
         )
 
     def row(self, judged: str) -> dict[str, Any]:
-        """Return the row; `judged` is the mode that the target is for."""
+        """Return the row. `judged` is the mode to which the target applies."""
         baseline = self._seen["baseline"]
         ours = self._seen.get(judged) or next((rounds for name, rounds in self._seen.items() if name != "baseline"), [])
         found = {
@@ -169,7 +169,7 @@ def _ratios(rounds: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
 
 
 def _medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the medians over the rounds of what the load generator printed."""
+    """Return the medians over the rounds of the load generator's results."""
     if not rounds:
         return {}
     result: dict[str, Any] = {name: round(median(seen[name] for seen in rounds), 3) for name in ("cpu_us_per_call", "calls_per_s")}
@@ -278,7 +278,7 @@ def _of_new_api(result: dict[str, Any], row: dict[str, Any]) -> float | None:
 
 
 def targets(result: dict[str, Any]) -> list[Target]:
-    """Compare the rows with the targets. They are for the compiled runner: the Python fallback has none."""
+    """Compare the rows with the targets, which apply to the compiled runner. The Python fallback has none."""
     found = []
     for row in result["rows"]:
         if row["problem"]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a second worker brings, for a plugin that computes for 200 us.
+The effect of a second worker, for a plugin that computes for 200 us.
 
-Closed loop of 16 connections, and a load that sleeps while it waits. Nothing is pinned: two workers need both cores, and the load, which
-takes a few per cent of one, has to find its place among them in either run.
+Closed loop of 16 connections, and a load that sleeps while it waits. No process is pinned, because two workers need both cores, and the
+load, which takes a few per cent of one core, must share them in both measurements.
 """
 
 import os

@@ -54,7 +54,7 @@ class Dev:
         try:
             self.process.wait(TIMEOUT_S)
         finally:
-            self.process.kill()  # nothing, where it has ended
+            self.process.kill()  # has no effect if it has exited
             self.process.wait()
             self._reader.join()
         assert self.process.stdout is not None

@@ -20,7 +20,7 @@ from apisix.gateway.routing.routes import ROUTERS
 @click.option(
     "--routes",
     metavar="FILE",
-    help="The file of routes, as for APISIX's stand-alone mode.  [default: apisix.yaml in the current directory]",
+    help="The file with the routes, in the format of APISIX's stand-alone mode.  [default: apisix.yaml in the current directory]",
 )
 @click.option("--runner-socket", metavar="PATH", help="Use a runner that is already running instead of starting one.")
 @click.option(

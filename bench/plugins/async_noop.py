@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Let every request pass, in a coroutine: what a task costs."""
+"""Let every request pass, in a coroutine, to measure a task."""
 
 from apisix import Plugin, Request
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answer the client, as a plugin of the article of 2021."""
+"""Reply to the client, as a plugin of the article of 2021."""
 
 from typing import Any
 

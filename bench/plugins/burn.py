@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Burn processor time: shows what further workers bring."""
+"""Use processor time, to measure the effect of more workers."""
 
 import time
 
@@ -12,7 +12,7 @@ class BenchBurn(Plugin):
     blocking = False
 
     def on_request(self, request: Request) -> None:
-        """Keep the processor busy, by its own clock."""
+        """Compute for a time, measured as CPU time of the thread."""
         end = time.thread_time_ns() + 200_000
         while time.thread_time_ns() < end:
             pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask for the request's body, as a plugin of release 0.2."""
+"""Request the request's body, as a plugin of release 0.2."""
 
 from typing import Any
 

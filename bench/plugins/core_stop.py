@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answer the client, as a plugin of release 0.2."""
+"""Reply to the client, as a plugin of release 0.2."""
 
 from typing import Any
 

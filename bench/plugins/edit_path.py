@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change the path or an argument, as the configuration says."""
+"""Change the path or an argument, as configured."""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at all headers, set one: what decoding everything costs."""
+"""Iterate over all headers and set one, to measure the decoding of all headers."""
 
 from apisix import Plugin, Request
 

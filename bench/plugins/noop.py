@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Let every request pass: what the runner itself costs."""
+"""Let every request pass, to measure the runner itself."""
 
 from apisix import Plugin, Request
 

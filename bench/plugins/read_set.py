@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commonest of plugins: look one header up, set another."""
+"""The most common kind of plugin: read one header and set another."""
 
 from apisix import Plugin, Request
 

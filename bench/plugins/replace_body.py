@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the body and send another in its place: a body's whole way through the runner."""
+"""Read the body and replace it, to measure all processing of a body."""
 
 from typing import TypedDict
 
@@ -13,7 +13,7 @@ class ReplaceBodyConfig(TypedDict):
 
 
 class BenchReplaceBody(Plugin[ReplaceBodyConfig]):
-    """Replace a body of one size by another of that size, and leave others as they are."""
+    """Replace a body of one size by another of that size. Other bodies are not changed."""
 
     def __init__(self) -> None:
         self._replacement = b"x" * self.config["size"]  # made once, so that all copies are the runner's

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Set the header that the configuration names: five of these make a chain."""
+"""Set the header that the configuration names. A chain consists of five of these."""
 
 from typing import TypedDict
 

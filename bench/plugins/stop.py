@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answer the client without the upstream: status, header, body."""
+"""Reply to the client without the upstream: status, header, body."""
 
 from apisix import Plugin, Reply, Request
 

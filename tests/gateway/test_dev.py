@@ -305,7 +305,7 @@ main()
 
 
 def test_runner_started_elsewhere(tmp_path: Path) -> None:
-    """With --runner-socket, no runner is started. What the gateway knows about a call is shown instead of the plugins' reports."""
+    """With --runner-socket, no runner is started. The gateway's own report of a call is shown instead of the plugins' reports."""
     with running() as runner, Dev(tmp_path, "--runner-socket", f"unix:{runner.path}") as dev:
         dev.put_route("stop")
         assert dev.get("/get")[0] == 201

@@ -50,7 +50,7 @@ def test_an_exception() -> None:
 
 
 def test_a_second_request() -> None:
-    """If APISIX sends the request to the upstream twice, a line says so, because nothing else in the terminal shows it."""
+    """If APISIX sends the request to the upstream twice, a line reports it, because nothing else in the terminal shows it."""
     told = report(PhaseReport("ext-plugin-post-resp", ("a",), 0, 0.002), status=204)
     told.asked_twice = True
 
@@ -58,7 +58,7 @@ def test_a_second_request() -> None:
 
 
 def test_a_runner_that_reports_nothing() -> None:
-    """Without reports of the plugins, there is one line for each call, with what the gateway knows."""
+    """Without reports of the plugins, there is one line for each call, with the gateway's own report."""
     phases = [
         PhaseReport("ext-plugin-pre-req", ("a", "b"), 0, duration_s=0.002, changes=("header x-a added",)),
         PhaseReport("ext-plugin-post-resp", (), 1, duration_s=0.003, error="the runner closed the connection"),

@@ -79,7 +79,7 @@ class OldGateway:
         if not isinstance(call, HTTPReqCallResp):
             return Answer(503)
         if isinstance(call.action, Stop):
-            # Before 2.10 a status of 0 is not taken for 200.
+            # Before 2.10, a status of 0 is not treated as 200.
             assert call.action.status >= 200
             return Answer(call.action.status, {name: value or "" for name, value in call.action.headers}, bytes(call.action.body))
         rewrite = call.action or Rewrite()

@@ -285,7 +285,7 @@ def test_workers_that_change_their_user_late(directory: Path) -> None:
         (directory / "change-user").touch()
         wait_until(lambda: os.lstat(runner.path).st_uid == NOBODY)
         assert ask_as(NOBODY, runner.path) == "hello"
-        assert "the gateway's workers run as nobody, who may connect now" in runner.log()
+        assert "the gateway's workers run as nobody, so connections of this user are accepted" in runner.log()
 
 
 @needs_root

@@ -155,7 +155,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
 
     assert values["loop_lag_seconds_count{}"] > 0
     assert values["memory_bytes{supervisor}"] > 1 << 20
-    assert not any(name.startswith(("process_", "python_")) for name in values)  # of a process, they would be nobody's
+    assert not any(name.startswith(("process_", "python_")) for name in values)  # these describe one process only
 
 
 def test_no_counter_goes_backwards(tmp_path: Path) -> None:

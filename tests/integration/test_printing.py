@@ -60,7 +60,7 @@ def test_prints_and_stray_errors(tmp_path: Path) -> None:
         runner.wait_for_log('"message": "author: by their own handler"', '"plugin": "talks"')
         runner.wait_for_log('"message": "thread theirs ended with an error"', "ZeroDivisionError")
         runner.wait_for_log("in a finalizer")
-        runner.wait_for_log("an error that nobody handled: ", "ZeroDivisionError")
+        runner.wait_for_log("an unhandled error: ", "ZeroDivisionError")
         runner.stop()
         records = [json.loads(line) for line in runner.log().splitlines()]
 

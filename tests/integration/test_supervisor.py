@@ -284,7 +284,7 @@ def test_code_that_does_not_load_changes_nothing(path: Path, plugin: Path, code:
         before = runner.workers()
         plugin.write_text(code)
         runner.signal(signal.SIGHUP)
-        runner.wait_for_log("SIGHUP: the new workers can't serve, so the old ones stay: ")
+        runner.wait_for_log("SIGHUP: the new workers can't serve, so the old ones continue: ")
         assert reason in runner.log()
         wait_until(lambda: before == runner.workers())
         assert client.ask().version == "v1"
@@ -302,7 +302,7 @@ def test_many_broken_files_are_told_once(path: Path, plugin: Path) -> None:
     with echo_runner(path, plugins=[str(plugin.parent)]) as runner:
         plugin.write_text("broken\nbroken too\nbroken as well")
         runner.signal(signal.SIGHUP)
-        runner.wait_for_log("so the old ones stay: 3 plugins are refused, see above; the first: plugin.py, line 1: broken")
+        runner.wait_for_log("so the old ones continue: 3 plugins are refused, see above; the first: plugin.py, line 1: broken")
         assert "broken as well" not in runner.log()
 
 
@@ -322,7 +322,7 @@ def test_a_reload_that_hangs_is_given_up(path: Path, plugin: Path) -> None:
         plugin.write_text("hangs")
         runner.signal(signal.SIGHUP)
         runner.wait_for_log("has been stuck for 1.5 s")
-        runner.wait_for_log("the old ones stay")
+        runner.wait_for_log("the old ones continue")
         assert client.ask().pid == before
 
 

@@ -37,7 +37,7 @@ def try_mutant(checkout: Path, mutant: Mutant, tests: Sequence[str], expected_s:
             failed = _first_failure(checkout, left, FACTOR * expected_s + MARGIN_S)
             if failed is None:
                 break
-            # A test that fails once in a while says nothing, so it has to fail again.
+            # A test that fails only sometimes proves nothing, so it must fail again.
             if failed not in left or _first_failure(checkout, [failed], MARGIN_S) is not None:
                 return Outcome(mutant, "timeout" if failed == "timeout" else "noticed", failed, diff)
             left = left[left.index(failed) + 1 :]

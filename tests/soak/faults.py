@@ -68,7 +68,7 @@ def replace_a_file(stage: Stage, pace_s: float) -> None:
     code = file.read_text()
     before = set(stage.workers())
     file.write_text(BROKEN)
-    stage.runner.wait_for_log("so the old ones stay")
+    stage.runner.wait_for_log("so the old ones continue")
     time.sleep(pace_s)
     # The worker that could not load the file may need a moment to exit.
     wait_until(lambda: set(stage.workers()) == before, 20, "the workers of before, because a broken file must change nothing")
@@ -178,7 +178,7 @@ def block(stage: Stage, pace_s: float) -> None:
 
 
 def _await_new(stage: Stage, before: set[int]) -> None:
-    wait_until(lambda: len(stage.workers()) == 4 and not before & set(stage.workers()), 20, "new workers in the place of the old ones")
+    wait_until(lambda: len(stage.workers()) == 4 and not before & set(stage.workers()), 20, "new workers instead of the old ones")
 
 
 def _is_closed(connection: socket.socket) -> bool:

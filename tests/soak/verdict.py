@@ -63,7 +63,7 @@ def judge(fault: Fault, *others: Fault, pace_s: float = 2.0) -> Verdict:
 
 
 def _judge(fault: Fault, seen: Seen, ours: Stage) -> Verdict:
-    # On a connection that nobody had answered yet, it is not known who held it: somebody who has ended, if anybody has.
+    # If a connection has had no reply, its process is unknown. If any process has ended, it is assumed to be that one.
     excused = ours.ended | ({0} if ours.ended else set())
     elsewhere = [failure for failure in seen.failures if failure.pid not in excused and failure.how != "unconnected"]
     faults = []

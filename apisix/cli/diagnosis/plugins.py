@@ -22,6 +22,6 @@ def examine_plugins(settings: Settings) -> Results:
         if os.path.isdir(directory) and os.stat(directory).st_mode & 0o002:
             yield warning(
                 "plugins",
-                f"everybody can write to {directory}, and the runner executes code in it",
+                f"every user can write to {directory}, and the runner executes code in it",
                 f"chmod o-w {directory}",
             )

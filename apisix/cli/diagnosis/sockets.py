@@ -81,11 +81,11 @@ def _examine_directory(directory: str) -> Results:
             "Run this command as the user of the runner. If this is that user, set socket.file to a path in a directory of that user",
         )
     elif status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        yield warning("socket", f"{shown}, so everybody can replace the runner's socket with another one", f"chmod o-w {directory}")
+        yield warning("socket", f"{shown}, so every user can replace the runner's socket with another one", f"chmod o-w {directory}")
     elif status.st_mode & stat.S_IWOTH:
         yield warning(
             "socket",
-            f"{shown}, so everybody can listen there while the runner is not running",
+            f"{shown}, so every user can listen there while the runner is not running",
             "If other users can log in, set socket.file to a path in a directory that only the runner uses",
         )
     else:

@@ -262,7 +262,7 @@ class Channel:
         while len(self._incoming) >= _LENGTH.size:
             (size,) = _LENGTH.unpack_from(self._incoming)
             if size > MAX_MESSAGE_BYTES:
-                raise ValueError(f"a message of {size} bytes on the channel: the other end is not what it should be")
+                raise ValueError(f"received a message of {size} bytes on the channel, so the other end is not a process of this runner")
             end = _LENGTH.size + size
             if len(self._incoming) < end:
                 break

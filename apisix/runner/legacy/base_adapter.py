@@ -31,7 +31,7 @@ class BaseRequest:
     Changing it does not edit the request. Only what the plugin sets on the response does.
     """
 
-    # A plugin may set attributes of its own, which later plugins of the chain can read.
+    # A plugin may set its own attributes, which later plugins of the chain can read.
     __slots__ = ("__dict__", "_args", "_assigned", "_headers", "_pairs", "_received_args", "_request")
 
     def __init__(self, request: Request) -> None:

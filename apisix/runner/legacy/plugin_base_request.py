@@ -78,7 +78,7 @@ class PluginBaseRequest:
         plugin: the plugin's name, for warnings.
     """
 
-    # A plugin may set attributes of its own, which later plugins of the chain can read.
+    # A plugin may set its own attributes, which later plugins of the chain can read.
     __slots__ = ("__dict__", "_args", "_configs", "_headers", "_local", "_plugin", "_request")
 
     def __init__(self, request: Request, configs: Mapping[str, str] | None = None, plugin: str = "") -> None:

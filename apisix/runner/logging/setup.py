@@ -138,9 +138,7 @@ def log_stray_errors() -> None:
 def log_loop_error(_loop: object, context: Mapping[str, Any]) -> None:
     """Log an exception that was not handled in the event loop, for example one of a task that is not awaited."""
     error = context.get("exception")
-    logger.error(
-        "an error that nobody handled: %s", context.get("message", ""), exc_info=error if isinstance(error, BaseException) else None
-    )
+    logger.error("an unhandled error: %s", context.get("message", ""), exc_info=error if isinstance(error, BaseException) else None)
 
 
 def _log_thread_error(arguments: threading.ExceptHookArgs) -> None:

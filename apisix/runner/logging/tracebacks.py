@@ -99,7 +99,7 @@ def _trimmed(error: BaseException) -> traceback.TracebackException:
     )
     is_refusal = isinstance(error, RunnerError) and not isinstance(error, LocalProtocolError)
     if is_refusal and all(frame.filename.startswith(_RUNNER) for frame in trimmed.stack):
-        # The message says what an author has to know. Other errors that begin in the runner may be faults of the runner.
+        # The message contains everything that an author needs. Other errors that begin in the runner may be faults of the runner.
         trimmed.stack = traceback.StackSummary()
     waiting = [trimmed]
     while waiting:

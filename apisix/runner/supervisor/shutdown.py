@@ -80,7 +80,7 @@ class Shutdown:
         """Stop because of a signal. The second one stops the runner immediately."""
         name = signal.Signals(signum).name
         if self.stopping:
-            logger.warning("%s again: stopping at once", name)
+            logger.warning("received %s again, so the runner stops at once", name)
             self._stop_keeping()
             self._stop_accepting()
             self._overdue = True
@@ -123,7 +123,7 @@ class Shutdown:
         if self._is_keeping:
             self._stop_keeping()
         elif not self._acceptor.leaving:
-            logger.warning("the gateway (pid %s) is gone, so this runner exits", self._gateway_pid)
+            logger.warning("the gateway (pid %s) has ended, so this runner exits", self._gateway_pid)
             self.begin(0.0)
 
     def is_over(self) -> bool:

@@ -187,7 +187,7 @@ class Worker:
             self._actions[type(message)](message, connection)
         if self._channel.at_end:
             # Some systems do not kill this process with the supervisor. No process is left that could take the connections.
-            logger.error("the supervisor is gone, so this worker exits")
+            logger.error("the supervisor has ended, so this worker exits")
             os._exit(1)
 
     def _pass(self, message: messages.Pass, connection: socket.socket | None) -> None:

@@ -107,7 +107,7 @@ async def test_no_further_request() -> None:
     ],
 )
 async def test_keeps_alive(data: bytes, keeps: bool) -> None:
-    """HTTP/1.1 keeps the connection unless a header says otherwise. HTTP/1.0 keeps it only if a header says so."""
+    """HTTP/1.1 keeps the connection unless a header says otherwise. HTTP/1.0 keeps it only if a header requests that."""
     request = await read(data)
 
     assert request is not None

@@ -6,5 +6,5 @@ Observe what plugins do: for metrics, the development gateway and the test kit. 
 - `trace`: records what happens in a call while it runs: its plugins, info requests and log lines.
 - `edits`: describes what a plugin has changed. `making`: makes the record of a call from its trace.
 - `watching`: finds mistakes while a hook runs, for `dev` and the test kit.
-- `meter`: counts outcomes and durations.
+- `meter`: counts outcomes and durations. `metrics/collecting.py` turns them into metrics.
 """

@@ -185,7 +185,7 @@ class CallTrace:
         for listener in self._listeners:
             try:
                 listener.ended(self)
-            except Exception:  # whoever watches must not disturb the call
+            except Exception:  # an error of a listener must not affect the call
                 trace_logger.exception("a call could not be recorded")
         self._listeners = ()
 

@@ -335,7 +335,7 @@ class WorkerPool:
     def _abort(self, replacement: Replacement, reason: str) -> None:
         self._drop(replacement)
         if replacement.outgoing:
-            logger.error("%s: the new workers can't serve, so the old ones stay: %s", replacement.reason, reason)
+            logger.error("%s: the new workers can't serve, so the old ones continue: %s", replacement.reason, reason)
             self._replace_after_s = time.monotonic() + RETRY_S
         else:
             logger.error("%s: %s", replacement.reason, reason)
