@@ -47,7 +47,7 @@ class Attacks:
         return self._mutator.pieces(make())
 
     def broken_answer(self) -> bytes:
-        """Return a reply to an info request: mostly a valid type of message, often with broken content."""
+        """Return a reply to an info request. Its type is usually valid, and its content is often broken."""
         return self._answer if self._random.random() < 0.3 else self._count(self._answers.frame())
 
     def slow_frame(self) -> bytes:

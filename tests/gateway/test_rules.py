@@ -288,7 +288,7 @@ REDIRECTS: list[tuple[dict[str, Any], str, int, str]] = [
 
 @pytest.mark.parametrize(("conf", "target", "status", "location"), REDIRECTS, ids=range(len(REDIRECTS)))
 async def test_redirects(tmp_path: Path, conf: dict[str, Any], target: str, status: int, location: str) -> None:
-    """The redirect has the variables of the request; TLS is on port 9443 by default."""
+    """The redirect can contain variables of the request. The default port of TLS is 9443."""
     async with TestBed(tmp_path) as bed:
         bed.route(plugins={"redirect": conf})
         response = await bed.send(get(target))

@@ -115,7 +115,7 @@ def test_it_ends_with_the_gateway(directory: Path) -> None:
         runner.process.wait()
 
         wait_until(lambda: not alive(runner.pid) and not alive(worker))
-        assert "is gone, so this runner exits" in runner.log()
+        assert "has ended, so this runner exits" in runner.log()
         assert not runner.path.exists()
 
 
@@ -158,7 +158,7 @@ def test_a_runner_that_was_started_after_the_master_was_killed(directory: Path) 
         os.kill(agent, signal.SIGKILL)
 
         wait_until(lambda: not alive(runner_pid), runner.log)
-        assert f"the gateway (pid {agent}) is gone, so this runner exits" in runner.log()
+        assert f"the gateway (pid {agent}) has ended, so this runner exits" in runner.log()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(master.pid, signal.SIGKILL)

@@ -445,7 +445,7 @@ def test_a_reply_after_the_connection_ended_is_not_sent(loop: asyncio.AbstractEv
 
 
 def test_data_that_arrives_is_reported_once(loop: asyncio.AbstractEventLoop, handlers: ConnectionHandlers) -> None:
-    """An idle worker becomes busy with it. `on_activity` is reset before it is called, so it can be set again."""
+    """Data makes an idle worker busy. `on_activity` is reset before it is called, so it can be set again."""
     reported: list[object] = []
     with connect(loop, handlers) as first, connect(loop, handlers) as second:
         handlers.on_activity = lambda: reported.append(handlers.on_activity)

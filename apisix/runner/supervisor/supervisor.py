@@ -237,9 +237,7 @@ class Supervisor:
             return False
         self._gateway_users = users
         self._access = access_for(self._settings, users)
-        logger.info(
-            "the gateway's workers run as %s. Connections of this user are accepted from now on", ", ".join(map(user_name, sorted(users)))
-        )
+        logger.info("the gateway's workers run as %s, so connections of this user are accepted", ", ".join(map(user_name, sorted(users))))
         self._acceptor.grant(self._access)
         return True
 

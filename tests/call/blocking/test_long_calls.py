@@ -57,7 +57,7 @@ class Requests(Plugin[Any]):
 
 
 class RequestsInCoroutine(Plugin[Any]):
-    """Wait for the gateway in a coroutine, then for what the test has set."""
+    """Wait for the gateway in a coroutine, and then for the object that the test has set."""
 
     after: Callable[[], Awaitable[None]] | None = None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How connections are refused that no worker can serve any more."""
+"""How connections are refused if no worker can serve them any more."""
 
 import socket
 

@@ -201,7 +201,7 @@ class CallListener:
         """Called before a plugin runs."""
 
     def step_ended(self, trace: CallTrace, step: StepTrace, error: BaseException | None) -> None:
-        """Called when a plugin has returned or failed. Args: error: what it raised, also if that is not its fault."""
+        """Called when a plugin has returned or failed. Args: error: the exception that it raised, even if the plugin is not the cause."""
 
     def ended(self, trace: CallTrace) -> None:
         """Called before the reply is sent."""
