@@ -140,7 +140,10 @@ LOOKS = {
 
 @pytest.mark.parametrize(("text", "advice"), LOOKS.values(), ids=LOOKS)
 def test_a_class_that_derives_from_nothing(load: Load, tmp_path: Path, text: str, advice: str) -> None:
-    """A class that only looks like a plugin is a problem. The message contains the line to write. A built-in plugin does not run instead of it."""
+    """
+    A class that only looks like a plugin is a problem. The message contains the line to write. A built-in plugin does not run instead of
+    it.
+    """
     registry = load(guard=text, other=NEW.format("Other"), builtins=True)
     (problem,) = registry.problems
     assert (problem.file, problem.line) == (str(tmp_path / "guard.py"), 2)
