@@ -260,6 +260,6 @@ def _outcome(report: RequestReport) -> Outcome:
         return "failed"
     if any(record.outcome == "stop" for record in records):
         return "stopped"
-    if report.error is not None:
+    if report.error is not None or (report.status >= 400 and report.route_id is None):
         return "error"
     return "changed" if any(phase.changes for phase in report.phases) else "passed"

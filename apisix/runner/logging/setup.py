@@ -119,10 +119,16 @@ def _renew_locks() -> None:
 os.register_at_fork(after_in_child=_renew_locks)  # as the standard library does with the locks of handlers
 
 
+handlers_of_output: list[logging.Handler] = []
+"""Further handlers of lines that plugins print, which do not pass through loggers."""
+
+
 def emit(record: logging.LogRecord) -> None:
     """Write a record to the log that `configure` set up, regardless of handlers and levels that an author has set since."""
     if _installed is not None and record.levelno >= _level:
         _installed.handle(record)
+        for handler in handlers_of_output:
+            handler.handle(record)
 
 
 def log_stray_errors() -> None:

@@ -75,6 +75,7 @@ def test_secrets(tmp_path: Path) -> None:
 
     everything = "".join(sent)
     assert "logged redacted-" in everything
+    assert "printed redacted-" in everything
     assert "leaky.py" in sent[-1]
     forms = [*SECRETS.values(), "quokka%2Fin+query", "quokka%2Fin%20query", "quokka"]
     assert {form: [line for line in sent if form in line] for form in forms if form in everything} == {}

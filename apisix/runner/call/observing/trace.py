@@ -19,6 +19,7 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.logging.call_fields import current_call
+from apisix.runner.logging.setup import handlers_of_output
 from apisix.runner.logging.tracebacks import describe_error, source_frames
 from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, SUSPENDABLE, THREAD, Chain, ChainStep
 from apisix.runner.records.format import ErrorRecord, Mode, SourceFrame, printable
@@ -270,10 +271,11 @@ class LogCapture(logging.Handler):
 
     @classmethod
     def install(cls) -> None:
-        """Add the handler to the root logger, once in a process."""
+        """Add the handler to the root logger and to the handlers of printed lines, once in a process."""
         if cls._installed is None:
             cls._installed = cls()
             logging.getLogger().addHandler(cls._installed)
+            handlers_of_output.append(cls._installed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add a line to the trace of the call that is running."""
