@@ -24,7 +24,7 @@ from apisix.gateway.routing.routes import ROUTERS
 )
 @click.option("--runner-socket", metavar="PATH", help="Use a runner that is already running instead of starting one.")
 @click.option(
-    "--apisix-version", metavar="VERSION", default="3.18", show_default=True, help="The release of APISIX to emulate, 2.7 or later."
+    "--apisix-version", metavar="VERSION", default="3.18", show_default=True, help="The release of APISIX to emulate, from 2.7 to 3.18."
 )
 @click.option(
     "--router",

@@ -64,7 +64,7 @@ def parse_version(text: str) -> Version:
     """
     Parse a version such as `3.6` or `2.10.3`; the part after the third number is ignored.
 
-    Raises: ValueError: the text is not a version of APISIX, or it is older than 2.7.
+    Raises: ValueError: the text is not a version of APISIX, or that release is not emulated.
     """
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(?:[.-].*)?$", text)
     if match is None:
@@ -72,6 +72,8 @@ def parse_version(text: str) -> Version:
     version = tuple(int(part) for part in match.groups() if part is not None)
     if version < EARLIEST:
         raise ValueError(f"APISIX {text} is not emulated: plugin runners exist since 2.7")
+    if version[:2] > LATEST:
+        raise ValueError(f"APISIX {text} is not emulated: the latest release that is emulated is {release_text(LATEST)}")
     return version
 
 

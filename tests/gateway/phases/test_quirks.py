@@ -51,6 +51,13 @@ def test_releases_without_runners_are_refused() -> None:
         parse_version("2.6")
 
 
+@pytest.mark.parametrize("text", ["3.19", "3.19.0", "4.0"])
+def test_releases_that_are_not_known_are_refused(text: str) -> None:
+    """What a release after the latest recorded one changes is not known."""
+    with pytest.raises(ValueError, match=rf"APISIX {text} is not emulated: the latest release that is emulated is 3\.18"):
+        parse_version(text)
+
+
 @pytest.mark.parametrize(
     ("version", "script", "phase", "status"),
     [
