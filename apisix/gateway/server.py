@@ -304,7 +304,9 @@ class Gateway:
             try:
                 upgrades = any(name.lower() == "upgrade" for name, _ in fields)
                 if context.recorded_upstreams is None:
-                    response = await send_request(upstream, node, context.method, target, fields, context.body, upgrades=upgrades)
+                    with upstream.balancer.sending(node):
+                        response = await send_request(upstream, node, context.method, target, fields, context.body, upgrades=upgrades)
+                    upstream.balancer.receiving(node, response.connection)
                 else:
                     response = _recorded_response(context.recorded_upstreams)
                 sent.status, sent.response = response.status, CapturedMessage(tuple(response.headers))

@@ -135,7 +135,16 @@ FURTHER = [
     ("Requests of `adc` and of the ingress controller 1, and `/apisix/admin/configs`.", "resources/test_clients.py"),
     ("Credentials of consumers, and consumer groups.", "resources/test_clients.py"),
     ("Certificates, plugin metadata, protos and secrets: `dev` stores them, and they have no effect.", "resources/test_admin.py"),
-    ("Upstreams of type `chash`, `least_conn` and `ewma`. The last two select nodes as `roundrobin` does.", "test_recorded_scenarios.py"),
+    (
+        "Upstreams of type `chash`: requests with the same key go to the same node. The node can be another one than on APISIX, "
+        "because the hash is a different one.",
+        "test_rules.py::test_hashes",
+    ),
+    (
+        "Upstreams of type `least_conn`: the node with the fewest requests in progress, divided by its weight, is used.",
+        "test_rules.py::test_least_connections",
+    ),
+    ("Upstreams of type `ewma`: nodes are selected as with `roundrobin`.", "test_recorded_scenarios.py"),
     (
         "A route with a plugin that guards it and is not emulated, for example jwt-auth: 503.",
         "test_server.py::test_guard_that_is_not_emulated",

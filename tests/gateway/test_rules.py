@@ -3,7 +3,10 @@
 Rules that a gateway engineer would try: forms of requests, matching and APISIX's plugins. Source: nginx 1.27 and APISIX 3.18, as noted.
 """
 
+import asyncio
 import json
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -445,3 +448,46 @@ async def test_hashes(tmp_path: Path, conf: dict[str, Any]) -> None:
 
     ports = [seen["port"] for seen in bed.upstream.seen]
     assert (set(ports[8:]), len(set(ports[:8]))) == ({ports[0]}, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "expected"),
+    [("least_conn", (1, 1), [0, 1, 1, 1, 1, 0]), ("least_conn", (5, 1), [0, 0, 0, 0, 0, 0]), ("roundrobin", (1, 1), [0, 1, 0, 1, 0, 1])],
+)
+@pytest.mark.parametrize("head_first", [False, True])
+async def test_least_connections(tmp_path: Path, kind: str, weights: tuple[int, int], expected: list[int], head_first: bool) -> None:
+    """While a node is busy with a request, the others get the next ones. Source: apisix/balancer/least_conn.lua."""
+    actual: list[int] = []
+    started, released = asyncio.Event(), asyncio.Event()
+
+    async def answer(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_first = not actual
+        actual.append(number)
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+        if head_first:
+            writer.write(head)
+        if is_first:
+            started.set()
+            await released.wait()
+        writer.write(b"ok" if head_first else head + b"ok")
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for number, weight in enumerate(weights):
+            server = await stack.enter_async_context(await asyncio.start_server(partial(answer, number), "127.0.0.1", 0))
+            nodes.append({"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "weight": weight})
+        bed = await stack.enter_async_context(TestBed(tmp_path))
+        bed.route(upstream={"type": kind, "nodes": nodes})
+        async with asyncio.timeout(20):
+            busy = asyncio.create_task(bed.send(get("/a")))
+            await started.wait()
+            for _ in range(3):
+                await bed.send(get("/a"))
+            released.set()
+            await busy
+            await bed.send(get("/a"))
+            await bed.send(get("/a"))
+
+    assert actual == expected

@@ -145,6 +145,7 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
         retries=None if "retries" not in raw else int(raw["retries"]),
         scheme="https" if raw.get("scheme") == "https" else "http",
         hash_on=(raw.get("hash_on", "vars"), raw.get("key", "remote_addr")) if raw.get("type") == "chash" else None,
+        least_connections=raw.get("type") == "least_conn",
     )
 
 

@@ -4,9 +4,13 @@
 import ipaddress
 import re
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from asyncio import StreamWriter
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakSet
 
 from apisix.gateway.routing import expressions
 
@@ -56,11 +60,57 @@ class RoundRobin:
         if hashed is not None:
             slots = [index for index in candidates for _ in range(self._nodes[index].weight)]
             return self._nodes[slots[zlib.crc32(hashed.encode(errors="surrogateescape")) % len(slots)]]
+        return self._nodes[self._next(candidates)]
+
+    @contextmanager
+    def sending(self, node: Node) -> Iterator[None]:
+        """Enter this while a request is sent to a node, until the head of the response has been received."""
+        yield
+
+    def receiving(self, node: Node, connection: StreamWriter) -> None:
+        """Called with the connection on which the body of a response arrives. It is closed when the request has finished."""
+
+    def _next(self, candidates: Sequence[int]) -> int:
         for index in candidates:
             self._current[index] += self._nodes[index].weight
         best = max(candidates, key=self._current.__getitem__)
         self._current[best] -= sum(self._nodes[index].weight for index in candidates)
-        return self._nodes[best]
+        return best
+
+
+class LeastConnections(RoundRobin):
+    """
+    Selects the node with the fewest requests in progress, including the new one, divided by its weight; round-robin among equal ones.
+
+    Source: apisix/balancer/least_conn.lua.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__(nodes)
+        self._sending: Counter[Node] = Counter()
+        self._receiving: defaultdict[Node, WeakSet[StreamWriter]] = defaultdict(WeakSet)
+
+    @contextmanager
+    def sending(self, node: Node) -> Iterator[None]:
+        """Count a request until the head of its response has been received."""
+        self._sending[node] += 1
+        try:
+            yield
+        finally:
+            self._sending[node] -= 1
+
+    def receiving(self, node: Node, connection: StreamWriter) -> None:
+        """Count a request until its connection is closed."""
+        self._receiving[node].add(connection)
+
+    def _next(self, candidates: Sequence[int]) -> int:
+        loads = {index: self._load(self._nodes[index]) for index in candidates}
+        least = min(loads.values())
+        return super()._next([index for index in candidates if loads[index] == least])
+
+    def _load(self, node: Node) -> float:
+        receiving = sum(not connection.is_closing() for connection in self._receiving[node])
+        return (self._sending[node] + receiving + 1) / node.weight
 
 
 @dataclass(slots=True)
@@ -76,10 +126,11 @@ class Upstream:
     retries: int | None = None
     scheme: str = "http"
     hash_on: tuple[str, str] | None = None
+    least_connections: bool = False
     balancer: RoundRobin = field(init=False)
 
     def __post_init__(self) -> None:
-        self.balancer = RoundRobin(self.nodes)
+        self.balancer = LeastConnections(self.nodes) if self.least_connections else RoundRobin(self.nodes)
 
     def with_timeouts(self, connect_s: float, send_s: float, read_s: float) -> "Upstream":
         """Return this upstream with other timeouts. Both share their balancer."""

@@ -61,6 +61,11 @@ class UpstreamResponse:
         """Read the whole body and close the connection."""
         return b"".join([piece async for piece in self.body])
 
+    @property
+    def connection(self) -> asyncio.StreamWriter:
+        """The connection on which the response arrives. It is closed after the body, or at the end of a tunnel."""
+        return self._writer
+
     def close(self) -> None:
         """Close the connection, and discard data that has not been read."""
         self._writer.close()
