@@ -84,7 +84,7 @@ def test_a_broken_file_changes_nothing(plugin: Path) -> None:
     """With --reload, a saved mistake is shown with its file and line, and the old code continues. Corrected code is loaded."""
     with running("--reload", plugins=[plugin.parent]) as runner, calling(runner, 4) as callers:
         plugin.write_text(BROKEN)
-        runner.wait_for_log("so the old ones stay: ")
+        runner.wait_for_log("so the old ones continue: ")
         runner.wait_for_log("version.py:1: it imports no_such_module, which is missing")
         assert callers.versions() == {b"1"}
         plugin.write_text(GOOD.format(version=2))
