@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The requests that the inspector shows: the last ones, without secrets."""
 
-import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -12,14 +11,13 @@ import msgspec
 
 from apisix.gateway.report import CAPTURED_BYTES, CapturedMessage, PhaseReport, RequestReport, UpstreamReport
 from apisix.runner.records.format import Body, CallRecord, Pairs, encode, printable
-from apisix.runner.records.redaction import DIGITS, PREFIX, Redactor, digest
+from apisix.runner.records.redaction import DIGEST, Redactor, digest
 
 MAX_FLOWS: Final = 1000
 """How many requests are kept. The oldest are removed."""
 
 MAX_SECRETS: Final = 1000
 """How many secrets of requests are remembered, to replace them in log lines."""
-_DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
 
 Outcome = Literal["passed", "changed", "stopped", "failed", "error"]
 """
@@ -207,7 +205,7 @@ def _learn_from_records(report: RequestReport, redactor: Redactor) -> None:
 
     The runner decides which values of a configuration are secret. Where one was in a call, its digest is in the record.
     """
-    digests = {found for phase in report.phases if phase.record for found in _DIGEST.findall(encode(phase.record).decode())}
+    digests = {found for phase in report.phases if phase.record for found in DIGEST.findall(encode(phase.record).decode())}
     messages = [report.received, report.sent, *(part for upstream in report.upstreams for part in (upstream.request, upstream.response))]
     for _, value in (header for message in messages for header in message.headers) if digests else ():
         for part in (value, *value.split()):

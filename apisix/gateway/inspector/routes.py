@@ -16,14 +16,13 @@ from apisix.gateway.resources.kinds import KINDS
 from apisix.gateway.resources.standalone import RoutesFile
 from apisix.gateway.resources.store import Store
 from apisix.runner.http.phase import Phase
-from apisix.runner.records.redaction import DIGITS, PREFIX, Redactor, digest
+from apisix.runner.records.redaction import DIGEST, Redactor, digest
 
 # The schema of a plugin that could not be loaded: it is not known which values are secret.
 _ALL_SECRET: Final[Mapping[str, Any]] = {"writeOnly": True}
 SHOWN: Final = ("routes", "services", "plugin_configs", "consumer_groups", "consumers", "global_rules")
 """The kinds of definitions that can contain plugins of the runner."""
 T = TypeVar("T")
-_DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
 
 
 class Value(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,7 +77,7 @@ class Secrets:
 
         Raises: ApiError: a digest is not known.
         """
-        if not _DIGEST.search(value):
+        if not DIGEST.search(value):
             return value
         parsed = _parsed(value)
         if parsed is None:
@@ -104,7 +103,7 @@ class Secrets:
                 raise ApiError(400, f"the secret of {match[0]} is not known any more: write the secret instead, or load the page again")
             return str(self.originals[match[0]])
 
-        return _DIGEST.sub(secret, text)
+        return DIGEST.sub(secret, text)
 
 
 class Routes:

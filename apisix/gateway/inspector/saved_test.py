@@ -19,9 +19,8 @@ from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.server import ApiError, Inspector
 from apisix.runner.http.phase import Phase
 from apisix.runner.records.format import Body, CallRecord, Edit, Pairs
-from apisix.runner.records.redaction import DIGITS, PREFIX, Redactor
+from apisix.runner.records.redaction import DIGEST, Redactor
 
-_DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
 TESTS: Final = Path("tests")
 """The directory of saved tests."""
 DIRECTORY: Final = Path("plugins")
@@ -95,7 +94,7 @@ def source_of(flow: Flow, chains: Sequence[tuple[Configured, bool]], command: st
     if not flow.phases:
         raise NotReproducible("no plugin of the runner ran for this request, so there is nothing to test")
     lines = [f"# Saved by the inspector of `apisix-runner dev`. Run it with: {command}"]
-    if _DIGEST.search(str(chains) + str(flow.request)):
+    if DIGEST.search(str(chains) + str(flow.request)):
         lines.append(
             "# Secrets are replaced by digests, which are equal if the secrets are equal. What plugins compute of them is different."
         )
@@ -138,7 +137,7 @@ def _test(flow: Flow, phase: PhaseFlow, configured: Configured, allows: bool) ->
     yield ""
     given = "\n".join(call)
     for assertion in _assertions(record, phase.phase, allows):
-        unknown = [digest for digest in _DIGEST.findall(assertion) if digest not in given]
+        unknown = [digest for digest in DIGEST.findall(assertion) if digest not in given]
         yield f"# not asserted, because it was computed of a secret: {assertion}" if unknown else assertion
 
 

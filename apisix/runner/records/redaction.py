@@ -27,6 +27,8 @@ from apisix.runner.http.redaction import is_secret
 
 PREFIX: Final = "redacted-"
 DIGITS: Final = 16
+DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
+"""Matches a digest."""
 MIN_LENGTH: Final = 6
 """How long a secret must be to be replaced wherever it occurs. A shorter one would match other text."""
 KEY_VARIABLE: Final = "APISIX_DEV_REDACTION_KEY"

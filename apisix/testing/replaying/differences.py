@@ -23,11 +23,10 @@ from apisix.runner.records.format import (
     ReplyRecord,
     StepRecord,
 )
-from apisix.runner.records.redaction import DIGITS, PREFIX, Redactor
+from apisix.runner.records.redaction import DIGEST, Redactor
 
 MAX_SHOWN: Final = 200
 """How many characters of a value are shown."""
-_DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]+")
 
 
@@ -83,7 +82,7 @@ def differences(
 
 def digests_in(part: object) -> set[str]:
     """Return the digests in a part of a record."""
-    return set(_DIGEST.findall(msgspec.json.encode(part).decode()))
+    return set(DIGEST.findall(msgspec.json.encode(part).decode()))
 
 
 def _is_same(before: CallRecord, now: CallRecord) -> bool:
@@ -180,7 +179,7 @@ class _Comparison:
         if before.truncated:
             # The digest of the body can differ only because of a secret, which is then in the beginning, or can't be seen.
             text = before.text or ""
-            return _DIGEST.search(text) is not None and self._same_text(text, (now.text or "")[: len(text)])
+            return DIGEST.search(text) is not None and self._same_text(text, (now.text or "")[: len(text)])
         old, new = before.content(), now.content()
         if old == new:
             return True
@@ -207,7 +206,7 @@ class _Comparison:
             return True
         before, now = _ADDRESS.sub("0x", before), _ADDRESS.sub("0x", now)
         pattern, end = "", 0
-        for found in _DIGEST.finditer(before):
+        for found in DIGEST.finditer(before):
             if found[0] not in self._inputs:
                 pattern += re.escape(before[end : found.start()]) + ".+?"
                 end = found.end()
