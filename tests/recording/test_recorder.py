@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from apisix.runner.call.observing.trace import LogTrace
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.recording import recorder as recording
 from apisix.runner.recording.recorder import Counts, Recorder
@@ -74,28 +73,6 @@ def test_calls_are_written_in_order_after_it_was_stopped(settings: Settings) -> 
 
     assert written(settings) == [b"%d" % number for number in range(200)]
     assert counts == [Counts(200, 0)]
-
-
-def test_a_log_line_has_the_text_of_when_it_was_logged(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts: list[str] = []
-
-    def encode(self: Maker, trace: Any) -> bytes:
-        texts.extend(line.record.getMessage() for line in trace.logs)
-        return b"1"
-
-    monkeypatch.setattr(Maker, "encode", encode)
-    items = [1]
-    call = trace(1)
-    for text in ("no arguments %", "items %s", "wrong %d"):
-        arguments: tuple[object, ...] = () if "no" in text else (items,)
-        call.logs.append(LogTrace(0.0, logging.LogRecord("a", logging.INFO, "a.py", 1, text, arguments, None), "a"))
-    recorder = Recorder(settings)
-    recorder.start()
-    recorder.ended(call)
-    items.append(2)
-    recorder.close(JOIN_S)
-
-    assert texts == ["no arguments %", "items [1]", "wrong %d"]
 
 
 def test_it_wants_nothing_while_it_is_off(settings: Settings) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record the calls of a worker: the listener in the event loop, and the thread that makes and writes the records."""
 
-import copy
 import logging
 import queue
 import threading
@@ -11,7 +10,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from apisix.runner.call.observing.making import RecordMaker
-from apisix.runner.call.observing.trace import CallListener, CallTrace, LogTrace
+from apisix.runner.call.observing.trace import CallListener, CallTrace
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.recording.budget import CpuBudget
 from apisix.runner.recording.file import Entry, RecordFile, path_of, reason_of
@@ -164,8 +163,6 @@ class _Writer:
     def put(self, trace: CallTrace) -> None:
         """Put a call into the queue, if it has room."""
         if not self.failed and self.has_room():
-            if trace.logs:
-                trace.logs = list(map(with_text, trace.logs))
             size = body_bytes(trace)
             self._bytes_in += size
             self._queue.put((trace, size))
@@ -261,19 +258,6 @@ class _Writer:
             while True:
                 self._failures += self._queue.get_nowait() is not None
         self._on_failure()
-
-
-def with_text(line: LogTrace) -> LogTrace:
-    """Return a log line that has its text instead of arguments, because a plugin may change these before the record is made."""
-    record = line.record
-    if not record.args:
-        return line
-    record = copy.copy(record)
-    try:
-        record.msg, record.args = record.getMessage(), None
-    except Exception:  # the arguments do not fit, which logging has reported
-        record.args = None
-    return line._replace(record=record)
 
 
 def body_bytes(trace: CallTrace) -> int:

@@ -38,6 +38,18 @@ class Edits(Plugin[Config]):
         logger.warning("the word is %s", self.config.word)
 
 
+class Logs(Plugin[Any]):
+    """Changes what it has logged."""
+
+    name = "logs"
+
+    def on_request(self, request: Request) -> None:
+        items = [1]
+        logger.warning("items %s", items)
+        items.append(2)
+        logger.warning("no arguments %")
+
+
 class Stops(Plugin[Any]):
     """Ends the chain."""
 
@@ -99,6 +111,12 @@ def test_what_a_request_plugin_did(client: Client) -> None:
     assert (edits.runs, stops.runs, edits.stopped, stops.stopped) == ("suspendable", "coroutine", None, 403)
     assert record.reply is not None
     assert (record.reply.kind, record.reply.status, record.reply.headers) == ("stop", 403, [("x-reason", "no")])
+
+
+def test_a_log_line_has_the_text_of_when_it_was_logged(client: Client) -> None:
+    (step,) = client.get("/a", plugins=[Logs]).record.steps
+
+    assert [line.message for line in step.logs] == ["items [1]", "no arguments %"]
 
 
 def test_a_plugin_that_fails(client: Client) -> None:

@@ -2,7 +2,6 @@
 """Make the record of a call from its trace, without secrets."""
 
 import hashlib
-import logging
 import os
 import uuid
 from collections.abc import Iterable
@@ -265,9 +264,9 @@ def _content_type(headers: Iterable[Pair]) -> str:
 def _log_line(trace: CallTrace, line: LogTrace) -> LogLine:
     return LogLine(
         at_s=_rounded(line.at_s - trace.began_s),
-        level=logging.getLevelName(line.record.levelno).lower(),
-        logger=line.record.name,
-        message=printable(line.record.getMessage()),
+        level=line.level,
+        logger=line.logger,
+        message=printable(line.message),
     )
 
 

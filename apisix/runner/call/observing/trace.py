@@ -49,10 +49,16 @@ class InfoTrace(NamedTuple):
 
 
 class LogTrace(NamedTuple):
-    """A log line. `plugin` is None between two plugins."""
+    """
+    A log line. `plugin` is None between two plugins.
+
+    It has its text from the beginning, because a plugin may change the arguments before a record is made.
+    """
 
     at_s: float
-    record: logging.LogRecord
+    level: str
+    logger: str
+    message: str
     plugin: str | None
 
 
@@ -68,10 +74,9 @@ class StepTrace:
         after: its state afterwards: the copy that the next step began with, or the final state.
         stopped: the status of the plugin's reply, None if there was none.
         error: what the plugin raised, None if it raised nothing.
-        data: what a listener keeps, by listener.
     """
 
-    __slots__ = ("after", "before", "began_s", "data", "error", "step", "stopped", "took_s")
+    __slots__ = ("after", "before", "began_s", "error", "step", "stopped", "took_s")
 
     def __init__(self, step: ChainStep, began_s: float, before: Request | Response) -> None:
         self.step = step
@@ -81,7 +86,6 @@ class StepTrace:
         self.took_s = 0.0
         self.stopped: int | None = None
         self.error: ErrorRecord | None = None
-        self.data: dict[object, Any] | None = None
 
 
 class CallTrace:
@@ -99,7 +103,6 @@ class CallTrace:
         error: the error because of which the call is refused.
         trace_id: the id of its trace, in hexadecimal, if spans of the call are exported; otherwise None.
         watches_hooks: true to look for mistakes in plugins while they run (`watching.py`).
-        data: what a listener keeps, by listener.
     """
 
     __slots__ = (
@@ -107,7 +110,6 @@ class CallTrace:
         "began_s",
         "call_id",
         "chain",
-        "data",
         "ended_s",
         "error",
         "http_message",
@@ -138,7 +140,6 @@ class CallTrace:
         self.reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp | None = None
         self.error: ErrorRecord | None = None
         self.trace_id: str | None = None
-        self.data: dict[object, Any] | None = None
 
     # Called by the engine.
 
@@ -281,8 +282,14 @@ class LogCapture(logging.Handler):
         """Add a line to the trace of the call that is running."""
         call = current_call.get()
         trace = getattr(call, "trace", None)
-        if trace is not None and len(trace.logs) < MAX_LOG_LINES:
-            trace.logs.append(LogTrace(primitives.now_s(), record, call.plugin if call is not None else None))
+        if call is None or trace is None or len(trace.logs) >= MAX_LOG_LINES:
+            return
+        try:
+            message = record.getMessage()
+        except Exception:  # the arguments do not fit, which logging itself reports
+            message = str(record.msg)
+        level = logging.getLevelName(record.levelno).lower()
+        trace.logs.append(LogTrace(primitives.now_s(), level, record.name, message, call.plugin))
 
 
 def error_record(error: BaseException) -> ErrorRecord:
