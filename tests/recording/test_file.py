@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apisix.runner.errors import SettingsError
-from apisix.runner.recording.file import Entry, RecordFile, check_file, open_private, path_of
+from apisix.runner.recording.file import Entry, RotatingFile, check_file, open_private, path_of
 from apisix.runner.records.format import ConfigurationRecord, encode
 from apisix.runner.settings.table import Settings
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_configuration_is_written_once_before_its_calls(path: Path) -> None:
-    file = RecordFile(str(path), 10_000, 3)
+    file = RotatingFile(str(path), 10_000, 3)
     file.write([Entry(FIRST, b"a"), Entry(SECOND, b"b"), Entry(FIRST, b"c")])
     file.write([Entry(SECOND, b"d")])
 
@@ -37,14 +37,14 @@ def test_a_configuration_is_written_once_before_its_calls(path: Path) -> None:
 
 def test_each_process_writes_its_configurations(path: Path) -> None:
     for name in (b"a", b"b"):
-        RecordFile(str(path), 10_000, 3).write([Entry(FIRST, name)])
+        RotatingFile(str(path), 10_000, 3).write([Entry(FIRST, name)])
 
     assert lines(path) == [encode(FIRST), b"a", encode(FIRST), b"b"]
 
 
 def test_a_file_that_is_too_large_is_renamed_and_the_oldest_is_removed(path: Path) -> None:
     size = len(encode(FIRST)) + 1 + 2
-    file = RecordFile(str(path), size, 3)
+    file = RotatingFile(str(path), size, 3)
     file.write([Entry(FIRST, name) for name in (b"a", b"b", b"c", b"d")])
 
     assert sorted(os.listdir(path.parent)) == ["calls.jsonl", "calls.jsonl.1", "calls.jsonl.2"]
@@ -53,7 +53,7 @@ def test_a_file_that_is_too_large_is_renamed_and_the_oldest_is_removed(path: Pat
 
 
 def test_if_one_file_is_kept_it_is_replaced(path: Path) -> None:
-    file = RecordFile(str(path), 1, 1)
+    file = RotatingFile(str(path), 1, 1)
     file.write([Entry(FIRST, b"a"), Entry(FIRST, b"b")])
 
     assert os.listdir(path.parent) == ["calls.jsonl"]
@@ -61,7 +61,7 @@ def test_if_one_file_is_kept_it_is_replaced(path: Path) -> None:
 
 
 def test_another_process_notices_that_the_file_was_renamed(path: Path) -> None:
-    first, second = RecordFile(str(path), 100, 3), RecordFile(str(path), 10_000, 3)
+    first, second = RotatingFile(str(path), 100, 3), RotatingFile(str(path), 10_000, 3)
     second.write([Entry(FIRST, b"x")])
     first.write([Entry(FIRST, b"y" * 100)])
     second.write([Entry(FIRST, b"z")])
@@ -71,7 +71,7 @@ def test_another_process_notices_that_the_file_was_renamed(path: Path) -> None:
 
 
 def test_a_file_that_was_removed_is_created_again(path: Path) -> None:
-    file = RecordFile(str(path), 10_000, 3)
+    file = RotatingFile(str(path), 10_000, 3)
     file.write([Entry(FIRST, b"a")])
     path.unlink()
     file.write([Entry(FIRST, b"b")])
@@ -81,13 +81,13 @@ def test_a_file_that_was_removed_is_created_again(path: Path) -> None:
 
 def test_an_incomplete_line_of_a_killed_process_is_ended(path: Path) -> None:
     path.write_bytes(b'{"incomp')
-    RecordFile(str(path), 10_000, 3).write([Entry(FIRST, b"a")])
+    RotatingFile(str(path), 10_000, 3).write([Entry(FIRST, b"a")])
 
     assert lines(path) == [b'{"incomp', encode(FIRST), b"a"]
 
 
 def test_what_was_written_in_part_is_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = RecordFile(str(path), 10_000, 3)
+    file = RotatingFile(str(path), 10_000, 3)
     file.write([Entry(FIRST, b"a")])
     write = os.write
     written: list[int] = []

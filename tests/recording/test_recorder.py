@@ -65,7 +65,7 @@ def test_calls_are_written_in_order_after_it_was_stopped(settings: Settings) -> 
     recorder = Recorder(settings)
     recorder.start(counts.append)
     for number in range(200):
-        assert recorder.wants(MESSAGE, CHAIN) is True
+        assert recorder.call_begins(MESSAGE, CHAIN) is True
         recorder.ended(trace(number))
     assert recorder.stop() is True
     Maker.gate.set()
@@ -78,14 +78,14 @@ def test_calls_are_written_in_order_after_it_was_stopped(settings: Settings) -> 
 def test_it_wants_nothing_while_it_is_off(settings: Settings) -> None:
     recorder = Recorder(settings)
     assert recorder.stop() is False
-    assert recorder.wants(MESSAGE, CHAIN) is False
+    assert recorder.call_begins(MESSAGE, CHAIN) is False
 
     recorder.start()
     recorder.stop()
     recorder.ended(trace(1))
     recorder.close(JOIN_S)
 
-    assert recorder.wants(MESSAGE, CHAIN) is False
+    assert recorder.call_begins(MESSAGE, CHAIN) is False
     assert recorder.counts == Counts(0, 0)
 
 
@@ -108,7 +108,7 @@ def test_if_the_queue_is_full_calls_are_not_traced_but_counted(
     recorder = Recorder(settings)
     recorder.start()
     for number in range(50):
-        if recorder.wants(MESSAGE, CHAIN):
+        if recorder.call_begins(MESSAGE, CHAIN):
             recorder.ended(trace(number))
     Maker.gate.set()
     with caplog.at_level(logging.WARNING):
@@ -125,7 +125,7 @@ def test_large_bodies_fill_the_queue(settings: Settings, monkeypatch: pytest.Mon
     recorder = Recorder(settings)
     recorder.start()
     recorder.ended(trace(1, body=bytes(1000)))
-    assert recorder.wants(MESSAGE, CHAIN) is False
+    assert recorder.call_begins(MESSAGE, CHAIN) is False
     Maker.gate.set()
     recorder.close(JOIN_S)
 
@@ -153,7 +153,7 @@ def test_if_the_file_cannot_be_written_the_recording_ends(tmp_path: Path, settin
     recorder.start(counts.append)
     recorder.ended(trace(1))
     assert failed.wait(JOIN_S)
-    assert recorder.wants(MESSAGE, CHAIN) is False
+    assert recorder.call_begins(MESSAGE, CHAIN) is False
     recorder.ended(trace(2))
     recorder.close(JOIN_S)
 
@@ -179,7 +179,7 @@ def test_a_child_process_records_nothing(settings: Settings) -> None:
     recorder.start()
     recorder.abandon()
 
-    assert recorder.wants(MESSAGE, CHAIN) is False
+    assert recorder.call_begins(MESSAGE, CHAIN) is False
 
 
 @pytest.mark.parametrize(

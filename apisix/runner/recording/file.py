@@ -27,7 +27,7 @@ class Entry(NamedTuple):
     line: bytes
 
 
-class RecordFile:
+class RotatingFile:
     """
     A file of records. It is opened when something is written.
 

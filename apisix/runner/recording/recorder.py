@@ -13,7 +13,7 @@ from apisix.runner.call.observing.making import RecordMaker
 from apisix.runner.call.observing.trace import CallListener, CallTrace
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.recording.budget import CpuBudget
-from apisix.runner.recording.file import Entry, RecordFile, path_of, reason_of
+from apisix.runner.recording.file import Entry, RotatingFile, path_of, reason_of
 from apisix.runner.recording.selection import Selection
 from apisix.runner.settings.table import Settings
 from apisix.runner.wire.call_messages import CallReq
@@ -106,7 +106,7 @@ class Recorder(CallListener):
         self._writer = None
         self._ended.clear()
 
-    def wants(self, message: CallReq, chain: Chain) -> bool:
+    def call_begins(self, message: CallReq, chain: Chain) -> bool:
         """Return True if the call is selected, and there is room for it in the queue."""
         writer = self._writer
         if writer is None or writer.failed or not self._selection.may_want(chain):
@@ -126,7 +126,7 @@ class _Writer:
     def __init__(self, settings: Settings, on_failure: Callable[[], None], on_end: Callable[[Counts], None]) -> None:
         self.failed = False
         self._path = path_of(settings)
-        self._file = RecordFile(self._path, settings.record_max_bytes, settings.record_files)
+        self._file = RotatingFile(self._path, settings.record_max_bytes, settings.record_files)
         self._maker = RecordMaker(settings.record_body_limit, settings.record_redact, redacts=settings.record_redaction)
         self._share = settings.record_cpu_share
         self._on_failure = on_failure

@@ -2,9 +2,9 @@
 """
 Make the spans of a call: one for the call, and one for each of its plugins.
 
-The span of a call starts in `wants`, which runs in the context of the call, and so does everything else here. The context of a call is
-a copy that only this call uses. So a span is made current by setting the context variable of OpenTelemetry, and it is never reset: when a
-plugin ends, the span of its call is made current again. Tasks and threads of a plugin copy the context when they start, so the plugin's
+The span of a call starts in `call_begins`, which runs in the context of the call, and so does everything else here. The context of a call
+is a copy that only this call uses. So a span is made current by setting the context variable of OpenTelemetry, and it is never reset: when
+a plugin ends, the span of its call is made current again. Tasks and threads of a plugin copy the context when they start, so the plugin's
 span is current in them too.
 
 A call that is not sampled is not observed any further. Its span, which records nothing, is still current, so that the plugin's own
@@ -78,7 +78,7 @@ class SpanListener(CallListener):
         self._fields = frozenset(name.lower() for name in propagate.get_global_textmap().fields)
         self._maker = RecordMaker()
 
-    def wants(self, message: CallReq, chain: Chain) -> bool:
+    def call_begins(self, message: CallReq, chain: Chain) -> bool:
         """Start the span of a call. Return True if it is sampled."""
         try:
             return self._start(message, chain)

@@ -195,8 +195,8 @@ class CallTrace:
 class CallListener:
     """Wants to know what happens in calls. The methods are called in the event loop's thread, in the context of the call."""
 
-    def wants(self, message: CallReq, chain: Chain) -> bool:
-        """Return True if the listener wants the trace of this call."""
+    def call_begins(self, message: CallReq, chain: Chain) -> bool:
+        """Called when the chain of a call is known. Return True if the other methods are to be called for this call too."""
         return True
 
     def step_begins(self, trace: CallTrace, step: StepTrace) -> None:
@@ -225,7 +225,7 @@ class CallObserver:
 
     def begin(self, message: CallReq, chain: Chain, began_s: float) -> CallTrace | None:
         """Called when the chain of a call is known. Return its trace, or None if no listener wants it."""
-        listeners = [listener for listener in self.listeners if listener.wants(message, chain)]
+        listeners = [listener for listener in self.listeners if listener.call_begins(message, chain)]
         return CallTrace(listeners, message, chain, began_s, watches_hooks=self.watch_hooks) if listeners else None
 
 
