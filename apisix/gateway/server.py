@@ -38,12 +38,11 @@ from apisix.gateway.routing.upstream_client import (
     send_request,
 )
 from apisix.runner.http.phase import Phase
+from apisix.testing.results.response_headers import HIDDEN
 
 # nginx does not pass these on to an upstream: it writes its own, or none. Source: nginx, proxy_set_header.
 _NOT_FORWARDED = frozenset({"host", "connection", "content-length", "transfer-encoding", "keep-alive", "te", "expect", "upgrade"})
 _FORWARDED_BY_NGINX = ("x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
-# nginx does not pass these on to a client. Source: nginx, proxy_hide_header.
-_HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server", "x-pad"})
 # Source: gateway contract, 7; the upstream's view in `resp-*` of tests/golden/behaviour.jsonl.
 _FETCHER = "lua-resty-http/0.16.1 (Lua) ngx_lua/10031"
 
@@ -464,9 +463,7 @@ def _pass_on(context: RequestContext, response: UpstreamResponse) -> Answer:
     headers.extend(
         (name, value)
         for name, value in response.headers
-        if name.lower() not in _HIDDEN
-        and name.lower() not in ("content-type", "content-length")
-        and not name.lower().startswith("x-accel-")
+        if name.lower() not in HIDDEN and name.lower() not in ("content-type", "content-length") and not name.lower().startswith("x-accel-")
     )
     has_date = bool(response.values("date"))
     if (tunnel := response.tunnel()) is not None:

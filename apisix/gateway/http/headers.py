@@ -9,29 +9,12 @@ from urllib.parse import quote_from_bytes
 from multidict import CIMultiDict
 
 from apisix.gateway.http.uris import encode
+from apisix.testing.results.response_headers import SINGLE
 
 # `ngx.req.get_headers()` reads no more than this many. Source: gateway contract, 4.
 MAX_ENTRIES = 100
 
 Headers = CIMultiDict[str]
-
-SINGLE = frozenset(
-    {
-        "accept-ranges",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "date",
-        "etag",
-        "expires",
-        "last-modified",
-        "location",
-        "refresh",
-        "server",
-        "www-authenticate",
-    }
-)
-"""Response headers of which nginx stores one value only. Source: gateway contract, 9 (observed)."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 

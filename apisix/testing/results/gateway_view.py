@@ -9,6 +9,7 @@ from multidict import CIMultiDict, MultiDict
 
 from apisix.runner.http.header_rules import REWRITE_IGNORES
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, Pair, Rewrite, Stop
+from apisix.testing.results.response_headers import HIDDEN, SINGLE
 from apisix.testing.results.result import ClientResponse, Result, UpstreamRequest
 from apisix.testing.running.engine import Outcome
 from apisix.testing.sending.messages import SentRequest, SentResponse
@@ -16,25 +17,6 @@ from apisix.testing.sending.query import decoded, written_query
 
 UNAVAILABLE = 503
 
-# nginx does not send these headers of an upstream to the client. Source: nginx, proxy_hide_header.
-_HIDDEN = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server", "x-pad"})
-# nginx stores only one value of these headers. Source: gateway contract, 9.
-_SINGLE = frozenset(
-    {
-        "accept-ranges",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "date",
-        "etag",
-        "expires",
-        "last-modified",
-        "location",
-        "refresh",
-        "server",
-        "www-authenticate",
-    }
-)
 # nginx sends these headers of the upstream, and ignores values that plugins have set.
 _ONCE = frozenset({"content-type", "content-length"})
 
@@ -129,7 +111,7 @@ def _headers_after_second_request(sent: SentResponse, headers: CIMultiDict[str])
     """
     plain: CIMultiDict[str] = CIMultiDict((name, value) for name, value in sent.headers if name.lower() in _ONCE)
     plain.extend([(name, value) for name, value in headers.items() if name.lower() not in _ONCE])
-    plain.extend([(name, value) for name, value in sent.headers if name.lower() not in _ONCE | _HIDDEN])
+    plain.extend([(name, value) for name, value in sent.headers if name.lower() not in _ONCE | HIDDEN])
     return plain
 
 
@@ -158,7 +140,7 @@ def _headers(pairs: Iterable[Pair]) -> CIMultiDict[str]:
     """
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in pairs:
-        if value and name.lower() in _SINGLE:
+        if value and name.lower() in SINGLE:
             headers[name.lower()] = value
         elif value:
             headers.add(name.lower(), value)
