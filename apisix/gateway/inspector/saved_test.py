@@ -2,8 +2,8 @@
 """
 Write a test that reproduces a request with the test kit, and asserts what happened.
 
-Secrets are digests in the test, in the request and in the configurations. Equal secrets have equal digests, so plugins that compare secrets
-do the same. What a plugin computes of a secret, for example a signature, is different, so it is not asserted.
+Secrets are digests in the test, in the request and in the configurations. Equal secrets have equal digests, so a comparison of secrets has
+the same result. What a plugin computes of a secret, for example a signature, is different, so it is not asserted.
 """
 
 import re
@@ -68,12 +68,8 @@ class SavedTests:
         flow = msgspec.json.decode(redactor.line(msgspec.json.encode(kept.flow)), type=Flow)
         flags = "".join(f" --apisix-plugins {directory}" for directory in self._directories() if directory != DIRECTORY)
 
-        def source(path: Path) -> str:
-            return source_of(flow, chains, f"pytest{flags} {path}")
-
         try:
-            source_of(flow, chains, "")
-            path = save(TESTS, flow, source)
+            path = save(TESTS, flow, source_of(flow, chains), f"pytest{flags}")
         except NotReproducible as reason:
             raise ApiError(409, str(reason)) from None
         except OSError as error:
@@ -81,19 +77,18 @@ class SavedTests:
         return {"path": str(path), "command": f"pytest{flags} {path}"}
 
 
-def source_of(flow: Flow, chains: Sequence[tuple[Configured, bool]], command: str) -> str:
+def source_of(flow: Flow, chains: Sequence[tuple[Configured, bool]]) -> str:
     """
-    Return the source of a test.
+    Return the source of a test, without its first line.
 
     Args:
         flow: the request.
         chains: for each phase, the plugins, and whether the request continues after an error.
-        command: the command that runs the test.
     Raises: NotReproducible: no plugin of the runner ran, or the runner has not reported what happened.
     """
     if not flow.phases:
         raise NotReproducible("no plugin of the runner ran for this request, so there is nothing to test")
-    lines = [f"# Saved by the inspector of `apisix-runner dev`. Run it with: {command}"]
+    lines = []
     if DIGEST.search(str(chains) + str(flow.request)):
         lines.append(
             "# Secrets are replaced by digests, which are equal if the secrets are equal. What plugins compute of them is different."
@@ -105,8 +100,8 @@ def source_of(flow: Flow, chains: Sequence[tuple[Configured, bool]], command: st
     return "\n".join(lines) + "\n"
 
 
-def save(directory: Path, flow: Flow, source: Callable[[Path], str]) -> Path:
-    """Write a test into a file that does not exist yet, and return its path. Args: source: returns the source for a path."""
+def save(directory: Path, flow: Flow, source: str, command: str) -> Path:
+    """Write a test into a file that does not exist yet, and return its path. Args: command: runs a test if its path follows."""
     directory.mkdir(exist_ok=True)
     name = f"test_{_name(flow)}"
     number = 1
@@ -114,7 +109,7 @@ def save(directory: Path, flow: Flow, source: Callable[[Path], str]) -> Path:
         path = directory / (f"{name}.py" if number == 1 else f"{name}_{number}.py")
         try:
             with path.open("x", encoding="utf-8") as file:
-                file.write(source(path))
+                file.write(f"# Saved by the inspector of `apisix-runner dev`. Run it with: {command} {path}\n{source}")
             return path
         except FileExistsError:
             number += 1
