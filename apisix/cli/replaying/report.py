@@ -64,8 +64,7 @@ class Report:
         """Called for each call that was left out."""
 
     def finish(self) -> None:
-        """Print what is left to print."""
-        raise NotImplementedError
+        """Called after the last call."""
 
 
 class TextReport(Report):

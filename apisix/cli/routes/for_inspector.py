@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Validate configurations for the inspector of `dev`: `python -m apisix.cli.configurations`.
+Validate configurations for the inspector of `dev`: `python -m apisix.cli.routes.for_inspector`.
 
 The development gateway must not import plugins, so it starts this program. Standard input is a JSON list of `[phase, plugin, value]`.
 Standard output is an object: `schemas` has the JSON Schema of each plugin by name, and `problems` has a list of texts for each entry.

@@ -25,7 +25,7 @@ Entry = tuple[str, str, str]
 
 
 class _Result(msgspec.Struct):
-    """The output of `apisix/cli/configurations.py`."""
+    """The output of `apisix/cli/routes/for_inspector.py`."""
 
     schemas: dict[str, dict[str, Any]]
     problems: list[list[str]]
@@ -71,7 +71,7 @@ class PluginCheck:
 
     async def _check(self, entries: Sequence[Entry]) -> _Result:
         reloads = self._reloads
-        output = await _output([sys.executable, "-m", "apisix.cli.configurations", *self._arguments()], msgspec.json.encode(entries))
+        output = await _output([sys.executable, "-m", "apisix.cli.routes.for_inspector", *self._arguments()], msgspec.json.encode(entries))
         try:
             result = msgspec.json.decode(output, type=_Result)
         except msgspec.DecodeError:
