@@ -90,7 +90,7 @@ TRANSITIONS: Final[dict[Role, dict[State, dict[type[Message], State]]]] = {
 # How a message changes the number of open info requests.
 _OPEN_CHANGES: Final[dict[type[Message], int]] = {ExtraInfoReq: 1, ExtraInfoResp: -1}
 
-# Functions that do the same as `decode` of the class, and that C calls directly.
+# These have the same result as `decode` of the class. C calls them directly.
 _DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     HTTPReqCallReq: read_req_call,
     HTTPRespCallReq: read_resp_call,

@@ -55,13 +55,13 @@ class ForgetsVariable(Plugin[Any]):
 
 
 class ForgetsInThread(ForgetsInPlainHook):
-    """Do the same in a thread."""
+    """Forgets to await, in a thread."""
 
     blocking = True
 
 
 class ForgetsOfRelease02(PluginBase):
-    """Do the same with the API of release 0.2."""
+    """Forgets to await, with the API of release 0.2."""
 
     def name(self) -> str:
         """Return the name."""

@@ -184,7 +184,7 @@ class WorkerPool:
             self.send(worker, messages.Shed(count))
 
     def record(self, *, on: bool) -> None:
-        """Let all workers record calls, or stop that. Workers that start later do the same."""
+        """Let all workers record calls, or stop recording, also those that start later."""
         self.recording = on
         self._recording_pids = set() if on else set(self.workers)
         for worker in self.workers.values():
