@@ -251,7 +251,8 @@ def test_a_page_of_another_origin(project: Project, open_page: Open, browser: Br
     """A page on another port of the same host, or on another host, can neither read anything nor send a request again."""
     project.send("/plain")
     page = open_page(project)
-    (id,) = [row.get_attribute("id") for row in rows(page).all()]
+    expect(rows(page)).to_have_count(1)
+    id = rows(page).get_attribute("id")
     with hostile_site() as port, browser.new_context() as context:
         hostile = context.new_page()
         hostile.goto(f"http://{host}:{port}/")
