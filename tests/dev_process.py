@@ -24,7 +24,11 @@ TIMEOUT_S = 20.0
 
 
 class Dev:
-    """A `dev --json` on free ports, in its own directory."""
+    """
+    A `dev --json` on free ports, in its own directory.
+
+    Attributes: lines: all output. others: the lines that are not JSON.
+    """
 
     def __init__(self, directory: Path, *arguments: str, program: Sequence[str] = ("-m", "apisix")) -> None:
         self.directory = directory
@@ -39,6 +43,7 @@ class Dev:
         )
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.others: list[str] = []
+        self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         self.welcome = welcome = self.event("notice")["text"]
@@ -68,6 +73,7 @@ class Dev:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            self.lines.append(line.decode(errors="replace"))
             try:
                 self._events.put(json.loads(line))
             except ValueError:

@@ -16,6 +16,7 @@ from apisix.gateway.display import Display, display_for
 from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.inspector.actions import Actions
+from apisix.gateway.inspector.configurations import Configurations
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.routes import Routes
 from apisix.gateway.inspector.saved_test import SavedTests
@@ -249,6 +250,9 @@ class _Dev:
             self._echo_port, port = [await self._bind(stack, *server) for server in servers]
             inspect_port = await self._serve_inspector(stack)
             stamps = {path: _stamp(path) for path, _ in self._watched()}
+            if self._inspector is not None:
+                configurations = Configurations(self._inspector, self._store, self._plugin_check)
+                stack.callback(asyncio.create_task(configurations.follow()).cancel)
             await self._start_runner()
             if stamps[self._options.routes] is not None:
                 self._routes_file.load()
@@ -260,7 +264,7 @@ class _Dev:
                 self._inspector.gateway = f"http://{HOST}:{port}"
                 Actions(self._inspector, gateway, port)
                 SavedTests(self._inspector, self._plugin_check, self._plugin_directories)
-                Routes(self._inspector, self._store, self._routes_file, self._plugin_check, self._reloaded)
+                Routes(self._inspector, self._store, self._routes_file, self._plugin_check, configurations, self._reloaded)
             self._display.notice(self._welcome(port, inspect_port))
             await self._watch(stamps)
 

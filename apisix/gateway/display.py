@@ -13,6 +13,7 @@ import msgspec
 from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
 from apisix.gateway.resources.definitions import Problem
 from apisix.gateway.runner.log import Record
+from apisix.runner.records.redaction import Redactor
 
 # A part of a line with its style in rich's notation; "" is plain.
 Segment = tuple[str, str]
@@ -32,7 +33,7 @@ def request_lines(report: RequestReport) -> list[Line]:
     """Return the lines about one request."""
     style = "bold green" if report.status < 400 else "bold yellow" if report.status < 500 else "bold red"
     head: list[Segment] = [
-        (f"{report.method} {report.target}", "bold"),
+        (f"{report.method} {Redactor().target(report.target)}", "bold"),
         (" -> ", "dim"),
         (str(report.status), style),
         (f"  {_duration(report.duration_s)}", "dim"),
@@ -159,6 +160,7 @@ class JsonDisplay(Display):
         shown["phases"] = [
             {name: value for name, value in dataclasses.asdict(phase).items() if name not in _FOR_THE_INSPECTOR} for phase in report.phases
         ]
+        shown["target"] = Redactor().target(report.target)
         self._write({"event": "request", "time": _now(), **shown})
 
     def problems(self, problems: Sequence[Problem]) -> None:

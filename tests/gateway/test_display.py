@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 from structlog.processors import TimeStamper
@@ -13,6 +14,7 @@ from apisix.gateway.display import FAILURES_LOGGER, Display, JsonDisplay, RichDi
 from apisix.gateway.report import PhaseReport, PluginEffect, RequestReport
 from apisix.gateway.resources.definitions import Problem
 from apisix.runner.call import engine
+from apisix.runner.records.redaction import digest
 
 
 def plain(report: RequestReport) -> list[str]:
@@ -159,6 +161,17 @@ def test_json_display() -> None:
     assert problem == {"event": "problem", "where": "route 1", "what": "is odd"}
     assert log == {"event": "log", "message": "m", "level": "info"}
     assert notice == {"event": "notice", "text": "n"}
+
+
+def test_secrets_in_the_query_are_not_shown() -> None:
+    """For people and for tools."""
+    secret = replace(report(), target="/get?a=1&token=correct-horse")
+    stream = io.StringIO()
+    display_for(stream, json=True).request(secret)
+    shown = f"/get?a=1&token={digest('correct-horse')}"
+
+    assert json.loads(stream.getvalue())["target"] == shown
+    assert plain(secret)[0].startswith(f"GET {shown} -> 200")
 
 
 def test_json_has_one_time_format() -> None:

@@ -32,10 +32,16 @@ class _Result(msgspec.Struct):
 
 
 class PluginCheck:
-    """Loads plugins in a child process. Args: arguments: returns the flags that name the plugins."""
+    """
+    Loads plugins in a child process.
+
+    Args: arguments: returns the flags that name the plugins.
+    Attributes: on_forget: called when plugins were reloaded.
+    """
 
     def __init__(self, arguments: Callable[[], Sequence[str]]) -> None:
         self._arguments = arguments
+        self.on_forget: Callable[[], None] = lambda: None
         self._lock = asyncio.Lock()
         self._schemas: dict[str, dict[str, Any]] | None = None
         self._problems: dict[Entry, list[str]] = {}
@@ -46,6 +52,7 @@ class PluginCheck:
         self._reloads += 1
         self._schemas = None
         self._problems.clear()
+        self.on_forget()
 
     async def schemas(self) -> dict[str, dict[str, Any]]:
         """

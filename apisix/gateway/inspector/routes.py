@@ -2,13 +2,12 @@
 """Show routes with the configurations of plugins, change a configuration, and write the definitions to apisix.yaml."""
 
 import copy
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
+from apisix.gateway.inspector.configurations import ALL_SECRET, SHOWN, Configurations, Entry, Secrets, entries_of
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.server import ApiError, Inspector
 from apisix.gateway.resources.definitions import InvalidDefinition, Record
@@ -16,12 +15,7 @@ from apisix.gateway.resources.kinds import KINDS
 from apisix.gateway.resources.standalone import RoutesFile
 from apisix.gateway.resources.store import Store
 from apisix.runner.http.phase import Phase
-from apisix.runner.records.redaction import DIGEST, Redactor, digest
 
-# The schema of a plugin that could not be loaded: it is not known which values are secret.
-_ALL_SECRET: Final[Mapping[str, Any]] = {"writeOnly": True}
-SHOWN: Final = ("routes", "services", "plugin_configs", "consumer_groups", "consumers", "global_rules")
-"""The kinds of definitions that can contain plugins of the runner."""
 T = TypeVar("T")
 
 
@@ -38,74 +32,6 @@ class Candidate(Value, forbid_unknown_fields=True):
     phase: str = Phase.PRE_REQ
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The configuration of a plugin, at a place in a definition."""
-
-    phase: str
-    index: int
-    name: str
-    value: str
-
-
-@dataclass(slots=True)
-class Secrets:
-    """
-    The secrets of the current configurations.
-
-    Attributes:
-        originals: values by their digests.
-        redactor: replaces the secrets that it has found.
-    """
-
-    originals: dict[str, Any] = field(default_factory=dict)
-    redactor: Redactor = field(default_factory=Redactor)
-
-    def add(self, value: str, schema: Mapping[str, Any]) -> str:
-        """Return a configuration without secrets, and remember them."""
-        shown = self.redactor.configuration(value, schema)
-        if shown != value:
-            self.originals = {found: secret for secret, found in self.redactor.known.items()} | self.originals
-            # A number is a secret too, and must become a number again.
-            numbers = {digest(str(part)): part for part in _scalars(_parsed(value)) if isinstance(part, int | float)}
-            self.originals |= {found: number for found, number in numbers.items() if found in self.originals}
-        return shown
-
-    def restored(self, value: str) -> str:
-        """
-        Return a configuration in which digests are replaced by the secrets.
-
-        Raises: ApiError: a digest is not known.
-        """
-        if not DIGEST.search(value):
-            return value
-        parsed = _parsed(value)
-        if parsed is None:
-            return self._text(value)
-        return msgspec.json.encode(self._json(parsed)).decode()
-
-    def hidden(self, text: str) -> str:
-        """Return a text without the secrets."""
-        return msgspec.json.decode(self.redactor.line(msgspec.json.encode(text)), type=str)
-
-    def _json(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self.originals[value] if value in self.originals else self._text(value)
-        if isinstance(value, list):
-            return [self._json(item) for item in value]
-        if isinstance(value, dict):
-            return {name: self._json(item) for name, item in value.items()}
-        return value
-
-    def _text(self, text: str) -> str:
-        def secret(match: re.Match[str]) -> str:
-            if match[0] not in self.originals:
-                raise ApiError(400, f"the secret of {match[0]} is not known any more: write the secret instead, or load the page again")
-            return str(self.originals[match[0]])
-
-        return DIGEST.sub(secret, text)
-
-
 class Routes:
     """
     Adds the calls about routes to the API of an inspector.
@@ -113,11 +39,19 @@ class Routes:
     Args: on_change: called with a text when a configuration was changed.
     """
 
-    def __init__(self, inspector: Inspector, store: Store, file: RoutesFile, check: PluginCheck, on_change: Callable[[str], None]) -> None:
-        self._flows = inspector.flows
+    def __init__(
+        self,
+        inspector: Inspector,
+        store: Store,
+        file: RoutesFile,
+        check: PluginCheck,
+        configurations: Configurations,
+        on_change: Callable[[str], None],
+    ) -> None:
         self._store = store
         self._file = file
         self._check = check
+        self._configurations = configurations
         self._on_change = on_change
         inspector.add_call("GET", "/api/routes", self._list)
         inspector.add_call("POST", "/api/routes/write", self._write)
@@ -127,12 +61,11 @@ class Routes:
     async def _list(self, values: Mapping[str, str], body: Any) -> object:
         """Return all routes with their plugins."""
         schemas = await self._check.schemas()
-        listed = [(record, list(entries_of(record))) for record in self._records()]
+        listed = [(record, list(entries_of(record))) for record in self._configurations.records()]
         found = [(entry.phase, entry.name, entry.value) for _, entries in listed for entry in entries]
         problems = iter(await self._check.problems(found))
         secrets = Secrets()
         routes = [self._route(record, entries, [next(problems) for _ in entries], schemas, secrets) for record, entries in listed]
-        self._flows.learn(secrets.redactor.known)
         shown = {(problem.where, problem.what) for problem in self._store.problems if problem.what.startswith("left out: ")}
         others = [secrets.hidden(str(each)) for each in self._store.problems if (each.where, each.what) not in shown]
         return {"routes": routes, "problems": others, "file": str(self._file.path)}
@@ -142,7 +75,7 @@ class Routes:
     ) -> dict[str, object]:
         phases: dict[str, list[dict[str, object]]] = {}
         for entry, found in zip(entries, problems, strict=True):
-            shown = secrets.add(entry.value, schemas.get(entry.name, _ALL_SECRET))
+            shown = secrets.add(entry.value, schemas.get(entry.name, ALL_SECRET))
             plugin = {"name": entry.name, "value": shown, "schema": schemas.get(entry.name)}
             phases.setdefault(entry.phase, []).append({**plugin, "problem": secrets.hidden("; ".join(found)) or None})
         where = f"{KINDS[record.kind].noun} {record.id}"
@@ -158,25 +91,10 @@ class Routes:
             "phases": [{"phase": phase, "plugins": plugins} for phase, plugins in phases.items()],
         }
 
-    def _records(self) -> Iterator[Record]:
-        """Yield all routes, and the other definitions that contain plugins of the runner."""
-        for kind in SHOWN:
-            for record in self._store.records(kind).values():
-                if kind == "routes" or any(entries_of(record)):
-                    yield record
-
-    async def _secrets(self) -> Secrets:
-        schemas = await self._check.schemas()
-        secrets = Secrets()
-        for record in self._records():
-            for entry in entries_of(record):
-                secrets.add(entry.value, schemas.get(entry.name, _ALL_SECRET))
-        return secrets
-
     async def _validate(self, values: Mapping[str, str], body: Any) -> object:
         """Return the problems of a configuration."""
         candidate = _converted(body, Candidate)
-        secrets = await self._secrets()
+        secrets = await self._configurations.secrets()
         try:
             value = secrets.restored(candidate.value)
         except ApiError as error:
@@ -193,7 +111,7 @@ class Routes:
         """Change the configuration of a plugin in the running gateway, as the admin API does."""
         given = _converted(body, Value)
         entry = self._entry(values)
-        secrets = await self._secrets()
+        secrets = await self._configurations.secrets()
         value = secrets.restored(given.value)
         if problems := await self._problems(entry.phase, entry.name, value, secrets):
             raise ApiError(400, "; ".join(problems))
@@ -238,36 +156,8 @@ class Routes:
         return {"path": str(path), "note": note}
 
 
-def entries_of(record: Record) -> Iterator[Entry]:
-    """Yield the configurations of plugins of the runner in a definition. What does not have the form that APISIX requires is left out."""
-    plugins = record.value.get("plugins")
-    for phase in Phase:
-        plugin = plugins.get(phase) if isinstance(plugins, dict) else None
-        chain = plugin.get("conf") if isinstance(plugin, dict) else None
-        for index, entry in enumerate(chain if isinstance(chain, list) else ()):
-            if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("value"), str):
-                yield Entry(str(phase), index, entry["name"], entry["value"])
-
-
 def _converted(body: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         raise ApiError(400, str(error)) from None
-
-
-def _parsed(value: str) -> Any:
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
-
-
-def _scalars(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _scalars(item)
-    elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        yield value

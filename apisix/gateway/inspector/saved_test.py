@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from apisix.gateway.inspector.configurations import ALL_SECRET
 from apisix.gateway.inspector.flows import Flow, PhaseFlow
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.server import ApiError, Inspector
@@ -26,8 +27,6 @@ TESTS: Final = Path("tests")
 DIRECTORY: Final = Path("plugins")
 """The directory of plugins that the test kit loads without an option."""
 _UNAVAILABLE: Final = 503
-
-_ALL_SECRET: Final[Mapping[str, Any]] = {"writeOnly": True}
 
 Configured = Sequence[tuple[str, str]]
 """The names of plugins, and their configurations without secrets."""
@@ -61,7 +60,7 @@ class SavedTests:
         chains = []
         for phase in kept.report.phases:
             pairs = zip(phase.plugins, phase.conf, strict=True)
-            configured = [(name, redactor.configuration(value, schemas.get(name, _ALL_SECRET))) for name, value in pairs]
+            configured = [(name, redactor.configuration(value, schemas.get(name, ALL_SECRET))) for name, value in pairs]
             chains.append((configured, phase.allow_degradation))
         # Secrets that were found in one place are replaced everywhere.
         chains = msgspec.json.decode(redactor.line(msgspec.json.encode(chains)), type=list[tuple[list[tuple[str, str]], bool]])

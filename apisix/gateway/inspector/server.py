@@ -64,11 +64,13 @@ class Inspector:
 
     Attributes:
         flows: the requests.
+        configured: the secrets of the current configurations of plugins, and their digests.
         gateway: the URL of the gateway, for commands that the page shows.
     """
 
     def __init__(self) -> None:
         self.flows = FlowStore()
+        self.configured: Mapping[str, str] = {}
         self.gateway = ""
         self._listener = HttpListener(self, "apisix-runner")
         self._pages: set[asyncio.Queue[bytes | None]] = set()
@@ -114,9 +116,16 @@ class Inspector:
             self.send("log", dict(record))
 
     def send(self, event: str, data: object) -> None:
-        """Send an event to all pages, in which secrets of the last requests are replaced. Args: event: its name. data: becomes JSON."""
+        """
+        Send an event to all pages. Secrets of the last requests and of configurations are replaced in it.
+
+        Args:
+            event: its name.
+            data: becomes JSON.
+        """
         redactor = Redactor()
         redactor.learn(self.flows.secrets)
+        redactor.learn(self.configured)
         message = b"event: %b\ndata: %b\n\n" % (event.encode(), redactor.line(msgspec.json.encode(data)))
         for page in list(self._pages):
             try:

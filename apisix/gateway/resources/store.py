@@ -57,6 +57,7 @@ class Store:
         global_rules: the plugins that run for all requests, and what guards them and is not emulated.
         consumers: all consumers.
         problems: what was found in the current definitions when the router was built.
+        on_change: called when definitions have changed, before their problems are reported.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Store:
         self.global_rules: list[tuple[PluginSet, str | None]] = []
         self.consumers: list[Consumer] = []
         self.problems: list[Problem] = []
+        self.on_change: Callable[[], None] = lambda: None
 
     def records(self, kind: str) -> dict[str, Record]:
         """Return the current definitions, by id."""
@@ -277,4 +279,5 @@ class Store:
                 )
             self.global_rules.append((PluginSet(source, plugins), guard))
         self.problems = problems
+        self.on_change()
         return problems

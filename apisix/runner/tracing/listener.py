@@ -204,9 +204,14 @@ def _learn(redactor: Redactor, trace: CallTrace) -> None:
         redactor.value(name, value or "")
     for name, value in message.args if isinstance(message, HTTPReqCallReq) else ():
         redactor.value(name, value or "")
+    content_type = next((value for name, value in message.headers if name.lower() == "content-type"), "") or ""
     for info in trace.info:
-        if isinstance(info.info, Var) and info.reply is not None:
+        if info.reply is None:
+            continue
+        if isinstance(info.info, Var):
             redactor.value(info.info.name, info.reply.decode("utf-8", "surrogateescape"))
+        else:
+            redactor.body(info.reply, content_type)
 
 
 def _ns(trace: CallTrace, clock_s: float) -> int:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from apisix.gateway.inspector import plugin_check
+from apisix.gateway.inspector.configurations import Configurations
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.routes import Routes
 from apisix.gateway.inspector.server import Inspector
@@ -105,7 +106,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     await inspector.serve()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as page:
         served = Served(store, path, page, check)
-        Routes(inspector, store, file, check, served.changes.append)
+        Routes(inspector, store, file, check, Configurations(inspector, store, check), served.changes.append)
         yield served
     await inspector.stop()
 
