@@ -78,7 +78,7 @@ def check(
         *_release_notes(work.search, gateway_config, server),
         *map(str, assigned_attributes(registry)),
     ]
-    _print_report(registry, len(work.search.confs), work.problems, notes, as_json=as_json)
+    _print_report(registry, work, notes, as_json=as_json)
     sys.exit(1 if work.problems or registry.problems else 0)
 
 
@@ -93,8 +93,10 @@ class _Check:
     def add_path(self, path: Path) -> None:
         """Check a file, or all files of a directory. Raise UnreadableRoutes if the file or directory can't be read."""
         if not path.is_dir():
+            skipped = len(self.search.skipped)
             if self.add(read_routes(path)):
                 self.problems.append(RouteProblem(str(path), 0, "", "", _NO_CONFIGURATION))
+                self.notes += [str(each) for each in self.search.skipped[skipped:] if not each.phase]
             return
         files = files_in(path)
         empty = 0
@@ -112,14 +114,17 @@ class _Check:
         """Check the content of a file, or of a list of the gateway. Return True if there was nothing to check."""
         if source.is_ignored:
             self.problems.append(RouteProblem(source.name, 0, "", "", _IGNORED))
-        confs, problems = len(self.search.confs), len(self.search.problems)
+        confs, problems, skipped = len(self.search.confs), len(self.search.problems), len(self.search.skipped)
         for document in source.documents:
             self.search.add(document, source.name, is_stand_alone=source.is_stand_alone)
         of_configurations = [
             problem for found in self.search.confs[confs:] for problem in problems_of(self.search.registry, found, self.notes)
         ]
         self.problems += sorted([*self.search.problems[problems:], *of_configurations], key=lambda problem: problem.line)
-        return len(self.search.confs) == confs and len(self.search.problems) == problems
+        is_empty = len(self.search.confs) == confs and len(self.search.problems) == problems
+        # A directory often contains many other manifests: those in files without any configuration are only counted.
+        self.notes += [str(each) for each in self.search.skipped[skipped:] if each.phase or not is_empty]
+        return is_empty
 
 
 def _release_notes(search: Search, gateway_config: str | None, server: str | None) -> Iterator[str]:
@@ -135,12 +140,14 @@ def _release_notes(search: Search, gateway_config: str | None, server: str | Non
         yield f"{holders}: APISIX was not found next to {gateway_config}, so it is not known if its release lets plugins read responses"
 
 
-def _print_report(registry: Registry, checked: int, problems: list[RouteProblem], notes: list[str], *, as_json: bool) -> None:
+def _print_report(registry: Registry, work: _Check, notes: list[str], *, as_json: bool) -> None:
+    checked, problems = len(work.search.confs), work.problems
     is_correct = not problems and not registry.problems
     if as_json:
         of_plugins = [problem_fields(problem) for problem in registry.problems]
         report = {"ok": is_correct, "plugins": len(registry.types), "configurations": checked, "problems": of_plugins}
-        click.echo(json.dumps({**report, "findings": msgspec.to_builtins(problems), "notes": notes}, indent=2))
+        skipped = msgspec.to_builtins(work.search.skipped)
+        click.echo(json.dumps({**report, "findings": msgspec.to_builtins(problems), "notes": notes, "skipped": skipped}, indent=2))
         return
     for note in notes:
         click.echo(f"note: {note}", err=True)

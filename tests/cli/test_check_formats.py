@@ -201,18 +201,120 @@ def test_manifests(plugins: Path) -> None:
     assert result.exit_code == 1
     found = [(each["line"], each["holder"], each["phase"], each["reason"]) for each in report["findings"]]
     assert [(*rest, reason[: len(row[3])]) for (*rest, reason), row in zip(found, expected, strict=True)] == expected
+    file = f"{plugins.parent}/manifests.yaml"
     assert report["notes"] == [
+        f"{file}: Service shop/web (line 1) was not checked: check does not read a Service",
+        f"{file}: ApisixNovelty new (line 84) was not checked: check does not support the kind ApisixNovelty of apisix.apache.org/v9, "
+        "but it mentions ext-plugin-pre-req",
+        f"{file}: ConfigMap standalone (line 89) was not checked: check does not read a ConfigMap, but it mentions ext-plugin-pre-req",
         "ApisixRoute shop/web, rule rest: ext-plugin-post-req is not enabled, so APISIX does not run it",
         "ApisixPluginConfig shop/shared: ext-plugin-post-req takes values from the secret tokens, which were not checked",
         "GatewayProxy proxy: ext-plugin-pre-req is not enabled, so APISIX does not run it",
-        "ApisixNovelty new mentions ext-plugin-pre-req, but check does not support the kind ApisixNovelty of apisix.apache.org/v9, "
-        "so it was not checked",
-        "ConfigMap standalone mentions ext-plugin-pre-req, but check does not read a ConfigMap, so it was not checked",
         "ApisixRoute shop/web, rule api and its ApisixPluginConfig shop/shared both have ext-plugin-pre-req: "
         "APISIX runs only that of ApisixRoute shop/web, rule api",
         "ApisixRoute shop/web, rule rest uses ApisixPluginConfig shop/missing, which is in none of the files: "
         "plugins that it adds were not checked",
     ]
+
+
+MIXED = """\
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+---
+apiVersion: apisix.apache.org/v2
+kind: ApisixGlobalRule
+metadata: {name: all}
+spec:
+  plugins: [{name: ext-plugin-pre-req, config: {conf: [{name: say, value: '{"times": 1}'}]}}]
+---
+apiVersion: apisix.apache.org/v9
+kind: ApisixNovelty
+metadata: {name: new}
+---
+- apiVersion: v1
+  kind: Secret
+  metadata: {name: token}
+---
+version: "3"
+networks: {}
+---
+just text
+"""
+
+
+def test_skipped_documents(plugins: Path) -> None:
+    """Each document of a kind that is not read is named with the reason, in a file in which other documents are checked."""
+    skipped = [
+        (1, "Service shop/web", "check does not read a Service"),
+        (11, "ApisixNovelty new", "check does not support the kind ApisixNovelty of apisix.apache.org/v9"),
+        (15, "Secret token", "check does not read a Secret"),
+        (19, "", "it is neither a manifest nor an object of APISIX, because it has only the keys version, networks"),
+        (0, "", "it is a string, but a mapping or a list was expected"),
+    ]
+    status, lines = check(plugins, "mixed.yaml", MIXED)
+    assert (status, lines) == (
+        0,
+        [
+            "note: mixed.yaml: Service shop/web (line 1) was not checked: check does not read a Service",
+            "note: mixed.yaml: ApisixNovelty new (line 11) was not checked: "
+            "check does not support the kind ApisixNovelty of apisix.apache.org/v9",
+            "note: mixed.yaml: Secret token (line 15) was not checked: check does not read a Secret",
+            f"note: mixed.yaml: the document in line 19 was not checked: {skipped[3][2]}",
+            f"note: mixed.yaml: one document was not checked: {skipped[4][2]}",
+            "3 plugins, 1 configuration: no problems",
+        ],
+    )
+
+    file = str(plugins.parent / "mixed.yaml")
+    report = json.loads(invoke("check", "--json", "--plugins", plugins, file).stdout)
+    assert report["skipped"] == [{"file": file, "line": line, "name": name, "reason": reason, "phase": ""} for line, name, reason in skipped]
+
+
+def test_skipped_documents_of_a_directory(plugins: Path) -> None:
+    """Files of a directory that contain nothing for the runner are only counted, so that they don't hide the other notes."""
+    directory = plugins.parent / "deploy"
+    directory.mkdir()
+    (directory / "mixed.yaml").write_text(MIXED)
+    (directory / "web.yaml").write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n")
+    report = json.loads(invoke("check", "--json", "--plugins", plugins, directory).stdout)
+
+    assert [each["name"] for each in report["skipped"]] == ["Service shop/web", "ApisixNovelty new", "Secret token", "", "", "Deployment web"]
+    assert [note for note in report["notes"] if "Deployment" in note or "files" in note] == [
+        f"{directory}: 1 of 2 files contain no ext-plugin configuration"
+    ]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"routes": []},
+        {"uri": "/a"},
+        {"list": [], "total": 0},
+        {"node": {}, "action": "get"},
+        {"username": "jack"},
+        [{"uri": "/a"}],
+        {"nodes": {"a:80": 1}},
+        {"stream_routes": []},
+        {"upstreams": []},
+    ],
+)
+def test_documents_of_apisix_are_not_skipped(plugins: Path, document: object) -> None:
+    """An object of APISIX without plugins is of a known kind."""
+    path = plugins.parent / "a.json"
+    path.write_text(json.dumps(document))
+    assert json.loads(invoke("check", "--json", "--plugins", plugins, path).stdout)["skipped"] == []
+
+
+def test_items_without_a_kind(plugins: Path) -> None:
+    """The items of a list that the API of Kubernetes returns are of the kind of the list."""
+    plugin = {"name": "ext-plugin-pre-req", "config": {"conf": [{"name": "nope", "value": ""}]}}
+    items = [{"metadata": {"name": "all"}, "spec": {"plugins": [plugin]}}]
+    document = {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixGlobalRuleList", "items": items}
+    status, lines = check(plugins, "rules.json", json.dumps(document))
+
+    expected = "rules.json: ApisixGlobalRule all, ext-plugin-pre-req: plugin 1, nope: there is no plugin of this name"
+    assert (status, lines[0][: len(expected)]) == (1, expected)
 
 
 def test_output_of_kubectl(plugins: Path) -> None:

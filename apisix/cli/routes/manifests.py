@@ -58,6 +58,8 @@ class Manifest:
         lists: its lists of plugins.
         problems: parts that look like a configuration of the runner, but that APISIX does not run.
         notes: parts that were not checked.
+        document: the manifest itself.
+        skipped: why check does not read this kind, or "" if it reads it.
     """
 
     file: str
@@ -66,6 +68,8 @@ class Manifest:
     lists: list[PluginList] = field(default_factory=list)
     problems: list[RouteProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    document: Mapping[Any, Any] = field(default_factory=dict)
+    skipped: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
@@ -85,18 +89,20 @@ def read_manifests(document: Mapping[Any, Any], file: str) -> Iterator[Manifest]
     items = document.get("items")
     if document["kind"].endswith("List") and isinstance(items, list):
         for item in items:
-            if isinstance(item, dict) and is_manifest(item):
-                yield from read_manifests(item, file)
+            if isinstance(item, dict):
+                # The API of Kubernetes leaves these two out of the items of a list of one kind.
+                of_list = {"apiVersion": document["apiVersion"], "kind": document["kind"].removesuffix("List")}
+                yield from read_manifests(item if is_manifest(item) else {**of_list, **item}, file)
         return
     metadata = document["metadata"] if isinstance(document.get("metadata"), dict) else {}
     name = "/".join(str(metadata[key]) for key in ("namespace", "name") if metadata.get(key))
-    manifest = Manifest(file, document["kind"], name or "without a name")
+    manifest = Manifest(file, document["kind"], name or "without a name", document=document)
     if not document["apiVersion"].startswith(GROUP):
-        _note_text(document, manifest, f"check does not read a {manifest.kind}")
+        manifest.skipped = f"check does not read a {manifest.kind}"
     elif manifest.kind in KINDS | OTHER_KINDS:
         _read(document.get("spec"), manifest, str(manifest), takes_ext_plugins=manifest.kind in KINDS)
     else:
-        _note_text(document, manifest, f"check does not support the kind {manifest.kind} of {document['apiVersion']}")
+        manifest.skipped = f"check does not support the kind {manifest.kind} of {document['apiVersion']}"
     yield manifest
 
 
@@ -162,10 +168,3 @@ def _read_entry(entry: dict[Any, Any], name: str, plugins: Lined, manifest: Mani
         manifest.notes.append(f"{holder}: {name} is not enabled, so APISIX does not run it")
     if entry.get("secretRef"):
         manifest.notes.append(f"{holder}: {name} takes values from the secret {entry['secretRef']}, which were not checked")
-
-
-def _note_text(value: Any, manifest: Manifest, reason: str) -> None:
-    """Note that a manifest mentions a phase, but is of a kind that is not read."""
-    phase = next((phase for phase in _PHASES if phase in str(value)), None)
-    if phase is not None:
-        manifest.notes.append(f"{manifest} mentions {phase}, but {reason}, so it was not checked")

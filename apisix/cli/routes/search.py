@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from apisix.cli.routes.files import line_of
-from apisix.cli.routes.found import FoundConf, RouteProblem
+from apisix.cli.routes.found import FoundConf, RouteProblem, SkippedDocument
 from apisix.cli.routes.manifests import Manifest, is_manifest, read_manifests
+from apisix.gateway.resources.configs import LISTS
+from apisix.gateway.resources.definitions import CONSUMER_FIELDS, ROUTE_FIELDS, SERVICE_FIELDS, UPSTREAM_FIELDS
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.loading.registry import Registry
@@ -22,6 +24,12 @@ from apisix.runner.plugin.loading.registry import Registry
 _PHASES: Final = [phase.value for phase in Phase]
 _WITHOUT_PLUGINS: Final = frozenset({"upstream", "upstreams", "ssls", "protos", "secrets", "stream_routes", "plugin_metadata"})
 _ADC_KEYS: Final = frozenset({"services", "ssls", "consumers", "consumer_groups", "global_rules", "plugin_metadata"})
+_ENVELOPE_KEYS: Final = frozenset({"list", "node", "value", "key", "action", "total"})
+"""Of responses of the admin API. The others of an object of APISIX are the names of the lists, and the fields of one definition."""
+_KNOWN_KEYS: Final = frozenset(
+    {*LISTS, *_ADC_KEYS, *_WITHOUT_PLUGINS, *_ENVELOPE_KEYS, *ROUTE_FIELDS, *SERVICE_FIELDS, *UPSTREAM_FIELDS, *CONSUMER_FIELDS, *_PHASES}
+)
+_MAX_KEYS_SHOWN: Final = 5
 _REFERENCES: Final = {"plugin_config_id": "plugin_config", "service_id": "service", "group_id": "consumer_group"}
 
 
@@ -34,11 +42,13 @@ class Search:
         registry: the runner's plugins. Their names are recognized in wrong places.
         confs: the configurations.
         problems: the problems.
+        skipped: the documents that were not searched, because they are of another kind.
     """
 
     registry: Registry
     confs: list[FoundConf] = field(default_factory=list)
     problems: list[RouteProblem] = field(default_factory=list)
+    skipped: list[SkippedDocument] = field(default_factory=list)
     _phases_of: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     _references: list[tuple[str, set[str], str, str]] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
@@ -58,10 +68,13 @@ class Search:
         self._file = file
         self._seen.clear()
         self._is_adc = False
-        if is_manifest(document):
-            for manifest in read_manifests(document, file):
-                self._add_manifest(manifest)
+        items = document if isinstance(document, list) else [document]
+        if any(map(is_manifest, items)):
+            for item in items:
+                self._add_item(item)
             return
+        if reason := _reason_to_skip(document):
+            self._skip(document, "", reason)
         self._is_adc = not is_stand_alone and isinstance(document, dict) and document.keys() <= _ADC_KEYS
         self._search(document, "")
 
@@ -79,7 +92,22 @@ class Search:
     def _add_problem(self, line: int, holder: str, phase: str, reason: str) -> None:
         self.problems.append(RouteProblem(self._file, line, holder, phase, reason))
 
+    def _add_item(self, item: Any) -> None:
+        """Search a manifest, or another item of a list that contains manifests."""
+        if is_manifest(item):
+            for manifest in read_manifests(item, self._file):
+                self._add_manifest(manifest)
+        else:
+            self._skip(item, "", "it is not a manifest, although others in this list are")
+
+    def _skip(self, document: Any, name: str, reason: str) -> None:
+        text = str(document)
+        phase = next((phase for phase in _PHASES if phase in text), "")
+        self.skipped.append(SkippedDocument(self._file, getattr(document, "line", 0), name, reason, phase))
+
     def _add_manifest(self, manifest: Manifest) -> None:
+        if manifest.skipped:
+            self._skip(manifest.document, str(manifest), manifest.skipped)
         self.problems += manifest.problems
         self._notes += manifest.notes
         for each in manifest.lists:
@@ -164,6 +192,18 @@ class Search:
             for key, kind in _REFERENCES.items():
                 if isinstance(value.get(key), (str, int)):
                     self._references.append((_holder(value, section), phases, kind, str(value[key])))
+
+
+def _reason_to_skip(document: Any) -> str | None:
+    """Return why a document can't contain objects of APISIX, or None."""
+    if not isinstance(document, (dict, list)):
+        kind = "string" if isinstance(document, str) else type(document).__name__
+        return f"it is a {kind}, but a mapping or a list was expected"
+    keys = [str(key) for item in (document if isinstance(document, list) else [document]) if isinstance(item, dict) for key in item]
+    if not keys or not _KNOWN_KEYS.isdisjoint(keys):
+        return None
+    shown = ", ".join(dict.fromkeys(keys[:_MAX_KEYS_SHOWN])) + (", ..." if len(keys) > _MAX_KEYS_SHOWN else "")
+    return f"it is neither a manifest nor an object of APISIX, because it has only the keys {shown}"
 
 
 def _holder(value: dict[Any, Any], section: str) -> str:
