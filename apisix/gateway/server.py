@@ -466,9 +466,8 @@ def _pass_on(context: RequestContext, response: UpstreamResponse) -> Answer:
         if name.lower() not in HIDDEN and name.lower() not in ("content-type", "content-length") and not name.lower().startswith("x-accel-")
     )
     has_date = bool(response.values("date"))
-    if (tunnel := response.tunnel()) is not None:
-        return Answer(response.status, headers, has_date=has_date, tunnel=tunnel)
-    if not response.has_body:
+    tunnel = response.tunnel()
+    if tunnel is None and not response.has_body:
         response.close()
-        return Answer(response.status, headers, has_date=has_date)
-    return Answer(response.status, headers, response.body, has_date=has_date)
+    body = response.body if response.has_body else b""
+    return Answer(response.status, headers, body, has_date=has_date, tunnel=tunnel, from_upstream=True)

@@ -202,3 +202,38 @@ async def test_client_that_has_no_further_request(tmp_path: Path) -> None:
             await writer.wait_closed()
 
     assert [(report.target, report.status) for report in bed.reports] == [("/a", 200)] * 2
+
+
+@pytest.mark.parametrize("status", [444, 499])
+async def test_the_upstream_sends_a_status_that_closes_the_connection(tmp_path: Path, status: int) -> None:
+    """nginx closes the connection for these statuses only if a plugin ends the request with them. An upstream's response is passed on."""
+    async with TestBed(tmp_path) as bed:
+        bed.route("1", "/plain")
+        bed.route("2", "/kept", scripted({}, "ext-plugin-post-resp"))
+        bed.route("3", "/replaced", scripted({"resp": {"body": "new"}}, "ext-plugin-post-resp"))
+        bed.route("4", "/stop", scripted({"stop": {"status": status, "body": "new"}}))
+        answers = [await bed.request("GET", path, [f"X-Up: up_status={status}"]) for path in ("/plain", "/kept")]
+        for path in ("/replaced", "/stop"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", bed.port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Up: up_status={status}\r\n\r\n".encode())
+            assert (path, await asyncio.wait_for(reader.read(), 5)) == (path, b"")
+            writer.close()
+
+    assert [(answer.status, answer.body) for answer in answers] == [(status, b"upstream says hello")] * 2
+    assert [report.status for report in bed.reports] == [status] * 4
+
+
+async def test_no_answer_leaves_a_connection_to_the_upstream_open(tmp_path: Path) -> None:
+    """Whatever the status of an answer is, the connection to the upstream is closed with it."""
+    async with TestBed(tmp_path) as bed:
+        bed.route()
+        upstream = bed.store.router.match("GET", "a", "/a", "127.0.0.1")
+        assert upstream is not None
+        assert upstream.route.upstream is not None
+        opened: list[asyncio.StreamWriter] = []
+        upstream.route.upstream.balancer.receiving = lambda _, connection: opened.append(connection)  # type: ignore[method-assign]
+        for status in (200, 204, 304, 404, 444, 499, 503):
+            await bed.request("GET", "/a", [f"X-Up: up_status={status}"])
+            await bed.request("HEAD", "/a", [f"X-Up: up_status={status}"])
+
+    assert [connection.is_closing() for connection in opened] == [True] * 14

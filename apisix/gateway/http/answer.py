@@ -24,6 +24,8 @@ class Answer:
     Attributes:
         has_date: whether nginx adds a Date.
         tunnel: the upstream's connection after a response with status 101.
+        from_upstream: whether it is the upstream's response. nginx sends each status of an upstream, but closes the connection for some
+            of its own.
     """
 
     status: int
@@ -31,6 +33,7 @@ class Answer:
     body: bytes | AsyncGenerator[bytes, None] = b""
     has_date: bool = True
     tunnel: Tunnel | None = None
+    from_upstream: bool = False
 
 
 def json_answer(status: int, value: object) -> Answer:

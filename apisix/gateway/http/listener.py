@@ -136,11 +136,15 @@ class HttpListener:
             await self._send(reader, writer, None, answer, on_sent)
             await _linger(reader, writer)
             return None
-        keeps_alive = await self._send(reader, writer, request, answer, on_sent)
-        self._busy.discard(task)
-        if answer.tunnel is not None:
-            await answer.tunnel.relay(reader, writer)
-            return None
+        try:
+            keeps_alive = await self._send(reader, writer, request, answer, on_sent)
+            self._busy.discard(task)
+            if answer.tunnel is not None:
+                await answer.tunnel.relay(reader, writer)
+                return None
+        finally:
+            if answer.tunnel is not None:
+                answer.tunnel.close()  # also if the client has gone
         if not keeps_alive:
             return None
         return self._with_rest(request.rest, reader) if request.rest else reader
@@ -173,7 +177,7 @@ class HttpListener:
         on_sent: OnSent | None,
     ) -> bool:
         """Write an answer, and return whether the connection can be used again."""
-        if answer.status in CLOSES_CONNECTION and answer.tunnel is None:
+        if answer.status in CLOSES_CONNECTION and not answer.from_upstream:
             if on_sent is not None:
                 on_sent(True)
             return False

@@ -53,7 +53,7 @@ BAD_REQUESTS = {
 """nginx's internal statuses that it sends as 400, with their explanation. Source: nginx, ngx_http_special_response.c; observed."""
 
 CLOSES_CONNECTION = frozenset({*range(100, 200), 444, 499})
-"""Statuses after which nginx closes the connection without an answer (observed)."""
+"""Statuses after which nginx closes the connection without an answer (observed), unless it is the status of an upstream."""
 
 
 def error_page(status: int) -> bytes:

@@ -153,7 +153,8 @@ class ExtPlugins:
         if status < 100:
             status = 200  # observed for 99
         finish_content_type(context, status)
-        return not_modified(context, Answer(status, context.response_headers, reply.body or body))
+        # Without a new body, the plugin itself sends the response. Source: apisix/plugins/ext-plugin-post-resp.lua.
+        return not_modified(context, Answer(status, context.response_headers, reply.body or body, from_upstream=not reply.body))
 
     def _check_info_request(self, info: Info, phase: Phase) -> None:
         """Raise RunnerFailed if the emulated release does not support an info request: it closes the connection then."""
