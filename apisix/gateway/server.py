@@ -28,7 +28,8 @@ from apisix.gateway.phases.plugins import (
 from apisix.gateway.report import CapturedMessage, NoRecords, PhaseReport, RecordSource, RequestReport, UpstreamReport, effects_of
 from apisix.gateway.resources import admin
 from apisix.gateway.resources.store import Store
-from apisix.gateway.routing.routes import Consumer, Node, Route, Upstream
+from apisix.gateway.routing.balancing import Node
+from apisix.gateway.routing.routes import Consumer, Route, Upstream
 from apisix.gateway.routing.upstream_client import (
     ConnectFailed,
     NoAnswer,
@@ -373,14 +374,16 @@ def _redirected_internally(response: UpstreamResponse) -> Answer:
 
 
 def _hashed(context: RequestContext, upstream: Upstream) -> str | None:
-    """Return the text whose hash selects the node, None if the upstream does not use hashes. Source: APISIX's balancer chash."""
+    """Return the text whose hash selects the node, None if the upstream does not use hashes. Source: apisix/balancer/chash.lua."""
     if upstream.hash_on is None:
         return None
     hash_on, key = upstream.hash_on
     if hash_on == "vars_combinations":
-        return proxy_rewrite.resolve(key, context)
-    name = {"header": f"http_{key}", "cookie": f"cookie_{key}", "consumer": "consumer_name"}.get(hash_on, key)
-    return variables.look_up(context, name) or context.remote_addr
+        text = proxy_rewrite.resolve(key, context) if proxy_rewrite.has_value(key, context) else None
+    else:
+        name = {"header": f"http_{key}", "cookie": f"cookie_{key}", "consumer": "consumer_name"}.get(hash_on, key)
+        text = variables.look_up(context, name)
+    return context.remote_addr if text is None else text
 
 
 async def _captured(pieces: AsyncGenerator[bytes, None], message: CapturedMessage) -> AsyncGenerator[bytes, None]:

@@ -268,7 +268,9 @@ def test_skipped_documents(plugins: Path) -> None:
 
     file = str(plugins.parent / "mixed.yaml")
     report = json.loads(invoke("check", "--json", "--plugins", plugins, file).stdout)
-    assert report["skipped"] == [{"file": file, "line": line, "name": name, "reason": reason, "phase": ""} for line, name, reason in skipped]
+    assert report["skipped"] == [
+        {"file": file, "line": line, "name": name, "reason": reason, "phase": ""} for line, name, reason in skipped
+    ]
 
 
 def test_skipped_documents_of_a_directory(plugins: Path) -> None:
@@ -279,7 +281,14 @@ def test_skipped_documents_of_a_directory(plugins: Path) -> None:
     (directory / "web.yaml").write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n")
     report = json.loads(invoke("check", "--json", "--plugins", plugins, directory).stdout)
 
-    assert [each["name"] for each in report["skipped"]] == ["Service shop/web", "ApisixNovelty new", "Secret token", "", "", "Deployment web"]
+    assert [each["name"] for each in report["skipped"]] == [
+        "Service shop/web",
+        "ApisixNovelty new",
+        "Secret token",
+        "",
+        "",
+        "Deployment web",
+    ]
     assert [note for note in report["notes"] if "Deployment" in note or "files" in note] == [
         f"{directory}: 1 of 2 files contain no ext-plugin configuration"
     ]
@@ -304,6 +313,32 @@ def test_documents_of_apisix_are_not_skipped(plugins: Path, document: object) ->
     path = plugins.parent / "a.json"
     path.write_text(json.dumps(document))
     assert json.loads(invoke("check", "--json", "--plugins", plugins, path).stdout)["skipped"] == []
+
+
+def test_health_checks(plugins: Path) -> None:
+    """A note reports that health checks, which are valid, have no effect in `dev`."""
+    upstream = "{nodes: {'a:80': 1}, checks: {active: {http_path: /}}}"
+    text = f"""\
+routes:
+  - id: 1
+    uri: /
+    upstream: {upstream}
+    plugins: {{ext-plugin-pre-req: {{conf: [{{name: say, value: '{{"times": 1}}'}}]}}}}
+upstreams:
+  - id: 2
+    nodes: {{'a:80': 1}}
+    checks: {{active: {{http_path: /}}}}
+#END
+"""
+    note = "the health checks of the upstream (checks) have no effect in the development gateway: it sends requests to all nodes"
+    assert check(plugins, "apisix.yaml", text) == (
+        0,
+        [
+            f"note: apisix.yaml, line 4: upstream: {note}",
+            f"note: apisix.yaml, line 9: upstream 2: {note}",
+            "3 plugins, 1 configuration: no problems",
+        ],
+    )
 
 
 def test_items_without_a_kind(plugins: Path) -> None:

@@ -136,15 +136,19 @@ FURTHER = [
     ("Credentials of consumers, and consumer groups.", "resources/test_clients.py"),
     ("Certificates, plugin metadata, protos and secrets: `dev` stores them, and they have no effect.", "resources/test_admin.py"),
     (
-        "Upstreams of type `chash`: requests with the same key go to the same node. The node can be another one than on APISIX, "
-        "because the hash is a different one.",
-        "test_rules.py::test_hashes",
+        "Upstreams of type `chash`: the same node as on APISIX since 2.15, for up to 5000 units of weight. The address of a node is hashed "
+        "as the definition has it; APISIX resolves host names first. Before 2.15, APISIX did not divide weights by their common divisor.",
+        "routing/test_balancing.py",
     ),
     (
         "Upstreams of type `least_conn`: the node with the fewest requests in progress, divided by its weight, is used.",
         "test_rules.py::test_least_connections",
     ),
-    ("Upstreams of type `ewma`: nodes are selected as with `roundrobin`.", "test_recorded_scenarios.py"),
+    (
+        "Upstreams of type `ewma`: the node with the lowest moving average of response times is used. "
+        "APISIX compares two nodes that it draws at random.",
+        "routing/test_balancing.py::test_ewma",
+    ),
     (
         "A route with a plugin that guards it and is not emulated, for example jwt-auth: 503.",
         "test_server.py::test_guard_that_is_not_emulated",
@@ -157,7 +161,7 @@ FURTHER = [
         "A node that closes the connection or times out before its response: the next one gets the request unless it is POST.",
         "test_rules.py",
     ),
-    ("Health checks.", None),
+    ("Health checks of an upstream (`checks`): `dev` and `check` report that they have no effect.", None),
 ]
 
 

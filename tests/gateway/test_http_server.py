@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from apisix.gateway.routing.balancing import Node
 from tests.gateway.bed import TestBed, read_response
 from tests.gateway.phases.test_phases import scripted
 
@@ -223,7 +224,7 @@ async def test_the_upstream_sends_a_status_that_closes_the_connection(tmp_path: 
     assert [report.status for report in bed.reports] == [status] * 4
 
 
-async def test_no_answer_leaves_a_connection_to_the_upstream_open(tmp_path: Path) -> None:
+async def test_no_answer_leaves_a_connection_to_the_upstream_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the status of an answer is, the connection to the upstream is closed with it."""
     async with TestBed(tmp_path) as bed:
         bed.route()
@@ -231,7 +232,11 @@ async def test_no_answer_leaves_a_connection_to_the_upstream_open(tmp_path: Path
         assert upstream is not None
         assert upstream.route.upstream is not None
         opened: list[asyncio.StreamWriter] = []
-        upstream.route.upstream.balancer.receiving = lambda _, connection: opened.append(connection)  # type: ignore[method-assign]
+
+        def receiving(node: Node, connection: asyncio.StreamWriter) -> None:
+            opened.append(connection)
+
+        monkeypatch.setattr(upstream.route.upstream.balancer, "receiving", receiving)
         for status in (200, 204, 304, 404, 444, 499, 503):
             await bed.request("GET", "/a", [f"X-Up: up_status={status}"])
             await bed.request("HEAD", "/a", [f"X-Up: up_status={status}"])

@@ -434,6 +434,31 @@ HASHES: list[dict[str, Any]] = [
 ]
 
 
+MISSING: list[dict[str, Any]] = [
+    {"hash_on": "header", "key": "X-Missing"},
+    {"hash_on": "cookie", "key": "missing"},
+    {"hash_on": "vars", "key": "arg_missing"},
+    {"hash_on": "vars_combinations", "key": "$arg_missing-$http_missing"},
+    {"hash_on": "consumer"},
+]
+
+
+@pytest.mark.parametrize("conf", MISSING, ids=[conf["hash_on"] for conf in MISSING])
+async def test_hash_of_a_value_that_is_missing(tmp_path: Path, conf: dict[str, Any]) -> None:
+    """The address of the client is used. With these nodes, that is another one than for an empty text."""
+    nodes = [{"host": "127.0.0.1", "port": port, "weight": 1} for port in (1980, 1981)]
+    async with TestBed(tmp_path) as bed:
+        bed.route(upstream={"type": "chash", "nodes": nodes, "retries": 0, **conf})
+        match = bed.store.router.match("GET", "a", "/a", "127.0.0.1")
+        assert match is not None
+        assert match.route.upstream is not None
+        balancer = match.route.upstream.balancer
+        expected, of_nothing = balancer.pick(hashed="127.0.0.1"), balancer.pick(hashed="-")
+        await bed.request("GET", "/a")
+
+    assert (bed.reports[0].upstream, str(of_nothing)) == (str(expected), "127.0.0.1:1981")
+
+
 @pytest.mark.parametrize("conf", HASHES, ids=[conf["hash_on"] for conf in HASHES])
 async def test_hashes(tmp_path: Path, conf: dict[str, Any]) -> None:
     """Requests with the same key go to one node; requests with many keys go to both. Source: apisix/balancer/chash.lua."""

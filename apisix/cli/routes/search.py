@@ -16,7 +16,7 @@ from apisix.cli.routes.files import line_of
 from apisix.cli.routes.found import FoundConf, RouteProblem, SkippedDocument
 from apisix.cli.routes.manifests import Manifest, is_manifest, read_manifests
 from apisix.gateway.resources.configs import LISTS
-from apisix.gateway.resources.definitions import CONSUMER_FIELDS, ROUTE_FIELDS, SERVICE_FIELDS, UPSTREAM_FIELDS
+from apisix.gateway.resources.definitions import CONSUMER_FIELDS, NO_HEALTH_CHECKS, ROUTE_FIELDS, SERVICE_FIELDS, UPSTREAM_FIELDS
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.loading.registry import Registry
@@ -128,6 +128,10 @@ class Search:
         holder = f"{parent}{_holder(value, section)}"
         for key, line in getattr(value, "repeated", ()):
             self._add_problem(line, holder, "", f"the key {key} is here twice, and only the last one counts")
+        if isinstance(value.get("checks"), dict) and "upstream" in section:
+            self._notes.append(
+                f"{self._file}{f', line {line}' if (line := line_of(value, 'checks')) else ''}: {holder}: {NO_HEALTH_CHECKS}"
+            )
         plugins = value.get("plugins")
         self._note_references(value, section, plugins if isinstance(plugins, dict) else {})
         for key, item in value.items():

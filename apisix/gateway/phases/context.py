@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 from apisix.gateway.http import uris
 from apisix.gateway.http.headers import Headers
 from apisix.gateway.report import UpstreamReport
-from apisix.gateway.routing.routes import ConfSource, Consumer, Node, Route
+from apisix.gateway.routing.balancing import Node
+from apisix.gateway.routing.routes import ConfSource, Consumer, Route
 
 SERVER_NAME = "_"
 """nginx's `server_name`, which is the value of `$host` if a request has no Host."""

@@ -123,3 +123,8 @@ def resolve(template: str, context: RequestContext, question_mark: str = "?") ->
         return (variables.look_up(context, match[1] or match[2]) or "").replace("?", question_mark)
 
     return _VARIABLE.sub(value_of, template)
+
+
+def has_value(template: str, context: RequestContext) -> bool:
+    """Return whether at least one variable of a template has a value."""
+    return any(variables.look_up(context, match[1] or match[2]) is not None for match in _VARIABLE.finditer(template))

@@ -17,7 +17,8 @@ from apisix.gateway.phases import proxy_rewrite
 from apisix.gateway.phases.plugins import AUTHENTICATION, CREDENTIALS, EMULATED, GUARDS, guard_that_is_not_emulated
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.gateway.routing import expressions
-from apisix.gateway.routing.routes import ConfSource, Consumer, Credential, Node, Route, Upstream
+from apisix.gateway.routing.balancing import BALANCERS, Node
+from apisix.gateway.routing.routes import ConfSource, Consumer, Credential, Route, Upstream
 from apisix.runner.http.phase import Phase
 
 Definition = Mapping[str, Any]
@@ -66,8 +67,8 @@ CREDENTIAL_FIELDS: dict[str, str] = dict(PLUGIN_CONFIG_FIELDS)
 CONSUMER_GROUP_FIELDS: dict[str, str] = dict(PLUGIN_CONFIG_FIELDS)
 
 # Fields that have an effect in APISIX, but not in this gateway.
-_UNSUPPORTED_IN_UPSTREAM = ("tls", "service_name", "discovery_type", "discovery_args", "checks", "keepalive_pool", "retry_timeout")
-_UPSTREAM_TYPES = ("roundrobin", "chash", "least_conn", "ewma")
+_UNSUPPORTED_IN_UPSTREAM = ("tls", "service_name", "discovery_type", "discovery_args", "keepalive_pool", "retry_timeout")
+NO_HEALTH_CHECKS = "the health checks of the upstream (checks) have no effect in the development gateway: it sends requests to all nodes"
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -127,7 +128,9 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
     """
     _check_fields(raw, UPSTREAM_FIELDS)
     problems.extend(_unsupported(where, [f"{name} of the upstream" for name in _UNSUPPORTED_IN_UPSTREAM if name in raw]))
-    if raw.get("type", "roundrobin") not in _UPSTREAM_TYPES:
+    if "checks" in raw:
+        problems.append(Problem(where, NO_HEALTH_CHECKS))
+    if raw.get("type", "roundrobin") not in BALANCERS:
         raise InvalidDefinition('invalid configuration: property "type" validation failed: matches none of the enum values')
     if raw.get("scheme", "http") not in ("http", "https"):
         problems.append(Problem(where, f"upstream scheme {raw['scheme']} is not supported by the development gateway: it uses http"))
@@ -145,7 +148,7 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
         retries=None if "retries" not in raw else int(raw["retries"]),
         scheme="https" if raw.get("scheme") == "https" else "http",
         hash_on=(raw.get("hash_on", "vars"), raw.get("key", "remote_addr")) if raw.get("type") == "chash" else None,
-        least_connections=raw.get("type") == "least_conn",
+        type=raw.get("type", "roundrobin"),
     )
 
 

@@ -3,32 +3,15 @@
 
 import ipaddress
 import re
-import zlib
-from asyncio import StreamWriter
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakSet
 
 from apisix.gateway.routing import expressions
+from apisix.gateway.routing.balancing import BALANCERS, Node, RoundRobin
 
 # The characters of a name in the pattern of a path. Source: lua-resty-radixtree, `:name` is one segment, `*name` is anything.
 _SEGMENT, _REST = "([^/]+)", r"((?:.|\n)*)"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One server of an upstream."""
-
-    host: str
-    port: int
-    weight: int = 1
-    priority: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 ROUTERS = ("radixtree_uri", "radixtree_uri_with_parameter", "radixtree_host_uri")
@@ -38,84 +21,15 @@ DEFAULT_ROUTER = "radixtree_host_uri"
 OLD_DEFAULT_ROUTER = "radixtree_uri"
 
 
-class RoundRobin:
-    """Selects nodes by weight with smooth weighted round-robin, as in nginx."""
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        # If all weights are 0, APISIX uses the nodes nevertheless (observed).
-        self._nodes = [node for node in nodes if node.weight > 0] or [replace(node, weight=1) for node in nodes]
-        self._current = [0] * len(self._nodes)
-
-    def pick(self, tried: Collection[Node] = (), hashed: str | None = None) -> Node | None:
-        """
-        Return the next node that has not been tried, None if all have been. Nodes of a lower priority are used after all others.
-
-        Args: hashed: the text whose hash selects the node, for type `chash`; None for round-robin.
-        """
-        candidates = [index for index, node in enumerate(self._nodes) if node not in tried]
-        if not candidates:
-            return None
-        highest = max(self._nodes[index].priority for index in candidates)
-        candidates = [index for index in candidates if self._nodes[index].priority == highest]
-        if hashed is not None:
-            slots = [index for index in candidates for _ in range(self._nodes[index].weight)]
-            return self._nodes[slots[zlib.crc32(hashed.encode(errors="surrogateescape")) % len(slots)]]
-        return self._nodes[self._next(candidates)]
-
-    @contextmanager
-    def sending(self, node: Node) -> Iterator[None]:
-        """Enter this while a request is sent to a node, until the head of the response has been received."""
-        yield
-
-    def receiving(self, node: Node, connection: StreamWriter) -> None:
-        """Called with the connection on which the body of a response arrives. It is closed when the request has finished."""
-
-    def _next(self, candidates: Sequence[int]) -> int:
-        for index in candidates:
-            self._current[index] += self._nodes[index].weight
-        best = max(candidates, key=self._current.__getitem__)
-        self._current[best] -= sum(self._nodes[index].weight for index in candidates)
-        return best
-
-
-class LeastConnections(RoundRobin):
-    """
-    Selects the node with the fewest requests in progress, including the new one, divided by its weight; round-robin among equal ones.
-
-    Source: apisix/balancer/least_conn.lua.
-    """
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        super().__init__(nodes)
-        self._sending: Counter[Node] = Counter()
-        self._receiving: defaultdict[Node, WeakSet[StreamWriter]] = defaultdict(WeakSet)
-
-    @contextmanager
-    def sending(self, node: Node) -> Iterator[None]:
-        """Count a request until the head of its response has been received."""
-        self._sending[node] += 1
-        try:
-            yield
-        finally:
-            self._sending[node] -= 1
-
-    def receiving(self, node: Node, connection: StreamWriter) -> None:
-        """Count a request until its connection is closed."""
-        self._receiving[node].add(connection)
-
-    def _next(self, candidates: Sequence[int]) -> int:
-        loads = {index: self._load(self._nodes[index]) for index in candidates}
-        least = min(loads.values())
-        return super()._next([index for index in candidates if loads[index] == least])
-
-    def _load(self, node: Node) -> float:
-        receiving = sum(not connection.is_closing() for connection in self._receiving[node])
-        return (self._sending[node] + receiving + 1) / node.weight
-
-
 @dataclass(slots=True)
 class Upstream:
-    """The servers to which requests are sent. Timeouts are in seconds."""
+    """
+    The servers to which requests are sent. Timeouts are in seconds.
+
+    Attributes:
+        type: how a node is selected, a key of `BALANCERS`.
+        hash_on: `hash_on` and `key` for type `chash`, else None.
+    """
 
     nodes: Sequence[Node]
     pass_host: str = "pass"  # noqa: S105  # not a password: APISIX's value for "pass the client's Host"
@@ -126,11 +40,11 @@ class Upstream:
     retries: int | None = None
     scheme: str = "http"
     hash_on: tuple[str, str] | None = None
-    least_connections: bool = False
+    type: str = "roundrobin"
     balancer: RoundRobin = field(init=False)
 
     def __post_init__(self) -> None:
-        self.balancer = LeastConnections(self.nodes) if self.least_connections else RoundRobin(self.nodes)
+        self.balancer = BALANCERS[self.type](self.nodes)
 
     def with_timeouts(self, connect_s: float, send_s: float, read_s: float) -> "Upstream":
         """Return this upstream with other timeouts. Both share their balancer."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from apisix.gateway.http import uris
 from apisix.gateway.http.answer import StreamFailed
 from apisix.gateway.http.tunnel import Tunnel
-from apisix.gateway.routing.routes import Node, Upstream
+from apisix.gateway.routing.balancing import Node
+from apisix.gateway.routing.routes import Upstream
 
 _HEAD_BYTES = 256 * 1024
 _READ_BYTES = 65536

@@ -6,7 +6,8 @@ from multidict import CIMultiDict
 
 from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.phases.variables import look_up
-from apisix.gateway.routing.routes import Node, Route
+from apisix.gateway.routing.balancing import Node
+from apisix.gateway.routing.routes import Route
 
 HEADERS = CIMultiDict([("Host", "Gw.Example.com:9080"), ("X-Two", "a"), ("X-Two", "b"), ("Cookie", "c=1; d=x=y"), ("Cookie", "e=2")])
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from apisix.gateway.resources.definitions import NO_RESOURCES, InvalidDefinition, Problem, build_route, build_upstream
-from apisix.gateway.routing.routes import Node
+from apisix.gateway.routing.balancing import Node
 
 UPSTREAM = {"nodes": {"127.0.0.1:1980": 1}}
 
@@ -85,7 +85,7 @@ def test_refused(route: dict[str, Any], reason: str) -> None:
             "_meta.pre_function of ext-plugin-pre-req is not",
         ),
         ({"upstream": {**UPSTREAM, "scheme": "grpc"}}, "upstream scheme grpc is not supported"),
-        ({"upstream": {**UPSTREAM, "checks": {}}}, "checks of the upstream is not supported"),
+        ({"upstream": {**UPSTREAM, "checks": {}}}, "the health checks of the upstream (checks) have no effect"),
     ],
 )
 def test_said(route: dict[str, Any], said: str) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from apisix.gateway.phases.quirks import default_router
 from apisix.gateway.resources.definitions import NO_RESOURCES, build_route
-from apisix.gateway.routing.routes import Match, Node, RoundRobin, Router
+from apisix.gateway.routing.balancing import Node, RoundRobin
+from apisix.gateway.routing.routes import Match, Router
 
 
 def router(*routes: dict[str, object], kind: str = "radixtree_uri_with_parameter") -> Router:
