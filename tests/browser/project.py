@@ -51,6 +51,8 @@ class Tag(Plugin[TagConfig]):
             order["tenant"] = self.config.tenant
             del order["coupon"]
             request.body = msgspec.json.encode(order)
+        if request.method == "PUT":
+            request.body = request.read() + b"\\nfor the north\\n"
 """
 GUARD = """\
 from apisix import Plugin, Reply, Request
@@ -130,12 +132,12 @@ class Project:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
 
-    def send(self, target: str, method: str = "GET", body: str | None = None, **headers: str) -> int:
+    def send(self, target: str, method: str = "GET", body: str | bytes | None = None, **headers: str) -> int:
         """Send a request to the gateway, and return the status. Underscores in the names of headers become hyphens."""
         request = urllib.request.Request(  # noqa: S310  # the gateway of this test
             self.dev.gateway + target,
             method=method,
-            data=None if body is None else body.encode(),
+            data=body.encode() if isinstance(body, str) else body,
             headers={name.replace("_", "-"): value for name, value in headers.items()},
         )
         try:

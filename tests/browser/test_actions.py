@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be done with a request: send it again, run it again, and copy it."""
+"""What can be done with a request: send it again, run it again, copy it, and save it as a test."""
 
 import json
+import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -12,7 +14,7 @@ pytest.importorskip("playwright", reason="Playwright is not installed: `make tes
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open
-from tests.browser.project import ORDER, TAG, WAIT_MS, Project, row, rows
+from tests.browser.project import BROKEN, GUARD, ORDER, TAG, WAIT_MS, Project, row, rows
 
 
 @pytest.fixture
@@ -69,6 +71,48 @@ def test_running_again_after_a_plugin_was_saved(own_project: Project, open_page:
     expect(difference.locator("td.before").filter(has_text="page=1")).to_be_visible()
     expect(difference.locator("td.after").filter(has_text="page=first")).to_be_visible()
     expect(rows(page)).to_have_count(1)
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "body", "assertion"),
+    [
+        ("/orders?page=7", "POST", ORDER, "assert result.upstream.headers.getall('x-tenant') == ['north']"),
+        ("/guarded", "GET", None, "assert result.reply.status == 401"),
+        ("/broken", "GET", None, "assert result.effects[0].error is not None  # KeyError: 'price'"),
+    ],
+    ids=["changed", "stopped", "failed"],
+)
+def test_saving_as_a_test(own_project: Project, open_page: Open, target: str, method: str, body: str | None, assertion: str) -> None:
+    """The file is written, the page shows how to run it, that command passes, and it fails if the plugin has another result."""
+    own_project.send(target, method, body, content_type="application/json")
+    page = open_page(own_project)
+    row(page, target).click()
+    button(page, "Save as test")
+    name = f"tests/test_{method.lower()}_{target.partition('?')[0].strip('/')}.py"
+    note = page.get_by_role("status").filter(has_text=f"Saved as {name}. Run it with pytest {name}")
+    expect(note).to_be_visible()
+    note.get_by_role("button", name="Copy the command").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    command = page.evaluate("navigator.clipboard.readText()")
+
+    saved = (own_project.directory / name).read_text(encoding="utf-8")
+    assert assertion in saved
+    assert run(command, own_project) == 0
+    own_project.save(
+        "plugins/tag.py",
+        TAG.replace('= self.config.tenant\n        request.headers["x-scheme"]', '= "south"\n        request.headers["x-scheme"]'),
+    )
+    own_project.save("plugins/guard.py", GUARD.replace("401", "403"))
+    own_project.save("plugins/broken.py", BROKEN.replace('order["price"]', 'order["amount"]'))
+    assert run(command, own_project) == 1
+
+
+def run(command: str, project: Project) -> int:
+    """Run a command that begins with `pytest` in the directory of the project, and return its exit status."""
+    arguments = [sys.executable, "-m", *shlex.split(command), "-p", "no:cacheprovider"]
+    done = subprocess.run(arguments, cwd=project.directory, capture_output=True, text=True, timeout=WAIT_MS / 1000, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.returncode
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -126,6 +126,16 @@ def test_what_a_plugin_changed(page: Page, project: Project) -> None:
     expect(body.locator("td.after").filter(has_text='"tenant": "north"')).to_be_visible()
 
 
+def test_a_changed_text(page: Page, project: Project) -> None:
+    """A body that is not JSON is compared line by line."""
+    project.send("/orders", "PUT", "one lamp\nno coupon", content_type="text/plain")
+    row(page, "PUT /orders").click()
+    body = step(page, "tag").locator("table.diff")
+
+    expect(body.locator("tr.same")).to_contain_text(["one lamp", "no coupon"])
+    expect(body.locator("tr.added td.after").filter(has_text="for the north")).to_be_visible()
+
+
 def test_what_a_plugin_logged(page: Page, project: Project) -> None:
     project.send("/orders")
     row(page, "/orders").click()
@@ -172,6 +182,15 @@ def test_views_of_a_body(page: Page, project: Project) -> None:
     view.get_by_role("button", name="Hex").click()
     expect(view.locator("pre")).to_contain_text("00000000  7b 22 61 22 3a 31 7d")
     expect(view.get_by_role("button", name="Hex")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_body_that_is_not_text(page: Page, project: Project) -> None:
+    project.send("/plain", "POST", bytes(range(250, 256)), content_type="application/octet-stream")
+    row(page, "/plain").click()
+    view = section(page, "Request").locator(".body-view").first
+
+    expect(view.locator("pre")).to_contain_text("00000000  fa fb fc fd fe ff")
+    expect(view.get_by_role("button")).to_have_text(["Text", "Hex"])
 
 
 def test_a_link_to_a_request(page: Page, project: Project) -> None:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The routes with their chains, and the form of a configuration."""
 
+import json
+
 import pytest
+import yaml
 
 pytest.importorskip("playwright", reason="Playwright is not installed: `make test-browser` installs it")
 
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Open
-from tests.browser.project import Project
+from tests.browser.project import Project, row
 
 
 def opened(page: Page, route: str, plugin: str) -> Locator:
@@ -51,5 +54,57 @@ def test_a_configuration_is_validated_and_applied(own_project: Project, open_pag
     form.get_by_label("tenant *").fill("west")
     expect(form.locator("p.error")).to_have_text("")
     form.get_by_role("button", name="Apply").click()
-    # The message that confirms it can be replaced by the one that the routes have changed.
-    expect(page.get_by_text('{"tenant":"west","limit":50}')).to_be_visible()
+    # One message does not replace the other.
+    expect(page.get_by_role("status").get_by_text("tag of route orders has the new configuration.")).to_be_visible()
+    expect(page.get_by_role("status").get_by_text("route orders: tag has a new configuration")).to_be_visible()
+    expect(page.locator("summary", has_text='{"tenant":"west","limit":50}')).to_be_visible()
+    expect(form.get_by_label("tenant *")).to_be_visible()
+    own_project.send("/orders")
+    page.get_by_role("button", name="Requests").click()
+    row(page, "/orders").click()
+    expect(page.locator("table.edits tr", has_text="x-tenant").locator("td.after")).to_have_text("west")
+
+
+def test_the_schema_of_a_configuration(project: Project, open_page: Open) -> None:
+    plugin = opened(open_page(project), "guarded", "tag")
+    plugin.get_by_text("JSON Schema").click()
+
+    schema = json.loads(plugin.locator("details pre").inner_text())
+    assert sorted(schema["$defs"]["TagConfig"]["properties"]) == ["limit", "role", "strict", "tenant"]
+
+
+def test_what_is_typed_stays_after_a_reload(own_project: Project, open_page: Open) -> None:
+    """Also the focus, if the routes are loaded again while somebody edits another one."""
+    page = open_page(own_project)
+    tenant = opened(page, "guarded", "tag").locator("form").get_by_label("tenant *")
+    tenant.fill("nobody")
+    routes = (own_project.directory / "apisix.yaml").read_text(encoding="utf-8")
+    own_project.save("apisix.yaml", routes.replace("/plain*", "/simple*"))
+
+    expect(page.locator('[data-route="plain"]')).to_contain_text("/simple*")
+    expect(tenant).to_have_value("nobody")
+    expect(tenant).to_be_focused()
+
+
+def test_writing_to_the_file(own_project: Project, open_page: Open) -> None:
+    """The changed configuration is in apisix.yaml, comments are lost as the page says, and the old file is kept."""
+    path = own_project.directory / "apisix.yaml"
+    old = "# our routes\n" + path.read_text(encoding="utf-8")
+    own_project.save("apisix.yaml", old)
+    page = open_page(own_project)
+    form = opened(page, "orders", "tag").locator("form")
+    form.get_by_label("tenant *").fill("west")
+    form.get_by_role("button", name="Apply").click()
+    expect(page.locator("summary", has_text='{"tenant":"west"}')).to_be_visible()
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == yaml.safe_load(old)
+    page.get_by_role("button", name="Write to apisix.yaml").click()
+
+    expect(
+        page.get_by_text("The routes were written to apisix.yaml. The previous file is apisix.yaml.bak. Comments were lost.")
+    ).to_be_visible()
+    text = path.read_text(encoding="utf-8")
+    written, before = yaml.safe_load(text), yaml.safe_load(old)
+    before["routes"][0]["plugins"]["ext-plugin-pre-req"]["conf"][0]["value"] = '{"tenant":"west"}'
+    assert written == before
+    assert "# our routes" not in text
+    assert (own_project.directory / "apisix.yaml.bak").read_text(encoding="utf-8") == old

@@ -46,6 +46,13 @@ function close() {
   list.element.focus();
 }
 
+/** Show an element above the view of the request, instead of the one with the same class. */
+function addNote(name, element) {
+  const detail = byId("detail");
+  detail.querySelector(`.${name}`)?.remove();
+  detail.querySelector(".detail-head").after(element);
+}
+
 async function attempt(work) {
   try {
     return await work();
@@ -62,10 +69,8 @@ const send = (edited) => attempt(async () => {
 });
 
 function edit() {
-  const detail = byId("detail");
-  detail.querySelector("form.edit")?.remove();
   const form = editForm(state.flow, send);
-  detail.querySelector(".detail-head").after(form);
+  addNote("edit", form);
   form.querySelector(".wide").focus();
 }
 
@@ -73,9 +78,7 @@ const runAgain = () => attempt(async () => {
   const id = state.selected;
   const { before, after } = await call("POST", `flows/${id}/rerun`, {});
   if (state.selected !== id) return;
-  const detail = byId("detail");
-  detail.querySelector(".comparison")?.remove();
-  detail.querySelector(".detail-head").after(comparison(before, after));
+  addNote("comparison", comparison(before, after));
 });
 
 const copyCurl = () => attempt(async () => {
@@ -89,7 +92,9 @@ const copyCurl = () => attempt(async () => {
 
 const saveTest = () => attempt(async () => {
   const { path, command } = await call("POST", `flows/${state.selected}/test`, {});
-  toast(`Saved as ${path}. Run it with: ${command}`);
+  const copy = () => attempt(async () => { await navigator.clipboard.writeText(command); toast("Copied."); });
+  addNote("saved", h("p", { className: "section saved", role: "status" },
+    "Saved as ", h("code", {}, path), ". Run it with ", h("code", {}, command), " ", h("button", { type: "button", onclick: copy }, "Copy the command")));
 });
 
 const actions = {
@@ -131,7 +136,7 @@ listen({
     logLine("notice", what);
     toast(what);
     if (state.view === "routes") showRoutes();
-    if (state.selected && state.view === "requests") runAgain();
+    if (state.selected) runAgain();
   },
 });
 

@@ -36,14 +36,14 @@ export function bytes(size) {
 
 export const clock = (time) => new Date(time).toLocaleTimeString(undefined, { hour12: false });
 
-let hiding = 0;
+const MAX_TOASTS = 4;
 
-/** Show a short message for a few seconds. */
+/** Show a short message for a few seconds, below those that are shown already. */
 export function toast(text, isError = false) {
-  const element = byId("toast");
-  element.textContent = text;
-  element.classList.toggle("error", isError);
-  element.hidden = false;
-  clearTimeout(hiding);
-  hiding = setTimeout(() => { element.hidden = true; }, isError ? 8000 : 4000);
+  const toasts = byId("toasts");
+  for (const shown of [...toasts.children]) if (shown.textContent === text) shown.remove();
+  const element = h("div", { className: isError ? "toast error" : "toast" }, text);
+  toasts.append(element);
+  while (toasts.childElementCount > MAX_TOASTS) toasts.firstElementChild.remove();
+  setTimeout(() => element.remove(), (isError ? 8000 : 4000) + 30 * text.length);
 }
