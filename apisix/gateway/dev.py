@@ -262,8 +262,8 @@ class _Dev:
             if self._inspector is not None:
                 gateway.on_received = self._inspector.received
                 self._inspector.gateway = f"http://{HOST}:{port}"
-                Actions(self._inspector, gateway, port)
-                SavedTests(self._inspector, self._plugin_check, self._plugin_directories)
+                actions = Actions(self._inspector, gateway, port)
+                SavedTests(self._inspector, self._plugin_check, self._plugin_directories, actions.run_again)
                 Routes(self._inspector, self._store, self._routes_file, self._plugin_check, configurations, self._reloaded)
             self._display.notice(self._welcome(port, inspect_port))
             await self._watch(stamps)

@@ -91,6 +91,7 @@ def test_saving_as_a_test(own_project: Project, open_page: Open, target: str, me
     name = f"tests/test_{method.lower()}_{target.partition('?')[0].strip('/')}.py"
     note = page.get_by_role("status").filter(has_text=f"Saved as {name}. Run it with pytest {name}")
     expect(note).to_be_visible()
+    expect(note).not_to_contain_text("another result")
     note.get_by_role("button", name="Copy the command").click()
     expect(page.get_by_text("Copied.")).to_be_visible()
     command = page.evaluate("navigator.clipboard.readText()")
@@ -113,6 +114,20 @@ def run(command: str, project: Project) -> int:
     done = subprocess.run(arguments, cwd=project.directory, capture_output=True, text=True, timeout=WAIT_MS / 1000, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return done.returncode
+
+
+def test_a_test_that_is_saved_after_a_plugin_was_edited(own_project: Project, open_page: Open) -> None:
+    """The test asserts the result of the plugins as they are now, so it passes."""
+    own_project.send("/orders")
+    page = open_page(own_project)
+    row(page, "/orders").click()
+    own_project.save("plugins/tag.py", TAG.replace('request.args["page"] = "1"', 'request.args["page"] = "first"'))
+    expect(page.get_by_role("region", name="Difference")).to_contain_text("different")
+    button(page, "Save as test")
+    note = page.get_by_role("status").filter(has_text="Saved as tests/test_get_orders.py.")
+
+    expect(note).to_contain_text("The plugins have another result now than when the request arrived. The test asserts the result of now.")
+    assert run("pytest tests/test_get_orders.py", own_project) == 0
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -42,6 +42,15 @@ def test_the_list_fills_live(page: Page, project: Project) -> None:
     assert len(set(edges)) == 3
 
 
+def test_rows_of_all_outcomes_are_alike(page: Page, project: Project) -> None:
+    """The classes of a row are not the classes of messages, which have a background and another padding."""
+    for target in ("/plain", "/guarded", "/broken", "/orders", "/nowhere"):
+        project.send(target)
+    expect(rows(page)).to_contain_text(["error", "changed", "failed", "stopped", "passed"])
+    looks = "rows => rows.map((row) => getComputedStyle(row)).map((style) => [style.backgroundColor, style.padding, style.color].join())"
+    assert len(set(rows(page).evaluate_all(looks))) == 1
+
+
 @pytest.mark.parametrize(
     ("control", "value", "shown"),
     [

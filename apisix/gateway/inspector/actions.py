@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from apisix.gateway.http import uris
 from apisix.gateway.http.answer import Answer, StreamFailed
-from apisix.gateway.inspector.flows import flow_of
+from apisix.gateway.inspector.flows import Kept, flow_of
 from apisix.gateway.inspector.server import ApiError, Inspector
 from apisix.gateway.phases.context import RequestContext
 from apisix.gateway.report import RequestReport
@@ -53,19 +53,26 @@ class Actions:
         return {"id": self._inspector.flows.id_of(report)}
 
     async def _rerun(self, values: Mapping[str, str], body: Any) -> object:
+        """Run a request through the plugins as they are now. Return it as it was and as it would be now."""
+        kept = self._inspector.kept(values["id"])
+        return {"before": kept.flow, "after": (await self.run_again(kept)).flow}
+
+    async def run_again(self, kept: Kept) -> Kept:
         """
-        Run a request through the plugins as they are now. Return it as it was and as it would be now.
+        Run a request through the plugins as they are now, and return it as it would be now.
 
         The upstream does not receive it again: its response is the one from before.
+
+        Raises: ApiError: that is not possible, for example because its body was not kept.
         """
-        kept = self._inspector.kept(values["id"])
         context = self._context(kept.report, kept.secrets, Edited())
         if f"{context.uri}/".startswith(f"{PREFIX}/"):
             raise ApiError(409, "a request to the admin API does not run through plugins, and would change the routes again")
         context.recorded_upstreams = kept.report.upstreams
         report = await self._answered(context)
         await self._gateway.complete(report)
-        return {"before": kept.flow, "after": flow_of(report, kept.flow.id)[0]}
+        flow, secrets = flow_of(report, kept.flow.id)
+        return Kept(flow, report, secrets)
 
     def _context(self, report: RequestReport, secrets: Mapping[str, str], edited: Edited) -> RequestContext:
         received = report.received

@@ -7,7 +7,7 @@ the same result. What a plugin computes of a secret, for example a signature, is
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from apisix.gateway.inspector.configurations import ALL_SECRET
-from apisix.gateway.inspector.flows import Flow, PhaseFlow
+from apisix.gateway.inspector.flows import Flow, Kept, PhaseFlow
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.server import ApiError, Inspector
 from apisix.runner.http.phase import Phase
@@ -43,17 +43,49 @@ class SavedTests:
     Args:
         check: returns the schemas, which mark secrets.
         directories: returns the directories of plugins.
+        run_again: runs a request through the plugins as they are now. Raises ApiError if that is not possible.
     """
 
-    def __init__(self, inspector: Inspector, check: PluginCheck, directories: Callable[[], Sequence[Path]]) -> None:
+    def __init__(
+        self,
+        inspector: Inspector,
+        check: PluginCheck,
+        directories: Callable[[], Sequence[Path]],
+        run_again: Callable[[Kept], Awaitable[Kept]],
+    ) -> None:
         self._inspector = inspector
         self._check = check
         self._directories = directories
+        self._run_again = run_again
         inspector.add_call("POST", "/api/flows/{id}/test", self._save)
 
     async def _save(self, values: Mapping[str, str], body: Any) -> object:
-        """Write the test, and return its path and the command that runs it."""
+        """
+        Write the test, and return its path, the command that runs it, and whether the plugins have another result now.
+
+        The test asserts the result of now, so it passes also if a plugin was edited since the request arrived.
+        """
         kept = self._inspector.kept(values["id"])
+        flags = "".join(f" --apisix-plugins {directory}" for directory in self._directories() if directory != DIRECTORY)
+        try:
+            source = await self._source(kept)
+            current = await self._current_source(kept, source)
+            path = save(TESTS, kept.flow, current, f"pytest{flags}")
+        except NotReproducible as reason:
+            raise ApiError(409, str(reason)) from None
+        except OSError as error:
+            raise ApiError(500, f"{error.filename} can't be written: {error.strerror}") from error
+        return {"path": str(path), "command": f"pytest{flags} {path}", "differs": current != source}
+
+    async def _current_source(self, kept: Kept, source: str) -> str:
+        """Return the source of a test that asserts the result of now; `source` if that is not known."""
+        try:
+            return await self._source(await self._run_again(kept))
+        except (ApiError, NotReproducible):
+            return source
+
+    async def _source(self, kept: Kept) -> str:
+        """Return the source of a test without secrets."""
         schemas = await self._check.schemas()
         redactor = Redactor()
         redactor.learn({secret: digest for digest, secret in kept.secrets.items()})
@@ -65,15 +97,7 @@ class SavedTests:
         # Secrets that were found in one place are replaced everywhere.
         chains = msgspec.json.decode(redactor.line(msgspec.json.encode(chains)), type=list[tuple[list[tuple[str, str]], bool]])
         flow = msgspec.json.decode(redactor.line(msgspec.json.encode(kept.flow)), type=Flow)
-        flags = "".join(f" --apisix-plugins {directory}" for directory in self._directories() if directory != DIRECTORY)
-
-        try:
-            path = save(TESTS, flow, source_of(flow, chains), f"pytest{flags}")
-        except NotReproducible as reason:
-            raise ApiError(409, str(reason)) from None
-        except OSError as error:
-            raise ApiError(500, f"{error.filename} can't be written: {error.strerror}") from error
-        return {"path": str(path), "command": f"pytest{flags} {path}"}
+        return source_of(flow, chains)
 
 
 def source_of(flow: Flow, chains: Sequence[tuple[Configured, bool]]) -> str:

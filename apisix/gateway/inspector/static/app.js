@@ -91,10 +91,11 @@ const copyCurl = () => attempt(async () => {
 });
 
 const saveTest = () => attempt(async () => {
-  const { path, command } = await call("POST", `flows/${state.selected}/test`, {});
+  const { path, command, differs } = await call("POST", `flows/${state.selected}/test`, {});
   const copy = () => attempt(async () => { await navigator.clipboard.writeText(command); toast("Copied."); });
   addNote("saved", h("p", { className: "section saved", role: "status" },
-    "Saved as ", h("code", {}, path), ". Run it with ", h("code", {}, command), " ", h("button", { type: "button", onclick: copy }, "Copy the command")));
+    "Saved as ", h("code", {}, path), ". Run it with ", h("code", {}, command), " ", h("button", { type: "button", onclick: copy }, "Copy the command"),
+    differs && h("span", { className: "dim" }, " The plugins have another result now than when the request arrived. The test asserts the result of now.")));
 });
 
 const actions = {
