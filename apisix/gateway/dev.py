@@ -435,12 +435,18 @@ class _Dev:
             self._options.routes if self._options.routes.exists() else f"from the admin API, or ./{self._options.routes} once it exists"
         )
         inspector = "" if inspect_port is None else f"inspector http://{HOST}:{inspect_port} shows the requests in a browser\n"
+        release = release_text(self._options.apisix_version)
+        is_default = self._options.router == default_router(self._options.apisix_version)
+        router = (
+            f"{self._options.router}, {'the default' if is_default else 'not the default'} of APISIX {release}; --router selects another"
+        )
         commands = "\n\n".join(f"  {command}" for command in self._to_try(gateway))
         return f"""\
 gateway   {gateway}
 {inspector}upstream  http://{HOST}:{self._echo_port} echoes the request
 plugins   {plugins}
 routes    {routes}
+router    {router}
 
 Try, in a second terminal:
 

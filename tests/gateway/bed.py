@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.phases.phases import ExtPlugins
-from apisix.gateway.phases.quirks import LATEST, Version, pool_for, quirks_of, unknown_plugins
+from apisix.gateway.phases.quirks import LATEST, Version, default_router, pool_for, quirks_of, unknown_plugins
 from apisix.gateway.report import RequestReport
 from apisix.gateway.resources.admin import DEFAULT_KEY, AdminApi
 from apisix.gateway.resources.definitions import Problem
@@ -66,7 +66,7 @@ class TestBed:
         quirks = quirks_of(self.version)
         self.pool = pool_for(self.socket, quirks, self.read_timeout_s)
         self._stack.callback(self.pool.close)
-        self.store = Store(self.problems.extend, unknown_plugins=unknown_plugins(quirks))
+        self.store = Store(self.problems.extend, router=default_router(self.version), unknown_plugins=unknown_plugins(quirks))
         self.plugins = ExtPlugins(self.pool, quirks)
         self.server = HttpServer(
             Gateway(self.store, self.plugins, AdminApi(self.store, DEFAULT_KEY, self.version), self.reports.append), announced_port=9080

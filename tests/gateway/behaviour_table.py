@@ -206,6 +206,12 @@ def page() -> str:
         "| --- | --- |",
         *(f"| {release_text(quirk.fixed_in)} | {quirk.description[0].upper()}{quirk.description[1:]}{_since(quirk)}. |" for quirk in Quirk),
     ]
+    lines += [
+        "",
+        "The router is the default of the emulated release: `radixtree_uri` before 3.3, and `radixtree_host_uri` since 3.3. If the gateway",
+        "has another `apisix.router.http` in its config.yaml, start `dev` with `--router` and that value. `dev` prints its router when it",
+        "starts, and reports paths with `:name`, which is a parameter only with `radixtree_uri_with_parameter`.",
+    ]
     lines += ["", "| read in the source of APISIX, or observed without a recording | emulated |", "| --- | --- |"]
     lines += [f"| {behaviour} | {'no' if test is None else f'yes: `{test}`'} |" for behaviour, test in FURTHER]
     return "\n".join([*lines, ""])

@@ -274,6 +274,31 @@ def test_welcome_names_the_routes(tmp_path: Path) -> None:
     assert error.endswith(f"; the echo upstream of this dev is 127.0.0.1:{dev.upstream_port}")
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), "radixtree_host_uri, the default of APISIX 3.18; --router selects another"),
+        (("--apisix-version", "3.2"), "radixtree_uri, the default of APISIX 3.2; --router selects another"),
+        (
+            ("--router", "radixtree_uri_with_parameter"),
+            "radixtree_uri_with_parameter, not the default of APISIX 3.18; --router selects another",
+        ),
+    ],
+    ids=["default", "old", "chosen"],
+)
+def test_the_router(tmp_path: Path, flags: tuple[str, ...], expected: str) -> None:
+    """The router is the default of the release, unless it is chosen. If `:name` is not a parameter, a message says how to change that."""
+    routes = """routes: [{id: user, uri: /user/:id, upstream: {nodes: {"127.0.0.1:1": 1}}}]\n#END"""
+    (tmp_path / "apisix.yaml").write_text(routes, encoding="utf-8")
+    with Dev(tmp_path, *flags) as dev:
+        router = re.findall(r"router +(.+)", dev.welcome)[0]
+        problems = [event["what"].partition(" is not")[0] for event in map(json.loads, dev.lines) if event["event"] == "problem"]
+        status = dev.refused("/user/7")
+
+    assert (router, status) == (expected, 502 if "--router" in flags else 404)
+    assert problems == ([] if "--router" in flags else [":id in /user/:id"])
+
+
 def test_stops_while_the_runner_starts(tmp_path: Path) -> None:
     """Ctrl-C does not wait for a runner that does not start, and nothing is left behind."""
     slow = tmp_path / "slow"

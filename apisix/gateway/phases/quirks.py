@@ -88,7 +88,7 @@ def unknown_plugins(quirks: frozenset[Quirk]) -> frozenset[str]:
 
 
 def default_router(version: Version) -> str:
-    """Return the default of `apisix.router.http` in a release. Source: conf/config-default.yaml."""
+    """Return the default of `apisix.router.http` in a release."""
     return DEFAULT_ROUTER if version >= (3, 3) else OLD_DEFAULT_ROUTER
 
 

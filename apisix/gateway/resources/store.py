@@ -2,7 +2,7 @@
 """The current definitions: those of apisix.yaml and those of the admin API, which take precedence."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from apisix.gateway.phases.plugins import PluginSet, guard_that_is_not_emulated
@@ -24,7 +24,7 @@ from apisix.gateway.resources.definitions import (
 )
 from apisix.gateway.resources.kinds import KINDS
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
-from apisix.gateway.routing.routes import DEFAULT_ROUTER, ConfSource, Consumer, Route, Router, Upstream
+from apisix.gateway.routing.routes import DEFAULT_ROUTER, PARAMETER_ROUTER, ConfSource, Consumer, Route, Router, Upstream
 
 _USERS: dict[str, tuple[tuple[str, str], ...]] = {
     "upstreams": (("routes", "upstream_id"), ("services", "upstream_id")),
@@ -251,12 +251,24 @@ class Store:
             {id: record for id, (record, _) in self._valid("consumer_groups", problems, plugins).items()},
         )
 
+    def _without_parameters(self, route: Route) -> Iterator[Problem]:
+        """Yield a problem for each path that looks like one with parameters, but has none with this router."""
+        for uri in route.uris if self._router_kind != PARAMETER_ROUTER else ():
+            if name := next((segment for segment in uri.split("/") if segment.startswith(":")), None):
+                yield Problem(
+                    f"route {route.id}",
+                    f"{name} in {uri} is not a parameter with the router {self._router_kind}, and matches only itself. If the gateway has "
+                    f"apisix.router.http: {PARAMETER_ROUTER} in its config.yaml, start dev with --router {PARAMETER_ROUTER}",
+                )
+
     def _rebuild(self) -> list[Problem]:
         problems: list[Problem] = []
         resources = self._resources(problems)
 
         def route(record: Record) -> Route:
-            return build_route(record.value, resources, record.version, problems, strict=not record.from_file)
+            built = build_route(record.value, resources, record.version, problems, strict=not record.from_file)
+            problems.extend(self._without_parameters(built))
+            return built
 
         def consumer(record: Record) -> Consumer:
             return build_consumer(record.value, record.version, resources, problems, self.credentials(record.id))

@@ -14,11 +14,13 @@ from apisix.gateway.routing.balancing import BALANCERS, Node, RoundRobin
 _SEGMENT, _REST = "([^/]+)", r"((?:.|\n)*)"
 
 
-ROUTERS = ("radixtree_uri", "radixtree_uri_with_parameter", "radixtree_host_uri")
+PARAMETER_ROUTER = "radixtree_uri_with_parameter"
+ROUTERS = ("radixtree_uri", PARAMETER_ROUTER, "radixtree_host_uri")
 """The routers of APISIX, the values of `apisix.router.http` in its configuration."""
 DEFAULT_ROUTER = "radixtree_host_uri"
-"""The default since 3.3. Source: apisix/cli/config.lua."""
+"""The default since 3.3. Source: apisix/cli/config.lua of 3.10 to 3.18, conf/config-default.yaml of 3.3 to 3.9."""
 OLD_DEFAULT_ROUTER = "radixtree_uri"
+"""The default before 3.3. Source: conf/config-default.yaml of 2.7 to 3.2."""
 
 
 @dataclass(slots=True)
@@ -182,7 +184,7 @@ class Router:
     def __init__(self, routes: Iterable[Route], kind: str = DEFAULT_ROUTER) -> None:
         self._by_host: dict[str, list[_Entry]] = {}
         self._host_first = kind == "radixtree_host_uri"
-        with_parameters = kind == "radixtree_uri_with_parameter"
+        with_parameters = kind == PARAMETER_ROUTER
         for route in routes:
             for host in (route.hosts if self._host_first else ()) or ("",):
                 self._by_host.setdefault(host.lower(), []).extend(_entry(route, path, with_parameters) for path in route.uris)
