@@ -64,6 +64,7 @@ EXTENSIONS = {
         "apisix.runner.call.chain_cache",
         "apisix.runner.call.blocking.detector",
         "apisix.runner.call.deadlines",
+        "apisix.runner.call.observing.trace",
         "apisix.runner.call.observing.recorder",
         "apisix.runner.call.runtime",
         "apisix.runner.call.resumable",

@@ -9,6 +9,7 @@ from apisix.runner.call.chain_cache cimport CachedChain, ChainCache
 from apisix.runner.call.greenlets cimport CallGreenlet
 from apisix.runner.call.info_channel cimport InfoChannel
 from apisix.runner.call.observing.recorder cimport StepRecorder
+from apisix.runner.call.observing.trace cimport CallObserver, CallTrace
 from apisix.runner.call.reply_sink cimport ReplySink
 from apisix.runner.call.runtime cimport Runtime
 from apisix.runner.call.waiting cimport WaitingCall
@@ -42,7 +43,7 @@ cdef class CallRunner:
 cdef class Call(WaitingCall):
     cdef public HTTPMessage http_message
     cdef public object request_id
-    cdef readonly object trace
+    cdef readonly CallTrace trace
     cdef CallRunner _runner
     cdef CachedChain _cached
     cdef tuple _steps
@@ -57,7 +58,9 @@ cdef class Call(WaitingCall):
     @cython.locals(step=ChainStep)
     cdef _take_result(self)
     cdef _await(self, awaitable)
-    @cython.locals(message=CallReq, is_response=bint, cached=CachedChain, chain=Chain, is_watched=bint)
+    @cython.locals(
+        message=CallReq, is_response=bint, cached=CachedChain, chain=Chain, observer=CallObserver, trace=CallTrace, is_watched=bint
+    )
     cdef _acquire_chain(self)
     @cython.locals(is_blocking=bint, may_wait_inside=bint, http_message=HTTPMessage)
     cdef _run_step(self, ChainStep step)

@@ -4,6 +4,7 @@
 from apisix.runner.call.chain_cache cimport ChainCache
 from apisix.runner.call.blocking.detector cimport BlockingDetector
 from apisix.runner.call.deadlines cimport Deadlines
+from apisix.runner.call.observing.trace cimport CallObserver
 
 cdef class Runtime:
     cdef readonly object loop
@@ -18,7 +19,7 @@ cdef class Runtime:
     cdef readonly object on_error
     cdef readonly Py_ssize_t max_decompressed_bytes
     cdef public BlockingDetector blocking_detector
-    cdef public object observer
+    cdef public CallObserver observer
     cdef public object failure_observer
     cdef public object meter
     cdef readonly bint pre_req_first

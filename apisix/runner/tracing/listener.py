@@ -73,6 +73,7 @@ class SpanListener(CallListener):
     """
 
     def __init__(self, tracer: Tracer, *, propagates: bool = False) -> None:
+        super().__init__()
         self._tracer = tracer
         self._propagates = propagates
         self._fields = frozenset(name.lower() for name in propagate.get_global_textmap().fields)

@@ -20,6 +20,7 @@ class EffectsLog(CallListener):
     """Logs one line for each call, before its reply is sent, so that a reader of the log has both at about the same time."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._maker = RecordMaker()
 
     def ended(self, trace: CallTrace) -> None:

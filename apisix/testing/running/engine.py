@@ -110,6 +110,7 @@ class _Traces(CallListener):
     """Keeps the trace of each call."""
 
     def __init__(self, calls: dict[int, _RunningCall]) -> None:
+        super().__init__()
         self._calls = calls
 
     def ended(self, trace: CallTrace) -> None:

@@ -2,13 +2,14 @@
 # C declarations for `recorder.py`. Only Cython reads this file.
 
 from apisix.runner cimport primitives
+from apisix.runner.call.observing.trace cimport CallTrace
 from apisix.runner.http.message cimport HTTPMessage
 from apisix.runner.http.reply cimport Reply
 from apisix.runner.plugin.chain.chain cimport ChainStep
 
 cdef class StepRecorder:
     cdef object _meter
-    cdef object _trace
+    cdef CallTrace _trace
     cdef double _began_s
     cdef tuple _mark
     cdef object _watch

@@ -2,14 +2,14 @@
 """
 Trace a call while it runs, for listeners: the development gateway, the test kit, the recorder, and spans.
 
-The engine reports to a `CallObserver`, which asks its listeners whether they want the call. If none does, the call is not traced, and
-takes no more time than without an observer. A `CallTrace` contains only references and copies. `making.py` makes a record of it, which
-can be done later, or in another thread.
+The engine reports to a `CallObserver`, which asks its listeners whether they want the call. A listener that wants a sample of the calls
+sets `skip`, so that it is not even asked for the others. If no listener wants a call, it is not traced. A `CallTrace` contains only
+references and copies. `making.py` makes a record of it, which can be done later, or in another thread.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 from apisix.runner import primitives
@@ -81,8 +81,7 @@ class StepTrace:
     def __init__(self, step: ChainStep, began_s: float, before: Request | Response) -> None:
         self.step = step
         self.began_s = began_s
-        self.before = before
-        self.after = before
+        self.before = self.after = before
         self.took_s = 0.0
         self.stopped: int | None = None
         self.error: ErrorRecord | None = None
@@ -123,9 +122,7 @@ class CallTrace:
         "watches_hooks",
     )
 
-    def __init__(
-        self, listeners: "Sequence[CallListener]", message: CallReq, chain: Chain, began_s: float, *, watches_hooks: bool = False
-    ) -> None:
+    def __init__(self, listeners: "list[CallListener]", message: CallReq, chain: Chain, began_s: float, watches_hooks: bool) -> None:
         self._listeners = listeners
         self.watches_hooks = watches_hooks
         self.call_id = message.id
@@ -189,11 +186,20 @@ class CallTrace:
                 listener.ended(self)
             except Exception:  # an error of a listener must not affect the call
                 trace_logger.exception("a call could not be recorded")
-        self._listeners = ()
+        self._listeners = []
 
 
 class CallListener:
-    """Wants to know what happens in calls. The methods are called in the event loop's thread, in the context of the call."""
+    """
+    Is told what happens in calls. The methods are called in the event loop's thread, in the context of the call.
+
+    Attributes:
+        skip: for how many of the next calls `call_begins` is not called, because the listener does not want them. The observer counts it
+            down.
+    """
+
+    def __init__(self) -> None:
+        self.skip = 0
 
     def call_begins(self, message: CallReq, chain: Chain) -> bool:
         """Called when the chain of a call is known. Return True if the other methods are to be called for this call too."""
@@ -225,8 +231,16 @@ class CallObserver:
 
     def begin(self, message: CallReq, chain: Chain, began_s: float) -> CallTrace | None:
         """Called when the chain of a call is known. Return its trace, or None if no listener wants it."""
-        listeners = [listener for listener in self.listeners if listener.call_begins(message, chain)]
-        return CallTrace(listeners, message, chain, began_s, watches_hooks=self.watch_hooks) if listeners else None
+        wanted: list[CallListener] | None = None
+        for listener in self.listeners:
+            if listener.skip > 0:
+                listener.skip -= 1
+            elif listener.call_begins(message, chain):
+                if wanted is None:
+                    wanted = [listener]
+                else:
+                    wanted.append(listener)
+        return None if wanted is None else CallTrace(wanted, message, chain, began_s, self.watch_hooks)
 
 
 class TracedIO:
@@ -235,11 +249,20 @@ class TracedIO:
     added.
     """
 
+    __slots__ = ("_call", "_info")
+
     def __init__(self, call: Any, info: list[InfoTrace]) -> None:
         self._call = call
         self._info = info
-        self.offload: Callable[[Callable[[], Any]], Any] = call.offload
-        self.aoffload = call.aoffload
+
+    def offload(self, work: Callable[[], Any]) -> Any:
+        """Run `work` in a thread, wait, and return its result."""
+        return self._call.offload(work)
+
+    def aoffload(self, work: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+        """Same as `offload`, but for coroutines."""
+        awaitable: Coroutine[Any, Any, Any] = self._call.aoffload(work)
+        return awaitable
 
     def request_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """Send info requests and wait for the replies."""
