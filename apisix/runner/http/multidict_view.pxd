@@ -36,6 +36,7 @@ cdef class MultidictView(Interface):
     @cython.locals(copied=MultidictView)
     cpdef copy(self)
     cpdef mark(self)
+    cpdef edited_names(self)
     @cython.locals(identity=str)
     cpdef bint changed(self, key) except -1
     @cython.locals(changed=list, received=dict, current=dict, identity=str, edit=tuple, index=Py_ssize_t)

@@ -261,6 +261,10 @@ class MultidictView(Interface):
             return list(self._materialized.items())
         return self._edits.copy() if self._edits else None
 
+    def edited_names(self) -> set[str] | None:
+        """Return the names that were edited, as they are compared. Return None if all may have been."""
+        return None if self._materialized is not None else set(self._edits or ())
+
     def changed(self, key: str) -> bool:
         """Return True if the values of a name are not the received ones."""
         identity = self._identity(key)

@@ -4,9 +4,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
-from multidict import MultiMapping
-
 from apisix.runner.http.header_rules import REQUEST_FRAMING
+from apisix.runner.http.multidict_view import MultidictView
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.records.format import Body, Edit, printable
@@ -34,10 +33,10 @@ def edits_of(
         yield from _request_header_edits(before, after, redact)
         if before.path != after.path:
             yield Edit(kind="path", before=[printable(before.path)], after=[printable(after.path)])
-        yield from _edits("argument", before.args.items(), after.args.items(), redact)
-        yield from _edits("response_header", _folded(before.response_headers), _folded(after.response_headers), redact)
+        yield from _edits("argument", *_edited(before.args, after.args, str), redact)
+        yield from _edits("response_header", *_edited(before.response_headers, after.response_headers, str.lower), redact)
     elif isinstance(before, Response) and isinstance(after, Response):
-        yield from _edits("header", _folded(before.headers), _folded(after.headers), redact)
+        yield from _edits("header", *_edited(before.headers, after.headers, str.lower), redact)
         if before.status != after.status:
             yield Edit(kind="status", before=[str(before.status)], after=[str(after.status)])
     if before.assigned_body is not after.assigned_body:
@@ -55,12 +54,14 @@ def _size_only(body: bytes, content_type: str) -> Body:
 
 def _edits(
     kind: Kind,
-    before: Iterable[tuple[str, str]],
-    after: Iterable[tuple[str, str]],
+    before: list[tuple[str, str]],
+    after: list[tuple[str, str]],
     redactor: Redactor,
     without_effect: frozenset[str] = frozenset(),
 ) -> Iterator[Edit]:
     """Yield the names whose values differ. Args: without_effect: names whose removal the gateway ignores."""
+    if not (before or after):
+        return
     old, new = _values(before), _values(after)
     for name, values in new.items():
         if old.get(name) != values:
@@ -83,9 +84,8 @@ def _edit(kind: Kind, name: str, before: list[str], after: list[str], redactor: 
 
 def _request_header_edits(before: Request, after: Request, redactor: Redactor) -> Iterator[Edit]:
     """Yield what the gateway does: an empty value deletes a header, and some headers cannot be deleted."""
-    old = [(name, value) for name, value in _folded(before.headers) if value]
-    new = [(name, value) for name, value in _folded(after.headers) if value]
-    yield from _edits("header", old, new, redactor, _KEPT)
+    old, new = _edited(before.headers, after.headers, str.lower)
+    yield from _edits("header", [pair for pair in old if pair[1]], [pair for pair in new if pair[1]], redactor, _KEPT)
 
 
 _KEPT = frozenset(name for name, rule in REQUEST_FRAMING.items() if not rule.sends_deletion)
@@ -98,5 +98,14 @@ def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return values
 
 
-def _folded(headers: MultiMapping[str]) -> Iterable[tuple[str, str]]:
-    return ((name.lower(), value) for name, value in headers.items())
+def _edited(before: MultidictView, after: MultidictView, fold: Callable[[str], str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the pairs whose names may have been edited, before and after. Args: fold: returns a name as names are compared."""
+    earlier, later = before.edited_names(), after.edited_names()
+    if earlier is None or later is None:
+        return [(fold(name), value) for name, value in before.pairs()], [(fold(name), value) for name, value in after.pairs()]
+    names = earlier | later
+    if not names:
+        return [], []
+    old = [(key, value) for name, value in before.pairs() if (key := fold(name)) in names]
+    new = [(key, value) for name, value in after.pairs() if (key := fold(name)) in names]
+    return old, new

@@ -3,7 +3,7 @@
 
 import hashlib
 import os
-import uuid
+import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
@@ -16,6 +16,7 @@ from apisix.runner.http.info_requests import Info
 from apisix.runner.http.request import printable_address
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
+from apisix.runner.records import format as record_format
 from apisix.runner.records.format import (
     Body,
     CallRecord,
@@ -23,7 +24,6 @@ from apisix.runner.records.format import (
     ConfigurationRecord,
     InfoRecord,
     LogLine,
-    Outcome,
     Pairs,
     ReceivedRequest,
     ReceivedResponse,
@@ -110,10 +110,10 @@ class RecordMaker:
         request = self._request(trace, redactor) if isinstance(message, HTTPReqCallReq) else None
         response = self._response(trace, redactor) if isinstance(message, HTTPRespCallReq) else None
         return CallRecord(
-            id=uuid.uuid4().hex,
+            id=f"{random.getrandbits(128):032x}",
             call_id=trace.call_id,
             request_id=_request_id(trace),
-            time=datetime.fromtimestamp(trace.time_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            time=datetime.fromtimestamp(trace.time_s, UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z",
             duration_s=_rounded(trace.ended_s - trace.began_s),
             worker=os.getpid(),
             route_key=configuration.route_key,
@@ -132,7 +132,7 @@ class RecordMaker:
 
     def _request(self, trace: CallTrace, redactor: Redactor) -> ReceivedRequest:
         message = cast("HTTPReqCallReq", trace.message)
-        headers = list(message.headers)
+        headers = message.headers
         return ReceivedRequest(
             method=message.method,
             path=printable(message.path),
@@ -144,7 +144,7 @@ class RecordMaker:
 
     def _response(self, trace: CallTrace, redactor: Redactor) -> ReceivedResponse:
         message = cast("HTTPRespCallReq", trace.message)
-        headers = list(message.headers)
+        headers = message.headers
         return ReceivedResponse(
             status=message.status,
             headers=_pairs(headers, redactor),
@@ -152,6 +152,8 @@ class RecordMaker:
         )
 
     def _received_body(self, trace: CallTrace, kind: type[ReqBody | RespBody], headers: Iterable[Pair], redactor: Redactor) -> Body | None:
+        if not trace.info:
+            return None
         found = next((info for info in trace.info if isinstance(info.info, kind)), None)
         return None if found is None else self._body(found.reply or b"", _content_type(headers), redactor)
 
@@ -187,7 +189,7 @@ class RecordMaker:
             began_s=_rounded(step.began_s - trace.began_s),
             duration_s=_rounded(step.took_s),
             edits=edits,
-            logs=[_log_line(trace, line) for line in trace.logs if line.plugin == step.step.name],
+            logs=[_log_line(trace, line) for line in trace.logs if line.plugin == step.step.name] if trace.logs else [],
             stopped=step.stopped,
             error=step.error,
         )
@@ -201,7 +203,7 @@ class RecordMaker:
         message = reply.action if isinstance(reply, HTTPReqCallResp) else reply
         if message is None:
             return ReplyRecord(kind="continue")
-        headers = list(message.headers)
+        headers = message.headers
         shown = _pairs(headers, redactor)
         body = self._body(message.body, _content_type(headers), redactor) if message.body else None
         if isinstance(message, Rewrite):
@@ -223,7 +225,7 @@ def _configuration(redactor: Redactor, value: str, schema: dict[str, Any] | None
     return redactor.secret(value) if schema is None else redactor.configuration(value, schema)
 
 
-def call_outcome(trace: CallTrace) -> Outcome:
+def call_outcome(trace: CallTrace) -> record_format.Outcome:
     """Return the outcome of a call that has ended."""
     reply = trace.reply
     if reply is None:
@@ -254,7 +256,12 @@ def _kind_of(info: Info) -> tuple[Literal["variable", "request_body", "response_
 
 
 def _pairs(pairs: Iterable[Pair], redactor: Redactor) -> Pairs:
-    return [(printable(name), printable(redactor.value(name, value or ""))) for name, value in pairs]
+    redacted = redactor.pairs(pairs)
+    try:
+        "".join([text for pair in redacted for text in pair]).encode()  # faster than to look at each one
+    except UnicodeEncodeError:
+        return [(printable(name), printable(value)) for name, value in redacted]
+    return redacted
 
 
 def _content_type(headers: Iterable[Pair]) -> str:
