@@ -43,6 +43,14 @@ def trace(call_id: int, *, body: bytes = b"", error: object = None) -> Any:
     return SimpleNamespace(call_id=call_id, chain=CHAIN, info=info, logs=[], steps=[], error=error, reply=None)
 
 
+def is_wanted(recorder: Recorder) -> bool:
+    """Return True if a call that begins now is traced. Same as `CallObserver.begin`, which only the engine can call."""
+    if recorder.skip > 0:
+        recorder.skip -= 1
+        return False
+    return recorder.call_begins(MESSAGE, CHAIN)
+
+
 CHAIN: Any = SimpleNamespace(configuration=RouteConfiguration(KEY, (("a", "{}"), ("b", "{}"))))
 MESSAGE: Any = None
 
@@ -108,13 +116,15 @@ def test_if_the_queue_is_full_calls_are_not_traced_but_counted(
     recorder = Recorder(settings)
     recorder.start()
     for number in range(50):
-        if recorder.call_begins(MESSAGE, CHAIN):
+        if is_wanted(recorder):
             recorder.ended(trace(number))
+    before = recorder.counts
     Maker.gate.set()
     with caplog.at_level(logging.WARNING):
         recorder.close(JOIN_S)
 
     counts = recorder.counts
+    assert counts.dropped == before.dropped
     assert counts.written + counts.dropped == 50
     assert counts.written in (5, 6)  # the thread may have taken one out of the queue
     assert f"{counts.dropped} calls were not recorded" in caplog.text
@@ -196,19 +206,42 @@ def test_a_child_process_records_nothing(settings: Settings) -> None:
     ],
 )
 def test_routes_and_plugins_are_selected(options: dict[str, Any], wanted: bool) -> None:
-    assert Selection(Settings(**options)).may_want(CHAIN) is wanted
+    selection = Selection(Settings(**options))
+    assert (selection.gap() == 0 and selection.selects(CHAIN)) is wanted
 
 
-def test_about_the_sample_is_selected() -> None:
-    selection = Selection(Settings(record_sample=0.5))
+@pytest.mark.parametrize("sample", [0.9, 0.5, 0.01])
+def test_about_the_sample_is_selected(sample: float) -> None:
+    selection = Selection(Settings(record_sample=sample))
+    gaps = [selection.gap() for _ in range(20_000)]
 
-    assert 4000 < sum(selection.may_want(CHAIN) for _ in range(10_000)) < 6000
+    # The number of calls for each selected one, and how many of them directly follow another one.
+    assert sum(gap + 1 for gap in gaps) / len(gaps) == pytest.approx(1 / sample, rel=0.05)
+    assert gaps.count(0) / len(gaps) == pytest.approx(sample, rel=0.25)
+
+
+def test_the_smallest_sample_is_possible() -> None:
+    assert Selection(Settings(record_sample=5e-324)).gap() > 10**9
+
+
+def test_calls_between_those_of_the_sample_are_skipped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    gaps = iter([2, 0, 3])
+    monkeypatch.setattr(Selection, "gap", lambda self: next(gaps))
+    recorder = Recorder(settings)
+    recorder.start()
+    selected = [number for number in range(6) if is_wanted(recorder)]
+    Maker.gate.set()
+    recorder.close(JOIN_S)
+
+    assert selected == [2, 3]
+    assert recorder.counts == Counts(0, 0)
 
 
 def test_only_failures_are_selected_when_the_call_has_ended() -> None:
     selection = Selection(Settings(record_only_failures=True))
 
-    assert selection.may_want(CHAIN) is True
+    assert selection.gap() == 0
+    assert selection.selects(CHAIN) is True
     assert selection.wants(trace(1)) is False
     assert selection.wants(trace(1, error=object())) is True
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from apisix.runner.call.observing.making import RecordMaker
 from apisix.runner.call.observing.trace import CallListener, CallTrace
 from apisix.runner.plugin.chain.chain import Chain
-from apisix.runner.recording.budget import CpuBudget
+from apisix.runner.recording.budget import CpuBudget, cpu_clock_of_this_thread
 from apisix.runner.recording.file import Entry, RotatingFile, path_of, reason_of
 from apisix.runner.recording.selection import Selection
 from apisix.runner.settings.table import Settings
@@ -28,6 +28,8 @@ COLLECT_S: Final = 0.05
 """How long the thread waits for further calls after the first one, in seconds, so that it is not woken up for each."""
 MAX_BATCH: Final = 64
 """How many calls are written at once."""
+PAUSE_CALLS: Final = 16
+"""How many calls are dropped without being asked for if the queue is full."""
 LOG_DROPPED_S: Final = 10.0
 """How often it is logged that calls were not recorded, in seconds."""
 
@@ -58,9 +60,13 @@ class Recorder(CallListener):
     """
 
     def __init__(self, settings: Settings, on_failure: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
         self._settings = settings
         self._on_failure = on_failure
         self._selection = Selection(settings)
+        # Only then are all calls that are skipped in a pause dropped ones.
+        self._can_pause = settings.record_sample >= 1.0 and self._selection.selects_all
+        self._pauses = False
         self._writer: _Writer | None = None
         self._ended: list[_Writer] = []  # those of earlier recordings, which may still be writing
         self._earlier = Counts(0, 0)
@@ -69,7 +75,8 @@ class Recorder(CallListener):
     def counts(self) -> Counts:
         """How many calls were written and dropped so far, in all recordings of this worker."""
         writers = self._ended if self._writer is None else [*self._ended, self._writer]
-        return sum_of([self._earlier, *(writer.counts for writer in writers)])
+        skipped = PAUSE_CALLS - self.skip if self._pauses else 0
+        return sum_of([self._earlier, *(writer.counts for writer in writers), Counts(0, skipped)])
 
     def start(self, on_end: Callable[[Counts], None] = lambda counts: None) -> None:
         """
@@ -82,11 +89,13 @@ class Recorder(CallListener):
             self._earlier = sum_of([self._earlier, *(writer.counts for writer in done)])
             self._ended = [writer for writer in self._ended if writer not in done]
             self._writer = _Writer(self._settings, self._on_failure, on_end)
+            self.skip = self._selection.gap()
 
     def stop(self) -> bool:
         """Record no further calls. Those that have ended are still written. Return False if the recorder was off."""
         if self._writer is None:
             return False
+        self._end_pause(self._writer)
         self._writer.finish()
         self._ended.append(self._writer)
         self._writer = None
@@ -107,12 +116,28 @@ class Recorder(CallListener):
         self._ended.clear()
 
     def call_begins(self, message: CallReq, chain: Chain) -> bool:
-        """Return True if the call is selected, and there is room for it in the queue."""
+        """Called for the calls in the sample. Return True if the call is selected, and there is room for it in the queue."""
         writer = self._writer
-        if writer is None or writer.failed or not self._selection.may_want(chain):
+        if writer is None or writer.failed:
+            return False
+        self._end_pause(writer)
+        self.skip = self._selection.gap()
+        if not self._selection.selects(chain):
             return False
         # Failures are few, and it is not known yet whether this call will be one.
-        return self._settings.record_only_failures or writer.has_room()
+        if self._settings.record_only_failures or writer.has_room():
+            return True
+        writer.drop(1)
+        if self._can_pause:
+            self.skip = PAUSE_CALLS
+            self._pauses = True
+        return False
+
+    def _end_pause(self, writer: "_Writer") -> None:
+        if self._pauses:
+            writer.drop(PAUSE_CALLS - self.skip)
+            self.skip = 0
+            self._pauses = False
 
     def ended(self, trace: CallTrace) -> None:
         """Put the call into the queue, if it is selected."""
@@ -129,6 +154,7 @@ class _Writer:
         self._file = RotatingFile(self._path, settings.record_max_bytes, settings.record_files)
         self._maker = RecordMaker(settings.record_body_limit, settings.record_redact, redacts=settings.record_redaction)
         self._share = settings.record_cpu_share
+        self._loop_clock = cpu_clock_of_this_thread()
         self._on_failure = on_failure
         self._on_end = on_end
         self._queue: queue.SimpleQueue[tuple[CallTrace, int] | None] = queue.SimpleQueue()
@@ -154,15 +180,20 @@ class _Writer:
     # Called in the event loop's thread.
 
     def has_room(self) -> bool:
-        """Return True if the queue has room for another call. If not, count the call as dropped."""
-        if self._queue.qsize() < MAX_QUEUED and self._bytes_in - self._bytes_out < MAX_QUEUED_BYTES:
-            return True
-        self._refused += 1
-        return False
+        """Return True if the queue has room for another call."""
+        return self._queue.qsize() < MAX_QUEUED and self._bytes_in - self._bytes_out < MAX_QUEUED_BYTES
+
+    def drop(self, calls: int) -> None:
+        """Count calls that are not recorded."""
+        self._refused += calls
 
     def put(self, trace: CallTrace) -> None:
-        """Put a call into the queue, if it has room."""
-        if not self.failed and self.has_room():
+        """Put a call into the queue, if it has room. If not, count it as dropped."""
+        if self.failed:
+            return
+        if not self.has_room():
+            self.drop(1)
+        else:
             size = body_bytes(trace)
             self._bytes_in += size
             self._queue.put((trace, size))
@@ -187,7 +218,7 @@ class _Writer:
         self._on_end(self.counts)
 
     def _write_all(self) -> None:
-        budget = CpuBudget(self._share)
+        budget = CpuBudget(self._share, loop_clock=self._loop_clock)
         while True:
             first = self._queue.get()
             self._finishing.wait(COLLECT_S)
@@ -206,10 +237,11 @@ class _Writer:
             item = trace = None  # type: ignore[assignment]  # it may refer to large bodies
             self._bytes_out += size
             wait_s = budget.wait_s()
-            if wait_s > 0 or len(entries) >= MAX_BATCH:
+            if wait_s > COLLECT_S or len(entries) >= MAX_BATCH:
                 self._write(entries)
                 self._log_dropped()
-                self._finishing.wait(wait_s)
+            while wait_s > 0 and not self._finishing.wait(wait_s):
+                wait_s = budget.wait_s()
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide which calls are recorded."""
 
+import math
 import random
 from functools import lru_cache
 
@@ -14,22 +15,43 @@ CACHED: int = 4096
 """For how many configurations it is remembered whether their calls are recorded."""
 
 
+MAX_GAP: int = 2**53
+"""More calls than a worker runs."""
+
+
 class Selection:
-    """The calls that the settings select."""
+    """
+    The calls that the settings select.
+
+    Attributes:
+        selects_all: True if calls of all routes and plugins are selected.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._sample = settings.record_sample
         self._routes = frozenset(settings.record_routes)
         self._plugins = frozenset(settings.record_plugins)
         self._only_failures = settings.record_only_failures
-        self._selects_all = not (self._routes or self._plugins)
+        self.selects_all = not (self._routes or self._plugins)
         self._selects = lru_cache(CACHED)(self._selects_configuration)
 
-    def may_want(self, chain: Chain) -> bool:
-        """Return True if a call of this chain is in the sample, and its route and plugins are selected."""
-        if self._sample < 1.0 and random.random() >= self._sample:  # noqa: S311  # no secret
-            return False
-        return self._selects_all or self._selects(chain.configuration)
+    def gap(self) -> int:
+        """
+        Return how many calls to leave out before the next one of the sample.
+
+        The number is random, with a geometric distribution. So each call is in the sample with the same chance, whatever happened to the
+        calls before it, as if a number was drawn for each call.
+        """
+        if self._sample >= 1.0:
+            return 0
+        if self._sample <= 0.0:
+            return MAX_GAP
+        chance = 1.0 - random.random()  # noqa: S311  # no secret; above 0 and up to 1
+        return int(min(math.log(chance) / math.log1p(-self._sample), MAX_GAP))
+
+    def selects(self, chain: Chain) -> bool:
+        """Return True if the route and the plugins of a chain are selected."""
+        return self.selects_all or self._selects(chain.configuration)
 
     def wants(self, trace: CallTrace) -> bool:
         """Return True if a call that has ended is to be recorded."""
