@@ -29,7 +29,7 @@ from apisix.gateway.report import CapturedMessage, NoRecords, PhaseReport, Recor
 from apisix.gateway.resources import admin
 from apisix.gateway.resources.store import Store
 from apisix.gateway.routing.balancing import Node
-from apisix.gateway.routing.routes import Consumer, Route, Upstream
+from apisix.gateway.routing.routes import STANDARD_PORTS, Consumer, Route, Upstream
 from apisix.gateway.routing.upstream_client import (
     ConnectFailed,
     NoAnswer,
@@ -244,7 +244,7 @@ class Gateway:
         context.node = node
         context.upstream_scheme = upstream.scheme
         read_client_body(context)
-        _set_upstream_host(context, upstream, node)
+        set_upstream_host(context, upstream, node)
         for plugins in self._plugin_sets(context):
             context.source = plugins.source
             for _, conf in plugins.in_phase("before_proxy", context):
@@ -295,7 +295,7 @@ class Gateway:
         while (node := context.node) is not None:
             report.upstream = str(node)
             if tried:
-                _set_upstream_host(context, upstream, node)
+                set_upstream_host(context, upstream, node)
             tried.append(node)
             fields = list(headers(context))
             sent = UpstreamReport(str(node), context.method, target, time.time() - context.started, CapturedMessage(tuple(fields)))
@@ -411,11 +411,12 @@ def _set_forwarded_headers(context: RequestContext) -> None:
     replace(context.headers, "Forwarded", None)
 
 
-def _set_upstream_host(context: RequestContext, upstream: Upstream, node: Node) -> None:
+def set_upstream_host(context: RequestContext, upstream: Upstream, node: Node) -> None:
+    """Set the Host that the upstream gets, unless it is the client's. Source: apisix/balancer.lua."""
     if upstream.pass_host == "rewrite" and upstream.upstream_host:  # noqa: S105  # not a password
         context.upstream_host = upstream.upstream_host
     elif upstream.pass_host == "node":  # noqa: S105  # not a password
-        context.upstream_host = node.host if node.port == 80 else str(node)
+        context.upstream_host = node.host if node.port == STANDARD_PORTS[upstream.scheme] else str(node)
 
 
 def _headers_by_nginx(context: RequestContext) -> Iterator[tuple[str, str]]:

@@ -130,6 +130,7 @@ FURTHER = [
     ("Paths, names and values with bytes that are not UTF-8.", "test_recorded_frames.py::test_same_frames"),
     ("Routes: `uri`, `uris`, `methods`, `host`, `hosts`, `remote_addr`, `priority`, `:name`, `*`, `status`.", "routing/test_routes.py"),
     ("Weighted round-robin over nodes. If a node refuses the connection, the next one is used.", "test_server.py::test_next_node"),
+    ("Upstreams with `scheme: https`: TLS without verification. The standard port is 443.", "test_server.py::test_https_to_the_upstream"),
     ("apisix.yaml: it is read again if it changes, and ignored without `#END`.", "resources/test_standalone.py"),
     ("Admin API: status codes, messages, pages, filters, `ttl`, `force`, and the form of APISIX 2.", "resources/test_admin.py"),
     ("Requests of `adc` and of the ingress controller 1, and `/apisix/admin/configs`.", "resources/test_clients.py"),
@@ -160,6 +161,10 @@ FURTHER = [
     (
         "A node that closes the connection or times out before its response: the next one gets the request unless it is POST.",
         "test_rules.py",
+    ),
+    (
+        "The upstream or ext-plugin-post-resp sends status 444 or 499: it is passed on. A Stop with these statuses closes the connection.",
+        "test_http_server.py::test_the_upstream_sends_a_status_that_closes_the_connection",
     ),
     ("Health checks of an upstream (`checks`): `dev` and `check` report that they have no effect.", None),
 ]

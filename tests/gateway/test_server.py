@@ -3,7 +3,11 @@
 
 import asyncio
 import json
+import shutil
+import ssl
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +15,10 @@ import pytest
 from apisix.gateway.phases.phases import ExtPlugins
 from apisix.gateway.report import PhaseReport, RequestReport
 from apisix.gateway.resources.admin import DEFAULT_KEY
+from apisix.gateway.resources.definitions import build_upstream
 from apisix.gateway.resources.store import Store
 from apisix.gateway.runner.connection_pool import RunnerPool
-from apisix.gateway.server import Gateway
+from apisix.gateway.server import Gateway, set_upstream_host
 from tests.gateway.bed import TestBed
 from tests.ports import reserved_port
 
@@ -123,6 +128,55 @@ async def test_pass_host(tmp_path: Path, pass_host: dict[str, str], host: str | 
         await bed.request("GET", "/a")
 
     assert bed.upstream.seen[0]["headers"][0] == ["Host", host or node]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "address", "host"),
+    [
+        ("http", "127.0.0.9", "127.0.0.9"),
+        ("http", "127.0.0.9:443", "127.0.0.9:443"),
+        ("https", "127.0.0.9", "127.0.0.9"),
+        ("https", "127.0.0.9:443", "127.0.0.9"),
+        ("https", "127.0.0.9:80", "127.0.0.9:80"),
+    ],
+)
+def test_standard_ports(scheme: str, address: str, host: str) -> None:
+    """A node without a port has that of the scheme, which is left out of Host. Source: apisix/upstream.lua and apisix/balancer.lua."""
+    forms: list[Any] = [{address: 1}, [{"host": address.partition(":")[0], "weight": 1}]]
+    for nodes in forms[: 1 if ":" in address else 2]:
+        upstream = build_upstream({"nodes": nodes, "scheme": scheme, "pass_host": "node"}, "route 1", [])
+        context = SimpleNamespace(upstream_host="")
+        set_upstream_host(context, upstream, upstream.nodes[0])  # type: ignore[arg-type]  # it uses only this attribute
+        port = int(address.partition(":")[2] or {"http": 80, "https": 443}[scheme])
+        assert (context.upstream_host, upstream.nodes[0].port) == (host, port)
+
+
+def with_certificate(directory: Path) -> ssl.SSLContext:
+    """Return the context of a server with a certificate that it has signed itself."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=a.example"]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate")
+async def test_https_to_the_upstream(tmp_path: Path) -> None:
+    """An upstream with `scheme: https` gets the request over TLS. Its certificate is not verified, as in APISIX by default."""
+    context = with_certificate(tmp_path)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(head), head))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server, TestBed(tmp_path) as bed:
+        port = server.sockets[0].getsockname()[1]
+        bed.route(upstream={"scheme": "https", "pass_host": "node", "nodes": {f"127.0.0.1:{port}": 1}})
+        response = await bed.request("GET", "/a?b=1")
+
+    assert (response.status, response.body.split(b"\r\n")[:2]) == (200, [b"GET /a?b=1 HTTP/1.1", f"Host: 127.0.0.1:{port}".encode()])
 
 
 async def test_forwarded_headers(tmp_path: Path) -> None:

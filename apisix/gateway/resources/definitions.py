@@ -18,7 +18,7 @@ from apisix.gateway.phases.plugins import AUTHENTICATION, CREDENTIALS, EMULATED,
 from apisix.gateway.resources.known_plugins import KNOWN_PLUGINS
 from apisix.gateway.routing import expressions
 from apisix.gateway.routing.balancing import BALANCERS, Node
-from apisix.gateway.routing.routes import ConfSource, Consumer, Credential, Route, Upstream
+from apisix.gateway.routing.routes import STANDARD_PORTS, ConfSource, Consumer, Credential, Route, Upstream
 from apisix.runner.http.phase import Phase
 
 Definition = Mapping[str, Any]
@@ -94,7 +94,7 @@ Weight = Annotated[int, msgspec.Meta(ge=0)]
 
 class _NodeEntry(msgspec.Struct):
     host: Text
-    port: Port = 80
+    port: Port | None = None
     weight: Weight = 1
     priority: int = 0
 
@@ -139,7 +139,7 @@ def build_upstream(raw: Definition, where: str, problems: list[Problem]) -> Upst
     _check_id(raw)
     timeout = _convert("timeout", raw.get("timeout", {}), _Timeout)
     return Upstream(
-        _nodes(raw.get("nodes", {})),
+        _nodes(raw.get("nodes", {}), STANDARD_PORTS.get(raw.get("scheme", "http"), 80)),
         pass_host=raw.get("pass_host", "pass"),
         upstream_host=raw.get("upstream_host"),
         connect_timeout_s=timeout.connect,
@@ -448,16 +448,17 @@ def _check_ext_plugin(name: str, plugin: Definition) -> None:
             fail(f'{item}property "name" validation failed: string too {expected}')
 
 
-def _nodes(raw: object) -> list[Node]:
+def _nodes(raw: object, port: int) -> list[Node]:
+    """Convert nodes. `port` is used for those that have none."""
     if isinstance(raw, list):
-        return [Node(node.host, node.port, node.weight, node.priority) for node in _convert("nodes", raw, list[_NodeEntry])]
-    return [_node(address, weight) for address, weight in _convert("nodes", raw, dict[Text, Weight]).items()]
+        return [Node(node.host, node.port or port, node.weight, node.priority) for node in _convert("nodes", raw, list[_NodeEntry])]
+    return [_node(address, weight, port) for address, weight in _convert("nodes", raw, dict[Text, Weight]).items()]
 
 
-def _node(address: str, weight: int) -> Node:
+def _node(address: str, weight: int, default_port: int) -> Node:
     host, mark, port = address.rpartition(":")
     if not mark or port.endswith("]"):
-        return Node(address.strip("[]"), 80, weight)
+        return Node(address.strip("[]"), default_port, weight)
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise InvalidDefinition(f'invalid configuration: property "nodes" validation failed: {address!r} has no valid port')
     return Node(host.strip("[]"), int(port), weight)

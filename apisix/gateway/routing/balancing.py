@@ -145,7 +145,8 @@ class ConsistentHash(RoundRobin):
 
 def _points(node: Node, weight: int) -> Iterator[int]:
     """Yield the points of a node. The first is the CRC-32 of its name and four zero bytes, and each further one replaces the zero bytes."""
-    name = zlib.crc32(str(node).replace(":", "\0").encode())
+    host = f"[{node.host}]" if ":" in node.host else node.host
+    name = zlib.crc32(f"{host}:{node.port}".replace(":", "\0").encode())
     point = 0
     for _ in range(weight * _POINTS):
         point = zlib.crc32(point.to_bytes(4, "little"), name)

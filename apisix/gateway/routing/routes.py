@@ -23,6 +23,10 @@ OLD_DEFAULT_ROUTER = "radixtree_uri"
 """The default before 3.3. Source: conf/config-default.yaml of 2.7 to 3.2."""
 
 
+STANDARD_PORTS = {"http": 80, "https": 443}
+"""The port of a node that has none. It is left out of the header Host. Source: apisix/upstream.lua, `scheme_to_port`."""
+
+
 @dataclass(slots=True)
 class Upstream:
     """
