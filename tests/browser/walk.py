@@ -23,6 +23,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from tests.browser.conftest import BROWSERS
+from tests.browser.project import rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -119,12 +120,12 @@ def walk(browser: "Browser", pictures: Path | None, repository: Path) -> None:
                 steps.run(".venv/bin/apisix-runner", "new", "hello")
                 steps.printed("(routes reloaded)")
                 steps.printed("(plugins found)")
-            rows = [each.get_by_role("option") for each in pages]
+            found = [rows(each) for each in pages]
             with steps.step("curl, until the request is in the page"):
                 assert '"x-hello": "hello"' in steps.run("curl", "-s", "http://127.0.0.1:9080/hello")
-                expect(rows[0]).to_contain_text("/hello")
-            for found in rows:
-                found.click()
+                expect(found[0]).to_contain_text("/hello")
+            for each_row in found:
+                each_row.click()
             with steps.step("the plugin is edited and saved, until the difference is in the page"):
                 plugin = steps.clone / "plugins" / "hello.py"
                 plugin.write_text(plugin.read_text(encoding="utf-8").replace(BEFORE, AFTER), encoding="utf-8")
