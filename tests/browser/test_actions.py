@@ -70,6 +70,8 @@ def test_running_again_after_a_plugin_was_saved(own_project: Project, open_page:
     expect(difference).to_contain_text("different")
     expect(difference.locator("td.before").filter(has_text="page=1")).to_be_visible()
     expect(difference.locator("td.after").filter(has_text="page=first")).to_be_visible()
+    # Only what differs is shown: of the body that the echo upstream sent, nothing, because it is the one from before.
+    expect(difference).not_to_contain_text("x-tenant")
     expect(rows(page)).to_have_count(1)
 
 

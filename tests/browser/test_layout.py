@@ -37,7 +37,19 @@ def the_edit_form(page: Page) -> None:
     expect(page.get_by_label("Path and query")).to_be_focused()
 
 
-VIEWS = {"list": the_list, "request": a_request, "failure": a_failure, "edit": the_edit_form}
+def the_routes(page: Page) -> None:
+    """Show the form of a configuration."""
+    page.get_by_role("button", name="Routes").click()
+    page.locator('[data-route="guarded"] details.plugin summary').first.click()
+    expect(page.locator("[data-route=guarded]").get_by_label("tenant *")).to_be_visible()
+
+
+def the_log(page: Page) -> None:
+    """Show the log."""
+    page.get_by_role("button", name="Log").click()
+
+
+VIEWS = {"list": the_list, "request": a_request, "failure": a_failure, "edit": the_edit_form, "routes": the_routes, "log": the_log}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -41,6 +41,8 @@ def test_a_form_is_made_from_the_schema(project: Project, open_page: Open) -> No
     expect(form.get_by_label("role").locator("option")).to_have_text(["default (reader)", "reader", "writer"])
     expect(form.get_by_label("strict")).not_to_be_checked()
     expect(form.get_by_text("requests per second")).to_be_visible()
+    widths = form.locator("label:not(.checkbox)").evaluate_all("labels => labels.map((label) => label.offsetWidth)")
+    assert len(set(widths)) == 1
 
 
 def test_a_configuration_is_validated_and_applied(own_project: Project, open_page: Open) -> None:

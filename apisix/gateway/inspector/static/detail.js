@@ -2,11 +2,13 @@
 // One request: its timeline, what each plugin did, and what client and upstream sent and received.
 
 import { bodyLines, bodyView } from "./body.js";
-import { diffTable, headerDiff, lineDiff } from "./diff.js";
+import { changesOnly, diffTable, headerDiff, lineDiff } from "./diff.js";
 import { clock, duration, h } from "./dom.js";
 import { timeline } from "./timeline.js";
 
 const KINDS = { header: "header", argument: "argument", response_header: "response header", path: "path", status: "status", body: "body" };
+
+const BODY_CONTEXT = 2;
 
 /** Return the view of a request. `actions` are {label, key, run}. */
 export function detailView(flow, actions) {
@@ -175,15 +177,15 @@ export function comparison(before, after) {
   const parts = [];
   if (before.status !== after.status) parts.push(h("p", {}, "status ", h("code", {}, String(before.status)), " → ", h("code", {}, String(after.status))));
   const changed = (rows) => rows.some(([kind]) => kind !== "same");
-  const add = (title, rows) => changed(rows) && parts.push(h("div", {}, h("h4", {}, title), diffTable(rows, ["before", "now"])));
+  const add = (title, rows, context = 0) => changed(rows) && parts.push(h("div", {}, h("h4", {}, title), diffTable(changesOnly(rows, context), ["before", "now"])));
   add("what the plugins did", lineDiff(summary(before), summary(after)));
   const sent = [before, after].map((flow) => flow.upstreams?.at(-1));
   const line = (upstream) => (upstream ? [`${upstream.method} ${upstream.target}`] : []);
   add("request to the upstream", lineDiff(line(sent[0]), line(sent[1])));
   add("headers to the upstream", headerDiff(sent[0]?.request.headers ?? [], sent[1]?.request.headers ?? []));
-  add("body to the upstream", lineDiff(bodyLines(sent[0]?.request.body), bodyLines(sent[1]?.request.body)));
+  add("body to the upstream", lineDiff(bodyLines(sent[0]?.request.body), bodyLines(sent[1]?.request.body)), BODY_CONTEXT);
   add("headers to the client", headerDiff(before.response.headers, after.response.headers));
-  add("body to the client", lineDiff(bodyLines(before.response.body), bodyLines(after.response.body)));
+  add("body to the client", lineDiff(bodyLines(before.response.body), bodyLines(after.response.body)), BODY_CONTEXT);
   return h("section", { className: "section comparison", "aria-label": "Difference" },
     h("h3", {}, parts.length ? "Run again with the code as it is now: different" : "Run again with the code as it is now: no difference"), parts);
 }

@@ -58,6 +58,21 @@ function paired(rows) {
   return result;
 }
 
+/** Return the rows that differ, with `context` rows before and after them. A row [kind, before, after] of the kind "left-out" replaces others. */
+export function changesOnly(rows, context) {
+  const isNear = (position) => rows.slice(Math.max(0, position - context), position + context + 1).some(([kind]) => kind !== "same");
+  const result = [];
+  let leftOut = 0;
+  const note = () => { if (leftOut) result.push(["left-out", `${leftOut} equal ${leftOut === 1 ? "line" : "lines"}`, ""]); leftOut = 0; };
+  rows.forEach((row, position) => {
+    if (!isNear(position)) { leftOut++; return; }
+    note();
+    result.push(row);
+  });
+  note();
+  return result;
+}
+
 /** Return a table that shows rows of `lineDiff`. Args: names: the titles of the two columns. */
 export function diffTable(rows, names = ["before", "after"]) {
   const cell = (text, kind) => h("td", { className: text === null ? "" : kind }, text ?? "");
