@@ -95,9 +95,11 @@ test-browser: install ## test the inspector's page in Chromium
 	fi
 	$(python) -m pytest -rs $(or $(ARGS),tests/browser)
 
+# The last two are of a clone of the last commit, in which somebody tries the inspector.
 pictures: ## write the screenshots of the documentation
 	PICTURES=docs/images $(MAKE) test-browser \
-	    ARGS='tests/browser/test_layout.py -k "request-1280-light or failure-1280-dark or request-375-dark"'
+	    ARGS='tests/browser/test_layout.py -k "request-1280-light or failure-1280-dark or request-375-dark or routes-1280-light"'
+	$(python) -m tests.browser.walk --pictures docs/images
 
 # A copy of the checkout is tested, so that its own extension modules stay. Errors in memory that Python manages are only found if malloc
 # provides it. Redzones on the stack are off, because greenlets copy the stack.

@@ -109,6 +109,11 @@ async def measure(executable: str) -> dict[str, Steps]:
     return found
 
 
+def _long(tasks: list[float]) -> str:
+    longest = f" (the longest {max(tasks):.0f} ms)" if tasks else ""
+    return f"{len(tasks)} tasks of more than 50 ms of real time{longest}"
+
+
 def main() -> int:
     """Print a table. Return the exit status."""
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -118,7 +123,7 @@ def main() -> int:
     print(f"{MAX_FLOWS} requests, {ROUNDS} rounds")
     for kind, steps in asyncio.run(measure(executable)).items():
         cpu = f"processor time {statistics.median(steps.cpu):.1f} ms (median), {max(steps.cpu):.1f} ms (most)"
-        print(f"{kind}: {len(steps.cpu)} steps, {cpu}; {len(steps.long_tasks)} tasks of more than 50 ms of real time")
+        print(f"{kind}: {len(steps.cpu)} steps, {cpu}; {_long(steps.long_tasks)}")
     return 0
 
 

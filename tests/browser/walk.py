@@ -131,13 +131,11 @@ def walk(browser: "Browser", pictures: Path | None, repository: Path) -> None:
                 plugin.write_text(plugin.read_text(encoding="utf-8").replace(BEFORE, AFTER), encoding="utf-8")
                 expect(page.get_by_role("region", name="Difference").locator("td.after").first).to_contain_text("hello, 127.0.0.1")
             expect(pages[1].get_by_role("region", name="Difference")).to_contain_text("hello, 127.0.0.1")
-            for each, name in zip(pages, SIZES, strict=True):
-                picture(each, pictures, f"difference-{name}")
+            picture(page, pictures, "difference-1280-light")
             with steps.step("Save as test, until the page shows the command"):
-                page.get_by_role("button", name="Save as test").click()
-                note = page.locator(".saved")
-                expect(note).to_contain_text("Run it with pytest tests/test_get_hello.py")
-            picture(page, pictures, "saved-test-1280-light")
+                pages[1].get_by_role("button", name="Save as test").click()
+                expect(pages[1].locator(".saved")).to_contain_text("Run it with pytest tests/test_get_hello.py")
+            picture(pages[1], pictures, "saved-test-375-dark")
             with steps.step("the test is run, and passes"):
                 passed = steps.run(".venv/bin/pytest", "tests/test_get_hello.py")
                 assert "1 passed" in passed or passed.strip().startswith("."), passed
