@@ -62,6 +62,7 @@ class RequestContext:
     response_status: int | None = None
     uri_changed: bool = False
     body_read: bool = False
+    args_read: bool = False
     recorded_upstreams: Sequence[UpstreamReport] | None = None
     rest: bytes = b""
     stale_headers: dict[str, list[str]] = field(default_factory=dict)

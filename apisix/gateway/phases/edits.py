@@ -108,7 +108,9 @@ def apply_rewrite(context: RequestContext, rewrite: Rewrite, quirks: frozenset[Q
 
     Args: args: the arguments that were sent to the runner, to which its edits apply.
     """
-    is_rewritten = bool(context.upstream_uri)
+    # In these releases, a variable keeps its first value. Source: apisix/plugins/ext-plugin/init.lua of 2.9.
+    are_stale = Quirk.STALE_ARGS in quirks and rewrite.path is not None and (context.args_read or bool(context.upstream_uri))
+    stale = context.args
     _apply_path(context, rewrite, quirks)
     for name, value in rewrite.headers:
         if name.lower() == "host":  # it does not change the request's header, so the variables `host` and `http_host` keep their values
@@ -123,8 +125,9 @@ def apply_rewrite(context: RequestContext, rewrite: Rewrite, quirks: frozenset[Q
     if Quirk.NO_RESPONSE_HEADERS not in quirks:
         allowed = [(name, value) for name, value in rewrite.resp_headers if name.lower() not in PROTECTED_RESPONSE_HEADERS]
         set_all(context.response_headers, _as_sent(allowed, quirks))
-    if not (is_rewritten and rewrite.path is not None and Quirk.STALE_ARGS in quirks):
-        _apply_args(context, rewrite, args)
+    _apply_args(context, rewrite, args)
+    if are_stale and len(rewrite.args) and rewrite.path is not None:
+        context.upstream_uri = uris.escape_path(rewrite.path) + (f"?{stale}" if stale else "")
 
 
 def _as_sent(entries: Iterable[tuple[str, str | None]], quirks: frozenset[Quirk]) -> Iterable[tuple[str, str | None]]:

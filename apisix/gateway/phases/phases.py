@@ -245,6 +245,7 @@ def _headers_shown(context: RequestContext, limit: int) -> list[tuple[str, str]]
 def _answer_in_request(context: RequestContext, info: Info) -> bytes | None:
     if isinstance(info, Var):
         value = variables.look_up(context, info.name)
+        context.args_read = context.args_read or (info.name == "args" and value is not None)
         return None if value is None else uris.encode(value)
     if isinstance(info, ReqBody):
         read_client_body(context)

@@ -33,7 +33,7 @@ class Quirk(Enum):
     NO_BODY_REQUESTS = ((2, 12), "an info request for the request's body ends the call")
     NO_DEGRADATION = ((2, 12), "`allow_degradation` has no effect")
     NO_RESPONSE_HEADERS = ((2, 13), "response headers of a Rewrite are ignored")
-    STALE_ARGS = ((2, 10, 2), "arguments that change together with the path are lost after proxy-rewrite")
+    STALE_ARGS = ((2, 10, 2), "arguments that change together with the path are lost after proxy-rewrite or an info request for `args`")
     NO_RESPONSE_PHASE = ((2, 14), "there is no ext-plugin-post-resp")
     REPEATED_HEADERS_LOST = ((2, 14), "of a repeated header in a Stop or in response headers, only the last value is sent")
     NO_INFO_REQUESTS_IN_RESPONSES = ((3, 0), "an info request in the response phase ends the call")

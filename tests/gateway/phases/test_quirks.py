@@ -58,6 +58,21 @@ def test_releases_that_are_not_known_are_refused(text: str) -> None:
         parse_version(text)
 
 
+@pytest.mark.parametrize(("version", "query"), [((2, 10, 1), "a=1"), ((2, 10, 2), "a=2")])
+@pytest.mark.parametrize("is_rewritten", [True, False])
+async def test_stale_args(tmp_path: Path, version: Version, query: str, is_rewritten: bool) -> None:
+    """Before 2.10.2, arguments that change together with the path are lost after proxy-rewrite, or after an info request for `args`."""
+    does: dict[str, Any] = {"rewrite": {"path": "/new", "args": [["a", "2"]]}}
+    async with TestBed(tmp_path, version) as bed:
+        plugins = scripted(does, "ext-plugin-post-req") | {"proxy-rewrite": {"uri": "/pr"}}
+        bed.route(plugins=plugins if is_rewritten else scripted({"ask": [["var", "args"]], **does}))
+        await bed.request("GET", "/a?a=1")
+        bed.route(plugins=scripted(does))
+        await bed.request("GET", "/a?a=1")
+
+    assert [seen["target"] for seen in bed.upstream.seen] == [f"/new?{query}", "/new?a=2"]
+
+
 @pytest.mark.parametrize(
     ("version", "script", "phase", "status"),
     [
