@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `replay`."""
 
-import asyncio
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from apisix.testing import Client, Result
 from tests.cli.checking import invoke
+from tests.runner_process import RunnerProcess, running
 from tests.testing.replaying.recording import write_records
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
@@ -195,41 +197,48 @@ def test_the_inspector_shows_calls_before_and_now(file: Path, changed: Path) -> 
     assert (status, rest.strip()) == (1, "")
 
 
-async def record_under_load(file: Path, count: int) -> None:
-    """Record calls through eight examples, fifty at a time. The results are in the order in which the calls have ended."""
+def record_under_load(file: Path, count: int) -> None:
+    """Record calls through eight examples with a real runner, which has four connections that are busy all the time."""
+    routes = [
+        [("say", '{"body": "Back at nine."}')],
+        [(KEY[0], json.dumps(KEY[1]))],
+        [(KEY[0], json.dumps(KEY[1]))],
+        [(JWT[0], json.dumps(JWT[1]))],
+        [("request-body-rewrite", '{"set": {"role": "guest"}, "remove": ["debug"]}')],
+        [("response-rewrite", '{"set_headers": {"x-frame-options": "DENY"}, "remove_headers": ["server"]}')],
+        [("redact", '{"fields": ["x-secret", "body"]}')],
+        [("tenant-from-header", "{}"), ("tenant-path", "{}")],
+    ]
     token = jwt.encode({"sub": "ali", "aud": "api", "iss": "me", "exp": 4_000_000_000}, JWT_KEY)
-    client = Client([EXAMPLES], raise_errors=False)
-    results: list[Result] = []
+    headers = {1: ("x-api-key", "alpha-alpha"), 2: ("x-api-key", "unknown-key"), 3: ("authorization", f"Bearer {token}")}
 
-    async def of_one(number: int) -> None:
-        path = f"/calls/{number}"
-        match number % 8:
-            case 0:
-                call = client.aget(path, plugins=[("say", {"body": "Back at nine."})], route_key="route#say#1")
-            case 1 | 2:
-                headers = {"x-api-key": "alpha-alpha" if number % 8 == 1 else "unknown-key"}
-                call = client.aget(path, headers=headers, plugins=[KEY], route_key="route#key-auth#1")
-            case 3:
-                call = client.aget(path, headers={"authorization": f"Bearer {token}"}, plugins=[JWT], route_key="route#jwt-auth#1")
-            case 4:
-                body = {"role": "admin", "debug": True, "n": number}
-                entry = ("request-body-rewrite", {"set": {"role": "guest"}, "remove": ["debug"]})
-                call = client.apost(path, json=body, plugins=[entry], route_key="route#request-body-rewrite#1")
-            case 5:
-                entry = ("response-rewrite", {"set_headers": {"x-frame-options": "DENY"}, "remove_headers": ["server"]})
-                call = client.arespond(200, {"server": "echo"}, b"ok", plugins=[entry], route_key="route#rewrite#ext-plugin-post-resp#1")
-            case 6:
-                entry = ("redact", {"fields": ["x-secret", "body"]})
-                call = client.arespond(200, {}, b'{"body": 1, "n": 2}', plugins=[entry], route_key="route#redact#ext-plugin-post-resp#1")
-            case _:
-                chain = ["tenant-from-header", "tenant-path"]
-                call = client.aget(path, headers={"host": "acme.example.com"}, plugins=chain, route_key="route#hand-over#1")
-        results.append(await call)
+    def of_one_connection(runner: RunnerProcess, first: int) -> None:
+        with runner.peer() as peer:
+            phases = ["post-resp" if kind in (5, 6) else "pre-req" for kind in range(8)]
+            keys = [f"route#{plugins[0][0]}#ext-plugin-{phase}#1" for plugins, phase in zip(routes, phases, strict=True)]
+            tokens = [peer.prepare(*plugins, key=key) for plugins, key in zip(routes, keys, strict=True)]
+            for number in range(first, count, 4):
+                kind = number % 8
+                if kind in (5, 6):
+                    peer.respond(tokens[kind], id=number, headers=[("server", "echo")], body=b'{"body": 1, "n": 2}')
+                    continue
+                peer.request(
+                    tokens[kind],
+                    id=number,
+                    method="POST" if kind == 4 else "GET",
+                    path=f"/calls/{number}",
+                    headers=[
+                        ("host", "acme.example.com"),
+                        *([("content-type", "application/json"), ("content-length", "35")] if kind == 4 else ()),
+                        *([headers[kind]] if kind in headers else ()),
+                    ],
+                    answers={"body": b'{"role": "admin", "debug": true   }'},
+                )
 
-    async with client:
-        for first in range(0, count, 50):
-            await asyncio.gather(*map(of_one, range(first, min(first + 50, count))))
-        write_records(file, results)
+    with running("--record", str(file), "--workers", "2", plugins=[EXAMPLES]) as runner:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(partial(of_one_connection, runner), range(4)))
+        assert runner.stop() == 0  # after everything is written
 
 
 JWT_KEY = "a secret of no less than 32 bytes"
@@ -240,12 +249,12 @@ JWT = ("jwt-auth", {"algorithm": "HS256", "key": JWT_KEY, "audience": "api", "is
 @pytest.mark.slow
 def test_a_thousand_calls_under_load(tmp_path: Path, changed: Path) -> None:
     """
-    After a change of key-auth, the 125 calls with an unknown key are reported, and no others.
+    Calls are recorded with `start --record`. After a change of key-auth, the 125 calls with an unknown key are reported, and no others.
 
     The 125 calls with a token can't be compared, because the record has a digest instead of it.
     """
     file = tmp_path / "calls.jsonl"
-    asyncio.run(record_under_load(file, 1000))
+    record_under_load(file, 1000)
     for plugins, expected in ((EXAMPLES, set()), (changed, {f"GET /calls/{number}" for number in range(2, 1000, 8)})):
         command = [sys.executable, "-m", "apisix", "replay", str(file), "--plugins", str(plugins), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
