@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
@@ -21,6 +21,7 @@ from apisix.gateway.inspector.server import ApiError, Inspector
 from apisix.runner.http.phase import Phase
 from apisix.runner.records.format import Body, CallRecord, Edit, Pairs
 from apisix.runner.records.redaction import DIGEST, Redactor
+from apisix.testing.sending.query import written_query
 
 TESTS: Final = Path("tests")
 """The directory of saved tests."""
@@ -171,7 +172,7 @@ def _call(flow: Flow, phase: str, record: CallRecord | None, configured: Configu
     else:
         url = flow.target
         if request is not None:
-            url = quote(request.path) + (f"?{urlencode(request.args)}" if request.args else "")
+            url = quote(request.path) + (f"?{written_query(request.args)}" if request.args else "")
         first = [repr(flow.method if request is None else request.method), repr(url)]
         headers = flow.request.headers if request is None else request.headers
         arguments |= {"phase": phase, "remote_addr": flow.remote_addr if request is None else request.remote_addr}

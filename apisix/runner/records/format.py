@@ -19,6 +19,10 @@ Pairs = list[tuple[str, str]]
 """Names and values, in order. A name can occur several times."""
 
 
+Args = list[tuple[str, str | None]]
+"""Names and values of a query, in order. The value is None if there is none (`?flag`), and "" if it is empty (`?flag=`)."""
+
+
 class Body(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     A body, or its beginning if it is longer than the limit of the recorder.
@@ -78,11 +82,17 @@ class ConfigurationRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_on
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A request as the runner received it. `body` is None if no plugin has read it."""
+    """
+    A request as the runner received it. `body` is None if no plugin has read it.
+
+    Attributes:
+        args: the decoded arguments. The value is null for `?flag`, and "" for `?flag=`. The gateway sends them differently, although both
+            are "" for plugins.
+    """
 
     method: str
     path: str
-    args: Pairs = []
+    args: Args = []
     headers: Pairs = []
     remote_addr: str = ""
     body: Body | None = None

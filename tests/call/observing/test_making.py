@@ -11,6 +11,7 @@ import pytest
 from apisix import Plugin, Reply, Request, Response
 from apisix.runner.records.redaction import digest
 from apisix.testing import Client
+from apisix.testing.replaying.recorded import RecordedRequest, sent_by
 
 logger = logging.getLogger("author")
 
@@ -111,6 +112,23 @@ def test_what_a_request_plugin_did(client: Client) -> None:
     assert (edits.runs, stops.runs, edits.stopped, stops.stopped) == ("suspendable", "coroutine", None, 403)
     assert record.reply is not None
     assert (record.reply.kind, record.reply.status, record.reply.headers) == ("stop", 403, [("x-reason", "no")])
+
+
+def test_an_argument_without_a_value_differs_from_an_empty_one(client: Client) -> None:
+    record = client.get("/a?flag&empty=&token&n=1", plugins=[Logs]).record
+
+    assert record.request is not None
+    assert record.request.args == [("flag", None), ("empty", ""), ("token", None), ("n", "1")]
+    sent = sent_by(record)
+    assert isinstance(sent, RecordedRequest)
+    assert sent.args == (("flag", None), ("empty", ""), ("token", None), ("n", "1"))
+
+
+def test_bytes_that_json_cannot_contain_are_printable(client: Client) -> None:
+    record = client.get("/a?n=%ff", plugins=[Logs], headers={"x-new": "\udcff"}).record
+
+    assert record.request is not None
+    assert (record.request.args, dict(record.request.headers)["x-new"]) == ([("n", "\\xff")], "\\xff")
 
 
 def test_a_log_line_has_the_text_of_when_it_was_logged(client: Client) -> None:

@@ -16,14 +16,15 @@ from apisix.runner.http.info_requests import Info
 from apisix.runner.http.request import printable_address
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
-from apisix.runner.records import format as record_format
 from apisix.runner.records.format import (
+    Args,
     Body,
     CallRecord,
     ChainEntry,
     ConfigurationRecord,
     InfoRecord,
     LogLine,
+    Outcome,
     Pairs,
     ReceivedRequest,
     ReceivedResponse,
@@ -136,7 +137,7 @@ class RecordMaker:
         return ReceivedRequest(
             method=message.method,
             path=printable(message.path),
-            args=_pairs(message.args, redactor),
+            args=_args(message.args, redactor),
             headers=_pairs(headers, redactor),
             remote_addr=printable_address(message.src_ip),
             body=self._received_body(trace, ReqBody, headers, redactor),
@@ -225,7 +226,7 @@ def _configuration(redactor: Redactor, value: str, schema: dict[str, Any] | None
     return redactor.secret(value) if schema is None else redactor.configuration(value, schema)
 
 
-def call_outcome(trace: CallTrace) -> record_format.Outcome:
+def call_outcome(trace: CallTrace) -> Outcome:
     """Return the outcome of a call that has ended."""
     reply = trace.reply
     if reply is None:
@@ -262,6 +263,10 @@ def _pairs(pairs: Iterable[Pair], redactor: Redactor) -> Pairs:
     except UnicodeEncodeError:
         return [(printable(name), printable(value)) for name, value in redacted]
     return redacted
+
+
+def _args(pairs: Iterable[Pair], redactor: Redactor) -> Args:
+    return [(name, None if value is None else text) for (_, value), (name, text) in zip(pairs, _pairs(pairs, redactor), strict=True)]
 
 
 def _content_type(headers: Iterable[Pair]) -> str:
