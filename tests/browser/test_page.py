@@ -84,6 +84,21 @@ def test_keys(page: Page) -> None:
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
 
 
+def test_keys_of_the_selected_request(page: Page) -> None:
+    """Each action has a key."""
+    page.keyboard.press("j")
+    expect(page.locator(".detail h2")).to_contain_text("/orders")
+    page.keyboard.press("r")
+    expect(page.get_by_role("region", name="Difference")).to_contain_text("no difference")
+    page.keyboard.press("t")
+    expect(page.get_by_role("status").filter(has_text="Saved as tests/test_get_orders.py")).to_be_visible()
+    page.keyboard.press("c")
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    assert "/orders" in page.evaluate("navigator.clipboard.readText()")
+    page.keyboard.press("s")
+    expect(rows(page)).to_have_count(4)
+
+
 def test_the_order_of_the_focus(page: Page) -> None:
     name = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.firstChild.textContent.trim()"
     order = []

@@ -34,7 +34,11 @@ export function bytes(size) {
   return size < 1048576 ? `${(size / 1024).toFixed(1)} KiB` : `${(size / 1048576).toFixed(1)} MiB`;
 }
 
-export const clock = (time) => new Date(time).toLocaleTimeString(undefined, { hour12: false });
+// Made once: `toLocaleTimeString` makes one for each call, which is slow.
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
+/** Return the time of day. */
+export const clock = (time) => CLOCK.format(new Date(time));
 
 const MAX_TOASTS = 4;
 
