@@ -94,6 +94,7 @@ async def measure(executable: str) -> dict[str, Steps]:
                 steps.cpu.append(await cpu_ms() - before_ms)
                 steps.long_tasks += await page.evaluate("longTasks.splice(0)")
 
+            await step("load, and the first scroll", SCROLL, STEP_PX)
             for _ in range(ROUNDS):
                 for top in range(0, MAX_FLOWS * ROW_PX, STEP_PX):
                     await step("scroll", SCROLL, top)
