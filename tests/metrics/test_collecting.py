@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 from prometheus_client.core import Metric
 
 from apisix.runner.call.chain_cache import ChainCache
+from apisix.runner.call.observing.meter import BUCKETS_S, Meter
 from apisix.runner.call.observing.meter import Histogram as Durations
-from apisix.runner.call.observing.meter import Meter
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.phase import Phase
@@ -69,6 +69,48 @@ def test_buckets_include_those_below() -> None:
         ("took_count", (("a", "b"),), 3),
         ("took_sum", (("a", "b"),), 5.55),
     ] == list(family.samples)
+
+
+def test_each_bucket_has_its_latest_span() -> None:
+    """A bucket has the latest duration with a span as its exemplar. A duration without a span replaces none."""
+    durations = Durations((0.1, 1.0))
+    for took_s, span_id in ((0.05, "s1"), (0.06, "s2"), (5.0, "s3")):
+        durations.add(took_s)
+        durations.add_span(took_s, "t", span_id)
+    durations.add(0.07)
+    exemplars = histogram("took", "Took.", [((("a", "b"),), durations)]).exemplars
+
+    assert [(exemplar.name, exemplar.labels, exemplar.ids, exemplar.value) for exemplar in exemplars] == [
+        ("took_bucket", (("a", "b"), ("le", "0.1")), (("trace_id", "t"), ("span_id", "s2")), 0.06),
+        ("took_bucket", (("a", "b"), ("le", "+Inf")), (("trace_id", "t"), ("span_id", "s3")), 5.0),
+    ]
+
+
+def test_exemplars_of_plugins() -> None:
+    """The exemplars of a plugin's own metrics are kept."""
+    registry = CollectorRegistry()
+    Counter("jobs", "Jobs.", registry=registry).inc(2, {"trace_id": "t"})
+    Histogram("took", "Took.", registry=registry, buckets=(1.0,)).observe(0.5, {"trace_id": "u"})
+    jobs, took = families_of_plugins(registry)
+
+    assert [(exemplar.name, exemplar.labels, exemplar.ids, exemplar.value) for exemplar in (*jobs.exemplars, *took.exemplars)] == [
+        ("jobs_total", (), (("trace_id", "t"),), 2.0),
+        ("took_bucket", (("le", "1.0"),), (("trace_id", "u"),), 0.5),
+    ]
+
+
+async def test_exemplars_that_do_not_fit(runtime: Runtime) -> None:
+    """A metric that is too large only because of its exemplars is sent without them."""
+    reporter = Reporter(runtime, lambda: 0, 2000)
+    assert runtime.meter is not None
+    for bound in BUCKETS_S:
+        runtime.meter.count("a", None, "stop", bound)
+        runtime.meter.add_span("a", None, bound, "t" * 32, "s" * 16)
+    sent: list[Family] = []
+    reporter.start(sent.append)
+
+    assert of(iter(sent), "apisix_runner_plugin_duration_seconds").exemplars == ()
+    assert len(of(families_of(runtime, runtime.meter), "apisix_runner_plugin_duration_seconds").exemplars) == len(BUCKETS_S)
 
 
 def test_metrics_of_plugins() -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sums over workers, including those that have exited."""
 
+import msgspec
 import pytest
 
-from apisix.runner.metrics.families import Family, Labels, Totals, counter, gauge
+from apisix.runner.metrics.families import Exemplar, Family, Labels, Totals, counter, gauge
 
 A: Labels = (("who", "a"),)
 B: Labels = (("who", "b"),)
@@ -46,6 +47,19 @@ def test_counters_never_decrease() -> None:
 
     assert before == {"calls": {A: 2}, "took": {(("le", "+Inf"),): 2.0, (): 0.5}}
     assert values(totals)["calls"] == {A: 3}
+
+
+def test_the_latest_exemplar_of_several_workers() -> None:
+    """Each sample has the latest exemplar of all workers, including those that have exited."""
+    totals = Totals()
+    for worker, labels, time_s in ((1, A, 3.0), (2, A, 2.0), (3, B, None)):
+        family = counter("calls", "Calls.", (labels, 1))
+        exemplar = Exemplar("calls_total", labels, (("trace_id", str(worker)),), 1.0, time_s)
+        totals.take(worker, msgspec.structs.replace(family, exemplars=(exemplar,)))
+    totals.end(1)
+    (family,) = totals.families()
+
+    assert {exemplar.labels: exemplar.ids for exemplar in family.exemplars} == {A: (("trace_id", "1"),), B: (("trace_id", "3"),)}
 
 
 @pytest.mark.parametrize(("merge", "value"), [("sum", 7), ("min", 2), ("max", 5)])

@@ -21,15 +21,16 @@ GET = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = b"x" * (8 << 20)
 
 
-def fail() -> Page:
+def fail(accept: str) -> Page:
     raise ZeroDivisionError
 
 
 PAGES = {
-    "/page": lambda: Page(b"hello\n"),
-    "/large": lambda: Page(LARGE),
-    "/down": lambda: Page(b"{}", "application/json", HTTPStatus.SERVICE_UNAVAILABLE),
+    "/page": lambda _: Page(b"hello\n"),
+    "/large": lambda _: Page(LARGE),
+    "/down": lambda _: Page(b"{}", "application/json", HTTPStatus.SERVICE_UNAVAILABLE),
     "/broken": fail,
+    "/accept": lambda accept: Page(accept.encode()),
 }
 
 
@@ -123,6 +124,22 @@ def test_responses(reactor: Reactor, server: HttpServer, request_line: bytes, st
     head, _, got = response_to(reactor, server, request_line + b"\r\n\r\n").partition(b"\r\n\r\n")
 
     assert (head.split(b"\r\n")[0], got) == (b"HTTP/1.1 " + status, body)
+
+
+@pytest.mark.parametrize(
+    ("lines", "accept"),
+    [
+        (b"", b""),
+        (b"Host: x\r\nAccept: text/plain;q=0.5\r\nX: y\r\n", b"text/plain;q=0.5"),
+        (b"accept:a/b\r\nACCEPT: c/d, e/f\r\n", b"a/b,c/d, e/f"),
+        (b"x-accept: a/b\r\nAccept\r\n", b""),
+    ],
+)
+def test_what_the_client_accepts(reactor: Reactor, server: HttpServer, lines: bytes, accept: bytes) -> None:
+    """A page gets the header Accept."""
+    response = response_to(reactor, server, b"GET /accept HTTP/1.1\r\n" + lines + b"\r\n")
+
+    assert response.partition(b"\r\n\r\n")[2] == accept
 
 
 def test_a_request_in_pieces(reactor: Reactor, server: HttpServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from apisix.runner.ipc.channel import Channel
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.families import counter
-from apisix.runner.metrics.page import render
+from apisix.runner.metrics.page import metrics_page
 from apisix.runner.settings.table import Settings
 from apisix.runner.supervisor.status import Refusals, all_families, health_page
 from apisix.runner.supervisor.worker_pool.pool import WorkerPool
@@ -51,7 +51,7 @@ def test_metrics_of_the_supervisor(pool: WorkerPool) -> None:
         pool.totals.take(number, counter("apisix_runner_calls", "Calls.", ((), 10)))
     add_worker(pool, 3, stage=Stage.STARTING)
     pool.restarts = 4
-    lines = render(all_families(pool, Refusals(peers=5, connections=6))).decode().splitlines()
+    lines = metrics_page(all_families(pool, Refusals(peers=5, connections=6))).body.decode().splitlines()
 
     assert {
         'apisix_runner_workers{stage="serving"} 2.0',

@@ -5,17 +5,22 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import indent
 
+import httpx
 import pytest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from apisix.runner.wire.call_messages import Rewrite
 from tests.docs.pages import CHECKOUT
 from tests.peer import POST_RESP
 from tests.ports import reserved_port
 from tests.runner_process import running
-from tests.tracing.otlp_receiver import Receiver, attributes_of, parent_of, receiver
+from tests.tracing.otlp_receiver import WITHIN_S, Receiver, attributes_of, parent_of, receiver
 
 pytestmark = pytest.mark.process
 
@@ -185,6 +190,39 @@ def test_an_exception_is_an_event_without_secrets(plugins: Path) -> None:
     assert (plugin.status.code, call.status.code) == (2, 2)
     assert (attributes_of(plugin)["apisix.outcome"], attributes_of(call)["apisix.outcome"]) == ("error", "refused")
     assert not any(SECRET.encode() in body for body in received.raw)
+
+
+def test_the_metrics_refer_to_spans(plugins: Path) -> None:
+    """As OpenMetrics, the bucket of a plugin's duration has the ids of its latest span. Calls that are not sampled are only counted."""
+    deadline_s = time.monotonic() + WITHIN_S
+    counted = 0.0
+    with receiver() as received, reserved_port() as port:
+        environ = {**received.environ(), "APISIX_RUNNER_METRICS_ADDRESS": f"127.0.0.1:{port}"}
+        with running(plugins=[plugins], environ=environ) as runner, runner.peer() as peer:
+            token = peer.prepare(("stop", ""))
+            peer.request(token, headers=[("host", "a"), ("traceparent", SAMPLED)])
+            peer.request(token, headers=[("host", "a"), ("traceparent", NOT_SAMPLED)])
+            span = received.wait_for("plugin stop")["plugin stop"]
+            while counted < 2.0:
+                assert time.monotonic() < deadline_s, "the calls were not counted"
+                time.sleep(0.02)
+                families = {family.name: family for family in scrape(port)}
+                samples = families["apisix_runner_plugin_duration_seconds"].samples
+                counted = sum(sample.value for sample in samples if sample.name.endswith("_count"))
+
+    (bucket,) = [sample for sample in samples if sample.exemplar]
+    assert bucket.exemplar is not None
+    assert bucket.exemplar.labels == {"trace_id": TRACE_ID, "span_id": span.span_id.hex()}
+    assert bucket.exemplar.value <= float(bucket.labels["le"])
+    took_s = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
+    assert bucket.exemplar.value == pytest.approx(took_s, abs=1e-6)
+
+
+def scrape(port: int) -> list[Metric]:
+    """Return the families of the page /metrics, as a strict reader of OpenMetrics sees them."""
+    response = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    parse: Callable[[str], Iterator[Metric]] = text_string_to_metric_families
+    return list(parse(response.text))
 
 
 def test_calls_that_are_not_sampled(plugins: Path) -> None:

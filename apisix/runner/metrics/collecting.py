@@ -12,10 +12,11 @@ import msgspec
 
 from apisix.runner.call.observing.meter import Histogram, Meter
 from apisix.runner.call.runtime import Runtime
-from apisix.runner.metrics.families import PREFIX, Family, Labels, Merge, counter, gauge
+from apisix.runner.metrics.families import PREFIX, Exemplar, Family, Labels, Merge, counter, gauge
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.samples import Timestamp
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ _MERGES: Final[dict[str, Merge]] = {
     "livemostrecent": "max",
 }
 """How the values of several workers are merged, by `multiprocess_mode` of a Gauge. All other modes are sums."""
+_EXEMPLIFIED: Final[dict[str, str]] = {"counter": "_total", "histogram": "_bucket", "gaugehistogram": "_bucket"}
+"""The suffixes of samples that may have exemplars, by kind. Source: OpenMetrics 1.0.0, Exemplars."""
 
 
 class Reporter:
@@ -104,13 +107,18 @@ class Reporter:
             if self._sent.get(family.name) == family:
                 continue
             self._sent[family.name] = family
-            if len(msgspec.msgpack.encode(family)) < self._max_bytes:
-                self._send(family)
+            if sent := self._fitting(family):
+                self._send(sent)
             elif family.name not in self._too_large:
                 self._too_large.add(family.name)
                 logger.error(
                     "the metric %s has too many labels, so it is not sent to the supervisor: %d samples", family.name, len(family.samples)
                 )
+
+    def _fitting(self, family: Family) -> Family | None:
+        """Return a metric, without its exemplars if it is too large with them, or None if it is too large without them."""
+        forms = (family, msgspec.structs.replace(family, exemplars=())) if family.exemplars else (family,)
+        return next((form for form in forms if len(msgspec.msgpack.encode(form)) < self._max_bytes), None)
 
     def _families(self) -> Iterator[Family]:
         yield from families_of(self._runtime, self._meter)
@@ -153,12 +161,16 @@ def families_of(runtime: Runtime, meter: Meter) -> Iterator[Family]:
 def histogram(name: str, help_: str, values: Iterable[tuple[Labels, Histogram]]) -> Family:
     """Return a histogram in the form that Prometheus uses: each bucket includes the lower ones."""
     samples: list[tuple[str, Labels, float]] = []
+    exemplars: list[Exemplar] = []
     for labels, value in values:
         bounds = [*map(repr, value.bounds_s), "+Inf"]
         counts = list(accumulate(value.counts))
         samples += [(f"{name}_bucket", (*labels, ("le", bound)), count) for bound, count in zip(bounds, counts, strict=True)]
+        for index, span in value.spans.items():
+            ids = (("trace_id", span.trace_id), ("span_id", span.span_id))
+            exemplars.append(Exemplar(f"{name}_bucket", (*labels, ("le", bounds[index])), ids, span.took_s, span.time_s))
         samples += [(f"{name}_count", labels, counts[-1]), (f"{name}_sum", labels, value.sum_s)]
-    return Family(name, "histogram", help_, tuple(samples))
+    return Family(name, "histogram", help_, tuple(samples), exemplars=tuple(exemplars))
 
 
 def leave_process_out() -> None:
@@ -190,4 +202,13 @@ def families_of_plugins(registry: "CollectorRegistry | None" = None) -> Iterator
             for sample in metric.samples
             if not sample.name.endswith("_created")
         )
-        yield Family(metric.name, metric.type, metric.documentation, samples, merge)
+        exemplars = tuple(
+            Exemplar(sample.name, tuple(sample.labels.items()), tuple(found.labels.items()), found.value, _float(found.timestamp))
+            for sample in metric.samples
+            if (found := sample.exemplar) and sample.name.endswith(_EXEMPLIFIED.get(metric.type, ()))
+        )
+        yield Family(metric.name, metric.type, metric.documentation, samples, merge, exemplars)
+
+
+def _float(time_s: "float | Timestamp | None") -> float | None:
+    return None if time_s is None else float(time_s)

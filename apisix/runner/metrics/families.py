@@ -21,6 +21,24 @@ _LASTING: Final = frozenset({"counter", "histogram", "summary"})
 _MERGES: Final[dict[Merge, Callable[[float, float], float]]] = {"sum": lambda a, b: a + b, "min": min, "max": max}
 
 
+class Exemplar(msgspec.Struct, frozen=True, array_like=True):
+    """
+    An example of what a sample has counted, for readers of OpenMetrics.
+
+    Attributes:
+        name, labels: those of the sample.
+        ids: the labels of the example: `trace_id` and `span_id`, or what a plugin has chosen.
+        value: the value that was counted.
+        time_s: when it was counted, in seconds since the epoch; None if that is not known.
+    """
+
+    name: str
+    labels: Labels
+    ids: Labels
+    value: float
+    time_s: float | None
+
+
 class Family(msgspec.Struct, frozen=True, array_like=True):
     """
     One metric with all its labels.
@@ -30,6 +48,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
         kind: the type in Prometheus: counter, gauge, histogram, ...
         samples: name, with the suffix for the kind, labels and value.
         merge: how the values of several workers are merged.
+        exemplars: at most one for each sample. Of several workers, the latest is used.
     """
 
     name: str
@@ -37,6 +56,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
     help: str
     samples: tuple[tuple[str, Labels, float], ...]
     merge: Merge = "sum"
+    exemplars: tuple[Exemplar, ...] = ()
 
     @property
     def lasts(self) -> bool:
@@ -90,4 +110,9 @@ def _add(earlier: Family, later: Family) -> Family:
     for name, labels, value in later.samples:
         key = (name, labels)
         values[key] = merge(values[key], value) if key in values else value
-    return msgspec.structs.replace(later, samples=tuple((name, labels, value) for (name, labels), value in values.items()))
+    by_time = sorted((*earlier.exemplars, *later.exemplars), key=lambda exemplar: exemplar.time_s or 0.0)
+    return msgspec.structs.replace(
+        later,
+        samples=tuple((name, labels, value) for (name, labels), value in values.items()),
+        exemplars=tuple({(exemplar.name, exemplar.labels): exemplar for exemplar in by_time}.values()),
+    )

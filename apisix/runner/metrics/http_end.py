@@ -65,8 +65,8 @@ class Page(NamedTuple):
     status: HTTPStatus = HTTPStatus.OK
 
 
-Pages = Mapping[str, Callable[[], Page]]
-"""The function that returns the page, by path."""
+Pages = Mapping[str, Callable[[str], Page]]
+"""The function that returns the page, by path. Its argument is the header Accept of the request, "" if there is none."""
 
 
 def address_of(settings: Settings) -> tuple[str, int] | None:
@@ -129,7 +129,8 @@ class HttpServer:
 
     def page_of(self, head: bytes) -> tuple[Page, bool]:
         """Return the response to a request with this head, and whether its body must be sent."""
-        method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        request_line, _, rest_of_head = head.decode("latin-1").partition("\r\n")
+        method, _, rest = request_line.partition(" ")
         target, _, version = rest.rpartition(" ")
         if not version.startswith("HTTP/1."):
             return _error(HTTPStatus.BAD_REQUEST), True
@@ -139,7 +140,7 @@ class HttpServer:
         if make is None:
             return _error(HTTPStatus.NOT_FOUND), method != "HEAD"
         try:
-            return make(), method != "HEAD"
+            return make(_accept(rest_of_head)), method != "HEAD"
         except Exception:  # metrics of plugins may cause any exception, and the supervisor must continue
             logger.exception("the page %s can't be created", target)
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR), method != "HEAD"
@@ -256,3 +257,9 @@ class _Client:
 
 def _error(status: HTTPStatus) -> Page:
     return Page(f"{status.value} {status.phrase}\n".encode(), status=status)
+
+
+def _accept(header_lines: str) -> str:
+    """Return the header Accept of a request. Several are one list. Args: header_lines: the head without the request line."""
+    fields = (line.partition(":") for line in header_lines.split("\r\n"))
+    return ",".join(value.strip() for name, _, value in fields if name.lower() == "accept")

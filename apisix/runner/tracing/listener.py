@@ -96,6 +96,8 @@ class SpanListener(CallListener):
             self._begin_first(trace, step, spans)
         name, values = attributes.of_step(step)
         spans.step = self._tracer.start_span(name, spans.context, attributes=values, start_time=_ns(trace, step.began_s))
+        if trace.trace_id is not None:
+            step.span_id = f"{spans.step.get_span_context().span_id:016x}"
         attach(set_span_in_context(spans.step, spans.context))
 
     def step_ended(self, trace: CallTrace, step: StepTrace, error: BaseException | None) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Count what plugins do and how long it takes, as plain numbers. `metrics` converts them to metrics."""
 
+import time
 from bisect import bisect_left
-from typing import Final
+from typing import Final, NamedTuple
 
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, Overloaded
 from apisix.runner.http.phase import Phase
@@ -22,6 +23,15 @@ def outcome_of(error: BaseException) -> str:
     return next((outcome for kind, outcome in _FAILURES if isinstance(error, kind)), "error")
 
 
+class SpanSample(NamedTuple):
+    """One duration, and the span that has it. `time_s` is when it ended, in seconds since the epoch. The ids are in hexadecimal."""
+
+    trace_id: str
+    span_id: str
+    took_s: float
+    time_s: float
+
+
 class Histogram:
     """
     A histogram of durations.
@@ -29,19 +39,25 @@ class Histogram:
     Attributes:
         counts: how many durations are in each range. A range ends at, and includes, the bound with the same index; the last has no end.
         sum_s: the sum of all durations, in seconds.
+        spans: the latest duration in each range that has a span, by the index of the range.
     """
 
-    __slots__ = ("bounds_s", "counts", "sum_s")
+    __slots__ = ("bounds_s", "counts", "spans", "sum_s")
 
     def __init__(self, bounds_s: tuple[float, ...] = BUCKETS_S) -> None:
         self.bounds_s = bounds_s
         self.counts = [0] * (len(bounds_s) + 1)
         self.sum_s = 0.0
+        self.spans: dict[int, SpanSample] = {}
 
     def add(self, took_s: float) -> None:
         """Count one duration."""
         self.counts[bisect_left(self.bounds_s, took_s)] += 1
         self.sum_s += took_s
+
+    def add_span(self, took_s: float, trace_id: str, span_id: str) -> None:
+        """Keep the span of a duration that was counted, in place of the earlier one in its range."""
+        self.spans[bisect_left(self.bounds_s, took_s)] = SpanSample(trace_id, span_id, took_s, time.time())
 
 
 class Meter:
@@ -68,3 +84,7 @@ class Meter:
         if duration is None:
             duration = self.durations[plugin, phase] = Histogram()
         duration.add(took_s)
+
+    def add_span(self, plugin: str, phase: Phase | None, took_s: float, trace_id: str, span_id: str) -> None:
+        """Keep the span of a call that was counted. Args: trace_id, span_id: in hexadecimal."""
+        self.durations[plugin, phase].add_span(took_s, trace_id, span_id)

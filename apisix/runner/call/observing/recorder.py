@@ -75,3 +75,5 @@ class StepRecorder:
             self._watch = None
         if self._trace is not None:
             self._trace.step_ended(reply, failure, took_s)
+            if self._meter is not None and (span := self._trace.span_of_step()) is not None:
+                self._meter.add_span(step.name, message.phase, took_s, *span)

@@ -74,9 +74,10 @@ class StepTrace:
         after: its state afterwards: the copy that the next step began with, or the final state.
         stopped: the status of the plugin's reply, None if there was none.
         error: what the plugin raised, None if it raised nothing.
+        span_id: the id of its span, in hexadecimal, if spans of the call are exported; otherwise None.
     """
 
-    __slots__ = ("after", "before", "began_s", "error", "step", "stopped", "took_s")
+    __slots__ = ("after", "before", "began_s", "error", "span_id", "step", "stopped", "took_s")
 
     def __init__(self, step: ChainStep, began_s: float, before: Request | Response) -> None:
         self.step = step
@@ -85,6 +86,7 @@ class StepTrace:
         self.took_s = 0.0
         self.stopped: int | None = None
         self.error: ErrorRecord | None = None
+        self.span_id: str | None = None
 
 
 class CallTrace:
@@ -171,6 +173,11 @@ class CallTrace:
                 listener.step_ended(self, trace, raised)
             except Exception:  # a listener must not disturb the call
                 trace_logger.exception("the end of a plugin could not be recorded")
+
+    def span_of_step(self) -> tuple[str, str] | None:
+        """Return the ids of the trace and the span of the last plugin, if they are exported."""
+        span_id = self.steps[-1].span_id if self.steps else None
+        return None if self.trace_id is None or span_id is None else (self.trace_id, span_id)
 
     def failed(self, error: BaseException) -> None:
         """Called with the error because of which the call is refused, which may be that of a plugin."""
