@@ -252,6 +252,19 @@ def test_the_upstream_gets_the_span_if_that_is_set(plugins: Path, propagates: bo
     assert sent == ({"traceparent": f"00-{TRACE_ID}-{span.span_id.hex()}-01"} if propagates else {})
 
 
+def test_the_query_of_a_url_can_be_removed(tmp_path: Path) -> None:
+    """With the hooks of the guide, no span of httpx has the query of its URL."""
+    hooks = Path(__file__).with_name("httpx_without_query.py").read_text("utf-8")
+    (tmp_path / "traced.py").write_text(PLUGINS.replace("HTTPXClientInstrumentor().instrument()", hooks))
+    with receiver() as received, running(plugins=[tmp_path], environ=received.environ()) as runner, runner.peer() as peer:
+        url = f"http://127.0.0.1:{received.port}/user"
+        peer.request(peer.prepare(("enrich", f"{url}?key={SECRET}")))
+        spans = received.wait_for("GET", "GET ext-plugin-pre-req")
+
+    assert attributes_of(spans["GET"])["http.url"] == url
+    assert not any(SECRET.encode() in body for body in received.raw)
+
+
 def test_the_response_phase_has_a_trace_of_its_own(plugins: Path) -> None:
     """The message of the response phase has no request headers, so its span has no parent."""
     with receiver() as received, running(plugins=[plugins], environ=received.environ()) as runner, runner.peer() as peer:
