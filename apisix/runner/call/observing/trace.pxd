@@ -17,6 +17,7 @@ cdef class StepTrace:
     cdef public HTTPMessage after
     cdef public object stopped
     cdef public object error
+    cdef public object span_id
 
 cdef class CallTrace:
     cdef list _listeners
