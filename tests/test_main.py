@@ -186,6 +186,39 @@ def test_nothing_slow_is_imported_before_the_socket_opens() -> None:
     assert done.stdout == "[]\n"
 
 
+HEAVY = {
+    *("asyncio", "concurrent.futures", "http.client", "importlib.metadata", "logging", "socket", "sqlite3", "ssl", "subprocess"),
+    *(
+        "email",
+        "greenlet",
+        "msgspec",
+        "multidict",
+        "opentelemetry",
+        "prometheus_client",
+        "pydantic",
+        "pytest",
+        "rich",
+        "structlog",
+        "uvloop",
+    ),
+    *("yaml", "apisix.gateway", "apisix.runner", "apisix.testing"),
+}
+"""What the command line must not import unless a command needs it."""
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_command_line_imports_nothing_heavy(argument: str) -> None:
+    """What an author types first needs click, and no library of the runner, the test kit or the development gateway."""
+    program = "import sys, atexit; from apisix.main import main;"
+    program += f"sys.argv = ['apisix-runner', {argument!r}];"
+    program += "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    done = run(sys.executable, "-c", program, cwd=CHECKOUT)
+
+    assert done.returncode == 0
+    assert set(done.stderr.split()) & HEAVY == set()
+    assert "click" in done.stderr.split()
+
+
 def test_help_names_each_flag() -> None:
     """`start --help` shows all flags of the table."""
     done = run(sys.executable, "-m", "apisix", "start", "--help")

@@ -2,21 +2,19 @@
 """The table of commands. Each command is imported only when it is used."""
 
 import difflib
-import sys
 from importlib import import_module
 
 import click
 
 from apisix import __version__, compiled
-from apisix.cli.options.flags import setting_flags
 
 COMMANDS = {
-    "start": ("apisix.cli.commands:start", "Start the runner. It runs until SIGTERM or Ctrl-C."),
+    "start": ("apisix.cli.with_click:start", "Start the runner. It runs until SIGTERM or Ctrl-C."),
     "dev": ("apisix.cli.dev:dev", "Try plugins without APISIX: start a gateway, an upstream and the runner."),
     "new": ("apisix.cli.new:new", "Create a plugin, its test and a route for it."),
     "plugins": ("apisix.cli.plugins:plugins", "Show the plugins that routes can use, and how they run."),
     "schema": ("apisix.cli.schema:schema", "Show the JSON Schema of a plugin's configuration."),
-    "health": ("apisix.cli.commands:health", "Check that a runner replies, for example in a container's HEALTHCHECK."),
+    "health": ("apisix.cli.with_click:health", "Check that a runner replies, for example in a container's HEALTHCHECK."),
     "doctor": ("apisix.cli.doctor:doctor", "Find out why the gateway does not reach the runner, and what to do."),
     "record": ("apisix.cli.record:record", "Record the calls of a running runner for some time."),
     "replay": ("apisix.cli.replay:replay", "Run recorded calls through the plugins as they are now, and report what differs."),
@@ -68,33 +66,3 @@ class Commands(click.Group):
 @click.version_option(f"{__version__} ({compiled.engine()})", prog_name="apisix-runner")
 def commands() -> None:
     """Run Apache APISIX plugins that are written in Python."""
-
-
-@click.command()
-@setting_flags()
-def start(**flags: object) -> None:
-    """
-    Start the runner. It runs until SIGTERM or Ctrl-C.
-
-    Most settings have no flag, but can be given in the configuration file or in environment variables. The file apisix/config.yaml of the
-    package describes them. The exit status is 2 if a setting is not correct.
-    """
-    from apisix.cli.start import start as run
-
-    sys.exit(run(flags))
-
-
-@click.command()
-@setting_flags(["socket_file"])
-@click.option("--timeout", "timeout_s", metavar="SECONDS", default="5", show_default=True, help="The time limit for the replies.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for tools.")
-def health(**flags: object) -> None:
-    """
-    Check that a runner replies, for example in a container's HEALTHCHECK.
-
-    The command connects to the socket as the gateway does, and sends one call without plugins. The exit status is 0 if the runner replies,
-    and 1 if it does not.
-    """
-    from apisix.cli.health import health as run
-
-    sys.exit(run(flags))
