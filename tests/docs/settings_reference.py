@@ -28,6 +28,13 @@ explains the most important settings.
 of the checkout, if that exists, and otherwise `apisix/config.yaml`. A value `$env.NAME` is replaced by the environment variable `NAME`.
 If the variable is not set, the setting has its default value, and the log has a note.
 
+**Values in files.** If a value in the configuration file or in an environment variable begins with `file:`, the rest is the path of a
+file that contains the value, such as `file:/run/secrets/metrics-address`. One newline at the end of the file is removed. The file can have
+up to 64 KiB of UTF-8. It is read whenever the settings are: at the start, and when a second runner takes over. SIGHUP does not read
+settings. If the file can't be read or its value is not allowed, the runner exits with status 2. The message contains the setting and the
+path, but not the value. In a YAML list, each item can be `file:` and a path. Flags are used as they are given. Write `./file:` for a
+relative path that begins with `file:`.
+
 **Values.** Durations are seconds, or have a unit: `500ms`, `2s`, `1m`, `1h`. Sizes are bytes, or have a unit: `64KiB`, `64MiB`, `2GiB`.
 Lists are YAML lists in the file. On the command line, repeat the flag. In an environment variable, separate names by commas and
 directories by colons. Relative paths in the file start at the directory of the file. All others start at the current directory.

@@ -370,3 +370,81 @@ def test_variables_of_kubernetes(name: str) -> None:
     """The variables that Kubernetes sets for a service named apisix-runner, and those that are read elsewhere, are not reported."""
     environ = {f"APISIX_RUNNER_{name}": "x", "APISIX_RUNNER_CONFIG": "x", "APISIX_RUNNER_PURE": "1"}
     assert load(None, {}, environ).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "name", "value"),
+    [
+        ("metrics:\n  address: file:value\n", b"127.0.0.1:9092\n", "metrics_address", "127.0.0.1:9092"),
+        ("metrics: {address: 'file:value'}", b"127.0.0.1:9092", "metrics_address", "127.0.0.1:9092"),
+        ("workers: {count: 'file:value'}", b"3\n", "workers", 3),
+        ("socket: {file: 'file:value'}", b"unix:/run/a.sock\n", "socket_file", "/run/a.sock"),
+        ("record: {redact: 'file:value'}", b"one, two\n", "record_redact", ("one", "two")),
+        ("record: {redact: [one, 'file:value']}", b"two, with a comma\n", "record_redact", ("one", "two, with a comma")),
+        ("record: {redact: 'file:value'}", b"\n", "record_redact", ()),
+    ],
+)
+def test_value_in_a_file(tmp_path: Path, text: str, content: bytes, name: str, value: object) -> None:
+    """After `file:`, a relative path starts at the directory of the configuration file, and one newline at the end is removed."""
+    (tmp_path / "value").write_bytes(content)
+
+    assert getattr(from_file(tmp_path, text), name) == value
+
+
+def test_value_in_a_file_that_a_variable_names(tmp_path: Path) -> None:
+    """A variable can name the file, also one to which the configuration file refers."""
+    (tmp_path / "value").write_text("3\n")
+
+    assert load(None, {}, {"APISIX_RUNNER_WORKERS_COUNT": f"file:{tmp_path}/value"}).workers == 3
+    assert from_file(tmp_path, "workers: {count: $env.COUNT}", environ={"COUNT": f"file:{tmp_path}/value"}).workers == 3
+
+
+def test_flags_are_used_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of plugins can begin with `file:` in a flag, and elsewhere with `./` before it."""
+    monkeypatch.chdir(tmp_path)
+
+    assert load(None, {"plugins": ("file:a",)}, {}).plugins == (f"{tmp_path}/file:a",)
+    assert from_file(tmp_path, "logging: {file: './file:a'}").log_file == f"{tmp_path}/file:a"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "workers.count is to be read from value, but there is no such file"),
+        ("directory", "workers.count is to be read from value, but this is not a regular file, or it can't be accessed"),
+        ("pipe", "workers.count is to be read from value, but this is not a regular file, or it can't be accessed"),
+        (b"x" * 65_537, "workers.count can't be read from value, because it has more than 65536 bytes"),
+        (b"\xff", "workers.count can't be read from value, because it is not UTF-8"),
+    ],
+)
+def test_a_file_without_a_value(tmp_path: Path, content: object, reason: str) -> None:
+    """The message names the setting and the file, and a pipe does not block the start."""
+    path = tmp_path / "value"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.mkdir() if content == "directory" else os.mkfifo(path)
+
+    assert error_of(tmp_path, "workers:\n  count: file:value\n") == f"config.yaml, line 2: {reason}"
+
+
+@pytest.mark.parametrize("content", [b"secret", b"", b"3\n\n", b"secret\x00"])
+def test_a_wrong_value_in_a_file_is_not_shown(tmp_path: Path, content: bytes) -> None:
+    """The message has the setting, the file and the allowed values, but not the value, which may be secret."""
+    (tmp_path / "value").write_bytes(content)
+
+    assert error_of(tmp_path, "workers:\n  count: file:value\n") == (
+        "config.yaml, line 2, file:value: the value of workers.count in the file is not allowed; "
+        "it must be auto or a whole number from 1 to 10000"
+    )
+
+
+def test_a_replaced_value_in_a_file_is_not_shown(tmp_path: Path) -> None:
+    """The note about the gateway's variable has the name of the file."""
+    (tmp_path / "value").write_text("/run/mine.sock\n")
+    settings = from_file(tmp_path, "socket:\n  file: file:value\n", environ={"APISIX_LISTEN_ADDRESS": "/run/gateway.sock"})
+
+    assert settings.notes == (
+        "socket.file is '/run/gateway.sock' from environment variable APISIX_LISTEN_ADDRESS, and not "
+        f"'file:value' from {tmp_path}/config.yaml, line 2",
+    )

@@ -41,11 +41,13 @@ class Given(msgspec.Struct, frozen=True):
         text: the text, or a tuple of texts for a list.
         where: where the text was given, as in an error message.
         base: the directory to which relative paths refer.
+        is_hidden: true if the text was read from a file that the setting names. Messages do not contain it, because it may be secret.
     """
 
     text: str | tuple[str, ...]
     where: str
     base: str
+    is_hidden: bool = False
 
 
 SECONDS_PER = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

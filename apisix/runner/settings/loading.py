@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load the settings from flags, environment variables and the configuration file, and check their values."""
 
+import os.path
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,10 @@ OTHER_VARIABLES = frozenset({"APISIX_RUNNER_CONFIG", "APISIX_RUNNER_PURE", "APIS
 _OF_KUBERNETES = re.compile(
     r"APISIX_RUNNER_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
+FROM_FILE = "file:"
+"""The prefix of a value that names the file which contains the value."""
+MAX_VALUE_BYTES = 65_536
+"""The size limit for such a file, so that the wrong file is not read into memory."""
 
 
 def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
@@ -39,7 +44,7 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
         given = _flag(row, flags.get(row.name)) or _variable(row, environ)
         from_file = in_file.get(row.key)
         if from_file is not None:
-            resolved = _resolve(from_file, environ)
+            resolved = _resolve(row, from_file, environ)
             if resolved is not None:
                 values[row.name] = _value(row, resolved)
             elif given is None:
@@ -51,7 +56,9 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
             value = values[row.name] = _value(row, given)
             # The gateway sets this variable itself, so the author of the file may not expect that it takes precedence.
             if from_file is not None and replaced not in (None, value) and given.where == _where(row.environment):
-                notes.append(f"{row.key} is {_shown(value)} from {given.where}, and not {_shown(replaced)} from {from_file.where}")
+                hidden = resolved is not None and resolved.is_hidden
+                shown = _shown(from_file.text) if hidden else _shown(replaced)
+                notes.append(f"{row.key} is {_shown(value)} from {given.where}, and not {shown} from {from_file.where}")
     notes += _unknown_variables(environ)
     return Settings(**values, notes=tuple(notes))
 
@@ -118,7 +125,7 @@ def _flag(row: Setting, value: object) -> Given | None:
 def _variable(row: Setting, environ: Mapping[str, str]) -> Given | None:
     for name in row.variables:
         if text := environ.get(name):
-            return Given(text, _where(name), str(Path.cwd()))
+            return _read_value(row, Given(text, _where(name), str(Path.cwd())))
     return None
 
 
@@ -126,13 +133,45 @@ def _where(variable: str) -> str:
     return f"environment variable {variable}"
 
 
-def _resolve(given: Given, environ: Mapping[str, str]) -> Given | None:
-    """Replace `$env.NAME` with the value of that variable. Return None if it is not set or empty."""
+def _resolve(row: Setting, given: Given, environ: Mapping[str, str]) -> Given | None:
+    """Replace `$env.NAME` with that variable, and then `file:` as `_read_value` does. Return None if the variable is not set or empty."""
     if isinstance(given.text, str) and given.text.startswith("$env."):
         name = given.text.removeprefix("$env.")
         text = environ.get(name)
-        return Given(text, f"{given.where}, environment variable {name}", given.base) if text else None
-    return given
+        if not text:
+            return None
+        given = Given(text, f"{given.where}, environment variable {name}", given.base)
+    return _read_value(row, given)
+
+
+def _read_value(row: Setting, given: Given) -> Given:
+    """Replace `file:PATH` with the content of that file, without one newline at its end. A list can have such items."""
+    if isinstance(given.text, str):
+        if not given.text.startswith(FROM_FILE):
+            return given
+        return Given(_content(row, given, given.text), f"{given.where}, {given.text}", given.base, is_hidden=True)
+    if not any(item.startswith(FROM_FILE) for item in given.text):
+        return given
+    texts = tuple(_content(row, given, item) if item.startswith(FROM_FILE) else item for item in given.text)
+    return Given(texts, given.where, given.base, is_hidden=True)
+
+
+def _content(row: Setting, given: Given, text: str) -> str:
+    path = Path(given.base, text.removeprefix(FROM_FILE))
+    if not os.path.isfile(path):  # a directory, a device, or a pipe, which would block
+        reason = "there is no such file" if not os.path.lexists(path) else "this is not a regular file, or it can't be accessed"
+        raise SettingsError(f"{given.where}: {row.key} is to be read from {path}, but {reason}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_VALUE_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{given.where}: {row.key} can't be read from {path}: {error.strerror or error}") from error
+    if len(content) > MAX_VALUE_BYTES:
+        raise SettingsError(f"{given.where}: {row.key} can't be read from {path}, because it has more than {MAX_VALUE_BYTES} bytes")
+    try:
+        return content.decode().removesuffix("\n")
+    except UnicodeError:  # its text contains the value
+        raise SettingsError(f"{given.where}: {row.key} can't be read from {path}, because it is not UTF-8") from None
 
 
 def _value(row: Setting, given: Given) -> Any:
@@ -148,8 +187,9 @@ def _value(row: Setting, given: Given) -> Any:
             raw = kind.read(given.text, given.base)
         return msgspec.convert(raw, row.type, strict=False)
     except ValueError:  # msgspec's ValidationError is one too
-        shown = _shown(given.text)
-        raise SettingsError(f"{given.where}: {row.key} is {shown}, but must be {row.allowed}") from None
+        if given.is_hidden:
+            raise SettingsError(f"{given.where}: the value of {row.key} in the file is not allowed; it must be {row.allowed}") from None
+        raise SettingsError(f"{given.where}: {row.key} is {_shown(given.text)}, but must be {row.allowed}") from None
 
 
 def _shown(value: object) -> str:
