@@ -8,14 +8,11 @@ import threading
 from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from apisix.runner.errors import SettingsError
 from apisix.runner.logging import call_fields
 from apisix.runner.settings.table import Settings
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
