@@ -12,7 +12,7 @@ DOCS: Final = CHECKOUT / "docs"
 
 def pages() -> list[Path]:
     """Return every page that people read: those under docs/, and those beside the code."""
-    parts = ("docs", "examples", "tests", ".github")
+    parts = ("docs", "examples", "tests", "deploy", ".github")
     return sorted([*CHECKOUT.glob("*.md"), *(page for part in parts for page in (CHECKOUT / part).rglob("*.md"))])
 
 
