@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 from apisix import compiled
 
 if TYPE_CHECKING:
+    from apisix.runner.http.body.multipart_form import FormFile
     from apisix.runner.http.reply import Reply
     from apisix.runner.http.request import Request
     from apisix.runner.http.response import Response
     from apisix.runner.plugin.plugin import Plugin
 
-__all__ = ["Plugin", "Reply", "Request", "Response", "__version__"]
+__all__ = ["FormFile", "Plugin", "Reply", "Request", "Response", "__version__"]
 
 __version__ = "1.0.0.dev0"
 
 compiled.choose()
 
 _homes = {
+    "FormFile": "apisix.runner.http.body.multipart_form",
     "Plugin": "apisix.runner.plugin.plugin",
     "Reply": "apisix.runner.http.reply",
     "Request": "apisix.runner.http.request",

@@ -21,12 +21,12 @@ HEAD: Final = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Generated from the docstrings by `make docs`. -->
 # API reference
 
-Import `Plugin`, `Request`, `Response` and `Reply` from `apisix`, the test kit from `apisix.testing`, and errors from
+Import `Plugin`, `Request`, `Response`, `Reply` and `FormFile` from `apisix`, the test kit from `apisix.testing`, and errors from
 `apisix.runner.errors`. [Write plugins](../guides/write.md) and [Test plugins](../guides/test.md) show how to use these classes.
 """
 ERRORS: Final = ("UnsupportedEdit", "BodyError", "WrongContext", "InfoUnavailable", "ChainRefused", "DeadlineExceeded")
 CLASSES: Final = (
-    *((name, apisix._homes[name]) for name in ("Plugin", "Request", "Response", "Reply")),
+    *((name, apisix._homes[name]) for name in ("Plugin", "Request", "Response", "Reply", "FormFile")),
     *((name, testing._homes[name]) for name in ("Client", "Result", "ClientResponse", "UpstreamRequest", "Effect")),
     *((name, testing._homes[name]) for name in ("ReplayResult", "Difference", "RecordedCall", "RecordFile", "NotComparable")),
     *((name, "apisix.runner.errors") for name in ERRORS),

@@ -17,6 +17,7 @@ from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES, MAX_CODINGS, MAX_STREAMS
+from apisix.runner.http.body.multipart_form import MAX_PARTS
 from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
 from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.ipc.reactor import Reactor
@@ -129,6 +130,7 @@ def test_body_limits() -> None:
         (MAX_TEXT_BYTES + 1) // mebibyte,
         MAX_JSON_VALUES,
         MAX_FORM_FIELDS,
+        MAX_PARTS,
     ]
     assert (IN_PLACE_BYTES, IN_COROUTINE_BYTES) == (64 * 1024, 512 * 1024)
 

@@ -77,7 +77,7 @@ class TestWithheldBody:
     async def test_refused(self, method: str) -> None:
         """Each accessor raises an error, so that a plugin that checks bodies can't be bypassed."""
         request = a_request(method=method, gateway=FakeGateway({PROTOCOL: b"HTTP/2.0"}))
-        for accessor in ("aread", "atext", "ajson", "aform"):
+        for accessor in ("aread", "atext", "ajson", "aform", "afiles"):
             with pytest.raises(BodyError, match=r"over HTTP/2\.0 without content-length, and then APISIX 3\.9 to 3\.16"):
                 await getattr(request, accessor)()
 

@@ -15,7 +15,8 @@ from typing import Any, Final, Never, cast
 from multidict import MultiDict
 
 from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
-from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_form, body_json, body_text
+from apisix.runner.http.body.multipart_form import FormFile
+from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_files, body_form, body_json, body_text
 from apisix.runner.http.body.transfer import refuse_too_long, refuse_withheld
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.info_requests import CallIO, Info, InfoReplies
@@ -171,10 +172,13 @@ class HTTPMessage:
 
     def form(self) -> MultiDict[str]:
         """
-        Return the fields of a form (`application/x-www-form-urlencoded`).
+        Return the fields of a form, whose content-type is `application/x-www-form-urlencoded` or `multipart/form-data`.
+
+        The files of a form are left out: `files` returns them.
 
         Raises:
-            BodyError: the content-type is another one, or there are more than 10,000 fields; or same as `text`.
+            BodyError: the content-type is another one, the form is not valid, or there are more than 10,000 fields (1,000 parts in
+                `multipart/form-data`); or same as `text`.
             WrongContext: same as `text`. Use `await aform()`.
         """
         body = self._plain("form")
@@ -184,6 +188,25 @@ class HTTPMessage:
         """Same as `form`, but for coroutines."""
         body = await self._aplain()
         return cast("MultiDict[str]", await self._aconverted(len(body), partial(body_form, body, self._content_type())))
+
+    def files(self) -> MultiDict[FormFile]:
+        """
+        Return the files of a form (`multipart/form-data`), by the name of their field. Another form has none.
+
+        Each file has the attributes `filename`, `content_type` and `data`. The client chooses all of them: check the content, and do not
+        use the name as a path.
+
+        Raises:
+            BodyError: same as `form`.
+            WrongContext: same as `text`. Use `await afiles()`.
+        """
+        body = self._plain("files")
+        return cast("MultiDict[FormFile]", self._converted("files", len(body), partial(body_files, body, self._content_type())))
+
+    async def afiles(self) -> MultiDict[FormFile]:
+        """Same as `files`, but for coroutines."""
+        body = await self._aplain()
+        return cast("MultiDict[FormFile]", await self._aconverted(len(body), partial(body_files, body, self._content_type())))
 
     def _content_type(self) -> str:
         return self.headers.get("content-type", "")

@@ -9,12 +9,15 @@ from multidict import MultiDict
 
 from apisix.runner.errors import BodyError
 from apisix.runner.http.body.charsets import decoded
+from apisix.runner.http.body.multipart_form import FormFile, multipart_fields, multipart_files
 from apisix.runner.wire.frames import MAX_PAYLOAD_BYTES
 
 MAX_TEXT_BYTES: Final = MAX_PAYLOAD_BYTES
 """The length up to which a decompressed body is read as text, JSON or a form. `read()` may return more."""
 MAX_FORM_FIELDS: Final = 10_000
 """How many fields a form may have. A body of 16 MiB could have 8 million, whose objects would need gigabytes."""
+_URLENCODED: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data"
 MAX_JSON_VALUES: Final = 200_000
 """
 How many values JSON may have. Names count as values, and ten escaped characters count as one value.
@@ -81,20 +84,41 @@ def _float(digits: str) -> float:
 
 def body_form(body: bytes, content_type: str) -> MultiDict[str]:
     """
-    Return the fields of an `application/x-www-form-urlencoded` body, with repeated names and empty values.
+    Return the fields of a form, with repeated names and empty values. Of a `multipart/form-data` body, files are left out.
 
     Raises:
-        BodyError: the content-type is another one, there are more than `MAX_FORM_FIELDS` fields, or the body is longer than
-            `MAX_TEXT_BYTES`.
+        BodyError: the content-type is not one of a form, there are more than `MAX_FORM_FIELDS` fields, or the body is longer than
+            `MAX_TEXT_BYTES`; or same as `multipart_fields`.
     """
-    kind = content_type.partition(";")[0].strip().lower()
-    if body and kind not in ("", "application/x-www-form-urlencoded"):
-        raise BodyError(f"form() accepts application/x-www-form-urlencoded, and the body is {kind}: read() returns its bytes")
     _refuse_long_text(body, "form")
+    if _form_kind(body, content_type, "form") == _MULTIPART:
+        return multipart_fields(body, content_type)
     if body.count(b"&") >= MAX_FORM_FIELDS:
         raise BodyError(f"the form has more than {MAX_FORM_FIELDS} fields")
     fields = (field.partition(b"=") for field in body.split(b"&") if field)
     return MultiDict([(_unquoted(name), _unquoted(value)) for name, _, value in fields])
+
+
+def body_files(body: bytes, content_type: str) -> MultiDict[FormFile]:
+    """
+    Return the files of a form. A form of the type `application/x-www-form-urlencoded` has none.
+
+    Raises:
+        BodyError: the content-type is not one of a form, or the body is longer than `MAX_TEXT_BYTES`; or same as `multipart_files`.
+    """
+    _refuse_long_text(body, "files")
+    is_multipart = _form_kind(body, content_type, "files") == _MULTIPART
+    return multipart_files(body, content_type) if is_multipart else MultiDict()
+
+
+def _form_kind(body: bytes, content_type: str, accessor: str) -> str:
+    """Return the type of a form, which is `_URLENCODED` also if the body is empty. Raise BodyError if the body is not a form."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body or kind == "":
+        return _URLENCODED
+    if kind not in (_URLENCODED, _MULTIPART):
+        raise BodyError(f"{accessor}() accepts {_URLENCODED} and {_MULTIPART}, and the body is {kind}: read() returns its bytes")
+    return kind
 
 
 def _unquoted(quoted: bytes) -> str:
