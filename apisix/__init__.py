@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from apisix.runner.http.request import Request
     from apisix.runner.http.response import Response
     from apisix.runner.plugin.plugin import Plugin
+    from apisix.runner.state.store import Store
 
-__all__ = ["FormFile", "Plugin", "Reply", "Request", "Response", "__version__"]
+__all__ = ["FormFile", "Plugin", "Reply", "Request", "Response", "Store", "__version__"]
 
 __version__ = "1.0.0.dev0"
 
@@ -29,6 +30,7 @@ _homes = {
     "Reply": "apisix.runner.http.reply",
     "Request": "apisix.runner.http.request",
     "Response": "apisix.runner.http.response",
+    "Store": "apisix.runner.state.store",
 }
 
 

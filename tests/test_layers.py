@@ -14,6 +14,7 @@ LEFT_TO_RIGHT = (
     "wire",
     "http",
     "records",
+    "state",
     "plugin",
     "legacy",
     "call",
@@ -26,7 +27,7 @@ LEFT_TO_RIGHT = (
     "supervisor",
 )
 SETTINGS = {"settings", "logging"}
-UP_TO_CALL = {"errors", "primitives", "wire", "http", "records", "plugin", "legacy", "call"}
+UP_TO_CALL = {"errors", "primitives", "wire", "http", "records", "state", "plugin", "legacy", "call"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -36,10 +37,11 @@ ALLOWED = {
     "wire": {"errors", "primitives"},
     "http": {"errors", "primitives", "wire"},
     "records": {"errors", "wire", "http"},
+    "state": {"errors"},
     "supervisor": {"errors", *SETTINGS, *LEFT_TO_RIGHT[:-1], "compiled"},
     # Beside the runner: the author's names, the built-in plugins, the test kit, the development gateway, the command line.
     "compiled": set(),
-    "apisix": {"compiled", "http", "plugin"},
+    "apisix": {"compiled", "http", "state", "plugin"},
     "plugins": {"http", "plugin", "legacy", "apisix"},
     "testing": UP_TO_CALL | SETTINGS | {"apisix", "compiled"},
     "gateway": UP_TO_CALL | SETTINGS | {"apisix", "testing"},

@@ -85,5 +85,9 @@ class InfoUnavailable(RunnerError, RuntimeError):
     """A plugin needs an info request that this release of APISIX does not support."""
 
 
+class StoreError(RunnerError):
+    """An operation of the shared store could not be done: Redis is not available, or the file of the store can't be used."""
+
+
 class SettingsError(RunnerError):
     """A setting is unknown, or its value is not allowed. The runner does not start."""

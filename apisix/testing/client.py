@@ -15,6 +15,8 @@ from apisix.runner.logging.tracebacks import past_runner
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.records.format import CallRecord
+from apisix.runner.state.memory import MemoryBackend
+from apisix.runner.state.store import Store
 from apisix.testing.options import RequestOptions, RespondOptions
 from apisix.testing.replaying.reading import RecordedCall
 from apisix.testing.replaying.recorded import RecordedRequest, RecordedResponse, sent_by
@@ -62,6 +64,7 @@ class Client(Verbs):
         allow_degradation: True if requests continue after an error, as in a route with this option.
         on_error: "refuse", "pass" or "degrade", as in the setting `plugins.on_error`.
         plugin_timeout_s: the time limit of a call, in seconds.
+        share_store: another client whose store this client uses too, as two workers do. By default, the store is empty.
     """
 
     def __init__(
@@ -74,12 +77,14 @@ class Client(Verbs):
         allow_degradation: bool = False,
         on_error: str = "refuse",
         plugin_timeout_s: float = DEFAULT_TIMEOUT_S,
+        share_store: "Client | None" = None,
         _runner: asyncio.Runner | None = None,
     ) -> None:
         self._registry = Registry.load(directories, modules) if registry is None else registry
         self._raise_errors = raise_errors
         self._allow_degradation = allow_degradation
         self._limits = Limits(plugin_timeout_s, on_error)
+        self._state: MemoryBackend = MemoryBackend() if share_store is None else share_store._state
         self._offers = Offers()
         self._replay_maker = replay_maker()
         # The pytest plugin passes one runner to all clients and closes it itself, because creating an event loop for each test is slow.
@@ -111,6 +116,14 @@ class Client(Verbs):
         near = self._registry.suggest(name)
         reason = f"plugin {name} could not be loaded: {found}" if isinstance(found, Problem) else f"there is no plugin {name}"
         raise LookupError(reason + (f"; did you mean {near}?" if near and found is None else ""))
+
+    def store(self, name: str) -> Store:
+        """Return the store of a plugin, or another named store, with the entries that the calls of this client see."""
+        return Store(name, _backend=lambda: self._state)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for the entries of the store, so that a test does not have to wait until they expire."""
+        self._state.advance(seconds)
 
     def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Result:
         """
@@ -303,7 +316,7 @@ class Client(Verbs):
     def _engine_on(self, loop: asyncio.AbstractEventLoop) -> Engine:
         engine = self._engines.get(loop)
         if engine is None:
-            engine = self._engines[loop] = Engine(loop, self._registry, self._limits)
+            engine = self._engines[loop] = Engine(loop, self._registry, self._limits, self._state)
         return engine
 
 

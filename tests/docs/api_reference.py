@@ -21,12 +21,13 @@ HEAD: Final = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Generated from the docstrings by `make docs`. -->
 # API reference
 
-Import `Plugin`, `Request`, `Response`, `Reply` and `FormFile` from `apisix`, the test kit from `apisix.testing`, and errors from
+Import `Plugin`, `Request`, `Response`, `Reply`, `FormFile` and `Store` from `apisix`, the test kit from `apisix.testing`, and errors from
 `apisix.runner.errors`. [Write plugins](../guides/write.md) and [Test plugins](../guides/test.md) show how to use these classes.
 """
-ERRORS: Final = ("UnsupportedEdit", "BodyError", "WrongContext", "InfoUnavailable", "ChainRefused", "DeadlineExceeded")
+ERRORS: Final = ("UnsupportedEdit", "BodyError", "WrongContext", "InfoUnavailable", "ChainRefused", "DeadlineExceeded", "StoreError")
 CLASSES: Final = (
-    *((name, apisix._homes[name]) for name in ("Plugin", "Request", "Response", "Reply", "FormFile")),
+    *((name, apisix._homes[name]) for name in ("Plugin", "Request", "Response", "Reply", "FormFile", "Store")),
+    ("Lease", apisix._homes["Store"]),
     *((name, testing._homes[name]) for name in ("Client", "Result", "ClientResponse", "UpstreamRequest", "Effect")),
     *((name, testing._homes[name]) for name in ("ReplayResult", "Difference", "RecordedCall", "RecordFile", "NotComparable")),
     *((name, "apisix.runner.errors") for name in ERRORS),
@@ -34,7 +35,7 @@ CLASSES: Final = (
 OFFERED: Final = {"Request": dir(Request.__new__(Request)), "Response": dir(Response.__new__(Response))}
 """What requests and responses offer to plugins. They have more names, for the runner."""
 
-CONSTRUCTED: Final = ("Reply", "Client", "RecordFile")
+CONSTRUCTED: Final = ("Reply", "Store", "Client", "RecordFile")
 """The classes that authors construct. The arguments of the others are for the runner."""
 FOR_THE_RUNNER: Final = {"Reply": {"sendable"}}
 

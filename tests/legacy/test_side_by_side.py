@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.plugin.loading.registry import Registry
+from apisix.runner.state.memory import MemoryBackend
 from apisix.runner.wire.messages import HTTPReqCallReq, Info, Var
 from apisix.testing.running.engine import Engine, Limits
 from tests.legacy.cases import CASES, Call, Case
@@ -40,7 +41,7 @@ def outcomes_here(case: Case, directory: Path) -> list[Outcome]:
     assert registry.problems == []
 
     async def run() -> list[Outcome]:
-        engine = Engine(asyncio.get_running_loop(), registry, Limits(10.0, "refuse"))
+        engine = Engine(asyncio.get_running_loop(), registry, Limits(10.0, "refuse"), MemoryBackend())
         found = []
         try:
             for call in case.calls:

@@ -71,17 +71,17 @@ def create_private(path: Path, *, own_directory: bool) -> None:
             raise PermissionError(f"{path} can't be written") from None
 
 
-def clear_stale(directory: Path) -> list[Path]:
+def clear_stale(directory: Path, *further: Path) -> list[Path]:
     """
     Remove files of runners whose gateway has ended, and return the paths.
 
     Only for a managed runner, because a stand-alone one may see the pids of another container. Files of other users are not removed.
 
-    Args: directory: the directory of the managed sockets. The directory for temporary files is searched as well.
+    Args: directory: the directory of the managed sockets. The directory for temporary files and `further` ones are searched as well.
     Source: gateway contract, 1 and 8.
     """
     removed = []
-    for place in dict.fromkeys((directory, Path(tempfile.gettempdir()))):
+    for place in dict.fromkeys((directory, Path(tempfile.gettempdir()), *further)):
         try:
             paths = sorted(place.iterdir())
         except OSError:

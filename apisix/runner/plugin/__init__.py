@@ -12,6 +12,6 @@ child processes of plugins. There are three sub-packages:
 
 `base.py` and `core.py` are only the import paths of the legacy APIs.
 
-May import: `errors`, `settings`, `logging`, `wire`, `http`. The sub-packages may import the modules beside them, `loading` may import
-`configuration`, and `chain` may import both.
+May import: `errors`, `settings`, `logging`, `wire`, `http`, `state`. The sub-packages may import the modules beside them, `loading` may
+import `configuration`, and `chain` may import both.
 """

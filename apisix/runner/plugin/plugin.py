@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from apisix.runner.http.reply import Reply
     from apisix.runner.http.request import Request
     from apisix.runner.http.response import Response
+    from apisix.runner.state.store import Store
 
     C = TypeVar("C", default=Any)
 else:
@@ -80,6 +82,13 @@ class Plugin(Generic[C]):
 
     config: C
     """The validated configuration."""
+
+    @cached_property
+    def store(self) -> Store:
+        """The store with the name of this plugin, which all workers share. Its keys are separate from those of other plugins."""
+        from apisix.runner.state.store import Store  # late, because few plugins use it
+
+        return Store(self.name)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Set `name`. It is never inherited, because two plugins would have the same name."""

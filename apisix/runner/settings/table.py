@@ -37,6 +37,7 @@ Threads = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 44)]
 SizeAboveZero = Annotated[int, msgspec.Meta(ge=1, le=1 << 44)]
 BufferedSize = Annotated[int, msgspec.Meta(ge=1 << 26, le=1 << 44)]
+StoreSize = Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 FractionAboveZero = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
@@ -303,6 +304,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     conf_store_max_entries: Annotated[AtLeastOne, Key("conf_store.max_entries", COUNT, "How many route configurations are kept.")] = 100_000
+
+    state_directory: Annotated[
+        str | None,
+        Key(
+            "state.directory",
+            PATH,
+            "The directory in which the shared store of plugins is, in a directory of its own. It should be in memory.",
+            unset="/dev/shm, otherwise $XDG_RUNTIME_DIR or the directory for temporary files",  # noqa: S108  # a text
+        ),
+    ] = None
+    state_size: Annotated[
+        StoreSize,
+        Key(
+            "state.size",
+            SIZE,
+            "How much memory the shared store of a machine takes when a plugin first uses it. Entries may use half of it. If they need "
+            "more, expired entries are removed, and then the oldest ones. A new size applies when the file is created again.",
+        ),
+    ] = 32 * 2**20
 
     metrics_address: Annotated[
         str | None,

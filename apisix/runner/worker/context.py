@@ -12,6 +12,7 @@ from apisix.runner.call.threads import PluginThreads
 from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.settings.table import Settings
+from apisix.runner.state.backend import close_opened
 from apisix.runner.worker.breakpoints import NoDetection, is_debugging
 from apisix.runner.worker.held_bytes import HeldBytes
 from apisix.runner.worker.lost_tasks import report_lost_tasks
@@ -48,12 +49,13 @@ class Context:
         task.add_done_callback(self.background.discard)
 
     async def close(self) -> None:
-        """Close the plugins, the idle threads and the store."""
+        """Close the plugins, the idle threads, the conf store and the shared store."""
         await self.runtime.chains.close()
         self.runtime.blocking_detector.close()
         self.runtime.close_threads()
         self.held.close()
         self.store.close()
+        await close_opened()
 
 
 def make_context(

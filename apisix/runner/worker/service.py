@@ -2,7 +2,7 @@
 """The service that a worker provides for its connections: the interface between the processes and the plugins."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from apisix.runner.conf_store.memory_fallback import MemoryFallback
     from apisix.runner.conf_store.write_lock import WriteLock
     from apisix.runner.metrics.collecting import Reporter
+    from apisix.runner.metrics.families import Family
     from apisix.runner.tracing.provider import Tracing
     from apisix.runner.worker.observers import Recording
 
@@ -116,10 +117,11 @@ class PluginService:
         from apisix.runner.conf_store.memory_fallback import MemoryFallback
         from apisix.runner.conf_store.store import choose_path, clear_stale
         from apisix.runner.conf_store.write_lock import WriteLock
+        from apisix.runner.worker.shared_store import memory_directory
 
         socket_path = Path(self._settings.socket_file)
         if managed:
-            clear_stale(socket_path.parent)
+            clear_stale(socket_path.parent, memory_directory())
         file = self._settings.conf_store_file
         self._store_path = choose_path(socket_path, None if file is None else Path(file))
         if self._settings.tracing_enabled:
@@ -134,11 +136,14 @@ class PluginService:
         from apisix.runner.conf_store.store import ConfStore
         from apisix.runner.plugin.loading.registry import Registry
         from apisix.runner.plugin.plugin_type import PluginType
+        from apisix.runner.state import backend
+        from apisix.runner.worker import shared_store
         from apisix.runner.worker.connection_handler import ConnectionHandlers
         from apisix.runner.worker.context import make_context
         from apisix.runner.worker.observers import Recording
 
         settings = self._settings
+        backend.choose(shared_store.opener_for(settings))  # before plugins are imported, which may use it
         store = ConfStore(
             self._store_path,
             expire_s=settings.conf_expire_s,
@@ -156,11 +161,15 @@ class PluginService:
         context.runtime.blocking_detector.on_mark = report_blocking
         recording = Recording(context.runtime, settings)
 
+        def further() -> "Iterable[Family]":
+            yield from recording.families()
+            yield from shared_store.families()
+
         reporter = None
         if settings.metrics_address is not None:
             from apisix.runner.metrics.collecting import Reporter
 
-            reporter = Reporter(context.runtime, store.count, MAX_MESSAGE_BYTES - 64, recording.families)
+            reporter = Reporter(context.runtime, store.count, MAX_MESSAGE_BYTES - 64, further)
 
         def mark_blocking(name: str) -> None:
             plugin_type = registry.get(name)

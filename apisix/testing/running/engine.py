@@ -17,6 +17,7 @@ from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BY
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType
+from apisix.runner.state.backend import Backend, using
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp, HTTPRespCallResp, PrepareConfReq
 from apisix.testing.running.entries import OfferingRegistry
 from apisix.testing.running.loopback import Loopback
@@ -127,10 +128,12 @@ class Engine:
         loop: the event loop on which the plugins run. `call` must be awaited on it.
         registry: the loaded plugins.
         limits: the settings of the runner.
+        state: has the entries of the shared store.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, registry: Registry, limits: Limits) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, registry: Registry, limits: Limits, state: Backend) -> None:
         self.loop = loop
+        self._state = state
         self._registry = OfferingRegistry(registry)
         self._tokens = _Tokens()
         self._ids = count()  # the first call of a gateway has the id 0 (gateway contract, 4)
@@ -194,7 +197,8 @@ class Engine:
         def prepare(message: PrepareConfReq) -> int:
             return self._tokens.put(RouteConfiguration(message.key, tuple(message.conf)), types)
 
-        self.loop.call_soon(begin)
+        with using(self._state):
+            self.loop.call_soon(begin)
         try:
             reply = await loopback.reply
         finally:
@@ -251,7 +255,8 @@ class Engine:
             await self._close()
 
     async def _close(self) -> None:
-        await self._chains.close()
+        with using(self._state):
+            await self._chains.close()
         await asyncio.gather(*self._background)
         self._runtime.close_threads()
 
