@@ -191,6 +191,7 @@ docs: install ## write the generated pages
 	$(python) -m tests.gateway.behaviour_table
 	$(python) -m tests.docs.api_reference
 	$(python) -m tests.docs.records_reference
+	$(python) -m tests.docs.cookbook
 	$(python) -m bench.report
 
 clean: ## delete what the other targets make

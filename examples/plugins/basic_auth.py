@@ -6,6 +6,9 @@ When to use it: for people with browsers, an internal page, and no login service
 wrong password causes an expensive hash. To get the hash of a password, run this in the directory of this file:
 
     python -c 'import basic_auth, getpass; print(basic_auth.hash_password(getpass.getpass()))'
+
+Task: Authentication
+Keywords: basic auth, user name, password, htpasswd, scrypt
 """
 
 import base64

@@ -6,6 +6,9 @@ When to use it: if your library is not async, such as requests, most database dr
 detects a plugin that blocks, logs one warning, and runs its calls in threads from then on. Set `blocking = True` on the
 class to use threads from the start. For many calls per second, a coroutine with a connection pool (call_out.py) is
 faster.
+
+Task: Traffic
+Keywords: requests, blocking, threads, geo lookup, enrich a request
 """
 
 import logging

@@ -4,6 +4,9 @@ Ask another service if a request is allowed, with a connection pool (`pip instal
 
 When to use it: if another service makes the decision, such as OPA or an account service. Other calls continue while the
 plugin waits. If the service does not answer, httpx raises an exception, and the request is refused with a 503.
+
+Task: Authorization
+Keywords: external authorization, ext_authz, forward auth, httpx, async
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,9 @@ Delay some requests, and abort some, to test how a client behaves if your API is
 
 When to use it: on a route for tests, or for a small percentage of real calls. Other calls continue while one is
 delayed.
+
+Task: Traffic
+Keywords: fault injection, delay, chaos, abort, test
 """
 
 import asyncio

@@ -6,6 +6,9 @@ When to use it: to separate finding a value (in a header, a token, a host name) 
 rewrite), so that each can be replaced. The context belongs to one call of one chain: the plugins that are listed
 together under ext-plugin-pre-req. Other phases have their own context. To pass a value to them, use a request header,
 such as x-tenant here. The response phase reads it with `response.var("http_x_tenant")`.
+
+Task: Traffic
+Keywords: tenant, share data between plugins, context, path per tenant
 """
 
 import re

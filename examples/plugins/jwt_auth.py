@@ -3,6 +3,9 @@
 Require a JSON Web Token of an issuer that you trust (`pip install "PyJWT[crypto]"`).
 
 When to use it: if a login service signs tokens, and you do not want to check them in every upstream.
+
+Task: Authentication
+Keywords: JWT, bearer token, JSON Web Token, RS256, ES256, PyJWT
 """
 
 import logging

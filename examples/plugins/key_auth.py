@@ -3,6 +3,9 @@
 Require a known API key.
 
 When to use it: if a small number of programs call your API, and you give a key to each.
+
+Task: Authentication
+Keywords: API key, x-api-key, apikey, secret header
 """
 
 import hmac

@@ -5,6 +5,9 @@ redis`).
 
 When to use it: for quotas, such as 1000 calls per hour. Each call waits for Redis, so use limit-req if an approximate
 limit is enough.
+
+Task: Traffic
+Keywords: rate limit, quota, Redis, fixed window, 429, distributed
 """
 
 import msgspec

@@ -4,6 +4,9 @@ Limit the rate of calls of each client, with a token bucket in the memory of the
 
 When to use it: against clients that send too many requests. It is cheap, but each worker and each gateway counts
 separately, so with N of them the limit is N times as high. limit-count counts for all of them together.
+
+Task: Traffic
+Keywords: rate limit, throttle, token bucket, 429, in memory
 """
 
 from collections import OrderedDict

@@ -9,6 +9,9 @@ plugin-post-resp.
 If a response says that it is JSON but can't be parsed, it is not sent: the client gets a 503. This is `on_error =
 "refuse"`, the default, which is repeated here because it matters. While the runner is not running, the gateway sends
 the original body. Do not use this plugin as the only protection of a secret.
+
+Task: Responses
+Keywords: mask, redact, hide fields, JSON, sensitive data
 """
 
 import json

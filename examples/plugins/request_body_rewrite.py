@@ -3,6 +3,9 @@
 Set and remove fields of the JSON object that a client sends.
 
 When to use it: to set fields that clients must not choose (a tenant, a role), or to support old clients.
+
+Task: Bodies
+Keywords: JSON body, add field, remove field, request transformation
 """
 
 from dataclasses import dataclass, field

@@ -5,6 +5,9 @@ Cache responses in memory, for as long as their Cache-Control: max-age allows.
 When to use it: for a slow upstream with public pages. List it twice in a route: last under ext-plugin-post-req, where
 it looks up responses after the gateway's own plugins have run, and under ext-plugin-post-resp, where it stores them.
 Each phase has its own instance and context, so both use a module-level variable. Each worker has its own cache.
+
+Task: Responses
+Keywords: cache, cache-control, max-age, in memory
 """
 
 import re

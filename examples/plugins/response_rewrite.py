@@ -4,6 +4,9 @@ Change the status, the headers or the body of a response, without reading it.
 
 When to use it: to remove headers that describe the upstream, to add security headers, or to replace error pages. List
 it under ext-plugin-post-resp. To set only headers, `request.response_headers` in a request phase is cheaper.
+
+Task: Responses
+Keywords: response headers, security headers, error page, status code
 """
 
 from dataclasses import dataclass, field

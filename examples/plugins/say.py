@@ -3,6 +3,9 @@
 Reply to the client without calling the upstream.
 
 When to use it: for maintenance pages, health checks, robots.txt, or an upstream that does not exist yet.
+
+Task: Traffic
+Keywords: maintenance page, static reply, health check, robots.txt, mock
 """
 
 from dataclasses import dataclass

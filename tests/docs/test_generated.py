@@ -5,7 +5,7 @@ from pathlib import Path
 
 from apisix.runner.settings.loading import load
 from apisix.runner.settings.table import SETTINGS, Settings
-from tests.docs import api_reference, records_reference
+from tests.docs import api_reference, cookbook, records_reference
 from tests.docs.pages import CHECKOUT, text_of
 from tests.docs.settings_reference import config_file, page
 
@@ -43,6 +43,13 @@ def test_api_reference() -> None:
 def test_records_reference() -> None:
     """The format of records is documented as it is."""
     assert text_of("reference", "records.md") == records_reference.page()
+
+
+def test_cookbook() -> None:
+    """docs/guides/cookbook.md is generated from the docstrings of the examples, and each task has recipes."""
+    assert text_of("guides", "cookbook.md") == cookbook.page()
+    assert {recipe.task for recipe in cookbook.recipes()} == set(cookbook.TASKS)
+    assert [recipe.file.name for recipe in cookbook.recipes() if not recipe.plugins] == []
 
 
 def test_api_reference_is_complete() -> None:

@@ -270,6 +270,14 @@ def test_problems_are_logged(load: Load, caplog: pytest.LogCaptureFixture) -> No
     assert "broken.py:2: it imports nowhere, which is missing. Install nowhere for " in record.getMessage()
 
 
+def test_missing_package_with_another_name(tmp_path: Path) -> None:
+    """If the docstring of a plugin describes how to install its packages, the message repeats that: their names can differ."""
+    (tmp_path / "broken.py").write_text('"""Check (`pip\ninstall "PyNowhere[x]"`)."""\nimport nowhere\n', encoding="utf-8")
+    registry = Registry.load([tmp_path])
+
+    assert str(registry.problems[0]).endswith('it imports nowhere, which is missing. Its docstring describes: pip install "PyNowhere[x]"')
+
+
 def test_suggest(load: Load) -> None:
     """The most similar name is suggested, if there is a similar one."""
     registry = load(new=NEW.format("KeyAuth"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -203,6 +204,9 @@ def _import_problem(origin: Origin, error: BaseException) -> Problem:
             advice = "Correct its name, install it, or add its directory to PYTHONPATH"
             return Problem(None, file, line, f"there is no module {missing}", advice)
         missing = missing.rpartition(".")[2] if missing.startswith(PREFIX) else missing
+        described = _described_install(file)
+        if described is not None:  # the package can have another name than the module, as PyJWT has
+            return Problem(None, file, line, f"it imports {missing}, which is missing", f"Its docstring describes: {described}")
         advice = f"Install {missing.partition('.')[0]} for {sys.executable}, put it next to the plugin, or correct the import"
         return Problem(None, file, line, f"it imports {missing}, which is missing", advice)
     if isinstance(error, SystemExit):
@@ -214,6 +218,16 @@ def _import_problem(origin: Origin, error: BaseException) -> Problem:
             "A plugin module must only define functions and classes when it is imported",
         )
     return Problem(None, file, line, f"it can't be imported: {text}", "Correct that line")
+
+
+def _described_install(file: str) -> str | None:
+    """Return the command `pip install ...` that the docstring of a file contains in backticks, or None."""
+    try:
+        docstring = ast.get_docstring(ast.parse(Path(file).read_bytes())) or ""
+    except (OSError, SyntaxError, ValueError):
+        return None
+    found = re.search(r"`(pip\s+install\s[^`]+)`", docstring)
+    return None if found is None else " ".join(found[1].split())
 
 
 def _author_line(origin: Origin, error: BaseException) -> tuple[str, int]:
