@@ -1,138 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `new`: create a plugin, its test and a route."""
+"""The command `new`: create a plugin, its test and a route, or a project."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
 
 import click
 
-import apisix
 from apisix.cli.routes.text import RouteExists, RouteNotAdded, with_route
-from apisix.runner.plugin.naming import kebab_case, snake_case, words_of
+from apisix.cli.scaffold import Names, ProjectNames, package_of_project, plugin_files, project_files, route, with_entry_point
 
 ROUTES_FILE = "apisix.yaml"
+PROJECT_FILE = "pyproject.toml"
 GATEWAY = "http://127.0.0.1:9080"  # the default address of `dev`
 UPSTREAM = "127.0.0.1:1980"  # the echo upstream of `dev`
+FIRST_PLUGIN = "hello"
+"""The plugin of a new project, if no name is given."""
 
-PLUGIN = '''\
-"""The plugin {name}."""
-
-from dataclasses import dataclass
-
-from apisix import Plugin, Reply, Request
-
-
-@dataclass
-class {cls}Config:
-    """The configuration of a route: the fields of the JSON in its `value`."""
-
-    greeting: str = "hello"
-
-
-class {cls}(Plugin[{cls}Config]):
-    """Send a greeting to the upstream, and refuse requests with the argument `stop`."""
-
-    def on_request(self, request: Request) -> Reply | None:
-        if "stop" in request.args:
-            return Reply(403, json={{"error": "stopped by {name}"}})
-        request.headers["x-{name}"] = self.config.greeting
-        return None
-'''
-
-TEST = '''\
-"""Tests of the plugin {name}. `pytest .` runs them, without a gateway."""
-
-
-def test_upstream_is_greeted(client):
-    """The upstream gets the greeting of the route."""
-    plugins = [("{name}", {{"greeting": "good morning"}})]
-    result = client.get("/{name}", plugins=plugins)
-
-    assert result.upstream.headers["x-{name}"] == "good morning"
-
-
-def test_request_is_stopped(client):
-    """A request with the argument `stop` does not reach the upstream."""
-    result = client.get("/{name}?stop", plugins=["{name}"])
-
-    assert result.reply.status == 403
-    assert result.reply.json() == {{"error": "stopped by {name}"}}
-'''
-
-ROUTE = """\
-- id: {name}
-  uri: /{name}
-  plugins:
-    ext-plugin-pre-req:
-      conf:
-        - name: {name}
-          value: '{{"greeting": "hello"}}'
-  upstream:
-    type: roundrobin
-    nodes:
-      "{upstream}": 1
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """
-    The names of a plugin: in routes, in Python, and of its file.
-
-    >>> Names.of("key-auth")
-    Names(name='key-auth', cls='KeyAuth', module='key_auth')
-    """
-
-    name: str
-    cls: str
-    module: str
-
-    @classmethod
-    def of(cls, given: str) -> "Names":
-        """
-        Return all names of a plugin for one of them in any spelling: key-auth, key_auth, KeyAuth.
-
-        Raises: ValueError: the name can't be converted to the name of a class.
-        """
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*", given):
-            raise ValueError(
-                f"{given!r} can't be the name of a plugin; a name begins with a letter and consists of letters, digits and "
-                "hyphens, as in key-auth or KeyAuth"
-            )
-        class_name = given if given[0].isupper() and given.isalnum() else "".join(word.capitalize() for word in words_of(given))
-        if class_name in {*apisix.__all__, "None", "True", "False"}:
-            raise ValueError(
-                f"the class of the plugin would have the name {class_name}, which apisix or Python already uses; choose another name"
-            )
-        name = kebab_case(class_name)
-        if len(name) > 64:
-            raise ValueError(f"the name has {len(name)} characters, but a name can have at most 64, because it is the id of the route")
-        return cls(name, class_name, snake_case(class_name))
+INSTALL = "pip install --editable '.[dev]'"
 
 
 @click.command()
-@click.argument("name")
-def new(name: str) -> None:
+@click.argument("name", required=False)
+@click.option(
+    "--project",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Create a project in this directory: a package of plugins with tests, routes, a Dockerfile and a CI workflow.",
+)
+def new(name: str | None, project: Path | None) -> None:
     """
-    Create a plugin, its test and a route for it, in the current directory.
+    Create a plugin, its test and a route for it, in the current directory. With --project, create a project with one plugin.
 
-    NAME is the name of the plugin in routes, such as key-auth. KeyAuth has the same effect. Existing files are not overwritten.
+    NAME is the name of the plugin in routes, such as key-auth. KeyAuth has the same effect. For a project, the default is hello. Existing
+    files are not overwritten.
+
+    If the current directory has such a project, the plugin becomes part of its package.
     """
+    if name is None and project is None:
+        raise click.UsageError("Missing argument 'NAME'.")
     try:
-        names = Names.of(name)
+        names = Names.of(FIRST_PLUGIN if name is None else name)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from error
-    texts = {Path("plugins", f"{names.module}.py"): PLUGIN, Path("tests", f"test_{names.module}.py"): TEST}
-    present = [str(path) for path in texts if path.exists()]
-    if present:
-        raise click.ClickException(
-            f"these files already exist: {', '.join(present)}; nothing was written. Choose another name, or remove them"
-        )
+    if project is not None:
+        _new_project(project, names)
+    elif (package := package_of_project(Path(PROJECT_FILE))) is not None:
+        _new_plugin(names, Path("src", package))
+        _add_entry_point(package, names)
+        _show_steps(names, {INSTALL: "registers the plugin"}, Path("src", package))
+    else:
+        _new_plugin(names, Path("plugins"))
+        _show_steps(names, {}, Path("plugins"))
+
+
+def _new_plugin(names: Names, directory: Path) -> None:
+    texts = plugin_files(names, directory)
+    _refuse_present(texts)
     for path, text in texts.items():
-        _write_new(path, text.format(name=names.name, cls=names.cls))
+        _write_new(path, text)
     _add_route(names)
+
+
+def _new_project(directory: Path, names: Names) -> None:
+    try:
+        project = ProjectNames.of(directory.resolve().name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--project") from error
+    texts = {**project_files(project, names), Path(ROUTES_FILE): with_route("#END\n", route(names, UPSTREAM))}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{directory} can't be created: {error.strerror}") from error
+    with chdir(directory):
+        _refuse_present(texts)
+        for path in sorted(texts):
+            _write_new(path, texts[path], directory)
+    first = {f"cd {directory}": "is the directory of the project"} if directory.resolve() != Path.cwd() else {}
+    _show_steps(names, {**first, INSTALL: "installs the project and its tools"}, Path("src", project.package))
+
+
+def _show_steps(names: Names, first: Mapping[str, str], directory: Path) -> None:
+    """Print what to do next, `first` before the rest. `directory` is that of the plugin."""
     steps = {
+        **first,
         "pytest .": "runs the test",
         "apisix-runner dev": "starts a gateway, an echo upstream, and the runner",
         f"curl -i {GATEWAY}/{names.name}": "shows what the upstream received; run it in a second terminal",
@@ -141,32 +92,55 @@ def new(name: str) -> None:
     click.echo("\nNext:")
     for command, meaning in steps.items():
         click.echo(f"  {command:{width}}  {meaning}")
-    click.echo(f"Edit plugins/{names.module}.py, save it, and repeat the request.")
+    click.echo(f"Edit {directory / names.module}.py, save it, and repeat the request.")
 
 
-def _write_new(path: Path, text: str) -> None:
+def _refuse_present(texts: Mapping[Path, str]) -> None:
+    """Raise ClickException if one of the files exists."""
+    present = [str(path) for path in texts if path.exists()]
+    if present:
+        raise click.ClickException(
+            f"these files already exist: {', '.join(present)}; nothing was written. Choose another name, or remove them"
+        )
+
+
+def _write_new(path: Path, text: str, shown_in: Path = Path()) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise click.ClickException(f"{path} can't be written: {error.strerror}") from error
-    click.echo(f"wrote {path}")
+        raise click.ClickException(f"{shown_in / path} can't be written: {error.strerror}") from error
+    click.echo(f"wrote {shown_in / path}")
 
 
 def _add_route(names: Names) -> None:
     """Add the route to apisix.yaml, or print what to add to it."""
     path = Path(ROUTES_FILE)
-    route = ROUTE.format(name=names.name, upstream=UPSTREAM)
+    added = route(names, UPSTREAM)
     if not path.exists():
-        _write_new(path, with_route("#END\n", route))
+        _write_new(path, with_route("#END\n", added))
         return
     try:
         text = path.read_bytes().decode("utf-8")
-        path.write_bytes(with_route(text, route).encode("utf-8"))
+        path.write_bytes(with_route(text, added).encode("utf-8"))
     except RouteExists as present:
         click.echo(f"{path} was not changed: {present}")
     except (RouteNotAdded, UnicodeDecodeError, OSError) as error:
-        click.echo(f"{path} was not changed: {error}. Add this to its `routes`:\n\n{route}")
+        click.echo(f"{path} was not changed: {error}. Add this to its `routes`:\n\n{added}")
     else:
         click.echo(f"added the route {names.name} to {path}")
+
+
+def _add_entry_point(package: str, names: Names) -> None:
+    """Add the entry point to pyproject.toml, or print what to add to it."""
+    path = Path(PROJECT_FILE)
+    added = with_entry_point(path.read_text(encoding="utf-8"), package, names)
+    if added is None:
+        click.echo(
+            f"{path} was not changed. Add this to its entry points of apisix.plugins:\n\n"
+            f'{names.name} = "{package}.{names.module}:{names.cls}"\n'
+        )
+        return
+    path.write_text(added, encoding="utf-8")
+    click.echo(f"added the entry point {names.name} to {path}")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from apisix.cli.commands import commands
-from apisix.cli.new import Names
+from apisix.cli.scaffold import Names
 from apisix.gateway.resources.standalone import RoutesFile
 from apisix.gateway.resources.store import Store
 

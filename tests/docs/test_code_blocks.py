@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from apisix.cli.new import PLUGIN
+from apisix.cli.scaffold import render
 from apisix.runner.http.phase import Phase
 from apisix.runner.plugin.chain.builder import build_chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
@@ -81,7 +81,7 @@ def test_tests_pass(registry: Registry, function: Callable[..., object], argumen
 @pytest.mark.parametrize("block", EXCERPTS, ids=lambda block: block.id)
 def test_excerpts(block: Block) -> None:
     """An excerpt is part of the file that it names. `plugins/hello.py` is the file that `apisix-runner new hello` writes."""
-    new = PLUGIN.format(name="hello", cls="Hello")
+    new = render("plugin/plugin.py", {"name": "hello", "cls": "Hello"})
     text = new if block.place == "plugins/hello.py" else (CHECKOUT / block.place).read_text(encoding="utf-8")
 
     assert block.code.partition("\n")[2] in text
