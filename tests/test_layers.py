@@ -17,6 +17,7 @@ LEFT_TO_RIGHT = (
     "state",
     "plugin",
     "legacy",
+    "process_pool",
     "call",
     "recording",
     "tracing",

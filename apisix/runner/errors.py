@@ -89,5 +89,9 @@ class StoreError(RunnerError):
     """An operation of the shared store could not be done: Redis is not available, or the file of the store can't be used."""
 
 
+class HookFailed(RunnerError):
+    """A hook that runs in a process of the pool has raised an exception, or its process has ended."""
+
+
 class SettingsError(RunnerError):
     """A setting is unknown, or its value is not allowed. The runner does not start."""

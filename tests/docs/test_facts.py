@@ -21,7 +21,8 @@ from apisix.runner.http.body.multipart_form import MAX_PARTS
 from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
 from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.ipc.reactor import Reactor
-from apisix.runner.metrics.collecting import Reporter
+from apisix.runner.metrics.collecting import Reporter, families_of_pool
+from apisix.runner.process_pool.pool import ProcessPool
 from apisix.runner.settings.loading import OTHER_VARIABLES, load
 from apisix.runner.settings.table import SETTINGS, Settings
 from apisix.runner.supervisor.status import Refusals, supervisor_families
@@ -52,7 +53,8 @@ def test_metrics(reactor: Reactor) -> None:
     served = list(supervisor_families(WorkerPool(reactor, Settings(), 1, lambda *_: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
     runtime = Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1)
-    reporter = Reporter(runtime, lambda: 0, 1 << 20, Recording(runtime, Settings()).families)
+    recording, pool = Recording(runtime, Settings()), ProcessPool(Settings())
+    reporter = Reporter(runtime, lambda: 0, 1 << 20, lambda: (*recording.families(), *families_of_pool(pool)))
     reporter.start(served.append)
     reporter.finish()
     loop.close()
@@ -141,7 +143,9 @@ def test_defaults_in_the_table_of_limits() -> None:
     shown = {row.key: re.sub(r"[^\d]", "", rows[row.key]) or "0" for row in SETTINGS if row.key in rows}
     units = {row.key: 2**20 if rows[row.key].endswith("MiB") else 1 for row in SETTINGS if row.key in rows}
 
-    assert {key: int(value) * units[key] for key, value in shown.items()} == {row.key: row.default for row in SETTINGS if row.key in rows}
+    assert {key: int(value) * units[key] for key, value in shown.items()} == {
+        row.key: row.default or 0 for row in SETTINGS if row.key in rows
+    }
     assert set(rows) == set(shown)
 
 

@@ -15,5 +15,5 @@ Start reading at the top of `engine`, which explains how a call runs, is suspend
 - `blocking`: finds plugins that block the event loop.
 - `observing`: records what plugins do.
 
-May import `errors`, `settings`, `logging`, `wire`, `http`, `plugin` and `legacy`.
+May import `errors`, `settings`, `logging`, `wire`, `http`, `plugin`, `legacy` and `process_pool`.
 """

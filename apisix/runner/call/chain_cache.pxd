@@ -23,6 +23,7 @@ cdef class ChainCache:
     cdef object _on_error
     cdef object _spawn
     cdef object _close_failed
+    cdef object _hook_in_process
     cdef dict _chains
     cdef dict _building
     cdef dict _making

@@ -17,7 +17,7 @@ from apisix.runner.call.blocking import places
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import UnknownToken
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain.builder import ChainBuilder
+from apisix.runner.plugin.chain.builder import ChainBuilder, HookInProcess
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.forked import EndingInChild
@@ -89,6 +89,7 @@ class ChainCache:
         on_error: "refuse", "pass" or "degrade", for plugins that do not set it themselves.
         spawn: starts a coroutine in the background, for example the `close` of plugins that are no longer used.
         close_failed: called with the name of a plugin whose `close` raised an error, and with the error.
+        hook_in_process: makes the hooks of plugins with `runs_in = "process"`. None: they run in this process.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class ChainCache:
         on_error: str,
         spawn: Callable[[Coroutine[object, object, None]], object],
         close_failed: Callable[[str, BaseException], None] = log_close_failure,
+        hook_in_process: HookInProcess | None = None,
     ) -> None:
         self._registry = registry
         self._lookup = lookup
@@ -113,6 +115,7 @@ class ChainCache:
         self._on_error = on_error
         self._spawn = spawn
         self._close_failed = close_failed
+        self._hook_in_process = hook_in_process
         # The key is twice the token, plus one if the chain is for the response phase. The oldest chain comes first.
         self._chains: dict[int, CachedChain] = {}
         self._building: dict[int, asyncio.Task[None]] = {}
@@ -162,7 +165,12 @@ class ChainCache:
             if configuration is None:
                 raise UnknownToken(token)
             builder = ChainBuilder(
-                self._registry, configuration, response=response, on_error=self._on_error, setup_timeout_s=self._setup_timeout_s
+                self._registry,
+                configuration,
+                response=response,
+                on_error=self._on_error,
+                setup_timeout_s=self._setup_timeout_s,
+                hook_in_process=self._hook_in_process,
             )
             named = configuration.key or f"token {token}"
             task = self._building[slot] = asyncio.get_running_loop().create_task(self._build(slot, builder, named))

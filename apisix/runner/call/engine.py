@@ -26,6 +26,7 @@ How a hook runs depends on its step (`plugin/chain.py`):
   thread.
 - COROUTINE: it runs as a task. Unless the task is done at once, the call is SUSPENDED until it is.
 - THREAD: it runs in a thread of its plugin, and the call is SUSPENDED until the thread is done.
+- PROCESS: it runs in a process of the pool (`process_pool`). For this module, it is a coroutine that waits for the process.
 
 `waiting.py` suspends and resumes calls, and sets their deadlines. Only the object that the call waits for can resume it. If a call fails
 while it waits (its deadline has passed, or the gateway hangs up), it is resumed with that error.
@@ -70,7 +71,7 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.logging.call_fields import current_call
-from apisix.runner.plugin.chain.chain import ChainStep
+from apisix.runner.plugin.chain.chain import PROCESS, ChainStep
 from apisix.runner.plugin.forked import end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ErrResp
@@ -479,10 +480,10 @@ class Call(WaitingCall):
             self.trace.failed(error)
         self._finish(failure_reply(self.message, on_error))
 
-    def place_before_hooks(self) -> str | None:
-        """Return which plugin is being created while the call waits for its chain, and the current line. Return None if there is none."""
+    def place_outside(self) -> str | None:
+        """Return which plugin is being created while the call waits for its chain, or that it waits for a process. Otherwise, None."""
         if self._cached is not None:
-            return None
+            return "a process of the pool, or the queue for it" if self._step is not None and self._step.mode == PROCESS else None
         return self._runtime.chains.place(self.message.conf_token, isinstance(self.message, HTTPRespCallReq))
 
 

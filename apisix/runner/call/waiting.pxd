@@ -44,7 +44,7 @@ cdef class WaitingCall(Resumable):
     cdef begin(self, CallReq message, context, Runtime runtime, CallGreenlet call_greenlet, InfoChannel channel)
     cpdef run(self)
     cpdef advance(self)
-    cpdef place_before_hooks(self)
+    cpdef place_outside(self)
     cdef run_in_context(self)
     @cython.locals(sent=InfoRequests)
     cpdef request_info(self, requests)

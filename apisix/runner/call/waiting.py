@@ -139,8 +139,8 @@ class WaitingCall(Resumable):
         """Same as `run`, but called in the hub, and outside of the context."""
 
     @abstractmethod
-    def place_before_hooks(self) -> str | None:
-        """Return where the call is while it waits for its chain, None if it has its chain."""
+    def place_outside(self) -> str | None:
+        """Return where the call is if no code of a plugin waits in this process: for its chain, or for another process. Otherwise, None."""
 
     def run_in_context(self) -> None:
         """Enter the call's context and run the next steps. In the greenlet the context must be entered too, because a switch saves it."""
@@ -451,7 +451,7 @@ class WaitingCall(Resumable):
     def place(self) -> str:
         """Return the line of a plugin in which the call waits, for messages. Must be called in the hub."""
         waits_for = self._waits_for
-        found = self.place_before_hooks()
+        found = self.place_outside()
         if found is None and isinstance(waits_for, asyncio.Task):
             found = places.of_task(waits_for)
         elif found is None and isinstance(waits_for, Job):

@@ -35,6 +35,7 @@ _NOT_FOR_PLUGINS: Final = frozenset(
         "known_body",
         "mark",
         "prefetch",
+        "received",
         "reply_may_need_info",
         "to_message",
         "undo_body",

@@ -267,6 +267,10 @@ class Request(HTTPMessage):
 
     # For the runner.
 
+    def received(self) -> HTTPReqCallReq:
+        """Return the message of the gateway."""
+        return self._message
+
     def mark(self) -> tuple[Any, ...]:
         """Return the edits so far, for comparison."""
         headers, args, response_headers = self._headers, self._args, self._response_headers

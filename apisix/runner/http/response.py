@@ -237,6 +237,10 @@ class Response(HTTPMessage):
 
     # For the runner.
 
+    def received(self) -> HTTPRespCallReq:
+        """Return the message of the gateway."""
+        return self._message
+
     def mark(self) -> tuple[Any, ...]:
         """Return the edits so far, for comparison."""
         return (self._status, self._body, None if self._headers is None else self._headers.mark())

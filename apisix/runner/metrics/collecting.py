@@ -13,6 +13,7 @@ import msgspec
 from apisix.runner.call.observing.meter import Histogram, Meter
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.metrics.families import PREFIX, Exemplar, Family, Labels, Merge, counter, gauge
+from apisix.runner.process_pool.pool import ProcessPool
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -156,6 +157,20 @@ def families_of(runtime: Runtime, meter: Meter) -> Iterator[Family]:
     yield counter(f"{PREFIX}plugin_calls", "Calls of plugin hooks, by outcome.", *outcomes)
     durations = [((("plugin", plugin), ("phase", phase or "unknown")), duration) for (plugin, phase), duration in meter.durations.items()]
     yield histogram(f"{PREFIX}plugin_duration_seconds", "How long calls of plugin hooks took, including the time they waited.", durations)
+
+
+def families_of_pool(pool: ProcessPool) -> Iterator[Family]:
+    """Yield the metrics of the process pool of this worker."""
+    counts = pool.counts
+    yield gauge(f"{PREFIX}pool_processes", 'Processes that run plugins with runs_in = "process".', ((), pool.processes))
+    yield gauge(f"{PREFIX}pool_waiting", "Calls that wait for a process of the pool.", ((), pool.waiting))
+    yield counter(f"{PREFIX}pool_processes_started", "Processes of the pool that were started.", ((), counts.started))
+    yield counter(
+        f"{PREFIX}pool_processes_ended",
+        "Processes of the pool that have ended: crashed by themselves, or killed because a hook took too long.",
+        ((("reason", "crashed"),), counts.crashed),
+        ((("reason", "killed"),), counts.killed),
+    )
 
 
 def histogram(name: str, help_: str, values: Iterable[tuple[Labels, Histogram]]) -> Family:

@@ -28,6 +28,7 @@ else:
     C = TypeVar("C")
 
 OnError = Literal["refuse", "pass", "degrade"]
+RunsIn = Literal["process"]
 
 
 class Plugin(Generic[C]):
@@ -66,6 +67,12 @@ class Plugin(Generic[C]):
     """
     True: hooks run in threads. False: hooks never run in threads. None: the runner moves the plugin to threads if it blocks the event
     loop.
+    """
+
+    runs_in: ClassVar[RunsIn | None] = None
+    """
+    `"process"`: hooks run in a pool of processes, for work that computes for long, such as images, cryptography or models. There, the
+    instance is created, set up and closed in each process of the pool. None: hooks run in the worker.
     """
 
     on_error: ClassVar[OnError | None] = None

@@ -12,7 +12,7 @@ from apisix.runner.plugin.plugin import defines
 if TYPE_CHECKING:
     from apisix.runner.plugin.apis import PluginApi
     from apisix.runner.plugin.configuration.readers import Reader
-    from apisix.runner.plugin.plugin import OnError
+    from apisix.runner.plugin.plugin import OnError, RunsIn
 
 SourceKind = Literal["builtin", "directory", "module", "entry point"]
 
@@ -86,6 +86,7 @@ class PluginType:
         blocking: as the class declares it. The runner sets it to True if the plugin blocks the event loop.
         on_error: as the class declares it.
         eager: as the class declares it.
+        runs_in: as the class declares it.
     """
 
     name: str
@@ -100,10 +101,13 @@ class PluginType:
     blocking: bool | None = None
     on_error: OnError | None = None
     eager: bool = False
+    runs_in: RunsIn | None = None
 
     def may_suspend(self, hook: str) -> str | None:
         """Return why a hook does not run inline, as a clause, or None if it does."""
         function = getattr(self.cls, hook)
+        if self.runs_in is not None:
+            return "runs_in is 'process', so it runs in a process of the pool"
         if inspect.iscoroutinefunction(function):
             return "it is a coroutine function, which runs as a task"
         if self.blocking:

@@ -195,7 +195,7 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     frames: list[SourceFrame] = []
 
 
-Mode = Literal["inline", "suspendable", "coroutine", "thread"]
+Mode = Literal["inline", "suspendable", "coroutine", "thread", "process"]
 """How a hook runs. See the theory of operation in `call/engine.py`."""
 
 

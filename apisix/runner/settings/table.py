@@ -251,6 +251,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     blocking_threads: Annotated[
         Threads, Key("limits.blocking_threads", COUNT, "The number of threads in a worker for each blocking plugin.")
     ] = 32
+    processes: Annotated[
+        Threads | None,
+        Key(
+            "limits.processes",
+            COUNT,
+            'The number of processes that each worker may start for plugins with runs_in = "process". They are started when they are '
+            "needed.",
+            unset="the number of CPU cores divided by the number of workers, rounded up",
+        ),
+    ] = None
     max_connections: Annotated[
         AtLeastOne, Key("limits.max_connections", COUNT, "The number of connections. Further connections are closed.")
     ] = 10_000

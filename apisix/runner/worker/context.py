@@ -11,6 +11,8 @@ from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.conf_store.store import ConfStore
 from apisix.runner.plugin.loading.registry import Registry
+from apisix.runner.process_pool.hook import hooks_in
+from apisix.runner.process_pool.pool import ProcessPool
 from apisix.runner.settings.table import Settings
 from apisix.runner.state.backend import close_opened
 from apisix.runner.worker.breakpoints import NoDetection, is_debugging
@@ -31,14 +33,16 @@ class Context:
         store: the conf store.
         runtime: the state and the limits of the calls.
         held: counts and limits the buffered bytes of the connections.
+        pool: runs the plugins with `runs_in = "process"`.
         preparations: processes PrepareConf messages.
         background: the tasks that `spawn` has started and that are not done.
     """
 
-    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes) -> None:
+    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes, pool: ProcessPool) -> None:
         self.store = store
         self.runtime = runtime
         self.held = held
+        self.pool = pool
         self.preparations = PrepareConfWriter(store, runtime.loop)
         self.background: set[asyncio.Task[None]] = set()
 
@@ -51,6 +55,7 @@ class Context:
     async def close(self) -> None:
         """Close the plugins, the idle threads, the conf store and the shared store."""
         await self.runtime.chains.close()
+        await self.pool.close()
         self.runtime.blocking_detector.close()
         self.runtime.close_threads()
         self.held.close()
@@ -67,6 +72,7 @@ def make_context(
     Args: listeners: further listeners to the calls.
     """
     threads = PluginThreads(settings.blocking_threads)
+    pool = ProcessPool(settings, "apisix.runner.worker.shared_store:opener_for")
     chains = ChainCache(
         registry,
         store,
@@ -76,6 +82,7 @@ def make_context(
         setup_timeout_s=settings.plugin_timeout_s,
         on_error=settings.on_error,
         spawn=lambda coroutine: context.spawn(coroutine),
+        hook_in_process=hooks_in(pool),
     )
     runtime = Runtime(
         loop=loop,
@@ -94,5 +101,5 @@ def make_context(
     if settings.log_effects:
         report_lost_tasks(loop)
     held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
-    context = Context(store, runtime, held)
+    context = Context(store, runtime, held, pool)
     return context

@@ -7,9 +7,7 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from apisix.runner.ipc.channel import AnyMessage, Channel, Failed, HandedBack, M
 from apisix.runner.logging import setup as logs
 from apisix.runner.logging.captured import capture_prints
 from apisix.runner.plugin.forked import become_child, end_if_child
+from apisix.runner.process_pool.lifetime import die_with
 from apisix.runner.worker import breakpoints
 from apisix.runner.worker.heartbeat import BUSY_S, IDLE_S, Heartbeat
 from apisix.runner.worker.service import Opened, Service
@@ -78,23 +77,6 @@ def _serve(loop: asyncio.AbstractEventLoop, channel: Channel, heartbeat: Heartbe
     end_if_child()
     loop.run_until_complete(worker.run(opened))
     return 0
-
-
-def die_with(parent_pid: int) -> None:
-    """
-    Have the system kill this process when its parent exits, for whatever reason. Must be called in the child, after the fork.
-
-    Only Linux can do this. On other systems the worker exits when the channel to the supervisor is closed.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes  # late, because only Linux needs it
-
-    pr_set_pdeathsig, sigkill = 1, 9
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, sigkill, 0, 0, 0)
-    if os.getppid() != parent_pid:  # the parent exited before the call
-        os._exit(1)
 
 
 def leave_poll(loop: asyncio.AbstractEventLoop) -> None:

@@ -43,6 +43,8 @@ MISTAKES = {
     "needs a str": ('needs = "body"', 3, "needs must be a tuple of str", 'Write needs = ("body",)'),
     "needs a list": ('needs = ["body"]', 3, "needs must be a tuple of str", 'Write needs = ("body", "consumer_name")'),
     "needs numbers": ("needs = (1,)", 3, "needs must be a tuple of str", "Write needs ="),
+    "runs_in": ('runs_in = "thread"', 3, "runs_in must be 'process' or None, not 'thread'", 'Write runs_in = "process"'),
+    "runs_in and inline": ('runs_in = "process"\n    inline = True', 3, "contradict each other", "Remove inline"),
     "blocking": ('blocking = "yes"', 3, "blocking must be True, False or None", "Remove it"),
     "on_error": ('on_error = "ignore"', 3, "on_error must be one of 'refuse', 'pass', 'degrade'", "Choose one of these"),
     "on_error method": ("def on_error(self): ...", 3, "on_error must be one of", "Choose one of these"),

@@ -21,7 +21,7 @@ from apisix.runner.http.response import Response
 from apisix.runner.logging.call_fields import current_call
 from apisix.runner.logging.setup import handlers_of_output
 from apisix.runner.logging.tracebacks import describe_error, source_frames
-from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, SUSPENDABLE, THREAD, Chain, ChainStep
+from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, PROCESS, SUSPENDABLE, THREAD, Chain, ChainStep
 from apisix.runner.records.format import ErrorRecord, Mode, SourceFrame, printable
 from apisix.runner.wire.call_messages import CallReq, HTTPReqCallResp, HTTPRespCallResp
 from apisix.runner.wire.messages import ErrResp, ExtraInfoReq
@@ -33,6 +33,7 @@ RUNS: Final[dict[int, Mode]] = {
     SUSPENDABLE: "suspendable",
     COROUTINE: "coroutine",
     THREAD: "thread",
+    PROCESS: "process",
 }
 MAX_LOG_LINES: Final = 100
 """How many log lines of one call are kept."""

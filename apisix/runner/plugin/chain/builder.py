@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
-from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, SUSPENDABLE, Chain, ChainStep
+from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, PROCESS, SUSPENDABLE, Chain, ChainStep
+from apisix.runner.plugin.chain.plain_hook import plain_hook
 from apisix.runner.plugin.chain.setup import Setup
 from apisix.runner.plugin.configuration.readers import configuration_refused
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
@@ -15,6 +17,9 @@ from apisix.runner.plugin.loading.check import is_coroutine_function
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem
+
+HookInProcess = Callable[[PluginType, str, str], Callable[..., object]]
+"""Returns a hook that runs in a process of the pool. The arguments are the plugin, its value in the route, and the name of the hook."""
 
 SETUP_TIMEOUT_S: Final = 50.0
 """How long a plugin's `setup` may take by default, in seconds."""
@@ -46,6 +51,7 @@ class ChainBuilder:
         response: True if the chain is for the response phase.
         on_error: "refuse", "pass" or "degrade", for plugins that do not set it themselves.
         setup_timeout_s: how long a plugin's `setup` may take, in seconds.
+        hook_in_process: makes the hooks of plugins with `runs_in = "process"`. None: they run in this process, with the same data.
     Attributes:
         names: the names of the plugins in the route.
     """
@@ -58,6 +64,7 @@ class ChainBuilder:
         response: bool,
         on_error: str = "refuse",
         setup_timeout_s: float = SETUP_TIMEOUT_S,
+        hook_in_process: HookInProcess | None = None,
     ) -> None:
         self.names = [name for name, _ in configuration.entries]
         self._configuration = configuration
@@ -65,6 +72,7 @@ class ChainBuilder:
         self._response = response
         self._on_error = on_error
         self._setup_timeout_s = setup_timeout_s
+        self._hook_in_process = hook_in_process
         self._entries = configuration.entries
         self._configs = dict(configuration.entries)
         self._found = [_find(registry, name) for name in self.names]
@@ -95,6 +103,9 @@ class ChainBuilder:
             raise ChainRefused(_missing_hook(found, self._phase, self._response))
         try:
             config = found.reader.read(value)
+            if found.runs_in is not None and self._hook_in_process is not None:
+                hook = self._hook_in_process(found, value, hook_name)
+                return ChainStep(found, None, hook, PROCESS, needs=found.needs, on_error=found.on_error or self._on_error)
             return self._legacy_step(found, config) if found.api.is_legacy else self._plugin_step(found, config, hook_name)
         except (ChainRefused, KeyboardInterrupt):
             raise
@@ -104,14 +115,12 @@ class ChainBuilder:
     def _plugin_step(self, found: PluginType, config: Any, hook_name: str) -> ChainStep:
         """Create an instance and its step. Exceptions of the author's code are not caught."""
         cls: Any = found.cls
-        instance = cls.__new__(cls)
-        instance.config = config
-        cls.__init__(instance)
+        instance = make_instance(cls, config)
         hook = getattr(instance, hook_name)
         return ChainStep(
             found,
             instance,
-            hook,
+            hook if found.runs_in is None else plain_hook(hook),
             COROUTINE if is_coroutine_function(hook) else INLINE if found.api.may_suspend(cls, hook) is None else SUSPENDABLE,
             needs=found.needs,
             on_error=found.on_error or self._on_error,
@@ -125,6 +134,14 @@ class ChainBuilder:
         made = found.api.configure(found, config, self._configs, self._apis.count(found.api) > 1)
         runs = INLINE if made.may_suspend is None else SUSPENDABLE
         return ChainStep(found, made.instance, made.hook, runs, on_error=self._on_error, configure=made.configure)
+
+
+def make_instance(cls: Any, config: object) -> Any:
+    """Create an instance of a plugin. Exceptions of the author's code are not caught."""
+    instance = cls.__new__(cls)
+    instance.config = config
+    cls.__init__(instance)
+    return instance
 
 
 def _find(registry: Registry, name: str) -> PluginType | ChainRefused:

@@ -19,6 +19,8 @@ COROUTINE: Final = 2
 """An `async def` hook, which runs as a task of the event loop."""
 THREAD: Final = 3
 """A plain hook of a blocking plugin, which runs in a thread."""
+PROCESS: Final = 4
+"""A hook of a plugin with `runs_in = "process"`. In the worker, it is a coroutine that waits for a process of the pool."""
 
 
 class ChainStep:
@@ -27,9 +29,9 @@ class ChainStep:
 
     Args and attributes:
         plugin_type: the plugin. Its attribute `blocking` can change while the runner runs.
-        instance: the plugin's instance, or None for a `PluginBase`, of which each call creates its own.
+        instance: the plugin's instance, or None if it is in another process, or for a `PluginBase`, of which each call creates its own.
         hook: called with the request or the response. Returns None, a Reply, or an awaitable of one of these.
-        how_it_runs: INLINE, SUSPENDABLE or COROUTINE. See `mode`.
+        how_it_runs: INLINE, SUSPENDABLE, COROUTINE or PROCESS. See `mode`.
         needs: what the runner requests from the gateway before the hook runs: names of variables, or "body".
         on_error: what happens if the plugin fails: "refuse", "pass" or "degrade".
         setup: the state of the instance's `setup`, or None if the plugin has none.
@@ -38,7 +40,7 @@ class ChainStep:
             which do not make a call.
         name: the name of the plugin in routes.
         is_inline: True if `how_it_runs` is INLINE.
-        is_coroutine: True if `how_it_runs` is COROUTINE.
+        is_coroutine: True if `how_it_runs` is COROUTINE or PROCESS.
         passes: True if a call continues without this plugin's edits if the plugin fails.
     """
 
@@ -77,7 +79,7 @@ class ChainStep:
         self.hook = hook
         self.how_it_runs = how_it_runs
         self.is_inline = how_it_runs == INLINE
-        self.is_coroutine = how_it_runs == COROUTINE
+        self.is_coroutine = how_it_runs in (COROUTINE, PROCESS)
         self.needs = needs
         self.on_error = on_error
         self.passes = on_error == "pass"

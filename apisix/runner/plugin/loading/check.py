@@ -19,7 +19,7 @@ from apisix.runner.plugin.apis import APIS, Hooks, PluginApi, api_of, register
 from apisix.runner.plugin.configuration.readers import Reader, config_type_of, reader_for
 from apisix.runner.plugin.loading.inline_hooks import may_suspend
 from apisix.runner.plugin.naming import words_of
-from apisix.runner.plugin.plugin import OnError, Plugin, defines
+from apisix.runner.plugin.plugin import OnError, Plugin, RunsIn, defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem, Source
 
 HOOKS: dict[str, tuple[str, ...]] = {"on_request": ("self", "request"), "on_response": ("self", "response")}
@@ -183,11 +183,13 @@ def _check_plugin(cls: type[Plugin[Any]], source: Source, stem: str | None) -> P
     if check.problems or reader is None:
         return check.named(cls.name if isinstance(cls.name, str) else None)
     needs = tuple(cls.needs)
-    return PluginType(cls.name, cls, PLUGIN, source, hooks, first_line(cls), reader, (), needs, cls.blocking, cls.on_error, cls.eager)
+    return PluginType(
+        cls.name, cls, PLUGIN, source, hooks, first_line(cls), reader, (), needs, cls.blocking, cls.on_error, cls.eager, cls.runs_in
+    )
 
 
 def _check_attributes(check: ClassCheck) -> None:
-    """Check `needs`, `shared_state`, `eager`, `inline`, `blocking` and `on_error`."""
+    """Check `needs`, `shared_state`, `eager`, `inline`, `blocking`, `runs_in` and `on_error`."""
     cls = check.cls
     check.check_names_tuple("needs", bool, "str", '("body", "consumer_name")')
     check.check_names_tuple("shared_state", str.isidentifier, "names of attributes", '("hits",)')
@@ -195,6 +197,13 @@ def _check_attributes(check: ClassCheck) -> None:
         check.add(f"{cls.__name__}.eager must be True or False, not {_shown(cls.eager)}", "Write eager = True, or remove it")
     check.check_inline()
     check.check_blocking()
+    if cls.runs_in not in (None, *get_args(RunsIn)):
+        reason = f"{cls.__name__}.runs_in must be 'process' or None, not {_shown(cls.runs_in)}"
+        check.add(reason, 'Write runs_in = "process", or remove it')
+    elif cls.runs_in is not None and (cls.inline or cls.blocking):
+        other = "inline" if cls.inline else "blocking"
+        reason = f"{cls.__name__} has runs_in = {cls.runs_in!r} and {other} = True, which contradict each other"
+        check.add(reason, f"Remove {other}, because a hook in another process runs neither inline nor in a thread of the worker")
     if cls.on_error not in (None, *get_args(OnError)):
         allowed = ", ".join(map(repr, get_args(OnError)))
         check.add(f"{cls.__name__}.on_error must be one of {allowed}, not {_shown(cls.on_error)}", "Choose one of these, or remove it")
