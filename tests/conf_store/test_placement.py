@@ -213,3 +213,14 @@ def test_files_of_other_users_are_kept(socket_path: Path) -> None:
 def test_a_missing_directory_has_no_stale_files(socket_path: Path) -> None:
     """A directory that can't be read does not prevent the start."""
     assert clear_stale(socket_path.parent / "missing") == []
+
+
+def test_no_directory_for_temporary_files(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with a read-only file system may have none. Only the directory of the sockets is searched then."""
+
+    def none_usable() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none_usable)
+
+    assert clear_stale(socket_path.parent) == []

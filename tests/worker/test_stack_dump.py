@@ -27,3 +27,13 @@ def test_a_process_that_has_written_its_stacks_continues() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=os.environ, timeout=60, check=False)
 
     assert (done.stdout, done.returncode) == ("True still running\n", 0)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
+def test_no_directory_for_temporary_files() -> None:
+    """A container with a read-only file system may have none."""
+    code = f"import tempfile\ntempfile.tempdir = '/proc/nowhere'\n{CODE}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60, check=False)
+
+    assert (done.stdout, done.returncode) == ("True still running\n", 0)

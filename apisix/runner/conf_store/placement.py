@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -81,7 +82,10 @@ def clear_stale(directory: Path, *further: Path) -> list[Path]:
     Source: gateway contract, 1 and 8.
     """
     removed = []
-    for place in dict.fromkeys((directory, Path(tempfile.gettempdir()), *further)):
+    places = [directory, *further]
+    with suppress(FileNotFoundError):  # a container may have no directory for temporary files
+        places.append(Path(tempfile.gettempdir()))
+    for place in dict.fromkeys(places):
         try:
             paths = sorted(place.iterdir())
         except OSError:

@@ -129,6 +129,7 @@ class Supervisor:
         keep_freed_memory()  # the workers inherit it
         self._service.prepare(self._gateway_pid is not None)
         self._reactor.on_signal(signal.SIGCHLD, self._pool.reap)
+        self._pool.reap()  # orphans that ended before, if this is process 1 of a container
         self._pool.on_fork = self._forget
         self._reactor.call_every(LOOK_S, self._examine_socket)
         if self._settings.reload:

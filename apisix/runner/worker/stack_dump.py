@@ -18,6 +18,9 @@ class StackDump:
     """
 
     def __init__(self) -> None:
+        if hasattr(os, "memfd_create"):  # Linux; a container may have no directory for temporary files
+            self._file = open(os.memfd_create("stacks", os.MFD_CLOEXEC), "w+b", buffering=0)  # noqa: SIM115  # closed with `close`
+            return
         import tempfile  # late, because the import is slow and the socket has to be bound first
 
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # shared by two processes; closed by each with `close`
