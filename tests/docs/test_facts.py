@@ -103,7 +103,7 @@ def test_commands(page: Path) -> None:
 
 def test_files(tmp_path: Path) -> None:
     """The runner reads its file, and `doctor` finds nothing wrong in the gateway's two files except the missing program."""
-    managed, alone, runner, sidecar = (block.code for block in blocks("yaml", DEPLOY))
+    managed, alone, runner = (block.code for block in blocks("yaml", DEPLOY))
     file = tmp_path / "config.yaml"
     file.write_text(runner, encoding="utf-8")
     settings = load(file, {}, {})
@@ -115,7 +115,6 @@ def test_files(tmp_path: Path) -> None:
 
     assert (settings.socket_file, settings.metrics_address) == ("/run/apisix-runner/runner.sock", "127.0.0.1:9092")
     assert ["/opt/runner/.venv/bin/apisix-runner" in finding.text for finding in findings if finding.level != "ok"] == [True]
-    assert yaml.safe_load(sidecar)["spec"]["containers"][1]["command"][0] == "apisix-runner"
 
 
 def test_body_limits() -> None:
