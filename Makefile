@@ -197,6 +197,7 @@ docs: install ## write the generated pages
 	$(python) -m tests.docs.settings_reference
 	$(python) -m tests.gateway.behaviour_table
 	$(python) -m tests.docs.api_reference
+	$(python) -m tests.docs.public_api
 	$(python) -m tests.docs.records_reference
 	$(python) -m tests.docs.cookbook
 	$(python) -m bench.report

@@ -71,13 +71,13 @@ def _class_part(name: str, module: str) -> str:
     lines = [f"## {name}\n"]
     if name in CONSTRUCTED:
         (init,) = (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__")
-        lines += [f"`{name}{_signature(init).removeprefix('__init__').removesuffix(' -> None')}`\n", _formatted(_docstring(node))]
+        lines += [f"`{name}{signature(init).removeprefix('__init__').removesuffix(' -> None')}`\n", _formatted(_docstring(node))]
     else:
         lines.append(_formatted(re.sub(r"^(Args|Attributes):\n(?: .*\n?)+", "", _docstring(node), flags=re.MULTILINE)))
     offered = OFFERED.get(name)
     members = {
         member.name: member
-        for member in _members(name, module)
+        for member in members_of(name, module)
         if member.text and (offered is None or member.name in offered) and member.name not in FOR_THE_RUNNER.get(name, ())
     }
     attributes = [member for member in members.values() if not member.is_method]
@@ -102,10 +102,10 @@ def _find(name: str, module: str) -> tuple[ast.Module, ast.ClassDef]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return tree, node
-    return _find(name, _imported(tree, name))
+    return _find(name, imported(tree, name))
 
 
-def _imported(tree: ast.Module, name: str) -> str:
+def imported(tree: ast.Module, name: str) -> str:
     """Return the module from which a name is imported, "" if it is not imported from this package."""
     for node in ast.walk(tree):
         if (
@@ -118,16 +118,16 @@ def _imported(tree: ast.Module, name: str) -> str:
     return ""
 
 
-def _members(name: str, module: str) -> list[Member]:
+def members_of(name: str, module: str) -> list[Member]:
     """Return the public members of a class and of its bases, those of the class first."""
     tree, node = _find(name, module)
     members = {member.name: member for member in _own_members(node)}
     for base in node.bases:
         base_name = ast.unparse(base).partition("[")[0]
         is_local = any(isinstance(each, ast.ClassDef) and each.name == base_name for each in tree.body)
-        home = module if is_local else _imported(tree, base_name)
+        home = module if is_local else imported(tree, base_name)
         if home:
-            for member in _members(base_name, home):
+            for member in members_of(base_name, home):
                 members.setdefault(member.name, member)
     return list(members.values())
 
@@ -149,13 +149,13 @@ def _own_members(node: ast.ClassDef) -> Iterator[Member]:
                 value = each.args.args[1].annotation
                 found[each.name].is_assignable = value is not None and ast.unparse(value) != "Never"
             else:
-                found[each.name] = Member(each.name, _signature(each), _docstring(each), is_method=True)
+                found[each.name] = Member(each.name, signature(each), _docstring(each), is_method=True)
     yield from (member for member in found.values() if not member.name.startswith("_"))
 
 
-def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+def signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     arguments = re.sub(r"^(self|cls)(, /)?(, )?", "", ast.unparse(node.args))
-    arguments = re.sub(r", _\w+: .*$", "", arguments)  # private ones come last
+    arguments = re.sub(r"(, \*)?, _\w+: .*$", "", arguments)  # private ones come last
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     return f"{node.name}({arguments}){returns}"
 

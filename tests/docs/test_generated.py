@@ -3,9 +3,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from apisix.runner.settings.loading import load
 from apisix.runner.settings.table import SETTINGS, Settings
-from tests.docs import api_reference, cookbook, records_reference
+from tests.docs import api_reference, cookbook, public_api, records_reference
 from tests.docs.pages import CHECKOUT, text_of
 from tests.docs.settings_reference import config_file, page
 
@@ -61,3 +63,38 @@ def test_api_reference_is_complete() -> None:
     }
 
     assert missing == {"Request": [], "Response": []}
+
+
+def test_public_api_page() -> None:
+    """docs/reference/public-api.md lists the public names and signatures as they are. If this fails, run `make docs`."""
+    assert text_of("reference", "public-api.md") == public_api.page()
+
+
+def test_changes_of_the_public_api_are_in_the_changelog() -> None:
+    """If this fails, name what you have added, changed or removed in the changelog, under "Unreleased"."""
+    released = public_api.RELEASED.read_text(encoding="utf-8").splitlines()
+    changelog = (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+    assert public_api.unnamed_changes(released, public_api.lines(), changelog) == []
+
+
+@pytest.mark.parametrize(
+    ("released", "present", "changelog", "unnamed"),
+    [
+        ("apisix.Reply.a(x: int)", "apisix.Reply.a(x: int)", "", ""),
+        ("apisix.Reply.add(x: int)", "apisix.Reply.add(x: str)", "", "apisix.Reply.add(x: int) apisix.Reply.add(x: str)"),
+        ("", "setting limits.x (APISIX_RUNNER_LIMITS_X)", "`limits.x`", ""),
+        ("", "setting limits.x (APISIX_RUNNER_LIMITS_X)", "\n## [1.0.0]\n`limits.x`", "setting limits.x (APISIX_RUNNER_LIMITS_X)"),
+        ("apisix-runner start --socket", "", "`--socket`", ""),
+        ("", "apisix.Store.set(key: str)", "It is set.", "apisix.Store.set(key: str)"),
+        ("", "apisix.Store.set(key: str)", "`store.set(key)`", ""),
+        ("apisix-runner start --socket", "", "`start`", "apisix-runner start --socket"),
+        ("", "class apisix.Thing(Exception)", "", "class apisix.Thing(Exception)"),
+        ("", "class apisix.Thing(Exception)", "`Thing`", ""),
+    ],
+)
+def test_unnamed_changes(released: str, present: str, changelog: str, unnamed: str) -> None:
+    """An added, changed or removed line needs its name in the unreleased part of the changelog."""
+    found = public_api.unnamed_changes([released] if released else [], [present] if present else [], f"## [Unreleased]\n{changelog}")
+
+    assert " ".join(found) == unnamed
