@@ -122,8 +122,18 @@ def test_readme(tmp_path: Path) -> None:
 
 
 def test_commands_of_the_readme() -> None:
-    """The README contains the two commands of the article of 2021, for which `make dev` must work."""
+    """The README begins with what an author types. It has the two commands of the article of 2021, for which `make dev` must work."""
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^    (curl .*)$", readme, re.MULTILINE)
+    first = re.findall(r"^    (.+)$", readme, re.MULTILINE)[:3]
+
+    assert first == ["pip install 'apisix-python-plugin-runner[dev]'", "apisix-runner new hello", "apisix-runner dev"]
 
     assert ["/apisix/admin/routes/1" in commands[0], commands[1]] == [True, "curl http://127.0.0.1:9080/get -i"]
+
+
+def test_extra_for_authors() -> None:
+    """The extra dev contains no tools of the maintainers."""
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+    assert sorted(re.split(r"[>=\[]", requirement)[0] for requirement in extras["dev"]) == ["pydantic", "pytest", "rich"]
