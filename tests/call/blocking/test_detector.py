@@ -83,6 +83,34 @@ def test_waiting_for_a_processor_does_not_count(plugin_type: PluginType) -> None
     assert marked == ["slow"]
 
 
+class _Ran(Starvation):
+    """A thread that has run for a part of the time."""
+
+    def __init__(self, least_s: float, greatest_s: float) -> None:
+        super().__init__()
+        self._bounds_s = least_s, greatest_s
+
+    def bounds_of_run_s(self, then_s: float, now_s: float) -> tuple[float, float]:
+        """Return the bounds."""
+        return self._bounds_s
+
+
+@pytest.mark.parametrize(
+    ("least_s", "greatest_s", "expected"),
+    [(0.15, 0.2, "It computes most of this time"), (0.0, 0.05, "to never do so\n"), (0.05, 0.2, "If it computes, a thread still")],
+)
+def test_a_plugin_that_computes(
+    plugin_type: PluginType, caplog: pytest.LogCaptureFixture, least_s: float, greatest_s: float, expected: str
+) -> None:
+    """If the plugin computes, the warning names other processes. If it waits, threads are sufficient."""
+    watch = BlockingDetector()
+    watch.starvation = _Ran(least_s, greatest_s)
+    watch.record(plugin_type, 0.2, 1.2)
+
+    assert expected in caplog.text
+    assert ("runs_in" in caplog.text) is (greatest_s > 0.1)
+
+
 def test_the_author_can_forbid_threads(plugin_type: PluginType) -> None:
     """`blocking = False` on the class opts out."""
     plugin_type.blocking = False

@@ -54,9 +54,9 @@ def test_only_time_after_the_moment_counts(monkeypatch: pytest.MonkeyPatch) -> N
     starvation = Starvation()
     assert starvation.since_s(1.0) == 0.0
     for now_s, total_s in ((1.0, 0.5), (2.0, 0.6), (3.0, 0.9)):
-        monkeypatch.setattr(starvation, "_total_s", lambda total_s=total_s: total_s)
+        monkeypatch.setattr(starvation, "_totals_s", lambda total_s=total_s: (total_s, 0.0))
         starvation.sample(now_s)
-    monkeypatch.setattr(starvation, "_total_s", lambda: 1.0)
+    monkeypatch.setattr(starvation, "_totals_s", lambda: (1.0, 0.0))
     assert starvation.since_s(2.5) == pytest.approx(0.4)
     assert starvation.since_s(3.0) == pytest.approx(0.1)
     assert starvation.since_s(0.5) == pytest.approx(0.5)
@@ -68,3 +68,19 @@ def test_a_system_that_does_not_report_it() -> None:
     starvation._file = "/no/such/file"
     starvation.sample(1.0)
     assert starvation.since_s(1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ran_s", "then_s", "bounds_s"),
+    [(0.4, 2.0, (0.4, 0.4)), (0.4, 2.1, (0.3, 0.4)), (0.05, 2.1, (0.0, 0.05)), (0.5, 2.2, (0.3, 0.3)), (0.5, 1.0, (0.0, 1.5))],
+)
+def test_bounds_of_the_time_that_a_thread_has_run(
+    monkeypatch: pytest.MonkeyPatch, ran_s: float, then_s: float, bounds_s: tuple[float, float]
+) -> None:
+    """The time between the last sample and the moment may belong to other code. Without a sample before, nothing is known."""
+    starvation = Starvation()
+    monkeypatch.setattr(starvation, "_totals_s", lambda: (0.0, 7.0))
+    starvation.sample(2.0)
+    monkeypatch.setattr(starvation, "_totals_s", lambda: (0.0, 7.0 + ran_s))
+
+    assert starvation.bounds_of_run_s(then_s, 2.5) == pytest.approx(bounds_s)

@@ -34,6 +34,14 @@ OWN_LOOP: Final = (
 """The ends of error messages if a hook runs an event loop in the thread of the worker's event loop. Source: asyncio, uvloop."""
 
 
+_ADVICE: Final = {
+    False: "",
+    True: '. It computes most of this time, so in a thread it still delays other calls: `runs_in = "process"` runs it in other processes',
+    None: '. If it computes, a thread still delays other calls: `runs_in = "process"` runs it in other processes',
+}
+"""The end of the warning, by whether the plugin computes."""
+
+
 class BlockingDetector:
     """
     Record for how long plain hooks block the event loop, and mark blocking plugins.
@@ -71,7 +79,7 @@ class BlockingDetector:
         blocks.append(now_s)
         often = len(blocks) == SHORT_BLOCKS and now_s - blocks[0] <= SHORT_BLOCKS_WITHIN_S
         if blocked_s >= LONG_BLOCK_S or often:
-            self._mark(plugin_type, _blocked_for(blocked_s, None))
+            self._mark(plugin_type, _blocked_for(blocked_s, None), self._computes(now_s - blocked_s, now_s))
 
     def failed(self, plugin_type: PluginType, error: BaseException) -> None:
         """Mark a plugin if its plain hook failed because it runs its own event loop, which is possible in a thread."""
@@ -107,7 +115,7 @@ class BlockingDetector:
         if plugin_type is not None and plugin_type.blocking is None and now_s - since_s >= LONG_BLOCK_S:
             blocked_s = now_s - since_s - self._starved_s(since_s)
             if blocked_s >= LONG_BLOCK_S:
-                self._mark(plugin_type, _blocked_for(blocked_s, self.probe.place()))
+                self._mark(plugin_type, _blocked_for(blocked_s, self.probe.place()), self._computes(since_s, now_s))
 
     def examine_loop(self, now_s: float) -> None:
         """
@@ -146,16 +154,25 @@ class BlockingDetector:
             if self.starvation is not None:
                 self.starvation.sample(now_s)
 
-    def _mark(self, plugin_type: PluginType, what: str) -> None:
+    def _computes(self, since_s: float, now_s: float) -> bool | None:
+        """Return True if the event loop's thread has computed since then, False if it has waited, None if it is not known."""
+        if self.starvation is None:
+            return None
+        least_s, greatest_s = self.starvation.bounds_of_run_s(since_s, now_s)
+        half_s = (now_s - since_s) / 2
+        return True if least_s >= half_s else False if 0.0 < greatest_s < half_s else None
+
+    def _mark(self, plugin_type: PluginType, what: str, computes: bool | None = False) -> None:
         with self._marking:  # the event loop and the watching thread may find the plugin at the same time
             if plugin_type.blocking is not None:
                 return
             plugin_type.blocking = True
         detector_logger.warning(
             "plugin %s %s: from now on it runs in threads. "
-            "Set `blocking = True` on its class to run it in threads from the start, or `blocking = False` to never do so",
+            "Set `blocking = True` on its class to run it in threads from the start, or `blocking = False` to never do so%s",
             plugin_type.name,
             what,
+            _ADVICE[computes],
         )
         if self.on_mark is not None:
             self.on_mark(plugin_type.name)
