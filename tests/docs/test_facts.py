@@ -21,7 +21,8 @@ from apisix.runner.http.body.multipart_form import MAX_PARTS
 from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, MAX_FORM_FIELDS, MAX_JSON_VALUES, MAX_TEXT_BYTES
 from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.ipc.reactor import Reactor
-from apisix.runner.metrics.collecting import Reporter, families_of_pool
+from apisix.runner.metrics.collecting import Reporter, families_of_background, families_of_pool
+from apisix.runner.plugin.chain.background import BackgroundTasks
 from apisix.runner.process_pool.pool import ProcessPool
 from apisix.runner.settings.loading import OTHER_VARIABLES, load
 from apisix.runner.settings.table import SETTINGS, Settings
@@ -54,7 +55,9 @@ def test_metrics(reactor: Reactor) -> None:
     loop = asyncio.new_event_loop()
     runtime = Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1)
     recording, pool = Recording(runtime, Settings()), ProcessPool(Settings())
-    reporter = Reporter(runtime, lambda: 0, 1 << 20, lambda: (*recording.families(), *families_of_pool(pool)))
+    reporter = Reporter(
+        runtime, lambda: 0, 1 << 20, lambda: (*recording.families(), *families_of_pool(pool), *families_of_background(BackgroundTasks()))
+    )
     reporter.start(served.append)
     reporter.finish()
     loop.close()

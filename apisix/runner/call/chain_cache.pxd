@@ -24,6 +24,7 @@ cdef class ChainCache:
     cdef object _spawn
     cdef object _close_failed
     cdef object _hook_in_process
+    cdef object _background
     cdef dict _chains
     cdef dict _building
     cdef dict _making

@@ -17,6 +17,7 @@ from apisix.runner.call.blocking import places
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import UnknownToken
 from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.chain.background import BackgroundTasks
 from apisix.runner.plugin.chain.builder import ChainBuilder, HookInProcess
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
@@ -90,6 +91,7 @@ class ChainCache:
         spawn: starts a coroutine in the background, for example the `close` of plugins that are no longer used.
         close_failed: called with the name of a plugin whose `close` raised an error, and with the error.
         hook_in_process: makes the hooks of plugins with `runs_in = "process"`. None: they run in this process.
+        background: the background tasks of the worker. None: the `background` of plugins does not run.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class ChainCache:
         spawn: Callable[[Coroutine[object, object, None]], object],
         close_failed: Callable[[str, BaseException], None] = log_close_failure,
         hook_in_process: HookInProcess | None = None,
+        background: BackgroundTasks | None = None,
     ) -> None:
         self._registry = registry
         self._lookup = lookup
@@ -116,6 +119,7 @@ class ChainCache:
         self._spawn = spawn
         self._close_failed = close_failed
         self._hook_in_process = hook_in_process
+        self._background = background
         # The key is twice the token, plus one if the chain is for the response phase. The oldest chain comes first.
         self._chains: dict[int, CachedChain] = {}
         self._building: dict[int, asyncio.Task[None]] = {}
@@ -171,6 +175,7 @@ class ChainCache:
                 on_error=self._on_error,
                 setup_timeout_s=self._setup_timeout_s,
                 hook_in_process=self._hook_in_process,
+                background=self._background,
             )
             named = configuration.key or f"token {token}"
             task = self._building[slot] = asyncio.get_running_loop().create_task(self._build(slot, builder, named))

@@ -13,6 +13,7 @@ import msgspec
 from apisix.runner.call.observing.meter import Histogram, Meter
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.metrics.families import PREFIX, Exemplar, Family, Labels, Merge, counter, gauge
+from apisix.runner.plugin.chain.background import BackgroundTasks
 from apisix.runner.process_pool.pool import ProcessPool
 
 if TYPE_CHECKING:
@@ -157,6 +158,14 @@ def families_of(runtime: Runtime, meter: Meter) -> Iterator[Family]:
     yield counter(f"{PREFIX}plugin_calls", "Calls of plugin hooks, by outcome.", *outcomes)
     durations = [((("plugin", plugin), ("phase", phase or "unknown")), duration) for (plugin, phase), duration in meter.durations.items()]
     yield histogram(f"{PREFIX}plugin_duration_seconds", "How long calls of plugin hooks took, including the time they waited.", durations)
+
+
+def families_of_background(tasks: BackgroundTasks) -> Iterator[Family]:
+    """Yield the metrics of the background tasks of plugins."""
+    running = [((("plugin", plugin),), count) for plugin, count in tasks.running.items()]
+    failures = [((("plugin", plugin),), count) for plugin, count in tasks.failures.items()]
+    yield gauge(f"{PREFIX}background_tasks", "Background tasks of plugins.", *running)
+    yield counter(f"{PREFIX}background_failures", "Exceptions that background tasks of plugins have raised.", *failures)
 
 
 def families_of_pool(pool: ProcessPool) -> Iterator[Family]:

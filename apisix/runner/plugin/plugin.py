@@ -87,6 +87,12 @@ class Plugin(Generic[C]):
     eager: ClassVar[bool] = False
     """True: the instance is created when the gateway sends the route configuration. False: it is created before the first call."""
 
+    once: ClassVar[bool] = False
+    """
+    True: of all workers that share the store, one runs `background` for a configuration. Another one continues if that one exits. False:
+    each worker runs it.
+    """
+
     config: C
     """The validated configuration."""
 
@@ -126,6 +132,12 @@ class Plugin(Generic[C]):
 
     async def setup(self) -> None:
         """Called once for each instance, before its first call. Open connection pools and clients here."""
+
+    async def background(self) -> None:
+        """
+        Called once for each instance, before its first call and after `setup`, and runs as a task beside the calls. It is cancelled before
+        `close`. If it raises an exception, that is logged, and it is called again after a delay. If it returns, it is not called again.
+        """
 
     async def close(self) -> None:
         """Called once for each instance that was set up, when it is no longer used."""

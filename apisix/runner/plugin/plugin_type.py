@@ -116,6 +116,8 @@ class PluginType:
             return f"needs is {self.needs!r}, so each call first waits for the gateway"
         if defines(self.cls, "setup"):
             return "the plugin has a setup(), for which its first call waits"
+        if defines(self.cls, "background"):
+            return "the plugin has a background(), for whose start its first call waits"
         if self.on_error == "pass":
             return "on_error is 'pass', so the call must be able to continue without its edits"
         return self.api.may_suspend(self.cls, function)

@@ -10,6 +10,7 @@ from apisix.runner.call.observing.trace import CallListener
 from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.conf_store.store import ConfStore
+from apisix.runner.plugin.chain.background import BackgroundTasks
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.process_pool.hook import hooks_in
 from apisix.runner.process_pool.pool import ProcessPool
@@ -34,15 +35,17 @@ class Context:
         runtime: the state and the limits of the calls.
         held: counts and limits the buffered bytes of the connections.
         pool: runs the plugins with `runs_in = "process"`.
+        plugin_tasks: the background tasks of plugins.
         preparations: processes PrepareConf messages.
         background: the tasks that `spawn` has started and that are not done.
     """
 
-    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes, pool: ProcessPool) -> None:
+    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes, pool: ProcessPool, plugin_tasks: BackgroundTasks) -> None:
         self.store = store
         self.runtime = runtime
         self.held = held
         self.pool = pool
+        self.plugin_tasks = plugin_tasks
         self.preparations = PrepareConfWriter(store, runtime.loop)
         self.background: set[asyncio.Task[None]] = set()
 
@@ -73,6 +76,7 @@ def make_context(
     """
     threads = PluginThreads(settings.blocking_threads)
     pool = ProcessPool(settings, "apisix.runner.worker.shared_store:opener_for")
+    plugin_tasks = BackgroundTasks()
     chains = ChainCache(
         registry,
         store,
@@ -83,6 +87,7 @@ def make_context(
         on_error=settings.on_error,
         spawn=lambda coroutine: context.spawn(coroutine),
         hook_in_process=hooks_in(pool),
+        background=plugin_tasks,
     )
     runtime = Runtime(
         loop=loop,
@@ -101,5 +106,5 @@ def make_context(
     if settings.log_effects:
         report_lost_tasks(loop)
     held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
-    context = Context(store, runtime, held, pool)
+    context = Context(store, runtime, held, pool, plugin_tasks)
     return context

@@ -162,11 +162,12 @@ class PluginService:
         recording = Recording(context.runtime, settings)
 
         def further() -> "Iterable[Family]":
-            from apisix.runner.metrics.collecting import families_of_pool
+            from apisix.runner.metrics.collecting import families_of_background, families_of_pool
 
             yield from recording.families()
             yield from shared_store.families()
             yield from families_of_pool(context.pool)
+            yield from families_of_background(context.plugin_tasks)
 
         reporter = None
         if settings.metrics_address is not None:

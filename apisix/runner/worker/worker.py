@@ -15,6 +15,7 @@ from apisix.runner.ipc import channel as messages
 from apisix.runner.ipc.channel import AnyMessage, Channel, Failed, HandedBack, Measured, Ready, ReplaceMe, Stats, Taken
 from apisix.runner.logging import setup as logs
 from apisix.runner.logging.captured import capture_prints
+from apisix.runner.plugin.chain.background import BACKGROUND
 from apisix.runner.plugin.forked import become_child, end_if_child
 from apisix.runner.process_pool.lifetime import die_with
 from apisix.runner.worker import breakpoints
@@ -269,7 +270,8 @@ class Worker:
     def _is_active(self) -> bool:
         """Return whether anything has happened since the last report, or is happening: a call, or a task that a plugin has started."""
         stats = self._stats()
-        has_tasks = len(asyncio.all_tasks(self._loop)) > 1  # the other one is `run`
+        tasks = [task for task in asyncio.all_tasks(self._loop) if not task.get_name().endswith(BACKGROUND)]
+        has_tasks = len(tasks) > 1  # the other one is `run`
         return stats != self._last_stats or stats.in_flight > 0 or self._channel.pending or has_tasks
 
     def _stats(self) -> Stats:

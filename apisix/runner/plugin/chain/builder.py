@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.phase import Phase
+from apisix.runner.plugin.chain.background import LEASE_S, Background, BackgroundTasks, lease_key
 from apisix.runner.plugin.chain.chain import COROUTINE, INLINE, PROCESS, SUSPENDABLE, Chain, ChainStep
 from apisix.runner.plugin.chain.plain_hook import plain_hook
 from apisix.runner.plugin.chain.setup import Setup
@@ -17,6 +19,7 @@ from apisix.runner.plugin.loading.check import is_coroutine_function
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin import defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem
+from apisix.runner.state.store import Store
 
 HookInProcess = Callable[[PluginType, str, str], Callable[..., object]]
 """Returns a hook that runs in a process of the pool. The arguments are the plugin, its value in the route, and the name of the hook."""
@@ -52,6 +55,7 @@ class ChainBuilder:
         on_error: "refuse", "pass" or "degrade", for plugins that do not set it themselves.
         setup_timeout_s: how long a plugin's `setup` may take, in seconds.
         hook_in_process: makes the hooks of plugins with `runs_in = "process"`. None: they run in this process, with the same data.
+        background: the background tasks of the worker. None: the `background` of plugins does not run.
     Attributes:
         names: the names of the plugins in the route.
     """
@@ -65,6 +69,7 @@ class ChainBuilder:
         on_error: str = "refuse",
         setup_timeout_s: float = SETUP_TIMEOUT_S,
         hook_in_process: HookInProcess | None = None,
+        background: BackgroundTasks | None = None,
     ) -> None:
         self.names = [name for name, _ in configuration.entries]
         self._configuration = configuration
@@ -73,6 +78,7 @@ class ChainBuilder:
         self._on_error = on_error
         self._setup_timeout_s = setup_timeout_s
         self._hook_in_process = hook_in_process
+        self._background = background
         self._entries = configuration.entries
         self._configs = dict(configuration.entries)
         self._found = [_find(registry, name) for name in self.names]
@@ -106,17 +112,24 @@ class ChainBuilder:
             if found.runs_in is not None and self._hook_in_process is not None:
                 hook = self._hook_in_process(found, value, hook_name)
                 return ChainStep(found, None, hook, PROCESS, needs=found.needs, on_error=found.on_error or self._on_error)
-            return self._legacy_step(found, config) if found.api.is_legacy else self._plugin_step(found, config, hook_name)
+            return self._legacy_step(found, config) if found.api.is_legacy else self._plugin_step(found, config, value, hook_name)
         except (ChainRefused, KeyboardInterrupt):
             raise
         except BaseException as error:  # an author's validator, __init__ or config() may raise anything, SystemExit too
             raise configuration_refused(found, value, error) from None
 
-    def _plugin_step(self, found: PluginType, config: Any, hook_name: str) -> ChainStep:
+    def _plugin_step(self, found: PluginType, config: Any, value: str, hook_name: str) -> ChainStep:
         """Create an instance and its step. Exceptions of the author's code are not caught."""
         cls: Any = found.cls
         instance = make_instance(cls, config)
         hook = getattr(instance, hook_name)
+        setup = instance.setup if defines(cls, "setup") else None
+        close = instance.close if defines(cls, "close") else None
+        started = None
+        if self._background is not None and defines(cls, "background"):
+            lock = partial(Store(found.name).alock, lease_key(value), LEASE_S) if cls.once else None
+            background = Background(self._background, found.name, self._configuration.key, instance.background, lock)
+            started, close = background.start, partial(_stop_and_close, background, close)
         return ChainStep(
             found,
             instance,
@@ -124,8 +137,8 @@ class ChainBuilder:
             COROUTINE if is_coroutine_function(hook) else INLINE if found.api.may_suspend(cls, hook) is None else SUSPENDABLE,
             needs=found.needs,
             on_error=found.on_error or self._on_error,
-            setup=Setup(instance.setup, self._setup_timeout_s) if defines(cls, "setup") else None,
-            close=instance.close if defines(cls, "close") else None,
+            setup=Setup(setup, self._setup_timeout_s, started) if setup or started else None,
+            close=close,
         )
 
     def _legacy_step(self, found: PluginType, config: Any) -> ChainStep:
@@ -134,6 +147,12 @@ class ChainBuilder:
         made = found.api.configure(found, config, self._configs, self._apis.count(found.api) > 1)
         runs = INLINE if made.may_suspend is None else SUSPENDABLE
         return ChainStep(found, made.instance, made.hook, runs, on_error=self._on_error, configure=made.configure)
+
+
+async def _stop_and_close(background: Background, close: Callable[[], Coroutine[object, object, None]] | None) -> None:
+    await background.stop()
+    if close is not None:
+        await close()
 
 
 def make_instance(cls: Any, config: object) -> Any:

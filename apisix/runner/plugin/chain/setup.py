@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `setup` of a plugin's instance: awaited before the first call that needs it, and retried with a back-off if it fails."""
+"""The start of a plugin's instance: its `setup` is awaited before the first call, and retried with a back-off if it fails."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,16 +21,18 @@ class Setup:
     The `setup` of one instance. It succeeds once, and all calls that need it wait for the same attempt. Source: design, 3c.
 
     Args:
-        function: the author's `setup`.
+        function: the author's `setup`, None if there is none.
         timeout_s: how long it may take, in seconds.
+        started: called when the instance is set up, None if nothing has to be done.
     Attributes:
         done: True if the instance is set up.
     """
 
-    __slots__ = ("_delay_s", "_error", "_function", "_retry_at_s", "_task", "_timeout_s", "done")
+    __slots__ = ("_delay_s", "_error", "_function", "_retry_at_s", "_started", "_task", "_timeout_s", "done")
 
-    def __init__(self, function: Callable[[], Awaitable[None]], timeout_s: float) -> None:
+    def __init__(self, function: Callable[[], Awaitable[None]] | None, timeout_s: float, started: Callable[[], None] | None = None) -> None:
         self._function = function
+        self._started = started
         self._timeout_s = timeout_s
         self._delay_s = FIRST_RETRY_S
         self._retry_at_s = 0.0
@@ -61,8 +63,11 @@ class Setup:
 
     async def _attempt(self) -> BaseException | None:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await EndingInChild(self._function())
+            if self._function is not None:
+                async with asyncio.timeout(self._timeout_s):
+                    await EndingInChild(self._function())
+            if self._started is not None:
+                self._started()
         except BaseException as error:  # an author's setup may raise anything, and a task must not raise SystemExit
             self._error = repr(error)[:MAX_ERROR]
             self._retry_at_s = asyncio.get_running_loop().time() + self._delay_s

@@ -23,7 +23,7 @@ from apisix.runner.plugin.plugin import OnError, Plugin, RunsIn, defines
 from apisix.runner.plugin.plugin_type import PluginType, Problem, Source
 
 HOOKS: dict[str, tuple[str, ...]] = {"on_request": ("self", "request"), "on_response": ("self", "response")}
-LIFECYCLE: dict[str, tuple[str, ...]] = {"setup": ("self",), "close": ("self",)}
+LIFECYCLE: dict[str, tuple[str, ...]] = {"setup": ("self",), "background": ("self",), "close": ("self",)}
 NAME_LENGTH = 128  # gateway contract, 3
 _RUNS = frozenset({"on_request", "on_response", "filter"})
 """The hooks that a call runs."""
@@ -210,11 +210,22 @@ def _check_attributes(check: ClassCheck) -> None:
 
 
 def _check_lifecycle(check: ClassCheck) -> None:
-    """Check that `setup` and `close`, which are awaited, are coroutine functions."""
+    """Check that `setup`, `background` and `close`, which are awaited, are coroutine functions, and that `once` and `background` fit."""
     for hook in LIFECYCLE:
         function = getattr(check.cls, hook, None)
         if defines(check.cls, hook) and callable(function) and not is_coroutine_function(function):
             check.add(f"{check.cls.__name__}.{hook} is not a coroutine function", f"Write async def {hook}(self)", function)
+    cls = check.cls
+    has_background = defines(cls, "background")
+    if not isinstance(cls.once, bool):
+        check.add(f"{cls.__name__}.once must be True or False, not {_shown(cls.once)}", "Write once = True, or remove it")
+    elif cls.once and not has_background:
+        check.add(f"{cls.__name__} has once = True, but no background", "Write async def background(self), or remove once")
+    if cls.runs_in is not None and has_background:
+        reason = (
+            f"{cls.__name__} has runs_in = {cls.runs_in!r} and a background, which would need an event loop in each process of the pool"
+        )
+        check.add(reason, "Move background into another plugin, and pass data through self.store", cls.background)
 
 
 def _check_misspelt_hooks(check: ClassCheck) -> None:
