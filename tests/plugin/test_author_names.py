@@ -14,8 +14,15 @@ ROOT = Path(apisix.__file__).parent.parent
 
 def test_the_names() -> None:
     """`apisix` has all names for authors."""
-    assert apisix.__all__ == ["FormFile", "Plugin", "Reply", "Request", "Response", "__version__"]
-    assert [getattr(apisix, name).__name__ for name in apisix.__all__[:-1]] == ["FormFile", "Plugin", "Reply", "Request", "Response"]
+    assert apisix.__all__ == ["FormFile", "Plugin", "Reply", "Request", "Response", "Store", "__version__"]
+    assert [getattr(apisix, name).__name__ for name in apisix.__all__[:-1]] == [
+        "FormFile",
+        "Plugin",
+        "Reply",
+        "Request",
+        "Response",
+        "Store",
+    ]
 
 
 def test_other_names() -> None:
