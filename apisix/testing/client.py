@@ -5,11 +5,12 @@ import asyncio
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, Unpack, cast
 
+from apisix.runner.call.metadata_store import MemoryMetadata
 from apisix.runner.http.phase import Phase
 from apisix.runner.logging.tracebacks import past_runner
 from apisix.runner.plugin.loading.registry import Registry
@@ -21,11 +22,11 @@ from apisix.testing.options import RequestOptions, RespondOptions
 from apisix.testing.replaying.reading import RecordedCall
 from apisix.testing.replaying.recorded import RecordedRequest, RecordedResponse, sent_by
 from apisix.testing.replaying.replayed import ReplayResult, replay_maker, replay_result, to_replay
-from apisix.testing.results.gateway_view import result_of
+from apisix.testing.results.gateway_view import request_of, result_of
 from apisix.testing.results.result import Result
 from apisix.testing.running.engine import Engine, Limits, Outcome
 from apisix.testing.running.entries import Offers, PluginEntry
-from apisix.testing.sending.messages import HeadersLike, SentRequest, SentResponse, make_request, make_response
+from apisix.testing.sending.messages import HeadersLike, SentRequest, SentResponse, Variables, make_request, make_response
 from apisix.testing.verbs import Verbs
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -91,6 +92,7 @@ class Client(Verbs):
         self._runner = _runner
         self._owns_runner = _runner is None
         self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
+        self._metadata = MemoryMetadata()
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +140,8 @@ class Client(Verbs):
             headers: the headers of the request. `host` is always set, and so are the length and type of a body.
             body, json, form: the body, in one of three ways.
             vars: the gateway's variables. Variables that depend only on the request (`uri`, `remote_addr`, `arg_*`, `http_*`,
-                `cookie_*`, ...) are already set. All others are None.
+                `cookie_*`, ...) are already set, and so is `request_id`. All others are None.
+            of: the result of an earlier phase of the same request, whose metadata this call sees.
             phase: "ext-plugin-pre-req" (default) or "ext-plugin-post-req".
             remote_addr: the client's address.
             route_key: the key of the route configuration.
@@ -166,6 +169,7 @@ class Client(Verbs):
             status, headers, body, json: the response. Its content-length is set, and its content-type if `json` is given.
             plugins, vars, remote_addr, route_key, raise_errors, allow_degradation: same as in `request`.
             method, url, request_headers: the request to which the upstream responds.
+            of: the result of that request, instead of these three. The call sees its metadata and its edits.
         Raises: same as `request`.
         """
         __tracebackhide__ = True
@@ -248,11 +252,16 @@ class Client(Verbs):
         route_key: str | None = None,
         raise_errors: bool | None = None,
         allow_degradation: bool | None = None,
+        of: Result | None = None,
         **sent: Any,
     ) -> _Call:
+        __tracebackhide__ = True
         if phase not in REQUEST_PHASES:
             raise ValueError(f"phase must be {' or '.join(REQUEST_PHASES)}, not {phase!r}; for a response, use respond()")
-        return self._call(make_request(method, url, **sent), Phase(phase), plugins, route_key, raise_errors, allow_degradation)
+        request = make_request(method, url, **sent)
+        if of is not None:
+            request = replace(request, request_id=request_of(of).request_id)
+        return self._call(request, Phase(phase), plugins, route_key, raise_errors, allow_degradation)
 
     def _response_call(
         self,
@@ -262,15 +271,14 @@ class Client(Verbs):
         *,
         plugins: Iterable[PluginEntry],
         json: object = None,
-        method: str = "GET",
-        url: str = "/",
-        request_headers: HeadersLike | None = None,
         route_key: str | None = None,
         raise_errors: bool | None = None,
         allow_degradation: bool | None = None,
+        of: Result | None = None,
         **sent: Any,
     ) -> _Call:
-        response = make_response(make_request(method, url, headers=request_headers, **sent), status, headers, body, json)
+        __tracebackhide__ = True
+        response = make_response(_request_of(of, **sent), status, headers, body, json)
         return self._call(response, Phase.POST_RESP, plugins, route_key, raise_errors, allow_degradation)
 
     def _call(
@@ -316,8 +324,28 @@ class Client(Verbs):
     def _engine_on(self, loop: asyncio.AbstractEventLoop) -> Engine:
         engine = self._engines.get(loop)
         if engine is None:
-            engine = self._engines[loop] = Engine(loop, self._registry, self._limits, self._state)
+            engine = self._engines[loop] = Engine(loop, self._registry, self._limits, self._state, self._metadata)
         return engine
+
+
+def _request_of(
+    of: Result | None,
+    *,
+    method: str = "GET",
+    url: str = "/",
+    request_headers: HeadersLike | None = None,
+    vars: Variables | None = None,
+    remote_addr: str = "127.0.0.1",
+) -> SentRequest:
+    """Return the request to which an upstream responds: that of an earlier result, or the one that the other arguments describe."""
+    __tracebackhide__ = True
+    described = make_request(method, url, headers=request_headers, vars=vars, remote_addr=remote_addr)
+    if of is None:
+        return described
+    if described != make_request("GET", "/", vars=vars):
+        raise TypeError("a response takes its request from `of`, or from method, url, request_headers and remote_addr, not from both")
+    request = request_of(of)
+    return replace(request, variables={**request.variables, **described.variables})
 
 
 def _finished(call: _Call, outcome: Outcome) -> Result:

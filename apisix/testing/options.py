@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Required, TypedDict
 
+from apisix.testing.results.result import Result
 from apisix.testing.running.entries import PluginEntry
 from apisix.testing.sending.messages import HeadersLike, Params, Variables
 
@@ -13,6 +14,7 @@ class CallOptions(TypedDict, total=False):
 
     plugins: Required[Iterable[PluginEntry]]
     vars: Variables | None
+    of: Result | None
     remote_addr: str
     route_key: str | None
     raise_errors: bool | None

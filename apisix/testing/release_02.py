@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
+from apisix.runner.call.metadata_store import MemoryMetadata
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.http.request import Request as RunnerRequest
 from apisix.runner.legacy.plugin_base_request import PluginBaseRequest
 from apisix.runner.legacy.plugin_base_response import PluginBaseResponse
@@ -79,6 +81,9 @@ class _InfoReplies:
 
     async def aoffload(self, work: Callable[[], _T]) -> _T:
         return work()
+
+    def open_metadata(self, request_id: str) -> Metadata:
+        return Metadata(MemoryMetadata(), request_id)
 
 
 def request_of(

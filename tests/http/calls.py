@@ -5,7 +5,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from apisix.runner.call.metadata_store import MemoryMetadata
 from apisix.runner.errors import WrongContext
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
@@ -33,6 +35,7 @@ class FakeGateway:
     def __init__(self, answers: Mapping[Info, bytes | None] | None = None) -> None:
         self.answers = dict(answers or {})
         self.asked: list[list[Info]] = []
+        self.metadata_store = MemoryMetadata()
         self.offloaded = 0
         """How often work was passed to a thread."""
         self.arrived = asyncio.Event()
@@ -65,6 +68,9 @@ class FakeGateway:
     async def aoffload(self, work: Callable[[], Any]) -> Any:
         self.offloaded += 1
         return work()
+
+    def open_metadata(self, request_id: str) -> Metadata:
+        return Metadata(self.metadata_store, request_id)
 
     def _reply(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         self.asked.append([request.info for request in requests])

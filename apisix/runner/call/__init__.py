@@ -10,6 +10,7 @@ Start reading at the top of `engine`, which explains how a call runs, is suspend
 - `failure_reply`: the reply to a call that is refused.
 - `deadlines`: has one timer for all calls that wait. When it expires, it calls `waiting`.
 - `chain_cache`: builds and keeps the chains.
+- `metadata_store`: keeps the metadata of requests in memory.
 - `runtime`: the state and the limits that all calls of a worker share.
 - `reply_sink`: the interface through which a call sends its messages. This package does no I/O itself.
 - `blocking`: finds plugins that block the event loop.

@@ -392,12 +392,19 @@ class Call(WaitingCall):
     # The end.
 
     def _encode_reply(self) -> None:
-        """Encode the plugin's Reply, or the edits. Edits of path or arguments may need an info request, so they may need the greenlet."""
+        """
+        Encode the plugin's Reply, or the edits, and write the metadata of the request.
+
+        Edits of path or arguments may need an info request, so they may need the greenlet.
+        """
         http_message: Any = self.http_message
         if self._reply is None and not self._greenlet.active and http_message.reply_may_need_info():
             self.state = NEEDS_GREENLET
         else:
-            self._finish(http_message.to_message(self._reply))
+            reply = http_message.to_message(self._reply)
+            if self.was_suspended():  # otherwise nothing was fetched, and so no metadata was opened
+                http_message.end_metadata(self._reply is not None or isinstance(self.message, HTTPRespCallReq))
+            self._finish(reply)
 
     def _finish(self, reply: AnyReply | None) -> None:
         """Finish the call, and send the reply if there is one. Afterwards, accessors that need an info request raise CallCancelled."""

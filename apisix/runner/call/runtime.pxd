@@ -22,6 +22,7 @@ cdef class Runtime:
     cdef public CallObserver observer
     cdef public object failure_observer
     cdef public object meter
+    cdef readonly object metadata_store
     cdef readonly bint pre_req_first
     cdef public bint forked
     cdef public Py_ssize_t held_bytes

@@ -10,10 +10,12 @@ from apisix.runner.call.blocking.detector import BlockingDetector
 from apisix.runner.call.blocking.long_calls import LongCalls
 from apisix.runner.call.chain_cache import ChainCache
 from apisix.runner.call.deadlines import Deadlines
+from apisix.runner.call.metadata_store import MemoryMetadata
 from apisix.runner.call.observing import watching
 from apisix.runner.call.observing.meter import Meter
 from apisix.runner.call.observing.trace import CallObserver
 from apisix.runner.call.threads import PluginThreads, ThreadPool
+from apisix.runner.http.metadata import MetadataStore
 
 BODY_THREADS: Final = 1
 """How many threads a worker has for long bodies. Each competes with the event loop for the interpreter, and may refer to a large body."""
@@ -46,6 +48,7 @@ class Runtime:
         failure_observer: called with the error because of which a call is refused, before the reply is sent. The test kit raises it in the
             test.
         pre_req_first: True if nothing rewrites the path before ext-plugin-pre-req.
+        metadata_store: keeps the metadata of requests between their phases.
         meter: counts outcomes and durations of plugins, None if metrics are off.
         in_flight: how many calls wait now.
         calls: how many calls are finished.
@@ -74,6 +77,7 @@ class Runtime:
         "loop",
         "max_decompressed_bytes",
         "max_in_flight",
+        "metadata_store",
         "meter",
         "observer",
         "on_error",
@@ -99,6 +103,7 @@ class Runtime:
         pre_req_first: bool = False,
         info_timeout_s: float = 120.0,
         deadlines: Deadlines | None = None,
+        metadata_store: MetadataStore | None = None,
     ) -> None:
         self.loop = loop
         self.chains = chains
@@ -117,6 +122,7 @@ class Runtime:
             watching.install()
         self.failure_observer = failure_observer
         self.pre_req_first = pre_req_first
+        self.metadata_store = metadata_store if metadata_store is not None else MemoryMetadata()
         self.meter: Meter | None = None
         self.forked = False
         self.held_bytes = self.connections_aborted = 0

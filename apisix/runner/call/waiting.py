@@ -27,6 +27,7 @@ from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import Job, ThreadPool
 from apisix.runner.errors import CallCancelled, DeadlineExceeded, InfoUnavailable, Overloaded, RunnerError, WrongContext
 from apisix.runner.http.info_requests import unavailable
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.plugin.forked import end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ExtraInfoReq
@@ -247,6 +248,17 @@ class WaitingCall(Resumable):
             job.abandon()
             raise
         return unwrap(job.outcome)
+
+    def open_metadata(self, request_id: str) -> Metadata:
+        """
+        Return the metadata of a client's request.
+
+        Raises: WrongContext: this is a child process. DeadlineExceeded, CallCancelled: the call has failed or is finished.
+        """
+        if self._runtime.forked:
+            raise WrongContext("a plugin has forked this process, and only the worker itself can use metadata")
+        self.check()
+        return Metadata(self._runtime.metadata_store, request_id)
 
     def _refuse_old_gateway(self, requests: Sequence[ExtraInfoReq]) -> None:
         if self._runtime.forked:

@@ -12,6 +12,7 @@ cdef class InfoReplies:
     cdef dict _pending
     cdef bint _spent
     cdef public object decompressed
+    cdef public object metadata
     cpdef get(self, info, accessor=*)
     @cython.locals(missing=list)
     cpdef fetch(self, infos)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from apisix.runner.errors import BodyError, WrongContext
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.wire.messages import ExtraInfoReq, ReqBody, RespBody, Var
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ class CallIO(Protocol):
     async def aoffload(self, work: Callable[[], Any]) -> Any:
         """Same as `offload`, but for coroutines."""
 
+    def open_metadata(self, request_id: str) -> Metadata:
+        """
+        Return the metadata of a client's request.
+
+        Args: request_id: the gateway's variable `request_id`, which was fetched in this call.
+        """
+
 
 class InfoReplies:
     """
@@ -57,9 +65,10 @@ class InfoReplies:
     Attributes:
         decompressed: the response's body without its content-encoding, or the error that its decompression raised. None if it was not
             read yet.
+        metadata: the metadata of the client's request, None if no plugin of the call has used it.
     """
 
-    __slots__ = ("_io", "_known", "_pending", "_spent", "_subject", "decompressed")
+    __slots__ = ("_io", "_known", "_pending", "_spent", "_subject", "decompressed", "metadata")
 
     def __init__(self, io: CallIO, subject: str) -> None:
         self._io = io
@@ -68,6 +77,7 @@ class InfoReplies:
         self._pending: dict[Info, asyncio.Future[None]] | None = None
         self._spent = False
         self.decompressed: bytes | BodyError | None = None
+        self.metadata: Metadata | None = None
 
     def __contains__(self, info: Info) -> bool:
         return info in self._known

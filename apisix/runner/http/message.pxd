@@ -23,6 +23,8 @@ cdef class HTTPMessage:
     @cython.locals(replies=InfoReplies, body=bytes)
     cdef bytes _raw(self, accessor)
     @cython.locals(replies=InfoReplies)
+    cpdef end_metadata(self, bint is_last)
+    @cython.locals(replies=InfoReplies)
     cdef InfoReplies _begin_body(self)
     cdef bint _may_be_withheld(self) except -1
     cdef list _missing(self, needs)

@@ -7,29 +7,32 @@ so it raises WrongContext there. `aread()` is for coroutines. Replies are kept, 
 before its hook runs. After that, neither form has to wait.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Never, cast
 
 from multidict import MultiDict
 
-from apisix.runner.errors import BodyError, UnsupportedEdit, WrongContext
+from apisix.runner.errors import BodyError, InfoUnavailable, UnsupportedEdit, WrongContext
 from apisix.runner.http.body.multipart_form import FormFile
 from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, body_files, body_form, body_json, body_text
 from apisix.runner.http.body.transfer import refuse_too_long, refuse_withheld
 from apisix.runner.http.headers import Headers
 from apisix.runner.http.info_requests import CallIO, Info, InfoReplies
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.http.reply import Reply
 from apisix.runner.wire.messages import Message, Var
 
 _PROTOCOL: Final = Var("server_protocol")
+_REQUEST_ID: Final = Var("request_id")
 _NOT_FOR_PLUGINS: Final = frozenset(
     {
         "aprefetch",
         "assigned_body",
         "conf_token",
         "copy",
+        "end_metadata",
         "fetched",
         "first",
         "known_body",
@@ -293,6 +296,41 @@ class HTTPMessage:
         """Same as `var`, but for coroutines."""
         return _text(await self._info_replies().aget(Var(name)))
 
+    # Metadata.
+
+    def metadata(self) -> MutableMapping[str, Any]:
+        """
+        Return the metadata of the client's request: a dict that its plugins in all phases share. Names are str, and values are JSON.
+
+        The first use in a phase sends an info request, for `request_id`. What has changed is written when the chain has ended. The entry is
+        removed when the chain of the response phase has ended, and otherwise after `metadata.expire_time`.
+
+        Assigning a value raises TypeError or ValueError if it is not JSON, or if the metadata of the request becomes larger than 64 KiB.
+
+        Raises:
+            WrongContext: the variable `request_id` has not been fetched, and this is a coroutine. Use `await ametadata()`.
+            InfoUnavailable: the gateway is older than APISIX 2.9.
+        """
+        replies = self._info_replies()
+        if replies.metadata is None:
+            self._open_metadata(replies.get(_REQUEST_ID, "metadata"))
+        return cast("Metadata", replies.metadata)
+
+    async def ametadata(self) -> MutableMapping[str, Any]:
+        """Same as `metadata`, but for coroutines."""
+        replies = self._info_replies()
+        request_id = None if replies.metadata is not None else await replies.aget(_REQUEST_ID)
+        if replies.metadata is None:  # another task may have opened it meanwhile
+            self._open_metadata(request_id)
+        return cast("Metadata", replies.metadata)
+
+    def _open_metadata(self, request_id: bytes | None) -> None:
+        if not request_id:
+            raise InfoUnavailable(
+                f"{self._kind}.metadata() needs the gateway's variable request_id, which is not set; all releases of APISIX set it"
+            )
+        self._info_replies().metadata = self._io.open_metadata(request_id.decode("latin-1"))
+
     # For the runner.
 
     @property
@@ -307,6 +345,17 @@ class HTTPMessage:
     def fetched(self) -> tuple[Info, ...]:
         """Return the info requests that have been replied to, in order."""
         return () if self._replies is None else tuple(self._replies)
+
+    def end_metadata(self, is_last: bool) -> None:
+        """
+        Write the metadata of the request, if a plugin has changed it. Called when the chain has ended.
+
+        Args: is_last: True if the request has no further phase.
+        Raises: TypeError, ValueError: as `Metadata.end`.
+        """
+        replies = self._replies
+        if replies is not None and replies.metadata is not None:
+            replies.metadata.end(is_last=is_last)
 
     def prefetch(self, needs: Sequence[str]) -> None:
         """

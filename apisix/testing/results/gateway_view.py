@@ -24,7 +24,7 @@ _ONCE = frozenset({"content-type", "content-length"})
 def result_of(sent: SentRequest | SentResponse, outcome: Outcome, *, allow_degradation: bool) -> Result:
     """Return the result of a call: what the client and the upstream get."""
     reply: Any = outcome.reply
-    result = Result(asked=outcome.asked, error=outcome.error, _trace=outcome.trace)
+    result = Result(asked=outcome.asked, error=outcome.error, _trace=outcome.trace, _sent=sent)
     if isinstance(sent, SentResponse):
         response = response_of(sent, reply, allow_degradation=allow_degradation)
         return replace(result, _response=response, upstream_asked_twice=_is_asked_twice(sent, reply))
@@ -33,6 +33,20 @@ def result_of(sent: SentRequest | SentResponse, outcome: Outcome, *, allow_degra
         return replace(result, _reply=stopped)
     rewrite = None if outcome.is_error else reply.action
     return replace(result, _upstream=upstream_of(sent, rewrite), client_headers=client_headers_of(rewrite))
+
+
+def request_of(result: Result) -> SentRequest:
+    """
+    Return the request whose outcome is `result`, with all edits, as later phases see it. Its `request_id` is the same.
+
+    Raises: TypeError: the result is that of a response. AssertionError: the request was stopped, so it has no later phase.
+    """
+    __tracebackhide__ = True
+    sent = result._sent
+    if not isinstance(sent, SentRequest):
+        raise TypeError("of must be the result of a request, such as client.get(...)")
+    upstream = result.upstream
+    return replace(sent, path=upstream.path, headers=tuple(upstream.headers.items()), body=upstream.body)
 
 
 def stopped_by(reply: HTTPReqCallResp | ErrResp, *, allow_degradation: bool) -> ClientResponse | None:

@@ -12,6 +12,7 @@ from apisix.runner.call.observing.making import RecordMaker
 from apisix.runner.call.observing.trace import CallTrace
 from apisix.runner.http.body.parsing import body_json, body_text
 from apisix.runner.records.format import CallRecord
+from apisix.testing.sending.messages import SentRequest, SentResponse
 
 MAX_SHOWN_B: Final = 200
 """How many bytes of a body are shown in the message of an assertion."""
@@ -134,6 +135,7 @@ class Result:
     asked: tuple[str, ...] = ()
     error: BaseException | None = None
     _trace: CallTrace | None = field(default=None, repr=False, compare=False)
+    _sent: SentRequest | SentResponse | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def effects(self) -> tuple[Effect, ...]:

@@ -14,6 +14,7 @@ from apisix.runner.call.runtime import Runtime
 from apisix.runner.call.threads import PluginThreads
 from apisix.runner.errors import ChainRefused
 from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES
+from apisix.runner.http.metadata import MetadataStore
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType
@@ -129,9 +130,17 @@ class Engine:
         registry: the loaded plugins.
         limits: the settings of the runner.
         state: has the entries of the shared store.
+        metadata_store: keeps the metadata of requests between their phases; None for one in memory that no other engine uses.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, registry: Registry, limits: Limits, state: Backend) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        registry: Registry,
+        limits: Limits,
+        state: Backend,
+        metadata_store: MetadataStore | None = None,
+    ) -> None:
         self.loop = loop
         self._state = state
         self._registry = OfferingRegistry(registry)
@@ -164,6 +173,7 @@ class Engine:
             blocking_detector=_NoDetection(),
             observer=CallObserver([_Traces(self._calls)], watch_hooks=True),
             failure_observer=self._observe_failure,
+            metadata_store=metadata_store,
         )
 
     async def call(

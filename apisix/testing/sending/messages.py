@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a test sends: a client's request or an upstream's response, as the gateway would send it to the runner."""
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,6 +41,7 @@ class SentRequest:
         body: the body.
         remote_addr: the client's address.
         variables: the gateway's variables that the test has set.
+        request_id: the variable `request_id`, unless the test has set it. It is the same in all phases of the request.
     """
 
     method: str
@@ -50,6 +52,7 @@ class SentRequest:
     body: bytes
     remote_addr: str
     variables: Variables
+    request_id: str = field(default_factory=lambda: secrets.token_hex(16), compare=False, kw_only=True)
 
     def message(self, call_id: int, token: int) -> HTTPReqCallReq:
         """Return the call that the gateway would send."""

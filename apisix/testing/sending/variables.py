@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The variables of nginx and APISIX that depend only on the request. A test sets all others."""
+"""The variables of nginx and APISIX that depend only on the request, and its id. A test sets all others."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ VARIABLES: dict[str, Callable[["SentRequest"], str | None]] = {
     "is_args": lambda sent: "?" if "?" in sent.target else "",
     "query_string": lambda sent: sent.target.partition("?")[2] or None,
     "remote_addr": lambda sent: sent.remote_addr,
+    "request_id": lambda sent: sent.request_id,
     "request_method": lambda sent: sent.method,
     "request_uri": lambda sent: sent.path + (f"?{query}" if (query := sent.target.partition("?")[2]) else ""),
     "scheme": lambda _: "http",

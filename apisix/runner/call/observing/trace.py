@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from apisix.runner import primitives
 from apisix.runner.errors import CallCancelled, RemoteProtocolError
 from apisix.runner.http.info_requests import CallIO, Info
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
@@ -271,6 +272,11 @@ class TracedIO:
         """Same as `offload`, but for coroutines."""
         awaitable: Coroutine[Any, Any, Any] = self._call.aoffload(work)
         return awaitable
+
+    def open_metadata(self, request_id: str) -> Metadata:
+        """Return the metadata of a client's request."""
+        metadata: Metadata = self._call.open_metadata(request_id)
+        return metadata
 
     def request_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
         """Send info requests and wait for the replies."""

@@ -87,7 +87,7 @@ def _with_python_coroutines(cls: Any) -> Any:
     return type(cls.__name__, (cls,), {"__slots__": (), **{name: of_python(name) for name in ACCESSORS}})
 
 
-ACCESSORS: Final = ("aread", "atext", "ajson", "aform", "afiles", "avar")
+ACCESSORS: Final = ("aread", "atext", "ajson", "aform", "afiles", "avar", "ametadata")
 WatchedRequest: Final[type[Request]] = _with_python_coroutines(Request)
 """Watched plugins get this instead of a Request."""
 WatchedResponse: Final[type[Response]] = _with_python_coroutines(Response)
