@@ -114,9 +114,10 @@ class Peer:
         status: int = 200,
         headers: Pairs = (("Content-Type", "text/html"),),
         body: bytes | None = b"upstream says hello",
+        answers: Mapping[str, bytes | None] | None = None,
     ) -> Any:
         """Make a call of the response phase and return the reply."""
-        self.answers = {"resp_body": body}
+        self.answers = {"resp_body": body, **(answers or {})}
         self.send(HTTPRespCallReq(id=id, status=status, headers=list(headers), conf_token=token))
         return self.reply()
 

@@ -232,7 +232,7 @@ def record_under_load(file: Path, count: int) -> None:
                         *([("content-type", "application/json"), ("content-length", "35")] if kind == 4 else ()),
                         *([headers[kind]] if kind in headers else ()),
                     ],
-                    answers={"body": b'{"role": "admin", "debug": true   }'},
+                    answers={"body": b'{"role": "admin", "debug": true   }', "request_id": b"%032x" % number},
                 )
 
     with running("--record", str(file), "--workers", "2", plugins=[EXAMPLES]) as runner:

@@ -22,6 +22,7 @@ from apisix.runner.http.body.parsing import IN_COROUTINE_BYTES, IN_PLACE_BYTES, 
 from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.ipc.reactor import Reactor
 from apisix.runner.metrics.collecting import Reporter, families_of_background, families_of_pool
+from apisix.runner.metrics.families import Family
 from apisix.runner.plugin.chain.background import BackgroundTasks
 from apisix.runner.process_pool.pool import ProcessPool
 from apisix.runner.settings.loading import OTHER_VARIABLES, load
@@ -29,6 +30,7 @@ from apisix.runner.settings.table import SETTINGS, Settings
 from apisix.runner.supervisor.status import Refusals, supervisor_families
 from apisix.runner.supervisor.worker_pool.pool import WorkerPool
 from apisix.runner.worker.observers import Recording
+from apisix.runner.worker.shared_metadata import SharedMetadata
 from tests.docs.pages import CHECKOUT, DOCS, blocks, pages, text_of
 
 DEPLOY = DOCS / "guides" / "deploy.md"
@@ -54,10 +56,12 @@ def test_metrics(reactor: Reactor) -> None:
     served = list(supervisor_families(WorkerPool(reactor, Settings(), 1, lambda *_: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
     runtime = Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1)
-    recording, pool = Recording(runtime, Settings()), ProcessPool(Settings())
-    reporter = Reporter(
-        runtime, lambda: 0, 1 << 20, lambda: (*recording.families(), *families_of_pool(pool), *families_of_background(BackgroundTasks()))
-    )
+    recording, pool, metadata = Recording(runtime, Settings()), ProcessPool(Settings()), SharedMetadata(Settings())
+
+    def further() -> list[Family]:
+        return [*recording.families(), *families_of_pool(pool), *families_of_background(BackgroundTasks()), *metadata.families()]
+
+    reporter = Reporter(runtime, lambda: 0, 1 << 20, further)
     reporter.start(served.append)
     reporter.finish()
     loop.close()

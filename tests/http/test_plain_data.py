@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apisix.runner.errors import WrongContext
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.plain_data import (
     PlainCall,
@@ -173,3 +174,10 @@ def test_values_that_are_not_plain(value: object) -> None:
     """A value that would have another type in the other process is refused."""
     with pytest.raises((TypeError, ValueError, OverflowError)):
         encode_plain(value)
+
+
+def test_metadata() -> None:
+    """The metadata of a request can't be used in another process. The error names an alternative."""
+    copy = from_plain(to_plain(request()), lambda names: [b"r1" for _ in names])
+    with pytest.raises(WrongContext, match='runs_in = "process"'):
+        copy.metadata()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Long runs, one command each: `python -m tests.soak faults`, `take-over`, `restarts`, `overload`, `endurance`.
+Long runs, one command each: `python -m tests.soak faults`, `take-over`, `restarts`, `metadata`, `overload`, `endurance`.
 
 Each prints what docs/internals/reliability.md shows, and exits with 1 if a target was missed.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.soak import endurance, overload, restarts, take_over
+from tests.soak import endurance, metadata, overload, restarts, take_over
 from tests.soak.faults import FAULTS
 from tests.soak.verdict import HEADER, judge
 
@@ -54,6 +54,9 @@ def main() -> int:
     parser_of_restarts = word("restarts", lambda options: restarts.run(options.rounds, options.rate))
     parser_of_restarts.add_argument("--rounds", type=int, default=50)
     parser_of_restarts.add_argument("--rate", type=float, default=500.0, help="calls a second")
+    parser_of_metadata = word("metadata", lambda options: metadata.run(options.requests, options.flood))
+    parser_of_metadata.add_argument("--requests", type=int, default=10_000)
+    parser_of_metadata.add_argument("--flood", type=int, default=40_000, help="requests without a response phase")
     word("overload", lambda options: overload.run(options.calls)).add_argument("--calls", type=int, default=10_000)
     parser_of_endurance = word("endurance", lambda options: endurance.run(options.seconds, options.reload_every))
     parser_of_endurance.add_argument("--seconds", type=float, default=600.0)

@@ -12,8 +12,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from apisix.runner.errors import BodyError
+from apisix.runner.errors import BodyError, WrongContext
 from apisix.runner.http.body.content_encoding import DEFAULT_MAX_DECOMPRESSED_BYTES
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 from apisix.runner.http.phase import Phase
 from apisix.runner.http.reply import Reply
@@ -131,6 +132,13 @@ class InfoOfProcess:
     async def aoffload(self, work: Callable[[], Any]) -> Any:
         """Same as `offload`."""
         return work()
+
+    def open_metadata(self, request_id: str) -> Metadata:
+        """Raise WrongContext: only the worker can use metadata."""
+        raise WrongContext(
+            'metadata() is not available in a hook with runs_in = "process"; let another plugin of the chain copy what the hook needs '
+            "from the metadata to `context`, or back"
+        )
 
 
 # Where the call runs.

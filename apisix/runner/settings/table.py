@@ -334,6 +334,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 32 * 2**20
 
+    metadata_expire_s: Annotated[
+        Seconds,
+        Key(
+            "metadata.expire_time",
+            DURATION,
+            "How long the metadata of a request is kept after it was written, unless a chain of the response phase removes it.",
+        ),
+    ] = 120.0
+    metadata_size: Annotated[
+        StoreSize,
+        Key(
+            "metadata.size",
+            SIZE,
+            "How much memory the metadata of all requests of a machine takes when a plugin first uses it, in a file in state.directory. "
+            "Entries may use half of it. If they need more, expired entries are removed, and then the oldest ones. A new size applies "
+            "when the file is created again.",
+        ),
+    ] = 32 * 2**20
+
     metrics_address: Annotated[
         str | None,
         Key(

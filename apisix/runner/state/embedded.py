@@ -29,7 +29,7 @@ import lmdb
 
 from apisix.runner.errors import StoreError
 from apisix.runner.state.backend import Backend, Usage
-from apisix.runner.state.counters import counters
+from apisix.runner.state.counters import Counters, counters
 from apisix.runner.state.values import decode_int, encode_int
 
 logger = logging.getLogger(__name__)
@@ -72,11 +72,13 @@ class EmbeddedBackend(Backend):
         path: the file, in a directory that no other user can write to. A file with `-lock` appended to the name is beside it.
         size_bytes: the size of the file, if it does not exist yet. Entries may use half of it.
         clock: returns the seconds since 1970.
+        counters: count what is evicted.
     Raises: StoreError: the file can't be opened.
     """
 
-    def __init__(self, path: Path, size_bytes: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, size_bytes: int, clock: Callable[[], float] = time.time, counters: Counters = counters) -> None:
         self._path = path
+        self._counters = counters
         self._size_bytes = size_bytes
         self._clock = clock
         self._look_s = 0.0
@@ -231,7 +233,7 @@ class EmbeddedBackend(Backend):
                     return
                 key = bytes(cursor.value())
             self._remove(txn, key)
-            counters.evictions += 1
+            self._counters.evictions += 1
 
     def _used(self, txn: lmdb.Transaction) -> int:
         pages = 0

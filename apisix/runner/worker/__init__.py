@@ -9,6 +9,7 @@ A worker process: it serves the gateway connections that the supervisor passes t
 - `prepare_conf`: stores the configurations of PrepareConf messages, and replies with tokens.
 - `service`: what a worker does for its connections: loads plugins and opens the conf store.
 - `shared_store`: where the shared store of plugins is, and its metrics.
+- `shared_metadata`: the metadata of requests, which all workers share, and its metrics.
 - `held_bytes`: limits how many bytes all connections hold, and for how long.
 - `heartbeat`, `stack_dump`: memory and a file that worker and supervisor share, so that the supervisor finds and explains a stuck worker.
 - `observers`: the listeners to the calls: `effects_log`, and those that the worker has.

@@ -21,6 +21,7 @@ from apisix.runner.worker.held_bytes import HeldBytes
 from apisix.runner.worker.lost_tasks import report_lost_tasks
 from apisix.runner.worker.observers import make_observer
 from apisix.runner.worker.prepare_conf import PrepareConfWriter
+from apisix.runner.worker.shared_metadata import SharedMetadata
 
 RENEWALS: Final = 10
 """How many times within the lifetime of a configuration its use is written to the store. Source: design, 6."""
@@ -36,16 +37,26 @@ class Context:
         held: counts and limits the buffered bytes of the connections.
         pool: runs the plugins with `runs_in = "process"`.
         plugin_tasks: the background tasks of plugins.
+        metadata: the metadata of requests.
         preparations: processes PrepareConf messages.
         background: the tasks that `spawn` has started and that are not done.
     """
 
-    def __init__(self, store: ConfStore, runtime: Runtime, held: HeldBytes, pool: ProcessPool, plugin_tasks: BackgroundTasks) -> None:
+    def __init__(
+        self,
+        store: ConfStore,
+        runtime: Runtime,
+        held: HeldBytes,
+        pool: ProcessPool,
+        plugin_tasks: BackgroundTasks,
+        metadata: SharedMetadata,
+    ) -> None:
         self.store = store
         self.runtime = runtime
         self.held = held
         self.pool = pool
         self.plugin_tasks = plugin_tasks
+        self.metadata = metadata
         self.preparations = PrepareConfWriter(store, runtime.loop)
         self.background: set[asyncio.Task[None]] = set()
 
@@ -56,13 +67,14 @@ class Context:
         task.add_done_callback(self.background.discard)
 
     async def close(self) -> None:
-        """Close the plugins, the idle threads, the conf store and the shared store."""
+        """Close the plugins, the idle threads, the conf store, the metadata and the shared store."""
         await self.runtime.chains.close()
         await self.pool.close()
         self.runtime.blocking_detector.close()
         self.runtime.close_threads()
         self.held.close()
         self.store.close()
+        self.metadata.close()
         await close_opened()
 
 
@@ -89,6 +101,7 @@ def make_context(
         hook_in_process=hooks_in(pool),
         background=plugin_tasks,
     )
+    metadata = SharedMetadata(settings)
     runtime = Runtime(
         loop=loop,
         chains=chains,
@@ -101,10 +114,11 @@ def make_context(
         pre_req_first=settings.pre_req_first,
         info_timeout_s=settings.info_timeout_s,
         blocking_detector=NoDetection() if is_debugging() else None,
+        metadata_store=metadata,
     )
     runtime.watch()
     if settings.log_effects:
         report_lost_tasks(loop)
     held = HeldBytes(loop, runtime, settings.buffered_bytes, settings.read_timeout_s, settings.send_timeout_s)
-    context = Context(store, runtime, held, pool, plugin_tasks)
+    context = Context(store, runtime, held, pool, plugin_tasks, metadata)
     return context

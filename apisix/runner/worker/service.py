@@ -168,6 +168,7 @@ class PluginService:
             yield from shared_store.families()
             yield from families_of_pool(context.pool)
             yield from families_of_background(context.plugin_tasks)
+            yield from context.metadata.families()
 
         reporter = None
         if settings.metrics_address is not None:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apisix.runner.conf_store.placement import create_private
 from apisix.runner.errors import StoreError
@@ -14,7 +14,10 @@ from apisix.runner.metrics.families import PREFIX, Family, counter, gauge
 from apisix.runner.settings.table import Settings
 from apisix.runner.state import backend
 from apisix.runner.state.backend import Backend
-from apisix.runner.state.counters import counters
+from apisix.runner.state.counters import Counters, counters
+
+if TYPE_CHECKING:
+    from apisix.runner.state.embedded import EmbeddedBackend
 
 DIRECTORY_SUFFIX: Final = ".state"
 FILE_NAME: Final = "state.mdb"
@@ -24,17 +27,26 @@ SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  # a private directory is create
 def opener_for(settings: Settings) -> Callable[[], Backend]:
     """Return a function that opens the store of a runner with these settings. It imports the library only when it is called."""
 
-    def open_embedded() -> Backend:
-        from apisix.runner.state.embedded import EmbeddedBackend
+    return lambda: open_file(settings, FILE_NAME, settings.state_size)
 
-        path = store_path(settings)
-        try:
-            create_private(path, own_directory=True)
-        except OSError as error:
-            raise StoreError(f"the store {path} can't be used: {error}. Set state.directory to a directory in memory") from error
-        return EmbeddedBackend(path, settings.state_size)
 
-    return open_embedded
+def open_file(settings: Settings, name: str, size_bytes: int, counters: Counters = counters) -> "EmbeddedBackend":
+    """
+    Open a file of entries in the directory of the store.
+
+    Args:
+        size_bytes: the size of the file, if it does not exist yet.
+        counters: count what is evicted.
+    Raises: StoreError: it can't be opened.
+    """
+    from apisix.runner.state.embedded import EmbeddedBackend
+
+    path = store_path(settings).with_name(name)
+    try:
+        create_private(path, own_directory=True)
+    except OSError as error:
+        raise StoreError(f"the store {path} can't be used: {error}. Set state.directory to a directory in memory") from error
+    return EmbeddedBackend(path, size_bytes, counters=counters)
 
 
 def store_path(settings: Settings) -> Path:

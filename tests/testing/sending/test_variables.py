@@ -19,7 +19,7 @@ def test_variable(name: str, target: str) -> None:
     """Variables have the same values as in the development gateway."""
     headers = [("host", "Example.com:80"), ("cookie", "a=1; b=2"), ("x-a", "1"), ("x-a", "2"), ("content-type", "text/x")]
     sent = make_request("POST", target, headers=headers, body="abc", remote_addr="0:0::1")
-    context = RequestContext(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, "::1", 4711, 9080)
+    context = RequestContext(sent.method, sent.target, CIMultiDict(sent.headers), sent.body, "::1", 4711, 9080, request_id=sent.request_id)
 
     value = look_up(context, name)
     assert sent.info_reply(Var(name)) == (None if value is None else value.encode())

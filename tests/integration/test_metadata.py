@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Request metadata through real workers. `python -m tests.soak metadata` is the long version."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from apisix.runner.errors import ErrCode
+from apisix.runner.wire.messages import ErrResp
+from tests.peer import POST_RESP, PRE_REQ, Peer
+from tests.runner_process import running
+from tests.soak.metadata import PLUGINS, hand_over
+from tests.soak.stage import stage
+
+REQUESTS = 400
+
+
+def test_several_workers() -> None:
+    """Each request gets its own metadata, although most of them have several workers."""
+    handed = hand_over(REQUESTS, workers=4, reload_every_s=None)
+
+    assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (REQUESTS, 0, 0, {})
+    assert handed.moved > 0
+
+
+def test_workers_that_are_replaced() -> None:
+    """Each request gets its own metadata while all workers are replaced, again and again."""
+    handed = hand_over(REQUESTS, workers=2, reload_every_s=0.3)
+
+    assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (REQUESTS, 0, 0, {})
+
+
+def carried(peer: Peer, request_id: bytes) -> str:
+    """Run the response phase of a request, and return what it got from the request phase."""
+    token = peer.prepare(("carries", "{}"), key=POST_RESP)
+    reply = peer.respond(token, answers={"request_id": request_id})
+    return str(dict(reply.headers)["x-carried"] or "")
+
+
+def carry(peer: Peer, nonce: str, request_id: bytes, key: str | None = PRE_REQ) -> Any:
+    """Run a request phase."""
+    token = peer.prepare(("carries", "{}"), key=key)
+    return peer.request(token, headers=[("x-nonce", nonce)], answers={"request_id": request_id})
+
+
+def test_worker_and_runner_that_are_killed(tmp_path: Path) -> None:
+    """The metadata survives the death of its worker, and of the whole runner."""
+    with stage(environ={"APISIX_RUNNER_STATE_DIRECTORY": str(tmp_path)}) as ours:
+        with ours.runner.peer() as peer:
+            carry(peer, "one", b"r1")
+            carry(peer, "two", b"r2")
+        for pid in ours.workers():
+            os.kill(pid, signal.SIGKILL)
+        with ours.runner.peer() as peer:
+            after_worker = carried(peer, b"r1")
+        ours.runner.process.kill()
+        ours.runner.process.wait()
+        with ours.start().peer() as peer:
+            after_runner = carried(peer, b"r1"), carried(peer, b"r2")
+
+    assert (after_worker, after_runner) == ("one", ("", "two"))
+
+
+def test_gateway_before_2_9(tmp_path: Path) -> None:
+    """A gateway that sends no key gets no info request. The log names the release."""
+    with running(plugins=[PLUGINS], environ={"APISIX_RUNNER_STATE_DIRECTORY": str(tmp_path)}) as runner, runner.peer() as peer:
+        reply = carry(peer, "one", b"r1", key=None)
+        runner.wait_for_log("InfoUnavailable", "2.9")
+
+    assert (reply, peer.asked) == (ErrResp(ErrCode.SERVICE_UNAVAILABLE), [])
