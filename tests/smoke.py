@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Check an installed wheel: it contains the compiled engine, and a runner from it handles a call over a socket.
+Check an installed package: it contains the compiled engine, and a runner from it handles a call over a socket.
+
+With the argument `pure`, it must not contain the compiled engine, as after an installation without a C compiler.
 
 `make wheel` and the workflows run this file with the Python of an environment in which only the wheel is installed, from another directory
 than the checkout, so that the checkout's own package is not imported.
@@ -26,7 +28,7 @@ def main() -> None:
     assert not (package.parent / "setup.py").exists(), f"{package} is a checkout, not an installed wheel"
     version = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(version, "in", package)
-    assert version.endswith("(compiled)"), version
+    assert version.endswith("(compiled)") == (sys.argv[1:] != ["pure"]), version
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "runner.sock")
         runner = subprocess.Popen([*COMMAND, "start", "--socket", str(path)])
