@@ -59,7 +59,8 @@ def running(*arguments: str, plugins: Sequence[Path] = (), environ: Mapping[str,
                 [sys.executable, "-m", "apisix", "start", "--socket", str(path), *directories, *arguments],
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **(environ or {})},
+                # The store would be in a directory that survives the runner.
+                env={**os.environ, "APISIX_RUNNER_STATE_DIRECTORY": directory, **(environ or {})},
             )
         runner = RunnerProcess(path, process, log)
         try:

@@ -150,7 +150,7 @@ def stage(arguments: Sequence[str] = (), environ: Mapping[str, str] | None = Non
     """
     with tempfile.TemporaryDirectory(prefix="soak-") as name, ExitStack() as cleanup:
         directory = Path(name)
-        settings = dict(environ or {})
+        settings = {"APISIX_RUNNER_STATE_DIRECTORY": name, **(environ or {})}
         if small_disk:
             _mount(directory / "disk", cleanup)
             settings["APISIX_RUNNER_CONF_STORE_FILE"] = str(directory / "disk" / "tokens.sqlite")
