@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image coverage mutants sanitize wheel release-check lint format bench soak docs clean
+.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image coverage mutants sanitize wheel release-check lint format bench soak docs site clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -223,6 +223,10 @@ docs: install ## write the generated pages
 	$(python) -m tests.docs.records_reference
 	$(python) -m tests.docs.cookbook
 	$(python) -m bench.report
+
+site: $(VENV)/.packages ## build the website of the documentation into build/site/html; warnings are errors
+	$(python) -m pip install --quiet --group site
+	$(python) -m tools.website
 
 clean: ## delete what the other targets make
 	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
