@@ -15,6 +15,8 @@ import pytest
 from tests.gateway.bed import TestBed
 
 CLOSE = b"Connection: close\r\n\r\n"
+KEYS = 32
+"""How many keys are hashed. The ports of the nodes are random, and with few keys one of two nodes may get none."""
 
 
 def get(target: str, *headers: str, host: str = "gw.example.com", method: str = "GET") -> bytes:
@@ -463,16 +465,16 @@ async def test_hash_of_a_value_that_is_missing(tmp_path: Path, conf: dict[str, A
 async def test_hashes(tmp_path: Path, conf: dict[str, Any]) -> None:
     """Requests with the same key go to one node; requests with many keys go to both. Source: apisix/balancer/chash.lua."""
     async with TestBed(tmp_path) as bed:
-        for number in range(8):
+        for number in range(KEYS):
             bed.store.put("consumers", f"c{number}", {"username": f"c{number}", "plugins": {"key-auth": {"key": f"k{number}"}}})
         nodes = {f"127.0.0.1:{port}": 1 for port in list(bed.upstream.ports.values())[:2]}
         plugins: dict[str, Any] = {"key-auth": {}} if conf["hash_on"] == "consumer" else {}
         bed.route(plugins=plugins, upstream={"type": "chash", "nodes": nodes, **conf})
-        for number in [*range(8), 0, 0, 0]:
+        for number in [*range(KEYS), 0, 0, 0]:
             await bed.send(get(f"/a?u={number}", f"x-user: {number}", f"Cookie: u={number}", f"apikey: k{number}"))
 
     ports = [seen["port"] for seen in bed.upstream.seen]
-    assert (set(ports[8:]), len(set(ports[:8]))) == ({ports[0]}, 2)
+    assert (set(ports[KEYS:]), len(set(ports[:KEYS]))) == ({ports[0]}, 2)
 
 
 @pytest.mark.parametrize(
