@@ -205,7 +205,7 @@ def test_thread(peer: Peer) -> None:
 def test_sleeping_plugin_delays_no_other_call(runner: RunnerProcess) -> None:
     """If two clients call at the same time, a plugin that sleeps does not delay the other call, after it was marked as blocking."""
     with runner.peer() as first, runner.peer() as second:
-        slow = first.prepare(("sleep", '{"seconds": 0.15}'))
+        slow = first.prepare(("sleep", '{"seconds": 0.4}'))
         first.request(slow)  # marks the plugin
         endless = first.prepare(("sleep", '{"seconds": 1}'))
         ended = threading.Event()
