@@ -33,6 +33,7 @@ TASKS: Final = {
     "Bodies": "change what the upstream gets",
     "Responses": "change, mask or cache what the client gets",
     "Traffic": "limit, route and test",
+    "AI gateway": "for language models behind the gateway",
 }
 """The groups of the page, in order, and what they are about."""
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plugins/oauth2_introspection.py."""
+
+import base64
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+import pytest
+
+from apisix.testing import Client, Result
+from examples.tests.conftest import Service
+
+
+def call(client: Client, service: Service, bearer: str = "abc", **config: Any) -> Result:
+    """Send a request with a token, and the header that the client must not choose."""
+    plugins = [("oauth2-introspection", {"url": service.url, "client_id": "gw", "client_secret": "s3", **config})]
+    headers = {"authorization": f"Bearer {bearer}", "x-subject": "root"}
+    return client.get("/", headers=headers, plugins=plugins, raise_errors=False)
+
+
+def answer(service: Service, **claims: Any) -> None:
+    """Set what the authorization server returns."""
+    service.body = json.dumps(claims).encode()
+
+
+def test_active(client: Client, service: Service) -> None:
+    """The server gets the token with the gateway's credentials. The upstream gets the subject."""
+    answer(service, active=True, sub="ali", scope="read write")
+    result = call(client, service, scopes=["read"])
+    ((_, headers, body),) = service.asked
+
+    assert body == b"token=abc"
+    assert base64.b64decode(headers["authorization"].removeprefix("Basic ")) == b"gw:s3"
+    assert result.upstream.headers["x-subject"] == "ali"
+
+
+@pytest.mark.parametrize("claims", [{"active": False}, {"active": "true"}, {}, {"active": False, "sub": "ali"}])
+def test_not_active(client: Client, service: Service, claims: dict[str, Any]) -> None:
+    """A token that is not active is refused."""
+    answer(service, **claims)
+
+    assert call(client, service).reply.status == 401
+
+
+def test_scopes(client: Client, service: Service) -> None:
+    """A token without one of the scopes is refused."""
+    answer(service, active=True, sub="ali", scope="reading")
+
+    assert call(client, service, scopes=["read"]).reply.status == 403
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a&token=b", "\udcff", "x" * 5000])
+def test_no_token(client: Client, service: Service, token: str) -> None:
+    """Text that is not a token is refused, and is not sent to the server."""
+    assert call(client, service, token).reply.status == 401
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(("exp_in_s", "calls"), [(None, 1), (60, 1), (-1, 3)])
+def test_cache(client: Client, service: Service, exp_in_s: int | None, calls: int) -> None:
+    """The result is cached, but not for longer than the token is valid."""
+    answer(service, active=True, sub="ali", **({} if exp_in_s is None else {"exp": time.time() + exp_in_s}))
+    statuses: Iterable[bool] = [call(client, service).stopped for _ in range(3)]
+
+    assert (list(statuses), len(service.asked)) == ([False] * 3, calls)
+
+
+def test_cache_is_bounded(client: Client, service: Service) -> None:
+    """The oldest result is dropped if there are too many, and results are not mixed up."""
+    answer(service, active=True, sub="ali")
+    for token in ("a", "b", "b", "a"):
+        call(client, service, token, max_cached=1)
+
+    assert [body for _, _, body in service.asked] == [b"token=a", b"token=b", b"token=a"]
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b'{"active": true}'), (401, b"{}"), (200, b"no JSON"), (200, b"[]")])
+def test_no_answer(client: Client, service: Service, status: int, body: bytes) -> None:
+    """If the server fails, the request is refused, and the failure is not cached."""
+    service.status, service.body = status, body
+
+    assert call(client, service).reply.status == 503
+    service.status = 200
+    answer(service, active=True, sub="ali")
+    assert not call(client, service).stopped
+
+
+def test_no_server(client: Client) -> None:
+    """If the server can't be reached, the request is refused."""
+    plugins = [("oauth2-introspection", {"url": "http://127.0.0.1:1/", "client_id": "gw", "client_secret": "s3"})]
+    with pytest.raises(httpx.ConnectError):
+        client.get("/", headers={"authorization": "Bearer abc"}, plugins=plugins)
