@@ -6,9 +6,10 @@ The runner is busy all the time, so the throughput is in inverse proportion to i
 what is compared, because other work on the machine disturbs it less than the throughput itself.
 
 Closed loop of 16 connections. The runner has one core, and the load another one. At full load, not all calls can be recorded. The others
-are counted.
+are counted. What a runner has still to write after a round is waited for, so that it does not disturb the next one.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,6 +28,8 @@ CONNECTIONS = 16
 SAMPLES = {"off": None, "everything": 1.0, "1 %": 0.01}
 LIMITS = {"everything": 0.15, "1 %": 0.02}
 """How much of the throughput recording may take."""
+IDLE_S = 0.3
+"""A runner that has written nothing for so long has written everything, in seconds."""
 
 
 def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
@@ -50,6 +53,7 @@ def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
                     rates[name].append(seen["calls_per_s"])
                     cpu[name].append(seen["cpu_us_per_call"])
                     recorded[name].append(max(0, _lines(file) - before))
+                    _wait_until_written(file)
         found[mode.name] = {
             name: {
                 "calls_per_s": spread(rates[name]),
@@ -69,6 +73,12 @@ def _recording(mode: Mode, file: Path, sample: float | None) -> Mode:
         return mode
     variables = {"APISIX_RUNNER_RECORD_FILE": str(file), "APISIX_RUNNER_RECORD_SAMPLE": str(sample)}
     return replace(mode, environment={**mode.environment, **variables})
+
+
+def _wait_until_written(file: Path) -> None:
+    lines = -1
+    while lines != (lines := _lines(file)):
+        time.sleep(IDLE_S)
 
 
 def _lines(file: Path) -> int:
