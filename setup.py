@@ -46,6 +46,7 @@ class BuildEngine(build_ext):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count() or 1
         self.is_in_checkout = bool(self.inplace)  # setuptools changes `inplace` while it builds
+        self.checked: list[Extension] = []
 
     def is_current(self, extension: Extension) -> bool:
         """Return whether the extension module in the checkout was compiled from the present C file, with the present flags."""
@@ -62,8 +63,9 @@ class BuildEngine(build_ext):
         """Compile all extension modules or none."""
         began = time.time()
         super().run()
-        for extension in self.extensions if self.is_in_checkout else ():
-            # A checkout compares this time with those of its sources. One that is edited while this runs may have been read before.
+        for extension in self.checked:
+            # A checkout compares this time with those of its sources, also of those that were edited without effect on the C file. One
+            # that is edited while this runs may have been read before.
             # The other files get the same time, or the next build would take them for newer and compile again.
             for file in (*extension.sources, self.flags_file(extension), self.get_ext_fullpath(extension.name)):
                 os.utime(file, (began, began))
@@ -76,6 +78,7 @@ class BuildEngine(build_ext):
             # distutils compares with the file in its build directory, which may come from other sources. It must not decide.
             self.force = True
             if self.is_in_checkout:
+                self.checked = self.extensions
                 self.extensions = [extension for extension in self.extensions if not self.is_current(extension)]
             super().build_extensions()
         except (CCompilerError, ImportError) as error:
@@ -87,7 +90,7 @@ class BuildEngine(build_ext):
                 f"{needs}, and install again.",
                 file=sys.stderr,
             )
-            self.extensions = []
+            self.extensions = self.checked = []
 
 
 def mode() -> str:

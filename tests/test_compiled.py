@@ -102,6 +102,29 @@ def test_a_source_edited_after_the_build_is_named(tmp_path: Path, monkeypatch: p
     assert engine() == "pure Python: apisix.runner.wire.frames was edited since it was compiled; run `make build`"
 
 
+@pytest.mark.skipif(
+    compiled.why_pure() is not None or not (ROOT / "build" / "cython").is_dir(), reason="the engine was not compiled in this checkout"
+)
+@pytest.mark.slow
+def test_a_build_without_anything_to_compile(tmp_path: Path) -> None:
+    """After `make build`, the engine is current, even if the edit of a source has not changed what is compiled."""
+    for name in ("apisix", "build/cython"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    engine = [sys.executable, "-c", "from apisix.compiled import engine; print(engine())"]
+    environment = {name: value for name, value in os.environ.items() if name != compiled.VARIABLE}
+    source = tmp_path / "apisix" / "runner" / "wire" / "frames.py"
+    source.touch()
+
+    def says() -> str:
+        return subprocess.run(engine, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert says() == "pure Python: apisix.runner.wire.frames was edited since it was compiled; run `make build`"
+    subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=tmp_path, env=environment, check=True)
+    assert says() == "compiled"
+
+
 def declared_attributes() -> dict[str, set[str]]:
     """Return the attributes of all classes in C, including those of their bases, by the name of the class."""
     attributes: dict[str, set[str]] = {}
