@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image coverage mutants sanitize wheel release-check lint format bench soak docs site clean
+.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image coverage mutants sanitize wheel release-check sbom lint format bench soak docs site clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -142,12 +142,15 @@ verify-deploy: install ## check the files of deploy/, also with hadolint and the
 verify-image: install ## build the image in directories made by debootstrap, and check it (root, and the registries of Debian and PyPI)
 	$(python) -m tests.deploy.image $(ARGS)
 
-# In each environment, a plugin is created and tested with the installed kit. The linters of distributions have an environment of their own,
-# because they depend on other versions of libraries than the tests.
-release-check: wheel ## check the source distribution and the wheel as for a release: metadata, content, installations, sizes
+# The linters of distributions have an environment of their own, because they depend on other versions of libraries than the tests.
+build/release/.packages: pyproject.toml $(python)
 	$(python) -m venv build/release
 	build/release/bin/python -m pip install --quiet 'pip>=25.1'
 	build/release/bin/python -m pip install --quiet --group release
+	@touch $@
+
+# In each environment, a plugin is created and tested with the installed kit.
+release-check: wheel build/release/.packages ## check the source distribution and the wheel as for a release: metadata, content, installations, sizes
 	build/release/bin/twine check --strict dist/*
 	build/release/bin/check-wheel-contents dist/*.whl
 	build/release/bin/pyroma --skip-tests=SDist,BusFactor --min=10 dist/*.tar.gz
@@ -156,9 +159,19 @@ release-check: wheel ## check the source distribution and the wheel as for a rel
 	rm -rf build/smoke-pure
 	$(python) -m venv build/smoke-pure
 	CC=/bin/false APISIX_RUNNER_BUILD=auto build/smoke-pure/bin/python -m pip install --quiet --no-cache-dir dist/*.tar.gz
-	build/release/bin/cyclonedx-py environment --output-reproducible --output-file dist/sbom.cdx.json build/smoke-pure/bin/python
 	cd build/smoke-pure && bin/python $(CURDIR)/tests/smoke.py pure && $(check_kit)
+	$(MAKE) --no-print-directory sbom
 	@ls -l dist && du -sh build/smoke/lib/python*/site-packages/apisix build/smoke-pure/lib/python*/site-packages/apisix
+
+# The environment has no pip, which would be listed. The version in pyproject.toml is dynamic, which the program does not support.
+sbom: build/release/.packages ## write dist/sbom.cdx.json, the components of an installation of the wheel in dist/ (CycloneDX)
+	rm -rf build/sbom
+	$(python) -m venv --without-pip build/sbom
+	$(python) -m pip --python build/sbom/bin/python install --quiet dist/*.whl
+	version=$$(build/sbom/bin/apisix-runner --version | sed 's/.*version \([^ ]*\).*/\1/') && \
+	    sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > build/sbom/pyproject.toml
+	build/release/bin/cyclonedx-py environment --pyproject build/sbom/pyproject.toml --mc-type application --output-reproducible \
+	    --output-file dist/sbom.cdx.json build/sbom/bin/python
 
 check_kit = bin/python -m pip install --quiet 'apisix-python-plugin-runner[dev]' && rm -rf authored && mkdir authored && cd authored && echo '[pytest]' > pytest.ini && \
     ../bin/apisix-runner new hello && ../bin/python -m pytest -p no:cacheprovider . && ../bin/apisix-runner check

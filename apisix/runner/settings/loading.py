@@ -14,8 +14,8 @@ from apisix.runner.settings.kinds import SOCKET, Given
 from apisix.runner.settings.plain_yaml import read_plain
 from apisix.runner.settings.table import PREFIX, SETTINGS, Setting, Settings
 
-OTHER_VARIABLES = frozenset({"APISIX_RUNNER_CONFIG", "APISIX_RUNNER_PURE", "APISIX_RUNNER_ACCELERATE"})
-"""Variables with the prefix `APISIX_RUNNER_` that are not settings. Other modules read them."""
+OTHER_VARIABLES = frozenset({"APISIX_RUNNER_CONFIG", "APISIX_RUNNER_PURE", "APISIX_RUNNER_ACCELERATE", "APISIX_RUNNER_BUILD"})
+"""Variables with the prefix `APISIX_RUNNER_` that are not settings. Other modules and `setup.py` read them."""
 # Kubernetes sets these in each container if there is a service named apisix-runner.
 # Source: its documentation of services, "environment variables".
 _OF_KUBERNETES = re.compile(
