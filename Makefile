@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image coverage mutants sanitize wheel release-check sbom lint format bench soak docs site clean
+.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image verify-author coverage mutants sanitize wheel release-check sbom lint format bench soak docs site clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -141,6 +141,9 @@ verify-deploy: install ## check the files of deploy/, also with hadolint and the
 
 verify-image: install ## build the image in directories made by debootstrap, and check it (root, and the registries of Debian and PyPI)
 	$(python) -m tests.deploy.image $(ARGS)
+
+verify-author: wheel ## create, test and run a plugin and a project with the wheel only, in fresh environments, and time each step
+	$(python) -m tests.deploy.author
 
 # The linters of distributions have an environment of their own, because they depend on other versions of libraries than the tests.
 build/release/.packages: pyproject.toml $(python)
