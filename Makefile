@@ -14,7 +14,7 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image verify-author coverage mutants sanitize wheel release-check sbom lint format bench soak docs site clean
+.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image verify-author coverage mutants sanitize wheel release-check sbom lint types format bench soak docs site clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -210,6 +210,12 @@ lint: $(VENV)/.packages ## check style, types, spelling and vocabulary
 	$(python) -m mypy
 	$(VENV)/bin/codespell
 	$(python) tools/vocabulary.py
+
+# basedpyright is a fork of pyright that pip installs with all that it needs.
+types: $(VENV)/.packages ## check the types of the examples and of new projects with the rules of pyright
+	$(python) -m pip install --quiet --group types
+	$(python) -m basedpyright --pythonpath $(python)
+	$(python) -m pytest -rs tests/cli/test_new_project.py -k basedpyright
 
 format: $(VENV)/.packages ## format the sources
 	$(python) -m ruff check --fix .

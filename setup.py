@@ -18,10 +18,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from runpy import run_path
-from typing import Any
+from typing import Any, TypeGuard
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -174,6 +175,11 @@ def part(file: Path, sources: tuple[str, ...], defined: dict[str, str]) -> str:
     for node in ast.parse(text).body:
         if is_dropped(node, sources) or is_repeated(node, file, defined):
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)  # type: ignore[operator]
+        elif is_for_type_checkers(node):
+            # Its `else` branch at the top level, because a class of C can't be defined in a branch.
+            start = node.orelse[0].lineno - 1
+            lines[start : node.end_lineno] = textwrap.dedent("\n".join(lines[start : node.end_lineno])).split("\n")
+            lines[node.lineno - 1 : start] = [""] * (start - node.lineno + 1)
         elif isinstance(node, ast.ImportFrom) and node.module in HOME:
             # Under the name that the declarations use, or Cython takes it for another object.
             line = lines[node.lineno - 1]
@@ -187,9 +193,14 @@ def is_dropped(node: ast.stmt, sources: tuple[str, ...]) -> bool:
         if any(f"{node.module}.{each.name}" in HOME for each in node.names):
             sys.exit(f"`{ast.unparse(node)}` imports a part of the engine as a module: import names from it instead")
         return node.module in sources
-    if isinstance(node, ast.If):
-        return ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse
+    if is_for_type_checkers(node):
+        return not node.orelse
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+
+
+def is_for_type_checkers(node: ast.stmt) -> TypeGuard[ast.If]:
+    """Return whether a statement is `if TYPE_CHECKING:`, perhaps with an `else` branch."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def is_repeated(node: ast.stmt, file: Path, defined: dict[str, str]) -> bool:

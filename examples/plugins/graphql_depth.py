@@ -34,8 +34,7 @@ class GraphqlDepth(Plugin[GraphqlDepthConfig]):
         queries: list[object] = [*request.args.getall("query", [])]  # some servers prefer it to that of the body
         try:
             if request.read():
-                body = request.json()
-                queries.append(body["query"] if isinstance(body, dict) else None)
+                queries.append(request.json()["query"])
             depths = [self._depth_of(query) for query in queries]
         except (ValueError, KeyError, TypeError, GraphQLSyntaxError, RecursionError):
             return Reply(400, json={"errors": [{"message": "the request must have one GraphQL query, of limited length"}]})

@@ -11,11 +11,12 @@ Keywords: JSON Schema, request validation, validate body, OpenAPI, 422, draft 20
 """
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import msgspec
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError, ValidationError, best_match  # pyright: ignore[reportUnknownVariableType]
 from referencing import Registry
 
 from apisix import Plugin, Reply, Request
@@ -52,9 +53,11 @@ class JsonSchema(Plugin[JsonSchemaConfig]):
             body = json.dumps(data, allow_nan=False).encode()  # JSON has no NaN, but Python reads it
         except ValueError:
             return Reply(400, json={"error": "the body must be JSON"})
-        error = best_match(self._validator.iter_errors(data))
+        errors = cast(Iterator[ValidationError], self._validator.iter_errors(data))  # pyright: ignore[reportUnknownMemberType]
+        error = cast(ValidationError | None, best_match(errors))
         if error is not None:  # its message contains the value, which can be long
-            return Reply(422, json={"error": "the body does not match the schema", "at": error.json_path[:200], "rule": error.validator})
+            where = {"at": error.json_path[:200], "rule": str(error.validator)}
+            return Reply(422, json={"error": "the body does not match the schema", **where})
         request.body = body
         request.headers["content-type"] = "application/json"
         return None

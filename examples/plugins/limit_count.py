@@ -38,7 +38,7 @@ class LimitCount(Plugin[LimitCountConfig]):
 
     async def setup(self) -> None:
         # Each route and worker has its own pool. It connects when it is first used, and again after a failure.
-        self._redis = Redis.from_url(self.config.redis, socket_timeout=1, socket_connect_timeout=1)
+        self._redis = Redis.from_url(self.config.redis, socket_timeout=1, socket_connect_timeout=1)  # pyright: ignore[reportUnknownMemberType]
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -33,9 +33,9 @@ class NearDuplicate(Plugin[NearDuplicateConfig]):
 
     def __init__(self) -> None:
         # Each process of the pool creates its own instance, and keeps it for further calls.
-        self._matchers = []
+        self._matchers: list[difflib.SequenceMatcher[str]] = []
         for text in self.config.texts:
-            matcher = difflib.SequenceMatcher(autojunk=False)
+            matcher = difflib.SequenceMatcher(a="", autojunk=False)
             matcher.set_seq2(text[: self.config.length])
             self._matchers.append(matcher)
 

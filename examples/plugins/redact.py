@@ -16,7 +16,7 @@ Keywords: mask, redact, hide fields, JSON, sensitive data
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from apisix import Plugin, Response
 
@@ -44,9 +44,10 @@ class Redact(Plugin[RedactConfig]):
         response.body = json.dumps(self._masked(response.json()), ensure_ascii=False).encode()
         response.headers.discard("etag")  # it belongs to the original body
 
-    def _masked(self, value: Any) -> Any:
+    def _masked(self, value: object) -> object:
         if isinstance(value, dict):
-            return {name: self.config.mask if name.casefold() in self._fields else self._masked(inner) for name, inner in value.items()}
+            fields = cast(dict[str, object], value)
+            return {name: self.config.mask if name.casefold() in self._fields else self._masked(inner) for name, inner in fields.items()}
         if isinstance(value, list):
-            return [self._masked(inner) for inner in value]
+            return [self._masked(inner) for inner in cast(list[object], value)]
         return value

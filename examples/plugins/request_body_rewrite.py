@@ -9,7 +9,7 @@ Keywords: JSON body, add field, remove field, request transformation
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -38,7 +38,8 @@ class RequestBodyRewrite(Plugin[RequestBodyRewriteConfig]):
             return Reply(400, json={"error": "the body must be JSON"})
         if not isinstance(data, dict):
             return Reply(400, json={"error": "the body must be a JSON object"})
-        kept = {name: value for name, value in data.items() if name not in self.config.remove}
+        fields = cast(dict[str, Any], data)
+        kept = {name: value for name, value in fields.items() if name not in self.config.remove}
         request.body = msgspec.json.encode(kept | self.config.set)  # the gateway adapts content-length
         request.headers["content-type"] = "application/json"  # the client could have sent another content-type
         return None

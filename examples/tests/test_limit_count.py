@@ -28,7 +28,7 @@ def redis_url() -> Iterator[str]:
         command = [server, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", directory]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            log = []
+            log: list[str] = []
             for line in process.stdout:
                 log.append(line)
                 if "eady to accept connections" in line:
@@ -83,8 +83,8 @@ def test_window_ends(client: Client, redis_url: str) -> None:
     """After the window, calls are allowed again."""
     plugins = [config(redis_url, "window", count=1)]
     first = client.get("/", plugins=plugins)
-    with redis.Redis.from_url(redis_url) as server:
-        (key,) = server.keys("limit-count:window:*")
+    with redis.Redis.from_url(redis_url) as server:  # pyright: ignore[reportUnknownMemberType]
+        (key,) = server.keys("limit-count:window:*")  # pyright: ignore[reportUnknownMemberType]
         server.pexpire(key, 1)  # so that the test does not have to wait for a minute
         until_s = time.monotonic() + 10
         while server.exists(key) and time.monotonic() < until_s:

@@ -216,7 +216,7 @@ def test_linters(project: Path, cache: pytest.Cache) -> None:
 
 def test_basedpyright(project: Path) -> None:
     """Pyright's rules in strict mode report nothing. The fork basedpyright is used, because it needs no download of its own."""
-    pytest.importorskip("basedpyright", reason="basedpyright is not installed; `make lint` installs it")
+    pytest.importorskip("basedpyright", reason="basedpyright is not installed; `make types` installs it")
 
     run(sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, cwd=project)
 

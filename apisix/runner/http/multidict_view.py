@@ -24,31 +24,30 @@ from apisix.runner.errors import LocalProtocolError
 from apisix.runner.http.redaction import shown
 from apisix.runner.wire.entries import NO_ENTRIES, TextEntries, entries_of
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as TypeVarOfPython313
-
-    Interface = MutableMultiMapping[str]
-    _D = TypeVarOfPython313("_D", default=None)
-
 # multidict has overloads where these methods have one signature, because a class in C can define a method only once: without an argument
 # for the default, _T has no type, and the result is a str.
 _T = TypeVar("_T")
 MISSING: Final[Any] = object()
 """Marks a name without an edit, and an argument `default` that was not given."""
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarOfPython313
 
-class Interface:  # type: ignore[no-redef]
-    """
-    The empty base of the views, because a class in C can't be derived from MutableMultiMapping.
+    Interface = MutableMultiMapping[str]
+    _D = TypeVarOfPython313("_D", default=None)
+else:
 
-    For type checkers, this name is MutableMultiMapping, and `isinstance` agrees. The views inherit none of the methods of that class,
-    because those are wrong for repeated names: `items()` omits values, `==` ignores them, and `update()` keeps the last one.
-    """
+    class Interface:
+        """
+        The empty base of the views, because a class in C can't be derived from MutableMultiMapping.
 
-    __slots__ = ()
+        For type checkers, this name is MutableMultiMapping, and `isinstance` agrees. The views inherit none of the methods of that class,
+        because those are wrong for repeated names: `items()` omits values, `==` ignores them, and `update()` keeps the last one.
+        """
 
+        __slots__ = ()
 
-MutableMultiMapping.register(Interface)  # type: ignore[type-abstract]  # to type checkers it is that class
+    MutableMultiMapping.register(Interface)
 
 
 class MultidictView(Interface):
