@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from bench import build, gateway, growth, instructions, latency, memory, peers, recording, report, start, table, workers
+from bench import build, gateway, growth, instructions, latency, memory, peers, recording, report, start, table, tracing, workers
 from bench.cases import CASES
 from bench.files import CannotMeasure, compile_programs
 from bench.machine import in_words, machine
@@ -31,6 +31,7 @@ PARTS: dict[str, ModuleType] = {
     "growth": growth,
     "workers": workers,
     "recording": recording,
+    "tracing": tracing,
     "latency": latency,
     "memory": memory,
     "start": start,
