@@ -32,7 +32,7 @@ STANDALONE_TIMEOUT_S: Final = 30.0
 MARGIN_SHARE: Final = 0.1
 LONGEST_MARGIN_S: Final = 0.15
 """The share of the shutdown timeout that remains for cutting calls in progress, and again for killed workers to exit."""
-QUIET_S: Final = 1.0
+QUIET_S: Final = 0.75
 """A stand-alone runner that is stopping exits when no call and no connection has arrived for this long, in seconds."""
 QUIET_POLL_S: Final = 0.05
 KEEP_SHARE: Final = 0.5
