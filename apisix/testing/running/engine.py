@@ -189,7 +189,8 @@ class Engine:
             offered: the plugins that the test has given as classes, by name.
         """
         call_id = next(self._ids)
-        loopback = Loopback(self._runtime, sent.info_reply)
+        with using(self._state):  # the call runner copies the context, and runs hooks in it
+            loopback = Loopback(self._runtime, sent.info_reply)
         running = self._calls[call_id] = _RunningCall()
         configuration = RouteConfiguration(key, tuple(conf))
         types = tuple(offered.items())
