@@ -29,6 +29,7 @@ from apisix.runner.settings.loading import OTHER_VARIABLES, load
 from apisix.runner.settings.table import SETTINGS, Settings
 from apisix.runner.supervisor.status import Refusals, supervisor_families
 from apisix.runner.supervisor.worker_pool.pool import WorkerPool
+from apisix.runner.worker import shared_store
 from apisix.runner.worker.observers import Recording
 from apisix.runner.worker.shared_metadata import SharedMetadata
 from tests.docs.pages import CHECKOUT, DOCS, blocks, pages, text_of
@@ -59,7 +60,8 @@ def test_metrics(reactor: Reactor) -> None:
     recording, pool, metadata = Recording(runtime, Settings()), ProcessPool(Settings()), SharedMetadata(Settings())
 
     def further() -> list[Family]:
-        return [*recording.families(), *families_of_pool(pool), *families_of_background(BackgroundTasks()), *metadata.families()]
+        families = [*recording.families(), *families_of_pool(pool), *families_of_background(BackgroundTasks()), *metadata.families()]
+        return [*families, *shared_store.families()]
 
     reporter = Reporter(runtime, lambda: 0, 1 << 20, further)
     reporter.start(served.append)

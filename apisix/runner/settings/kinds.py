@@ -25,12 +25,14 @@ class Kind(msgspec.Struct, frozen=True, eq=False):
             argument is the directory to which relative paths refer.
         unit: the unit of the value, for the documentation.
         separator: the character between the items of a list that is written as one text; None if the value is not a list.
+        is_secret: true if the value may contain a password. Messages do not contain it.
     """
 
     allowed: str
     read: Callable[[str, str], object]
     unit: str = ""
     separator: str | None = None
+    is_secret: bool = False
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -167,6 +169,7 @@ def read_switch(text: str, _base: str) -> bool:
 
 
 TEXT = Kind("a string without control characters", read_text)
+SECRET = Kind("a string without control characters", read_text, is_secret=True)
 NAMES = Kind("a list of names, or one string with commas between them", read_text, separator=",")
 PATH = Kind("a path", read_path)
 DIRECTORIES = Kind(f"a list of directories, or one string with {os.pathsep} between them", read_path, separator=os.pathsep)

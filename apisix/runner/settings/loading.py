@@ -189,6 +189,8 @@ def _value(row: Setting, given: Given) -> Any:
     except ValueError:  # msgspec's ValidationError is one too
         if given.is_hidden:
             raise SettingsError(f"{given.where}: the value of {row.key} in the file is not allowed; it must be {row.allowed}") from None
+        if kind.is_secret:
+            raise SettingsError(f"{given.where}: the value of {row.key} is not allowed; it must be {row.allowed}") from None
         raise SettingsError(f"{given.where}: {row.key} is {_shown(given.text)}, but must be {row.allowed}") from None
 
 

@@ -22,6 +22,7 @@ from apisix.runner.settings.kinds import (
     MODE,
     NAMES,
     PATH,
+    SECRET,
     SIZE,
     SOCKET,
     SWITCH,
@@ -33,6 +34,7 @@ from apisix.runner.settings.kinds import (
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Connections = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Threads = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 44)]
 SizeAboveZero = Annotated[int, msgspec.Meta(ge=1, le=1 << 44)]
@@ -333,6 +335,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "more, expired entries are removed, and then the oldest ones. A new size applies when the file is created again.",
         ),
     ] = 32 * 2**20
+    state_url: Annotated[
+        str | None,
+        Key(
+            "state.url",
+            SECRET,
+            "The URL of Redis or Valkey, which then has the entries of the shared store, for many machines: redis://, rediss://, unix://, "
+            "sentinel:// or cluster://. This needs the extra redis.",
+            unset="the entries are in the memory of this machine",
+        ),
+    ] = None
+    state_pool_size: Annotated[
+        Connections,
+        Key(
+            "state.pool_size",
+            COUNT,
+            "How many operations with Redis a worker runs at the same time, for coroutines and for plain methods each. Each one has a "
+            "connection. Further operations wait.",
+        ),
+    ] = 32
+    state_timeout_s: Annotated[
+        Seconds,
+        Key(
+            "state.timeout",
+            DURATION,
+            "How long an operation with Redis waits for a free connection, to connect, and for the reply, before it fails.",
+        ),
+    ] = 1.0
 
     metadata_expire_s: Annotated[
         Seconds,
@@ -463,6 +492,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
 
     notes: tuple[str, ...] = ()
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        values = [(row, getattr(self, row.name)) for row in SETTINGS]
+        return [(row.name, "(secret)" if row.kind.is_secret and value is not None else value) for row, value in values]
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 class Setting(msgspec.Struct, frozen=True, eq=False):

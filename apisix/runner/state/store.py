@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Store`, which plugins use to share state between workers and machines, and `Lease`, a lock that ends by itself."""
 
+import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
 from apisix.runner.errors import StoreError
 from apisix.runner.state.backend import Backend, current
 from apisix.runner.state.counters import counters
 from apisix.runner.state.values import MAX_NAME_BYTES, decode_value, encode_key, encode_value, to_ms
+
+logger = logging.getLogger(__name__)
 
 
 class _Raise:
@@ -26,14 +30,17 @@ class Store:
     """
     A key-value store that all workers share. Stores with the same name are the same store; others never see its keys.
 
-    The entries are in the memory of this machine, and survive restarts of workers and of the runner. `self.store` of a plugin is the store
-    with the name of the plugin.
+    By default the entries are in the memory of this machine, and survive restarts of workers and of the runner. With the setting
+    `state.url` they are in Redis, for many machines. `self.store` of a plugin is the store with the name of the plugin.
+
+    With Redis, plain methods block the thread, and so the event loop, so use the async variants.
 
     Values are bytes, str, int, or JSON: float, bool, dict and list. They are read as the same type. Each operation is atomic. Methods whose
     names begin with `a` are for coroutines.
 
     If an operation can't be done, for example because Redis is not available, it raises StoreError, and the call is refused. If `fallback`
-    is given, the operation returns that value instead. A value or key that can't be stored raises TypeError or ValueError in any case.
+    is given, the operation returns that value instead, which is logged and counted. In both cases, a write may have been done, if only
+    the reply was lost. Locks have no fallback. A value or key that can't be stored raises TypeError or ValueError in any case.
 
     Args: name: the name of the store, up to 128 bytes of UTF-8 without control characters.
     Raises: ValueError: the name is not allowed.
@@ -71,8 +78,8 @@ class Store:
         encoded = encode_key(self._prefix, key)
         try:
             (payload,) = self._backend().get((encoded,))
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
         return None if payload is None else decode_value(payload)
 
     async def aget(self, key: str, *, fallback: Any = RAISE) -> Any:
@@ -80,18 +87,22 @@ class Store:
         encoded = encode_key(self._prefix, key)
         try:
             (payload,) = await self._backend().aget((encoded,))
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
         return None if payload is None else decode_value(payload)
 
     def get_many(self, keys: Iterable[str], *, fallback: Any = RAISE) -> Any:
-        """Return a dict of the values of several entries, without those that are absent. They are read at the same moment."""
+        """
+        Return a dict of the values of several entries, without those that are absent.
+
+        They are read at the same moment, except in a cluster of Redis, which has them on several servers.
+        """
         names = list(keys)
         encoded = [encode_key(self._prefix, key) for key in names]
         try:
             payloads = self._backend().get(encoded) if encoded else []
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
         return {name: decode_value(payload) for name, payload in zip(names, payloads, strict=True) if payload is not None}
 
     async def aget_many(self, keys: Iterable[str], *, fallback: Any = RAISE) -> Any:
@@ -100,8 +111,8 @@ class Store:
         encoded = [encode_key(self._prefix, key) for key in names]
         try:
             payloads = await self._backend().aget(encoded) if encoded else []
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
         return {name: decode_value(payload) for name, payload in zip(names, payloads, strict=True) if payload is not None}
 
     def set(self, key: str, value: object, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
@@ -118,32 +129,32 @@ class Store:
         encoded, payload, ttl_ms = encode_key(self._prefix, key), encode_value(value), to_ms(ttl_s)
         try:
             return self._backend().put(encoded, payload, ttl_ms)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     async def aset(self, key: str, value: object, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
         """Same as `set`, but for coroutines."""
         encoded, payload, ttl_ms = encode_key(self._prefix, key), encode_value(value), to_ms(ttl_s)
         try:
             return await self._backend().aput(encoded, payload, ttl_ms)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     def add(self, key: str, value: object, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
         """Same as `set`, but only if the entry is absent. Return True if it was stored, False if there is an entry with the key."""
         encoded, payload, ttl_ms = encode_key(self._prefix, key), encode_value(value), to_ms(ttl_s)
         try:
             return self._backend().put(encoded, payload, ttl_ms, if_absent=True)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     async def aadd(self, key: str, value: object, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
         """Same as `add`, but for coroutines."""
         encoded, payload, ttl_ms = encode_key(self._prefix, key), encode_value(value), to_ms(ttl_s)
         try:
             return await self._backend().aput(encoded, payload, ttl_ms, if_absent=True)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     def cas(self, key: str, expected: object, value: object, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
         """
@@ -157,16 +168,16 @@ class Store:
         arguments = self._cas_arguments(key, expected, value, ttl_s)
         try:
             return self._backend().cas(*arguments)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     async def acas(self, key: str, expected: object, value: object, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
         """Same as `cas`, but for coroutines."""
         arguments = self._cas_arguments(key, expected, value, ttl_s)
         try:
             return await self._backend().acas(*arguments)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     def incr(self, key: str, by: int = 1, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
         """
@@ -184,8 +195,8 @@ class Store:
         _check_int(by)
         try:
             return self._backend().incr(encoded, by, ttl_ms)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     async def aincr(self, key: str, by: int = 1, ttl_s: float | None = None, *, fallback: Any = RAISE) -> Any:
         """Same as `incr`, but for coroutines."""
@@ -193,56 +204,56 @@ class Store:
         _check_int(by)
         try:
             return await self._backend().aincr(encoded, by, ttl_ms)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     def delete(self, key: str, *, fallback: Any = RAISE) -> Any:
         """Delete an entry. Return True, or False if it is absent."""
         encoded = encode_key(self._prefix, key)
         try:
             return self._backend().delete(encoded)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     async def adelete(self, key: str, *, fallback: Any = RAISE) -> Any:
         """Same as `delete`, but for coroutines."""
         encoded = encode_key(self._prefix, key)
         try:
             return await self._backend().adelete(encoded)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     def expire(self, key: str, ttl_s: float | None, *, fallback: Any = RAISE) -> Any:
         """Set the lifetime of an entry, in seconds from now; None for no limit. Return True, or False if the entry is absent."""
         encoded, ttl_ms = encode_key(self._prefix, key), to_ms(ttl_s)
         try:
             return self._backend().expire(encoded, ttl_ms)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     async def aexpire(self, key: str, ttl_s: float | None, *, fallback: Any = RAISE) -> Any:
         """Same as `expire`, but for coroutines."""
         encoded, ttl_ms = encode_key(self._prefix, key), to_ms(ttl_s)
         try:
             return await self._backend().aexpire(encoded, ttl_ms)
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     def ttl(self, key: str, *, fallback: Any = RAISE) -> Any:
         """Return how many seconds an entry has left, infinity if it has no limit, or None if it is absent."""
         encoded = encode_key(self._prefix, key)
         try:
             return _seconds(self._backend().ttl(encoded))
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     async def attl(self, key: str, *, fallback: Any = RAISE) -> Any:
         """Same as `ttl`, but for coroutines."""
         encoded = encode_key(self._prefix, key)
         try:
             return _seconds(await self._backend().attl(encoded))
-        except StoreError:
-            return _failed(fallback)
+        except StoreError as error:
+            return _failed(error, fallback)
 
     def lock(self, key: str, lease_s: float) -> "Lease | None":
         """
@@ -261,20 +272,14 @@ class Store:
         only one worker does this at a time
         """
         lease = Lease(encode_key(self._lock_prefix, key), lease_s, self._backend)
-        try:
+        with _counting():
             return lease if self._backend().put(lease.key, lease.payload, to_ms(lease_s), if_absent=True) else None
-        except StoreError:
-            counters.errors += 1
-            raise
 
     async def alock(self, key: str, lease_s: float) -> "Lease | None":
         """Same as `lock`, but for coroutines."""
         lease = Lease(encode_key(self._lock_prefix, key), lease_s, self._backend)
-        try:
+        with _counting():
             return lease if await self._backend().aput(lease.key, lease.payload, to_ms(lease_s), if_absent=True) else None
-        except StoreError:
-            counters.errors += 1
-            raise
 
     def _cas_arguments(
         self, key: str, expected: object, value: object, ttl_s: float | None
@@ -307,40 +312,74 @@ class Lease:
         self.payload = encode_value(secrets.token_hex(16))
 
     def renew(self, lease_s: float | None = None) -> bool:
-        """Extend the lock to `lease_s` seconds from now (by default, as long as before). Return False if the lock was lost."""
-        return self._backend().cas(self.key, self.payload, self.payload, to_ms(lease_s or self.lease_s))
+        """
+        Extend the lock to `lease_s` seconds from now (by default, as long as before). Return False if the lock was lost.
+
+        Raises: StoreError: the store is not available. The lock may have been extended or not.
+        """
+        with _counting():
+            return self._backend().cas(self.key, self.payload, self.payload, to_ms(lease_s or self.lease_s))
 
     async def arenew(self, lease_s: float | None = None) -> bool:
         """Same as `renew`, but for coroutines."""
-        return await self._backend().acas(self.key, self.payload, self.payload, to_ms(lease_s or self.lease_s))
+        with _counting():
+            return await self._backend().acas(self.key, self.payload, self.payload, to_ms(lease_s or self.lease_s))
 
     def release(self) -> bool:
-        """Release the lock. Return False if it was lost before."""
-        return self._backend().cas(self.key, self.payload, None, None)
+        """
+        Release the lock. Return False if it was lost before.
+
+        Raises: StoreError: the store is not available. The lock ends by itself. At the end of a `with` block, this is logged instead.
+        """
+        with _counting():
+            return self._backend().cas(self.key, self.payload, None, None)
 
     async def arelease(self) -> bool:
         """Same as `release`, but for coroutines."""
-        return await self._backend().acas(self.key, self.payload, None, None)
+        with _counting():
+            return await self._backend().acas(self.key, self.payload, None, None)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.release()
+        with _logging_only(self.lease_s):
+            self.release()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.arelease()
+        with _logging_only(self.lease_s):
+            await self.arelease()
 
 
-def _failed(fallback: Any) -> Any:
-    """Return the fallback of the call site, or raise the error that is being handled if there is none."""
+@contextmanager
+def _counting() -> Iterator[None]:
+    """Count an operation that fails and has no fallback."""
+    try:
+        yield
+    except StoreError:
+        counters.errors += 1
+        raise
+
+
+@contextmanager
+def _logging_only(lease_s: float) -> Iterator[None]:
+    """Log that a lock was not released. The block has done its work, so it must not fail."""
+    try:
+        yield
+    except StoreError as error:
+        logger.warning("a lock was not released, so it ends up to %g seconds later: %s", lease_s, error)
+
+
+def _failed(error: StoreError, fallback: Any) -> Any:
+    """Return the fallback of the call site, or raise the error if there is none."""
     if fallback is RAISE:
         counters.errors += 1
-        raise  # the caller is in an except clause
+        raise error
     counters.fallbacks += 1
+    logger.warning("an operation of the shared store failed, so a plugin continues with its fallback: %s", error)
     return fallback
 
 

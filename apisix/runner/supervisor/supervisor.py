@@ -91,6 +91,10 @@ class Supervisor:
             from apisix.runner.tracing.provider import check_tracing
 
             check_tracing()
+        if settings.state_url is not None:
+            from apisix.runner.worker.shared_store import check_store
+
+            check_store(settings)
         listener = Listener.bind(settings.socket_file, self._access)
         self._lifeline: managed.Lifeline | None = None
         self._watch: FileWatch | None = None

@@ -128,6 +128,8 @@ class PluginService:
             from apisix.runner.tracing.provider import prepare_tracing
 
             prepare_tracing()
+        if self._settings.state_url is not None:
+            from apisix.runner.state import redis_server  # noqa: F401
         self._write_lock = WriteLock()
         self._fallback = MemoryFallback()
 

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the shared store of plugins is: its file for this runner's socket."""
+"""Where the shared store of plugins is: its file for this runner's socket, or Redis."""
 
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from apisix.runner.conf_store.placement import create_private
-from apisix.runner.errors import StoreError
+from apisix.runner.errors import SettingsError, StoreError
 from apisix.runner.metrics.families import PREFIX, Family, counter, gauge
 from apisix.runner.settings.table import Settings
 from apisix.runner.state import backend
-from apisix.runner.state.backend import Backend
+from apisix.runner.state.backend import Backend, Usage
 from apisix.runner.state.counters import Counters, counters
 
 if TYPE_CHECKING:
@@ -27,7 +28,40 @@ SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  # a private directory is create
 def opener_for(settings: Settings) -> Callable[[], Backend]:
     """Return a function that opens the store of a runner with these settings. It imports the library only when it is called."""
 
-    return lambda: open_file(settings, FILE_NAME, settings.state_size)
+    return lambda: open_file(settings, FILE_NAME, settings.state_size) if settings.state_url is None else connect(settings)
+
+
+def check_store(settings: Settings) -> None:
+    """
+    Check that the store of the setting `state.url` can be used. This does not connect, because Redis may start after the runner.
+
+    Raises: SettingsError: redis-py is not installed, or the URL can't be read. The message does not contain the URL, which may be secret.
+    """
+    if find_spec("redis") is None:
+        raise SettingsError(
+            "state.url is set, which needs redis-py. It comes with the extra redis: pip install 'apisix-python-plugin-runner[redis]'"
+        )
+    from apisix.runner.state.redis_url import read_url
+
+    try:
+        read_url(settings.state_url or "")
+    except ValueError as error:
+        raise SettingsError(f"the URL of state.url can't be used: {error}") from None
+
+
+def connect(settings: Settings) -> Backend:
+    """
+    Return the store in Redis. It connects when it is used.
+
+    Raises: StoreError: the settings are not usable.
+    """
+    try:
+        check_store(settings)
+    except SettingsError as error:  # in a process that the supervisor has not started, such as a test
+        raise StoreError(str(error)) from None
+    from apisix.runner.state.redis_server import RedisBackend
+
+    return RedisBackend(settings.state_url or "", settings.state_pool_size, settings.state_timeout_s)
 
 
 def open_file(settings: Settings, name: str, size_bytes: int, counters: Counters = counters) -> "EmbeddedBackend":
@@ -75,7 +109,8 @@ def families() -> Iterator[Family]:
         ((("result", "fallback"),), counters.fallbacks),
     )
     opened = backend.opened()
-    if opened is not None and (usage := opened.usage()) is not None:
+    usage = Usage(0, 0) if opened is None else opened.usage()
+    if usage is not None:
         # All workers share one store.
         yield gauge(f"{PREFIX}store_entries", "Entries in the shared store of this machine.", ((), usage.entries), merge="max")
         yield gauge(f"{PREFIX}store_bytes", "Bytes that the entries of the shared store use.", ((), usage.used_bytes), merge="max")
