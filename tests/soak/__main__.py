@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Long runs, one command each: `python -m tests.soak faults`, `take-over`, `restarts`, `metadata`, `overload`, `endurance`.
+Long runs, one command each: `python -m tests.soak faults`, `take-over`, `restarts`, `metadata`, `increments`, `overload`,
+`endurance`.
 
 Each prints what docs/internals/reliability.md shows, and exits with 1 if a target was missed.
 """
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.soak import endurance, metadata, overload, restarts, take_over
+from tests.soak import endurance, increments, metadata, overload, restarts, take_over
 from tests.soak.faults import FAULTS
 from tests.soak.verdict import HEADER, judge
 
@@ -57,6 +58,9 @@ def main() -> int:
     parser_of_metadata = word("metadata", lambda options: metadata.run(options.requests, options.flood))
     parser_of_metadata.add_argument("--requests", type=int, default=10_000)
     parser_of_metadata.add_argument("--flood", type=int, default=40_000, help="requests without a response phase")
+    parser_of_increments = word("increments", lambda options: increments.run(options.count, options.kill_every))
+    parser_of_increments.add_argument("--count", type=int, default=10_000_000)
+    parser_of_increments.add_argument("--kill-every", type=float, default=1.0, help="seconds between two kills")
     word("overload", lambda options: overload.run(options.calls)).add_argument("--calls", type=int, default=10_000)
     parser_of_endurance = word("endurance", lambda options: endurance.run(options.seconds, options.reload_every))
     parser_of_endurance.add_argument("--seconds", type=float, default=600.0)
