@@ -12,16 +12,20 @@ room: expired entries are removed first, and then the oldest ones.
 Free pages are needed even to delete entries, and a process that is interrupted while it reads holds on to old pages. So entries may use
 only half of the file. All pages of the file are allocated when it is opened: if the memory were full later, writing to a page that is not
 allocated would kill the process.
+
+Two files belong together: the data, and the lock file with the mutex and the readers. If one of them is removed, or the data is damaged,
+both are replaced, because a process must never use one of them with another partner. The lock file is always removed first.
 """
 
 import fcntl
 import logging
+import mmap
 import os
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -36,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 MAX_READERS: Final = 1000
 """How many processes and threads can read at the same time."""
+SIZE_STEP_BYTES: Final = 1 << 20
+"""Sizes of files are multiples of this. A file with another size was truncated."""
 LOCK_FILE_BYTES: Final = 68 << 10
 """The size of LMDB's lock file: 64 bytes for each reader, and a header."""
 LOOK_S: Final = 1.0
@@ -54,33 +60,60 @@ T = TypeVar("T")
 _HEADER: Final = struct.Struct(">QQ")  # the time at which the entry expires in milliseconds since 1970, or 0, and its number
 _NUMBER: Final = struct.Struct(">Q")
 
-# What LMDB reports for a file that is damaged or not its own. All other errors leave the file as it is.
-_DAMAGED: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError, lmdb.VersionMismatchError)
+_NO_LIMIT: Final = bytes(8)
+"""The beginning of the header of an entry that does not expire."""
 
 
 class Damaged(Exception):
     """The content of the file is not what this module writes."""
 
 
+# Errors that a file causes if it is damaged or not of LMDB. All other errors leave the file as it is. The size of a file never changes, so
+# it is damaged if its content does not fit.
+_DAMAGED: Final = (
+    lmdb.BadTxnError,
+    lmdb.CorruptedError,
+    lmdb.CursorFullError,
+    lmdb.IncompatibleError,
+    lmdb.InvalidError,
+    lmdb.MapResizedError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.ProblemError,
+    lmdb.VersionMismatchError,
+    struct.error,
+    Damaged,
+)
+
+
 class EmbeddedBackend(Backend):
     """
     Entries in a file of LMDB.
 
-    A damaged file is replaced by an empty one, which is logged. The other workers notice that within a second.
+    A file that is damaged or was removed is replaced by an empty one, which is logged. The other workers notice that within a second.
 
     Args:
         path: the file, in a directory that no other user can write to. A file with `-lock` appended to the name is beside it.
-        size_bytes: the size of the file, if it does not exist yet. Entries may use half of it.
+        size_bytes: the size of the file, if it does not exist yet. It is rounded up to 1 MiB. Entries may use half of it.
         clock: returns the seconds since 1970.
-        counters: count what is evicted.
+        counters: count what is evicted, and how often the file was replaced.
+        check: called before the file is opened, also if that happens again. It raises StoreError if the file must not be used.
     Raises: StoreError: the file can't be opened.
     """
 
-    def __init__(self, path: Path, size_bytes: int, clock: Callable[[], float] = time.time, counters: Counters = counters) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size_bytes: int,
+        clock: Callable[[], float] = time.time,
+        counters: Counters = counters,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
         self._counters = counters
-        self._size_bytes = size_bytes
+        self._size_bytes = -(-size_bytes // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
         self._clock = clock
+        self._check = check
         self._look_s = 0.0
         self._opening = threading.RLock()
         self._retired: list[lmdb.Environment] = []  # of replaced files, which other threads may still use
@@ -88,6 +121,12 @@ class EmbeddedBackend(Backend):
             self._open()
 
     def get(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        if time.monotonic() < self._look_s:
+            try:
+                with self._environment.begin() as txn:
+                    return self._get(txn, keys)
+            except (lmdb.Error, struct.error):
+                pass
         return self._attempt(self._get, keys, write=False)
 
     def put(self, key: bytes, payload: bytes, ttl_ms: int | None, *, if_absent: bool = False) -> bool:
@@ -123,11 +162,10 @@ class EmbeddedBackend(Backend):
     # The operations, each in one transaction. They may run again if a transaction fails.
 
     def _get(self, txn: lmdb.Transaction, keys: Sequence[bytes]) -> list[bytes | None]:
-        now_ms = self._clock() * 1000
         payloads: list[bytes | None] = []
         for key in keys:
-            found: bytes | None = txn.get(_stored_key(key))  # type: ignore[assignment]  # the transaction has no buffers
-            payloads.append(None if found is None or 0 < _HEADER.unpack_from(found)[0] <= now_ms else found[_HEADER.size :])
+            found = self._find(txn, _stored_key(key))
+            payloads.append(None if found is None else found[_HEADER.size :])
         return payloads
 
     def _put(self, txn: lmdb.Transaction, key: bytes, payload: bytes, ttl_ms: int | None, if_absent: bool) -> bool:
@@ -184,10 +222,10 @@ class EmbeddedBackend(Backend):
 
     def _find(self, txn: lmdb.Transaction, key: bytes) -> bytes | None:
         """Return an entry with its header, None if it is absent or has expired."""
-        found: bytes | None = txn.get(key)  # type: ignore[assignment]
-        if found is None or 0 < _HEADER.unpack_from(found)[0] <= self._now_ms():
-            return None
-        return found
+        found: bytes | None = txn.get(key)  # type: ignore[assignment]  # the transaction has no buffers
+        if found is None or found.startswith(_NO_LIMIT) or _HEADER.unpack_from(found)[0] > self._now_ms():
+            return found
+        return None
 
     def _write(self, txn: lmdb.Transaction, key: bytes, payload: bytes, ttl_ms: int | None) -> None:
         """Store an entry as the newest one, and make room."""
@@ -273,8 +311,8 @@ class EmbeddedBackend(Backend):
 
     def _repair(self, error: Exception, until_s: float) -> None:
         """Do what makes another attempt useful, or raise `error` if nothing does."""
-        if isinstance(error, _DAMAGED | struct.error):
-            self._replace(error, self._inode)
+        if isinstance(error, _DAMAGED):
+            self._replace(error, self._environment)
         elif isinstance(error, lmdb.MapFullError):
             # Pages are held by a reader that is interrupted, or was killed.
             self._environment.reader_check()
@@ -282,8 +320,6 @@ class EmbeddedBackend(Backend):
         elif isinstance(error, lmdb.ReadersFullError):
             if self._environment.reader_check() == 0:
                 raise error
-        elif isinstance(error, lmdb.MapResizedError):
-            self._environment.set_mapsize(0)
         else:
             raise error
 
@@ -295,44 +331,62 @@ class EmbeddedBackend(Backend):
         except lmdb.MapFullError as error:
             raise StoreError(f"the store {self._path} is full: a process holds on to its old pages, or state.size is too small") from error
         except (lmdb.Error, struct.error, OSError, Damaged) as error:
+            # OSError is here because opening a file again may fail, for example if no memory is left for it.
             raise StoreError(f"the store {self._path} can't be used: {error}") from error
 
     # The file.
 
     def _look(self, now_s: float) -> None:
-        """If another worker has replaced the file, open the new one."""
+        """If the files were replaced or removed, open new ones. Until that succeeds, no operation uses the old ones."""
+        if self._inodes() != self._opened_inodes:
+            with self._reporting(), self._opening:
+                if self._inodes() != self._opened_inodes:
+                    logger.warning("the store %s was replaced or removed, so this worker opens it again", self._path)
+                    retired = self._environment
+                    self._open()
+                    self._retired.append(retired)
         self._look_s = now_s + LOOK_S
+
+    def _inodes(self) -> tuple[int, int] | None:
+        """Return what identifies the two files, None if one of them is missing."""
         try:
-            if os.stat(self._path).st_ino == self._inode:
-                return
+            return os.stat(self._path).st_ino, os.stat(self._lock_path).st_ino
         except FileNotFoundError:
-            pass
-        with self._reporting(), self._opening:
-            self._retired.append(self._environment)
-            self._open()
+            return None
 
     def _open(self) -> None:
         """Open the file. Create it if it is missing, and replace it if it is damaged."""
+        self._check()
         with self._directory_locked():
+            has_data = self._path.exists() and self._path.stat().st_size > 0
+            if has_data != self._lock_path.exists():
+                if has_data:
+                    self._set_aside("its lock file was removed")
+                else:
+                    self._remove_files()  # others may use the lock file with removed data
             try:
                 self._open_file()
-            except (*_DAMAGED, Damaged) as error:
+            except _DAMAGED as error:
                 self._set_aside(error)
                 self._open_file()
 
-    def _replace(self, error: Exception, inode: int) -> None:
-        with self._opening, self._directory_locked():
-            if self._inode != inode:
+    def _replace(self, error: Exception, damaged: lmdb.Environment) -> None:
+        with self._opening:
+            if self._environment is not damaged:
                 return  # another thread has replaced it
-            self._retired.append(self._environment)
-            with suppress(FileNotFoundError):
-                if os.stat(self._path).st_ino == inode:
+            with self._directory_locked():
+                if self._inodes() == self._opened_inodes:
                     self._set_aside(error)
-            self._open_file()
+                self._open_file()
+            self._retired.append(damaged)
 
-    def _set_aside(self, error: Exception) -> None:
-        logger.error("the store %s is damaged (%s), so it is replaced by an empty one. What plugins had stored is lost", self._path, error)
-        for path in (self._path, self._lock_path):
+    def _set_aside(self, reason: object) -> None:
+        logger.error("the store %s is damaged (%s), so it is replaced by an empty one. What plugins had stored is lost", self._path, reason)
+        self._counters.replacements += 1
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        for path in (self._lock_path, self._path):
             path.unlink(missing_ok=True)
 
     @property
@@ -352,37 +406,48 @@ class EmbeddedBackend(Backend):
     def _open_file(self) -> None:
         # LMDB writes to its lock file through memory, so its pages must be allocated before.
         _allocate(self._lock_path, LOCK_FILE_BYTES)
-        status = self._path.stat() if self._path.exists() else None
-        size_bytes = status.st_size if status is not None and status.st_size else self._size_bytes
-        if status is not None and status.st_size and size_bytes < 4 * os.sysconf("SC_PAGE_SIZE"):
-            raise Damaged(f"it has only {size_bytes} bytes")
-        environment = lmdb.open(
-            str(self._path),
-            map_size=size_bytes,
-            subdir=False,
-            mode=0o600,
-            sync=False,
-            metasync=False,
-            writemap=True,
-            meminit=False,
-            max_dbs=2,
-            max_readers=MAX_READERS,
-        )
+        found_bytes = self._path.stat().st_size if self._path.exists() else 0
+        if found_bytes % SIZE_STEP_BYTES:
+            raise Damaged(f"it has {found_bytes} bytes, so it was truncated")
+        size_bytes = found_bytes or self._size_bytes
+        environment = self._environment_of(size_bytes)
         try:
             if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > size_bytes:
                 raise Damaged("it was truncated")
             _allocate(self._path, size_bytes)
             environment.reader_check()
-            self._order = environment.open_db(b"order")
-            self._expiry = environment.open_db(b"expiry")
-            self._entries = environment.open_db(None)
+            order, expiry, entries = environment.open_db(b"order"), environment.open_db(b"expiry"), environment.open_db(None)
+            inodes = self._inodes()
         except BaseException:
             environment.close()
             raise
-        self._environment = environment
+        self._environment, self._order, self._expiry, self._entries = environment, order, expiry, entries
         self._limit_bytes = size_bytes // 2
-        self._inode = self._path.stat().st_ino
+        self._opened_inodes = inodes
         self._look_s = time.monotonic() + LOOK_S
+
+    def _environment_of(self, size_bytes: int) -> lmdb.Environment:
+        try:
+            return lmdb.open(
+                str(self._path),
+                map_size=size_bytes,
+                subdir=False,
+                mode=0o600,
+                sync=False,
+                metasync=False,
+                writemap=True,
+                meminit=False,
+                max_dbs=2,
+                max_readers=MAX_READERS,
+            )
+        except (lmdb.MemoryError, lmdb.InvalidParameterError) as error:
+            # If the file can be mapped, its header must have caused this, with a size that is too large.
+            with open(self._path, "rb") as file, mmap.mmap(file.fileno(), size_bytes, access=mmap.ACCESS_READ):
+                raise Damaged(str(error)) from error
+        except lmdb.Error as error:
+            if "data format" in str(error):  # it has no class of its own
+                raise Damaged(str(error)) from error
+            raise
 
 
 def _allocate(path: Path, size_bytes: int) -> None:

@@ -76,11 +76,14 @@ def open_file(settings: Settings, name: str, size_bytes: int, counters: Counters
     from apisix.runner.state.embedded import EmbeddedBackend
 
     path = store_path(settings).with_name(name)
-    try:
-        create_private(path, own_directory=True)
-    except OSError as error:
-        raise StoreError(f"the store {path} can't be used: {error}. Set state.directory to a directory in memory") from error
-    return EmbeddedBackend(path, size_bytes, counters=counters)
+
+    def check() -> None:
+        try:
+            create_private(path, own_directory=True)
+        except OSError as error:
+            raise StoreError(f"the store {path} can't be used: {error}. Set state.directory to a directory in memory") from error
+
+    return EmbeddedBackend(path, size_bytes, counters=counters, check=check)
 
 
 def store_path(settings: Settings) -> Path:
@@ -102,6 +105,11 @@ def memory_directory() -> Path:
 def families() -> Iterator[Family]:
     """Yield the metrics of the store."""
     yield counter(f"{PREFIX}store_evictions", "Entries of the shared store that were evicted.", ((), counters.evictions))
+    yield counter(
+        f"{PREFIX}store_replacements",
+        "Times that a damaged file of the shared store was replaced by an empty one.",
+        ((), counters.replacements),
+    )
     yield counter(
         f"{PREFIX}store_errors",
         "Operations of the shared store that could not be done, by what the caller got.",

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file that all workers have open: eviction, processes that are killed or stopped, and files that are damaged or removed."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apisix import Store
+from apisix.runner.errors import StoreError
+from apisix.runner.state import embedded
+from apisix.runner.state.counters import Counters
+from apisix.runner.state.embedded import EmbeddedBackend
+from tests.soak.increments import count_up
+
+MIB = 1 << 20
+SECONDS = 30
+"""How long a process of a test may live."""
+
+
+class Opened:
+    """A backend that looks at its files before each operation, and a store that uses it."""
+
+    def __init__(self, path: Path, size_bytes: int = MIB, **options: Any) -> None:
+        self.path = path
+        self.counters = Counters()
+        self.backend = EmbeddedBackend(path, size_bytes, counters=self.counters, **options)
+        self.store = Store("limits", _backend=lambda: self.backend)
+
+    def fill(self, count: int, size_bytes: int = 4000) -> None:
+        for number in range(count):
+            self.store.set(f"filler-{number}", bytes(size_bytes))
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of the file. Backends look at it before each operation, and do not wait for long."""
+    monkeypatch.setattr(embedded, "LOOK_S", 0.0)
+    monkeypatch.setattr(embedded, "PATIENCE_S", 0.2)
+    return tmp_path / "state.mdb"
+
+
+@pytest.fixture
+def opened(path: Path) -> Iterator[Opened]:
+    """An open file of 1 MiB."""
+    found = Opened(path)
+    yield found
+    found.backend.close()
+
+
+@contextmanager
+def forked(work: Callable[[], None]) -> Iterator[int]:
+    """Run `work` in another process, which then waits. Yield its pid when `work` has returned."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        signal.alarm(SECONDS)
+        try:
+            work()
+            os.write(writing, b"x")
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    try:
+        assert os.read(reading, 1) == b"x"
+        yield pid
+    finally:
+        os.close(reading)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_oldest_entries_are_evicted(opened: Opened) -> None:
+    """If entries need more than half of the file, the oldest ones are removed, and counted. The file keeps its size."""
+    opened.fill(300)
+    found = opened.store.get_many(f"filler-{number}" for number in range(300))
+
+    assert sorted(found) == sorted(f"filler-{number}" for number in range(300 - len(found), 300))
+    assert opened.counters.evictions == 300 - len(found) > 100
+    assert (opened.path.stat().st_size, opened.path.stat().st_blocks * 512 >= MIB) == (MIB, True)
+    usage = opened.backend.usage()
+    assert usage is not None
+    assert (usage.entries, usage.used_bytes <= MIB // 2) == (len(found), True)
+
+
+def test_expired_entries_are_removed_first(path: Path) -> None:
+    """Entries without a limit stay if there are enough expired ones, which do not count as evicted."""
+    now_s = [1_000_000.0]
+    opened = Opened(path, clock=lambda: now_s[0])
+    opened.store.set("kept", 1)
+    for number in range(300):
+        opened.store.set(f"brief-{number}", bytes(4000), ttl_s=5)
+        now_s[0] += 1
+    kept = opened.store.get("kept")
+    opened.backend.close()
+
+    assert (kept, opened.counters.evictions) == (1, 0)
+
+
+def test_value_that_does_not_fit(opened: Opened) -> None:
+    """A value that is larger than the free pages raises, and the other entries stay usable."""
+    opened.store.set("x", 1)
+    with pytest.raises(StoreError, match=r"is full: .* state\.size is too small"):
+        opened.store.set("y", bytes(MIB - 10))
+
+    assert (opened.store.incr("x"), opened.store.get("y"), opened.counters.replacements) == (2, None, 0)
+
+
+@pytest.mark.process
+def test_process_that_is_killed_while_it_writes(opened: Opened, path: Path) -> None:
+    """If a process is killed while it has the lock, the next one continues at once, and the change is discarded."""
+    opened.store.set("x", 1)
+    opened.backend.close()
+
+    def write() -> None:
+        backend = EmbeddedBackend(path, MIB)
+        transaction = backend._environment.begin(write=True)
+        backend._put(transaction, b"limits\0x", b"7", None, False)
+
+    with forked(write) as pid:
+        os.kill(pid, signal.SIGKILL)
+        again = Opened(path)
+        found = again.store.incr("x")
+        again.backend.close()
+
+    assert (found, again.counters.replacements) == (2, 0)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "stopped"])
+def test_process_that_never_ends_reading(path: Path, is_killed: bool) -> None:
+    """Pages that a killed process was reading are used again. Those of a stopped one are not, so writing raises until it is killed."""
+
+    held: list[object] = []
+
+    def read() -> None:
+        backend = EmbeddedBackend(path, MIB)
+        Store("limits", _backend=lambda: backend).set("x", 1)
+        held.append(backend._environment.begin())
+
+    with forked(read) as pid:
+        opened = Opened(path)
+        if is_killed:
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            opened.fill(500)
+        else:
+            with pytest.raises(StoreError, match="is full: a process holds on to its old pages"):
+                opened.fill(500)
+            assert opened.store.get("filler-0") == bytes(4000)
+    opened.fill(500)
+    assert opened.store.get("filler-499") == bytes(4000)
+    opened.backend.close()
+
+
+@pytest.mark.process
+def test_no_increment_is_lost() -> None:
+    """Four processes count, and one of them is killed every 50 ms. `python -m tests.soak increments` is the long version."""
+    counted = count_up(20_000, kill_every_s=0.05)
+
+    assert counted.is_correct, counted
+    assert (counted.acknowledged, counted.kills > 0) == (20_000, True)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 100_000)
+
+
+def truncate_to_a_megabyte(path: Path) -> None:
+    os.truncate(path, MIB)
+
+
+def truncate_the_header(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"garbage " * (2 * MIB // 8))
+
+
+def overwrite_the_header(path: Path) -> None:
+    _patch(path, b"garbage " * 1024, 0)
+
+
+def write_another_version(path: Path) -> None:
+    for page in (0, 4096):
+        _patch(path, b"\x0f\x27\0\0", page + 20)  # after the header of the page, and the magic number
+
+
+def write_a_size_that_is_too_large(path: Path) -> None:
+    for page in (0, 4096):
+        _patch(path, b"\xff" * 7, page + 136)  # the number of the last page
+
+
+def remove_the_lock_file(path: Path) -> None:
+    Path(f"{path}-lock").unlink()
+
+
+def _patch(path: Path, data: bytes, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+DAMAGES = [
+    truncate,
+    truncate_to_a_megabyte,
+    truncate_the_header,
+    overwrite,
+    overwrite_the_header,
+    write_another_version,
+    write_a_size_that_is_too_large,
+    remove_the_lock_file,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_file_that_was_damaged(path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that starts with a damaged file replaces it by an empty one, logs that, and counts it."""
+    before = Opened(path, 2 * MIB)
+    before.fill(1000, 1000)
+    before.backend.close()
+    damage(path)
+    opened = Opened(path, 2 * MIB)
+    found = opened.store.get("filler-999")
+    opened.fill(300)
+    opened.backend.close()
+
+    assert (found, opened.counters.replacements, path.stat().st_size) == (None, 1, 2 * MIB)
+    assert [(record.levelno, "is replaced by an empty one" in record.message) for record in caplog.records] == [(logging.ERROR, True)]
+
+
+def test_file_that_is_overwritten_while_it_is_open(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    """The first operation that finds the damage replaces the file, and succeeds."""
+    opened.fill(100)
+    with opened.path.open("r+b") as file:
+        file.write(b"garbage " * (MIB // 8))
+    opened.store.set("x", 1)
+
+    assert (opened.store.get("x"), opened.store.get("filler-50"), opened.counters.replacements) == (1, None, 1)
+    assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("state.mdb",), ("state.mdb-lock",), ("state.mdb", "state.mdb-lock")], ids="+".join)
+def test_file_that_is_removed_while_it_is_open(opened: Opened, names: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    """The workers continue with an empty file. They never use a new file with an old lock, or the reverse."""
+    opened.store.set("x", 1)
+    for name in names:
+        opened.path.with_name(name).unlink()
+    found = opened.store.get("x"), opened.store.incr("x")
+    opened.backend.close()
+    again = Opened(opened.path)
+    kept = again.store.get("x")
+    again.backend.close()
+
+    assert (found, kept) == ((None, 1), 1)
+    assert "was replaced or removed" in caplog.text
+
+
+def test_directory_that_is_removed_while_the_file_is_open(opened: Opened) -> None:
+    """Without a directory, each operation raises. Nothing is written to a file that others can't see."""
+    shutil.rmtree(opened.path.parent)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"can't be used: .*No such file or directory"):
+            opened.store.incr("x")
+    opened.path.parent.mkdir()
+
+    assert opened.store.incr("x") == 1
+
+
+needs_mount = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount a small file system")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system in memory with 3 MiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "state", str(directory)], check=True)  # noqa: S607
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)  # noqa: S607
+
+
+def fill_up(directory: Path) -> Path:
+    """Use all pages of a file system, and return the file that does."""
+    ballast = directory / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    assert os.statvfs(directory).f_bavail == 0
+    return ballast
+
+
+@needs_mount
+def test_memory_that_is_full_when_the_file_is_opened(small: Path) -> None:
+    """Opening raises, and succeeds as soon as there is memory."""
+    ballast = fill_up(small)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"No space left on device"):
+            Opened(small / "state.mdb", 2 * MIB)
+    ballast.unlink()
+    opened = Opened(small / "state.mdb", 2 * MIB)
+    opened.fill(1000)
+    opened.backend.close()
+
+    assert opened.counters.replacements == 0
+
+
+@needs_mount
+def test_memory_that_is_full_later(small: Path) -> None:
+    """The file has all its pages, so it works until it evicts, and longer. No process is killed."""
+    opened = Opened(small / "state.mdb", 2 * MIB)
+    fill_up(small)
+    opened.fill(1000)
+    found = opened.store.get("filler-999")
+    opened.backend.close()
+
+    assert (found, opened.counters.evictions > 0) == (bytes(4000), True)
