@@ -14,11 +14,11 @@ PYTHON ?=
 candidates = python3.14 python3.13 python3.12 python3.11 python3 $(HOME)/.pyenv/versions/3.1[1234].*/bin/python3
 is_usable = -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (4,))'
 
-.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image verify-author coverage mutants sanitize wheel release-check sbom lint types format bench soak docs site clean
+.PHONY: help install setup build dev test test-browser pictures test-all test-wheel verify-deploy verify-image verify-author coverage mutants sanitize wheel release-check sbom lint types format bench soak docs site site-pictures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z][a-z0-9.%-]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z][a-z0-9.%-]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
 install: ## create .venv with all that development needs, and compile the engine if there is a C compiler
 	@$(MAKE) --silent --no-print-directory --jobs 2 $(VENV)/.packages $(VENV)/.engine
@@ -85,8 +85,8 @@ endif
 
 # Debian's package is installed if that is possible. Without a browser the tests are skipped, with the reason.
 browsers = chromium chromium-browser google-chrome google-chrome-stable
-test-browser: install ## test the inspector's page in Chromium
-	$(python) -m pip install --quiet --group browser
+test-browser: install ## test the inspector's page and the website in Chromium
+	$(python) -m pip install --quiet --group browser --group site
 	@for name in $(browsers); do command -v $$name >/dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get install --quiet --quiet --yes chromium || { apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes chromium; }; \
@@ -96,7 +96,7 @@ test-browser: install ## test the inspector's page in Chromium
 	$(python) -m pytest -rs $(or $(ARGS),tests/browser)
 
 # The last two are of a clone of the last commit, in which somebody tries the inspector.
-pictures: ## write the screenshots of the documentation
+pictures: ## write the screenshots of the inspector in the documentation
 	PICTURES=docs/images $(MAKE) test-browser \
 	    ARGS='tests/browser/test_layout.py -k "request-1280-light or failure-1280-dark or request-375-dark or routes-1280-light"'
 	$(python) -m tests.browser.walk --pictures docs/images
@@ -153,7 +153,7 @@ build/release/.packages: pyproject.toml $(python)
 	@touch $@
 
 # In each environment, a plugin is created and tested with the installed kit.
-release-check: wheel build/release/.packages ## check the source distribution and the wheel as for a release: metadata, content, installations, sizes
+release-check: wheel build/release/.packages ## check the source distribution and the wheel as for a release (metadata, content, installations, sizes)
 	build/release/bin/twine check --strict dist/*
 	build/release/bin/check-wheel-contents dist/*.whl
 	build/release/bin/pyroma --skip-tests=SDist,BusFactor --min=10 dist/*.tar.gz
@@ -249,6 +249,9 @@ docs: install ## write the generated pages
 site: $(VENV)/.packages ## build the website of the documentation into build/site/html; warnings are errors
 	$(python) -m pip install --quiet --group site
 	$(python) -m tools.website
+
+site-pictures: ## write screenshots of the website into build/site/pictures
+	PICTURES=build/site/pictures $(MAKE) test-browser ARGS='tests/browser/test_website.py -k test_layout'
 
 clean: ## delete what the other targets make
 	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

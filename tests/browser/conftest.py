@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real browser with the page of the inspector, and a real `apisix-runner dev` behind it."""
+"""A real browser, and for the page of the inspector a real `apisix-runner dev`."""
 
 import contextlib
 import os
@@ -80,45 +80,57 @@ class Watched:
     errors: list[str] = field(default_factory=list)
 
 
+NewPage = Callable[..., "Page"]
 Open = Callable[..., "Page"]
 
 
 @pytest.fixture
-def open_page(browser: "Browser") -> Iterator[Open]:
+def new_page(browser: "Browser") -> Iterator[NewPage]:
     """
-    Return a function that opens the page of a project and waits until it is connected.
+    Return a function that opens an empty page for a server.
 
-    At the end of the test, each page must have sent no request to another host and have logged no error.
+    At the end of the test, each page must have sent no request to another server and have logged no error.
     """
     watched: list[Watched] = []
     with contextlib.ExitStack() as stack:
 
-        def open_page(project: Project, width: int = 1280, height: int = 800, **options: Any) -> "Page":
-            from playwright.sync_api import expect
-
+        def new_page(origin: str, width: int, height: int, **options: Any) -> "Page":
             size: ViewportSize = {"width": width, "height": height}
             context = browser.new_context(viewport=size, locale="en-GB", timezone_id="UTC", **options)
             stack.callback(context.close)
             context.set_default_timeout(WAIT_MS)
-            context.grant_permissions(["clipboard-read", "clipboard-write"], origin=project.inspector)
+            context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
             page = context.new_page()
-            seen = Watched(project.inspector)
+            seen = Watched(origin)
             watched.append(seen)
             page.on("request", lambda request: None if request.url.startswith(seen.origin) else seen.elsewhere.append(request.url))
             page.on("pageerror", lambda error: seen.errors.append(str(error)))
             page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
-            page.goto(project.inspector)
-            expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
             return page
 
-        yield open_page
+        yield new_page
     for seen in watched:
         assert (seen.elsewhere, seen.errors) == ([], [])
+
+
+@pytest.fixture
+def open_page(new_page: NewPage) -> Open:
+    """Return a function that opens the page of a project and waits until it is connected."""
+
+    def open_page(project: Project, width: int = 1280, height: int = 800, **options: Any) -> "Page":
+        from playwright.sync_api import expect
+
+        page = new_page(project.inspector, width, height, **options)
+        page.goto(project.inspector)
+        expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+        return page
+
+    return open_page
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Return the directory for screenshots: the one that the environment variable PICTURES names, or a temporary one."""
     directory = Path(os.environ.get("PICTURES", tmp_path))
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     return directory

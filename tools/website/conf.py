@@ -29,6 +29,7 @@ html_title = f"Python runner for APISIX {release}"
 html_baseurl = "https://apache.github.io/apisix-python-plugin-runner/"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_favicon = "../../apisix/gateway/inspector/static/icon.svg"
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
