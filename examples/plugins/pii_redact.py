@@ -15,6 +15,7 @@ Keywords: PII, personal data, GDPR, mask, redact, e-mail address, credit card, P
 import html
 import json
 import re
+from functools import partial
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -62,17 +63,16 @@ class PiiRedact(Plugin[PiiRedactConfig]):
             return [self._masked(inner) for inner in cast(list[object], value)]
         text = masked = str(value) if isinstance(value, str | int) else ""  # a card can be a number
         for kind, pattern in _PATTERNS.items():
-            masked = pattern.sub(lambda found, kind=kind: f"[{kind}]" if _is_valid(kind, found[0]) else found[0], masked)
+            masked = pattern.sub(partial(_replacement, kind), masked)
         return value if masked == text else masked
 
 
-def _is_valid(kind: str, text: str) -> bool:
-    """Return False if no part of the text, which consists of groups, has the check digits of its kind."""
-    groups = re.split("[ \xa0-]", text)
+def _replacement(kind: str, found: re.Match[str]) -> str:
+    """Return the name of the kind, or the text itself if no part of it, which consists of groups, has the check digits of its kind."""
+    groups = re.split("[ \xa0-]", found[0])
     codes = ["".join(groups[start:end]) for start in range(len(groups)) for end in range(start + 1, len(groups) + 1)]
-    if kind == "card":
-        return any(13 <= len(code) <= 19 and luhn.is_valid(code) for code in codes)
-    return kind != "iban" or any(map(iban.is_valid, codes))
+    is_card = kind == "card" and any(13 <= len(code) <= 19 and luhn.is_valid(code) for code in codes)
+    return f"[{kind}]" if is_card or kind in ("email", "phone") or (kind == "iban" and any(map(iban.is_valid, codes))) else found[0]
 
 
 def _unescaped(found: re.Match[str]) -> str:
