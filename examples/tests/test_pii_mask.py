@@ -48,10 +48,10 @@ def test_all_of_the_body_is_searched(client: Client) -> None:
 def test_response(client: Client) -> None:
     """The client gets the originals."""
     first = send(client, chat("Write to ali@example.com and zoe@example.com."))
-    body = json.dumps(chat('Dear [EMAIL_2], "[EMAIL_1]" and [EMAIL_3]: [EMAIL_1')).encode()
+    body = json.dumps(chat('Hello [EMAIL_2], "[EMAIL_1]" and [EMAIL_3]: [EMAIL_1')).encode()
     result = client.respond(200, {"Content-Type": "application/json", "ETag": '"1"'}, body, plugins=PLUGINS, of=first)
 
-    assert result.response.json() == chat('Dear zoe@example.com, "ali@example.com" and [EMAIL_3]: [EMAIL_1')
+    assert result.response.json() == chat('Hello zoe@example.com, "ali@example.com" and [EMAIL_3]: [EMAIL_1')
     assert dict(result.response.headers) == {"content-type": "application/json"}
 
 
