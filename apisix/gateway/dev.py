@@ -16,6 +16,7 @@ from apisix.gateway.display import Display, display_for
 from apisix.gateway.http.echo import EchoUpstream
 from apisix.gateway.http_server import HttpServer
 from apisix.gateway.inspector.actions import Actions
+from apisix.gateway.inspector.background import Background
 from apisix.gateway.inspector.configurations import Configurations
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.routes import Routes
@@ -200,6 +201,7 @@ class _Dev:
         self._has_default_plugins = not options.plugins and _has_default_plugins()
         self._stop = asyncio.Event()
         self._inspector = Inspector() if options.inspect else None
+        self._background = None if self._inspector is None else Background(self._inspector)
         self._plugin_check = PluginCheck(self._check_arguments)
         self._log = RunnerLog(self._record)
         self._runner: RunnerProcess | None = None
@@ -343,6 +345,8 @@ class _Dev:
         self._display.record(record)
         if self._inspector is not None:
             self._inspector.log(record)
+        if self._background is not None:
+            self._background.record(record)
 
     def _problems(self, problems: Sequence[Problem]) -> None:
         """Show what is wrong with the routes."""

@@ -22,7 +22,10 @@ Line = Sequence[Segment]
 FAILURES_LOGGER = "apisix.runner.call.engine"
 """The logger of failures of plugins in calls."""
 # Fields of a record that are shown in another way or not at all. All others come from an author's `extra`.
-_KNOWN_FIELDS = frozenset({"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"})
+_KNOWN_FIELDS = frozenset(
+    {"time", "level", "logger", "message", "request_id", "call", "route", "plugin", "exception", "repeated"}
+    | {"background", "task", "retry_s"}  # of background tasks
+)
 _RUNNERS_OWN = ("apisix.runner.", "py.warnings")
 
 _FOR_THE_INSPECTOR = frozenset({"time_s", "protocol", "remote_addr", "received", "upstreams", "sent", "conf", "allow_degradation"})

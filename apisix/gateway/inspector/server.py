@@ -123,10 +123,7 @@ class Inspector:
             event: its name.
             data: becomes JSON.
         """
-        redactor = Redactor()
-        redactor.learn(self.flows.secrets)
-        redactor.learn(self.configured)
-        message = b"event: %b\ndata: %b\n\n" % (event.encode(), redactor.line(msgspec.json.encode(data)))
+        message = b"event: %b\ndata: %b\n\n" % (event.encode(), self.redacted(data))
         for page in list(self._pages):
             try:
                 page.put_nowait(message)
@@ -134,6 +131,13 @@ class Inspector:
                 self._pages.discard(page)
                 page.get_nowait()
                 page.put_nowait(None)
+
+    def redacted(self, data: object) -> bytes:
+        """Return data as JSON, in which secrets of the last requests and of configurations are replaced."""
+        redactor = Redactor()
+        redactor.learn(self.flows.secrets)
+        redactor.learn(self.configured)
+        return redactor.line(msgspec.json.encode(data))
 
     # The handler of the listener.
 

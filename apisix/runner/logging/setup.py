@@ -51,6 +51,8 @@ _STREAMS: dict[str | None, Callable[[], TextIO | None]] = {
 
 REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool.pool"
 """The logger of the lines about replaced workers."""
+BACKGROUND_LOGGER = "apisix.runner.plugin.chain.background"
+"""The logger of the lines about background tasks."""
 
 logger = logging.getLogger(__name__)
 _installed: logging.Handler | None = None
@@ -86,8 +88,9 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     _level = LEVELS[settings.log_level]
     root.setLevel(_level)
     _installed = handler
-    if settings.log_effects:  # the development gateway reads when workers were replaced, so this does not depend on the level
-        logging.getLogger(REPLACEMENTS_LOGGER).setLevel(logging.INFO)
+    if settings.log_effects:  # the development gateway reads these lines, so they do not depend on the level
+        for name in (REPLACEMENTS_LOGGER, BACKGROUND_LOGGER):
+            logging.getLogger(name).setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     # A check that is not awaited does not protect anything. Python would warn only once for each line of code.
     warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)

@@ -2,6 +2,7 @@
 """Background tasks of plugins: they are restarted, stopped, and run once with a lease."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -73,6 +74,38 @@ def test_a_task_that_fails_is_started_again(caplog: pytest.LogCaptureFixture) ->
     assert "ValueError: a reason" in caplog.text
 
 
+def states(caplog: pytest.LogCaptureFixture) -> list[tuple[object, object]]:
+    """Return the states of tasks that were logged, with the names of the tasks."""
+    return [(record.__dict__["task"], record.__dict__["background"]) for record in caplog.records if "background" in record.__dict__]
+
+
+def test_the_states_of_tasks_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Each start, failure and end. A failure has its traceback and the time until the next start."""
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        failing, returning = Author(ValueError("a reason")), Author(None)
+        tasks = BackgroundTasks()
+        first, second = made(failing, tasks), made(returning, tasks)
+        first.start()
+        await until(lambda: failing.running == 1)
+        second.start()
+        await until(lambda: tasks.count == 1)
+        await first.stop()
+        await second.stop()
+
+    asyncio.run(scenario())
+    found = states(caplog)
+    first, second = dict.fromkeys(name for name, _ in found)
+
+    assert [state for name, state in found if name == first] == ["running", "failed", "running", "stopped"]
+    assert [state for name, state in found if name == second] == ["running", "returned", "stopped"]
+    (failure,) = [record for record in caplog.records if record.__dict__["background"] == "failed"]
+    assert (failure.__dict__["plugin"], failure.__dict__["route"], failure.__dict__["retry_s"]) == ("key-refresh", "route#1", 0.001)
+    assert failure.exc_info is not None
+    assert isinstance(failure.exc_info[1], ValueError)
+
+
 def test_a_task_that_returns_is_not_started_again() -> None:
     """It is done."""
 
@@ -123,8 +156,9 @@ def lock() -> Iterator[Callable[[], object]]:
     backend.close()
 
 
-def test_once(lock: Callable[[], object]) -> None:
-    """One of three runs. When it stops, another one continues."""
+def test_once(lock: Callable[[], object], caplog: pytest.LogCaptureFixture) -> None:
+    """One of three runs. When it stops, another one continues. The log names those that wait."""
+    caplog.set_level(logging.INFO)
 
     async def scenario() -> None:
         authors, tasks = [Author() for _ in range(3)], BackgroundTasks()
@@ -141,6 +175,8 @@ def test_once(lock: Callable[[], object]) -> None:
         assert [author.calls for author in authors] == [1, 1, 1]
 
     asyncio.run(scenario())
+
+    assert [state for _, state in states(caplog)].count("waiting") == 2
 
 
 def test_a_task_that_returns_is_run_once(lock: Callable[[], object]) -> None:

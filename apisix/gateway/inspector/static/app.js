@@ -2,6 +2,7 @@
 // The page: events of the server in, views out.
 
 import { call, listen } from "./api.js";
+import { failureText, loadBackground, showBackground } from "./background.js";
 import { comparison, curlCommand, detailView, editForm } from "./detail.js";
 import { byId, clock, h, toast } from "./dom.js";
 import { RequestList } from "./list.js";
@@ -9,13 +10,14 @@ import { showRoutes } from "./routes.js";
 
 const MAX_LOG_LINES = 1000;
 
-const state = { selected: null, flow: null, view: "requests", unread: 0, info: { capacity: 1000, gateway: "" } };
+const state = { selected: null, flow: null, view: "requests", unread: 0, info: { capacity: 1000, gateway: "" }, background: [] };
 const list = new RequestList(select);
 
 async function load() {
   list.expectLoad();
   state.info = await call("GET", "info");
   list.load(await call("GET", "flows"), state.info.capacity);
+  state.background = await loadBackground();
   if (location.hash.startsWith("#flow-")) await select(location.hash.slice(6));
 }
 
@@ -133,6 +135,11 @@ listen({
   log: (record) => logLine(record.level ?? "output", [record.message, record.exception].filter(Boolean).join("\n"), record.time),
   notice: (text) => logLine("notice", text),
   problem: (problem) => { logLine("problem", problem); toast(problem, true); },
+  background: (tasks) => {
+    const failure = failureText(state.background, tasks);
+    if (failure) toast(failure, true);
+    showBackground(state.background = tasks);
+  },
   reloaded: (what) => {
     logLine("notice", what);
     toast(what);

@@ -2,6 +2,7 @@
 // The routes with their chains. A configuration can be edited, and is validated while it is typed.
 
 import { call } from "./api.js";
+import { backgroundView } from "./background.js";
 import { byId, h, toast } from "./dom.js";
 import { SchemaForm } from "./schema_form.js";
 
@@ -14,11 +15,12 @@ export async function showRoutes() {
   const view = byId("routes");
   try {
     const { routes, problems, file } = await call("GET", "routes");
-    const before = { shown, closed: new Set([...view.querySelectorAll("details.section:not([open])")].map((route) => route.dataset.route)), focus: document.activeElement };
+    const before = { shown, closed: new Set([...view.querySelectorAll("details[data-route]:not([open])")].map((route) => route.dataset.route)), focus: document.activeElement };
     shown = new Map();
     view.replaceChildren(
       h("div", { className: "bar" }, h("h2", {}, "Routes"), h("button", { type: "button", onclick: () => write(file), title: `Comments in ${file} are lost. The old file is kept as ${file}.bak.` }, `Write to ${file}`)),
       ...problems.map((problem) => h("p", { className: "warning" }, problem)),
+      backgroundView,
       ...(routes.length ? routes.map((route) => routeView(route, before)) : [h("p", { className: "empty" }, "There are no routes. Create one in apisix.yaml or with the admin API.")]));
     if (view.contains(before.focus)) before.focus.focus();
   } catch (error) {

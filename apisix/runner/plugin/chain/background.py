@@ -4,16 +4,20 @@ The background tasks of plugins: `background` runs as a task from the setup of a
 
 If it raises an exception, it is started again after a back-off. With `once = True`, one worker of all runs it: the one that has the lease
 of the plugin and its configuration in the shared store. A task never affects calls.
+
+Each change of a task is logged, with its new state in the field `background`. The development gateway shows these lines.
 """
 
 import asyncio
 import contextvars
+import itertools
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from apisix.runner.errors import StoreError
 from apisix.runner.logging.call_fields import current_call
@@ -37,6 +41,12 @@ BACKGROUND: Final = " (background)"
 """The end of the names of background tasks. They do not keep a worker from becoming idle."""
 
 Function = Callable[[], Coroutine[object, object, None]]
+State = Literal["running", "failed", "returned", "waiting", "stopped"]
+"""
+`failed`: it is started again after the time in the field `retry_s`. `returned`: it is not started again. `waiting`: another worker runs it.
+"""
+
+_numbers = itertools.count()
 
 
 class BackgroundFields:
@@ -95,6 +105,7 @@ class Background:
         self._function = function
         self._lock = lock
         self._task: asyncio.Task[None] | None = None
+        self._name = f"{os.getpid()}-{next(_numbers)}"
 
     def start(self) -> None:
         """Start the task. Must be called on the event loop."""
@@ -113,6 +124,7 @@ class Background:
         _, pending = await asyncio.wait([task], timeout=STOP_S)
         if pending:
             logger.warning("the background task of plugin %s did not end within %g s after it was cancelled", self._plugin, STOP_S)
+        self._log("stopped", "is stopped, because the worker stops or does not use its configuration any more")
 
     async def _run(self) -> None:
         self._tasks.running[self._plugin] += 1
@@ -121,12 +133,22 @@ class Background:
         finally:
             self._tasks.running[self._plugin] -= 1
 
+    def _log(self, state: State, text: str) -> None:
+        """Log that the task has a new state."""
+        logger.info("the background task of plugin %s %s", self._plugin, text, extra=self._fields(state))
+
+    def _fields(self, state: State) -> dict[str, object]:
+        """Return the fields of a log line, also of one that is written outside of the task. All workers use different names for tasks."""
+        route = {} if self._route_key is None else {"route": self._route_key}
+        return {"background": state, "task": self._name, "plugin": self._plugin, **route}
+
     async def _keep_running(self) -> None:
         """Run the author's function until it returns. If it fails, run it again after a delay."""
         loop = asyncio.get_running_loop()
         delay_s = FIRST_RETRY_S
         while True:
             began_s = loop.time()
+            self._log("running", "runs")
             try:
                 await EndingInChild(self._function())
             except asyncio.CancelledError as error:
@@ -137,11 +159,18 @@ class Background:
             except BaseException as error:  # an author's function may raise anything, and a task must not raise SystemExit
                 failure = error
             else:
+                self._log("returned", "has returned, so it is not started again")
                 return
             if loop.time() - began_s >= LONGEST_RETRY_S:
                 delay_s = FIRST_RETRY_S
             self._tasks.failures[self._plugin] += 1
-            logger.error("the background task of plugin %s failed. It is started again in %g s", self._plugin, delay_s, exc_info=failure)
+            logger.error(
+                "the background task of plugin %s failed. It is started again in %g s",
+                self._plugin,
+                delay_s,
+                exc_info=failure,
+                extra={**self._fields("failed"), "retry_s": delay_s},
+            )
             del failure  # its traceback refers to this frame
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, LONGEST_RETRY_S)
@@ -166,23 +195,36 @@ class Background:
                     await lease.arelease()
 
     async def _acquire(self, lock: Callable[[], Coroutine[object, object, Lease | None]]) -> Lease:
-        is_logged = False
+        is_logged = waits = False
         while True:
             try:
                 lease = await lock()
                 if lease is not None:
                     return lease
+                if not waits:
+                    waits = True
+                    self._log("waiting", "waits, because another worker runs it")
             except StoreError as error:
                 if not is_logged:
                     is_logged = True
-                    logger.error("the background task of plugin %s waits for the shared store: %s", self._plugin, error)
+                    logger.error(
+                        "the background task of plugin %s waits for the shared store: %s",
+                        self._plugin,
+                        error,
+                        extra=self._fields("waiting"),
+                    )
             await asyncio.sleep(RENEW_S)
 
     async def _renew(self, lease: Lease) -> bool:
         try:
             return await lease.arenew()
         except StoreError as error:
-            logger.error("the background task of plugin %s can't renew its lease, so it is stopped: %s", self._plugin, error)
+            logger.error(
+                "the background task of plugin %s can't renew its lease, so it is stopped: %s",
+                self._plugin,
+                error,
+                extra=self._fields("waiting"),
+            )
             return False
 
 
