@@ -2,6 +2,7 @@
 """Redis and Valkey servers that tests start: one server, one with sentinels, and a cluster. Their entries are never written to disk."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -58,6 +59,16 @@ class Server:
             self.process.wait()
             self.process = None
             self._socket.unlink(missing_ok=True)
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Stop the process in this block, so that the server accepts connections, but does not reply."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def client(self) -> redis.Redis:
         """Return a client of this server for the test."""
