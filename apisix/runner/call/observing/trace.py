@@ -38,6 +38,8 @@ RUNS: Final[dict[int, Mode]] = {
 }
 MAX_LOG_LINES: Final = 100
 """How many log lines of one call are kept."""
+NOT_BY_PLUGIN: Final = (CallCancelled, RemoteProtocolError)
+"""Exceptions that end a plugin, but that it has not caused."""
 
 
 class InfoTrace(NamedTuple):
@@ -162,7 +164,7 @@ class CallTrace:
         if not self.steps:
             return
         raised = error
-        if isinstance(error, CallCancelled | RemoteProtocolError):  # not the plugin's fault
+        if isinstance(error, NOT_BY_PLUGIN):
             error = None
         trace = self.steps[-1]
         trace.took_s = took_s

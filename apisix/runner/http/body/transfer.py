@@ -26,10 +26,10 @@ def checked_body(owner: str, body: object, is_received_empty: Callable[[], bool]
         TypeError: the body is not bytes.
         UnsupportedEdit: the body would become empty, or is too long to be sent.
     """
-    if not isinstance(body, bytes | bytearray | memoryview):
-        hint = ", append .encode()" if isinstance(body, str) else ""
-        raise TypeError(f"{owner}.body must be bytes, got {type(body).__name__}{hint}")
     if type(body) is not bytes:
+        if not isinstance(body, bytes | bytearray | memoryview):
+            hint = ", append .encode()" if isinstance(body, str) else ""
+            raise TypeError(f"{owner}.body must be bytes, got {type(body).__name__}{hint}")
         body = bytes(memoryview(body))  # also of a subclass, whatever it overrides
     if not body:
         if is_received_empty():
