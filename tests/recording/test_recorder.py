@@ -2,15 +2,18 @@
 """The recorder writes what the settings select, and counts what it can't write, without delaying a call."""
 
 import logging
+import queue
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.recording import recorder as recording
+from apisix.runner.recording.budget import CpuBudget
 from apisix.runner.recording.recorder import Counts, Recorder
 from apisix.runner.recording.selection import Selection, names_of_route
 from apisix.runner.records.format import ConfigurationRecord
@@ -130,6 +133,42 @@ def test_if_the_queue_is_full_calls_are_not_traced_but_counted(
     assert f"{counts.dropped} calls were not recorded" in caplog.text
 
 
+def test_if_the_queue_is_full_the_sample_is_not_asked_for_each_call(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of the sample that are skipped in a pause are counted, about as many as there are."""
+    monkeypatch.setattr(recording, "MAX_QUEUED", 0)
+    recorder = Recorder(msgspec.structs.replace(settings, record_sample=0.1))
+    recorder.start()
+    offered = 0
+    for _ in range(20_000):
+        offered += recorder.skip == 0
+        assert is_wanted(recorder) is False
+    Maker.gate.set()
+    recorder.close(JOIN_S)
+
+    assert recorder.counts.dropped == pytest.approx(2000, rel=0.2)
+    assert offered == pytest.approx(2000 / (recording.PAUSE_CALLS + 1), rel=0.3)
+
+
+def test_a_call_is_recorded_after_each_wait(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if waking up has used what the thread may use, as on a slow machine with a busy event loop."""
+    monkeypatch.setattr(CpuBudget, "wait_s", lambda self: 0.001)
+    made: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def encode(self: Maker, trace: Any) -> bytes:
+        made.put(trace.call_id)
+        return b"a line"
+
+    monkeypatch.setattr(Maker, "encode", encode)
+    recorder = Recorder(settings)
+    recorder.start()
+    recorder.ended(trace(1))
+    recorder.ended(trace(2))
+    before_the_end = [made.get(timeout=JOIN_S), made.get(timeout=JOIN_S)]  # after it, there is no limit
+    recorder.close(JOIN_S)
+
+    assert before_the_end == [1, 2]
+
+
 def test_large_bodies_fill_the_queue(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MAX_QUEUED_BYTES", 1000)
     recorder = Recorder(settings)
@@ -226,7 +265,7 @@ def test_the_smallest_sample_is_possible() -> None:
 
 def test_calls_between_those_of_the_sample_are_skipped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     gaps = iter([2, 0, 3])
-    monkeypatch.setattr(Selection, "gap", lambda self: next(gaps))
+    monkeypatch.setattr(Selection, "gap", lambda self, calls=0: next(gaps))
     recorder = Recorder(settings)
     recorder.start()
     selected = [number for number in range(6) if is_wanted(recorder)]

@@ -8,9 +8,7 @@ from typing import Final
 
 SLICE_S: Final = 0.0005
 """The processor time that the thread may use without a pause, in seconds. The event loop may have to wait for it that long."""
-ENOUGH: Final = 0.9
-"""The part of a slice from which on a pause may end, since clocks and waits are not exact."""
-BUSY_PART: Final = 0.1
+BUSY_PART: Final = 0.05
 """The part of its share that the thread may use while the event loop is busy."""
 
 
@@ -41,13 +39,17 @@ class CpuBudget:
         self._cpu_clock = cpu_clock
         self._loop_clock = loop_clock
         self._credit_s = SLICE_S
-        self._pauses = False
         self._at_s = clock()
         self._cpu_at_s = cpu_clock()
         self._loop_at_s = loop_clock()
 
     def wait_s(self) -> float:
-        """Return for how many seconds the thread must wait. 0 if it has not used its slice up. Call it again after the wait."""
+        """
+        Return for how many seconds the thread must wait. 0 if it has not used its slice up.
+
+        After one wait the thread must work, and then call this again. Waking up takes processor time too. If the thread waited for what
+        that has cost, it could do so forever. If the wait was too short, because the event loop has become busy, the next one is longer.
+        """
         now_s, cpu_s, loop_s = self._clock(), self._cpu_clock(), self._loop_clock()
         passed_s, busy_s = now_s - self._at_s, loop_s - self._loop_at_s
         share = self._share
@@ -55,8 +57,7 @@ class CpuBudget:
             share *= 1.0 - (1.0 - BUSY_PART) * min(1.0, busy_s / passed_s)
         self._credit_s = min(self._credit_s + passed_s * share - (cpu_s - self._cpu_at_s), SLICE_S)
         self._at_s, self._cpu_at_s, self._loop_at_s = now_s, cpu_s, loop_s
-        self._pauses = self._credit_s <= 0.0 or (self._pauses and self._credit_s < ENOUGH * SLICE_S)
-        return (SLICE_S - self._credit_s) / share if self._pauses else 0.0
+        return (SLICE_S - self._credit_s) / share if self._credit_s <= 0.0 else 0.0
 
 
 def cpu_clock_of_this_thread() -> Callable[[], float]:

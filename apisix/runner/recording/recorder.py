@@ -29,7 +29,7 @@ COLLECT_S: Final = 0.05
 MAX_BATCH: Final = 64
 """How many calls are written at once."""
 PAUSE_CALLS: Final = 16
-"""How many calls are dropped without being asked for if the queue is full."""
+"""How many calls of the sample are dropped without being asked for if the queue is full."""
 LOG_DROPPED_S: Final = 10.0
 """How often it is logged that calls were not recorded, in seconds."""
 
@@ -64,9 +64,7 @@ class Recorder(CallListener):
         self._settings = settings
         self._on_failure = on_failure
         self._selection = Selection(settings)
-        # Only then are all calls that are skipped in a pause dropped ones.
-        self._can_pause = settings.record_sample >= 1.0 and self._selection.selects_all
-        self._pauses = False
+        self._pause = 0  # how many calls are skipped in a pause, of which PAUSE_CALLS are dropped; 0 if there is no pause
         self._writer: _Writer | None = None
         self._ended: list[_Writer] = []  # those of earlier recordings, which may still be writing
         self._earlier = Counts(0, 0)
@@ -75,8 +73,7 @@ class Recorder(CallListener):
     def counts(self) -> Counts:
         """How many calls were written and dropped so far, in all recordings of this worker."""
         writers = self._ended if self._writer is None else [*self._ended, self._writer]
-        skipped = PAUSE_CALLS - self.skip if self._pauses else 0
-        return sum_of([self._earlier, *(writer.counts for writer in writers), Counts(0, skipped)])
+        return sum_of([self._earlier, *(writer.counts for writer in writers), Counts(0, self._dropped_in_pause())])
 
     def start(self, on_end: Callable[[Counts], None] = lambda counts: None) -> None:
         """
@@ -128,16 +125,18 @@ class Recorder(CallListener):
         if self._settings.record_only_failures or writer.has_room():
             return True
         writer.drop(1)
-        if self._can_pause:
-            self.skip = PAUSE_CALLS
-            self._pauses = True
+        if self._selection.selects_all:  # only then all calls of the sample that are skipped are dropped ones
+            self._pause = self.skip = self._selection.gap(PAUSE_CALLS)
         return False
 
     def _end_pause(self, writer: "_Writer") -> None:
-        if self._pauses:
-            writer.drop(PAUSE_CALLS - self.skip)
-            self.skip = 0
-            self._pauses = False
+        if self._pause:
+            writer.drop(self._dropped_in_pause())
+            self._pause = self.skip = 0
+
+    def _dropped_in_pause(self) -> int:
+        """Return how many calls were dropped in this pause, about as many as are in the sample."""
+        return round(PAUSE_CALLS * (self._pause - self.skip) / self._pause) if self._pause else 0
 
     def ended(self, trace: CallTrace) -> None:
         """Put the call into the queue, if it is selected."""
@@ -240,8 +239,8 @@ class _Writer:
             if wait_s > COLLECT_S or len(entries) >= MAX_BATCH:
                 self._write(entries)
                 self._log_dropped()
-            while wait_s > 0 and not self._finishing.wait(wait_s):
-                wait_s = budget.wait_s()
+            if wait_s > 0:
+                self._finishing.wait(wait_s)
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
@@ -294,7 +293,10 @@ class _Writer:
 
 def body_bytes(trace: CallTrace) -> int:
     """Return about how many bytes a trace keeps in memory: those of its bodies and variables."""
-    size = sum(len(info.reply) for info in trace.info if info.reply is not None)
+    size = 0
+    for info in trace.info:
+        if info.reply is not None:
+            size += len(info.reply)
     for step in trace.steps:
         body = step.after.assigned_body
         if body is not None and body is not step.before.assigned_body:

@@ -35,17 +35,22 @@ class Selection:
         self.selects_all = not (self._routes or self._plugins)
         self._selects = lru_cache(CACHED)(self._selects_configuration)
 
-    def gap(self) -> int:
+    def gap(self, calls: int = 0) -> int:
         """
         Return how many calls to leave out before the next one of the sample.
+
+        Args: calls: how many calls of the sample to leave out, too.
 
         The number is random, with a geometric distribution. So each call is in the sample with the same chance, whatever happened to the
         calls before it, as if a number was drawn for each call.
         """
         if self._sample >= 1.0:
-            return 0
+            return calls
         if self._sample <= 0.0:
             return MAX_GAP
+        return min(calls + sum(self._gap() for _ in range(calls + 1)), MAX_GAP)
+
+    def _gap(self) -> int:
         chance = 1.0 - random.random()  # noqa: S311  # no secret; above 0 and up to 1
         return int(min(math.log(chance) / math.log1p(-self._sample), MAX_GAP))
 

@@ -468,8 +468,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Key(
             "record.cpu_share",
             FRACTION,
-            "The part of one CPU core that each worker may use to make records. While its event loop is busy, it is a tenth of that. Calls "
-            "that cannot be recorded in this time are counted.",
+            "The part of one CPU core that each worker may use to make records. While its event loop is busy, it is a twentieth of that. "
+            "Calls that cannot be recorded in this time are counted.",
         ),
     ] = 0.1
     tracing_enabled: Annotated[
