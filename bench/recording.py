@@ -1,101 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What recording costs: all calls, and 1 % of them, compared with no recording.
+What recording takes from the throughput of a worker that is busy all the time: recording of all calls, and of 1 % of them.
 
-The runner is busy all the time, so the throughput is in inverse proportion to its processor time per call, of all its threads. That is
-what is compared, because other work on the machine disturbs it less than the throughput itself.
+Calls with and without recording are compared in one process, in turn (`recorded_calls.py`), because the throughput of two processes
+differs by more than the targets on a machine that does other work too. The calls become longer, and the thread that makes the records uses
+a part of the processor. Both are subtracted from the throughput.
 
-Closed loop of 16 connections. The runner has one core, and the load another one. At full load, not all calls can be recorded. The others
-are counted. What a runner has still to write after a round is waited for, so that it does not disturb the next one.
+At full load, not all calls can be recorded. The others are counted. The queue of the recorder is full before the measurement begins, as it
+is at lasting load.
 """
 
-import time
+import json
+import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES
 from bench.charts import COLOURS
-from bench.files import write_frames
+from bench.files import HERE, CannotMeasure
 from bench.modes import COMPILED, PURE, Mode, modes
 from bench.part import Scale, Target, note, shown, spread
-from bench.processes import load, runner, scratch
 
-CASE = next(case for case in CASES if case.name == "read-set")
-CONNECTIONS = 16
-SAMPLES = {"off": None, "everything": 1.0, "1 %": 0.01}
+SAMPLES = {"everything": "1", "1 %": "0.01"}
 LIMITS = {"everything": 0.15, "1 %": 0.02}
 """How much of the throughput recording may take."""
-IDLE_S = 0.3
-"""A runner that has written nothing for so long has written everything, in seconds."""
+SECONDS = 5.0
+"""How long a round takes at full scale, for each second of the scale."""
 
 
 def measure(scale: Scale, *, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure a runner that does not record, one that records everything, and one that records a sample, in turn."""
+    """
+    Measure recording of everything and of a sample.
+
+    Raises: CannotMeasure: a process that measures has failed.
+    """
+    seconds = scale.seconds * (1.0 if scale.smoke else SECONDS)
     found: dict[str, dict[str, Any]] = {}
     for mode in modes(wanted or (COMPILED, PURE))[: None if wanted else 1]:
-        rates: dict[str, list[float]] = {name: [] for name in SAMPLES}
-        cpu: dict[str, list[float]] = {name: [] for name in SAMPLES}
-        recorded: dict[str, list[float]] = {name: [] for name in SAMPLES}
-        with scratch() as directory, ExitStack() as stack:
-            running = {}
-            for number, (name, sample) in enumerate(SAMPLES.items()):
-                own = directory / str(number)
-                own.mkdir()
-                running[name] = own / "calls.jsonl", stack.enter_context(runner(own, _recording(mode, own / "calls.jsonl", sample)))
-            frames = write_frames(CASE, directory)
-            for _round in range(scale.rounds):
-                for name, (file, (path, pids)) in running.items():
-                    before = _lines(file)
-                    seen = load(CASE, frames, path, pids, connections=CONNECTIONS, seconds=scale.seconds)
-                    rates[name].append(seen["calls_per_s"])
-                    cpu[name].append(seen["cpu_us_per_call"])
-                    recorded[name].append(max(0, _lines(file) - before))
-                    _wait_until_written(file)
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SAMPLES}
+        for _ in range(scale.rounds):
+            for name, sample in SAMPLES.items():
+                rounds[name].append(_round(mode, sample, seconds))
         found[mode.name] = {
-            name: {
-                "calls_per_s": spread(rates[name]),
-                "us_per_call": spread(cpu[name]),
-                "lost": spread([1 - off / each for each, off in zip(cpu[name], cpu["off"], strict=True)]),
-                "recorded": spread(recorded[name]),
-            }
-            for name in SAMPLES
+            name: {key: spread([values[key] for values in each]) for key in each[0]}
+            | {"lost": spread([1 - (1 - values["thread"]) / (1 + values["longer"]) for values in each])}
+            for name, each in rounds.items()
         }
-        lost = {name: f"{found[mode.name][name]['lost']['median']:.1%}" for name in LIMITS}
+        lost = {name: f"{row['lost']['median']:.1%}" for name, row in found[mode.name].items()}
         note(f"recording, {mode.name}: {lost} of the throughput")
-    return {"connections": CONNECTIONS, "seconds": scale.seconds, "modes": found}
+    return {"seconds": seconds, "modes": found}
 
 
-def _recording(mode: Mode, file: Path, sample: float | None) -> Mode:
-    if sample is None:
-        return mode
-    variables = {"APISIX_RUNNER_RECORD_FILE": str(file), "APISIX_RUNNER_RECORD_SAMPLE": str(sample)}
-    return replace(mode, environment={**mode.environment, **variables})
-
-
-def _wait_until_written(file: Path) -> None:
-    lines = -1
-    while lines != (lines := _lines(file)):
-        time.sleep(IDLE_S)
-
-
-def _lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+def _round(mode: Mode, sample: str, seconds: float) -> dict[str, float]:
+    command = [mode.python, "-m", "bench.recorded_calls", sample, str(seconds)]
+    done = subprocess.run(command, env=mode.variables(), cwd=HERE.parent, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    if done.returncode != 0:
+        raise CannotMeasure(f"{' '.join(command)} failed: {done.stderr[-1000:]}")
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
 
 
 def markdown(result: dict[str, Any]) -> str:
     """Return a table."""
     rows = [
-        "| mode | recording | calls/s | CPU time per call, us | throughput lost | lines written in a round |",
-        "|---|---|---:|---:|---:|---:|",
+        "| mode | recording | a call without, us | longer with it | thread, of a core | throughput lost | lines written a second |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for mode, found in result["modes"].items():
         for name, row in found.items():
-            lost = f"{row['lost']['median']:.1%} ({row['lost']['least']:.1%} to {row['lost']['greatest']:.1%})" if name in LIMITS else ""
-            written = f"{row['recorded']['median']:,.0f}" if name in LIMITS else ""
-            cells = [mode, name, shown(row["calls_per_s"], "", 0), shown(row["us_per_call"]), lost, written]
+            lost = f"{row['lost']['median']:.1%} ({row['lost']['least']:.1%} to {row['lost']['greatest']:.1%})"
+            shares = [f"{row[key]['median']:.1%}" for key in ("longer", "thread")]
+            cells = [mode, name, shown(row["off_us"]), *shares, lost, f"{row['written_per_s']['median']:,.0f}"]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -111,10 +85,10 @@ def targets(result: dict[str, Any]) -> list[Target]:
 
 
 def draw(result: dict[str, Any], axes: Any) -> None:
-    """Draw the throughput of each."""
+    """Draw the part of the throughput that each takes."""
     for number, (mode, found) in enumerate(result["modes"].items()):
-        rates = [row["calls_per_s"]["median"] for row in found.values()]
-        axes.bar([place + 0.4 * number for place in range(len(rates))], rates, 0.35, color=COLOURS.get(mode), label=mode)
+        lost = [100 * row["lost"]["median"] for row in found.values()]
+        axes.bar([place + 0.4 * number for place in range(len(lost))], lost, 0.35, color=COLOURS.get(mode), label=mode)
     axes.set_xticks(range(len(SAMPLES)), list(SAMPLES))
-    axes.set_ylabel("calls a second")
+    axes.set_ylabel("throughput lost, %")
     axes.legend(fontsize="small")
