@@ -182,6 +182,92 @@ def test_incr_by_another_type(store: Store, by: Any) -> None:
         store.incr("x", by)
 
 
+def let_pass(store: Store, key: str, seconds: float) -> None:
+    """Let time pass for a rate limit. The entry is the time at which the bucket is empty, in microseconds."""
+    store.set(key, store.get(key) - int(seconds * 1e6))
+
+
+RATE = 0.001
+"""So few events per second that the duration of a test does not matter."""
+
+
+async def test_throttle(store: Store) -> None:
+    """Of many events, one and the burst are allowed, then one in each interval."""
+    allowed = [store.throttle("x", RATE, 2)[0], (await store.athrottle("x", RATE, 2))[0]]
+    allowed += [store.throttle("x", RATE, 2)[0] for _ in range(3)]
+    let_pass(store, "x", 1000)
+    allowed += [store.throttle("x", RATE, 2)[0], (await store.athrottle("x", RATE, 2))[0]]
+
+    assert allowed == [True, True, True, False, False, True, False]
+
+
+async def test_throttle_after_a_pause(place: Place) -> None:
+    """After a pause, the whole burst is allowed again, and no more."""
+    store = place.store()
+    before = [store.throttle("x", RATE, 1)[0] for _ in range(3)]
+    place.advance(2001)
+    found = store.get("x")
+    after = [store.throttle("x", RATE, 1)[0] for _ in range(3)]
+
+    assert (before, found, after) == ([True, True, False], None, [True, True, False])
+
+
+async def test_wait_of_throttle(store: Store) -> None:
+    """An event that is allowed waits until it is on time. One that is not allowed waits until another one is allowed."""
+    waits = [store.throttle("x", RATE, 2)[1] for _ in range(5)] + [(await store.athrottle("x", RATE, 2))[1]]
+    let_pass(store, "x", 900)
+    waits.append(store.throttle("x", RATE, 2)[1])
+
+    assert waits[0] == 0
+    assert [math.ceil(wait_s / 100) * 100 for wait_s in waits] == [0, 1000, 2000, 1000, 1000, 1000, 100]
+
+
+async def test_throttle_with_another_limit(store: Store) -> None:
+    """If the limit was changed, or the clock was set back, the bucket is full, and becomes empty at the rate."""
+    store.set("x", 4_000_000_000_000_000)
+    first = store.throttle("x", RATE, 1)
+    let_pass(store, "x", 1000)
+    second = await store.athrottle("x", RATE, 1)
+
+    assert (first, second[0]) == ((False, 1000), True)
+
+
+@pytest.mark.parametrize("value", ["1", b"1", 1.0, True, [1]], ids=repr)
+async def test_throttle_of_another_type(store: Store, value: object) -> None:
+    """An entry of another type is not a rate limit. It stays."""
+    store.set("x", value)
+    with pytest.raises(TypeError, match="needs an entry that is an int"):
+        store.throttle("x", 1)
+    with pytest.raises(TypeError, match="needs an entry that is an int"):
+        await store.athrottle("x", 1)
+    assert store.get("x") == value
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "error"),
+    [
+        (0, 0, ValueError),
+        (-1, 0, ValueError),
+        (math.nan, 0, ValueError),
+        (1_000_001, 0, ValueError),
+        (1, -1, ValueError),
+        (1e-6, 1000, ValueError),
+        (5e-324, 0, ValueError),
+        ("1", 0, TypeError),
+        (True, 0, TypeError),
+        (1, 1.0, TypeError),
+        (1, True, TypeError),
+    ],
+)
+async def test_limit_that_is_not_allowed(store: Store, rate: Any, burst: Any, error: type[Exception]) -> None:
+    """A limit has a range, and a message that names it."""
+    with pytest.raises(error, match=r"rate|`burst`"):
+        store.throttle("x", rate, burst)
+    with pytest.raises(error, match=r"rate|`burst`"):
+        await store.athrottle("x", rate, burst)
+    assert store.get("x") is None
+
+
 async def test_set_replaces_value_and_lifetime(place: Place) -> None:
     """After a set without a lifetime, the entry no longer expires."""
     store = place.store()

@@ -51,6 +51,14 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def throttle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
+        """
+        Count an event, as `throttling.admit` does with the clock of this place, and return whether it is allowed and its wait.
+
+        Raises: TypeError: the entry is not a whole number.
+        """
+
+    @abstractmethod
     def delete(self, key: bytes) -> bool:
         """Delete an entry. Return False if it is absent."""
 
@@ -74,6 +82,9 @@ class Backend(ABC):
 
     async def aincr(self, key: bytes, by: int, ttl_ms: int | None) -> int:
         return self.incr(key, by, ttl_ms)
+
+    async def athrottle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
+        return self.throttle(key, interval_us, tolerance_us)
 
     async def adelete(self, key: bytes) -> bool:
         return self.delete(key)

@@ -34,6 +34,7 @@ import lmdb
 from apisix.runner.errors import StoreError
 from apisix.runner.state.backend import Backend, Usage
 from apisix.runner.state.counters import Counters, counters
+from apisix.runner.state.throttling import admit
 from apisix.runner.state.values import decode_int, encode_int
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,9 @@ class EmbeddedBackend(Backend):
     def incr(self, key: bytes, by: int, ttl_ms: int | None) -> int:
         return self._attempt(self._incr, key, by, ttl_ms)
 
+    def throttle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
+        return self._attempt(self._throttle, key, interval_us, tolerance_us)
+
     def delete(self, key: bytes) -> bool:
         return self._attempt(self._delete, key)
 
@@ -196,6 +200,15 @@ class EmbeddedBackend(Backend):
         total = decode_int(found[_HEADER.size :]) + by
         txn.put(key, found[: _HEADER.size] + encode_int(total))
         return total
+
+    def _throttle(self, txn: lmdb.Transaction, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
+        key = _stored_key(key)
+        found, now_us = self._find(txn, key), int(self._clock() * 1e6)
+        empty_us = 0 if found is None else decode_int(found[_HEADER.size :])
+        is_allowed, wait_us, until_us = admit(empty_us, now_us, interval_us, tolerance_us)
+        if until_us != empty_us:
+            self._write(txn, key, encode_int(until_us), (until_us - now_us) // 1000 + 1)
+        return is_allowed, wait_us
 
     def _delete(self, txn: lmdb.Transaction, key: bytes) -> bool:
         key = _stored_key(key)

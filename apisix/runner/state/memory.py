@@ -8,6 +8,7 @@ from typing import Final
 
 from apisix.runner.state.backend import Backend
 from apisix.runner.state.counters import counters
+from apisix.runner.state.throttling import admit
 from apisix.runner.state.values import decode_int, encode_int
 
 MAX_ENTRIES: Final = 100_000
@@ -63,6 +64,15 @@ class MemoryBackend(Backend):
             total = decode_int(found) + by
             self._entries[key] = encode_int(total), self._entries[key][1]
             return total
+
+    def throttle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
+        with self._lock:
+            found, now_us = self._find(key), int(self._now() * 1e6)
+            empty_us = 0 if found is None else decode_int(found)
+            is_allowed, wait_us, until_us = admit(empty_us, now_us, interval_us, tolerance_us)
+            if until_us != empty_us:
+                self._store(key, encode_int(until_us), (until_us - now_us) // 1000 + 1)
+            return is_allowed, wait_us
 
     def delete(self, key: bytes) -> bool:
         with self._lock:

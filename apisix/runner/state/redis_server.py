@@ -51,12 +51,27 @@ elseif #ARGV == 2 then redis.call('SET', KEYS[1], ARGV[2])
 else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1
 """
+# The same as throttling.admit, with the clock of the server. Times have 51 bits.
+THROTTLE: Final = """
+local time = redis.call('TIME')
+local now, interval, tolerance = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[2])
+local found = redis.call('GET', KEYS[1]) or '0'
+if not string.find(found, '^-?%d+$') then return redis.error_reply('ERR value is not an integer') end
+local empty = tonumber(found)
+local early = math.min(math.max(0, empty - now), tolerance + interval)
+local allowed = early <= tolerance
+local next = now + early + (allowed and interval or 0)
+if next ~= empty then
+  redis.call('SET', KEYS[1], string.format('%.0f', next), 'PX', string.format('%.0f', math.floor((next - now) / 1000) + 1))
+end
+return {allowed and 1 or 0, allowed and early or early - tolerance}
+"""
 
 Command = tuple[Any, ...]
 
 _FAILURES: Final = (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError)
 _BUSY: Final = "no connection became free in time: state.pool_size is too small, or Redis is too slow"
-_SHA: Final = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (INCR, CAS)}
+_SHA: Final = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (INCR, CAS, THROTTLE)}
 
 
 class RedisBackend(Backend):
@@ -108,6 +123,14 @@ class RedisBackend(Backend):
 
     async def aincr(self, key: bytes, by: int, ttl_ms: int | None) -> int:
         return int(await self._arun(_incr(key, by, ttl_ms)))
+
+    def throttle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
+        allowed, wait_us = self._run(_throttle(key, interval_us, tolerance_us))
+        return bool(allowed), wait_us
+
+    async def athrottle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
+        allowed, wait_us = await self._arun(_throttle(key, interval_us, tolerance_us))
+        return bool(allowed), wait_us
 
     def delete(self, key: bytes) -> bool:
         return bool(self._run(("DEL", KEY_PREFIX + key)))
@@ -201,7 +224,7 @@ class RedisBackend(Backend):
         except redis.exceptions.ResponseError as error:
             text = str(error)
             if "not an integer" in text:
-                raise TypeError("incr() needs an entry that is an int, and this entry has another type") from None
+                raise TypeError("this operation needs an entry that is an int, and this entry has another type") from None
             if "overflow" in text:
                 raise ValueError("a stored int must fit in 64 bits with its sign; store it as a str") from None
             raise StoreError(f"Redis has refused an operation of the store: {text}") from error
@@ -266,6 +289,10 @@ def _cas(key: bytes, expected: bytes, payload: bytes | None, ttl_ms: int | None)
 def _incr(key: bytes, by: int, ttl_ms: int | None) -> Command:
     encode_int(by)  # raises ValueError
     return ("INCRBY", KEY_PREFIX + key, by) if ttl_ms is None else ("EVALSHA", _SHA[INCR], 1, KEY_PREFIX + key, by, ttl_ms)
+
+
+def _throttle(key: bytes, interval_us: int, tolerance_us: int) -> Command:
+    return ("EVALSHA", _SHA[THROTTLE], 1, KEY_PREFIX + key, interval_us, tolerance_us)
 
 
 def _expire(key: bytes, ttl_ms: int | None) -> Command:

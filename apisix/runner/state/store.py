@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from apisix.runner.errors import StoreError
 from apisix.runner.state.backend import Backend, current
 from apisix.runner.state.counters import counters
+from apisix.runner.state.throttling import to_us
 from apisix.runner.state.values import MAX_NAME_BYTES, decode_value, encode_key, encode_value, to_ms
 
 logger = logging.getLogger(__name__)
@@ -206,6 +207,46 @@ class Store:
             return await self._backend().aincr(encoded, by, ttl_ms)
         except StoreError as error:
             return _failed(error, fallback)
+
+    def throttle(self, key: str, rate: float, burst: int = 0, *, fallback: Any = RAISE) -> Any:
+        """
+        Count an event against a rate limit, and return `(allowed, wait_s)`.
+
+        Events are allowed at an even distance, 1 / `rate`. Up to `burst` of them can come early. If the event is allowed, `wait_s` is how
+        early it is: whoever delays it by that many seconds keeps the rate. If it is not allowed, it is not counted, and one is allowed
+        after `wait_s`. This is GCRA, or the leaky bucket, with the clock of the store, which all machines share.
+
+        Args:
+            rate: events per second, up to 1,000,000. Every caller that uses the key must have the same limit.
+            burst: how many events can come early.
+        Raises:
+            TypeError: the entry is not an int, or an argument has another type.
+            ValueError: an argument is not allowed, or (burst + 1) / rate is more than ten years.
+
+        >>> store = Store("logins")
+        >>> store.throttle("ali", rate=0.1, burst=1)
+        (True, 0.0)
+        >>> allowed, wait_s = store.throttle("ali", rate=0.1, burst=1)
+        >>> allowed, round(wait_s)
+        (True, 10)
+        >>> store.throttle("ali", rate=0.1, burst=1)[0]
+        False
+        """
+        encoded, limit = encode_key(self._prefix, key), to_us(rate, burst)
+        try:
+            allowed, wait_us = self._backend().throttle(encoded, *limit)
+        except StoreError as error:
+            return _failed(error, fallback)
+        return allowed, wait_us / 1e6
+
+    async def athrottle(self, key: str, rate: float, burst: int = 0, *, fallback: Any = RAISE) -> Any:
+        """Same as `throttle`, but for coroutines."""
+        encoded, limit = encode_key(self._prefix, key), to_us(rate, burst)
+        try:
+            allowed, wait_us = await self._backend().athrottle(encoded, *limit)
+        except StoreError as error:
+            return _failed(error, fallback)
+        return allowed, wait_us / 1e6
 
     def delete(self, key: str, *, fallback: Any = RAISE) -> Any:
         """Delete an entry. Return True, or False if it is absent."""

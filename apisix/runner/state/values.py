@@ -104,7 +104,7 @@ def encode_int(value: int) -> bytes:
 def decode_int(payload: bytes) -> int:
     """Return the whole number in a payload. Raise TypeError if it is of another type."""
     if not payload or payload[0] not in _INT_START:
-        raise TypeError("incr() needs an entry that is an int, and this entry has another type")
+        raise TypeError("this operation needs an entry that is an int, and this entry has another type")
     return int(payload)
 
 
