@@ -136,6 +136,17 @@ EXCEPTIONS: Final = {
     "|session|": "a part of the names of secret headers",
 }
 """Text in which the words are allowed, with the reason."""
+HTTP_SESSIONS: Final = (
+    "CHANGELOG.md",
+    "docs/guides/cookbook.md",
+    "docs/guides/state.md",
+    "docs/guides/write.md",
+    "examples/README.md",
+    "examples/apisix.yaml",
+    "examples/plugins/sessions.py",
+    "examples/tests/test_sessions.py",
+)
+"""Files about the sessions of browsers, which have no other name."""
 
 _PATTERNS: Final = [(re.compile(rf"(?<![a-z])(?:{term})(?![a-z])", re.IGNORECASE), instead) for term, instead in TERMS.items()]
 
@@ -160,6 +171,8 @@ def findings(text: str, path: str) -> Iterator[Finding]:
     for number, line in enumerate(text.splitlines(), 1):
         for pattern, instead in _PATTERNS:
             for match in pattern.finditer(line):
+                if path in HTTP_SESSIONS and match[0].lower().startswith("session"):
+                    continue
                 yield Finding(path, number, match[0], instead)
 
 

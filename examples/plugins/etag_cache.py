@@ -4,8 +4,8 @@ Cache responses for all workers, and reply with 304 if the client has the curren
 
 When to use it: for public pages and JSON of a slow upstream, if clients ask for them again and again. List it twice in a
 route: last under ext-plugin-post-req, where it looks responses up, and last under ext-plugin-post-resp, where it stores them for as
-long as their Cache-Control allows. All workers of a machine share the cache, and `state.size` limits it. response-cache
-does not need the store, but each worker has its own cache.
+long as their Cache-Control allows. All workers of a machine share the cache, and with `state.url` all machines. `state.size`
+limits it. response-cache is the same without ETags.
 
 Task: Responses
 Keywords: cache, ETag, If-None-Match, 304 Not Modified, conditional request, cache-control, shared cache, store
@@ -41,8 +41,9 @@ class EtagCache(Plugin[EtagCacheConfig]):
     needs = (*_KEY, *_PERSONAL, "request_method")
     on_error = "pass"  # without the cache, the upstream answers
 
-    def on_request(self, request: Request) -> Reply | None:
-        found: dict[str, Any] | None = self.store.get(_key(request), fallback=None) if _is_public(request) else None
+    async def on_request(self, request: Request) -> Reply | None:
+        # fallback: if the store is not available, the request continues to the upstream
+        found: dict[str, Any] | None = await self.store.aget(await _key(request), fallback=None) if await _is_public(request) else None
         if found is None:
             return None
         headers = [(name, value) for name, value in found["headers"]]
@@ -53,14 +54,14 @@ class EtagCache(Plugin[EtagCacheConfig]):
             return Reply(304, headers=[(name, value) for name, value in headers if name.lower() in kept])
         return Reply(200, base64.b64decode(found["body"]), headers)
 
-    def on_response(self, response: Response) -> None:
+    async def on_response(self, response: Response) -> None:
         control = ",".join(response.headers.getall("cache-control", [])).lower()
         allowed = re.search(r"\bs-maxage=(\d{1,8})\b", control) or re.search(r"\bmax-age=(\d{1,8})\b", control)
         lifetime_s = min(int(allowed[1]), self.config.max_age_s) if allowed else 0
         is_forbidden = re.search("no-store|no-cache|private", control) or _FORBIDDEN & {name.lower() for name in response.headers}
-        if not lifetime_s or is_forbidden or response.status != 200 or not _is_public(response):
+        if not lifetime_s or is_forbidden or response.status != 200 or not await _is_public(response):
             return
-        body = response.read(decode=False)
+        body = await response.aread(decode=False)
         headers = [list(pair) for pair in response.headers.items()]  # a Reply drops those that belong to the connection
         if not 0 < len(body) <= self.config.max_body_bytes or not all(value.isascii() for _, value in headers):
             return
@@ -68,12 +69,12 @@ class EtagCache(Plugin[EtagCacheConfig]):
             response.headers["etag"] = f'"{hashlib.sha256(body).hexdigest()[:32]}"'  # the client gets it with the first response
             headers.append(["etag", response.headers["etag"]])
         entry = {"stored_at_s": time.time(), "etag": response.headers["etag"], "headers": headers, "body": base64.b64encode(body).decode()}
-        self.store.set(_key(response), entry, lifetime_s, fallback=False)
+        await self.store.aset(await _key(response), entry, lifetime_s, fallback=False)
 
 
-def _key(message: Request | Response) -> str:
-    return hashlib.sha256(json.dumps([message.var(name) for name in _KEY]).encode()).hexdigest()
+async def _key(message: Request | Response) -> str:
+    return hashlib.sha256(json.dumps([await message.avar(name) for name in _KEY]).encode()).hexdigest()
 
 
-def _is_public(message: Request | Response) -> bool:
-    return message.var("request_method") == "GET" and not any(map(message.var, _PERSONAL))
+async def _is_public(message: Request | Response) -> bool:
+    return await message.avar("request_method") == "GET" and not any([await message.avar(name) for name in _PERSONAL])

@@ -3,8 +3,8 @@
 Run a request with an idempotency key once. A retry with the same key gets the stored response, without a second order or payment.
 
 When to use it: if clients retry POST requests that must not be executed twice, and the upstream does not detect that. List it
-last under ext-plugin-post-req, where consumers are known, and under ext-plugin-post-resp. All workers of a machine share the
-keys. Gateways on several machines do not. If the store is full, it evicts entries: give it enough memory (`state.size`).
+last under ext-plugin-post-req, where consumers are known, and under ext-plugin-post-resp. All workers share the keys, and with
+`state.url` all machines. If the store is full, it evicts entries: give it enough memory (`state.size`).
 
 Task: Traffic
 Keywords: Idempotency-Key, idempotent POST, retry, duplicate request, exactly once, payment, Stripe, store, cas
@@ -39,20 +39,22 @@ class IdempotencyConfig(msgspec.Struct, frozen=True):
 class Idempotency(Plugin[IdempotencyConfig]):
     """Run a request with an idempotency key once."""
 
-    def on_request(self, request: Request) -> Reply | None:
-        config = self.config
-        keys = request.headers.getall(config.header, [])
+    on_error = "refuse"  # with a 503: without the store, a payment could be made twice
+
+    async def on_request(self, request: Request) -> Reply | None:
+        config, keys = self.config, request.headers.getall(self.config.header, [])
         if request.method not in ("POST", "PATCH") or not (keys or config.required):
             return None
         if len(keys) != 1 or re.fullmatch("[!-~]{1,255}", keys[0]) is None:
             return Reply(400, json={"error": f"the request must have one header {config.header} of 1 to 255 visible characters"})
-        key = _digest(keys[0], *(request.var(name) for name in config.scope))
-        fingerprint = _digest(request.method, request.path, request.query, hashlib.sha256(request.read()).hexdigest())
+        key = _digest(keys[0], *[await request.avar(name) for name in config.scope])
+        fingerprint = _digest(request.method, request.path, request.query, hashlib.sha256(await request.aread()).hexdigest())
         claim = {"fingerprint": fingerprint, "owner": secrets.token_hex(16)}
-        if self.store.add(key, claim, config.lock_s):  # atomic: of two requests at the same time, one gets True
-            request.metadata()["idempotency"] = {"key": key, "claim": claim}
+        # Of two requests at the same time, one gets True. If the store is not available, this raises, and the request is refused.
+        if await self.store.aadd(key, claim, config.lock_s):
+            (await request.ametadata())["idempotency"] = {"key": key, "claim": claim}
             return None
-        record: dict[str, Any] = self.store.get(key) or {"fingerprint": fingerprint}  # None: it has just expired, and the client can retry
+        record: dict[str, Any] = await self.store.aget(key) or {"fingerprint": fingerprint}  # or it has just expired: a retry helps
         if record["fingerprint"] != fingerprint:
             return Reply(422, json={"error": "this key was used for another request"})
         if "status" not in record:
@@ -60,18 +62,17 @@ class Idempotency(Plugin[IdempotencyConfig]):
         headers = [*map(tuple, record["headers"]), ("idempotency-replayed", "true")]
         return Reply(record["status"], base64.b64decode(record["body"]), headers)
 
-    def on_response(self, response: Response) -> None:
-        mine = response.metadata().get("idempotency")
-        if mine is None:
+    async def on_response(self, response: Response) -> None:
+        if (mine := (await response.ametadata()).get("idempotency")) is None:
             return  # a request without a key
-        status, body = response.status, response.read(decode=False)
+        status, body = response.status, await response.aread(decode=False)
         names = ("content-type", "content-encoding", "location")  # not set-cookie, and nothing that belongs to one connection
         headers = [[name, value] for name in names for value in response.headers.getall(name, []) if value.isascii()]
         if len(body) > self.config.max_body_bytes:  # it must not run again, even if its response can't be stored
             status, body, headers = 409, b"the request was completed, and its response is too long to be repeated\n", []
         record = {**mine["claim"], "status": status, "headers": headers, "body": base64.b64encode(body).decode()}
         # cas: if the lock has expired, the key can belong to a later request. In any case, this client gets its response.
-        if not self.store.cas(mine["key"], mine["claim"], record, self.config.keep_s, fallback=False):
+        if not await self.store.acas(mine["key"], mine["claim"], record, self.config.keep_s, fallback=False):
             logger.warning("the response for an idempotency key was not stored: the upstream took longer than lock_s, or the store failed")
 
 

@@ -1,60 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Limit the number of calls of each client in a time window, counted in Redis for all gateways together (`pip install
-redis`).
+Limit the number of calls of each client in a time window, for all workers together, as the plugin limit-count of APISIX does.
 
-When to use it: for quotas, such as 1000 calls per hour. Each call waits for Redis, so use limit-req if an approximate
-limit is enough.
+When to use it: for quotas, such as 1000 calls per hour. The window of a client begins with its first call, so around the
+end of a window, twice as many calls can pass in a short time: limit-req prevents that. All workers of a machine count
+together, and with `state.url` all machines. If the store is full, it evicts the windows that began first, so give it
+enough memory (`state.size`).
 
 Task: Traffic
-Keywords: rate limit, quota, Redis, fixed window, 429, distributed
+Keywords: rate limit, quota, fixed window, X-RateLimit-Remaining, X-RateLimit-Reset, 429, distributed, Redis, store, incr
 """
 
+import hashlib
+from math import ceil
+from typing import Annotated
+
 import msgspec
-from redis.asyncio import Redis
 
 from apisix import Plugin, Reply, Request
 
 
 class LimitCountConfig(msgspec.Struct, frozen=True):
-    """The number of calls and the length of the window. Routes with the same `name` share their counts."""
+    """The number of calls, and the length of the window in seconds. Routes with the same `group` count together."""
 
-    name: str
-    count: int
-    window_s: int
+    group: str
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    time_window: Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
     key: str = "remote_addr"  # a variable; use consumer_name if the gateway authenticates consumers
-    redis: str = "redis://127.0.0.1:6379/0"
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.window_s < 1:
-            raise ValueError("count and window_s must be 1 or more")
+    rejected_code: Annotated[int, msgspec.Meta(ge=200, le=599)] = 429
 
 
 class LimitCount(Plugin[LimitCountConfig]):
-    """Reply with 429 if a client has used up its quota."""
+    """Refuse the calls of a client that has used up its quota."""
 
-    # If Redis is not available, calls are refused with a 503. Uncomment this line to let them continue instead.
-    # on_error = "pass"
-
-    async def setup(self) -> None:
-        # Each route and worker has its own pool. It connects when it is first used, and again after a failure.
-        self._redis = Redis.from_url(self.config.redis, socket_timeout=1, socket_connect_timeout=1)  # pyright: ignore[reportUnknownMemberType]
-
-    async def close(self) -> None:
-        await self._redis.aclose()
+    on_error = "refuse"  # if the store is not available, the client gets a 503
 
     async def on_request(self, request: Request) -> Reply | None:
         config = self.config
-        key = f"limit-count:{config.name}:{await request.avar(config.key) or ''}"
-        # One transaction: if the counter lost its expiry between two commands, the client would be refused forever.
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(key, 0, ex=config.window_s, nx=True)
-            pipeline.incr(key)
-            pipeline.pttl(key)
-            _, used, left_ms = await pipeline.execute()
-        reset_s = str(-(-left_ms // 1000))
-        limits = {"x-ratelimit-limit": str(config.count), "x-ratelimit-remaining": str(max(0, config.count - used))}
+        value = None if config.key == "remote_addr" else await request.avar(config.key)
+        client = (value or request.remote_addr).encode("utf-8", "surrogateescape")
+        key = f"{config.group}:{hashlib.sha256(client).hexdigest()}"  # a digest, because a variable can be long, or a secret
+        # If the store is not available, this raises an exception, and the call is refused. To let calls pass instead, without a
+        # limit, add `fallback=0`.
+        used = await self.store.aincr(key, ttl_s=config.time_window)
+        reset_s = await self.store.attl(key, fallback=None) or 0.0  # None: the window has just ended
+        limits = {
+            "x-ratelimit-limit": str(config.count),
+            "x-ratelimit-remaining": str(max(0, config.count - used)),
+            "x-ratelimit-reset": str(ceil(reset_s)),
+        }
         if used > config.count:
-            return Reply(429, json={"error": "quota used up"}, headers={**limits, "retry-after": reset_s})
+            return Reply(config.rejected_code, json={"error": "quota used up"}, headers=limits)
         request.response_headers.update(limits)
         return None

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Limit the rate of calls of each client, with a token bucket in the memory of the worker.
+Limit the rate of requests of each client, for all workers together, as the plugin limit-req of APISIX does.
 
-When to use it: against clients that send too many requests. It is cheap, but each worker and each gateway counts
-separately, so with N of them the limit is N times as high. limit-count counts for all of them together.
+When to use it: against clients that send too many requests. `rate` requests per second pass, at an even distance. Up to
+`burst` more can come early: each waits until it is on time, or passes at once with `nodelay`. All others are refused. All
+workers of a machine count together, and with `state.url` all machines. If the store is full, it evicts the clients that
+were idle for longest, so give it enough memory (`state.size`). For quotas, such as 1000 calls per hour, use limit-count.
 
 Task: Traffic
-Keywords: rate limit, throttle, token bucket, 429, in memory
+Keywords: rate limit, throttle, leaky bucket, GCRA, burst, nodelay, 429, too many requests, distributed, Redis, store
 """
 
-from collections import OrderedDict
+import asyncio
+import hashlib
 from math import ceil
-from time import monotonic
+from typing import Annotated
 
 import msgspec
 
@@ -19,37 +22,35 @@ from apisix import Plugin, Reply, Request
 
 
 class LimitReqConfig(msgspec.Struct, frozen=True):
-    """The average number of requests per second, and the number of requests at once."""
+    """The requests per second, and how many can come early. Routes with the same `group` count together."""
 
-    rate: float
-    burst: int = 1
+    group: str
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    burst: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
     key: str = "remote_addr"  # a variable; behind another proxy, the one that contains the client's address
-    max_clients: int = 100_000
+    nodelay: bool = False
+    rejected_code: Annotated[int, msgspec.Meta(ge=200, le=599)] = 429
 
     def __post_init__(self) -> None:
-        if self.rate <= 0 or self.burst < 1 or self.max_clients < 1:
-            raise ValueError("rate must be above 0, burst and max_clients 1 or more")
+        if not self.nodelay and self.burst / self.rate > 30:
+            raise ValueError("burst / rate, the longest delay, must be at most 30 seconds; increase rate, or set nodelay")
 
 
 class LimitReq(Plugin[LimitReqConfig]):
-    """Reply with 429 if a client sends requests too fast."""
+    """Delay or refuse the requests of a client that sends them too fast."""
 
-    blocking = False  # it never blocks, and in threads, two calls could update one bucket at the same time
+    on_error = "refuse"  # if the store is not available, the client gets a 503
 
-    def __init__(self) -> None:
-        # For each client, the remaining tokens and the time of the last update. The most recent client is last.
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def on_request(self, request: Request) -> Reply | None:
+    async def on_request(self, request: Request) -> Reply | None:
         config = self.config
-        client = request.remote_addr if config.key == "remote_addr" else request.var(config.key) or ""
-        now_s = monotonic()  # read the time after var(), because other calls run while it waits
-        left, then_s = self._buckets.pop(client, (float(config.burst), now_s))
-        left = min(config.burst, left + (now_s - then_s) * config.rate)
-        is_allowed = left >= 1
-        self._buckets[client] = (left - is_allowed, now_s)
-        if len(self._buckets) > config.max_clients:
-            self._buckets.popitem(last=False)  # limit the size, or a client with many addresses can fill the memory
-        if is_allowed:
-            return None
-        return Reply(429, json={"error": "too many requests"}, headers={"retry-after": str(ceil((1 - left) / config.rate))})
+        value = None if config.key == "remote_addr" else await request.avar(config.key)
+        client = (value or request.remote_addr).encode("utf-8", "surrogateescape")
+        key = f"{config.group}:{hashlib.sha256(client).hexdigest()}"  # a digest, because a variable can be long, or a secret
+        # If the store is not available, this raises an exception, and the request is refused. To let requests pass instead, without
+        # a limit, add `fallback=(True, 0.0)`.
+        allowed, wait_s = await self.store.athrottle(key, config.rate, config.burst)
+        if not allowed:
+            return Reply(config.rejected_code, json={"error": "too many requests"}, headers={"retry-after": str(ceil(wait_s))})
+        if not config.nodelay:
+            await asyncio.sleep(wait_s)
+        return None

@@ -2,17 +2,18 @@
 """
 Require an OAuth 2.0 access token that the authorization server says is active: RFC 7662 (`pip install httpx`).
 
-When to use it: if tokens are opaque, or must be refused as soon as they are revoked. Results are cached for `cache_s`, so a
-revoked token is accepted for that long. For tokens that are JWTs, oidc-jwks needs no call.
+When to use it: if tokens are opaque, or must be refused as soon as they are revoked. The claims of active tokens
+are cached for `cache_s`, for all workers, so a revoked token is accepted for that long. For tokens that are JWTs, oidc-jwks needs no
+call.
 
 Task: Authentication
-Keywords: OAuth2, token introspection, RFC 7662, opaque token, Keycloak, bearer, scope, revoked token, cache
+Keywords: OAuth2, token introspection, RFC 7662, opaque token, Keycloak, bearer, scope, revoked token, cache, store
 """
 
 import hashlib
+import json
 import re
 import time
-from collections import OrderedDict
 from typing import Annotated, Any
 
 import httpx
@@ -31,7 +32,6 @@ class Oauth2IntrospectionConfig(msgspec.Struct, frozen=True):
     client_secret: Secret
     scopes: frozenset[str] = frozenset()
     cache_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30.0
-    max_cached: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     timeout_s: float = 2.0
 
 
@@ -40,7 +40,6 @@ class Oauth2Introspection(Plugin[Oauth2IntrospectionConfig]):
 
     async def setup(self) -> None:
         self._client = httpx.AsyncClient(timeout=self.config.timeout_s, trust_env=False)
-        self._cache: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()  # hash of the token: expiry, result
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -58,16 +57,17 @@ class Oauth2Introspection(Plugin[Oauth2IntrospectionConfig]):
         return None
 
     async def _claims_of(self, token: str) -> dict[str, Any]:
-        key = hashlib.sha256(token.encode()).digest()  # so that the cache contains no tokens
-        expires_at, claims = self._cache.get(key, (0.0, {}))
-        if time.time() < expires_at:
-            return claims
         config = self.config
+        # A digest, so that the store contains no tokens. Routes with another server, or as another client, get other results.
+        key = hashlib.sha256(json.dumps([config.url, config.client_id, token]).encode()).hexdigest()
+        # fallback: if the store is not available, each request calls the server.
+        cached: dict[str, Any] | None = await self.store.aget(key, fallback=None)
+        if cached is not None:
+            return cached
         answer = await self._client.post(config.url, data={"token": token}, auth=(config.client_id, config.client_secret))
         answer.raise_for_status()  # if the server fails, the request is refused with a 503
         claims = msgspec.json.decode(answer.content, type=dict[str, Any])
-        expires_at = time.time() + config.cache_s
-        self._cache[key] = (min(expires_at, claims.get("exp", expires_at)), claims)
-        if len(self._cache) > config.max_cached:
-            self._cache.popitem(last=False)  # limit the size, or a client that invents tokens can fill the memory
+        lifetime_s = min(config.cache_s, claims.get("exp", float("inf")) - time.time())
+        if claims.get("active") is True and lifetime_s > 0:  # not the others, or a client that invents tokens can fill the store
+            await self.store.aset(key, claims, lifetime_s, fallback=False)
         return claims

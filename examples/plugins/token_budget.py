@@ -5,7 +5,7 @@ Give each consumer a budget of tokens per day, counted for all workers together.
 When to use it: if a provider of language models bills you by tokens, for requests in OpenAI's format. Each request reserves
 the most that it can use, so requests at the same time can't exceed the budget, and gets the rest back when the response reports
 its usage. Streams keep their reservation. List it under ext-plugin-post-req, where the consumer is known, and under
-ext-plugin-post-resp. All workers of a machine share the counts. If the store is full (`state.size`), it evicts some.
+ext-plugin-post-resp. All workers share the counts, and with `state.url` all machines. If the store is full (`state.size`), it evicts some.
 
 Task: AI gateway
 Keywords: token budget, token quota, LLM cost control, max_tokens, usage, OpenAI, rate limit by tokens, consumer, store, incr
@@ -35,43 +35,43 @@ class TokenBudgetConfig(msgspec.Struct, frozen=True):
 class TokenBudget(Plugin[TokenBudgetConfig]):
     """Refuse requests of consumers that have used up their tokens."""
 
-    on_error = "refuse"  # if the store is not available, nothing is counted, so nothing is allowed
+    on_error = "refuse"  # with a 503, if the store is not available
 
-    def on_request(self, request: Request) -> Reply | None:
+    async def on_request(self, request: Request) -> Reply | None:
         config, now_s = self.config, int(time.time())
-        consumer = request.var(config.key)
+        consumer = await request.avar(config.key)
         if not consumer:
             return Reply(401, json={"error": {"message": "the consumer is not known"}})
         try:
-            body = request.json()
+            body = await request.ajson()
             if any(body.get(name, 1) != 1 for name in ("n", "best_of")):
                 raise ValueError("more than one completion")
             limit = min([config.max_completion, *(_tokens(body.pop(name)) for name in _LIMITS if name in body)])
         except (ValueError, AttributeError):
             return Reply(400, json={"error": {"message": "the body must be a JSON object, for one completion, with a limit above 0"}})
-        request.body = msgspec.json.encode({**body, "max_tokens": limit})
-        request.headers["content-type"] = "application/json"
+        request.body, request.headers["content-type"] = msgspec.json.encode({**body, "max_tokens": limit}), "application/json"
         reserved = len(request.body) // config.bytes_per_token + limit
         # The window is part of the key, so a response that arrives in the next one changes the count of its own.
         identity = hashlib.sha256(consumer.encode("utf-8", "surrogateescape")).hexdigest()
         key = f"{identity}:{config.window_s}:{now_s // config.window_s}"
-        used = self.store.incr(key, reserved, ttl_s=2.0 * config.window_s)  # atomic, so each request sees those before it
+        # If the store is not available, this raises, and the request is refused. `fallback=0` would let it pass without a budget.
+        used = await self.store.aincr(key, reserved, ttl_s=2.0 * config.window_s)
         if used > config.tokens:
-            self.store.incr(key, -reserved, ttl_s=2.0 * config.window_s)
-            wait_s = str(config.window_s - now_s % config.window_s)
-            return Reply(429, json={"error": {"message": "the budget is used up"}}, headers={"retry-after": wait_s})
-        request.metadata()["token_budget"] = {"key": key, "reserved": reserved}
+            await self.store.aincr(key, -reserved, ttl_s=2.0 * config.window_s)
+            headers = {"retry-after": str(config.window_s - now_s % config.window_s)}
+            return Reply(429, json={"error": {"message": "the budget is used up"}}, headers=headers)
+        (await request.ametadata())["token_budget"] = {"key": key, "reserved": reserved}
         request.response_headers["x-budget-remaining"] = str(config.tokens - used)
         return None
 
-    def on_response(self, response: Response) -> None:
-        mine: dict[str, Any] | None = response.metadata().get("token_budget")
+    async def on_response(self, response: Response) -> None:
+        mine: dict[str, Any] | None = (await response.ametadata()).get("token_budget")
         try:
-            used = 0 if response.status >= 400 else _tokens(response.json()["usage"]["total_tokens"])
+            used = 0 if response.status >= 400 else _tokens((await response.ajson())["usage"]["total_tokens"])
         except (ValueError, KeyError, TypeError):
             return  # a stream, or no usage
         if mine is not None:  # fallback: the client gets its response, and the reservation stays
-            self.store.incr(mine["key"], used - mine["reserved"], ttl_s=2.0 * self.config.window_s, fallback=None)
+            await self.store.aincr(mine["key"], used - mine["reserved"], ttl_s=2.0 * self.config.window_s, fallback=None)
 
 
 def _tokens(value: object) -> int:

@@ -1,104 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""plugins/limit_count.py, with a Redis server that the test starts."""
+"""plugins/limit_count.py. tests/integration/test_limits.py of the runner has several workers and machines."""
 
 import asyncio
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
-import redis
 
 from apisix.runner.plugin.loading.registry import Registry
-from apisix.testing import Client
+from apisix.testing import Client, Result
+
+CONFIG = {"group": "demo", "count": 2, "time_window": 60}
 
 
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    """Return the URL of a server on a unix socket, which writes nothing to disk."""
-    server = shutil.which("redis-server")
-    if server is None:
-        pytest.skip("there is no redis-server: apt-get install redis-server")
-    # tmp_path is too long for the path of a socket.
-    with tempfile.TemporaryDirectory(prefix="redis-") as directory:
-        socket = Path(directory, "redis.sock")
-        command = [server, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", directory]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            log: list[str] = []
-            for line in process.stdout:
-                log.append(line)
-                if "eady to accept connections" in line:
-                    break
-            else:
-                pytest.fail("redis-server has ended: " + "".join(log))
-            yield f"unix://{socket}"
-            process.terminate()
-            process.communicate()
+def call(client: Client, name: str | None = None, **config: Any) -> Result:
+    """Make a call, of a consumer if its name is given."""
+    plugins = [("limit-count", {**CONFIG, **config})]
+    return client.get("/", plugins=plugins, vars={} if name is None else {"consumer_name": name})
 
 
-def config(redis_url: str, name: str, **more: object) -> tuple[str, dict[str, object]]:
-    """Return an entry of a route. Each test uses another name, so counts are separate."""
-    return "limit-count", {"name": name, "count": 2, "window_s": 60, "redis": redis_url, **more}
-
-
-def test_quota(client: Client, redis_url: str) -> None:
-    """The client gets the number of remaining calls, and the time to wait when none is left."""
-    results = [client.get("/", plugins=[config(redis_url, "quota")]) for _ in range(3)]
-    reply = results[2].reply
+def test_quota(client: Client) -> None:
+    """The client gets the number of remaining calls, and the time until the window ends."""
+    results = [call(client) for _ in range(4)]
+    replies = [result.reply for result in results[2:]]
 
     assert [result.client_headers["x-ratelimit-remaining"] for result in results[:2]] == ["1", "0"]
-    assert (reply.status, reply.headers["x-ratelimit-limit"], reply.headers["x-ratelimit-remaining"]) == (429, "2", "0")
-    assert 0 < int(reply.headers["retry-after"]) <= 60
+    assert results[0].client_headers["x-ratelimit-limit"] == "2"
+    assert [reply.status for reply in replies] == [429, 429]
+    assert [reply.headers["x-ratelimit-remaining"] for reply in replies] == ["0", "0"]
+    assert all(0 < int(reply.headers["x-ratelimit-reset"]) <= 60 for reply in replies)
 
 
-def test_gateways_count_together(client: Client, apisix_registry: Registry, redis_url: str) -> None:
-    """Two runners count together."""
-    with Client(registry=apisix_registry) as other:
-        results = [each.get("/", plugins=[config(redis_url, "together")]) for each in (client, other, client, other)]
+def test_workers_count_together(client: Client, apisix_registry: Registry) -> None:
+    """Two workers count together."""
+    with Client(registry=apisix_registry, share_store=client) as other:
+        results = [call(each) for each in (client, other, client, other)]
 
     assert [result.stopped for result in results] == [False, False, True, True]
 
 
-async def test_calls_at_the_same_time(apisix_registry: Registry, redis_url: str) -> None:
+async def test_calls_at_the_same_time(apisix_registry: Registry) -> None:
     """Exactly two of ten simultaneous calls pass. The calls overlap, because this is an async test."""
     async with Client(registry=apisix_registry) as client:
-        results = await asyncio.gather(*(client.aget("/", plugins=[config(redis_url, "race")]) for _ in range(10)))
+        results = await asyncio.gather(*(client.aget("/", plugins=[("limit-count", CONFIG)]) for _ in range(10)))
 
     assert sum(not result.stopped for result in results) == 2
 
 
-def test_each_consumer_for_itself(client: Client, redis_url: str) -> None:
-    """The variable that identifies a client can be configured."""
-    plugins = [config(redis_url, "consumers", key="consumer_name", count=1)]
-    results = [client.get("/", plugins=plugins, vars={"consumer_name": name}) for name in ("ali", "cassim", "ali")]
+def test_window(client: Client) -> None:
+    """The window begins with the first call. After it, calls are allowed again."""
+    first = call(client, count=1)
+    client.advance(40)
+    second = call(client, count=1)
+    client.advance(21)
+    third = call(client, count=1)
+
+    assert [first.stopped, second.stopped, third.stopped] == [False, True, False]
+    assert 15 <= int(second.reply.headers["x-ratelimit-reset"]) <= 20
+
+
+@pytest.mark.parametrize("names", [("ali", "cassim", "ali"), ("é\udcff" * 2000, "x", "é\udcff" * 2000)], ids=["names", "any text"])
+def test_each_consumer(client: Client, names: tuple[str, ...]) -> None:
+    """The variable that identifies a client can be configured. Its value can be any text."""
+    results = [call(client, name, key="consumer_name", count=1) for name in names]
 
     assert [result.stopped for result in results] == [False, False, True]
 
 
-def test_window_ends(client: Client, redis_url: str) -> None:
-    """After the window, calls are allowed again."""
-    plugins = [config(redis_url, "window", count=1)]
-    first = client.get("/", plugins=plugins)
-    with redis.Redis.from_url(redis_url) as server:  # pyright: ignore[reportUnknownMemberType]
-        (key,) = server.keys("limit-count:window:*")  # pyright: ignore[reportUnknownMemberType]
-        server.pexpire(key, 1)  # so that the test does not have to wait for a minute
-        until_s = time.monotonic() + 10
-        while server.exists(key) and time.monotonic() < until_s:
-            pass
-    second = client.get("/", plugins=plugins)
+def test_separate_quotas(client: Client) -> None:
+    """Each group has its own counts. A client without the variable is identified by its address."""
+    results = [call(client, count=1), call(client, count=1, group="other"), call(client, count=1, key="consumer_name")]
 
-    assert (first.stopped, second.stopped) == (False, False)
+    assert [result.stopped for result in results] == [False, False, True]
 
 
-def test_without_redis(client: Client) -> None:
-    """If Redis is not available, calls are refused."""
-    plugins = [config("unix:///nowhere/redis.sock", "down")]
-    result = client.get("/", plugins=plugins, raise_errors=False)
+def test_rejected_code(client: Client) -> None:
+    """The status of refused calls can be configured."""
+    call(client, count=1)
 
-    assert result.reply.status == 503
-    with pytest.raises(redis.ConnectionError):
-        client.get("/", plugins=plugins)
+    assert call(client, count=1, rejected_code=503).reply.status == 503

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client, Result
 from examples.tests.conftest import Service
 
@@ -68,13 +69,47 @@ def test_cache(client: Client, service: Service, exp_in_s: int | None, calls: in
     assert (list(statuses), len(service.asked)) == ([False] * 3, calls)
 
 
-def test_cache_is_bounded(client: Client, service: Service) -> None:
-    """The oldest result is dropped if there are too many, and results are not mixed up."""
+def test_workers_share_the_cache(client: Client, apisix_registry: Registry, service: Service) -> None:
+    """A result is found in each worker, but only for the same token, server and client."""
     answer(service, active=True, sub="ali")
-    for token in ("a", "b", "b", "a"):
-        call(client, service, token, max_cached=1)
+    with Client(registry=apisix_registry, share_store=client) as other:
+        for each in (client, other):
+            call(each, service)
+        shared = len(service.asked)
+        call(other, service, "other")
+        call(other, service, client_id="other")
+        call(other, service, url=f"{service.url}other")
 
-    assert [body for _, _, body in service.asked] == [b"token=a", b"token=b", b"token=a"]
+    assert (shared, len(service.asked)) == (1, 4)
+
+
+def test_expiry(client: Client, service: Service) -> None:
+    """A result is used for as long as configured. Then the server can refuse the token."""
+    answer(service, active=True, sub="ali")
+    call(client, service)
+    answer(service, active=False)
+    before = call(client, service).stopped
+    client.advance(31)
+
+    assert (before, call(client, service).stopped) == (False, True)
+
+
+def test_tokens_that_are_not_active(client: Client, service: Service) -> None:
+    """Tokens that a client has invented are not cached."""
+    answer(service, active=False)
+    for _ in range(2):
+        call(client, service)
+
+    assert len(service.asked) == 2
+
+
+def test_no_cache(client: Client, service: Service) -> None:
+    """Without a cache, a revoked token is refused at once."""
+    answer(service, active=True, sub="ali")
+    for _ in range(2):
+        call(client, service, cache_s=0)
+
+    assert len(service.asked) == 2
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, b'{"active": true}'), (401, b"{}"), (200, b"no JSON"), (200, b"[]")])

@@ -1,25 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """plugins/response_cache.py."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client, Result
 
 GOOD = {"Cache-Control": "public, max-age=60", "Content-Type": "text/html", "Transfer-Encoding": "chunked"}
 VARS = {"route_id": "1", "upstream_uri": ""}
-
-
-@pytest.fixture
-def module(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Return the plugin's module with an empty cache. The test sets the clock with `module["now_s"]`."""
-    module = vars(client.plugin("response-cache"))["on_request"].__globals__
-    monkeypatch.setitem(module, "now_s", 1000.0)
-    monkeypatch.setitem(module, "monotonic", lambda: module["now_s"])
-    yield module
-    module["_store"].clear()
 
 
 def look_up(client: Client, url: str = "/page?a=1", **request: Any) -> Result:
@@ -29,36 +19,42 @@ def look_up(client: Client, url: str = "/page?a=1", **request: Any) -> Result:
     return client.request(method, url, plugins=["response-cache"], phase="ext-plugin-post-req", vars=variables, **request)
 
 
-def store(client: Client, url: str = "/page?a=1", status: int = 200, headers: Any = GOOD, body: bytes = b"<p>", **request: Any) -> None:
-    """Send a response of the upstream."""
-    variables = VARS | request.pop("vars", {})
-    client.respond(status, headers, body, url=url, plugins=["response-cache"], vars=variables, **request)
+def store(client: Client, status: int = 200, headers: Any = GOOD, body: bytes = b"<p>", **request: Any) -> Result:
+    """Send a request to the upstream, and its response."""
+    return client.respond(status, headers, body, plugins=["response-cache"], of=look_up(client, **request))
 
 
-@pytest.mark.usefixtures("module")
-def test_second_request_is_answered(client: Client) -> None:
-    """The second request gets the stored response with the headers of the upstream."""
-    first = look_up(client)
-    store(client)
-    second = look_up(client)
+def test_second_request(client: Client, apisix_registry: Registry) -> None:
+    """The second request gets the stored response with the headers of the upstream, in another worker too."""
+    with Client(registry=apisix_registry, share_store=client) as other:
+        first = look_up(client)
+        client.respond(200, GOOD, b"<p>", plugins=["response-cache"], of=first)
+        replies = [look_up(each).reply for each in (client, other)]
 
     assert not first.stopped
-    assert (second.reply.status, second.reply.body) == (200, b"<p>")
-    assert dict(second.reply.headers) == {"cache-control": "public, max-age=60", "content-type": "text/html", "age": "0"}
+    assert [(reply.status, reply.body) for reply in replies] == [(200, b"<p>")] * 2
+    assert dict(replies[1].headers) == {"cache-control": "public, max-age=60", "content-type": "text/html", "age": "0"}
 
 
-def test_max_age(client: Client, module: dict[str, Any]) -> None:
-    """A stored response has an age. When it has expired, the request goes to the upstream."""
+def test_phases_are_connected_by_metadata(client: Client) -> None:
+    """The response phase needs no variables of the request, but for the one that identifies it."""
+    first = look_up(client)
+    last = client.respond(200, {**GOOD, "Cache-Control": "private"}, b"<p>", plugins=["response-cache"], of=first)
+
+    assert last.asked == ("request_id",)
+    assert look_up(client, method="POST").asked == ()
+
+
+def test_max_age(client: Client) -> None:
+    """When a stored response has expired, the request goes to the upstream."""
     store(client)
-    module["now_s"] += 59.5
-    old = look_up(client)
-    module["now_s"] += 0.5
+    client.advance(58)
+    before = look_up(client).stopped
+    client.advance(3)
 
-    assert old.reply.headers["age"] == "59"
-    assert not look_up(client).stopped
+    assert (before, look_up(client).stopped) == (True, False)
 
 
-@pytest.mark.usefixtures("module")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -71,6 +67,7 @@ def test_max_age(client: Client, module: dict[str, Any]) -> None:
         [("Cache-Control", "max-age=60"), ("Cache-Control", "no-cache")],
         {"Cache-Control": "max-age=60", "Set-Cookie": "login=1"},
         {"Cache-Control": "max-age=60", "Vary": "Accept-Language"},
+        {"Cache-Control": "max-age=60", "x-name": "\udcff"},
     ],
 )
 def test_what_upstreams_forbid(client: Client, headers: Any) -> None:
@@ -80,7 +77,6 @@ def test_what_upstreams_forbid(client: Client, headers: Any) -> None:
     assert not look_up(client).stopped
 
 
-@pytest.mark.usefixtures("module")
 @pytest.mark.parametrize("change", [{"status": 404}, {"method": "POST"}, {"body": b""}, {"body": b"x" * 65537}])
 def test_other_responses(client: Client, change: dict[str, Any]) -> None:
     """Errors, responses to methods other than GET, and long responses are not stored."""
@@ -89,20 +85,17 @@ def test_other_responses(client: Client, change: dict[str, Any]) -> None:
     assert not look_up(client).stopped
 
 
-@pytest.mark.usefixtures("module")
 @pytest.mark.parametrize("header", ["authorization", "cookie", "range"])
 def test_personal_requests(client: Client, header: str) -> None:
     """Requests with credentials, cookies or ranges do not use the cache, and their responses are not stored."""
-    store(client, request_headers={header: "x"})
+    personal = look_up(client, headers={header: "x"})
+    client.respond(200, GOOD, b"<p>", plugins=["response-cache"], of=personal)
     before = look_up(client)
     store(client)
 
-    assert not before.stopped
-    assert not look_up(client, headers={header: "x"}).stopped
-    assert look_up(client).stopped
+    assert [each.stopped for each in (before, look_up(client, headers={header: "x"}), look_up(client))] == [False, False, True]
 
 
-@pytest.mark.usefixtures("module")
 @pytest.mark.parametrize(
     "change",
     [
@@ -120,14 +113,3 @@ def test_other_requests(client: Client, change: dict[str, Any]) -> None:
     store(client)
 
     assert not look_up(client, **change).stopped
-
-
-def test_memory_is_bounded(client: Client, module: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """If there are too many responses, the least recently used one is removed."""
-    monkeypatch.setitem(module, "MAX_ENTRIES", 2)
-    store(client, "/1")
-    store(client, "/2")
-    look_up(client, "/1")
-    store(client, "/3")
-
-    assert [look_up(client, url).stopped for url in ("/1", "/2", "/3")] == [True, False, True]

@@ -35,6 +35,11 @@ def test_allowed(text: str) -> None:
     assert words(text) == []
 
 
+def test_sessions_of_browsers() -> None:
+    """The sessions of browsers have no other name, so the files about them can use it."""
+    assert [words("a session", path) for path in ("examples/plugins/sessions.py", "apisix/x.py")] == [[], ["session"]]
+
+
 def test_code_in_markdown() -> None:
     """Code in Markdown is not checked, because it can contain names of the public API. Lines keep their numbers."""
     text = "`crew`\n\n```python\ncrew = 1\n```\n\n    crew\n[x](crew.md)\ncrew\n"
