@@ -134,10 +134,13 @@ def wait_until(is_true: Callable[[], object]) -> None:
 
 
 @contextmanager
-def running(name: str = "redis-server", password: str = "") -> Iterator[Setup]:
-    """Run one server, on a unix socket, until the end of the block."""
-    with _directory() as directory, _started(Server(_program(name), directory, password=password)) as server:
-        yield Setup(server.url, [server], [])
+def running(name: str = "redis-server", password: str = "", options: tuple[str, ...] = (), *, on_port: bool = False) -> Iterator[Setup]:
+    """Run one server until the end of the block, on a unix socket, and also on a port if `on_port` is set."""
+    with _directory() as directory, ExitStack() as stack:
+        port = stack.enter_context(reserved_port()) if on_port else 0
+        server = stack.enter_context(_started(Server(_program(name), directory, _IN_MEMORY + options, port, password)))
+        account = f":{password}@" if password else ""
+        yield Setup(f"redis://{account}127.0.0.1:{port}" if on_port else server.url, [server], [])
 
 
 @contextmanager
@@ -196,7 +199,8 @@ def running_cluster(replicas: int = 0) -> Iterator[Setup]:
 
 
 SETUPS = {
-    "redis-server": lambda: running("redis-server"),
+    "redis-server": lambda: running("redis-server", on_port=True),
+    "unix socket": lambda: running("redis-server"),
     "valkey-server": lambda: running("valkey-server"),
     "sentinel": running_sentinels,
     "cluster": running_cluster,

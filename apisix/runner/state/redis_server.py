@@ -252,7 +252,7 @@ def _connect(url: RedisUrl, kind: Any, retry: object, pool_size: int, timeout_s:
     if url.scheme == "unix":
         return kind.Redis(unix_socket_path=url.path, db=url.database, **options, **pool)
     ((host, port),) = url.addresses
-    return kind.Redis(host, port, db=url.database, **options, **pool)
+    return kind.Redis(host=host, port=port, db=url.database, **options, **pool)
 
 
 def _clients(client: Any) -> Iterator[Any]:
