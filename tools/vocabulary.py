@@ -132,6 +132,7 @@ EXCEPTIONS: Final = {
     "new_cdp_session": "a method of Playwright",
     "question_mark": "the punctuation mark",
     "Math.floor": "a function of JavaScript",
+    "MaxMind": "the name of a company",
     "session=": "a cookie of a benchmark",
     "|session|": "a part of the names of secret headers",
 }

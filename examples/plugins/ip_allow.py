@@ -3,8 +3,8 @@
 Allow networks and countries. Behind a CDN or a load balancer, use the client's address that it forwards.
 
 When to use it: for internal APIs, partners with fixed addresses, and countries that you may not serve. The country comes from
-a header of your CDN, such as cf-ipcountry. With a database of GeoIP, open it in `setup` with the package maxminddb instead.
-APISIX has the plugin ip-restriction for networks only.
+a header of your CDN, such as cf-ipcountry. geo-allow finds it in a database instead. APISIX has the plugin ip-restriction
+for networks only.
 
 Task: Authorization
 Keywords: IP allow list, IP whitelist, CIDR, geo blocking, country, GeoIP, cf-ipcountry, X-Forwarded-For, trusted proxy
