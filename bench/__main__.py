@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from bench import build, gateway, growth, instructions, latency, memory, peers, recording, report, start, table, tracing, workers
+from bench import build, gateway, growth, instructions, latency, memory, peers, recording, report, start, store, table, tracing, workers
 from bench.cases import CASES
 from bench.files import CannotMeasure, compile_programs
 from bench.machine import in_words, machine
@@ -32,6 +32,7 @@ PARTS: dict[str, ModuleType] = {
     "workers": workers,
     "recording": recording,
     "tracing": tracing,
+    "store": store,
     "latency": latency,
     "memory": memory,
     "start": start,

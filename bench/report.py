@@ -23,13 +23,14 @@ PAGE = HERE.parent / "docs" / "internals" / "performance.md"
 BUSY = 0.7
 """A load average, before a part begins, from which on others disturb it."""
 
-PARTS = ("table", "growth", "workers", "recording", "tracing", "latency", "memory", "start", "build")
+PARTS = ("table", "growth", "workers", "recording", "tracing", "store", "latency", "memory", "start", "build")
 _SIZES = {
     "table": (9, 8),
     "growth": (10, 8),
     "workers": (5, 3),
     "recording": (6, 3),
     "tracing": (6, 3),
+    "store": (9, 4),
     "latency": (9, 4.5),
     "memory": (9, 3.5),
     "start": (9, 3.5),
