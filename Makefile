@@ -230,6 +230,7 @@ soak: install ## inject faults and send load for some twenty minutes
 	$(python) -m tests.soak take-over
 	$(python) -m tests.soak restarts
 	$(python) -m tests.soak metadata
+	$(python) -m tests.soak increments
 	$(python) -m tests.soak overload
 	$(python) -m tests.fuzz wire
 	$(python) -m tests.fuzz socket
