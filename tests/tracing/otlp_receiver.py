@@ -58,13 +58,21 @@ class Receiver:
         assert len(found) == len(self._spans), [span.name for span in self._spans]
         return found
 
+    def all_spans(self) -> list[Span]:
+        """Return the spans that have arrived, in this order."""
+        return list(self._spans)
+
     def wait_for(self, *names: str) -> dict[str, Span]:
         """Return the spans once those with these names have arrived. Raise AssertionError if that takes too long."""
+        self.wait_until_arrived(*names)
+        return self.spans()
+
+    def wait_until_arrived(self, *names: str) -> None:
+        """Wait until spans with these names have arrived. Raise AssertionError if that takes too long."""
         deadline_s = time.monotonic() + WITHIN_S
         while not set(names) <= {span.name for span in list(self._spans)}:
             assert time.monotonic() < deadline_s, f"expected {names}, got {[span.name for span in self._spans]}"
             time.sleep(0.01)
-        return self.spans()
 
     def tree(self) -> str:
         """Return the spans as a tree: children are indented below their parents."""

@@ -276,6 +276,22 @@ def test_the_response_phase_has_a_trace_of_its_own(plugins: Path) -> None:
     assert parent_of(spans["plugin enrich"], spans) == "ext-plugin-post-resp"
 
 
+def test_the_spans_of_both_phases_can_be_linked(tmp_path: Path) -> None:
+    """With the plugin of the guide, the span of the response phase has a link to the one of the request phase, in another worker too."""
+    (tmp_path / "linked.py").write_text(Path(__file__).with_name("linked_phases.py").read_text("utf-8"))
+    answers = {"request_id": b"r1"}
+    with receiver() as received, running("--workers", "2", plugins=[tmp_path], environ=received.environ()) as runner:
+        with runner.peer() as peer:
+            peer.request(peer.prepare(("link-phases", "{}")), headers=[("host", "a"), ("traceparent", SAMPLED)], answers=answers)
+            request = received.wait_for("plugin link-phases")["plugin link-phases"]
+        with runner.peer() as peer:
+            peer.respond(peer.prepare(("link-phases", "{}"), key=POST_RESP), answers=answers)
+            received.wait_until_arrived("ext-plugin-post-resp")
+
+    (link,) = [link for span in received.all_spans() for link in span.links]
+    assert (link.trace_id.hex(), link.span_id) == (TRACE_ID, request.span_id)
+
+
 def test_spans_are_exported_when_the_runner_stops(plugins: Path) -> None:
     """The spans that wait for the next batch are exported on SIGTERM."""
     with receiver() as received:
