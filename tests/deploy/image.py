@@ -4,7 +4,8 @@ Build the image without a container runtime, and check what comes out.
 
 `make verify-image` (`python -m tests.deploy.image`) carries out the instructions of `deploy/docker/Dockerfile` in directories that begin as
 copies of a minimal Debian, made by debootstrap, and enters them with chroot. It then starts the result as process 1 of a PID namespace, as
-uid 636, on a read-only file system. This needs root, Linux, debootstrap, and the package registries of Debian and PyPI.
+uid 636, on a read-only file system. The same is done with the Dockerfile of a new project. For the target `all-in-one`, see `all_in_one`.
+This needs root, Linux, debootstrap, and the package registries of Debian and PyPI.
 
 What this does not check: the base image itself, which has fewer files than a minimal Debian of debootstrap, layers, and metadata of the
 image such as HEALTHCHECK, except that its command works.
@@ -21,12 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
+from tests.deploy import all_in_one
 from tests.docs.pages import CHECKOUT
 
 DOCKERFILE: Final = CHECKOUT / "deploy" / "docker" / "Dockerfile"
@@ -36,6 +38,8 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RUN_DIRECTORY: Final = "/run/apisix-runner"
 BUILD_LIMIT_S: Final = 1800.0
 COMMAND_LIMIT_S: Final = 60.0
+UNNAMED: Final = "unnamed"
+"""What a stage without a name is called here."""
 
 
 @dataclass
@@ -85,11 +89,16 @@ class Builder:
             "HEALTHCHECK": lambda rest: setattr(self._stage, "health", json.loads(rest.partition("CMD ")[2])),
         }
 
-    def build(self, text: str, target: str) -> Stage:
-        """Build the stages up to `target`, and return it."""
+    def build(self, text: str, target: str, skip: str = "") -> Stage:
+        """Build the stages up to `target` without the one called `skip`, and return it."""
+        skipped = False
         for keyword, rest in instructions(text):
-            if keyword == "FROM" and target in self.stages:
-                break
+            if keyword == "FROM":
+                if target in self.stages:
+                    break
+                skipped = rest.rpartition(" AS ")[2] == skip
+            if skipped:
+                continue
             print(f"  {keyword} {rest[:120]}", flush=True)
             self._do[keyword](rest)
         return self.stages[target]
@@ -100,8 +109,10 @@ class Builder:
 
     def _from(self, rest: str) -> None:
         parent, _, name = self._expanded(rest).partition(" AS ")
+        name = name or UNNAMED
         before = self.stages.get(parent, Stage(self._base))
         root = self._work / name
+        self._work.mkdir(exist_ok=True)
         subprocess.run(["cp", "--archive", "--reflink=auto", str(before.root), str(root)], check=True, timeout=COMMAND_LIMIT_S * 5)
         self._stage = Stage(root, dict(before.environ), before.directory, before.user, before.entrypoint, before.command, before.health)
         self.stages[name] = self._stage
@@ -132,8 +143,10 @@ class Builder:
         source, target = rest.split()
         into = self._stage.root / (self._stage.directory if target == "." else target).lstrip("/")
         into.parent.mkdir(parents=True, exist_ok=True)
-        if source == ".":
+        if source == "." and self._context == CHECKOUT:
             copy_context(self._context, into)
+        elif source == ".":
+            shutil.copytree(self._context, into)
         else:
             shutil.copy(self._context / source, into)
 
@@ -199,18 +212,21 @@ def size_mib(directory: Path) -> float:
 
 
 class Container:
-    """The result as a container runtime would start it: process 1, uid 636, a read-only root and a directory for the socket in memory."""
+    """
+    The result as a container runtime would start it: as uid 636, in a PID namespace of its own.
 
-    def __init__(self, stage: Stage, environ: dict[str, str], mode: int) -> None:
+    Args:
+        command: the command of process 1.
+        environ: variables besides those of the image.
+        mounts: commands that mount further file systems.
+    """
+
+    def __init__(self, stage: Stage, command: list[str], environ: dict[str, str] | None = None, mounts: Sequence[str] = ()) -> None:
         self._stage = stage
         root = stage.root
-        pairs = [f"{name}={value}" for name, value in {**stage.environ, **environ}.items()]
+        pairs = [f"{name}={value}" for name, value in {**stage.environ, **(environ or {})}.items()]
         self._enter = ["chroot", f"--userspec={USER}:{USER}", str(root), "env", "-i", *pairs]
-        script = (
-            f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && mount -t proc proc {root}/proc && "
-            f"mount -t tmpfs -o uid={USER},gid={USER},mode={mode:o} tmpfs {root}{RUN_DIRECTORY} && cd {root} && "
-            f"exec {shlex.join([*self._enter, *stage.entrypoint, *stage.command])}"
-        )
+        script = " && ".join([*mounts, f"mount -t proc proc {root}/proc", f"cd {root}", f"exec {shlex.join([*self._enter, *command])}"])
         self._outer = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script])
         self.pid = self._inner_pid()
 
@@ -250,7 +266,8 @@ class Container:
         self._outer.wait(COMMAND_LIMIT_S)
 
 
-WAYS: Final[tuple[tuple[str, dict[str, str], signal.Signals, int], ...]] = (
+Way = tuple[str, dict[str, str], signal.Signals, int]
+WAYS: Final[tuple[Way, ...]] = (
     ("a directory of the runner's user", {}, signal.SIGTERM, 0o755),
     ("stop without waiting", {"APISIX_RUNNER_WORKERS_STOP_ACCEPTING_AFTER": "0"}, signal.SIGTERM, 0o755),
     ("a directory that all users can write, as an emptyDir of Kubernetes", {}, signal.SIGINT, 0o777),
@@ -258,12 +275,17 @@ WAYS: Final[tuple[tuple[str, dict[str, str], signal.Signals, int], ...]] = (
 """How the result is started and stopped: what is tried, further variables, the signal, and the mode of the directory of the socket."""
 
 
-def check(stage: Stage) -> list[str]:
-    """Start the result in each of the ways, and return the problems."""
+def check(stage: Stage, ways: Sequence[Way] = WAYS) -> list[str]:
+    """Start the result in each of the ways, with a read-only root and a directory for the socket in memory, and return the problems."""
     problems = []
-    for what, environ, signum, mode in WAYS:
+    for what, environ, signum, mode in ways:
         print(f"  {what}:", flush=True)
-        container = Container(stage, environ, mode)
+        mounts = (
+            f"mount --bind {stage.root} {stage.root}",
+            f"mount -o remount,ro,bind {stage.root}",
+            f"mount -t tmpfs -o uid={USER},gid={USER},mode={mode:o} tmpfs {stage.root}{RUN_DIRECTORY}",
+        )
+        container = Container(stage, [*stage.entrypoint, *stage.command], environ, mounts)
         try:
             print(f"    {container.wait_until_healthy()}", flush=True)
             problems += problems_of(container)
@@ -273,6 +295,35 @@ def check(stage: Stage) -> list[str]:
         print(f"    {signum.name}: status {status} after {took_s:.2f} s", flush=True)
         if status != 0 or took_s > 3:
             problems.append(f"{signum.name}: status {status} after {took_s:.2f} s")
+    return problems
+
+
+def build_project(work: Path, runner: Stage) -> Stage:
+    """Create a project with `apisix-runner new`, and build its image on top of the runner's. This fails if a plugin can't be loaded."""
+    project = work / "hello-project"
+    subprocess.run(
+        [sys.executable, "-m", "apisix", "new", "--project", str(project)], check=True, timeout=COMMAND_LIMIT_S, capture_output=True
+    )
+    builder = Builder(runner.root, work / "derived", project, {})
+    builder.stages["apisix-python-runner"] = runner
+    return builder.build((project / "Dockerfile").read_text(), UNNAMED)
+
+
+def check_all_in_one(stage: Stage) -> list[str]:
+    """Let what takes the place of the gateway start the runner, as process 1 and below another one, and return the problems."""
+    problems = []
+    gateway = all_in_one.add_gateway(stage)
+    init = ["sh", "-c", '"$@" & wait; sleep 60', "init", *gateway]
+    for what, command, check in (
+        ("the gateway is process 1", gateway, all_in_one.check_stop),
+        ("the gateway is killed", init, all_in_one.check_kill),
+    ):
+        print(f"  {what}:", flush=True)
+        container = Container(stage, command)
+        try:
+            problems += check(container)
+        finally:
+            container.kill()
     return problems
 
 
@@ -309,15 +360,28 @@ def main() -> int:
         if not base.exists():
             print(f"base: debootstrap --variant=minbase {arguments.suite}", flush=True)
             make_base(arguments.suite, base)
-        print("build:", flush=True)
-        builder = Builder(base, work, CHECKOUT, {"EXTRAS": arguments.extras})
-        stage = builder.build(DOCKERFILE.read_text(), "runner")
-        for each in builder.stages.values():
+        text, values = DOCKERFILE.read_text(), {"EXTRAS": arguments.extras}
+        print("build runner:", flush=True)
+        builder = Builder(base, work, CHECKOUT, values)
+        stage = builder.build(text, "runner", skip="all-in-one")
+        print("build all-in-one:", flush=True)
+        gateway_base = work / "gateway-base"
+        all_in_one.make_base(base, gateway_base)
+        gateway_builder = Builder(gateway_base, work / "gateway", CHECKOUT, values)
+        gateway_builder.stages["build"] = builder.stages["build"]  # the gateway in the base does not change the wheels
+        with_gateway = gateway_builder.build(text, "all-in-one", skip="build")
+        print("build the image of a new project:", flush=True)
+        with_plugins = build_project(work, stage)
+        for each in (with_plugins, *builder.stages.values(), *gateway_builder.stages.values()):
             clean(each.root)
-        sizes = {"base": base, "runner": stage.root, "/opt/runner": stage.root / "opt/runner"}
+        sizes = {"base": base, "runner": stage.root, "/opt/runner": stage.root / "opt/runner", "all-in-one": with_gateway.root}
         print("size: " + ", ".join(f"{name} {size_mib(directory):.0f} MiB" for name, directory in sizes.items()))
-        print("check:", flush=True)
+        print("check runner:", flush=True)
         problems = check(stage)
+        print("check the image of a new project:", flush=True)
+        problems += check(with_plugins, WAYS[:1])
+        print("check all-in-one:", flush=True)
+        problems += check_all_in_one(with_gateway)
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)
     return 1 if problems else 0
