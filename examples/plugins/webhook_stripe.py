@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Accept webhooks whose signature includes a time, as those of Stripe do. Old ones are refused, so they can't be replayed.
+Accept webhooks whose signature includes a time, as those of Stripe do. Each is accepted once, so they can't be replayed.
 
-When to use it: if Stripe calls your API, or if you design the signatures of webhooks yourself. Within the tolerance, a
-webhook can arrive twice: the upstream has to ignore ids of events that it has seen.
+When to use it: if Stripe calls your API, or if you design the signatures of webhooks yourself. Old signatures are refused,
+and the store remembers newer ones, for all workers, and with `state.url` for all machines. If a sender has no response, it
+sends the event again with a new signature: the upstream has to ignore ids of events that it has seen.
 
 Task: Authentication
-Keywords: webhook, HMAC, Stripe-Signature, timestamp tolerance, replay attack, signature, whsec
+Keywords: webhook, HMAC, Stripe-Signature, timestamp tolerance, replay attack, signature, whsec, store, add
 """
 
+import hashlib
 import hmac
 import re
 import time
@@ -30,16 +32,16 @@ class WebhookStripeConfig(msgspec.Struct, frozen=True):
 
 
 class WebhookStripe(Plugin[WebhookStripeConfig]):
-    """Refuse requests that are not signed, or whose signature is too old."""
+    """Refuse requests that are not signed, or whose signature is too old, or was used before."""
 
-    def on_request(self, request: Request) -> Reply | None:
+    async def on_request(self, request: Request) -> Reply | None:
         # The header is `t=1492774577,v1=5257a8...,v1=...`. While a secret is replaced, there is a signature with each one.
         fields = [field.partition("=") for field in ",".join(request.headers.getall("stripe-signature", [])).split(",")]
         times = [value for name, _, value in fields if name == "t"]
         given = [value.encode("utf-8", "surrogateescape") for name, _, value in fields if name == "v1"][:5]
         if len(times) != 1 or re.fullmatch("[0-9]{1,12}", times[0]) is None:
             return Reply(401, json={"error": "no signature"})
-        body = request.read()  # the bytes as they were signed
+        body = await request.aread()  # the bytes as they were signed
         if len(body) > self.config.max_bytes:
             return Reply(413, json={"error": "the body is too long"})
         signed = times[0].encode() + b"." + body
@@ -48,4 +50,8 @@ class WebhookStripe(Plugin[WebhookStripeConfig]):
             return Reply(401, json={"error": "invalid signature"})
         if abs(time.time() - int(times[0])) > self.config.tolerance_s:
             return Reply(401, json={"error": "the signature is too old"})
+        # A signature is valid for twice the tolerance, because its time can be in the future. If the store is not available, this
+        # raises, and the request is refused with a 503. With `fallback=True`, it would pass, and could be replayed.
+        if not await self.store.aadd(hashlib.sha256(expected).hexdigest(), 1, 2.0 * self.config.tolerance_s + 1):
+            return Reply(409, json={"error": "the signature was used before"})
         return None

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client
 
 KEY = "whsec_a secret of the hook"
@@ -28,10 +29,30 @@ def status_of(client: Client, *headers: str, body: bytes = BODY) -> int | None:
 @pytest.mark.parametrize("age_s", [0, 200, -200])
 def test_signed(client: Client, age_s: int) -> None:
     """A signature within the tolerance is accepted, beside those of other schemes and other secrets."""
-    at = str(int(time.time()) - age_s)
+    at, later = str(int(time.time()) - age_s), str(int(time.time()) - age_s + 1)
 
     assert status_of(client, f"t={at},v1={v1(at)}") is None
-    assert status_of(client, f"t={at},v0=abc,v1={v1(at, key='another')},v1={v1(at)}") is None
+    assert status_of(client, f"t={later},v0=abc,v1={v1(later, key='another')},v1={v1(later)}") is None
+
+
+def test_replay(client: Client, apisix_registry: Registry) -> None:
+    """A signature is accepted once, in all workers, however it is written. One that is refused is not used up."""
+    now = str(int(time.time()))
+    with Client(registry=apisix_registry, share_store=client) as other:
+        headers = f"t={now},v1={v1(now, key='another')}", f"t={now},v1={v1(now)}", f"v1={v1(now)},v1={v1(now)},t={now}"
+        statuses = [status_of(each, header) for header in headers for each in (client, other)]
+        another_event = status_of(other, f"t={now},v1={v1(now, b'{}')}", body=b"{}")
+
+    assert (statuses, another_event) == ([401, 401, None, 409, 409, 409], None)
+
+
+def test_replay_until_the_signature_is_too_old(client: Client) -> None:
+    """A signature is remembered for as long as it is valid, also if its time is in the future."""
+    at = str(int(time.time()) + 295)
+    status_of(client, f"t={at},v1={v1(at)}")
+    client.advance(595)
+
+    assert status_of(client, f"t={at},v1={v1(at)}") == 409
 
 
 @pytest.mark.parametrize("age_s", [400, -400])
