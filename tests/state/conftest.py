@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A store in each place in which entries can be kept."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from apisix import Store
 from apisix.runner.state.backend import Backend
@@ -13,6 +15,12 @@ from apisix.runner.state.embedded import EmbeddedBackend
 from apisix.runner.state.memory import MemoryBackend
 from apisix.runner.state.redis_server import RedisBackend
 from tests.state.redis_process import SETUPS, Setup
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Use the event loop of the workers, whose exceptions differ from those of asyncio."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @dataclass

@@ -39,7 +39,8 @@ class Server:
         self._password = password
         self._directory = directory
         self._socket = directory / f"{port}.sock"
-        listen = ("--port", str(port), "--bind", "127.0.0.1") if port else ("--port", "0")
+        ports = ("--tls-port", str(port), "--port", "0") if "--tls-cert-file" in options else ("--port", str(port))
+        listen = (*ports, "--bind", "127.0.0.1")
         self._command = [program, *options, *listen, "--unixsocket", str(self._socket), "--dir", str(directory)]
         if password:
             self._command += ["--requirepass", password]
@@ -134,11 +135,11 @@ def wait_until(is_true: Callable[[], object]) -> None:
 
 
 @contextmanager
-def running(name: str = "redis-server", password: str = "", options: tuple[str, ...] = (), *, on_port: bool = False) -> Iterator[Setup]:
-    """Run one server until the end of the block, on a unix socket, and also on a port if `on_port` is set."""
+def running(name: str = "redis-server", password: str = "", tls: tuple[str, ...] = (), *, on_port: bool = False) -> Iterator[Setup]:
+    """Run one server until the end of the block, on a unix socket, and also on a port if `on_port` is set. `tls`: its options for TLS."""
     with _directory() as directory, ExitStack() as stack:
         port = stack.enter_context(reserved_port()) if on_port else 0
-        server = stack.enter_context(_started(Server(_program(name), directory, _IN_MEMORY + options, port, password)))
+        server = stack.enter_context(_started(Server(_program(name), directory, _IN_MEMORY + tls, port, password)))
         account = f":{password}@" if password else ""
         yield Setup(f"redis://{account}127.0.0.1:{port}" if on_port else server.url, [server], [])
 

@@ -95,6 +95,23 @@ async def test_operation_returns_the_fallback(store: Store, name: str, fallback:
     ] * 2
 
 
+class Broken:
+    """A client of which a method raises what redis-py does not declare."""
+
+    def execute_command(self, *command: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+
+def test_error_that_redis_py_does_not_declare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop raises RuntimeError if a connection is closed at the wrong moment. This is an outage too."""
+    backend = RedisBackend(NOBODY, 2, 1.0)
+    monkeypatch.setattr(backend, "_client", Broken())
+    store = Store("limits", _backend=lambda: backend)
+    with pytest.raises(StoreError, match="the handler is closed"):
+        store.get("x")
+    assert store.incr("x", fallback=0) == 0
+
+
 async def test_lock_is_not_given_out(store: Store) -> None:
     """There is no fallback for a lock."""
     with pytest.raises(StoreError):

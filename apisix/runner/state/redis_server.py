@@ -69,7 +69,6 @@ return {allowed and 1 or 0, allowed and early or early - tolerance}
 
 Command = tuple[Any, ...]
 
-_FAILURES: Final = (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError)
 _BUSY: Final = "no connection became free in time: state.pool_size is too small, or Redis is too slow"
 _SHA: Final = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (INCR, CAS, THROTTLE)}
 
@@ -180,11 +179,7 @@ class RedisBackend(Backend):
         with self._reporting():
             client, slots = self._here()
             async with asyncio.timeout(PHASES * self._timeout_s):
-                try:
-                    async with asyncio.timeout(self._timeout_s):
-                        await slots.acquire()
-                except TimeoutError:
-                    raise TimeoutError(_BUSY) from None
+                await self._slot(slots)
                 try:
                     try:
                         return await _send(client, command)
@@ -192,6 +187,17 @@ class RedisBackend(Backend):
                         return await _send(client, _with_script(command))
                 finally:
                     slots.release()
+
+    async def _slot(self, slots: asyncio.Semaphore) -> None:
+        """Wait until a connection is free."""
+        if not slots.locked():
+            await slots.acquire()  # at once
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await slots.acquire()
+        except TimeoutError:
+            raise TimeoutError(_BUSY) from None
 
     def _plain(self) -> Any:
         """Return the client for plain methods. The client of a cluster connects when it is created."""
@@ -231,7 +237,8 @@ class RedisBackend(Backend):
         except (TimeoutError, redis.exceptions.TimeoutError) as error:
             reason = str(error) or f"no reply (state.timeout is {self._timeout_s:g} s)"
             raise StoreError(f"the store can't be used, because Redis is too slow: {reason}") from error
-        except _FAILURES as error:
+        except Exception as error:
+            # Not only those of redis-py and of the system: uvloop raises RuntimeError if a connection is closed at the wrong moment.
             raise StoreError(f"the store can't be used, because Redis is not available: {error or type(error).__name__}") from error
 
 
