@@ -15,6 +15,7 @@ VARIABLES: dict[str, Callable[["SentRequest"], str | None]] = {
     "host": lambda sent: (_header(sent, "host") or "").partition(":")[0].lower(),
     "is_args": lambda sent: "?" if "?" in sent.target else "",
     "query_string": lambda sent: sent.target.partition("?")[2] or None,
+    "real_request_uri": lambda sent: sent.target,
     "remote_addr": lambda sent: sent.remote_addr,
     "request_id": lambda sent: sent.request_id,
     "request_method": lambda sent: sent.method,
