@@ -15,9 +15,13 @@ import base64
 import hashlib
 import hmac
 import secrets
+from typing import Annotated
+
+import msgspec
 
 from apisix import Plugin, Reply, Request
 
+Hash = Annotated[str, msgspec.Meta(extra_json_schema={"writeOnly": True})]  # writeOnly: hidden in records
 _CHALLENGE = {"www-authenticate": 'Basic realm="restricted", charset="UTF-8"'}
 
 
@@ -27,7 +31,7 @@ def hash_password(password: str, salt: bytes = b"") -> str:
     return salt.hex() + ":" + hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=2).hex()
 
 
-class BasicAuth(Plugin[dict[str, str]]):
+class BasicAuth(Plugin[dict[str, Hash]]):
     """Refuse requests without the name and password of a user. The configuration maps users to hashes."""
 
     blocking = True  # hashes are slow on purpose, so run in threads, where other calls do not have to wait
@@ -38,7 +42,7 @@ class BasicAuth(Plugin[dict[str, str]]):
         self._seen: dict[str, bytes] = {}
 
     def on_request(self, request: Request) -> Reply | None:
-        scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+        scheme, _, encoded = ",".join(request.headers.getall("authorization", [])).partition(" ")
         try:
             user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except ValueError:

@@ -33,10 +33,11 @@ class BlockingCallOut(Plugin[BlockingCallOutConfig]):
     """Add a header with the country of the client, which another service returns."""
 
     def on_request(self, request: Request) -> None:
-        request.headers.discard("x-country")  # do not trust a header that the client sent
+        request.headers["x-country"] = ""  # removes a header that the client sent, also one that the gateway did not send to plugins
         try:
             # Do not share a requests.Session: several threads run this code, and it is not thread-safe.
             answer = requests.get(self.config.url, params={"address": request.remote_addr}, timeout=self.config.timeout_s)
+            answer.raise_for_status()
             request.headers["x-country"] = answer.json()["country"]
         except (requests.RequestException, KeyError) as error:
             # Continue without the country. on_error = "pass" would also continue, but keep the header of the client.

@@ -41,9 +41,10 @@ class JsonSchema(Plugin[JsonSchemaConfig]):
     needs = ("body",)
 
     def __init__(self) -> None:
+        # Without a checker, formats such as email are not checked. Some need more: pip install "jsonschema[format-nongpl]".
         # An empty registry: a $ref to another server is an error, and is not downloaded.
         registry: Registry[Any] = Registry()
-        self._validator = Draft202012Validator(self.config.schema, registry=registry)
+        self._validator = Draft202012Validator(self.config.schema, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
     def on_request(self, request: Request) -> Reply | None:
         if len(request.read()) > self.config.max_bytes:

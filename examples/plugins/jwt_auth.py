@@ -41,7 +41,8 @@ class JwtAuth(Plugin[JwtAuthConfig]):
 
     def on_request(self, request: Request) -> Reply | None:
         config = self.config
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        # Joined, because of two tokens, the upstream could read the other one.
+        scheme, _, token = ",".join(request.headers.getall("authorization", [])).partition(" ")
         if scheme.lower() != "bearer":
             return Reply(401, json={"error": "no token"}, headers={"www-authenticate": "Bearer"})
         try:

@@ -10,7 +10,8 @@ Task: AI gateway
 Keywords: LLM gateway, AI gateway, model routing, OpenAI, chat completions, model alias, fallback, tier, header
 """
 
-from typing import Annotated
+import json
+from typing import Annotated, Any, cast
 
 import msgspec
 
@@ -49,7 +50,9 @@ class ModelRoute(Plugin[ModelRouteConfig]):
             body = None
         if not isinstance(body, dict):
             return Reply(400, json={"error": {"message": "the body must be a JSON object"}})
-        request.body = msgspec.json.encode(body | {"model": target.model})
+        # Without "Model" and "MODEL": some parsers ignore the case of names.
+        kept = {name: value for name, value in cast(dict[str, Any], body).items() if name.casefold() != "model"}
+        request.body = json.dumps({**kept, "model": target.model}).encode()
         request.headers["content-type"] = "application/json"
         request.headers["x-llm-backend"] = target.backend  # replaces a header that the client sent
         request.headers.discard(self.config.header)

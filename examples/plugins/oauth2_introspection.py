@@ -45,7 +45,7 @@ class Oauth2Introspection(Plugin[Oauth2IntrospectionConfig]):
         await self._client.aclose()
 
     async def on_request(self, request: Request) -> Reply | None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        scheme, _, token = ",".join(request.headers.getall("authorization", [])).partition(" ")
         if scheme.lower() != "bearer" or re.fullmatch(r"[A-Za-z0-9._~+/-]{1,4096}=*", token) is None:
             return Reply(401, json={"error": "no token"}, headers={"www-authenticate": "Bearer"})
         claims = await self._claims_of(token)

@@ -2,8 +2,8 @@
 """
 Require a JSON Web Token of an OpenID Connect provider, whose keys change (`pip install httpx "PyJWT[crypto]"`).
 
-When to use it: if a provider such as Keycloak, Auth0 or Entra ID signs tokens and rotates its keys. The keys are fetched from
-its JWKS URL, without blocking other calls. An unknown key id fetches them again, at most every `refresh_s`.
+When to use it: if a provider such as Keycloak, Auth0 or Entra ID signs tokens and rotates its keys. The keys are fetched in the
+background, and for an unknown key id, at most every `refresh_s`. If the provider fails, the old ones are used until `max_age_s`.
 
 Task: Authentication
 Keywords: OIDC, OpenID Connect, JWKS, key rotation, kid, JWT, Keycloak, Auth0, Entra ID, Okta, PyJWKClient, async
@@ -30,7 +30,7 @@ class OidcJwksConfig(msgspec.Struct, frozen=True):
     audience: str
     algorithms: Annotated[tuple[Algorithm, ...], msgspec.Meta(min_length=1)] = ("RS256",)
     refresh_s: float = 10.0
-    max_age_s: float = 3600.0  # after that, keys that the provider has removed are no longer accepted
+    max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 3600.0  # after that, keys that the provider has removed are no longer accepted
 
 
 class OidcJwks(Plugin[OidcJwksConfig]):
@@ -39,23 +39,24 @@ class OidcJwks(Plugin[OidcJwksConfig]):
     shared_state = ("_keys", "_good_until_s", "_tried_s")  # assigned in calls, and meant for all of them
 
     async def setup(self) -> None:
-        self._client = httpx.AsyncClient(timeout=2, trust_env=False)
         self._lock = asyncio.Lock()
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._good_until_s = self._tried_s = float("-inf")
 
-    async def close(self) -> None:
-        await self._client.aclose()
+    async def background(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.max_age_s / 4)
+            await self._fetch()
 
     async def on_request(self, request: Request) -> Reply | None:
-        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        scheme, _, text = ",".join(request.headers.getall("authorization", [])).partition(" ")
         token = text.encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
         config = self.config
         required: Any = {"require": ["exp", "iss", "aud", "sub"]}
         try:
             key = await self._key(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(token, key, list(config.algorithms), required, audience=config.audience, issuer=config.issuer, leeway=30)
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, KeyError):  # KeyError: an unknown key
             return Reply(401, json={"error": "invalid token"}, headers={"www-authenticate": 'Bearer error="invalid_token"'})
         request.headers["x-subject"] = str(claims["sub"])  # replaces a header that the client sent
         return None
@@ -68,13 +69,12 @@ class OidcJwks(Plugin[OidcJwksConfig]):
                     await self._fetch()
         if monotonic() >= self._good_until_s:
             raise RuntimeError("the keys of the provider are not available")  # the request is refused with a 503
-        if kid not in self._keys:
-            raise jwt.InvalidTokenError("unknown key")
         return self._keys[kid]
 
     async def _fetch(self) -> None:
         self._tried_s = monotonic()
-        answer = await self._client.get(self.config.jwks_url)
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            answer = await client.get(self.config.jwks_url)
         keys = jwt.PyJWKSet.from_dict(answer.raise_for_status().json()).keys
         self._keys = {key.key_id: key for key in keys if key.public_key_use in (None, "sig")}
         self._good_until_s = monotonic() + self.config.max_age_s

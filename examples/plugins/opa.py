@@ -2,14 +2,17 @@
 """
 Let Open Policy Agent decide whether a request is allowed (`pip install httpx`).
 
-When to use it: if the rules are in Rego, and change more often than plugins. List it after a plugin that sets x-subject, such
-as oidc-jwks. A policy that has no result denies. APISIX has the plugin opa; this one can be changed.
+When to use it: if the rules are in Rego, and change more often than plugins. List it under ext-plugin-pre-req, after a plugin that
+sets x-subject, such as oidc-jwks, and before anything that rewrites the path. A policy that has no result denies. APISIX has the
+plugin opa; this one can be changed.
 
 Task: Authorization
 Keywords: OPA, Open Policy Agent, Rego, policy, external authorization, RBAC, ABAC, decision
 """
 
+import re
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import httpx
 import msgspec
@@ -39,6 +42,12 @@ class Opa(Plugin[OpaConfig]):
         await self._client.aclose()
 
     async def on_request(self, request: Request) -> Reply | None:
+        # The upstream gets the path as the client has sent it, so refuse one that it could read differently, such as /admin/..%2Fpublic.
+        raw = (await request.avar("real_request_uri") or "").partition("?")[0]
+        if unquote(raw, errors="surrogateescape") != request.path or re.search(r"%2f|%5c|\\", raw, re.IGNORECASE):
+            return Reply(400, json={"error": "the path must be in its normal form"})
+        if max(len(request.args), len(request.headers)) >= 100:  # the gateway sends no more of them, but the upstream gets all
+            return Reply(400, json={"error": "there are too many arguments or headers"})
         document = {
             "method": request.method,
             "path": [_text(part) for part in request.path.strip("/").split("/")],

@@ -6,7 +6,7 @@ masking.
 When to use it: if an upstream returns more than clients are allowed to see, and you can't change it. List it under ext-
 plugin-post-resp.
 
-If a response says that it is JSON but can't be parsed, it is not sent: the client gets a 503. This is `on_error =
+If a response is JSON by its content-type, or has none, but can't be parsed, it is not sent: the client gets a 503. This is `on_error =
 "refuse"`, the default, which is repeated here because it matters. While the runner is not running, the gateway sends
 the original body. Do not use this plugin as the only protection of a secret.
 
@@ -39,9 +39,9 @@ class Redact(Plugin[RedactConfig]):
 
     def on_response(self, response: Response) -> None:
         # read() decompresses the body, so compressed responses are masked too. An empty body needs no masking.
-        if "json" not in response.headers.get("content-type", "").lower() or not response.read():
+        if "json" not in response.headers.get("content-type", "json").lower() or not response.read():
             return
-        response.body = json.dumps(self._masked(response.json()), ensure_ascii=False).encode()
+        response.body = json.dumps(self._masked(response.json())).encode()
         response.headers.discard("etag")  # it belongs to the original body
 
     def _masked(self, value: object) -> object:

@@ -8,10 +8,9 @@ Task: Bodies
 Keywords: JSON body, add field, remove field, request transformation
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, cast
-
-import msgspec
 
 from apisix import Plugin, Reply, Request
 
@@ -34,12 +33,14 @@ class RequestBodyRewrite(Plugin[RequestBodyRewriteConfig]):
             return None  # for example a GET
         try:
             data = request.json()
+            json.dumps(data, allow_nan=False)  # JSON has no NaN, but Python reads it
         except ValueError:  # refuse it, or the client could choose its role with a body that is not valid
             return Reply(400, json={"error": "the body must be JSON"})
         if not isinstance(data, dict):
             return Reply(400, json={"error": "the body must be a JSON object"})
-        fields = cast(dict[str, Any], data)
-        kept = {name: value for name, value in fields.items() if name not in self.config.remove}
-        request.body = msgspec.json.encode(kept | self.config.set)  # the gateway adapts content-length
+        # In any case: some parsers ignore the case of names, so for them, a "Role" would be a second "role".
+        replaced = {name.casefold() for name in (*self.config.set, *self.config.remove)}
+        kept = {name: value for name, value in cast(dict[str, Any], data).items() if name.casefold() not in replaced}
+        request.body = json.dumps(kept | self.config.set).encode()  # the gateway adapts content-length
         request.headers["content-type"] = "application/json"  # the client could have sent another content-type
         return None

@@ -55,7 +55,7 @@ class Sigv4Sign(Plugin[Sigv4SignConfig]):
         canonical = [
             request.method,
             path if config.service == "s3" else quote(path, safe="/~"),  # all other services encode it twice
-            "&".join(sorted(f"{_quoted(name)}={_quoted(value)}" for name, value in request.args.items())),
+            "&".join(map("=".join, sorted((_quoted(name), _quoted(value)) for name, value in request.args.items()))),
             *(f"{name}:{value}" for name, value in signed.items()),
             "",
             ";".join(signed),

@@ -9,6 +9,7 @@ Task: Validation
 Keywords: multipart, form-data, file upload, upload size limit, magic bytes, MIME type, file extension, image upload
 """
 
+import re
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -16,13 +17,13 @@ import msgspec
 from apisix import FormFile, Plugin, Reply, Request
 
 Kind = Literal["png", "jpeg", "gif", "webp", "pdf"]
-# For each kind: the first bytes, the content-type, and the extensions.
-_KINDS: Final[dict[str, tuple[bytes, str, tuple[str, ...]]]] = {
-    "png": (b"\x89PNG\r\n\x1a\n", "image/png", (".png",)),
-    "jpeg": (b"\xff\xd8\xff", "image/jpeg", (".jpg", ".jpeg")),
-    "gif": (b"GIF8", "image/gif", (".gif",)),
-    "webp": (b"RIFF", "image/webp", (".webp",)),
-    "pdf": (b"%PDF-", "application/pdf", (".pdf",)),
+# For each kind: a pattern of its first bytes, the content-type, and the extensions.
+_KINDS: Final[dict[str, tuple[re.Pattern[bytes], str, tuple[str, ...]]]] = {
+    "png": (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png", (".png",)),
+    "jpeg": (re.compile(rb"\xff\xd8\xff"), "image/jpeg", (".jpg", ".jpeg")),
+    "gif": (re.compile(rb"GIF8[79]a"), "image/gif", (".gif",)),
+    "webp": (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp", (".webp",)),
+    "pdf": (re.compile(rb"%PDF-"), "application/pdf", (".pdf",)),
 }
 
 
@@ -60,8 +61,8 @@ class UploadCheck(Plugin[UploadCheckConfig]):
         name = file.filename
         if not name.isprintable() or set(name) & set('/\\:*?"<>|') or name.startswith(".") or len(name) > 100:
             return False  # "../../.ssh/authorized_keys"
-        for magic, content_type, extensions in (_KINDS[kind] for kind in self.config.kinds):
+        for pattern, content_type, extensions in (_KINDS[kind] for kind in self.config.kinds):
             # All three must agree, or a browser could be made to run an "image" as a script.
-            if file.data.startswith(magic) and file.content_type == content_type and name.lower().endswith(extensions):
+            if pattern.match(file.data) and file.content_type == content_type and name.lower().endswith(extensions):
                 return True
         return False

@@ -68,3 +68,10 @@ def test_no_right_password(client: Client, headers: dict[str, str]) -> None:
 
     assert result.reply.status == 401
     assert result.reply.headers["www-authenticate"] == 'Basic realm="restricted", charset="UTF-8"'
+
+
+def test_two_headers(client: Client) -> None:
+    """A request with two headers is refused."""
+    headers = [*credentials("ali:open sesame").items(), ("authorization", "Basic eA==")]
+
+    assert client.get("/", headers=headers, plugins=[BASIC_AUTH]).reply.status == 401

@@ -24,3 +24,11 @@ def test_service_is_broken(client: Client, service: Service, body: bytes) -> Non
     result = client.get("/", headers={"x-country": "XX"}, plugins=[("blocking-call-out", {"url": service.url})])
 
     assert "x-country" not in result.upstream.headers
+
+
+def test_failure_of_the_service(client: Client, service: Service) -> None:
+    """What a service sends with its failure is not used."""
+    service.status, service.body = 500, b'{"country": "NZ"}'
+    result = client.get("/", headers={"x-country": "XX"}, plugins=[("blocking-call-out", {"url": service.url})])
+
+    assert "x-country" not in result.upstream.headers

@@ -85,3 +85,22 @@ async def test_calls_do_not_wait_for_each_other(apisix_registry: Registry) -> No
         results = await asyncio.gather(*(client.aget("/", plugins=plugins) for _ in range(2)))
 
     assert [result.upstream.headers["x-user"] for result in results] == ["ali", "ali"]
+
+
+def test_two_tokens(client: Client, service: Service) -> None:
+    """The service gets all that the client sent, and not the first of two tokens."""
+    headers = [("authorization", "Bearer abc"), ("authorization", "Bearer x")]
+    client.get("/", headers=headers, plugins=[("call-out", {"url": service.url})])
+
+    assert service.asked[0][1]["authorization"] == "Bearer abc,Bearer x"
+
+
+@pytest.mark.parametrize(
+    ("raw", "url"), [("/admin/..%2fpublic", "/public"), ("//public", "/public"), ("/./a", "/a"), ("/a%2Fb", "/a/b"), ("/a%5Cb", "/a%5Cb")]
+)
+def test_ambiguous_path(client: Client, service: Service, raw: str, url: str) -> None:
+    """A path that the upstream could read differently is refused: it gets the path as the client has sent it."""
+    variables = {"real_request_uri": raw}
+
+    assert client.get(url, vars=variables, plugins=[("call-out", {"url": service.url})]).reply.status == 400
+    assert service.asked == []

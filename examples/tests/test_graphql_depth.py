@@ -73,3 +73,19 @@ def test_fragments_of_fragments(client: Client) -> None:
 def test_no_query(client: Client, body: bytes) -> None:
     """A request without a query, with a query that can't be parsed, or with a long one, is refused."""
     assert client.post("/", body=body, plugins=PLUGINS).reply.status == 400
+
+
+@pytest.mark.parametrize("name", ["query", "Query", "QUERY"])
+def test_two_queries(client: Client, name: str) -> None:
+    """The upstream gets the query that was checked, and not one of the same name in any case."""
+    body = f'{{"{name}": "{{a{{b{{c{{d}}}}}}}}", "query": "{{a}}", "operationName": null}}'
+    result = client.post("/", body=body, headers={"content-type": "text/plain"}, plugins=PLUGINS)
+
+    assert result.upstream.json() == {"query": "{a}", "operationName": None}
+    assert result.upstream.headers["content-type"] == "application/json"
+
+
+def test_many_arguments(client: Client) -> None:
+    """The gateway sends at most 100 arguments to plugins, and all to the upstream, so a query could be behind them."""
+    assert client.get(f"/?query={{a}}{'&a=1' * 99}", plugins=PLUGINS).reply.status == 400
+    assert not client.get(f"/?query={{a}}{'&a=1' * 98}", plugins=PLUGINS).stopped

@@ -11,6 +11,7 @@ import yaml
 from apisix.runner.plugin.chain.builder import build_chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
 from apisix.runner.plugin.loading.registry import Registry
+from apisix.runner.records.redaction import Redactor
 
 EXAMPLES = Path(__file__).parent.parent
 FILES = sorted((EXAMPLES / "plugins").glob("*.py"))
@@ -49,6 +50,28 @@ def test_commands() -> None:
     called = {word.removeprefix("127.0.0.1:9080") for word in README.split() if word.startswith("127.0.0.1:9080/")}
 
     assert called == uris - {"/allow", "/blocked", "/country", "/introspection", "/jwks", "/policy"}
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("basic-auth", "894ba9355ae5"),
+        ("jwt-auth", "a secret of no less than 32 bytes"),
+        ("key-auth", "alpha"),
+        ("oauth2-introspection", '"secret"'),
+        ("sigv4-sign", "wJalrXUtnFEMI"),
+        ("webhook-github", "a secret of this hook"),
+        ("webhook-stripe", "a secret of this hook"),
+    ],
+)
+def test_secrets(apisix_registry: Registry, name: str, secret: str) -> None:
+    """Records, which the inspector shows, do not contain the secrets of a configuration."""
+    routes = yaml.safe_load((EXAMPLES / "apisix.yaml").read_text(encoding="utf-8"))["routes"]
+    entries = [entry for route in routes for plugin in route["plugins"].values() for entry in plugin["conf"] if entry["name"] == name]
+    (schema,) = (plugin.config_schema() for plugin in apisix_registry.types if plugin.name == name)
+
+    assert secret in entries[0]["value"]
+    assert secret not in Redactor().configuration(entries[0]["value"], schema)
 
 
 def test_schemas(apisix_registry: Registry) -> None:

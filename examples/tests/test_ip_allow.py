@@ -60,3 +60,12 @@ def test_bad_configuration(client: Client, config: dict[str, Any]) -> None:
     """A route with a network that is not valid, or with countries that clients could choose, is refused."""
     with pytest.raises(ChainRefused):
         status_of(client, config, "10.0.0.1")
+
+
+def test_many_headers(client: Client) -> None:
+    """The gateway sends at most 100 headers to plugins, so the client's address could be behind them."""
+    config = {"networks": ["10.0.0.0/8"], "trusted_proxies": ["10.0.0.1/32"]}
+    headers = [(f"x-{number}", "1") for number in range(99)]
+
+    assert status_of(client, config, "10.0.0.1", *headers) == 403
+    assert status_of(client, config, "10.0.0.1", *headers[:50]) is None

@@ -43,6 +43,14 @@ def test_not_valid(client: Client, body: Any, at: str, rule: str) -> None:
     assert (reply.status, reply.json()) == (422, {"error": "the body does not match the schema", "at": at, "rule": rule})
 
 
+@pytest.mark.parametrize(("form", "value"), [("email", "x"), ("ipv4", "1.2.3"), ("date", "2026-13-01"), ("uuid", "x")])
+def test_format(client: Client, form: str, value: str) -> None:
+    """The formats of a schema are checked."""
+    plugins = [("json-schema", {"schema": {"type": "string", "format": form}})]
+
+    assert client.post("/", json=value, plugins=plugins).reply.json()["rule"] == "format"
+
+
 def test_repeated_name(client: Client) -> None:
     """The upstream gets the value that was checked, and not another one of the same name."""
     result = client.post("/", body=b'{"name": 1, "name": "x"}', plugins=PLUGINS)

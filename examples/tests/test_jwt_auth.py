@@ -83,3 +83,10 @@ def test_bad_configuration(client: Client, change: dict[str, str], reason: str) 
     """A route whose key does not match its algorithm is refused."""
     with pytest.raises(ChainRefused, match=reason):
         client.get("/", plugins=[("jwt-auth", CONFIG | change)])
+
+
+def test_two_tokens(client: Client) -> None:
+    """A request with two tokens is refused, because the upstream could read the other one."""
+    headers = [("authorization", f"Bearer {token()}"), ("authorization", "Bearer x")]
+
+    assert client.get("/", headers=headers, plugins=[("jwt-auth", CONFIG)]).reply.status == 401

@@ -40,3 +40,17 @@ def test_bad_configuration(client: Client) -> None:
     """The default must be a tier."""
     with pytest.raises(ChainRefused, match="default must be one of the tiers"):
         client.post("/", json=BODY, plugins=[("model-route", {"tiers": TIERS, "default": "huge"})])
+
+
+@pytest.mark.parametrize("name", ["MODEL", "Model"])
+def test_name_in_another_case(client: Client, name: str) -> None:
+    """Some parsers ignore the case of names, so the client can't name a model in another case either."""
+    body = client.post("/", json={"model": "expensive", name: "expensive"}, plugins=PLUGINS).upstream.json()
+
+    assert {name: value for name, value in body.items() if name.lower() == "model"} == {"model": "small-8b"}
+
+
+@pytest.mark.parametrize("body", [b'{"a": 123456789012345678901234567890}', b'{"a": "\\ud800"}'])
+def test_any_values(client: Client, body: bytes) -> None:
+    """Numbers and text that few parsers accept are left to the upstream."""
+    assert client.post("/", body=body, plugins=PLUGINS).upstream.body.startswith(body[:-1])

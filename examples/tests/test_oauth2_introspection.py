@@ -128,3 +128,11 @@ def test_no_server(client: Client) -> None:
     plugins = [("oauth2-introspection", {"url": "http://127.0.0.1:1/", "client_id": "gw", "client_secret": "s3"})]
     with pytest.raises(httpx.ConnectError):
         client.get("/", headers={"authorization": "Bearer abc"}, plugins=plugins)
+
+
+def test_two_tokens(client: Client, service: Service) -> None:
+    """A request with two tokens is refused, because the upstream could read the other one."""
+    headers = [("authorization", "Bearer abc"), ("authorization", "Bearer x")]
+    plugins = [("oauth2-introspection", {"url": service.url, "client_id": "gw", "client_secret": "s3"})]
+
+    assert client.get("/", headers=headers, plugins=plugins).reply.status == 401

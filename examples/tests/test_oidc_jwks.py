@@ -144,3 +144,36 @@ async def test_calls_share_a_request(apisix_registry: Registry, service: Service
         results = await asyncio.gather(*(client.aget("/", headers=headers, plugins=plugins(service)) for _ in range(5)))
 
     assert ([result.stopped for result in results], len(service.asked)) == ([False] * 5, 1)
+
+
+def test_two_tokens(client: Client, service: Service) -> None:
+    """A request with two tokens is refused, because the upstream could read the other one."""
+    service.body = jwks("one")
+    headers = [("authorization", f"Bearer {token()}"), ("authorization", "Bearer x")]
+
+    assert client.get("/", headers=headers, plugins=plugins(service)).reply.status == 401
+
+
+def test_keys_are_fetched_before_they_expire(client: Client, service: Service, clock: list[float]) -> None:
+    """The background task fetches the keys, so that calls do not depend on the provider when the keys expire."""
+    cls: Any = client.plugin("oidc-jwks")
+    plugin = cls()
+    plugin.config = cls.__orig_bases__[0].__args__[0](service.url, CLAIMS["iss"], "api", ("ES256",), max_age_s=60.0)
+    service.body = jwks("one")
+    waits: list[float] = []
+
+    async def wait(delay_s: float) -> None:
+        waits.append(delay_s)
+        if len(waits) == 3:
+            raise asyncio.CancelledError
+
+    async def scenario() -> None:
+        await plugin.setup()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys.modules[cls.__module__].asyncio, "sleep", wait)
+            with pytest.raises(asyncio.CancelledError):
+                await plugin.background()
+
+    asyncio.run(scenario())
+
+    assert (set(waits), len(service.asked), list(plugin._keys)) == ({15.0}, 2, ["one"])

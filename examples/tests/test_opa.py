@@ -53,3 +53,21 @@ def test_no_decision(client: Client, service: Service, status: int, body: bytes)
     service.status, service.body = status, body
 
     assert call(client, service).reply.status == 503
+
+
+@pytest.mark.parametrize(
+    ("raw", "url"), [("/admin/..%2fpublic", "/public"), ("//public", "/public"), ("/./a", "/a"), ("/a%2Fb", "/a/b"), ("/a%5Cb", "/a%5Cb")]
+)
+def test_ambiguous_path(client: Client, service: Service, raw: str, url: str) -> None:
+    """A path that the upstream could read differently is refused: it gets the path as the client has sent it."""
+    assert call(client, service, url, vars={"real_request_uri": raw}).reply.status == 400
+    assert service.asked == []
+
+
+def test_many_arguments(client: Client, service: Service) -> None:
+    """The gateway sends at most 100 arguments and headers to plugins, and all to the upstream."""
+    service.body = b'{"result": true}'
+
+    assert call(client, service, "/?" + "a=1&" * 100).reply.status == 400
+    assert call(client, service, headers=[(f"x-{number}", "1") for number in range(100)]).reply.status == 400
+    assert not call(client, service, "/?" + "a=1&" * 99, headers=[(f"x-{number}", "1") for number in range(90)]).stopped

@@ -50,3 +50,18 @@ def test_no_body(client: Client) -> None:
     result = client.respond(200, {"Content-Type": "application/json"}, plugins=[REDACT], method="HEAD")
 
     assert (result.response.status, result.response.body) == (200, b"")
+
+
+def test_no_type(client: Client) -> None:
+    """A body without a type may be JSON, so it is masked, or not sent."""
+    masked = client.respond(200, {}, b'{"iban": "DE1"}', plugins=[REDACT])
+    other = client.respond(200, {}, b"hello", plugins=[REDACT], raise_errors=False)
+
+    assert (masked.response.json(), other.response.status) == ({"iban": "***"}, 503)
+
+
+def test_half_a_character(client: Client) -> None:
+    """Text that is not valid Unicode is sent as JSON can write it."""
+    result = client.respond(200, {"Content-Type": "application/json"}, b'{"a": "\\ud800", "iban": 1}', plugins=[REDACT])
+
+    assert result.response.body == b'{"a": "\\ud800", "iban": "***"}'

@@ -72,6 +72,13 @@ def test_encoding(client: Client) -> None:
     assert headers["x-amz-security-token"] == "tok/en=="
 
 
+def test_order_of_arguments(client: Client) -> None:
+    """Arguments are sorted by their names, and not by the text of the query, in which "=" is greater than "-"."""
+    headers = send(client, "GET", "/?a-b=1&a=2").upstream.headers
+
+    assert headers["authorization"] == authorization("6db62b462e19a8f703fc26b3ea60639392275ec6108e6ca9b11acf1491cf4fa3")
+
+
 def test_other_services(client: Client) -> None:
     """For services other than S3, the path is encoded twice."""
     config = {"host": "lambda.eu-west-1.amazonaws.com", "region": "eu-west-1", "service": "lambda"}

@@ -7,7 +7,7 @@ import pytest
 from apisix.testing import Client, Result
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(10)
-PLUGINS = [("upload-check", {"fields": ["photo"], "kinds": ["png", "pdf"], "max_files": 2, "max_file_bytes": 100})]
+PLUGINS = [("upload-check", {"fields": ["photo"], "kinds": ["png", "pdf", "webp"], "max_files": 2, "max_file_bytes": 100})]
 GOOD = ("me.png", PNG, "image/png")
 
 
@@ -20,8 +20,10 @@ def upload(client: Client, *files: tuple[str, bytes, str], field: str = "photo")
 def test_allowed(client: Client) -> None:
     """A form with files that are allowed reaches the upstream unchanged."""
     result = upload(client, GOOD, ("Zoë 1.PDF", b"%PDF-1.7", "application/pdf"))
+    other = upload(client, ("me.webp", b"RIFF\x04\x00\x00\x00WEBP", "image/webp"))
 
     assert PNG in result.upstream.body
+    assert not other.stopped
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,7 @@ def test_allowed(client: Client) -> None:
         ("me.png.exe", PNG, "image/png"),
         ("me.pdf", PNG, "image/png"),
         ("me.jpg", b"\xff\xd8\xff", "image/jpeg"),
+        ("me.webp", b"RIFF\x04\x00\x00\x00WAVE", "image/webp"),
         ("../me.png", PNG, "image/png"),
         ("a:me.png", PNG, "image/png"),
         (".png", PNG, "image/png"),
