@@ -23,8 +23,15 @@ HEAD: Final = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 Plugins to copy, grouped by task. Each is one file with one idea, and has a test. Each recipe lists keywords, so that a search of this page
 finds it by the words that you would type into a search engine.
 
-Copy the file into your `plugins/`, install the packages that its docstring names, and adapt it. [Examples](../../examples/README.md)
-describes how to try all of them in the development gateway. [Write plugins](write.md) explains the API.
+To use one:
+
+1. Copy the file into your `plugins/`, and adapt it. Install the packages that the recipe names.
+2. Insert the configuration into your route. With the admin API, write the same as JSON.
+3. Call the route. The commands below call the routes of the examples.
+
+To try all of them first, start `apisix-runner dev` in the directory [examples](../../examples/README.md) of a checkout. It serves these
+routes, with an upstream that echoes requests. Run the commands in a second terminal, in the same directory. [Write plugins](write.md)
+explains the API.
 """
 TASKS: Final = {
     "Authentication": "find out who calls",
@@ -44,12 +51,16 @@ class Recipe:
     An example.
 
     Attributes:
-        plugins: the names of its plugins, with the configuration of each one in examples/apisix.yaml.
+        plugins: the names of its plugins that examples/apisix.yaml uses.
+        route: the plugins of its route in examples/apisix.yaml.
+        commands: those of examples/README.md that try it.
         text: its docstring, without the two lines at its end, `Task:` and `Keywords:`.
     """
 
     file: Path
-    plugins: dict[str, Any]
+    plugins: list[str]
+    route: dict[str, Any]
+    commands: list[str]
     text: str
     task: str
     keywords: str
@@ -59,9 +70,8 @@ class Recipe:
 def recipes() -> list[Recipe]:
     """Return all examples. Raise ValueError if the docstring of one does not have its task and its keywords at the end."""
     routes = yaml.safe_load((EXAMPLES / "apisix.yaml").read_text(encoding="utf-8"))["routes"]
-    confs: dict[str, Any] = {}
-    for entry in (entry for route in routes for plugin in route["plugins"].values() for entry in plugin["conf"]):
-        confs.setdefault(entry["name"], json.loads(entry["value"] or "{}"))
+    by_id = {route["id"]: route["plugins"] for route in routes}
+    used = {entry["name"] for route in routes for plugin in route["plugins"].values() for entry in plugin["conf"]}
     found = []
     for file in sorted((EXAMPLES / "plugins").glob("[!_]*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -69,28 +79,51 @@ def recipes() -> list[Recipe]:
         if end is None or end[2] not in TASKS:
             raise ValueError(f"{file}: the docstring must end with a line `Task:`, one of {list(TASKS)}, and a line `Keywords:`")
         names = [kebab_case(node.name) for node in tree.body if isinstance(node, ast.ClassDef)]
-        plugins = {name: confs[name] for name in names if name in confs}
-        found.append(Recipe(file, plugins, end[1], end[2], " ".join(end[3].split())))
+        plugins = [name for name in names if name in used]
+        route = file.stem.replace("_", "-")
+        found.append(Recipe(file, plugins, by_id[route], _commands(route), end[1], end[2], " ".join(end[3].split())))
     return found
+
+
+def _commands(route: str) -> list[str]:
+    """Return the commands of examples/README.md that call a route, with those that they need."""
+    for block in (EXAMPLES / "README.md").read_text(encoding="utf-8").split("\n\n"):
+        lines = [re.sub(" {2,}#", "  #", line[4:]) for line in block.splitlines() if line.startswith("    ")]
+        calls = [line for line in lines if f"127.0.0.1:9080/{route} " in line + " "]
+        if calls:
+            return calls if all(line.startswith("curl") for line in lines) else lines
+    return []
 
 
 def page() -> str:
     """Return the text of docs/guides/cookbook.md."""
-    parts = [HEAD]
+    parts = [HEAD.rstrip("\n")]
     for task, about in TASKS.items():
-        links = ", ".join(f"[{_title(recipe)}](#{_anchor(recipe)})" for recipe in recipes() if recipe.task == task)
-        parts.append(f"- **{task}** ({about}): {links}")
+        parts.append(f"\n**{task}**: {about}.\n")
+        parts += [f"- [{_title(recipe)}](#{_anchor(recipe)}): {_summary(recipe)}" for recipe in recipes() if recipe.task == task]
     for task in TASKS:
         parts.append(f"\n## {task}")
         parts += [_recipe(recipe) for recipe in recipes() if recipe.task == task]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _recipe(recipe: Recipe) -> str:
-    confs = "\n".join(json.dumps({"name": name, "value": conf}, ensure_ascii=False) for name, conf in recipe.plugins.items())
+    lines = ["plugins:"]
+    for phase, plugin in recipe.route.items():
+        lines += [f"  {phase}:", "    conf:"]
+        for entry in plugin["conf"]:
+            value = json.dumps(json.loads(entry["value"]), ensure_ascii=False).replace("'", "''")
+            lines += [f"      - name: {entry['name']}", f"        value: '{value}'"]
     stem = recipe.file.stem
     links = f"[Code](../../examples/plugins/{stem}.py), [test](../../examples/tests/test_{stem}.py). Keywords: {recipe.keywords}."
-    return f"\n### {_title(recipe)}\n\n{recipe.text}\n\n```json\n{confs}\n```\n\n{links}"
+    blocks = ["```yaml", *lines, "```", "", "```sh", *recipe.commands, "```"]
+    return "\n".join([f"\n### {_title(recipe)}\n\n{recipe.text}\n", *blocks, f"\n{links}"])
+
+
+def _summary(recipe: Recipe) -> str:
+    """Return the first sentence of a recipe, without the packages that it needs."""
+    text = " ".join(recipe.text.partition("\n\n")[0].split())
+    return re.sub(r" \(`pip install [^`]+`\)", "", re.split(r"(?<=\.) ", text)[0])
 
 
 def _title(recipe: Recipe) -> str:
