@@ -140,13 +140,8 @@ class SpanListener(CallListener):
         span.end(_ns(trace, trace.ended_s))
 
     def _start(self, message: CallReq, chain: Chain) -> bool:
-        carrier: dict[str, list[str]] = {}
-        if isinstance(message, HTTPReqCallReq):
-            for name, value in message.headers:
-                lower = name.lower()
-                if lower in self._fields and value is not None:
-                    carrier.setdefault(lower, []).append(value)
-        parent = propagate.extract(carrier, Context(), _HEADERS)
+        carrier = self._carrier(message) if isinstance(message, HTTPReqCallReq) else None
+        parent = propagate.extract(carrier, Context(), _HEADERS) if carrier else Context()
         name, values = attributes.of_call(message, chain)
         now_s = primitives.now_s()
         began_s = getattr(current_call.get(), "began_s", now_s)
@@ -158,6 +153,18 @@ class SpanListener(CallListener):
             return False
         _call_spans.set(CallSpans(span, context))
         return True
+
+    def _carrier(self, message: HTTPReqCallReq) -> dict[str, list[str]]:
+        """Return the headers that propagators read. Most requests of a client have none, so the others are not decoded."""
+        carrier: dict[str, list[str]] = {}
+        headers = message.received_headers()
+        for name in self._fields:
+            index = headers.find(name, 0, True)
+            while index >= 0:
+                if (value := headers.value(index)) is not None:
+                    carrier.setdefault(name, []).append(value)
+                index = headers.find(name, index + 1, True)
+        return carrier
 
     def _begin_first(self, trace: CallTrace, step: StepTrace, spans: CallSpans) -> None:
         if spans.span.get_span_context().trace_flags.sampled:
