@@ -3,7 +3,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self, Unpack, cast
 
 from apisix.runner.call.metadata_store import MemoryMetadata
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.http.phase import Phase
 from apisix.runner.logging.tracebacks import past_runner
 from apisix.runner.plugin.loading.registry import Registry
@@ -18,9 +19,10 @@ from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.records.format import CallRecord
 from apisix.runner.state.memory import MemoryBackend
 from apisix.runner.state.store import Store
+from apisix.runner.wire.messages import Var
 from apisix.testing.options import RequestOptions, RespondOptions
 from apisix.testing.replaying.reading import RecordedCall
-from apisix.testing.replaying.recorded import RecordedRequest, RecordedResponse, sent_by
+from apisix.testing.replaying.recorded import RecordedRequest, RecordedResponse, keep_metadata, sent_by
 from apisix.testing.replaying.replayed import ReplayResult, replay_maker, replay_result, to_replay
 from apisix.testing.results.gateway_view import request_of, result_of
 from apisix.testing.results.result import Result
@@ -142,6 +144,7 @@ class Client(Verbs):
             vars: the gateway's variables. Variables that depend only on the request (`uri`, `remote_addr`, `arg_*`, `http_*`,
                 `cookie_*`, ...) are already set, and so is `request_id`. All others are None.
             of: the result of an earlier phase of the same request, whose metadata this call sees.
+            metadata: metadata that the call finds, as if an earlier phase had stored it, in addition to that of `of`.
             phase: "ext-plugin-pre-req" (default) or "ext-plugin-post-req".
             remote_addr: the client's address.
             route_key: the key of the route configuration.
@@ -170,6 +173,7 @@ class Client(Verbs):
             plugins, vars, remote_addr, route_key, raise_errors, allow_degradation: same as in `request`.
             method, url, request_headers: the request to which the upstream responds.
             of: the result of that request, instead of these three. The call sees its metadata and its edits.
+            metadata: same as in `request`.
         Raises: same as `request`.
         """
         __tracebackhide__ = True
@@ -184,7 +188,8 @@ class Client(Verbs):
 
     def replay(self, record: RecordedCall | CallRecord, *, plugins: Iterable[PluginEntry] | None = None) -> ReplayResult:
         """
-        Run a recorded call through the plugins as they are now. Info requests are answered from the record.
+        Run a recorded call through the plugins as they are now. Info requests are answered from the record, and the metadata of the
+        client's request is what the recorded call has found.
 
         `assert client.replay(record).differences == []` fails with a list of what differs. Exceptions of plugins are not raised, but
         compared.
@@ -236,6 +241,7 @@ class Client(Verbs):
         configuration = recorded.configuration
         entries = [] if configuration is None else [(entry.name, entry.value) for entry in configuration.plugins]
         conf, offered = self._offers.conf_of(entries if plugins is None else plugins)
+        keep_metadata(recorded.call, self._metadata)
         return recorded, _Call(sent_by(recorded.call), recorded.call.route_key, conf, offered, raise_errors=False, allow_degradation=False)
 
     def _replayed(self, recorded: RecordedCall, call: _Call, result: Result) -> ReplayResult:
@@ -253,6 +259,7 @@ class Client(Verbs):
         raise_errors: bool | None = None,
         allow_degradation: bool | None = None,
         of: Result | None = None,
+        metadata: Mapping[str, object] | None = None,
         **sent: Any,
     ) -> _Call:
         __tracebackhide__ = True
@@ -261,6 +268,7 @@ class Client(Verbs):
         request = make_request(method, url, **sent)
         if of is not None:
             request = replace(request, request_id=request_of(of).request_id)
+        self._add_metadata(request, metadata)
         return self._call(request, Phase(phase), plugins, route_key, raise_errors, allow_degradation)
 
     def _response_call(
@@ -275,11 +283,20 @@ class Client(Verbs):
         raise_errors: bool | None = None,
         allow_degradation: bool | None = None,
         of: Result | None = None,
+        metadata: Mapping[str, object] | None = None,
         **sent: Any,
     ) -> _Call:
         __tracebackhide__ = True
         response = make_response(_request_of(of, **sent), status, headers, body, json)
+        self._add_metadata(response, metadata)
         return self._call(response, Phase.POST_RESP, plugins, route_key, raise_errors, allow_degradation)
+
+    def _add_metadata(self, sent: SentRequest | SentResponse, metadata: Mapping[str, object] | None) -> None:
+        """Store metadata for the request of a call. Raise TypeError or ValueError if it is not possible in a plugin either."""
+        if metadata:
+            stored = Metadata(self._metadata, (sent.info_reply(Var("request_id")) or b"").decode("latin-1"))
+            stored.update(metadata)
+            stored.end(is_last=False)
 
     def _call(
         self,

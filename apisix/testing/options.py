@@ -15,6 +15,7 @@ class CallOptions(TypedDict, total=False):
     plugins: Required[Iterable[PluginEntry]]
     vars: Variables | None
     of: Result | None
+    metadata: Mapping[str, object] | None
     remote_addr: str
     route_key: str | None
     raise_errors: bool | None

@@ -23,8 +23,8 @@ A record describes one call: what the runner received, what each plugin did, wha
 
 Secrets are replaced by digests such as `redacted-2c26b46b68ffc68f`. These are:
 
-- the values of headers, arguments, variables, and fields of JSON bodies and forms, if the name means that they are secret, such as
-  `authorization`, `cookie`, `set-cookie`, `x-api-key`, `password` and `token`;
+- the values of headers, arguments, variables, and fields of JSON bodies, forms and metadata, if the name means that they are secret, such
+  as `authorization`, `cookie`, `set-cookie`, `x-api-key`, `password` and `token`;
 - the values of a configuration that its JSON Schema marks with `writeOnly`, `secret`, or the format `password`.
 
 If such a value has at least 6 characters, it is also replaced wherever else it occurs in the record, for example in log messages. Equal
@@ -37,6 +37,7 @@ CLASSES: Final = (
     records.ReceivedRequest,
     records.ReceivedResponse,
     records.InfoRecord,
+    records.MetadataRecord,
     records.StepRecord,
     records.Edit,
     records.LogLine,

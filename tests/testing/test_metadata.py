@@ -261,3 +261,18 @@ def test_edits_after_metadata(client: Client) -> None:
     first = client.get("/", plugins=[Timing])
 
     assert client.respond(200, body="{", plugins=[Reads], of=first).response.headers["x-steps"] == "ext-plugin-pre-req"
+
+
+@TIMINGS
+def test_given_metadata(client: Client, plugin: type) -> None:
+    """A test of one phase can give the metadata that the phase finds, in addition to that of an earlier phase."""
+    alone = client.respond(200, plugins=[plugin], metadata={"steps": ["a", "b"]})
+    first = client.get("/", plugins=[plugin], metadata={"steps": ["a"]}, vars={"request_id": "r1"})
+    last = client.respond(200, plugins=[plugin], of=first, metadata={"other": 1})
+
+    assert [result.response.headers["x-steps"] for result in (alone, last)] == ["a b", "a ext-plugin-pre-req"]
+
+
+def test_given_metadata_that_is_not_json(client: Client) -> None:
+    with pytest.raises(TypeError, match=r"metadata\['a'\] must be JSON"):
+        client.respond(200, plugins=[Timing], metadata={"a": object()})

@@ -182,6 +182,8 @@ def _call(flow: Flow, phase: str, record: CallRecord | None, configured: Configu
     arguments["headers"] = [tuple(pair) for pair in headers]
     if record is not None and (variables := {info.name: info.value for info in record.info if info.kind == "variable"}):
         arguments["vars"] = variables
+    if record is not None and record.metadata is not None and record.metadata.read is not None and not record.metadata.read.truncated:
+        arguments["metadata"] = msgspec.json.decode(record.metadata.read.content())
     arguments["plugins"] = [(name, _parsed(value)) for name, value in configured]
     if allows:
         arguments["allow_degradation"] = True
@@ -261,7 +263,7 @@ def _of_edits(record: CallRecord, place: str) -> Iterator[str]:
     edits: dict[tuple[str, str], Edit] = {}
     for step in record.steps:
         for edit in step.edits:
-            if not edit.for_later_plugins_only:
+            if not edit.for_later_plugins_only and edit.kind != "metadata":
                 edits[edit.kind, (edit.name or "").lower() if edit.kind != "argument" else edit.name or ""] = edit
     for (kind, name), edit in edits.items():
         if kind in ("path", "status"):
@@ -281,7 +283,7 @@ def _of_response(record: CallRecord | None, allows: bool) -> Iterator[str]:
         yield from _of_error(record)
         return
     yield from _of_edits(record, "result.response")
-    if not any(step.edits for step in record.steps) and record.response is not None:
+    if not any(edit.kind != "metadata" for step in record.steps for edit in step.edits) and record.response is not None:
         yield f"assert result.response.status == {record.response.status}"
 
 

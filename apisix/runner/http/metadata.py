@@ -40,15 +40,21 @@ class Metadata(MutableMapping[str, Any]):
     Args:
         store: from which it is read, and to which it is written.
         request_id: the gateway's variable `request_id`.
+    Attributes:
+        read: what it was at the beginning, as JSON; None if the request had no metadata.
+        written: what was written at the end, as JSON; None if nothing was written.
+        is_removed: True if it was removed at the end.
     """
 
-    __slots__ = ("_has_ended", "_request_id", "_sizes", "_store", "_stored", "_values")
+    __slots__ = ("_has_ended", "_request_id", "_sizes", "_store", "_values", "is_removed", "read", "written")
 
     def __init__(self, store: MetadataStore, request_id: str) -> None:
         self._store = store
         self._request_id = request_id
-        self._stored = store.get(request_id)
-        self._values: dict[str, Any] = {} if self._stored is None else json.loads(self._stored)
+        self.read = store.get(request_id)
+        self.written: bytes | None = None
+        self.is_removed = False
+        self._values: dict[str, Any] = {} if self.read is None else json.loads(self.read)
         self._sizes: dict[str, int] | None = None  # of each value, when one is assigned
         self._has_ended = False
 
@@ -111,15 +117,24 @@ class Metadata(MutableMapping[str, Any]):
         """
         self._has_ended = True
         if is_last or not self._values:
-            if self._stored is not None:
+            if self.read is not None:
                 self._store.delete(self._request_id)
+                self.is_removed = True
             return
         data = _encoded("the metadata of the request", self._values).encode()
-        if data == self._stored:
+        if data == self.read:
             return
         if len(data) > MAX_BYTES + len(b"{}"):
             raise ValueError(f"the metadata of the request has {len(data)} bytes as JSON, but at most {MAX_BYTES} are possible")
         self._store.put(self._request_id, data)
+        self.written = data
+
+    def snapshot(self) -> bytes | None:
+        """Return what it is now, as JSON, for records. None if it is not JSON, or a thread that was abandoned is changing it."""
+        try:
+            return _encode(self._values).encode()
+        except (TypeError, ValueError, RecursionError, RuntimeError):
+            return None
 
 
 def _encoded(place: str, value: object) -> str:

@@ -127,21 +127,38 @@ class InfoRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     body: Body | None = None
 
 
+class MetadataRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """
+    The metadata of the client's request, in a call whose plugins have used it. Its content is a JSON object.
+
+    Attributes:
+        read: what the call has found; None if the request had no metadata.
+        written: what other phases see after the call; None if the call has not changed it, or has failed.
+        removed: True if the call has removed it, because the request has no further phase.
+    """
+
+    read: Body | None = None
+    written: Body | None = None
+    removed: bool = False
+
+
 class Edit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
     One change that a plugin made.
 
     Attributes:
-        kind: what was changed. "response_header" is a header that a request plugin sets on the client's response.
-        name: the name of the header or argument.
-        before: the values before, [] if there were none. A path and a status have one value.
+        kind: what was changed. "response_header" is a header that a request plugin sets on the client's response. "metadata" is a value in
+            the metadata of the client's request.
+        name: the name of the header, the argument, or the value in the metadata.
+        before: the values before, [] if there were none. A path and a status have one value. A value of metadata is JSON; if it is longer
+            than the limit of the recorder, it is cut, and ends with `...`.
         after: the values after.
         body_before: the body before, None if it was not known.
         body_after: the body after.
         for_later_plugins_only: True if the gateway ignores the change.
     """
 
-    kind: Literal["header", "argument", "path", "status", "response_header", "body"]
+    kind: Literal["header", "argument", "path", "status", "response_header", "body", "metadata"]
     name: str | None = None
     before: list[str] = []
     after: list[str] = []
@@ -265,6 +282,7 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, 
         request: the request, in a request phase.
         response: the response, in the response phase.
         info: the info requests, in the order of their replies.
+        metadata: the metadata of the client's request; None if no plugin has used it.
         steps: what each plugin did, in order.
         logs: what was logged between the steps.
         reply: the reply to the gateway, None if it has hung up.
@@ -286,6 +304,7 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, 
     request: ReceivedRequest | None = None
     response: ReceivedResponse | None = None
     info: list[InfoRecord] = []
+    metadata: MetadataRecord | None = None
     steps: list[StepRecord] = []
     logs: list[LogLine] = []
     reply: ReplyRecord | None = None

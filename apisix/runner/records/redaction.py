@@ -170,6 +170,10 @@ class Redactor:
         redacted = self._json(parsed, {}, {})
         return data if redacted == parsed else msgspec.json.encode(redacted)
 
+    def field(self, name: str, value: Any) -> Any:
+        """Return the value of a field of a JSON object, in which secrets are redacted."""
+        return self._field(name, value, {}, {}) if self._enabled else value
+
     def configuration(self, value: str, schema: Mapping[str, Any]) -> str:
         """Return the configuration of a plugin without secrets. Args: schema: its JSON Schema, {} if it is not known."""
         if not self._enabled:

@@ -26,7 +26,7 @@ class NotComparable(Exception):
 def check_comparable(before: CallRecord, now: CallRecord, configuration: ConfigurationRecord | None) -> None:
     """Raise NotComparable if the replay was refused, and the reason may be that the record has no secrets. Args: as `differences`."""
     plugins = [] if configuration is None else configuration.plugins
-    received = digests_in([before.request, before.response, before.info])
+    received = digests_in([before.request, before.response, before.info, None if before.metadata is None else before.metadata.read])
     configured = digests_in(plugins)
     if not received and not configured:
         return

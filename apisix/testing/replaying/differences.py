@@ -103,7 +103,8 @@ class _Comparison:
     """Compares values of one call. Args: the record and its configuration, whose digests were inputs."""
 
     def __init__(self, record: CallRecord, configuration: ConfigurationRecord | None) -> None:
-        self._inputs = digests_in([record.request, record.response, record.info, configuration])
+        found = None if record.metadata is None else record.metadata.read
+        self._inputs = digests_in([record.request, record.response, record.info, found, configuration])
         self._redactor = Redactor()
 
     def of(self, before: CallRecord, now: CallRecord) -> list[Difference]:

@@ -4,8 +4,10 @@
 from dataclasses import dataclass
 
 from apisix.runner.http.info_requests import described
+from apisix.runner.http.metadata import MetadataStore
 from apisix.runner.records.format import CallRecord, InfoRecord, ReceivedRequest
 from apisix.runner.wire.messages import Info, ReqBody, RespBody, Var
+from apisix.testing.replaying.comparable import NotComparable
 from apisix.testing.sending.messages import SentRequest, SentResponse
 from apisix.testing.sending.query import written_query
 
@@ -92,6 +94,23 @@ def sent_by(record: CallRecord) -> RecordedRequest | RecordedResponse:
     response = record.response
     body = b"" if response.body is None else response.body.content()
     return RecordedResponse(request, response.status, tuple(response.headers), body, replies)
+
+
+def keep_metadata(record: CallRecord, store: MetadataStore) -> None:
+    """
+    Store the metadata that a recorded call has found, so that its replay finds the same.
+
+    Raises: NotComparable: the record has only the beginning of it.
+    """
+    if record.metadata is None or record.request_id is None:
+        return
+    read = record.metadata.read
+    if read is None:
+        store.delete(record.request_id)
+    elif read.truncated:
+        raise NotComparable("the record has only the beginning of the metadata that the call has found. Record with a larger body limit")
+    else:
+        store.put(record.request_id, read.content())
 
 
 def _info_of(record: InfoRecord) -> Info:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from multidict import CIMultiDict, MultiDict
 
-from apisix.runner.call.observing.edits import edits_of
+from apisix.runner.call.observing.edits import edits_of_step
 from apisix.runner.call.observing.making import RecordMaker
 from apisix.runner.call.observing.trace import CallTrace
 from apisix.runner.http.body.parsing import body_json, body_text
@@ -98,9 +98,10 @@ class Effect:
 def effects_of(trace: CallTrace | None) -> tuple[Effect, ...]:
     """Return what each plugin of a call did. If a plugin failed, its edits are left out."""
     effects = []
+    found = None if trace is None or trace.metadata is None else trace.metadata.read
     for step in [] if trace is None else trace.steps:
         if step.error is None:
-            changes = tuple(edit.phrase() for edit in edits_of(step.before, step.after))
+            changes = tuple(edit.phrase() for edit in edits_of_step(step, found))
             effects.append(Effect(step.step.name, step.took_s, changes, step.stopped))
         else:
             effects.append(Effect(step.step.name, step.took_s, error=step.error.traceback))

@@ -58,6 +58,14 @@ class Broken(Plugin):
         raise KeyError("price")
 
 
+class Shared(Plugin):
+    def on_request(self, request: Request) -> None:
+        request.metadata()["path"] = request.path
+
+    def on_response(self, response: Response) -> None:
+        response.headers["x-path"] = response.metadata()["path"]
+
+
 class Later(Plugin):
     def on_response(self, response: Response) -> None:
         response.status = 202
@@ -72,6 +80,7 @@ CHAINS: dict[str, dict[str, Any]] = {
     "/broken": {PRE: {"conf": [{"name": "broken", "value": ""}]}},
     "/degraded": {POST: {"conf": [{"name": "broken", "value": ""}], "allow_degradation": True}},
     "/later": {PRE: {"conf": [{"name": "edit", "value": "{}"}]}, RESP: {"conf": [{"name": "later", "value": "{}"}]}},
+    "/shared": {phase: {"conf": [{"name": "shared", "value": "{}"}]} for phase in (PRE, RESP)},
     "/unknown": {PRE: {"conf": [{"name": "nonesuch", "value": "{}"}]}},
     "/plain": {},
 }
@@ -110,13 +119,14 @@ def test_saved_tests_pass(dev: Dev) -> None:
     called(dev.gateway + "/broken")
     called(dev.gateway + "/degraded")
     called(dev.gateway + "/later")
+    called(dev.gateway + "/shared")
     called(dev.gateway + "/unknown")
     inspector = re.findall(r"inspector +(\S+)", dev.welcome)[0]
     flows = json.loads(called(f"{inspector}/api/flows")[1])
 
     saved = [called(f"{inspector}/api/flows/{flow['id']}/test", "POST", b"{}", content_type="application/json") for flow in flows]
 
-    assert [status for status, _ in saved] == [200] * 8, saved
+    assert [status for status, _ in saved] == [200] * 9, saved
     assert [json.loads(answer)["path"] for _, answer in saved] == [
         "tests/test_get_edit.py",
         "tests/test_post_edit.py",
@@ -125,11 +135,13 @@ def test_saved_tests_pass(dev: Dev) -> None:
         "tests/test_get_broken.py",
         "tests/test_get_degraded.py",
         "tests/test_get_later.py",
+        "tests/test_get_shared.py",
         "tests/test_get_unknown.py",
     ]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((dev.directory / "tests").glob("*.py")))
     assert PHRASE not in text
-    for expected in ("result.upstream.args", "'x-debug' not in", "result.client_headers", "status == 401", "status == 503", "'x-later'"):
+    parts = ("result.upstream.args", "'x-debug' not in", "result.client_headers", "metadata={'path': '/shared'}")
+    for expected in (*parts, "status == 401", "status == 503", "'x-later'"):
         assert expected in text
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
@@ -139,7 +151,7 @@ def test_saved_tests_pass(dev: Dev) -> None:
         timeout=6 * TIMEOUT_S,
         check=False,
     )
-    assert (ran.returncode, "9 passed" in ran.stdout) == (0, True), ran.stdout + text
+    assert (ran.returncode, "11 passed" in ran.stdout) == (0, True), ran.stdout + text
 
 
 def test_a_request_without_plugins(dev: Dev) -> None:

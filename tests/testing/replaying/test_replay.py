@@ -274,3 +274,45 @@ def test_a_much_slower_call_is_reported_apart(tmp_path: Path) -> None:
     assert result.differences == []
     assert result.slower is not None
     assert result.slower[1] > 0.005
+
+
+COUNTS = """
+    def on_request(self, request):
+        metadata = request.metadata()
+        metadata["count"] = metadata.get("count", 0) + 1
+
+    def on_response(self, response):
+        response.headers["x-count"] = str(response.metadata().get("count"))
+        response.headers["x-known"] = str(response.metadata().get("token") == "redacted-0123456789abcdef")
+"""
+
+
+def test_a_replay_finds_the_recorded_metadata(tmp_path: Path) -> None:
+    """Each phase on its own, and in any order."""
+    with client_of(tmp_path / "before", say=COUNTS) as client:
+        first = client.get("/", plugins=["say"], metadata={"count": 4})
+        last = client.respond(200, plugins=["say"], of=first)
+        records = [recorded(result) for result in (last, first, last)]
+    with client_of(tmp_path / "after", say=COUNTS) as client:
+        results = [client.replay(record) for record in records]
+
+    assert [result.differences for result in results] == [[], [], []]
+    assert results[0].response.headers["x-count"] == "5"
+
+
+def test_other_metadata_is_a_difference(tmp_path: Path) -> None:
+    with client_of(tmp_path / "before", say=COUNTS) as client:
+        record = recorded(client.get("/", plugins=["say"], metadata={"count": 4}))
+    with client_of(tmp_path / "after", say=COUNTS.replace("+ 1", "+ 2")) as client:
+        found = client.replay(record).differences
+
+    assert [str(difference) for difference in found] == ["say: edit of metadata count: 5 -> 6"]
+
+
+def test_a_record_with_a_part_of_the_metadata(tmp_path: Path) -> None:
+    with client_of(tmp_path, say=COUNTS) as client:
+        result = client.respond(200, plugins=["say"], metadata={"count": "x" * 100})
+        assert result._trace is not None
+        record = RecordMaker(body_limit=10).make(result._trace)
+        with pytest.raises(NotComparable, match="only the beginning of the metadata"):
+            client.replay(record, plugins=["say"])

@@ -6,7 +6,7 @@ import { changesOnly, diffTable, headerDiff, lineDiff } from "./diff.js";
 import { clock, duration, h } from "./dom.js";
 import { timeline } from "./timeline.js";
 
-const KINDS = { header: "header", argument: "argument", response_header: "response header", path: "path", status: "status", body: "body" };
+const KINDS = { header: "header", argument: "argument", response_header: "response header", path: "path", status: "status", body: "body", metadata: "metadata" };
 
 const BODY_CONTEXT = 2;
 
@@ -43,10 +43,15 @@ function phaseView(phase) {
     phase.refusal && h("pre", { className: "error" }, phase.refusal),
     phase.error && h("p", { className: "error" }, phase.error),
     !phase.record && !phase.refusal && h("p", { className: "dim" }, `The runner reported no record of this call. The gateway applied: ${(phase.changes ?? []).join(", ") || "no change"}.`),
+    phase.record?.metadata?.read && metadataView("metadata of the request, as this phase has found it", phase.record.metadata.read),
     steps.map(stepView),
+    phase.record?.metadata?.written && metadataView("metadata of the request, as later phases find it", phase.record.metadata.written),
+    phase.record?.metadata?.removed && h("p", { className: "dim" }, "The metadata of the request was removed, because it has no further phase."),
     error && !phase.refusal && errorView(error),
     logs.length > 0 && logView(logs)));
 }
+
+const metadataView = (title, body) => h("details", {}, h("summary", {}, title), bodyView(body));
 
 function stepView(step) {
   const result = step.error ? `failed: ${step.error.kind}` : step.stopped !== undefined ? `stopped with ${step.stopped}` : step.edits?.length ? "" : "no change";

@@ -4,6 +4,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
+import msgspec
+
+from apisix.runner.call.observing.trace import StepTrace
 from apisix.runner.http.header_rules import REQUEST_FRAMING
 from apisix.runner.http.multidict_view import MultidictView
 from apisix.runner.http.request import Request
@@ -14,6 +17,43 @@ from apisix.runner.records.redaction import Redactor
 Kind = Literal["header", "argument", "response_header"]
 BodyRecorder = Callable[[bytes, str], Body]
 """Returns the record of a body. The second argument is its content-type."""
+
+
+def edits_of_step(
+    step: StepTrace,
+    found: bytes | None,
+    redactor: Redactor | None = None,
+    record_body: BodyRecorder | None = None,
+    limit: int | None = None,
+) -> Iterator[Edit]:
+    """
+    Yield what one plugin has changed, also in the metadata of the client's request.
+
+    Args:
+        found: the metadata that the call has found, as JSON; None if there was none.
+        redactor, record_body: as in `edits_of`.
+        limit: how many characters of each value of metadata are kept; None for all.
+    """
+    yield from edits_of(step.before, step.after, redactor, record_body)
+    if step.metadata_after is not None:
+        before = found if step.metadata_before is None else step.metadata_before
+        yield from _metadata_edits(before or b"{}", step.metadata_after, Redactor(enabled=False) if redactor is None else redactor, limit)
+
+
+def _metadata_edits(before: bytes, after: bytes, redactor: Redactor, limit: int | None) -> Iterator[Edit]:
+    if before == after:
+        return
+    old, new = msgspec.json.decode(before), msgspec.json.decode(after)
+
+    def shown(values: dict[str, object], name: str) -> list[str]:
+        if name not in values:
+            return []
+        text = msgspec.json.encode(redactor.field(name, values[name])).decode()
+        return [text if limit is None or len(text) <= limit else f"{text[:limit]}..."]
+
+    for name in dict.fromkeys([*old, *new]):
+        if name not in old or name not in new or old[name] != new[name]:
+            yield Edit(kind="metadata", name=printable(name), before=shown(old, name), after=shown(new, name))
 
 
 def edits_of(

@@ -10,9 +10,10 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from apisix.runner.call.observing.edits import edits_of
+from apisix.runner.call.observing.edits import edits_of_step
 from apisix.runner.call.observing.trace import RUNS, CallTrace, InfoTrace, LogTrace, StepTrace
 from apisix.runner.http.info_requests import Info
+from apisix.runner.http.metadata import Metadata
 from apisix.runner.http.request import printable_address
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.plugin.configuration.route_configuration import RouteConfiguration
@@ -22,8 +23,10 @@ from apisix.runner.records.format import (
     CallRecord,
     ChainEntry,
     ConfigurationRecord,
+    Edit,
     InfoRecord,
     LogLine,
+    MetadataRecord,
     Outcome,
     Pairs,
     ReceivedRequest,
@@ -124,6 +127,7 @@ class RecordMaker:
             request=request,
             response=response,
             info=[self._info(trace, info, redactor) for info in trace.info],
+            metadata=None if trace.metadata is None else self._metadata(trace.metadata, redactor),
             steps=[self._step(trace, step, redactor) for step in trace.steps],
             logs=[_log_line(trace, line) for line in trace.logs if line.plugin not in names],
             reply=self._reply(trace, redactor),
@@ -178,12 +182,19 @@ class RecordMaker:
             body=body,
         )
 
-    def _step(self, trace: CallTrace, step: StepTrace, redactor: Redactor) -> StepRecord:
-        edits = (
-            []
-            if step.error is not None
-            else list(edits_of(step.before, step.after, redactor, lambda body, content_type: self._body(body, content_type, redactor)))
+    def _metadata(self, metadata: Metadata, redactor: Redactor) -> MetadataRecord:
+        read, written = (
+            None if data is None else self._body(data, "application/json", redactor) for data in (metadata.read, metadata.written)
         )
+        return MetadataRecord(read=read, written=written, removed=metadata.is_removed)
+
+    def _step(self, trace: CallTrace, step: StepTrace, redactor: Redactor) -> StepRecord:
+        edits: list[Edit] = []
+        if step.error is None:
+            found = None if trace.metadata is None else trace.metadata.read
+            edits += edits_of_step(
+                step, found, redactor, lambda body, content_type: self._body(body, content_type, redactor), self._body_limit
+            )
         return StepRecord(
             plugin=step.step.name,
             runs=RUNS[step.step.mode],

@@ -18,6 +18,8 @@ cdef class StepTrace:
     cdef public object stopped
     cdef public object error
     cdef public object span_id
+    cdef public object metadata_before
+    cdef public object metadata_after
 
 cdef class CallTrace:
     cdef list _listeners
@@ -31,6 +33,7 @@ cdef class CallTrace:
     cdef public list steps
     cdef public list info
     cdef public list logs
+    cdef public object metadata
     cdef public object reply
     cdef public object error
     cdef public object trace_id
@@ -53,4 +56,4 @@ cdef class CallObserver:
 
 cdef class TracedIO:
     cdef object _call
-    cdef list _info
+    cdef CallTrace _trace

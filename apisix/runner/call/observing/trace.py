@@ -76,14 +76,16 @@ class StepTrace:
         took_s: how long it took.
         before: a copy of the request or response from before it ran.
         after: its state afterwards: the copy that the next step began with, or the final state.
+        metadata_before, metadata_after: the metadata of the client's request before and after it ran, as JSON. None if no plugin had used
+            metadata yet.
         stopped: the status of the plugin's reply, None if there was none.
         error: what the plugin raised, None if it raised nothing.
         span_id: the id of its span, in hexadecimal, if spans of the call are exported; otherwise None.
     """
 
-    __slots__ = ("after", "before", "began_s", "error", "span_id", "step", "stopped", "took_s")
+    __slots__ = ("after", "before", "began_s", "error", "metadata_after", "metadata_before", "span_id", "step", "stopped", "took_s")
 
-    def __init__(self, step: ChainStep, began_s: float, before: Request | Response) -> None:
+    def __init__(self, step: ChainStep, began_s: float, before: Request | Response, metadata: bytes | None) -> None:
         self.step = step
         self.began_s = began_s
         self.before = self.after = before
@@ -91,6 +93,8 @@ class StepTrace:
         self.stopped: int | None = None
         self.error: ErrorRecord | None = None
         self.span_id: str | None = None
+        self.metadata_before = metadata
+        self.metadata_after: bytes | None = None
 
 
 class CallTrace:
@@ -104,6 +108,7 @@ class CallTrace:
         began_s, ended_s: when it began and ended, times of the clock.
         http_message: the request or the response, with all edits; None if the chain is refused.
         steps, info, logs: what happened, in order.
+        metadata: the metadata of the client's request, None if no plugin has used it.
         reply: the reply that is sent; None if the gateway has hung up.
         error: the error because of which the call is refused.
         trace_id: the id of its trace, in hexadecimal, if spans of the call are exported; otherwise None.
@@ -121,6 +126,7 @@ class CallTrace:
         "info",
         "logs",
         "message",
+        "metadata",
         "reply",
         "steps",
         "time_s",
@@ -140,6 +146,7 @@ class CallTrace:
         self.steps: list[StepTrace] = []
         self.info: list[InfoTrace] = []
         self.logs: list[LogTrace] = []
+        self.metadata: Metadata | None = None
         self.reply: HTTPReqCallResp | HTTPRespCallResp | ErrResp | None = None
         self.error: ErrorRecord | None = None
         self.trace_id: str | None = None
@@ -151,7 +158,7 @@ class CallTrace:
         if self.steps:
             self.steps[-1].after = before
         self.http_message = http_message
-        trace = StepTrace(step, now_s, before)
+        trace = StepTrace(step, now_s, before, self._metadata_now())
         self.steps.append(trace)
         for listener in self._listeners:
             try:
@@ -168,6 +175,7 @@ class CallTrace:
             error = None
         trace = self.steps[-1]
         trace.took_s = took_s
+        trace.metadata_after = self._metadata_now()
         trace.stopped = None if reply is None else reply.status
         trace.error = None if error is None else error_record(error)
         if self.http_message is not None:
@@ -177,6 +185,9 @@ class CallTrace:
                 listener.step_ended(self, trace, raised)
             except Exception:  # a listener must not disturb the call
                 trace_logger.exception("the end of a plugin could not be recorded")
+
+    def _metadata_now(self) -> bytes | None:
+        return None if self.metadata is None else self.metadata.snapshot()
 
     def span_of_step(self) -> tuple[str, str] | None:
         """Return the ids of the trace and the span of the last plugin, if they are exported."""
@@ -256,15 +267,16 @@ class CallObserver:
 
 class TracedIO:
     """
-    The I/O of a call that is traced: records info requests. It is a `CallIO`. Args: call: the call. info: the list to which they are
-    added.
+    The I/O of a call that is traced: adds info requests and metadata to the trace. It is a `CallIO`.
+
+    Args: call: the call. trace: its trace.
     """
 
-    __slots__ = ("_call", "_info")
+    __slots__ = ("_call", "_trace")
 
-    def __init__(self, call: Any, info: list[InfoTrace]) -> None:
+    def __init__(self, call: Any, trace: CallTrace) -> None:
         self._call = call
-        self._info = info
+        self._trace = trace
 
     def offload(self, work: Callable[[], Any]) -> Any:
         """Run `work` in a thread, wait, and return its result."""
@@ -278,6 +290,7 @@ class TracedIO:
     def open_metadata(self, request_id: str) -> Metadata:
         """Return the metadata of a client's request."""
         metadata: Metadata = self._call.open_metadata(request_id)
+        self._trace.metadata = metadata
         return metadata
 
     def request_info(self, requests: Sequence[ExtraInfoReq]) -> list[bytes | None]:
@@ -296,12 +309,14 @@ class TracedIO:
 
     def _note(self, requests: Sequence[ExtraInfoReq], replies: Sequence[bytes | None], began_s: float, plugin: str | None) -> None:
         ended_s = primitives.now_s()
-        self._info += [InfoTrace(request.info, reply, began_s, ended_s, plugin) for request, reply in zip(requests, replies, strict=True)]
+        self._trace.info += [
+            InfoTrace(request.info, reply, began_s, ended_s, plugin) for request, reply in zip(requests, replies, strict=True)
+        ]
 
 
 def traced_io(call: Any, trace: CallTrace) -> CallIO:
-    """Return the I/O of a call, which notes info requests in a trace."""
-    return TracedIO(call, trace.info)
+    """Return the I/O of a call, which notes info requests and metadata in a trace."""
+    return TracedIO(call, trace)
 
 
 class LogCapture(logging.Handler):
