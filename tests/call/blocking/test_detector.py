@@ -86,9 +86,14 @@ def test_waiting_for_a_processor_does_not_count(plugin_type: PluginType) -> None
 class _Ran(Starvation):
     """A thread that has run for a part of the time."""
 
-    def __init__(self, least_s: float, greatest_s: float) -> None:
+    def __init__(self, least_s: float, greatest_s: float, starved_s: float = 0.0) -> None:
         super().__init__()
         self._bounds_s = least_s, greatest_s
+        self._starved_s = starved_s
+
+    def since_s(self, then_s: float) -> float:
+        """Return how long it has waited for a processor."""
+        return self._starved_s
 
     def bounds_of_run_s(self, then_s: float, now_s: float) -> tuple[float, float]:
         """Return the bounds."""
@@ -109,6 +114,21 @@ def test_a_plugin_that_computes(
 
     assert expected in caplog.text
     assert ("runs_in" in caplog.text) is (greatest_s > 0.1)
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_plugin_that_computes_on_a_busy_machine(plugin_type: PluginType, caplog: pytest.LogCaptureFixture, is_over: bool) -> None:
+    """Time in which other processes used the processor is not a reason to believe that the plugin waits."""
+    watch = BlockingDetector()
+    watch.starvation = _Ran(0.15, 0.16, starved_s=0.3)
+    if is_over:
+        watch.record(plugin_type, 0.5, 1.5)
+    else:
+        watch.running, watch.since_s = plugin_type, 1.0
+        watch.look(1.5)
+
+    assert "blocked all calls of its worker for 200 ms" in caplog.text
+    assert "It computes most of this time" in caplog.text
 
 
 def test_the_author_can_forbid_threads(plugin_type: PluginType) -> None:

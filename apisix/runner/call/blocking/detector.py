@@ -72,14 +72,15 @@ class BlockingDetector:
         """Record that a hook of `plugin_type` has blocked the event loop for `blocked_s` seconds until `now_s`."""
         if plugin_type.blocking is not None:  # the author has set it, or the plugin is already marked
             return
-        blocked_s -= self._starved_s(now_s - blocked_s)
+        since_s = now_s - blocked_s
+        blocked_s -= self._starved_s(since_s)
         if blocked_s < SHORT_BLOCK_S:
             return
         blocks = self._short_blocks.setdefault(plugin_type.name, deque(maxlen=SHORT_BLOCKS))
         blocks.append(now_s)
         often = len(blocks) == SHORT_BLOCKS and now_s - blocks[0] <= SHORT_BLOCKS_WITHIN_S
         if blocked_s >= LONG_BLOCK_S or often:
-            self._mark(plugin_type, _blocked_for(blocked_s, None), self._computes(now_s - blocked_s, now_s))
+            self._mark(plugin_type, _blocked_for(blocked_s, None), self._computes(since_s, now_s))
 
     def failed(self, plugin_type: PluginType, error: BaseException) -> None:
         """Mark a plugin if its plain hook failed because it runs its own event loop, which is possible in a thread."""
@@ -155,11 +156,15 @@ class BlockingDetector:
                 self.starvation.sample(now_s)
 
     def _computes(self, since_s: float, now_s: float) -> bool | None:
-        """Return True if the event loop's thread has computed since then, False if it has waited, None if it is not known."""
+        """
+        Return True if the event loop's thread has computed since then, False if it has waited, None if it is not known.
+
+        Time in which it waited for a processor is neither.
+        """
         if self.starvation is None:
             return None
         least_s, greatest_s = self.starvation.bounds_of_run_s(since_s, now_s)
-        half_s = (now_s - since_s) / 2
+        half_s = max(0.0, now_s - since_s - self._starved_s(since_s)) / 2
         return True if least_s >= half_s else False if 0.0 < greatest_s < half_s else None
 
     def _mark(self, plugin_type: PluginType, what: str, computes: bool | None = False) -> None:
