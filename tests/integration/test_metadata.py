@@ -10,7 +10,7 @@ from apisix.runner.errors import ErrCode
 from apisix.runner.wire.messages import ErrResp
 from tests.peer import POST_RESP, PRE_REQ, Peer
 from tests.runner_process import running
-from tests.soak.metadata import PLUGINS, hand_over
+from tests.soak.metadata import PLUGINS, flood, hand_over
 from tests.soak.stage import stage
 
 REQUESTS = 400
@@ -29,6 +29,15 @@ def test_workers_that_are_replaced() -> None:
     handed = hand_over(REQUESTS, workers=2, reload_every_s=0.3)
 
     assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (REQUESTS, 0, 0, {})
+
+
+def test_a_flood_without_a_response_phase() -> None:
+    """The memory of the runner does not grow with the number of requests, although nothing removes their metadata."""
+    first, *_, last = flood(6000, workers=2, size="1MiB")
+
+    assert last.requests - first.requests == 4500  # with 1,000 bytes each
+    assert last.store_bytes <= 2**20
+    assert last.workers_bytes - first.workers_bytes < 3 * 2**20
 
 
 def carried(peer: Peer, request_id: bytes) -> str:
