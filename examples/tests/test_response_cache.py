@@ -45,6 +45,14 @@ def test_phases_are_connected_by_metadata(client: Client) -> None:
     assert look_up(client, method="POST").asked == ()
 
 
+def test_headers_that_a_plugin_has_set(client: Client) -> None:
+    """Headers that an earlier plugin of the route has set are stored too."""
+    rewrite = "response-rewrite", {"set_headers": {"cache-control": "max-age=60"}}
+    client.respond(200, {}, b"<p>", plugins=[rewrite, "response-cache"], of=look_up(client))
+
+    assert look_up(client).reply.headers["cache-control"] == "max-age=60"
+
+
 def test_max_age(client: Client) -> None:
     """When a stored response has expired, the request goes to the upstream."""
     store(client)

@@ -109,6 +109,31 @@ def test_an_update_that_fails_changes_nothing() -> None:
     assert headers.pairs() == [("a", "1")]
 
 
+def _set_again(headers: MutableMultidictView) -> None:
+    headers.discard("a")
+    headers["A"] = "2"
+
+
+EDITS: list[Callable[[MutableMultidictView], object]] = [
+    lambda headers: headers.update({"A": "2", "c": "3"}),
+    lambda headers: headers.update([("A", "2"), ("A", "3")]),
+    lambda headers: headers.extend({"c": "3"}),
+    lambda headers: headers.merge({"c": "3"}),
+    _set_again,
+    lambda headers: headers.popitem(),
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_names_are_plain_strings(edit: Callable[[MutableMultidictView], object]) -> None:
+    """After any edit, names are str, not a class of multidict, which for example msgspec refuses to encode as JSON."""
+    headers = a_view(Headers, [("a", "1"), ("b", "2"), ("B", "3")])
+    edit(headers)
+    names = [*headers, *headers.keys(), *(name for name, _ in headers.items()), *headers.to_dict(), *headers.copy(), headers.popitem()[0]]
+
+    assert {type(name) for name in names} == {str}
+
+
 def test_popitem_of_nothing() -> None:
     """It raises KeyError."""
     with pytest.raises(KeyError, match="no args are left"):

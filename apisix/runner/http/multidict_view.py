@@ -164,7 +164,8 @@ class MultidictView(Interface):
     def pairs(self) -> list[tuple[str, str]]:
         """Return all names and values. The list must not be changed."""
         if self._materialized is not None:
-            return list(self._materialized.items())
+            # The names of a CIMultiDict are of a class derived from str, which some encoders of JSON refuse.
+            return [(str(name), value) for name, value in self._materialized.items()]
         pairs = self._received_pairs()
         return pairs if self._edits is None else self._merged(pairs, self._edits)
 
@@ -193,7 +194,7 @@ class MultidictView(Interface):
         names = [name for name, _ in self.pairs()]
         if len(names) == len({self._identity(name) for name in names}):
             return names
-        return list(self._real())
+        return list(map(str, self._real()))
 
     def _real(self) -> MultiDict[str]:
         """Return a multidict with the same content, which must not be changed."""

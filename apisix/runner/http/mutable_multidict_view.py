@@ -117,7 +117,8 @@ class MutableMultidictView(MultidictView):
             raise KeyError(f"no {type(self).__name__.lower()} are left")
         last = pairs[-1][0]
         self._check_repeats([(last, value) for value in self._values(last)[:-1]], onto_present=False)
-        return self._materialize().popitem()
+        name, value = self._materialize().popitem()
+        return str(name), value
 
     def clear(self) -> None:
         """Delete everything."""
@@ -149,7 +150,7 @@ class MutableMultidictView(MultidictView):
         """Return the arguments of a method like `dict.update` as pairs, all of them checked before the first one takes effect."""
         if isinstance(arg, Mapping):
             arg = arg.items()  # multidict would look up each key, and lose repeated values
-        pairs = [*self._multidict(arg or ()).items(), *kwargs.items()]
+        pairs = [*((str(key), value) for key, value in self._multidict(arg or ()).items()), *kwargs.items()]
         for key, value in pairs:
             self._check(key, value)
         return pairs
