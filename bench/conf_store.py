@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.conf_store`: measure the conf store with 1,000 routes, alone and with other workers that write too."""
+"""`python -m bench.conf_store`: measure the conf store with 1,000 routes, alone and with others that write too, and LMDB in its place."""
 
 import multiprocessing
 import sys
@@ -10,8 +10,11 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 
+from msgspec.json import encode
+
 from apisix.runner.conf_store.store import ConfStore, choose_path
 from apisix.runner.conf_store.write_lock import WriteLock
+from apisix.runner.state.embedded import EmbeddedBackend
 
 ROUTES = 1000
 ROUNDS = 5
@@ -45,6 +48,13 @@ def _round() -> dict[str, list[float]]:
             f"`put_many`, {TOGETHER} known": _timed(lambda n: _put_many(store, "together", n), ROUTES // TOGETHER),
         }
         store.close()
+        entries = EmbeddedBackend(path.with_name("state.mdb"), 32 << 20)
+        content = [encode(_configuration("alone", n)) for n in range(ROUTES)]
+        seen |= {
+            "LMDB, `put`, new": _timed(lambda n: entries.put(b"%d" % n, content[n], 3_600_000), ROUTES),
+            "LMDB, `get`": _timed(lambda n: entries.get([b"%d" % n]), ROUTES),
+        }
+        entries.close()
         return seen | {f"`put`, new, {workers} workers at once": _together(path, workers) for workers in (2, 4)}
 
 
