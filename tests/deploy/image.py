@@ -28,7 +28,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from tests.deploy import all_in_one
+from tests.deploy import all_in_one, probe
 from tests.docs.pages import CHECKOUT
 
 DOCKERFILE: Final = CHECKOUT / "deploy" / "docker" / "Dockerfile"
@@ -284,11 +284,13 @@ def check(stage: Stage, ways: Sequence[Way] = WAYS) -> list[str]:
             f"mount --bind {stage.root} {stage.root}",
             f"mount -o remount,ro,bind {stage.root}",
             f"mount -t tmpfs -o uid={USER},gid={USER},mode={mode:o} tmpfs {stage.root}{RUN_DIRECTORY}",
+            probe.DEV_SHM.format(root=stage.root),
         )
         container = Container(stage, [*stage.entrypoint, *stage.command], environ, mounts)
         try:
             print(f"    {container.wait_until_healthy()}", flush=True)
             problems += problems_of(container)
+            problems += probe.problems_of(container, f"{RUN_DIRECTORY}/runner.sock")
             status, took_s = container.stop(signum)
         finally:
             container.kill()
@@ -319,7 +321,7 @@ def check_all_in_one(stage: Stage) -> list[str]:
         ("the gateway is killed", init, all_in_one.check_kill),
     ):
         print(f"  {what}:", flush=True)
-        container = Container(stage, command)
+        container = Container(stage, command, mounts=[probe.DEV_SHM.format(root=stage.root)])
         try:
             problems += check(container)
         finally:
@@ -376,6 +378,8 @@ def main() -> int:
             clean(each.root)
         sizes = {"base": base, "runner": stage.root, "/opt/runner": stage.root / "opt/runner", "all-in-one": with_gateway.root}
         print("size: " + ", ".join(f"{name} {size_mib(directory):.0f} MiB" for name, directory in sizes.items()))
+        for each in (stage, with_plugins, with_gateway):
+            probe.add(each, hello=each is not with_plugins)
         print("check runner:", flush=True)
         problems = check(stage)
         print("check the image of a new project:", flush=True)

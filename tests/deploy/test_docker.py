@@ -23,6 +23,8 @@ from tests.peer import Peer
 TEXT = DOCKERFILE.read_text("utf-8")
 HADOLINT = shutil.which("hadolint", path=os.path.dirname(sys.executable))
 LIMIT_S = 20.0
+DEV_SHM_BYTES = 64 * 2**20
+"""What a container has in /dev/shm unless more is configured."""
 
 
 def can_unshare() -> bool:
@@ -90,10 +92,21 @@ def test_settings_of_the_all_in_one_image() -> None:
     directory = DOCKERFILE.parent / "all-in-one"
     command = yaml.safe_load((directory / "config.yaml").read_text())["ext-plugin"]["cmd"]
 
-    assert load(directory / "runner.yaml", {}, {"APISIX_LISTEN_ADDRESS": "unix:/a.sock"}).socket_file == "/a.sock"
+    settings = load(directory / "runner.yaml", {}, {"APISIX_LISTEN_ADDRESS": "unix:/a.sock"})
+
+    assert settings.socket_file == "/a.sock"
+    assert settings.state_size + settings.metadata_size < DEV_SHM_BYTES
     assert command[0] == "/opt/runner/bin/apisix-runner"
     assert read_arguments(command[1:]) == {"config": "/etc/apisix-runner.yaml"}
     assert "python3 -m venv /opt/runner" in TEXT
+
+
+def test_shared_memory() -> None:
+    """What plugins share is in the directory of the socket, which is in memory and survives the container."""
+    (rest,) = (rest for keyword, rest in instructions(TEXT) if keyword == "ENV" and "SOCKET" in rest)
+    environ = dict(pair.split("=") for pair in rest.split())
+
+    assert load(None, {}, environ).state_directory == os.path.dirname(environ["APISIX_RUNNER_SOCKET_FILE"])
 
 
 @pytest.fixture

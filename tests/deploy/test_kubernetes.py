@@ -81,6 +81,18 @@ def test_sidecar(container: dict[str, Any]) -> None:
     assert "memory" in container["resources"]["limits"]
 
 
+@pytest.mark.parametrize(
+    "volumes", [pytest.param(POD["volumes"], id="base"), pytest.param(read("helm", "sidecar.yaml")["extraVolumes"], id="helm")]
+)
+def test_size_of_the_directory_of_the_socket(volumes: list[dict[str, Any]]) -> None:
+    """It contains the shared store and the metadata of plugins, and the stored route configurations."""
+    settings = load(None, {}, {})
+    (volume,) = (each["emptyDir"] for each in volumes if each["name"].endswith("socket"))
+    limit_mib = int(volume["sizeLimit"].removesuffix("Mi"))
+
+    assert limit_mib * 2**20 >= settings.state_size + settings.metadata_size + 32 * 2**20
+
+
 @pytest.mark.parametrize("container", SIDECARS)
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
 def test_probes(container: dict[str, Any], probe: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands and their output in docs/: commands exist with these options, and output is marked as captured."""
+"""Commands and their output in the documentation: commands exist with these options, and output is marked as captured."""
 
 import re
 import shlex
@@ -12,8 +12,12 @@ import pytest
 from apisix.cli.commands import commands
 from tests.docs.pages import CHECKOUT, DOCS, pages
 
-PAGES = [page for page in pages() if page.is_relative_to(DOCS)]
+PAGES = [page for page in pages() if page.name != "CHANGELOG.md"]
 MARK = "Output on this page was captured"
+MAKE = re.compile(r"(?:^(?:    |)(?:\$ )?|`)make ([a-z][a-z0-9.-]*)", re.MULTILINE)
+MODULE = re.compile(r"(?:^(?:    |)(?:\$ )?|`)[\w./]*python3? -m ([a-z][\w.]*)", re.MULTILINE)
+NOT_OURS = {"build", "http.server", "pip", "pytest", "venv"}
+"""Modules that Python or other packages provide."""
 PROGRAM = re.compile(r"^(?:    |)(?:\$ )?(apisix-runner [^|&>#]+)")
 
 
@@ -48,6 +52,28 @@ def test_some_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_targets_of_make_exist(page: Path) -> None:
+    """The targets that a page names are in the Makefile."""
+    targets = set(re.findall(r"^([a-z][a-z0-9.%-]*):", (CHECKOUT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {re.sub(r"^(test-3\.).*", r"\1%", target) for target in MAKE.findall(page.read_text("utf-8"))}
+
+    assert named - targets == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_modules_exist(page: Path) -> None:
+    """The modules that a page starts with `python -m` exist."""
+    named = set(MODULE.findall(page.read_text("utf-8"))) - NOT_OURS
+
+    assert {
+        name
+        for name in named
+        if not (CHECKOUT / name.replace(".", "/")).with_suffix(".py").exists()
+        and not (CHECKOUT / name.replace(".", "/") / "__main__.py").exists()
+    } == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(DOCS)], ids=ids)
 def test_output_is_marked(page: Path) -> None:
     """If a block shows a command with its output, the page says that it was captured."""
     text = page.read_text(encoding="utf-8")
