@@ -3,8 +3,9 @@
 Validate JSON bodies with a JSON Schema (`pip install jsonschema`).
 
 When to use it: if clients send bodies that your upstream does not check well enough. The upstream gets the JSON that
-was checked, and not the original bytes, in which a name could appear twice. APISIX has the plugin request-validation
-for simple schemas; this one supports the draft of 2020, and its replies name the field that is wrong.
+was checked, and not the original bytes, in which a name could appear twice. Set `additionalProperties` to false, because some
+parsers ignore the case of names. APISIX has the plugin request-validation for simple schemas; this one supports the draft of
+2020, and its replies name the field that is wrong.
 
 Task: Validation
 Keywords: JSON Schema, request validation, validate body, OpenAPI, 422, draft 2020-12

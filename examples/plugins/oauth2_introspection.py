@@ -25,12 +25,13 @@ Secret = Annotated[str, msgspec.Meta(min_length=1, extra_json_schema={"writeOnly
 
 
 class Oauth2IntrospectionConfig(msgspec.Struct, frozen=True):
-    """The introspection endpoint, with this gateway's own credentials for it, and the scopes that a token must have."""
+    """The introspection endpoint, with this gateway's own credentials for it, and what a token must have."""
 
     url: str
     client_id: str
     client_secret: Secret
     scopes: frozenset[str] = frozenset()
+    audience: str = ""  # set it if the server issues tokens for other services too
     cache_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30.0
     timeout_s: float = 2.0
 
@@ -49,7 +50,9 @@ class Oauth2Introspection(Plugin[Oauth2IntrospectionConfig]):
         if scheme.lower() != "bearer" or re.fullmatch(r"[A-Za-z0-9._~+/-]{1,4096}=*", token) is None:
             return Reply(401, json={"error": "no token"}, headers={"www-authenticate": "Bearer"})
         claims = await self._claims_of(token)
-        if claims.get("active") is not True:
+        audience: object = claims.get("aud")
+        is_for_us = self.config.audience in ("", audience) or (isinstance(audience, list) and self.config.audience in audience)
+        if claims.get("active") is not True or not is_for_us:
             return Reply(401, json={"error": "invalid token"}, headers={"www-authenticate": 'Bearer error="invalid_token"'})
         if not self.config.scopes <= set(str(claims.get("scope", "")).split()):
             return Reply(403, json={"error": "not allowed"}, headers={"www-authenticate": 'Bearer error="insufficient_scope"'})

@@ -5,8 +5,8 @@ Mask personal data in responses, by what it looks like (`pip install python-stdn
 When to use it: if an upstream shows more than clients may see, in JSON of any structure, HTML or other text. redact masks fields by
 their names, which is more reliable if you know them. List it under ext-plugin-post-resp; it needs APISIX 3.0. It masks e-mail
 addresses, phone numbers with a "+", and cards and IBANs by their check digits. Text that tags split, headers, images and documents
-are not searched. If a response can't be read, because it is too long or not valid in its charset, it is not sent. While the runner is
-not running, the gateway sends the original.
+are not searched. If a response can't be read, because it is too long, not valid in its charset, or only a part (206), it is not
+sent. While the runner is not running, the gateway sends the original.
 
 Task: Responses
 Keywords: PII, personal data, GDPR, mask, redact, e-mail address, credit card, PAN, Luhn, IBAN, phone number, data loss prevention, DLP
@@ -41,9 +41,9 @@ class PiiRedactConfig(msgspec.Struct, frozen=True):
 class PiiRedact(Plugin[PiiRedactConfig]):
     """Mask personal data in responses."""
 
-    on_error = "refuse"
-
     def on_response(self, response: Response) -> None:
+        if response.status == 206:
+            raise ValueError("a client has requested a part of a response with a range, and can split what has to be masked")
         kind = response.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
         if not re.match(r"text/|application/(.*[+-])?(json|xml|ndjson|jsonl|javascript)$", kind) or not response.read():
             return

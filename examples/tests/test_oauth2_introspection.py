@@ -136,3 +136,14 @@ def test_two_tokens(client: Client, service: Service) -> None:
     plugins = [("oauth2-introspection", {"url": service.url, "client_id": "gw", "client_secret": "s3"})]
 
     assert client.get("/", headers=headers, plugins=plugins).reply.status == 401
+
+
+@pytest.mark.parametrize(
+    ("aud", "status"), [("api", 200), (["other", "api"], 200), ("other", 401), (["apis"], 401), (None, 401), ({"api": 1}, 401)]
+)
+def test_audience(client: Client, service: Service, aud: Any, status: int) -> None:
+    """If an audience is configured, tokens for other services are refused."""
+    answer(service, active=True, sub="ali", **({} if aud is None else {"aud": aud}))
+    result = call(client, service, audience="api")
+
+    assert (result.reply.status if result.stopped else 200) == status

@@ -65,3 +65,15 @@ def test_half_a_character(client: Client) -> None:
     result = client.respond(200, {"Content-Type": "application/json"}, b'{"a": "\\ud800", "iban": 1}', plugins=[REDACT])
 
     assert result.response.body == b'{"a": "\\ud800", "iban": "***"}'
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [("application/json", b'"DE1"'), ("text/html", b"i@example.com"), ("multipart/byteranges; boundary=B", b"--B\r\n\r\nDE1\r\n--B--")],
+)
+def test_part_of_a_response(client: Client, content_type: str, body: bytes) -> None:
+    """A part that the client has selected with a header `range` is not sent, because it can split what has to be masked."""
+    headers = {"Content-Type": content_type, "Content-Range": "bytes 10-14/99"}
+    response = client.respond(206, headers, body, plugins=[REDACT], raise_errors=False).response
+
+    assert (response.status, body in response.body) == (503, False)
