@@ -53,9 +53,30 @@ def carry(peer: Peer, nonce: str, request_id: bytes, key: str | None = PRE_REQ) 
     return peer.request(token, headers=[("x-nonce", nonce)], answers={"request_id": request_id})
 
 
-def test_worker_and_runner_that_are_killed(tmp_path: Path) -> None:
-    """The metadata survives the death of its worker, and of the whole runner."""
+def test_one_worker_that_is_replaced() -> None:
+    """It keeps metadata in its own memory, and moves it to the file before it is replaced."""
+    handed = hand_over(REQUESTS, workers=1, reload_every_s=0.3)
+
+    assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (REQUESTS, 0, 0, {})
+    assert handed.moved > 0
+
+
+def test_one_worker_needs_no_file(tmp_path: Path) -> None:
+    """Unless it is replaced or exits."""
     with stage(environ={"APISIX_RUNNER_STATE_DIRECTORY": str(tmp_path)}) as ours:
+        with ours.runner.peer() as peer:
+            carry(peer, "one", b"r1")
+            carry(peer, "two", b"r2")
+            assert (carried(peer, b"r1"), list(tmp_path.rglob("metadata.mdb"))) == ("one", [])
+        ours.runner.process.terminate()
+        ours.runner.process.wait()
+        with ours.start().peer() as peer:
+            assert (carried(peer, b"r1"), carried(peer, b"r2")) == ("", "two")
+
+
+def test_worker_and_runner_that_are_killed(tmp_path: Path) -> None:
+    """The metadata of several workers survives the death of its worker, and of the whole runner."""
+    with stage(environ={"APISIX_RUNNER_STATE_DIRECTORY": str(tmp_path), "APISIX_RUNNER_WORKERS_COUNT": "2"}) as ours:
         with ours.runner.peer() as peer:
             carry(peer, "one", b"r1")
             carry(peer, "two", b"r2")

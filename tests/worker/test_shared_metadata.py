@@ -50,6 +50,67 @@ def test_another_worker(metadata: SharedMetadata, settings: Settings) -> None:
     assert (found, [metadata.get(name) for name in ("r1", "r2")]) == ([b"1", b"2", None], [None, b"2"])
 
 
+@pytest.fixture
+def alone(settings: Settings) -> Iterator[SharedMetadata]:
+    """The metadata of the first worker of a runner with one worker."""
+    opened = SharedMetadata(settings, is_alone=True)
+    yield opened
+    opened.close()
+
+
+def test_one_worker(alone: SharedMetadata, settings: Settings, tmp_path: Path) -> None:
+    """It keeps metadata in its own memory, without a file, until it shares it with the worker that replaces it."""
+    alone.put("r1", b"1")
+    alone.put("r2", b"22")
+    alone.delete("r1")
+    assert ([alone.get(name) for name in ("r1", "r2")], list(tmp_path.iterdir())) == ([None, b"22"], [])
+    assert values(alone) == {"entries": 1, "bytes": 302, "evictions": 0}
+
+    alone.share()
+    alone.put("r3", b"3")
+    assert ([alone.get(name) for name in ("r2", "r3")], values(alone)["entries"]) == ([b"22", b"3"], 2)
+    alone.close()
+    other = SharedMetadata(settings)
+    assert [other.get(name) for name in ("r1", "r2", "r3")] == [None, b"22", b"3"]
+    other.close()
+
+
+def test_one_worker_of_the_next_runner(alone: SharedMetadata, settings: Settings) -> None:
+    """It finds what the runner before has left in the file."""
+    alone.put("r1", b"1")
+    alone.close()
+    successor = SharedMetadata(settings, is_alone=True)
+    found = successor.get("r1")
+    successor.put("r1", b"2")
+    again = successor.get("r1")
+    successor.delete("r1")
+
+    assert (found, again, successor.get("r1")) == (b"1", b"2", None)
+    successor.close()
+
+
+def test_the_lifetime_of_what_is_shared(settings: Settings) -> None:
+    """Metadata does not live longer because it was moved to the file."""
+    brief = SharedMetadata(msgspec.structs.replace(settings, metadata_expire_s=0.05), is_alone=True)
+    brief.put("r1", b"1")
+    brief.share()
+    while brief.get("r1") is not None:
+        pass
+    brief.close()
+
+
+def test_one_worker_without_a_file(settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that can't be used is no problem until the worker is replaced. Then the log has the number of requests that lose data."""
+    (tmp_path / "file").write_text("")
+    broken = SharedMetadata(msgspec.structs.replace(settings, state_directory=str(tmp_path / "file")), is_alone=True)
+    broken.put("r1", b"1")
+    found = broken.get("r1")
+    broken.close()
+
+    assert found == b"1"
+    assert "the metadata of 1 requests is lost" in caplog.text
+
+
 def test_time_limit(settings: Settings) -> None:
     """An entry expires."""
     brief = SharedMetadata(msgspec.structs.replace(settings, metadata_expire_s=0.001))

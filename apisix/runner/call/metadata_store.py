@@ -4,7 +4,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 DEFAULT_EXPIRE_S: Final = 120.0
@@ -38,6 +38,20 @@ class MemoryMetadata:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def bytes_used(self) -> int:
+        """About how much memory the entries take, in bytes."""
+        return self._bytes
+
+    def newest_first(self) -> Iterator[tuple[str, bytes, float]]:
+        """Yield the entries that have not expired: the id of the request, what was stored, and the time until it expires in seconds."""
+        with self._lock:
+            entries = list(reversed(self._entries.items()))
+        now_s = self._clock()
+        for request_id, (written_s, data) in entries:
+            if (left_s := written_s + self._expire_s - now_s) > 0:
+                yield request_id, data, left_s
 
     def get(self, request_id: str) -> bytes | None:
         """Return what was stored, or None."""

@@ -79,12 +79,18 @@ class Context:
 
 
 def make_context(
-    settings: Settings, registry: Registry, store: ConfStore, loop: asyncio.AbstractEventLoop, listeners: Sequence[CallListener] = ()
+    settings: Settings,
+    registry: Registry,
+    store: ConfStore,
+    loop: asyncio.AbstractEventLoop,
+    listeners: Sequence[CallListener] = (),
+    *,
+    is_alone: bool = False,
 ) -> Context:
     """
     Return the context for a worker with these settings. Must be called in the worker, after the fork.
 
-    Args: listeners: further listeners to the calls.
+    Args: listeners: further listeners to the calls. is_alone: as in `SharedMetadata`.
     """
     threads = PluginThreads(settings.blocking_threads)
     pool = ProcessPool(settings, "apisix.runner.worker.shared_store:opener_for")
@@ -101,7 +107,7 @@ def make_context(
         hook_in_process=hooks_in(pool),
         background=plugin_tasks,
     )
-    metadata = SharedMetadata(settings)
+    metadata = SharedMetadata(settings, is_alone=is_alone)
     runtime = Runtime(
         loop=loop,
         chains=chains,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The service that a worker provides for its connections: the interface between the processes and the plugins."""
 
+import mmap
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Opened:
         reporter: reports the worker's metrics; None if they are not wanted.
         sleep: called when the worker becomes idle.
         wake: called when the worker is no longer idle.
+        leave: called before connections are passed to another worker or runner for good.
         recording: records calls while it is on; None if calls can't be recorded.
         tracing: exports spans; None if they are not wanted.
     """
@@ -82,6 +84,7 @@ class Opened:
     wake: Callable[[], None] = lambda: None
     recording: "Recording | None" = None
     tracing: "Tracing | None" = None
+    leave: Callable[[], None] = lambda: None
 
 
 class Service(Protocol):
@@ -107,6 +110,7 @@ class PluginService:
         self._store_path = Path()
         self._write_lock: WriteLock | None = None
         self._fallback: MemoryFallback | None = None
+        self._has_opened = mmap.mmap(-1, 1)  # shared by all workers: 1 if one of them has opened the service
 
     def prepare(self, managed: bool) -> None:
         """Import the libraries, so that the workers share their memory, and choose the path of the conf store that they share."""
@@ -159,7 +163,15 @@ class PluginService:
 
             tracing = Tracing(settings)
         registry = Registry.load(settings.plugins, settings.plugin_modules)
-        context = make_context(settings, registry, store, loop, [] if tracing is None else [tracing.listener])
+        is_first, self._has_opened[0] = not self._has_opened[0], 1
+        context = make_context(
+            settings,
+            registry,
+            store,
+            loop,
+            [] if tracing is None else [tracing.listener],
+            is_alone=settings.workers == 1 and is_first,
+        )
         context.runtime.blocking_detector.on_mark = report_blocking
         recording = Recording(context.runtime, settings)
 
@@ -201,4 +213,5 @@ class PluginService:
             context.runtime.blocking_detector.wake,
             recording,
             tracing,
+            context.metadata.share,
         )

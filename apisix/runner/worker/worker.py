@@ -200,6 +200,7 @@ class Worker:
 
     def _drain(self, message: messages.Drain, connection: socket.socket | None) -> None:
         self._draining = True
+        self._serving.leave()
         self._serving.connections.on_idle = self._hand_back
         self._hand_back()
 
