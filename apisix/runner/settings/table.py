@@ -380,7 +380,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "Entries may use half of it. If they need more, expired entries are removed, and then the oldest ones. A new size applies "
             "when the file is created again.",
         ),
-    ] = 32 * 2**20
+    ] = 16 * 2**20  # with state.size, less than the 64 MiB of /dev/shm in a container
 
     metrics_address: Annotated[
         str | None,
