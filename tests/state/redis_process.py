@@ -76,6 +76,12 @@ class Server:
         password = self._password or None
         return redis.Redis(unix_socket_path=str(self._socket), password=password, protocol=2, socket_timeout=MAX_WAIT_S)
 
+    def is_primary(self) -> bool:
+        """True if it accepts writes. It closes all connections when that changes."""
+        with self.client() as client, suppress(redis.ConnectionError):
+            return bool(client.execute_command("ROLE")[0] == b"master")
+        return False
+
     def _is_ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
@@ -118,11 +124,8 @@ class Setup:
     def primaries(self) -> Iterator[Server]:
         """Yield the running servers that accept writes."""
         for server in self.servers:
-            if server.process is not None:
-                with server.client() as client:
-                    is_primary = client.execute_command("ROLE")[0] == b"master"
-                if is_primary:
-                    yield server
+            if server.process is not None and server.is_primary():
+                yield server
 
 
 def wait_until(is_true: Callable[[], object]) -> None:
