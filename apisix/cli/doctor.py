@@ -18,6 +18,7 @@ from apisix.cli.diagnosis.plugins import examine_plugins
 from apisix.cli.diagnosis.python import examine_python
 from apisix.cli.diagnosis.result import Level, Result, Results, counted, ok, problem, warning
 from apisix.cli.diagnosis.sockets import examine_socket
+from apisix.cli.diagnosis.state import examine_state
 from apisix.cli.diagnosis.store import examine_store
 from apisix.cli.options.flags import setting_flags
 from apisix.cli.start import gather
@@ -61,7 +62,7 @@ def examine(
     flags: Mapping[str, object], environ: Mapping[str, str], gateway_file: Path | None, gateway_users: Sequence[str] = ()
 ) -> Results:
     """
-    Examine settings, Python, gateway, socket, store, metrics and plugins.
+    Examine settings, Python, gateway, socket, store, metrics, shared store and plugins.
 
     Args:
         flags: the flags of the command line.
@@ -104,6 +105,7 @@ def examine(
             "Start the gateway. If it is running, look for apisix-runner in its error.log",
         )
     yield from examine_metrics(settings)
+    yield from examine_state(settings)
     yield from examine_plugins(settings)
 
 
