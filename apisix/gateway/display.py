@@ -90,7 +90,7 @@ def record_lines(record: Record) -> list[Line]:
     """
     Return the lines for one record of the runner's log.
 
-    The traceback of a failed plugin is left out, because it is printed below the request.
+    The traceback of a failed plugin is left out, because it is printed below the request. Other failures of calls keep theirs.
     """
     level = str(record.get("level", ""))
     style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level, "dim")
@@ -99,7 +99,8 @@ def record_lines(record: Record) -> list[Line]:
     first, *more = str(record["message"]).split("\n")
     fields = "".join(f"  {name}={value}" for name, value in record.items() if name not in _KNOWN_FIELDS)
     lines: list[Line] = [[(f"{source}: {level} " if level else "", style), (first, style if level else ""), (fields, "dim")]]
-    details = more + ([] if logger == FAILURES_LOGGER else str(record.get("exception", "")).splitlines())
+    is_below = logger == FAILURES_LOGGER and first.startswith("plugin ")
+    details = more + ([] if is_below else str(record.get("exception", "")).splitlines())
     return lines + [[(f"    {line}", style)] for line in details]
 
 

@@ -96,7 +96,8 @@ def test_an_error_of_the_gateway() -> None:
         ({"message": "m\nn", "level": "warning", "logger": "root", "plugin": "hello", "call": 1}, ["hello: warning m", "    n"]),
         ({"message": "m", "level": "info", "logger": "x", "plugin": "hello", "user": 7, "a": "b"}, ["hello: info m  user=7  a=b"]),
         ({"message": "m", "level": "error", "logger": "x", "exception": "a\nb", "call": 1}, ["x: error m", "    a", "    b"]),
-        ({"message": "m", "level": "error", "logger": FAILURES_LOGGER, "exception": "a\nb", "call": 1}, ["runner: error m"]),
+        ({"message": "plugin x failed", "level": "error", "logger": FAILURES_LOGGER, "exception": "a"}, ["runner: error plugin x failed"]),
+        ({"message": "m", "level": "error", "logger": FAILURES_LOGGER, "exception": "a"}, ["runner: error m", "    a"]),
     ],
 )
 def test_records_of_the_log(record: dict[str, object], lines: list[str]) -> None:
