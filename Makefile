@@ -157,6 +157,7 @@ release-check: wheel build/release/.packages ## check the source distribution an
 	build/release/bin/twine check --strict dist/*
 	build/release/bin/check-wheel-contents dist/*.whl
 	build/release/bin/pyroma --skip-tests=SDist,BusFactor --min=10 dist/*.tar.gz
+	build/release/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	build/release/bin/zizmor --offline --no-progress .github
 	cd build/smoke && $(check_kit)
 	rm -rf build/smoke-pure
