@@ -76,6 +76,8 @@ def test_keys(page: Page) -> None:
     page.keyboard.type("broken")
     expect(rows(page)).to_have_count(1)
     page.keyboard.press("Escape")
+    expect(page.get_by_label("Filter by text")).not_to_be_focused()
+    expect(page.get_by_label("Filter by text")).to_have_value("broken")
     page.keyboard.press("p")
     expect(page.get_by_role("button", name="Continue")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("?")

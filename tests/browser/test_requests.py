@@ -234,3 +234,16 @@ def test_a_request_that_arrives_while_the_list_is_loaded(page: Page, project: Pr
     page.reload()
 
     expect(row(page, "/plain?late")).to_have_count(1)
+
+
+def test_the_oldest_requests_leave_the_list(page: Page, project: Project) -> None:
+    page.route("**/api/info", lambda route: route.fulfill(json={"capacity": 2, "gateway": project.dev.gateway}))
+    with page.expect_response("**/api/flows"):  # otherwise it could contain the requests, and the server keeps more
+        page.reload()
+    for target in ("/plain?1", "/plain?2", "/plain?3"):
+        project.send(target)
+
+    expect(row(page, "/plain?3")).to_be_visible()
+    expect(rows(page)).to_contain_text(["/plain?3", "/plain?2"])
+    expect(rows(page)).to_have_count(2)
+    expect(page.get_by_role("button", name="Requests")).to_have_text("Requests 2")

@@ -174,8 +174,10 @@ const keys = {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, dialog");
   if (event.key === "Escape") {
-    if (event.target.id === "filter-text") event.target.blur();
-    else if (byId("detail").querySelector("form.edit")) byId("detail").querySelector("form.edit").remove();
+    if (event.target.id === "filter-text") {
+      event.preventDefault(); // the browser would empty the field, but not the filter
+      event.target.blur();
+    } else if (byId("detail").querySelector("form.edit")) byId("detail").querySelector("form.edit").remove();
     else if (!typing && state.selected) close();
     return;
   }

@@ -61,7 +61,8 @@ export class RequestList {
       return;
     }
     this.flows.unshift(flow);
-    if (this.flows.length > capacity) this.flows.pop();
+    // Both lists are in the same order, so the oldest request can only be the last one that is shown.
+    if (this.flows.length > capacity && this.flows.pop() === this.shown.at(-1)) this.shown.pop();
     this.learn(flow);
     if (this.matches(flow)) {
       this.shown.unshift(flow);
