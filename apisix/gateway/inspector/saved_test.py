@@ -176,6 +176,9 @@ def _call(flow: Flow, phase: str, record: CallRecord | None, configured: Configu
         first = [repr(flow.method if request is None else request.method), repr(url)]
         headers = flow.request.headers if request is None else request.headers
         arguments |= {"phase": phase, "remote_addr": flow.remote_addr if request is None else request.remote_addr}
+    if body is not None and body.truncated:
+        kept = len(body.content())
+        raise NotReproducible(f"only the first {kept} bytes of the body were recorded, so no test can send the whole body to {phase}")
     if body is not None and body.content():
         headers = [(name, value) for name, value in headers if name.lower() not in ("content-length", "transfer-encoding")]
         arguments["body"] = body.content() if body.text is None else body.text

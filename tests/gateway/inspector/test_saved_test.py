@@ -163,3 +163,16 @@ def test_a_request_without_plugins(dev: Dev) -> None:
 
     assert (status, b"no plugin of the runner ran" in answer) == (409, True)
     assert not (dev.directory / "tests").exists()
+
+
+@pytest.mark.parametrize(("path", "size"), [("/edit", 100_000), ("/later", 100_000)])
+def test_a_body_of_which_only_the_beginning_was_recorded(dev: Dev, path: str, size: int) -> None:
+    """A test with the beginning of the body would send another request."""
+    called(dev.gateway + path, "POST", json.dumps({"item": "x" * size}).encode(), content_type="application/json")
+    inspector = re.findall(r"inspector +(\S+)", dev.welcome)[0]
+    (flow,) = json.loads(called(f"{inspector}/api/flows")[1])
+
+    status, answer = called(f"{inspector}/api/flows/{flow['id']}/test", "POST", b"{}", content_type="application/json")
+
+    assert (status, b"only the first 65536 bytes of the body were recorded" in answer) == (409, True), answer
+    assert not (dev.directory / "tests").exists()
