@@ -43,6 +43,34 @@ def test_the_scheme_and_the_names_of_cookies_are_kept() -> None:
     assert redactor.value("set-cookie", f"a={SECRET}; Path=/; HttpOnly") == f"a={digest(SECRET)}; Path=/; HttpOnly"
 
 
+@pytest.mark.parametrize("space", [" ", "   "])
+def test_the_spaces_after_the_scheme_are_kept(space: str) -> None:
+    """A plugin that shows the header shows the same when the call is replayed."""
+    assert Redactor().value("authorization", f"Bearer{space}{SECRET}") == f"Bearer{space}{digest(SECRET)}"
+
+
+@pytest.mark.parametrize("escaped", ["ab%2bcd/ef%3d", "ab%2Bcd%2Fef%3D", "a%62%2Bcd/ef="])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("request_uri", "/a?page=1&token={}"),
+        ("args", "token={}&page=1"),
+        ("query_string", "token={}"),
+        ("request", "GET /a?token={} HTTP/1.1"),
+    ],
+)
+def test_arguments_in_variables(name: str, value: str, escaped: str) -> None:
+    """A client can escape a value in many ways, so the variable does not contain it as a plugin gets it."""
+    assert Redactor().value(name, value.format(escaped)) == value.format(digest("ab+cd/ef="))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("request_uri", "/a?page=%31"), ("args", "a=%62&c"), ("request", "GET / HTTP/1.1"), ("uri", "/?")]
+)
+def test_variables_without_secrets(name: str, value: str) -> None:
+    assert Redactor().value(name, value) == value
+
+
 def test_a_password_of_basic_authentication_is_found_elsewhere() -> None:
     redactor = Redactor()
     redactor.value("authorization", "Basic " + b64encode(f"user:{SECRET}".encode()).decode())

@@ -37,9 +37,12 @@ MAX_NAMES: Final = 4096
 KEY_VARIABLE: Final = "APISIX_DEV_REDACTION_KEY"
 """The environment variable for the key of the digests, in hexadecimal."""
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "apikey"})
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*) +(\S+)")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]* +)(\S+)")
 _UNQUOTED: Final = re.compile(r"[A-Za-z0-9_.~-]*")
 """Matches a text that is the same in JSON, in a path and in a query."""
+_TARGET_VARIABLES: Final = frozenset({"request_uri", "request"})
+_QUERY_VARIABLES: Final = frozenset({"args", "query_string"})
+_TARGET: Final = re.compile(r"[^\s?]*\?\S*")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -111,19 +114,30 @@ class Redactor:
         return self._enabled and self._secret_names[name]
 
     def value(self, name: str, value: str) -> str:
-        """Return the value of a header, argument, variable or field, redacted if its name says that it is secret."""
-        if not value or not self.is_secret(name):
+        """
+        Return the value of a header, argument, variable or field, redacted if its name says that it is secret.
+
+        In the variables that contain a query, the arguments are redacted.
+        """
+        if not value or not self._enabled:
             return value
         lower = name.lower()
+        # Escaped in another way than `_forms` does, the values of arguments would not be found there.
+        if lower in _TARGET_VARIABLES:
+            return _TARGET.sub(lambda match: self.target(match[0]), value)
+        if lower in _QUERY_VARIABLES:
+            return self._arguments(value)
+        if not self.is_secret(name):
+            return value
         if lower in ("cookie", "http_cookie"):
             return "; ".join(self._cookie(part) for part in value.split("; "))
         if lower == "set-cookie":
             first, *attributes = value.split(";")
             return ";".join([self._cookie(first), *attributes])
         if "authorization" in lower and (match := _SCHEME.fullmatch(value)):  # the scheme is not secret
-            if match[1].lower() == "basic":
+            if match[1].rstrip().lower() == "basic":
                 self._learn_password(match[2])
-            return f"{match[1]} {self.secret(match[2])}"
+            return match[1] + self.secret(match[2])
         return self.secret(value)
 
     def pairs(self, pairs: Iterable[tuple[str, str | None]]) -> list[tuple[str, str]]:
@@ -139,7 +153,7 @@ class Redactor:
     def target(self, target: str) -> str:
         """Return a path with a query, in which the values of arguments are redacted if their names say that they are secret."""
         path, mark, query = target.partition("?")
-        return path + mark + "&".join(map(self._argument, query.split("&")))
+        return path + mark + self._arguments(query)
 
     def secret(self, value: str) -> str:
         """Return the digest of a value, and remember to replace it everywhere."""
@@ -196,6 +210,9 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return a text in which each secret that was found is replaced wherever it occurs. The text must have no surrogates."""
         return str(msgspec.json.decode(self.line(msgspec.json.encode(text)))) if self.known else text
+
+    def _arguments(self, query: str) -> str:
+        return "&".join(map(self._argument, query.split("&")))
 
     def _argument(self, part: str) -> str:
         name, equals, value = part.partition("=")
