@@ -100,7 +100,7 @@ def test_the_lifetime_of_what_is_shared(settings: Settings) -> None:
 
 
 def test_one_worker_without_a_file(settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file that can't be used is no problem until the worker is replaced. Then the log has the number of requests that lose data."""
+    """A file that can't be used does not matter until the worker is replaced. Then the log has the number of requests that lose data."""
     (tmp_path / "file").write_text("")
     broken = SharedMetadata(msgspec.structs.replace(settings, state_directory=str(tmp_path / "file")), is_alone=True)
     broken.put("r1", b"1")
