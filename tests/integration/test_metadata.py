@@ -55,10 +55,11 @@ def carry(peer: Peer, nonce: str, request_id: bytes, key: str | None = PRE_REQ) 
 
 def test_one_worker_that_is_replaced() -> None:
     """It keeps metadata in its own memory, and moves it to the file before it is replaced."""
-    handed = hand_over(REQUESTS, workers=1, reload_every_s=0.3)
+    requests = 3000  # so many that workers are replaced meanwhile
+    handed = hand_over(requests, workers=1, reload_every_s=0.05)
 
-    assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (REQUESTS, 0, 0, {})
-    assert handed.moved > 0
+    assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (requests, 0, 0, {})
+    assert handed.reloads > 0
 
 
 def test_one_worker_needs_no_file(tmp_path: Path) -> None:
