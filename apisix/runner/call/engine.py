@@ -71,7 +71,7 @@ from apisix.runner.http.reply import Reply
 from apisix.runner.http.request import Request
 from apisix.runner.http.response import Response
 from apisix.runner.logging.call_fields import current_call
-from apisix.runner.plugin.chain.chain import PROCESS, ChainStep
+from apisix.runner.plugin.chain.chain import PROCESS, Chain, ChainStep
 from apisix.runner.plugin.forked import end_forked
 from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ErrResp
@@ -219,6 +219,11 @@ class Call(WaitingCall):
     """A copy of the request or response, made before the current step ran, if it may be needed."""
     _recorder: StepRecorder | None
     """Records what each plugin does, None if nothing needs that."""
+
+    @property
+    def chain(self) -> Chain | None:
+        """The chain, None until it is found, and again when the call is finished."""
+        return None if self._cached is None else self._cached.chain
 
     # Running.
 

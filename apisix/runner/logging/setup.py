@@ -54,7 +54,11 @@ REPLACEMENTS_LOGGER = "apisix.runner.supervisor.worker_pool.pool"
 BACKGROUND_LOGGER = "apisix.runner.plugin.chain.background"
 """The logger of the lines about background tasks."""
 
+Replace = Callable[[str], str]
+"""Returns a line of the log without the secrets of the call that is running."""
+
 logger = logging.getLogger(__name__)
+_replace: Replace | None = None
 _installed: logging.Handler | None = None
 _level = logging.INFO
 
@@ -75,7 +79,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     shared = _shared_processors(short_tracebacks=settings.log_effects)
     is_text = settings.log_format == "text" or (settings.log_format == "auto" and _is_terminal(handler))
     render: Processor = _render_text if is_text else _render_json
-    handler.setFormatter(ProcessorFormatter(processors=[_finish, render], foreign_pre_chain=shared))
+    handler.setFormatter(ProcessorFormatter(processors=[_finish, _without_secrets(render)], foreign_pre_chain=shared))
     if settings.log_repeats:
         handler.addFilter(RepeatLimit(settings.log_repeats, handler.emit, clock))
     root = logging.getLogger()
@@ -104,6 +108,21 @@ def configure(settings: Settings, *, stream: TextIO | None = None, clock: Callab
     for note in settings.notes:
         logger.warning("%s", note)
     return handler
+
+
+def set_replacement(replace: Replace) -> None:
+    """Set the function that replaces secrets in lines above the level debug. By default they are written as they are."""
+    global _replace  # there is one log in a process
+    _replace = replace
+
+
+def _without_secrets(render: Processor) -> Processor:
+    def rendered(target: Any, method: str, event: Any) -> str:
+        is_debug = event.get("level") == "debug"
+        line = str(render(target, method, event))
+        return line if _replace is None or is_debug else _replace(line)
+
+    return rendered
 
 
 def write_counts() -> None:

@@ -13,9 +13,8 @@ requests tell other services not to record the trace either.
 
 import logging
 import time
-from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry import propagate
 from opentelemetry.context import Context, attach
@@ -32,7 +31,7 @@ from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.records.format import ErrorRecord, printable
 from apisix.runner.records.redaction import Redactor
 from apisix.runner.tracing import attributes
-from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq
+from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq, HTTPRespCallReq
 from apisix.runner.wire.messages import ReqBody, Var
 
 logger = logging.getLogger(__name__)
@@ -184,7 +183,7 @@ class SpanListener(CallListener):
         spans.info_seen = len(trace.info)
 
     def _record_error(self, trace: CallTrace, span: Span, error: ErrorRecord, at_ns: int) -> None:
-        redactor = self._maker.redactor(trace)
+        redactor = self._maker.redactor(trace.chain, cast("HTTPReqCallReq | HTTPRespCallReq", trace.message))
         _learn(redactor, trace)
         message, traceback = (redactor.text(text) for text in (error.message, error.traceback))
         values: attributes.Attributes = {
@@ -207,13 +206,8 @@ def current_ids() -> tuple[str, str] | None:
 
 
 def _learn(redactor: Redactor, trace: CallTrace) -> None:
-    """Let a redactor find the secrets of a call's message and info replies."""
+    """Let a redactor find the secrets of a call's info replies."""
     message: Any = trace.message
-    pairs: Iterable[tuple[str, str | None]] = message.headers
-    for name, value in pairs:
-        redactor.value(name, value or "")
-    for name, value in message.args if isinstance(message, HTTPReqCallReq) else ():
-        redactor.value(name, value or "")
     content_type = next((value for name, value in message.headers if name.lower() == "content-type"), "") or ""
     for info in trace.info:
         if info.reply is None:

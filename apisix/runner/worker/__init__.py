@@ -13,6 +13,7 @@ A worker process: it serves the gateway connections that the supervisor passes t
 - `held_bytes`: limits how many bytes all connections hold, and for how long.
 - `heartbeat`, `stack_dump`: memory and a file that worker and supervisor share, so that the supervisor finds and explains a stuck worker.
 - `observers`: the listeners to the calls: `effects_log`, and those that the worker has.
+- `log_redaction`: replaces secrets in the log.
 - `allocator`, `breakpoints`, `lost_tasks`: settings of the process and of the log.
 
 May import: everything but `supervisor`.

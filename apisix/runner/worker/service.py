@@ -140,16 +140,20 @@ class PluginService:
     def open(self, loop: "asyncio.AbstractEventLoop", report_blocking: Callable[[str], None]) -> Opened:
         """Load the plugins and open the store."""
         from apisix.runner.conf_store.store import ConfStore
+        from apisix.runner.logging import setup as logs
         from apisix.runner.plugin.loading.registry import Registry
         from apisix.runner.plugin.plugin_type import PluginType
         from apisix.runner.state import backend
         from apisix.runner.worker import shared_store
         from apisix.runner.worker.connection_handler import ConnectionHandlers
         from apisix.runner.worker.context import make_context
+        from apisix.runner.worker.log_redaction import LogRedaction
         from apisix.runner.worker.observers import Recording
 
         settings = self._settings
         backend.choose(shared_store.opener_for(settings))  # before plugins are imported, which may use it
+        if not settings.log_effects:  # in the terminal of `dev`, authors see what they log
+            logs.set_replacement(LogRedaction(settings))
         store = ConfStore(
             self._store_path,
             expire_s=settings.conf_expire_s,

@@ -72,19 +72,22 @@ class RecordMaker:
 
     def encode(self, trace: CallTrace) -> bytes:
         """Return the record of a call as a line. Secrets of the call are replaced wherever they occur."""
-        redactor = self.redactor(trace)
+        redactor = self.redactor(trace.chain)
         return redactor.line(encode(self._make(trace, redactor)))
 
     def make(self, trace: CallTrace) -> CallRecord:
         """Return the record of a call."""
         if not self._redacts:
-            return self._make(trace, self.redactor(trace))
+            return self._make(trace, self.redactor(trace.chain))
         return msgspec.json.decode(self.encode(trace), type=CallRecord)
 
-    def redactor(self, trace: CallTrace) -> Redactor:
-        """Return a redactor for a call, which has the secrets of its configuration."""
+    def redactor(self, chain: Chain, message: HTTPReqCallReq | HTTPRespCallReq | None = None) -> Redactor:
+        """Return a redactor for a call, which has the secrets of its configuration, and those of its message if that is given."""
         redactor = Redactor(self._names, enabled=self._redacts)
-        redactor.learn(self._configuration(trace.chain)[1])
+        redactor.learn(self._configuration(chain)[1])
+        if message is not None:
+            for name, value in (*message.headers, *(message.args if isinstance(message, HTTPReqCallReq) else ())):
+                redactor.value(name, value or "")
         return redactor
 
     def _configuration(self, chain: Chain) -> tuple[ConfigurationRecord, dict[str, str]]:
