@@ -11,18 +11,43 @@ import os
 import sys
 
 USAGE_ERROR = 2  # as click and most shell commands do
+BROKEN_PIPE = 141  # as in shells: 128 + SIGPIPE
 
 
 def main():  # type: () -> int
     """
     Run the command line.
 
-    Returns: the exit status; 130, as in shells, after a Ctrl-C before the command handles it.
+    Returns: the exit status; 130, as in shells, after a Ctrl-C before the command handles it; `BROKEN_PIPE` if whoever read the standard
+    output has closed it.
     """
     try:
         return _run()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        if not _discard_closed_output():
+            raise
+        return BROKEN_PIPE
+    except SystemExit as ended:  # see `Commands`
+        if not isinstance(ended.__cause__, BrokenPipeError) or not _discard_closed_output():
+            raise
+        return BROKEN_PIPE
+
+
+def _discard_closed_output():  # type: () -> bool
+    """
+    Return whether the reader of the standard output has closed it. If so, what remains in its buffer is discarded, because Python would
+    fail to write it when it exits.
+    """
+    import select
+
+    poll = select.poll()
+    poll.register(1, 0)  # errors are always reported
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
 
 
 def _run():  # type: () -> int

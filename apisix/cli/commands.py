@@ -2,7 +2,10 @@
 """The table of commands. Each command is imported only when it is used."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -25,6 +28,16 @@ COMMANDS = {
 
 class Commands(click.Group):
     """A group whose commands are imported when they are used. If a library of a command is missing, the other commands work."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """Parse the arguments, and print the help if it is requested."""
+        with _broken_pipe_ends():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _broken_pipe_ends():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help."""
@@ -60,6 +73,18 @@ class Commands(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+@contextmanager
+def _broken_pipe_ends() -> Iterator[None]:
+    """
+    Raise SystemExit from a BrokenPipeError, for `apisix/main.py`. Otherwise click exits with 1, which has another meaning for commands such
+    as `check`.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise SystemExit(1) from error
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

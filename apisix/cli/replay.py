@@ -62,6 +62,8 @@ def replay(file: Path, route: str | None, only: tuple[str, ...], as_json: bool, 
     try:
         with _only_the_report(), _progress(file) as progress, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             shown = runner.run(_replay(client, records, report, progress, keeps=inspect))
+    except BrokenPipeError:  # the standard output, not the file
+        raise
     except (UnreadableRecord, OSError) as error:
         raise CommandError(str(error)) from error
     for note in records.notes:
@@ -74,6 +76,8 @@ def replay(file: Path, route: str | None, only: tuple[str, ...], as_json: bool, 
             asyncio.run(serve(shown, inspect_port))
         except KeyboardInterrupt:
             click.echo()
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise CommandError(f"--inspect-port: {error}") from error
     sys.exit(1 if report.different else 0)

@@ -200,6 +200,7 @@ class _Dev:
         self._routes_file = RoutesFile(options.routes, self._store)
         self._has_default_plugins = not options.plugins and _has_default_plugins()
         self._stop = asyncio.Event()
+        display.on_closed = self._stop.set
         self._inspector = Inspector() if options.inspect else None
         self._background = None if self._inspector is None else Background(self._inspector)
         self._plugin_check = PluginCheck(self._check_arguments)
@@ -211,9 +212,11 @@ class _Dev:
 
     async def serve(self) -> None:
         """
-        Start all parts, and stop them on a signal.
+        Start all parts, and stop them on a signal, or if the standard output is closed.
 
-        Raises: DevError: a part can't start.
+        Raises:
+            DevError: a part can't start.
+            BrokenPipeError: the reader of the standard output has closed it.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -228,6 +231,8 @@ class _Dev:
             work.cancel()
         with suppress(asyncio.CancelledError):
             await work
+        if self._display.is_closed:
+            raise BrokenPipeError
 
     async def _work(self) -> None:
         """Start and watch all parts, and stop them when this task is cancelled, which may be at any point."""

@@ -105,16 +105,32 @@ def record_lines(record: Record) -> list[Line]:
 
 
 class Display:
-    """Writes lines to a stream; the base writes plain text."""
+    """
+    Writes lines to a stream; the base writes plain text.
+
+    Attributes:
+        is_closed: true if the reader of the stream has closed it. Then nothing more is written.
+        on_closed: called when this is found out.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.is_closed = False
+        self.on_closed: Callable[[], None] = lambda: None
 
     def lines(self, lines: Sequence[Line]) -> None:
         """Write lines."""
-        for line in lines:
-            self._stream.write("".join(text for text, _ in line).encode(errors="backslashreplace").decode() + "\n")
-        self._stream.flush()
+        self._print("".join("".join(text for text, _ in line).encode(errors="backslashreplace").decode() + "\n" for line in lines))
+
+    def _print(self, text: str) -> None:
+        if self.is_closed:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            self.is_closed = True
+            self.on_closed()
 
     def request(self, report: RequestReport) -> None:
         """Print one request."""
@@ -182,8 +198,7 @@ class JsonDisplay(Display):
 
     def _write(self, value: dict[str, object]) -> None:
         # Text with bytes that are not UTF-8, for example a path, must be escaped before it is encoded as JSON.
-        self._stream.write(msgspec.json.encode(_printable(value)).decode() + "\n")
-        self._stream.flush()
+        self._print(msgspec.json.encode(_printable(value)).decode() + "\n")
 
 
 def _now() -> str:
