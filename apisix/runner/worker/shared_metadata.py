@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "metadata.mdb"
-MOVE_S: Final = 0.25
+MOVE_S: Final = 1.0
 """How long a worker may take to move metadata to the file, in seconds. The newest is moved first. Calls wait meanwhile."""
 
 
