@@ -108,6 +108,58 @@ def test_fields_of_a_form() -> None:
     assert body == f"user=u&password={digest(SECRET)}".encode()
 
 
+JSON_TEXTS = {
+    "with a mistake": b'{"user": "u", "password": "correct-horse", }',
+    "cut off": b'{"user": "u", "password" : "correct-horse", "x": "yyyy',
+    "cut off in the secret": b'{"password": "correct-horse',
+    "one object per line": b'{"user": "u"}\n{"password": "correct-horse"}\n',
+    "with a byte order mark": b'\xef\xbb\xbf{"password": "correct-horse"}',
+    "with escapes": b'{"pass\\u0077ord": "correct\\u002dhorse", ',
+    "not in UTF-8": b'{"user": "\xff", "password": "correct-horse"}',
+}
+
+
+@pytest.mark.parametrize("body", JSON_TEXTS.values(), ids=JSON_TEXTS)
+def test_fields_of_json_that_cannot_be_read_as_a_whole(body: bytes) -> None:
+    redacted = Redactor().body(body, "")
+
+    assert redacted == body.replace(b"correct-horse", digest(SECRET).encode()).replace(rb"correct\u002dhorse", digest(SECRET).encode())
+    assert redacted != body
+
+
+@pytest.mark.parametrize("text", [b'{\\"' * 50_000, b'{"' * 50_000, b'{"a" ' * 20_000, b"content-disposition:" * 10_000])
+def test_a_body_cannot_take_long(text: bytes) -> None:
+    """The time is not measured: with a square of the length, this test does not end in time."""
+    assert Redactor().body(text, "multipart/form-data; boundary=b" if text[:1] == b"c" else "") == text
+
+
+def test_all_values_below_a_secret_name() -> None:
+    body = b'{"password": {"value": "correct-horse", "history": ["correct-horse"]}}'
+
+    redacted = msgspec.json.decode(Redactor().body(body, ""))
+    assert redacted == {"password": {"value": digest(SECRET), "history": [digest(SECRET)]}}
+
+
+def test_fields_of_a_multipart_form() -> None:
+    parts = ("user", "u"), ("password", "correct-horse"), ("text", "t")
+    body = (
+        "".join(f'--b\r\nContent-Disposition: form-data; name="{name}"\r\nX: y\r\n\r\n{value}\r\n' for name, value in parts).encode()
+        + b"--b--"
+    )
+
+    assert Redactor().body(body, "multipart/form-data; boundary=b") == body.replace(b"correct-horse", digest(SECRET).encode())
+    cut = body[: body.index(b"-horse") + 6]
+    assert Redactor().body(cut, "multipart/form-data; boundary=b") == cut.replace(b"correct-horse", digest(SECRET).encode())
+
+
+def test_fields_of_unusual_forms() -> None:
+    form = "application/x-www-form-urlencoded"
+    many = b"&".join([b"a=1"] * 10_001 + [b"password=correct-horse"])
+
+    assert Redactor().body(b"user=\xff&password=correct-horse", form) == f"user=%FF&password={digest(SECRET)}".encode()
+    assert Redactor().body(many, form) == many.replace(b"correct-horse", digest(SECRET).encode())
+
+
 @pytest.mark.parametrize("body", [b"", b"text", b"{broken", b'{"a": 1}', b"[" * 100_000])
 def test_bodies_without_secrets_stay_as_they_are(body: bytes) -> None:
     assert Redactor().body(body, "") == body

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 from base64 import b64decode
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -44,6 +45,14 @@ _TARGET_VARIABLES: Final = frozenset({"request_uri", "request"})
 _QUERY_VARIABLES: Final = frozenset({"args", "query_string"})
 _TARGET: Final = re.compile(r"[^\s?]*\?\S*")
 _FORM: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data"
+# The lengths are limited, so that the time does not grow with the square of a body that was made for this.
+_FIELD: Final = re.compile(rb'("((?:[^"\\]|\\.){1,100})"\s*:\s*")((?:[^"\\]|\\.)*)', re.DOTALL)
+"""Matches a field of a JSON object whose value is a string, also in a text that is not JSON as a whole, or is cut off."""
+_PART: Final = re.compile(
+    rb'(?i:content-disposition:)[^\r\n]{0,100}?[ ;]name="([^"\r\n]{1,100})"[^\r\n]{0,500}\r\n(?:[^\r\n]{1,500}\r\n){0,8}\r\n'
+)
+"""Matches the headers of a part of a multipart form."""
 
 
 def _key() -> bytes:
@@ -170,17 +179,24 @@ class Redactor:
         self.known.update(known)
 
     def body(self, data: bytes, content_type: str) -> bytes:
-        """Return a body in which the secret fields of a JSON object or a form are redacted. Other bodies are returned unchanged."""
+        """
+        Return a body in which the secret fields of JSON objects or of a form are redacted. Other bodies are returned unchanged.
+
+        JSON that can't be read as a whole, because it is cut off, has several lines, or has a mistake, is searched for fields.
+        """
         if not self._enabled or not data:
             return data
-        if _FORM in content_type.lower():
+        kind = content_type.lower()
+        if _FORM in kind:
             return self._form(data)
-        if data.lstrip()[:1] not in (b"{", b"["):
+        if _MULTIPART in kind:
+            return self._multipart(data)
+        if data.removeprefix(BOM_UTF8).lstrip()[:1] not in (b"{", b"["):
             return data
         try:
             parsed = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
-            return data
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _FIELD.sub(self._found_field, data)
         redacted = self._json(parsed, {}, {})
         return data if redacted == parsed else msgspec.json.encode(redacted)
 
@@ -233,13 +249,31 @@ class Redactor:
             self.secret(password)
 
     def _form(self, data: bytes) -> bytes:
+        text = data.decode("utf-8", "surrogateescape")
         try:
-            fields = parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=10_000)
-        except ValueError:
-            return data
+            fields = parse_qsl(text, keep_blank_values=True, max_num_fields=10_000, errors="surrogateescape")
+        except ValueError:  # there are more of them
+            return self._arguments(text).encode("utf-8", "surrogateescape")
         if not any(self.is_secret(name) for name, _ in fields):
             return data
-        return urlencode(self.pairs(fields)).encode()
+        return urlencode(self.pairs(fields), errors="surrogateescape").encode()
+
+    def _multipart(self, data: bytes) -> bytes:
+        """Return a multipart form in which the secret fields are redacted. A field ends where a line begins with two hyphens."""
+        pieces, end = [], 0
+        for part in _PART.finditer(data):
+            if part.end() < end or not self.is_secret(part[1].decode("utf-8", "surrogateescape")):
+                continue
+            pieces.append(data[end : part.end()])
+            end = data.find(b"\r\n--", part.end())
+            end = len(data) if end < 0 else end
+            pieces.append(self.secret(data[part.end() : end].decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+        return b"".join([*pieces, data[end:]])
+
+    def _found_field(self, match: re.Match[bytes]) -> bytes:
+        name, value = (_unescaped(group) for group in match.group(2, 3))
+        redacted = self.value(name, value)
+        return match[0] if redacted == value else match[1] + redacted.encode("utf-8", "surrogateescape")
 
     def _json(self, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
         schemas = list(_alternatives(schema, definitions))
@@ -255,7 +289,7 @@ class Redactor:
     def _field(self, name: str, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
         if isinstance(value, str) and self.is_secret(name):
             return self.value(name, value)
-        if isinstance(value, list) and self.is_secret(name):
+        if isinstance(value, list | dict) and self.is_secret(name):
             return self._all_strings(value)
         return self._json(value, schema, definitions)
 
@@ -267,6 +301,14 @@ class Redactor:
         if isinstance(value, dict):
             return {name: self._all_strings(item) for name, item in value.items()}
         return self.secret(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _unescaped(quoted: bytes) -> str:
+    """Return the text of a JSON string without its quotes, which may be cut off."""
+    try:
+        return msgspec.json.decode(b'"%b"' % quoted, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return quoted.decode("utf-8", "surrogateescape")
 
 
 def _forms(value: str) -> Iterable[bytes]:
