@@ -181,7 +181,9 @@ def running_cluster(replicas: int = 0) -> Iterator[Setup]:
         for _ in range(3 * (1 + replicas)):
             port, bus = stack.enter_context(reserved_port()), stack.enter_context(reserved_port())
             cluster = ("--cluster-enabled", "yes", "--cluster-config-file", f"{port}.nodes", "--cluster-node-timeout", "1500")
-            options = (*_IN_MEMORY, *cluster, "--cluster-port", str(bus), "--repl-diskless-sync-delay", "0")
+            # On a busy machine, a replica can have been without its primary for so long that by default it would not replace it.
+            failover = ("--cluster-replica-validity-factor", "0")
+            options = (*_IN_MEMORY, *cluster, *failover, "--cluster-port", str(bus), "--repl-diskless-sync-delay", "0")
             nodes.append((stack.enter_context(_started(Server(program, directory, options, port))), bus))
         servers = [server for server, _ in nodes]
         for number, server in enumerate(servers[:3]):
