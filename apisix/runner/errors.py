@@ -89,6 +89,30 @@ class StoreError(RunnerError):
     """An operation of the shared store could not be done: Redis is not available, or the file of the store can't be used."""
 
 
+class MetadataError(RunnerError, ValueError):
+    """
+    A plugin has changed a list or a dict in the metadata of a request in place, and it is no longer JSON, or is too large.
+
+    Attributes:
+        place: the value, as in `metadata['tags']`.
+        problem: what is wrong with it, as the end of a sentence.
+        plugins: the names of the plugins that got the list or the dict, so that they may have changed it.
+    """
+
+    def __init__(self, place: str, problem: str, plugins: tuple[str, ...]) -> None:
+        super().__init__(place, problem, plugins)
+        self.place = place
+        self.problem = problem
+        self.plugins = plugins
+
+    def __str__(self) -> str:
+        causer = f"plugin {' or '.join(self.plugins)}" if self.plugins else "a plugin"
+        return (
+            f"{self.place} {self.problem}. It was changed in place by {causer}. Assign the changed value to {self.place}, and the line "
+            "that does it raises the error"
+        )
+
+
 class HookFailed(RunnerError):
     """A hook that runs in a process of the pool has raised an exception, or its process has ended."""
 

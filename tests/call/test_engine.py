@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import greenlet
 import pytest
 
-from apisix.runner.errors import CallCancelled, ErrCode, LocalProtocolError, RemoteProtocolError
+from apisix.runner.call.metadata_store import MemoryMetadata
+from apisix.runner.call.observing.meter import Meter
+from apisix.runner.errors import CallCancelled, ErrCode, LocalProtocolError, MetadataError, RemoteProtocolError, StoreError
 from apisix.runner.http.reply import Reply
 from apisix.runner.plugin.base import Base
 from apisix.runner.plugin.core import PluginBase
@@ -657,3 +659,66 @@ def test_a_refused_chain() -> None:
         assert engine.runtime.refused == 2
 
     run(scenario)
+
+
+class AssignsTags(Plugin[Any]):
+    def on_request(self, request: Any) -> None:
+        request.metadata()["tags"] = ["a"]
+
+
+class ChangesTags(Plugin[Any]):
+    async def on_request(self, request: Any) -> None:
+        (await request.ametadata())["tags"].append({"b"})
+
+
+class FullStore(MemoryMetadata):
+    def put(self, request_id: str, data: bytes) -> None:
+        """Store nothing."""
+        raise StoreError("the store is full")
+
+
+CHANGED_IN_PLACE = (
+    "the metadata of the request can't be written, so the call is refused: metadata['tags'] can't be written as JSON: Object of type set "
+    "is not JSON serializable. It was changed in place by plugin changes-tags. Assign the changed value to metadata['tags'], and the line "
+    "that does it raises the error"
+)
+
+
+@pytest.mark.parametrize(
+    ("store", "plugins", "logged", "outcomes"),
+    [
+        (
+            MemoryMetadata(),
+            [AssignsTags, ChangesTags],
+            CHANGED_IN_PLACE,
+            {("assigns-tags", "continue"): 1, ("changes-tags", "continue"): 1, ("changes-tags", "error"): 1},
+        ),
+        (
+            FullStore(),
+            [AssignsTags],
+            "the metadata of the request can't be written, so the call is refused: the store is full",
+            {("assigns-tags", "continue"): 1},
+        ),
+    ],
+    ids=["changed in place", "full store"],
+)
+def test_metadata_that_cannot_be_written(
+    store: MemoryMetadata,
+    plugins: list[type[Plugin[Any]]],
+    logged: str,
+    outcomes: dict[tuple[str, str], int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The call is refused. The log line says why without a traceback, and the metrics count an error of the plugin that is the cause."""
+    failures: list[BaseException] = []
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, plugins, metadata_store=store, failure_observer=lambda _, error: failures.append(error))
+        meter = engine.runtime.meter = Meter()
+        assert await reply_to(engine, engine.connect()) == REFUSED
+        assert {(plugin, outcome): count for (plugin, _, outcome), count in meter.outcomes.items()} == outcomes
+        assert sum(sum(duration.counts) for duration in meter.durations.values()) == len(plugins)
+
+    run(scenario)
+    assert [(record.getMessage(), record.exc_info) for record in caplog.records] == [(logged, None)]
+    assert [type(failure) for failure in failures] == [StoreError if isinstance(store, FullStore) else MetadataError]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from apisix.runner.call.metadata_store import MemoryMetadata
-from apisix.runner.errors import CallCancelled
+from apisix.runner.errors import CallCancelled, MetadataError
 from apisix.runner.http.metadata import MAX_BYTES, Metadata
 
 
@@ -179,16 +179,74 @@ def test_as_many_bytes_as_possible(store: MemoryMetadata) -> None:
     assert len(Metadata(store, "r1")["x"]) == MAX_BYTES - 7
 
 
-@pytest.mark.parametrize(("added", "error"), [(object(), TypeError), ("x" * MAX_BYTES, ValueError)], ids=["object", "too large"])
-def test_list_that_was_changed_to_something_impossible(store: MemoryMetadata, added: object, error: type[Exception]) -> None:
-    """A change inside a value is only found when the chain has ended. Nothing is written then."""
-    metadata = Metadata(store, "r1")
+class User:
+    """The call whose plugins use the metadata."""
+
+    plugin: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("added", "problem"),
+    [
+        (object(), "can't be written as JSON: Object of type object is not JSON serializable"),
+        (float("nan"), "can't be written as JSON: Out of range float values are not JSON compliant"),
+        ("x" * MAX_BYTES, "has 65540 bytes as JSON, and all metadata of the request has 65570, but at most 65536 are possible"),
+    ],
+    ids=["object", "nan", "too large"],
+)
+def test_list_that_was_changed_to_something_impossible(store: MemoryMetadata, added: object, problem: str) -> None:
+    """
+    A change inside a value is only found when the chain has ended. Nothing is written then.
+
+    The error names the value, and the plugins that got it after it was assigned.
+    """
+    user = User()
+    metadata = Metadata(store, "r1", user)
+    user.plugin = "first"
+    metadata["good"] = ["a long value"]
     metadata["x"] = []
+    assert [metadata["good"], metadata["x"]] == [["a long value"], []]
+    metadata["x"] = []
+    for user.plugin in ("second", "third", "second"):
+        assert metadata["x"] == []
     metadata["x"].append(added)
-    with pytest.raises(error, match="the metadata of the request"):
+    user.plugin = None
+    with pytest.raises(MetadataError) as raised:
         metadata.end(is_last=False)
 
+    assert (raised.value.place, raised.value.plugins) == ("metadata['x']", ("second", "third"))
+    assert raised.value.problem.startswith(problem)
+    assert str(raised.value) == (
+        f"metadata['x'] {raised.value.problem}. It was changed in place by plugin second or third. Assign the changed value to "
+        "metadata['x'], and the line that does it raises the error"
+    )
     assert dict(Metadata(store, "r1")) == {}
+
+
+def test_change_in_place_does_not_fail_another_assignment(store: MemoryMetadata) -> None:
+    """The line that assigns a good value does not raise an error because of a value that another plugin has changed in place."""
+    first = Metadata(store, "r1")
+    first["tags"] = []
+    first.end(is_last=False)
+    second = Metadata(store, "r1")
+    second["tags"].append(object())
+    second["user"] = "jack"
+    with pytest.raises(MetadataError, match=r"metadata\['tags'\] can't be written as JSON"):
+        second.end(is_last=False)
+
+
+def test_change_in_place_that_was_undone(store: MemoryMetadata) -> None:
+    """Only the values at the end count."""
+    metadata = Metadata(store, "r1")
+    metadata["a"], metadata["b"], metadata["c"] = [], [], []
+    for name in "abc":
+        metadata[name].append(object())
+    metadata["a"].clear()
+    metadata["b"] = [1]
+    del metadata["c"]
+    metadata.end(is_last=False)
+
+    assert dict(Metadata(store, "r1")) == {"a": [], "b": [1]}
 
 
 def test_change_after_the_end(store: MemoryMetadata) -> None:

@@ -76,6 +76,7 @@ cdef class Call(WaitingCall):
     @cython.locals(step=ChainStep)
     cdef _decide(self, error)
     cdef _fail_step(self, ChainStep step, error)
+    cdef _fail_metadata(self, error)
     cdef _refuse(self, error, on_error)
 
 @cython.locals(self=Call)

@@ -61,8 +61,10 @@ from apisix.runner.errors import (
     ChainRefused,
     DeadlineExceeded,
     LocalProtocolError,
+    MetadataError,
     Overloaded,
     RemoteProtocolError,
+    StoreError,
     UnknownToken,
 )
 from apisix.runner.http.info_requests import described, hang_up
@@ -463,6 +465,8 @@ class Call(WaitingCall):
             else:
                 engine_logger.error("the edits of path or arguments could not be sent, so the call is refused: %s", error)
             self._refuse(error, runtime.on_error)
+        elif isinstance(error, MetadataError | StoreError):
+            self._fail_metadata(error)
         else:
             engine_logger.error("a call failed in the runner itself", exc_info=error)
             self._refuse(error, runtime.on_error)
@@ -484,6 +488,15 @@ class Call(WaitingCall):
         self.http_message = self._before
         self._before = self._step = self.plugin = None
         self._position += 1
+
+    def _fail_metadata(self, error: BaseException) -> None:
+        """Called when the metadata of the request can't be written. Refuses the call, because its later phases rely on the metadata."""
+        engine_logger.error("the metadata of the request can't be written, so the call is refused: %s", error)
+        runtime = self._runtime
+        if runtime.meter is not None and isinstance(error, MetadataError):
+            for plugin in error.plugins:
+                runtime.meter.count_late_error(plugin, cast("Any", self.http_message).phase)
+        self._refuse(error, runtime.on_error)
 
     def _refuse(self, error: BaseException, on_error: str) -> None:
         """Refuse the call. Args: on_error: the policy that applies."""

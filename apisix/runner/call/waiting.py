@@ -258,7 +258,7 @@ class WaitingCall(Resumable):
         if self._runtime.forked:
             raise WrongContext("a plugin has forked this process, and only the worker itself can use metadata")
         self.check()
-        return Metadata(self._runtime.metadata_store, request_id)
+        return Metadata(self._runtime.metadata_store, request_id, self)
 
     def _refuse_old_gateway(self, requests: Sequence[ExtraInfoReq]) -> None:
         if self._runtime.forked:

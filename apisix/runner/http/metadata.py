@@ -10,12 +10,14 @@ import json
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Final, Protocol
 
-from apisix.runner.errors import CallCancelled
+from apisix.runner.errors import CallCancelled, MetadataError
 
 MAX_BYTES: Final = 64 * 2**10
 """How large the metadata of one request may be, in bytes of JSON."""
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_NOT_JSON: Final = (TypeError, ValueError, RecursionError, RuntimeError)
+"""Errors of `_encode`. RuntimeError is raised if another thread changes a dict meanwhile."""
 
 
 class MetadataStore(Protocol):
@@ -31,6 +33,16 @@ class MetadataStore(Protocol):
         """Remove the metadata of a request, if there is any."""
 
 
+class MetadataUser(Protocol):
+    """
+    The call whose plugins use the metadata.
+
+    Attributes: plugin: the name of the plugin that runs, None between two plugins.
+    """
+
+    plugin: str | None
+
+
 class Metadata(MutableMapping[str, Any]):
     """
     The metadata of one request, as its plugins see and edit it.
@@ -40,26 +52,35 @@ class Metadata(MutableMapping[str, Any]):
     Args:
         store: from which it is read, and to which it is written.
         request_id: the gateway's variable `request_id`.
+        user: the call whose plugins use it, None if their names are not known.
     Attributes:
         read: what it was at the beginning, as JSON; None if the request had no metadata.
         written: what was written at the end, as JSON; None if nothing was written.
         is_removed: True if it was removed at the end.
     """
 
-    __slots__ = ("_has_ended", "_request_id", "_sizes", "_store", "_values", "is_removed", "read", "written")
+    __slots__ = ("_has_ended", "_lent", "_request_id", "_sizes", "_store", "_user", "_values", "is_removed", "read", "written")
 
-    def __init__(self, store: MetadataStore, request_id: str) -> None:
+    def __init__(self, store: MetadataStore, request_id: str, user: MetadataUser | None = None) -> None:
         self._store = store
         self._request_id = request_id
+        self._user = user
         self.read = store.get(request_id)
         self.written: bytes | None = None
         self.is_removed = False
         self._values: dict[str, Any] = {} if self.read is None else json.loads(self.read)
         self._sizes: dict[str, int] | None = None  # of each value, when one is assigned
+        self._lent: dict[str, list[str]] = {}  # the plugins that got the list or the dict with this name, and can change it in place
         self._has_ended = False
 
     def __getitem__(self, name: str) -> Any:
-        return self._values[name]
+        value = self._values[name]
+        if isinstance(value, list | dict):
+            plugins = self._lent.setdefault(name, [])
+            plugin = None if self._user is None else self._user.plugin
+            if plugin is not None and plugin not in plugins:
+                plugins.append(plugin)
+        return value
 
     def __setitem__(self, name: str, value: object) -> None:
         """
@@ -76,7 +97,7 @@ class Metadata(MutableMapping[str, Any]):
         place = f"metadata[{name!r}]"
         text = _encoded(place, value)
         if self._sizes is None:
-            self._sizes = {each: _size(each, _encoded(f"metadata[{each!r}]", present)) for each, present in self._values.items()}
+            self._sizes = {each: 0 if (found := _json(present)) is None else _size(each, found) for each, present in self._values.items()}
         size = _size(name, text)
         total = sum(self._sizes.values()) - self._sizes.get(name, 0) + size
         if total > MAX_BYTES:
@@ -86,10 +107,12 @@ class Metadata(MutableMapping[str, Any]):
             )
         self._values[name] = json.loads(text)  # a copy: this value can't become something else that is not JSON
         self._sizes[name] = size
+        self._lent.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
         self._refuse_ended()
         del self._values[name]
+        self._lent.pop(name, None)
         if self._sizes is not None:
             del self._sizes[name]
 
@@ -113,7 +136,8 @@ class Metadata(MutableMapping[str, Any]):
 
         Args: is_last: True if the request has no further phase, so that its metadata is removed.
         Raises:
-            TypeError, ValueError: a plugin has changed a list or a dict in the metadata to something that is not JSON, or is too large.
+            MetadataError: a plugin has changed a list or a dict in the metadata to something that is not JSON, or is too large.
+            StoreError: it can't be written.
         """
         self._has_ended = True
         if is_last or not self._values:
@@ -121,20 +145,43 @@ class Metadata(MutableMapping[str, Any]):
                 self._store.delete(self._request_id)
                 self.is_removed = True
             return
-        data = _encoded("the metadata of the request", self._values).encode()
-        if data == self.read:
-            return
-        if len(data) > MAX_BYTES + len(b"{}"):
-            raise ValueError(f"the metadata of the request has {len(data)} bytes as JSON, but at most {MAX_BYTES} are possible")
-        self._store.put(self._request_id, data)
-        self.written = data
+        text = _json(self._values)
+        if text is None or len(text) > MAX_BYTES + len("{}"):
+            raise self._changed_in_place(text)
+        data = text.encode()
+        if data != self.read:
+            self._store.put(self._request_id, data)
+            self.written = data
+
+    def _changed_in_place(self, text: str | None) -> MetadataError:
+        """Return the error for a change in place. Args: text: all metadata as JSON, None if it is not JSON."""
+        sizes: dict[str, int] = {}
+        for name, value in self._values.items():
+            try:
+                sizes[name] = len(_encode(value))
+            except _NOT_JSON as error:
+                return self._error(name, f"can't be written as JSON: {error}")
+        largest = max(self._lent, key=lambda name: sizes.get(name, 0), default=max(sizes, key=sizes.__getitem__))
+        total = len(text or "")
+        return self._error(
+            largest, f"has {sizes[largest]} bytes as JSON, and all metadata of the request has {total}, but at most {MAX_BYTES} are possible"
+        )
+
+    def _error(self, name: str, problem: str) -> MetadataError:
+        return MetadataError(f"metadata[{name!r}]", problem, tuple(self._lent.get(name, ())))
 
     def snapshot(self) -> bytes | None:
         """Return what it is now, as JSON, for records. None if it is not JSON, or a thread that was abandoned is changing it."""
-        try:
-            return _encode(self._values).encode()
-        except (TypeError, ValueError, RecursionError, RuntimeError):
-            return None
+        text = _json(self._values)
+        return None if text is None else text.encode()
+
+
+def _json(value: object) -> str | None:
+    """Return a value as JSON, None if that is not possible."""
+    try:
+        return _encode(value)
+    except _NOT_JSON:
+        return None
 
 
 def _encoded(place: str, value: object) -> str:

@@ -85,6 +85,11 @@ class Meter:
             duration = self.durations[plugin, phase] = Histogram()
         duration.add(took_s)
 
+    def count_late_error(self, plugin: str, phase: Phase | None) -> None:
+        """Count an error that was found when the plugin had already returned, so that its call and its duration are counted."""
+        key = (plugin, phase, "error")
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+
     def add_span(self, plugin: str, phase: Phase | None, took_s: float, trace_id: str, span_id: str) -> None:
         """Keep the span of a call that was counted. Args: trace_id, span_id: in hexadecimal."""
         self.durations[plugin, phase].add_span(took_s, trace_id, span_id)
