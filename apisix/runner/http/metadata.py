@@ -162,9 +162,9 @@ class Metadata(MutableMapping[str, Any]):
             except _NOT_JSON as error:
                 return self._error(name, f"can't be written as JSON: {error}")
         largest = max(self._lent, key=lambda name: sizes.get(name, 0), default=max(sizes, key=sizes.__getitem__))
-        total = len(text or "")
+        size, total = sizes[largest], len(text or "")
         return self._error(
-            largest, f"has {sizes[largest]} bytes as JSON, and all metadata of the request has {total}, but at most {MAX_BYTES} are possible"
+            largest, f"has {size} bytes as JSON, and all metadata of the request has {total}, but at most {MAX_BYTES} are possible"
         )
 
     def _error(self, name: str, problem: str) -> MetadataError:
