@@ -52,7 +52,7 @@ ASYNC: dict[str, Callable[[Store, str], Any]] = {
 
 def connect(url: str) -> tuple[RedisBackend, Store]:
     """Return a store with the default settings."""
-    backend = RedisBackend(url, DEFAULTS.state_pool_size, DEFAULTS.state_timeout_s)
+    backend = RedisBackend(url, DEFAULTS.state_pool_size, DEFAULTS.state_timeout_s, DEFAULTS.state_prefix)
     return backend, Store("bench", _backend=lambda: backend)
 
 

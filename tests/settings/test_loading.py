@@ -208,6 +208,10 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "socket: {file: runner.sock}",
             "config.yaml, line 1: socket.file is 'runner.sock', but must be an absolute path, with or without unix: before it",
         ),
+        (
+            "state: {prefix: 'staging:'}",
+            "config.yaml, line 1: state.prefix is 'staging:', but must be 1 to 64 letters, digits, dots, hyphens or underscores",
+        ),
         ("socket: {mode: '0899'}", "config.yaml, line 1: socket.mode is '0899', but must be a file mode in octal, as in 0660"),
         ("socket: {mode: '7777'}", "config.yaml, line 1: socket.mode is '7777', but must be a file mode in octal, as in 0660"),
         (

@@ -56,6 +56,7 @@ SECONDS_PER = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 BYTES_PER = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 _amount = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+_word = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def _split_amount(text: str) -> tuple[str, str]:
@@ -68,6 +69,13 @@ def _split_amount(text: str) -> tuple[str, str]:
 def read_text(text: str, _base: str) -> str:
     """Return the text. Raise ValueError if it is empty or contains a control character."""
     if not text or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def read_word(text: str, _base: str) -> str:
+    """Return the text. Raise ValueError unless it has 1 to 64 ASCII letters, digits, dots, hyphens or underscores."""
+    if _word.fullmatch(text) is None:
         raise ValueError(text)
     return text
 
@@ -170,6 +178,7 @@ def read_switch(text: str, _base: str) -> bool:
 
 TEXT = Kind("a string without control characters", read_text)
 SECRET = Kind("a string without control characters", read_text, is_secret=True)
+WORD = Kind("1 to 64 letters, digits, dots, hyphens or underscores", read_word)
 NAMES = Kind("a list of names, or one string with commas between them", read_text, separator=",")
 PATH = Kind("a path", read_path)
 DIRECTORIES = Kind(f"a list of directories, or one string with {os.pathsep} between them", read_path, separator=os.pathsep)

@@ -27,6 +27,7 @@ from apisix.runner.settings.kinds import (
     SOCKET,
     SWITCH,
     TEXT,
+    WORD,
     Kind,
 )
 
@@ -345,6 +346,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             unset="the entries are in the memory of this machine",
         ),
     ] = None
+    state_prefix: Annotated[
+        str,
+        Key(
+            "state.prefix",
+            WORD,
+            "The beginning of all keys in Redis, before a colon. Runners that share entries need the same prefix, and environments that "
+            "share a Redis, such as staging and production, need different ones.",
+        ),
+    ] = "apisix"
     state_pool_size: Annotated[
         Connections,
         Key(

@@ -33,8 +33,6 @@ from apisix.runner.state.backend import Backend
 from apisix.runner.state.redis_url import RedisUrl, read_url
 from apisix.runner.state.values import encode_int
 
-KEY_PREFIX: Final = b"apisix:"
-"""The beginning of all keys, for databases that other programs use too."""
 PHASES: Final = 3
 """An operation waits for a free connection, connects, and waits for the reply."""
 
@@ -81,11 +79,14 @@ class RedisBackend(Backend):
         url: as `redis_url` describes it.
         pool_size: how many operations run at the same time, for coroutines and for plain methods each. Further ones wait.
         timeout_s: how long to wait for a free connection, to connect, and for a reply, in seconds.
+        prefix: the beginning of all keys, before a colon. It must not contain a colon, so that no two prefixes can have the same key. It
+            must not contain braces, because the nodes of a cluster would not share the keys.
     Raises: ValueError: the URL can't be read.
     """
 
-    def __init__(self, url: str, pool_size: int, timeout_s: float) -> None:
+    def __init__(self, url: str, pool_size: int, timeout_s: float, prefix: str = "apisix") -> None:
         self._url = read_url(url)
+        self._prefix = prefix.encode() + b":"
         self._pool_size = pool_size
         self._timeout_s = timeout_s
         self._opening = threading.Lock()
@@ -94,60 +95,60 @@ class RedisBackend(Backend):
         self._async: dict[asyncio.AbstractEventLoop, tuple[Any, asyncio.Semaphore]] = {}
 
     def get(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        found = self._run(_get(keys))
+        found = self._run(_get([self._prefix + key for key in keys]))
         return [found] if len(keys) == 1 else found
 
     async def aget(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        found = await self._arun(_get(keys))
+        found = await self._arun(_get([self._prefix + key for key in keys]))
         return [found] if len(keys) == 1 else found
 
     def put(self, key: bytes, payload: bytes, ttl_ms: int | None, *, if_absent: bool = False) -> bool:
-        return bool(self._run(_put(key, payload, ttl_ms, if_absent)))
+        return bool(self._run(_put(self._prefix + key, payload, ttl_ms, if_absent)))
 
     async def aput(self, key: bytes, payload: bytes, ttl_ms: int | None, *, if_absent: bool = False) -> bool:
-        return bool(await self._arun(_put(key, payload, ttl_ms, if_absent)))
+        return bool(await self._arun(_put(self._prefix + key, payload, ttl_ms, if_absent)))
 
     def cas(self, key: bytes, expected: bytes | None, payload: bytes | None, ttl_ms: int | None) -> bool:
         if expected is None:
             return self.get((key,)) == [None] if payload is None else self.put(key, payload, ttl_ms, if_absent=True)
-        return bool(self._run(_cas(key, expected, payload, ttl_ms)))
+        return bool(self._run(_cas(self._prefix + key, expected, payload, ttl_ms)))
 
     async def acas(self, key: bytes, expected: bytes | None, payload: bytes | None, ttl_ms: int | None) -> bool:
         if expected is None:
             return await self.aget((key,)) == [None] if payload is None else await self.aput(key, payload, ttl_ms, if_absent=True)
-        return bool(await self._arun(_cas(key, expected, payload, ttl_ms)))
+        return bool(await self._arun(_cas(self._prefix + key, expected, payload, ttl_ms)))
 
     def incr(self, key: bytes, by: int, ttl_ms: int | None) -> int:
-        return int(self._run(_incr(key, by, ttl_ms)))
+        return int(self._run(_incr(self._prefix + key, by, ttl_ms)))
 
     async def aincr(self, key: bytes, by: int, ttl_ms: int | None) -> int:
-        return int(await self._arun(_incr(key, by, ttl_ms)))
+        return int(await self._arun(_incr(self._prefix + key, by, ttl_ms)))
 
     def throttle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
-        allowed, wait_us = self._run(_throttle(key, interval_us, tolerance_us))
+        allowed, wait_us = self._run(_throttle(self._prefix + key, interval_us, tolerance_us))
         return bool(allowed), wait_us
 
     async def athrottle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
-        allowed, wait_us = await self._arun(_throttle(key, interval_us, tolerance_us))
+        allowed, wait_us = await self._arun(_throttle(self._prefix + key, interval_us, tolerance_us))
         return bool(allowed), wait_us
 
     def delete(self, key: bytes) -> bool:
-        return bool(self._run(("DEL", KEY_PREFIX + key)))
+        return bool(self._run(("DEL", self._prefix + key)))
 
     async def adelete(self, key: bytes) -> bool:
-        return bool(await self._arun(("DEL", KEY_PREFIX + key)))
+        return bool(await self._arun(("DEL", self._prefix + key)))
 
     def expire(self, key: bytes, ttl_ms: int | None) -> bool:
-        return _existed(self._run(_expire(key, ttl_ms)))
+        return _existed(self._run(_expire(self._prefix + key, ttl_ms)))
 
     async def aexpire(self, key: bytes, ttl_ms: int | None) -> bool:
-        return _existed(await self._arun(_expire(key, ttl_ms)))
+        return _existed(await self._arun(_expire(self._prefix + key, ttl_ms)))
 
     def ttl(self, key: bytes) -> int | None:
-        return _left(self._run(("PTTL", KEY_PREFIX + key)))
+        return _left(self._run(("PTTL", self._prefix + key)))
 
     async def attl(self, key: bytes) -> int | None:
-        return _left(await self._arun(("PTTL", KEY_PREFIX + key)))
+        return _left(await self._arun(("PTTL", self._prefix + key)))
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -281,30 +282,30 @@ def _send(client: Any, command: Command) -> Any:
 
 
 def _get(keys: Sequence[bytes]) -> Command:
-    return ("GET" if len(keys) == 1 else "MGET", *(KEY_PREFIX + key for key in keys))
+    return ("GET" if len(keys) == 1 else "MGET", *keys)
 
 
 def _put(key: bytes, payload: bytes, ttl_ms: int | None, if_absent: bool) -> Command:
-    return ("SET", KEY_PREFIX + key, payload, *(() if ttl_ms is None else ("PX", ttl_ms)), *(("NX",) if if_absent else ()))
+    return ("SET", key, payload, *(() if ttl_ms is None else ("PX", ttl_ms)), *(("NX",) if if_absent else ()))
 
 
 def _cas(key: bytes, expected: bytes, payload: bytes | None, ttl_ms: int | None) -> Command:
     arguments = (expected,) if payload is None else (expected, payload) if ttl_ms is None else (expected, payload, ttl_ms)
-    return ("EVALSHA", _SHA[CAS], 1, KEY_PREFIX + key, *arguments)
+    return ("EVALSHA", _SHA[CAS], 1, key, *arguments)
 
 
 def _incr(key: bytes, by: int, ttl_ms: int | None) -> Command:
     encode_int(by)  # raises ValueError
-    return ("INCRBY", KEY_PREFIX + key, by) if ttl_ms is None else ("EVALSHA", _SHA[INCR], 1, KEY_PREFIX + key, by, ttl_ms)
+    return ("INCRBY", key, by) if ttl_ms is None else ("EVALSHA", _SHA[INCR], 1, key, by, ttl_ms)
 
 
 def _throttle(key: bytes, interval_us: int, tolerance_us: int) -> Command:
-    return ("EVALSHA", _SHA[THROTTLE], 1, KEY_PREFIX + key, interval_us, tolerance_us)
+    return ("EVALSHA", _SHA[THROTTLE], 1, key, interval_us, tolerance_us)
 
 
 def _expire(key: bytes, ttl_ms: int | None) -> Command:
     # PERSIST does not tell an entry without a lifetime from an absent one.
-    return ("GETEX", KEY_PREFIX + key, "PERSIST") if ttl_ms is None else ("PEXPIRE", KEY_PREFIX + key, ttl_ms)
+    return ("GETEX", key, "PERSIST") if ttl_ms is None else ("PEXPIRE", key, ttl_ms)
 
 
 def _with_script(command: Command) -> Command:

@@ -61,7 +61,7 @@ def connect(settings: Settings) -> Backend:
         raise StoreError(str(error)) from None
     from apisix.runner.state.redis_server import RedisBackend
 
-    return RedisBackend(settings.state_url or "", settings.state_pool_size, settings.state_timeout_s)
+    return RedisBackend(settings.state_url or "", settings.state_pool_size, settings.state_timeout_s, settings.state_prefix)
 
 
 def open_file(settings: Settings, name: str, size_bytes: int, counters: Counters = counters) -> "EmbeddedBackend":
