@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
+import msgspec
 import pytest
 import redis
 
@@ -27,8 +28,8 @@ def setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
 
 def opened(setup: Setup, prefix: str | None = None) -> Backend:
     """Return the store of a runner, with the default prefix or another one."""
-    given = {} if prefix is None else {"state_prefix": prefix}
-    return opener_for(Settings(state_url=setup.url, state_timeout_s=30.0, **given))()
+    settings = Settings(state_url=setup.url, state_timeout_s=30.0)
+    return opener_for(settings if prefix is None else msgspec.structs.replace(settings, state_prefix=prefix))()
 
 
 def keys_of(setup: Setup) -> list[bytes]:
