@@ -25,6 +25,8 @@ Secrets are replaced by digests such as `redacted-2c26b46b68ffc68f`. These are:
 
 - the values of headers, arguments, variables, and fields of JSON bodies, forms and metadata, if the name means that they are secret, such
   as `authorization`, `cookie`, `set-cookie`, `x-api-key`, `password` and `token`;
+- arguments with such a name in URLs, forms and fragments that other values contain, also if they are percent-encoded, and the user
+  information of URLs, such as `https://user:password@host/`;
 - the values of a configuration that its JSON Schema marks with `writeOnly`, `secret`, or the format `password`.
 
 If such a value has at least 6 characters, it is also replaced wherever else it occurs in the record, for example in log messages. Equal

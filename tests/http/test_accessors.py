@@ -116,6 +116,12 @@ def test_representations_hide_secrets(pair: tuple[str, str]) -> None:
     assert "'x-a': '1'" in repr(request.headers)
 
 
+def test_representations_hide_secrets_in_urls() -> None:
+    headers = a_request(headers=[("referer", "https://x/?a=1&token=s3cret&b=2")]).headers
+
+    assert "'referer': 'https://x/?a=1&token=***&b=2'" in repr(headers)
+
+
 def test_not_secret() -> None:
     """Values of other names are shown."""
     assert [name for name in ("host", "content-type", "x-request-id", "accept", "page", "keyword", "monkey") if is_secret(name)] == []

@@ -134,7 +134,7 @@ def test_calls_are_recorded_after_their_configuration(plugins: Path, tmp_path: P
 
 def test_planted_secrets_are_not_in_the_file(plugins: Path, tmp_path: Path) -> None:
     file = tmp_path / "calls.jsonl"
-    secrets = {name: f"planted-{name}-4711" for name in ("bearer", "cookie", "api", "word", "query", "json", "listed")}
+    secrets = {name: f"planted-{name}-4711" for name in ("bearer", "cookie", "api", "word", "query", "json", "listed", "url", "nested")}
     with running("--record", str(file), plugins=[plugins], environ={"APISIX_RUNNER_RECORD_REDACT": "x-listed"}) as runner:
         call(
             runner,
@@ -148,6 +148,8 @@ def test_planted_secrets_are_not_in_the_file(plugins: Path, tmp_path: Path) -> N
                 ("cookie", f"id={secrets['cookie']}"),
                 ("x-api-key", secrets["api"]),
                 ("x-listed", secrets["listed"]),
+                ("referer", f"https://example.com/?a=1&access_token={secrets['url']}"),
+                ("x-original-url", f"/login?next=https%3A%2F%2Fexample.com%2F%23id_token%3D{secrets['nested']}"),
                 ("content-type", "application/json"),
             ],
             answers={"body": json.dumps({"token": secrets["json"], "again": secrets["bearer"]}).encode()},

@@ -71,6 +71,62 @@ def test_variables_without_secrets(name: str, value: str) -> None:
     assert Redactor().value(name, value) == value
 
 
+URLS = [
+    ("referer", "https://x/?access_token={}"),
+    ("X-Forwarded-Uri", "/a?a=1&access%5Ftoken={}&b=2"),
+    ("x-original-url", "/a?a=1;TOKEN={};b=2"),
+    ("location", "https://x/cb#access_token={}&expires_in=3600"),
+    ("Link", "<https://x/?token={}>; rel=next"),
+    ("origin", "https://user:{}@x/"),
+    ("X-Back", "/login?redirect_uri=https%3A%2F%2Fx%2F%3Ftoken%3D{}%26a%3D1"),
+    ("sent_http_location", "https://x/?token={}"),
+    ("http_referer", "https://x/?token={}"),
+    ("redirect_uri", "https://x/?token={}"),
+]
+
+
+@pytest.mark.parametrize(("name", "url"), URLS)
+def test_secrets_in_urls(name: str, url: str) -> None:
+    """The rest of the URL stays as it is. The name of a user is redacted, but not replaced elsewhere."""
+    redactor = Redactor()
+    expected = url.format(digest(SECRET)).replace("user", digest("user"))
+
+    assert redactor.value(name, url.format(SECRET)) == expected
+    assert redactor.pairs([(name, url.format(SECRET)), ("accept", "*/*")]) == [(name, expected), ("accept", "*/*")]
+    assert redactor.known == {SECRET: digest(SECRET)}
+
+
+@pytest.mark.parametrize(("name", "url"), URLS)
+def test_secrets_of_urls_in_bodies(name: str, url: str) -> None:
+    text, redacted = url.format(SECRET), url.format(digest(SECRET)).replace("user", digest("user"))
+
+    for form in ('{{"links": [{{"{}": "{}"}}]}}', '<a {}="{}">a</a>', "{}: {}\r\n", '{{"{}": "{}"'):
+        body = form.format(name, text).encode()
+        found = Redactor().body(body, "")
+        assert found.replace(b" ", b"") == form.format(name, redacted).replace(" ", "").encode()
+
+
+def test_secrets_of_urls_in_forms() -> None:
+    body = b"a=1&next=https%3A%2F%2Fx%2F%3Ftoken%3Dcorrect-horse%26b%3D2&c=%3d"
+
+    assert Redactor().body(body, "application/x-www-form-urlencoded") == body.replace(b"correct-horse", digest(SECRET).encode())
+
+
+def test_values_without_secrets_are_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apisix.runner.records.redaction.MAX_NAMES", 2)
+    names = frozenset({"test_values"})
+    for value in ("a", "b", "c", "x" * 300):
+        assert Redactor(names).value("accept", value) == value
+
+    assert Redactor(names)._secret_names.without_secrets == {"c"}
+
+
+def test_numbers() -> None:
+    body = b'{"password":1234,"max_tokens":256}'
+
+    assert Redactor().body(body, "") == b'{"password":"%b","max_tokens":256}' % digest("1234").encode()
+
+
 def test_a_password_of_basic_authentication_is_found_elsewhere() -> None:
     redactor = Redactor()
     redactor.value("authorization", "Basic " + b64encode(f"user:{SECRET}".encode()).decode())
@@ -156,7 +212,7 @@ def test_fields_of_unusual_forms() -> None:
     form = "application/x-www-form-urlencoded"
     many = b"&".join([b"a=1"] * 10_001 + [b"password=correct-horse"])
 
-    assert Redactor().body(b"user=\xff&password=correct-horse", form) == f"user=%FF&password={digest(SECRET)}".encode()
+    assert Redactor().body(b"user=\xff&password=correct-horse", form) == b"user=\xff&password=%b" % digest(SECRET).encode()
     assert Redactor().body(many, form) == many.replace(b"correct-horse", digest(SECRET).encode())
 
 

@@ -85,7 +85,7 @@ class Count(Plugin[str]):
 
 class Fail(Plugin[str]):
     def on_request(self, request: Request) -> None:
-        raise ValueError(f"bad credentials: {request.headers['authorization']}")
+        raise ValueError(f"bad credentials: {request.headers['authorization']} {request.headers.get('x-tenant', '')}")
 
 
 class Stop(Plugin[str]):
@@ -179,7 +179,7 @@ def test_an_exception_is_an_event_without_secrets(plugins: Path) -> None:
     """The span of the plugin has the exception as an event, the span of the call has the status, and no secret arrives."""
     headers = [("host", "a"), ("authorization", f"Bearer {SECRET}"), ("traceparent", SAMPLED)]
     with receiver() as received, running(plugins=[plugins], environ=received.environ()) as runner, runner.peer() as peer:
-        peer.request(peer.prepare(("fail", "")), headers=headers, args=[("token", SECRET)])
+        peer.request(peer.prepare(("fail", "")), path=f"/a;jsessionid={SECRET}", headers=headers, args=[("token", SECRET)])
         spans = received.wait_for("GET ext-plugin-pre-req")
 
     plugin, call = spans["plugin fail"], spans["GET ext-plugin-pre-req"]
@@ -189,6 +189,18 @@ def test_an_exception_is_an_event_without_secrets(plugins: Path) -> None:
     assert attributes_of(event)["exception.message"].startswith("bad credentials: Bearer redacted-")
     assert (plugin.status.code, call.status.code) == (2, 2)
     assert (attributes_of(plugin)["apisix.outcome"], attributes_of(call)["apisix.outcome"]) == ("error", "refused")
+    assert not any(SECRET.encode() in body for body in received.raw)
+
+
+def test_further_names_of_secrets(plugins: Path) -> None:
+    """The names in the setting `record.redact` are secret in traces too."""
+    headers = [("host", "a"), ("authorization", "none"), ("x-tenant", SECRET), ("traceparent", SAMPLED)]
+    with receiver() as received:
+        environ = {**received.environ(), "APISIX_RUNNER_RECORD_REDACT": "x-tenant"}
+        with running(plugins=[plugins], environ=environ) as runner, runner.peer() as peer:
+            peer.request(peer.prepare(("fail", "")), headers=headers)
+            received.wait_for("GET ext-plugin-pre-req")
+
     assert not any(SECRET.encode() in body for body in received.raw)
 
 

@@ -13,7 +13,8 @@ is an info request, whose I/O is provided by the caller: nothing here does I/O i
 - `info_requests`: bodies and variables that are requested from the gateway. `body/`: decompresses and parses bodies.
 - `plain_data`: requests and responses as data for another process, and the edits that were made there.
 - `metadata`: values that the plugins of a client's request share in all phases.
-- `cookies`, `phase`, `redaction`: cookies of headers, the names of the phases, and representations without secrets.
+- `cookies`, `phase`, `redaction`: cookies of headers, the names of the phases, and representations without secrets. `secret_text` finds
+  secrets in URLs and other texts.
 
 May import: `errors`, `primitives` and `wire`. Start reading in `request.py`, then `multidict_view.py`.
 """

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from apisix.runner.http.secret_text import replaced
+
 _SECRET: Final = re.compile(
     r"authoriz|authenticat|cookie|token|secret|passw|passphrase|credential|session|signature|jwt|otp$|api[-_]?key|access[-_]?key|^keys?$|^sig$",
     re.IGNORECASE,
@@ -17,8 +19,12 @@ def is_secret(name: str) -> bool:
 
 
 def shown(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return names and values for a representation, with `***` instead of values that may be secrets."""
-    return ", ".join(f"{name!r}: {'***' if is_secret(name) else repr(value)}" for name, value in pairs)
+    """Return names and values for a representation, with `***` instead of secrets."""
+    return ", ".join(f"{name!r}: {_shown(name, value)}" for name, value in pairs)
+
+
+def _shown(name: str, value: str) -> str:
+    return "***" if is_secret(name) else repr(replaced(value, is_secret, lambda secret: "***"))
 
 
 def names_shown(names: Iterable[str]) -> str:

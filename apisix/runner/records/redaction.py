@@ -3,8 +3,9 @@
 Replace secrets in records by digests, which are equal if and only if the secrets are equal.
 
 Which values are secret is decided by the name of the header, argument, field or variable, by the names in the setting `record.redact`, and
-in a configuration also by its JSON Schema (`writeOnly`, `secret`, or the format `password`). A secret that was found is replaced wherever
-else it occurs in the record: in log messages, errors, bodies and paths.
+in a configuration also by its JSON Schema (`writeOnly`, `secret`, or the format `password`). Other values are searched for names of
+secrets, as `http/secret_text.py` describes. A secret that was found is replaced wherever else it occurs in the record: in log messages,
+errors, bodies and paths.
 
 The key of the digests is chosen at random when the process starts, and workers inherit it. The development gateway gives its own key to the
 runner in an environment variable, so that both make the same digests. The digest of a password cannot be found by
@@ -16,16 +17,16 @@ import os
 import re
 import secrets
 from base64 import b64decode
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus, urlencode
+from urllib.parse import quote, quote_plus
 
 import msgspec
 
 from apisix.runner.http.redaction import is_secret
+from apisix.runner.http.secret_text import Secret, is_secret_number, replaced
 
 PREFIX: Final = "redacted-"
 DIGITS: Final = 16
@@ -34,23 +35,25 @@ DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
 MIN_LENGTH: Final = 6
 """How long a secret must be to be replaced wherever it occurs. A shorter one would match other text."""
 MAX_NAMES: Final = 4096
-"""For how many names it is remembered whether their values are secret."""
+"""For how many names it is remembered whether their values are secret, and for how many values that they contain no secrets."""
+MAX_REMEMBERED: Final = 256
+"""How many characters a value may have to be remembered."""
 KEY_VARIABLE: Final = "APISIX_DEV_REDACTION_KEY"
 """The environment variable for the key of the digests, in hexadecimal."""
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "apikey"})
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]* +)(\S+)")
 _UNQUOTED: Final = re.compile(r"[A-Za-z0-9_.~-]*")
 """Matches a text that is the same in JSON, in a path and in a query."""
-_TARGET_VARIABLES: Final = frozenset({"request_uri", "request"})
-_QUERY_VARIABLES: Final = frozenset({"args", "query_string"})
-_TARGET: Final = re.compile(r"[^\s?]*\?\S*")
-_FORM: Final = "application/x-www-form-urlencoded"
 _MULTIPART: Final = "multipart/form-data"
+BINARY_B: Final = 1024
+"""If a body has a NUL in so many bytes from its beginning, it is binary."""
+MAX_NESTING: Final = 4
+"""In how many strings of JSON, each in the other, JSON is decoded. Deeper, only fields whose values are strings are found."""
+_BEFORE_JSON: Final = "\ufeff \t\r\n"
+_JSON: Final = ("{", "[")
 # The lengths are limited, so that the time does not grow with the square of a body that was made for this.
-_FIELD: Final = re.compile(rb'("((?:[^"\\]|\\.){1,100})"\s*:\s*")((?:[^"\\]|\\.)*)', re.DOTALL)
-"""Matches a field of a JSON object whose value is a string, also in a text that is not JSON as a whole, or is cut off."""
 _PART: Final = re.compile(
-    rb'(?i:content-disposition:)[^\r\n]{0,100}?[ ;]name="([^"\r\n]{1,100})"[^\r\n]{0,500}\r\n(?:[^\r\n]{1,500}\r\n){0,8}\r\n'
+    r'(?i:content-disposition:)[^\r\n]{0,100}?[ ;]name="([^"\r\n]{1,100})"[^\r\n]{0,500}\r\n(?:[^\r\n]{1,500}\r\n){0,8}\r\n'
 )
 """Matches the headers of a part of a multipart form."""
 
@@ -78,14 +81,16 @@ def digest(value: str) -> str:
 
 class _SecretNames(dict[str, bool]):
     """
-    Whether the values of a name are secret, for names that were asked for before.
+    Whether the values of a name are secret, for names that were looked up before.
 
     Args: names: further names whose values are secret, in lower case.
+    Attributes: without_secrets: values in which no name of a secret was found.
     """
 
     def __init__(self, names: frozenset[str]) -> None:
         super().__init__()
         self._names = names
+        self.without_secrets: set[str] = set()
 
     def __missing__(self, name: str) -> bool:
         lower = name.lower()
@@ -94,6 +99,13 @@ class _SecretNames(dict[str, bool]):
             self.clear()
         self[name] = found
         return found
+
+    def remember(self, value: str) -> None:
+        """Add a value without secrets. Most headers of a request have the same values as those of others."""
+        if len(value) <= MAX_REMEMBERED:
+            if len(self.without_secrets) >= MAX_NAMES:
+                self.without_secrets.clear()
+            self.without_secrets.add(value)
 
 
 def _is_named_secret(name: str) -> bool:
@@ -124,20 +136,15 @@ class Redactor:
 
     def value(self, name: str, value: str) -> str:
         """
-        Return the value of a header, argument, variable or field, redacted if its name says that it is secret.
+        Return the value of a header, argument, variable or field without secrets.
 
-        In the variables that contain a query, the arguments are redacted.
+        If its name says that it is secret, it is redacted as a whole. Otherwise, the secrets that it contains are, such as those in a URL.
         """
         if not value or not self._enabled:
             return value
+        if not self._secret_names[name]:
+            return self._searched(value)
         lower = name.lower()
-        # Escaped in another way than `_forms` does, the values of arguments would not be found there.
-        if lower in _TARGET_VARIABLES:
-            return _TARGET.sub(lambda match: self.target(match[0]), value)
-        if lower in _QUERY_VARIABLES:
-            return self._arguments(value)
-        if not self.is_secret(name):
-            return value
         if lower in ("cookie", "http_cookie"):
             return "; ".join(self._cookie(part) for part in value.split("; "))
         if lower == "set-cookie":
@@ -150,19 +157,19 @@ class Redactor:
         return self.secret(value)
 
     def pairs(self, pairs: Iterable[tuple[str, str | None]]) -> list[tuple[str, str]]:
-        """Return names and values, of which the values are redacted if their names say that they are secret. None becomes ""."""
+        """Return names and values without secrets, as `value` does. None becomes ""."""
         if not self._enabled:
             return [(name, value or "") for name, value in pairs]
         is_secret = self._secret_names
+        plain = is_secret.without_secrets
         return [
-            (pair[0], self.value(pair[0], pair[1] or "")) if is_secret[pair[0]] or pair[1] is None else pair  # type: ignore[misc]
+            pair if pair[1] in plain and not is_secret[pair[0]] else (pair[0], self.value(pair[0], pair[1] or ""))  # type: ignore[misc]
             for pair in pairs
         ]
 
     def target(self, target: str) -> str:
-        """Return a path with a query, in which the values of arguments are redacted if their names say that they are secret."""
-        path, mark, query = target.partition("?")
-        return path + mark + self._arguments(query)
+        """Return a path, with or without a query, without the secrets that it contains."""
+        return self._searched(target) if self._enabled else target
 
     def secret(self, value: str) -> str:
         """Return the digest of a value, and remember to replace it everywhere."""
@@ -180,25 +187,15 @@ class Redactor:
 
     def body(self, data: bytes, content_type: str) -> bytes:
         """
-        Return a body in which the secret fields of JSON objects or of a form are redacted. Other bodies are returned unchanged.
+        Return a body without the secrets that it contains. A binary body is returned unchanged.
 
-        JSON that can't be read as a whole, because it is cut off, has several lines, or has a mistake, is searched for fields.
+        JSON is decoded and encoded if something in it is secret. In other texts, only the secrets change.
         """
-        if not self._enabled or not data:
+        if not self._enabled or not data or b"\0" in data[:BINARY_B]:
             return data
-        kind = content_type.lower()
-        if _FORM in kind:
-            return self._form(data)
-        if _MULTIPART in kind:
-            return self._multipart(data)
-        if data.removeprefix(BOM_UTF8).lstrip()[:1] not in (b"{", b"["):
-            return data
-        try:
-            parsed = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _FIELD.sub(self._found_field, data)
-        redacted = self._json(parsed, {}, {})
-        return data if redacted == parsed else msgspec.json.encode(redacted)
+        text = data.decode("utf-8", "surrogateescape")
+        redacted = self._multipart(text) if _MULTIPART in content_type.lower() else self._searched(text)
+        return data if redacted == text else redacted.encode("utf-8", "surrogateescape")
 
     def field(self, name: str, value: Any) -> Any:
         """Return the value of a field of a JSON object, in which secrets are redacted."""
@@ -227,14 +224,31 @@ class Redactor:
         """Return a text in which each secret that was found is replaced wherever it occurs. The text must have no surrogates."""
         return str(msgspec.json.decode(self.line(msgspec.json.encode(text)))) if self.known else text
 
-    def _arguments(self, query: str) -> str:
-        return "&".join(map(self._argument, query.split("&")))
+    def _searched(self, text: str, nesting: int = 0) -> str:
+        """Return a text without the secrets that it contains. Args: nesting: in how many strings of JSON it is."""
+        names = self._secret_names
+        if text in names.without_secrets:
+            return text
+        redacted = self._json_text(text, nesting) if nesting < MAX_NESTING and text.lstrip(_BEFORE_JSON)[:1] in _JSON else None
+        if redacted is None:
+            redacted = replaced(text, names.__getitem__, self._replacement)
+        if redacted == text:
+            names.remember(text)
+        return redacted
 
-    def _argument(self, part: str) -> str:
-        name, equals, value = part.partition("=")
-        if not value or not self.is_secret(unquote_plus(name)):
-            return part
-        return f"{name}{equals}{self.secret(unquote_plus(value, errors='surrogateescape'))}"
+    def _replacement(self, secret: Secret) -> str:
+        if secret.is_user and not secret.value.startswith(PREFIX):
+            return digest(secret.value)  # not replaced elsewhere: it can be a common word
+        return self.secret(secret.value)
+
+    def _json_text(self, text: str, nesting: int) -> str | None:
+        """Return a JSON text without secrets, or None if it is not JSON as a whole."""
+        try:
+            parsed = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
+        redacted = self._json(parsed, {}, {}, nesting + 1)
+        return text if redacted == parsed else msgspec.json.encode(redacted).decode()
 
     def _cookie(self, part: str) -> str:
         name, equals, value = part.partition("=")
@@ -248,50 +262,35 @@ class Redactor:
         if colon:
             self.secret(password)
 
-    def _form(self, data: bytes) -> bytes:
-        text = data.decode("utf-8", "surrogateescape")
-        try:
-            fields = parse_qsl(text, keep_blank_values=True, max_num_fields=10_000, errors="surrogateescape")
-        except ValueError:  # there are more of them
-            return self._arguments(text).encode("utf-8", "surrogateescape")
-        if not any(self.is_secret(name) for name, _ in fields):
-            return data
-        return urlencode(self.pairs(fields), errors="surrogateescape").encode()
-
-    def _multipart(self, data: bytes) -> bytes:
-        """Return a multipart form in which the secret fields are redacted. A field ends where a line begins with two hyphens."""
+    def _multipart(self, text: str) -> str:
+        """Return a multipart form without secrets. A field ends where a line begins with two hyphens."""
         pieces, end = [], 0
-        for part in _PART.finditer(data):
-            if part.end() < end or not self.is_secret(part[1].decode("utf-8", "surrogateescape")):
+        for part in _PART.finditer(text):
+            if part.end() < end or not self.is_secret(part[1]):
                 continue
-            pieces.append(data[end : part.end()])
-            end = data.find(b"\r\n--", part.end())
-            end = len(data) if end < 0 else end
-            pieces.append(self.secret(data[part.end() : end].decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
-        return b"".join([*pieces, data[end:]])
+            pieces.append(self._searched(text[end : part.end()]))
+            end = text.find("\r\n--", part.end())
+            end = len(text) if end < 0 else end
+            pieces.append(self.secret(text[part.end() : end]))
+        return "".join([*pieces, self._searched(text[end:])])
 
-    def _found_field(self, match: re.Match[bytes]) -> bytes:
-        name, value = (_unescaped(group) for group in match.group(2, 3))
-        redacted = self.value(name, value)
-        return match[0] if redacted == value else match[1] + redacted.encode("utf-8", "surrogateescape")
-
-    def _json(self, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
-        schemas = list(_alternatives(schema, definitions))
+    def _json(self, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], nesting: int = 0) -> Any:
+        schemas = list(_alternatives(schema, definitions)) if schema else []
         if any(map(_marked_secret, schemas)):
             return self._all_strings(value)
         if isinstance(value, dict):
-            return {name: self._field(name, item, _of_field(schemas, name), definitions) for name, item in value.items()}
+            return {name: self._field(name, item, _of_field(schemas, name), definitions, nesting) for name, item in value.items()}
         if isinstance(value, list):
             items: Any = next((part["items"] for part in schemas if isinstance(part.get("items"), dict)), {})
-            return [self._json(item, items, definitions) for item in value]
-        return value
+            return [self._json(item, items, definitions, nesting) for item in value]
+        return self._searched(value, nesting) if isinstance(value, str) else value
 
-    def _field(self, name: str, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
-        if isinstance(value, str) and self.is_secret(name):
+    def _field(self, name: str, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], nesting: int = 0) -> Any:
+        if not self.is_secret(name):
+            return self._json(value, schema, definitions, nesting)
+        if isinstance(value, str):
             return self.value(name, value)
-        if isinstance(value, list | dict) and self.is_secret(name):
-            return self._all_strings(value)
-        return self._json(value, schema, definitions)
+        return self._all_strings(value) if isinstance(value, list | dict) or is_secret_number(name) else value
 
     def _all_strings(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -301,14 +300,6 @@ class Redactor:
         if isinstance(value, dict):
             return {name: self._all_strings(item) for name, item in value.items()}
         return self.secret(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _unescaped(quoted: bytes) -> str:
-    """Return the text of a JSON string without its quotes, which may be cut off."""
-    try:
-        return msgspec.json.decode(b'"%b"' % quoted, type=str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return quoted.decode("utf-8", "surrogateescape")
 
 
 def _forms(value: str) -> Iterable[bytes]:

@@ -8,6 +8,7 @@ from apisix.runner.call.observing.trace import RUNS, CallTrace, StepTrace
 from apisix.runner.http.request import printable_address
 from apisix.runner.plugin.chain.chain import Chain
 from apisix.runner.records.format import printable
+from apisix.runner.records.redaction import Redactor
 from apisix.runner.wire.call_messages import CallReq, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallReq, Stop
 from apisix.runner.wire.messages import ErrResp
 
@@ -44,7 +45,7 @@ def of_call(message: CallReq, chain: Chain) -> tuple[str, Attributes]:
     if not isinstance(message, HTTPReqCallReq):
         return phase, attributes
     attributes[REQUEST_METHOD] = message.method
-    attributes[URL_PATH] = printable(message.path)
+    attributes[URL_PATH] = printable(_without_secrets(message.path))
     if address := printable_address(message.src_ip):
         attributes[CLIENT_ADDRESS] = address
     return f"{message.method} {phase}", attributes
@@ -69,3 +70,7 @@ def of_step(step: StepTrace) -> tuple[str, Attributes]:
     """Return the name and the attributes of a plugin's span."""
     name = printable(step.step.name)
     return f"plugin {name}", {PLUGIN: name, RUN_MODE: RUNS[step.step.mode]}
+
+
+def _without_secrets(path: str) -> str:
+    return Redactor().target(path) if "=" in path or "@" in path or "%" in path else path

@@ -13,6 +13,7 @@ requests tell other services not to record the trace either.
 
 import logging
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final, cast
 
@@ -69,14 +70,15 @@ class SpanListener(CallListener):
     Args:
         tracer: creates the spans.
         propagates: True to send the span of the call to the upstream, in the header traceparent.
+        redact: further names whose values are secret.
     """
 
-    def __init__(self, tracer: Tracer, *, propagates: bool = False) -> None:
+    def __init__(self, tracer: Tracer, *, propagates: bool = False, redact: Iterable[str] = ()) -> None:
         super().__init__()
         self._tracer = tracer
         self._propagates = propagates
         self._fields = frozenset(name.lower() for name in propagate.get_global_textmap().fields)
-        self._maker = RecordMaker()
+        self._maker = RecordMaker(redact=redact)
 
     def call_begins(self, message: CallReq, chain: Chain) -> bool:
         """Start the span of a call. Return True if it is sampled."""

@@ -113,7 +113,8 @@ class Tracing:
             (entry_point,) = entry_points(group="opentelemetry_traces_exporter", name=name)
             self._provider.add_span_processor(BatchSpanProcessor(entry_point.load()()))
         trace.set_tracer_provider(self._provider)  # for the spans that plugins and their libraries make
-        self.listener: SpanListener = SpanListener(self._provider.get_tracer("apisix.runner"), propagates=settings.tracing_propagate)
+        tracer = self._provider.get_tracer("apisix.runner")
+        self.listener = SpanListener(tracer, propagates=settings.tracing_propagate, redact=settings.record_redact)
         call_fields.set_span_ids(current_ids)
 
     async def close(self, timeout_s: float) -> None:

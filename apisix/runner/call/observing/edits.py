@@ -72,7 +72,8 @@ def edits_of(
     if isinstance(before, Request) and isinstance(after, Request):
         yield from _request_header_edits(before, after, redact)
         if before.path != after.path:
-            yield Edit(kind="path", before=[printable(before.path)], after=[printable(after.path)])
+            paths = [printable(redact.target(path)) for path in (before.path, after.path)]
+            yield Edit(kind="path", before=paths[:1], after=paths[1:])
         yield from _edits("argument", *_edited(before.args, after.args, str), redact)
         yield from _edits("response_header", *_edited(before.response_headers, after.response_headers, str.lower), redact)
     elif isinstance(before, Response) and isinstance(after, Response):

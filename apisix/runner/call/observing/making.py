@@ -88,6 +88,8 @@ class RecordMaker:
         if message is not None:
             for name, value in (*message.headers, *(message.args if isinstance(message, HTTPReqCallReq) else ())):
                 redactor.value(name, value or "")
+            if isinstance(message, HTTPReqCallReq):
+                redactor.target(message.path)
         return redactor
 
     def _configuration(self, chain: Chain) -> tuple[ConfigurationRecord, dict[str, str]]:
@@ -143,7 +145,7 @@ class RecordMaker:
         headers = message.headers
         return ReceivedRequest(
             method=message.method,
-            path=printable(message.path),
+            path=printable(redactor.target(message.path)),
             args=_args(message.args, redactor),
             headers=_pairs(headers, redactor),
             remote_addr=printable_address(message.src_ip),
@@ -224,7 +226,7 @@ class RecordMaker:
         if isinstance(message, Rewrite):
             return ReplyRecord(
                 kind="rewrite",
-                path=None if message.path is None else printable(message.path),
+                path=None if message.path is None else printable(redactor.target(message.path)),
                 args=_pairs(message.args, redactor),
                 headers=shown,
                 response_headers=_pairs(message.resp_headers, redactor),
