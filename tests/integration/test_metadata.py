@@ -2,16 +2,20 @@
 """Request metadata through real workers. `python -m tests.soak metadata` is the long version."""
 
 import os
+import select
 import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from apisix.runner.errors import ErrCode
-from apisix.runner.wire.messages import ErrResp
+from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPRespCallReq
 from tests.peer import POST_RESP, PRE_REQ, Peer
-from tests.runner_process import running
+from tests.runner_process import STOPS_WITHIN_S, running
 from tests.soak.metadata import PLUGINS, flood, hand_over
 from tests.soak.stage import stage
+from tests.soak.waiting import wait_until
 
 REQUESTS = 400
 
@@ -60,6 +64,36 @@ def test_one_worker_that_is_replaced() -> None:
 
     assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (requests, 0, 0, {})
     assert handed.reloads > 0
+
+
+@pytest.mark.parametrize("replaced_by", ["reload", "another runner"])
+def test_new_connection_while_one_worker_is_replaced(tmp_path: Path, replaced_by: str) -> None:
+    """It is not served before the worker that is replaced has moved its metadata, even if that worker is late."""
+    os.mkfifo(tmp_path / "end")
+    with stage(environ={"APISIX_RUNNER_STATE_DIRECTORY": str(tmp_path)}) as ours:
+        first = ours.runner
+        with first.peer() as peer, first.peer() as blocked:
+            token = peer.prepare(("carries", "{}"), key=POST_RESP)
+            carry(peer, "one", b"r1")
+            halts = blocked.prepare(("halts", "{}"), key=PRE_REQ)
+            blocked.send(HTTPReqCallReq(id=1, headers=[("x-directory", str(tmp_path))], conf_token=halts))
+            wait_until((tmp_path / "began").exists, 10, "the worker is blocked")
+            if replaced_by == "reload":
+                first.process.send_signal(signal.SIGHUP)
+                first.wait_for_log("SIGHUP: worker 2")
+            else:
+                ours.start()
+                first.wait_for_log("the other runner takes the")
+            with ours.runner.peer() as fresh:
+                fresh.send(HTTPRespCallReq(id=2, status=200, conf_token=token))
+                is_early = bool(select.select([fresh.socket], [], [], 0.3)[0])
+                with (tmp_path / "end").open("rb"):
+                    fresh.answers = {"request_id": b"r1"}
+                    reply = fresh.reply()
+        if first is not ours.runner:
+            first.process.wait(STOPS_WITHIN_S)  # it exits, because its path was taken
+
+    assert (is_early, dict(reply.headers)["x-carried"]) == (False, "one")
 
 
 def test_one_worker_needs_no_file(tmp_path: Path) -> None:

@@ -251,9 +251,10 @@ def _titled(title: str) -> Iterator[None]:
 def run(requests: int, flooding: int) -> bool:
     """Hand metadata over, without and with reloads, and flood a runner. Return True if nothing was lost or mixed up."""
     clean = True
-    for reload_every_s in (None, 1.0):
-        with _titled(f"{requests:,} requests, 4 workers, {'SIGHUP every second' if reload_every_s else 'no reload'}"):
-            handed = hand_over(requests, workers=4, reload_every_s=reload_every_s)
+    for workers, reload_every_s in ((4, None), (4, 1.0), (1, 1.0)):
+        event = "SIGHUP every second" if reload_every_s else "no reload"
+        with _titled(f"{requests:,} requests, {workers} worker{'s' if workers > 1 else ''}, {event}"):
+            handed = hand_over(requests, workers=workers, reload_every_s=reload_every_s)
             print(
                 f"{handed.carried:,} got their own metadata, {handed.lost} lost, {handed.mixed} mixed up, {sum(handed.failures.values())} "
                 f"calls failed; {handed.moved:,} had several workers; SIGHUP was sent {handed.reloads} times"

@@ -44,10 +44,14 @@ class MemoryMetadata:
         """About how much memory the entries take, in bytes."""
         return self._bytes
 
-    def newest_first(self) -> Iterator[tuple[str, bytes, float]]:
-        """Yield the entries that have not expired: the id of the request, what was stored, and the time until it expires in seconds."""
+    def unexpired(self) -> Iterator[tuple[str, bytes, float]]:
+        """
+        Yield the entries that have not expired, from the oldest to the latest.
+
+        Yields: the id of the request, what was stored, and the time until it expires in seconds.
+        """
         with self._lock:
-            entries = list(reversed(self._entries.items()))
+            entries = list(self._entries.items())
         now_s = self._clock()
         for request_id, (written_s, data) in entries:
             if (left_s := written_s + self._expire_s - now_s) > 0:

@@ -373,6 +373,7 @@ class ConnectionHandlers:
 
     async def adopt(self, sock: socket.socket) -> None:
         """Serve an accepted connection. `sock` must be non-blocking, and belongs to its handler from now on."""
+        await self.context.metadata.wait_for_predecessor()
         handler = ConnectionHandler(self, sock)
         handler.watch(True, False)
         self._open.add(handler)

@@ -84,13 +84,11 @@ def make_context(
     store: ConfStore,
     loop: asyncio.AbstractEventLoop,
     listeners: Sequence[CallListener] = (),
-    *,
-    is_alone: bool = False,
 ) -> Context:
     """
     Return the context for a worker with these settings. Must be called in the worker, after the fork.
 
-    Args: listeners: further listeners to the calls. is_alone: as in `SharedMetadata`.
+    Args: listeners: further listeners to the calls.
     """
     threads = PluginThreads(settings.blocking_threads)
     pool = ProcessPool(settings, "apisix.runner.worker.shared_store:opener_for")
@@ -107,7 +105,7 @@ def make_context(
         hook_in_process=hooks_in(pool),
         background=plugin_tasks,
     )
-    metadata = SharedMetadata(settings, is_alone=is_alone)
+    metadata = SharedMetadata(settings)
     runtime = Runtime(
         loop=loop,
         chains=chains,

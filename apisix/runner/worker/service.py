@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The service that a worker provides for its connections: the interface between the processes and the plugins."""
 
-import mmap
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -110,7 +109,6 @@ class PluginService:
         self._store_path = Path()
         self._write_lock: WriteLock | None = None
         self._fallback: MemoryFallback | None = None
-        self._has_opened = mmap.mmap(-1, 1)  # shared by all workers: 1 if one of them has opened the service
 
     def prepare(self, managed: bool) -> None:
         """Import the libraries, so that the workers share their memory, and choose the path of the conf store that they share."""
@@ -167,15 +165,7 @@ class PluginService:
 
             tracing = Tracing(settings)
         registry = Registry.load(settings.plugins, settings.plugin_modules)
-        is_first, self._has_opened[0] = not self._has_opened[0], 1
-        context = make_context(
-            settings,
-            registry,
-            store,
-            loop,
-            [] if tracing is None else [tracing.listener],
-            is_alone=settings.workers == 1 and is_first,
-        )
+        context = make_context(settings, registry, store, loop, [] if tracing is None else [tracing.listener])
         context.runtime.blocking_detector.on_mark = report_blocking
         recording = Recording(context.runtime, settings)
 
