@@ -35,6 +35,8 @@ VALUES: dict[str, Any] = {
     "JSON of 100 bytes": {"user": "u" * 40, "items": [1, 2, 3], "note": "n" * 22},
     "bytes, 4 KiB": bytes(4096),
 }
+RATES = {"allowed": 1e6, "not allowed": 1e-3}
+"""Limits of rates that allow each event or, but for the first one, no event."""
 LIMITS_US = {"get, int": 5.0, "get, JSON of 100 bytes": 5.0, "incr": 20.0, "incr, with a lifetime": 20.0}
 LIMIT_PER_S = 100_000
 
@@ -97,6 +99,8 @@ def _operations(store: Store) -> dict[str, tuple[Callable[[], object], Callable[
     found["set, int, with a lifetime"] = partial(store.set, "brief", 42, 60), partial(store.aset, "brief", 42, 60)
     found["incr"] = partial(store.incr, "count"), partial(store.aincr, "count")
     found["incr, with a lifetime"] = partial(store.incr, "window", 1, 60), partial(store.aincr, "window", 1, 60)
+    for name, rate in RATES.items():
+        found[f"throttle, {name}"] = partial(store.throttle, name, rate), partial(store.athrottle, name, rate)
     return found
 
 
