@@ -4,8 +4,8 @@ Limit the number of calls of each client in a time window, for all workers toget
 
 When to use it: for quotas, such as 1000 calls per hour. The window of a client begins with its first call, so around the
 end of a window, twice as many calls can pass in a short time: limit-req prevents that. All workers of a machine count
-together, and with `state.url` all machines. If the store is full, it evicts the windows that began first, so give it
-enough memory (`state.size`).
+together, and with `state.url` all machines. If the store is full, it evicts the windows of clients that were idle for
+longest, so give it enough memory (`state.size`).
 
 Task: Traffic
 Keywords: rate limit, quota, fixed window, X-RateLimit-Remaining, X-RateLimit-Reset, 429, distributed, Redis, store, incr

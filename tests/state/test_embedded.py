@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,21 @@ def opened(path: Path) -> Iterator[Opened]:
     found.backend.close()
 
 
+def assert_consistent(opened: Opened) -> None:
+    """Assert that each entry is in the order of writes once, and in that of expiries if it has a limit."""
+    entries: dict[bytes, tuple[int, int]] = {}
+    backend = opened.backend
+    with backend._environment.begin() as txn:
+        for key, payload in txn.cursor():
+            if key not in (b"order", b"expiry"):  # LMDB has the other databases there
+                expiry_ms, number = struct.unpack(">QQ", payload[:16])
+                entries[key] = expiry_ms, number % 2**63
+        order = dict(txn.cursor(backend._order))
+        expiry = dict(txn.cursor(backend._expiry))
+    assert order == {struct.pack(">Q", number): key for key, (_, number) in entries.items()}
+    assert expiry == {struct.pack(">QQ", expiry_ms, number): key for key, (expiry_ms, number) in entries.items() if expiry_ms}
+
+
 @contextmanager
 def forked(work: Callable[[], None]) -> Iterator[int]:
     """Run `work` in another process, which then waits. Yield its pid when `work` has returned."""
@@ -90,6 +106,70 @@ def test_oldest_entries_are_evicted(opened: Opened) -> None:
     usage = opened.backend.usage()
     assert usage is not None
     assert (usage.entries, usage.used_bytes <= MIB // 2) == (len(found), True)
+
+
+@pytest.mark.parametrize("ttl_s", [None, 1000])
+def test_counter_in_use_is_not_evicted(opened: Opened, ttl_s: float | None) -> None:
+    """A counter that is incremented stays, with its lifetime, although it is the oldest entry. One that is not used is evicted."""
+    opened.store.incr("used", ttl_s=ttl_s)
+    opened.store.incr("unused", ttl_s=ttl_s)
+    opened.store.incr("unused")
+    opened.store.set("entry", "x")
+    for number in range(1000):
+        opened.store.set(f"filler-{number}", bytes(4000))
+        opened.store.incr("used")
+    left_s = opened.store.ttl("used")
+    found = opened.store.get_many(["used", "unused", "entry"])
+
+    assert (found, left_s == float("inf") if ttl_s is None else 0 < left_s <= ttl_s) == ({"used": 1001}, True)
+    opened.store.delete("used")
+    assert_consistent(opened)
+
+
+def test_counter_that_is_no_longer_in_use_is_evicted(opened: Opened) -> None:
+    """A counter that was used stays for one more turn of the whole store."""
+    opened.store.incr("count")
+    opened.store.incr("count")
+    opened.fill(125)
+    first = opened.store.get("count")
+    opened.fill(500)
+
+    assert (first, opened.store.get("count")) == (2, None)
+    assert_consistent(opened)
+
+
+def test_store_full_of_counters_in_use(path: Path) -> None:
+    """If all entries are counters in use, the oldest ones are evicted. No write has to look at all of them."""
+    opened = Opened(path)
+    for number in range(5000):
+        key = f"{number:0500}"
+        opened.store.incr(key)
+        opened.store.incr(key)
+    usage = opened.backend.usage()
+
+    assert usage is not None
+    assert (usage.used_bytes <= MIB // 2, 100 < usage.entries < 2000) == (True, True)
+    assert opened.counters.evictions == 5000 - usage.entries
+    assert opened.store.get(f"{4999:0500}") == 2
+    assert_consistent(opened)
+    opened.backend.close()
+
+
+def test_counter_that_has_expired_is_not_kept(path: Path) -> None:
+    """An expired counter does not count as evicted."""
+    now_s = [1_000_000.0]
+    opened = Opened(path, clock=lambda: now_s[0])
+    opened.fill(50)
+    for number in range(20):
+        opened.store.incr(f"count-{number}", ttl_s=5)
+        opened.store.incr(f"count-{number}")
+    now_s[0] += 10
+    opened.fill(300)
+    left = opened.store.get_many(f"filler-{number}" for number in range(300))
+
+    assert opened.counters.evictions == 300 - len(left) > 100
+    assert_consistent(opened)
+    opened.backend.close()
 
 
 def test_expired_entries_are_removed_first(path: Path) -> None:

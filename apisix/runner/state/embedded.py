@@ -9,6 +9,9 @@ The unnamed database has the entries. Each payload has a header: the time at whi
 order of writes. The database `order` has the keys by that number, and `expiry` has those with a limit by their time. Both are used to make
 room: expired entries are removed first, and then the oldest ones.
 
+A counter is written too often to become the newest entry each time. Instead, a bit in its header is set. If it is the oldest entry and has
+this bit, it is not evicted, but loses the bit, and becomes the newest entry (the second chance of the CLOCK algorithm).
+
 Free pages are needed even to delete entries, and a process that is interrupted while it reads holds on to old pages. So entries may use
 only half of the file. All pages of the file are allocated when it is opened: if the memory were full later, writing to a page that is not
 allocated would kill the process.
@@ -54,12 +57,17 @@ EXPIRED_PER_WRITE: Final = 4
 """How many expired entries are removed when an entry is created."""
 EVICTED_PER_WRITE: Final = 256
 """How many entries are evicted at most when an entry is created."""
+CHANCES_PER_WRITE: Final = 16
+"""How many counters that are in use are kept at most, as the newest entries, when an entry is created. More are evicted."""
 MAX_LMDB_KEY_BYTES: Final = 511
 
 T = TypeVar("T")
 
 _HEADER: Final = struct.Struct(">QQ")  # the time at which the entry expires in milliseconds since 1970, or 0, and its number
 _NUMBER: Final = struct.Struct(">Q")
+
+_IN_USE: Final = 1 << 63
+"""The bit in the number of an entry that is set if the entry is a counter that was used since it had become the newest entry."""
 
 _NO_LIMIT: Final = bytes(8)
 """The beginning of the header of an entry that does not expire."""
@@ -198,7 +206,8 @@ class EmbeddedBackend(Backend):
             self._write(txn, key, encode_int(by), ttl_ms)
             return by
         total = decode_int(found[_HEADER.size :]) + by
-        txn.put(key, found[: _HEADER.size] + encode_int(total))
+        expiry_ms, number = _HEADER.unpack_from(found)
+        txn.put(key, _HEADER.pack(expiry_ms, number | _IN_USE) + encode_int(total))
         return total
 
     def _throttle(self, txn: lmdb.Transaction, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
@@ -242,21 +251,26 @@ class EmbeddedBackend(Backend):
 
     def _write(self, txn: lmdb.Transaction, key: bytes, payload: bytes, ttl_ms: int | None) -> None:
         """Store an entry as the newest one, and make room."""
+        number = self._append(txn, key, payload, expiry_ms=0 if ttl_ms is None else self._now_ms() + ttl_ms)
+        self._remove_expired(txn)
+        self._evict(txn, keep=number)
+
+    def _append(self, txn: lmdb.Transaction, key: bytes, payload: bytes, expiry_ms: int) -> int:
+        """Store an entry as the newest one, and return its number."""
         self._remove(txn, key)
         number = self._next_number(txn)
-        expiry_ms = 0 if ttl_ms is None else self._now_ms() + ttl_ms
         txn.put(key, _HEADER.pack(expiry_ms, number) + payload)
         txn.put(_NUMBER.pack(number), key, db=self._order, append=True)
         if expiry_ms:
             txn.put(_HEADER.pack(expiry_ms, number), key, db=self._expiry)
-        self._remove_expired(txn)
-        self._evict(txn, keep=number)
+        return number
 
     def _remove(self, txn: lmdb.Transaction, key: bytes) -> None:
         found = txn.pop(key)
         if found is None:
             return
         expiry_ms, number = _HEADER.unpack_from(found)
+        number &= ~_IN_USE
         txn.delete(_NUMBER.pack(number), db=self._order)
         if expiry_ms:
             txn.delete(_HEADER.pack(expiry_ms, number), db=self._expiry)
@@ -276,6 +290,7 @@ class EmbeddedBackend(Backend):
 
     def _evict(self, txn: lmdb.Transaction, keep: int) -> None:
         """Remove the oldest entries, but not the one with the number `keep`, while the entries use more than half of the file."""
+        chances = CHANCES_PER_WRITE
         for _ in range(EVICTED_PER_WRITE):
             if self._used(txn) <= self._limit_bytes:
                 return
@@ -283,8 +298,14 @@ class EmbeddedBackend(Backend):
                 if not cursor.first() or _NUMBER.unpack(cursor.key())[0] == keep:
                     return
                 key = bytes(cursor.value())
-            self._remove(txn, key)
-            self._counters.evictions += 1
+            found = self._find(txn, key)
+            expiry_ms, number = (0, 0) if found is None else _HEADER.unpack_from(found)
+            if found is not None and number & _IN_USE and chances:
+                chances -= 1
+                self._append(txn, key, found[_HEADER.size :], expiry_ms)
+            else:
+                self._remove(txn, key)
+                self._counters.evictions += found is not None
 
     def _used(self, txn: lmdb.Transaction) -> int:
         pages = 0

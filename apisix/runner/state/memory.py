@@ -16,7 +16,7 @@ MAX_ENTRIES: Final = 100_000
 
 class MemoryBackend(Backend):
     """
-    Entries in a dict. If there are too many, the oldest one is removed.
+    Entries in a dict. If there are too many, the one that was not written for longest is removed.
 
     Args:
         max_entries: how many entries are kept.
@@ -62,7 +62,7 @@ class MemoryBackend(Backend):
                 self._store(key, encode_int(by), ttl_ms)
                 return by
             total = decode_int(found) + by
-            self._entries[key] = encode_int(total), self._entries[key][1]
+            self._entries[key] = encode_int(total), self._entries.pop(key)[1]  # now the newest one
             return total
 
     def throttle(self, key: bytes, interval_us: int, tolerance_us: int) -> tuple[bool, int]:
@@ -83,7 +83,7 @@ class MemoryBackend(Backend):
             found = self._find(key)
             if found is None:
                 return False
-            self._entries[key] = found, self._expiry(ttl_ms)
+            self._store(key, found, ttl_ms)
             return True
 
     def ttl(self, key: bytes) -> int | None:
