@@ -6,6 +6,7 @@ Secrets are digests in the test, in the request and in the configurations. Equal
 the same result. What a plugin computes of a secret, for example a signature, is different, so it is not asserted.
 """
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -186,7 +187,7 @@ def _call(flow: Flow, phase: str, record: CallRecord | None, configured: Configu
     if record is not None and (variables := {info.name: info.value for info in record.info if info.kind == "variable"}):
         arguments["vars"] = variables
     if record is not None and record.metadata is not None and record.metadata.read is not None and not record.metadata.read.truncated:
-        arguments["metadata"] = msgspec.json.decode(record.metadata.read.content())
+        arguments["metadata"] = json.loads(record.metadata.read.content())
     arguments["plugins"] = [(name, _parsed(value)) for name, value in configured]
     if allows:
         arguments["allow_degradation"] = True

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of a call has the metadata of the client's request: what the call has found, what each plugin changed, and what it wrote."""
 
+import ast
 import json
 from typing import Any
 
@@ -103,6 +104,30 @@ def test_a_call_that_writes(client: Client) -> None:
         "metadata user removed",
         "metadata new added",
     ]
+
+
+class Keeps(Plugin[str]):
+    """Stores a value, and shows it in the response phase."""
+
+    name = "keeps"
+
+    def on_request(self, request: Request) -> None:
+        request.metadata()["value"] = ast.literal_eval(self.config)
+
+    async def on_response(self, response: Response) -> None:
+        response.headers["x-value"] = ascii((await response.ametadata())["value"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(r"'bad\udcff'", '"bad\ufffd"'), (r"'half \ud83d'", '"half \ufffd"'), ("10000000000000000000000", "1" + 22 * "0")]
+)
+def test_values_that_not_all_json_can_have(client: Client, value: str, text: str) -> None:
+    """A header that is not UTF-8 becomes a str that no record can contain, and integers can be large. The plugins get both as they are."""
+    first = client.get("/", plugins=[(Keeps, value)])
+    last = client.respond(plugins=[(Keeps, value)], of=first)
+
+    assert edits(first.record) == [{"value": ([], [text])}]
+    assert last.response.headers["x-value"] == value
 
 
 def test_later_phases(client: Client) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The edits of one plugin: the differences between two states of a request or response, as the gateway applies them."""
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
-
-import msgspec
+from typing import Any, Final, Literal
 
 from apisix.runner.call.observing.trace import StepTrace
 from apisix.runner.http.header_rules import REQUEST_FRAMING
@@ -17,6 +17,8 @@ from apisix.runner.records.redaction import Redactor
 Kind = Literal["header", "argument", "response_header"]
 BodyRecorder = Callable[[bytes, str], Body]
 """Returns the record of a body. The second argument is its content-type."""
+
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def edits_of_step(
@@ -43,17 +45,25 @@ def edits_of_step(
 def _metadata_edits(before: bytes, after: bytes, redactor: Redactor, limit: int | None) -> Iterator[Edit]:
     if before == after:
         return
-    old, new = msgspec.json.decode(before), msgspec.json.decode(after)
+    old, new = _metadata_values(before), _metadata_values(after)
 
     def shown(values: dict[str, object], name: str) -> list[str]:
         if name not in values:
             return []
-        text = msgspec.json.encode(redactor.field(name, values[name])).decode()
+        text = json.dumps(redactor.field(name, values[name]), ensure_ascii=False, separators=(",", ":"))
         return [text if limit is None or len(text) <= limit else f"{text[:limit]}..."]
 
     for name in dict.fromkeys([*old, *new]):
         if name not in old or name not in new or old[name] != new[name]:
             yield Edit(kind="metadata", name=printable(name), before=shown(old, name), after=shown(new, name))
+
+
+def _metadata_values(data: bytes) -> dict[str, Any]:
+    """Return metadata to show. Values of headers that were not UTF-8 contain lone surrogates, which no record can contain."""
+    values = json.loads(data)
+    if b"\\ud" in data:
+        values = json.loads(_LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(values, ensure_ascii=False)))
+    return dict(values)
 
 
 def edits_of(
