@@ -146,6 +146,7 @@ HTTP_SESSIONS: Final = (
     "examples/apisix.yaml",
     "examples/plugins/sessions.py",
     "examples/tests/test_sessions.py",
+    "tests/http/test_redaction.py",
 )
 """Files about the sessions of browsers, which have no other name."""
 

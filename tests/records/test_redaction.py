@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Secrets are replaced by digests, everywhere in a record."""
 
+import re
 from base64 import b64encode
 
 import msgspec
@@ -41,6 +42,80 @@ def test_the_scheme_and_the_names_of_cookies_are_kept() -> None:
     assert redactor.value("authorization", f"Bearer {SECRET}") == f"Bearer {digest(SECRET)}"
     assert redactor.value("cookie", f"a={SECRET}; b=2") == f"a={digest(SECRET)}; b={digest('2')}"
     assert redactor.value("set-cookie", f"a={SECRET}; Path=/; HttpOnly") == f"a={digest(SECRET)}; Path=/; HttpOnly"
+
+
+COOKIES = [
+    ("cookie", "a=[correct-horse]; b=[2]"),
+    ("Cookie", "a=[correct-horse];b=[2]"),
+    ("cookie", 'a="[correct-horse]"; $Path="/"'),
+    ("cookie", "[correct-horse]"),
+    ("http_cookie", "a=[x=correct-horse];  b=[2] "),
+    ("set-cookie", "a=[correct-horse]; Path=/; HttpOnly"),
+    ("Set-Cookie", "a=[correct-horse];Path=/;Expires=Wed, 09 Jun 2027 10:18:14 GMT"),
+    ("set-cookie", "a=[correct-horse]; expires=Wed, 09 Jun 2027 10:18:14 GMT; Path=/, b=[2]; Secure"),
+    ("sent_http_set_cookie", "a=[correct-horse]; Path=/?token=[3]"),
+    ("set-cookie2", 'a="[correct-horse]"; Version="1"'),
+]
+
+
+@pytest.mark.parametrize(("name", "marked"), COOKIES)
+def test_cookies(name: str, marked: str) -> None:
+    text = marked.replace("[", "").replace("]", "")
+
+    assert Redactor().value(name, text) == re.sub(r"\[(.*?)\]", lambda match: digest(match[1]), marked)
+
+
+def test_a_cookie_is_found_elsewhere_without_its_escapes() -> None:
+    redactor = Redactor()
+    redactor.value("cookie", 'a=correct%2Bhorse; b="battery-staple"')
+
+    assert redactor.text("correct+horse correct%2Bhorse battery-staple") == " ".join(
+        [digest("correct+horse"), digest("correct%2Bhorse"), digest("battery-staple")]
+    )
+
+
+PROTOCOLS = [
+    "graphql-transport-ws",
+    "graphql-ws, [s3cr3t-value]",
+    "chat.v2, mqttv3.1, v12.stomp, ocpp1.6, v4.channel.k8s.io, binary, actioncable-v1-json",
+    "bearer, [hunter]",
+    "chat,access_token,[hunter],soap",
+    "base64url.bearer.authorization.k8s.io.[aHVudGVyMg], v4.channel.k8s.io",
+    "[eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl]",
+    "[550e8400-e29b-41d4-a716-446655440000], wamp.2.json",
+    "[abcdefghijklmnopqrstuvwxyzabcdefghijklmn]",
+]
+
+
+@pytest.mark.parametrize("marked", PROTOCOLS)
+@pytest.mark.parametrize("name", ["Sec-WebSocket-Protocol", "http_sec_websocket_protocol"])
+def test_protocols_of_web_sockets(name: str, marked: str) -> None:
+    """A browser can't send other headers with a WebSocket, so tokens are sent as names of protocols."""
+    text = marked.replace("[", "").replace("]", "")
+
+    assert Redactor().value(name, text) == re.sub(r"\[(.*?)\]", lambda match: digest(match[1]), marked)
+
+
+@pytest.mark.parametrize("name", ["cookie", "set-cookie", "sec-websocket-protocol", "authorization", "x-other"])
+@pytest.mark.parametrize("text", ['a="' + " " * 200_000 + "x", " " * 200_000, '"' * 200_000, ", a" * 50_000, "a." * 50_000, "a= " * 50_000])
+def test_a_header_cannot_take_long(name: str, text: str) -> None:
+    """The time is not measured: with a square of the length, this test does not end in time."""
+    assert len(Redactor().value(name, text)) > 10
+
+
+def test_a_token_in_a_protocol_is_found_elsewhere() -> None:
+    redactor = Redactor()
+    redactor.value("sec-websocket-protocol", "base64url.bearer.authorization.k8s.io.Y29ycmVjdC1ob3JzZQ")
+
+    assert redactor.text("a correct-horse") == f"a {digest(SECRET)}"
+
+
+def test_parts_of_credentials_are_found_elsewhere() -> None:
+    redactor = Redactor()
+    value = 'Token token="correct-horse", nonce="x"'
+
+    assert redactor.value("authorization", value) == digest(value)
+    assert redactor.text("a correct-horse") == f"a {digest(SECRET)}"
 
 
 @pytest.mark.parametrize("space", [" ", "   "])

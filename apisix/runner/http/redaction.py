@@ -7,8 +7,17 @@ from typing import Final
 
 from apisix.runner.http.secret_text import replaced
 
+# Sources: the lists of Sentry, Elastic APM, OpenTelemetry and others, see tests/http/test_redaction.py. Names of keys are listed one by
+# one, because others, such as `cache_key` and `sec-websocket-key`, are not secret.
+_KEYS: Final = (
+    "access|account|admin|api|app|application|auth|client|consumer|customer|encryption|functions|license|master|private|rapidapi|secret"
+    "|security|service|shared|signing|storage|subscription|user|webhook"
+)
+_WORDS: Final = "csrf|cvc2?|cvv2?|hmac|mfa|oidc|pin|pwd|salt|saml\\w*|sid|sig|sign|ssn|sso|wsse|xsrf"
 _SECRET: Final = re.compile(
-    r"authoriz|authenticat|cookie|token|secret|passw|passphrase|credential|session|signature|jwt|otp$|api[-_]?key|access[-_]?key|^keys?$|^sig$",
+    r"auth(?!or(?!iz))|cookie|token|secret|passw|passphrase|passcode|passkey|pwd|credential|credit|card[-_.]?num|session|sessid|signature|jwt"
+    r"|bearer|assertion|principal|code[-_]?verifier|csrf|xsrf|dpop|otp$"
+    rf"|(?:{_KEYS})[-_.]?key|(?<![a-z0-9])(?:{_WORDS})(?![a-z0-9])|(?<![a-z0-9])pass$|^(?:arg_|http_)?keys?$",
     re.IGNORECASE,
 )
 

@@ -16,12 +16,12 @@ import hashlib
 import os
 import re
 import secrets
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import msgspec
 
@@ -40,7 +40,13 @@ MAX_REMEMBERED: Final = 256
 """How many characters a value may have to be remembered."""
 KEY_VARIABLE: Final = "APISIX_DEV_REDACTION_KEY"
 """The environment variable for the key of the digests, in hexadecimal."""
-_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "apikey"})
+_PROTOCOLS: Final = "sec-websocket-protocol"
+_VARIABLE: Final = re.compile(r"(?:sent_|upstream_)?http_")
+"""Matches the beginning of a variable that has the value of a header."""
+_NEXT_COOKIE: Final = re.compile(r", ?(?=[^\s;,=]{1,128}=)")
+_WORD: Final = r"(?:\d{0,2}[a-z]{1,15}\d{0,2}[a-z]{0,2}|\d{1,2})"
+_PROTOCOL: Final = re.compile(rf"{_WORD}(?:[._-]{_WORD}){{0,5}}")
+"""Matches what looks like the name of a protocol, such as `graphql-transport-ws`, `v12.stomp` and `ocpp2.0.1`."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]* +)(\S+)")
 _UNQUOTED: Final = re.compile(r"[A-Za-z0-9_.~-]*")
 """Matches a text that is the same in JSON, in a path and in a query."""
@@ -93,8 +99,8 @@ class _SecretNames(dict[str, bool]):
         self.without_secrets: set[str] = set()
 
     def __missing__(self, name: str) -> bool:
-        lower = name.lower()
-        found = lower in self._names or _is_named_secret(lower) or _is_named_secret(lower.removeprefix("http_").replace("_", "-"))
+        header = _header_of(name)
+        found = name.lower() in self._names or is_secret(name) or is_secret(header) or header == _PROTOCOLS
         if len(self) >= MAX_NAMES:
             self.clear()
         self[name] = found
@@ -108,8 +114,11 @@ class _SecretNames(dict[str, bool]):
             self.without_secrets.add(value)
 
 
-def _is_named_secret(name: str) -> bool:
-    return name in _SECRET_HEADERS or is_secret(name)
+def _header_of(name: str) -> str:
+    """Return the name of a header in lower case, also for a variable such as `http_cookie` and `sent_http_set_cookie`."""
+    lower = name.lower()
+    variable = _VARIABLE.match(lower)
+    return lower if variable is None else lower[variable.end() :].replace("_", "-")
 
 
 _secret_names = lru_cache(8)(_SecretNames)
@@ -144,16 +153,15 @@ class Redactor:
             return value
         if not self._secret_names[name]:
             return self._searched(value)
-        lower = name.lower()
-        if lower in ("cookie", "http_cookie"):
-            return "; ".join(self._cookie(part) for part in value.split("; "))
-        if lower == "set-cookie":
-            first, *attributes = value.split(";")
-            return ";".join([self._cookie(first), *attributes])
-        if "authorization" in lower and (match := _SCHEME.fullmatch(value)):  # the scheme is not secret
-            if match[1].rstrip().lower() == "basic":
-                self._learn_password(match[2])
-            return match[1] + self.secret(match[2])
+        header = _header_of(name)
+        if header == "cookie":
+            return ";".join(map(self._cookie, value.split(";")))
+        if header in ("set-cookie", "set-cookie2"):
+            return ", ".join(map(self._set_cookie, _NEXT_COOKIE.split(value)))
+        if header == _PROTOCOLS:
+            return self._protocols(value)
+        if "authorization" in header:
+            return self._credentials(value)
         return self.secret(value)
 
     def pairs(self, pairs: Iterable[tuple[str, str | None]]) -> list[tuple[str, str]]:
@@ -252,7 +260,51 @@ class Redactor:
 
     def _cookie(self, part: str) -> str:
         name, equals, value = part.partition("=")
-        return f"{name}={self.secret(value)}" if equals else self.secret(part)
+        if not equals:
+            name, value = "", part
+        secret = value.strip().strip('"')
+        if not secret or name.lstrip().startswith("$"):  # `$Path`, of RFC 2965
+            return part
+        if "%" in secret:
+            self.secret(unquote(secret, errors="surrogateescape"))  # as a plugin gets it
+        before, _, after = value.partition(secret)
+        return name + equals + before + self.secret(secret) + after
+
+    def _set_cookie(self, cookie: str) -> str:
+        """Return a cookie whose value is redacted, with its attributes."""
+        value, semicolon, attributes = cookie.partition(";")
+        return self._cookie(value) + semicolon + self._searched(attributes)
+
+    def _protocols(self, value: str) -> str:
+        """Return the names of protocols of a WebSocket, in which those that do not look like names are redacted."""
+        parts, after_secret_name = [], False
+        for part in value.split(","):
+            name = part.strip()
+            prefix, dot, token = name.rpartition(".")
+            is_prefixed = bool(dot) and is_secret(prefix)  # as in base64url.bearer.authorization.k8s.io.TOKEN
+            if is_prefixed:
+                self._learn_encoded(token)
+                parts.append(part.replace(name, f"{prefix}.{self.secret(token)}"))
+            elif name and (after_secret_name or not _PROTOCOL.fullmatch(name)):
+                parts.append(part.replace(name, self.secret(name)))
+            else:
+                parts.append(part)
+            after_secret_name = not is_prefixed and is_secret(name)
+        return ",".join(parts)
+
+    def _credentials(self, value: str) -> str:
+        """Return the value of an authorization header, in which the scheme is kept."""
+        match = _SCHEME.fullmatch(value)
+        if match is None:
+            self._searched(value)  # its parts can occur elsewhere
+            return self.secret(value)
+        if match[1].rstrip().lower() == "basic":
+            self._learn_password(match[2])
+        return match[1] + self.secret(match[2])
+
+    def _learn_encoded(self, token: str) -> None:
+        with suppress(ValueError):
+            self.secret(urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode())
 
     def _learn_password(self, credentials: str) -> None:
         try:
