@@ -29,8 +29,9 @@ Secrets are replaced by digests such as `redacted-2c26b46b68ffc68f`. These are:
   information of URLs, such as `https://user:password@host/`;
 - the values of a configuration that its JSON Schema marks with `writeOnly`, `secret`, or the format `password`.
 
-If such a value has at least 6 characters, it is also replaced wherever else it occurs in the record, for example in log messages. Equal
-secrets have equal digests until the runner is restarted.
+If such a value has at least 6 characters, it is also replaced wherever else it occurs in the record, for example in log messages and
+binary bodies. The size and the SHA-256 of a body belong to the body without secrets. Equal secrets have equal digests until the runner is
+restarted. [Secrets](../guides/record.md#secrets) has more about what is found, and what is not.
 """
 CLASSES: Final = (
     records.CallRecord,

@@ -2,12 +2,13 @@
 """Secrets are replaced by digests, everywhere in a record."""
 
 import re
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
+from urllib.parse import quote_plus
 
 import msgspec
 import pytest
 
-from apisix.runner.records.redaction import PREFIX, Redactor, digest
+from apisix.runner.records.redaction import MAX_OF_BODY, PREFIX, Redactor, digest
 
 SECRET = "correct-horse"  # noqa: S105  # not a real one
 
@@ -244,7 +245,7 @@ JSON_TEXTS = {
     "cut off": b'{"user": "u", "password" : "correct-horse", "x": "yyyy',
     "cut off in the secret": b'{"password": "correct-horse',
     "one object per line": b'{"user": "u"}\n{"password": "correct-horse"}\n',
-    "with a byte order mark": b'\xef\xbb\xbf{"password": "correct-horse"}',
+    "with a byte order mark": b'\xef\xbb\xbf{"password":"correct-horse"}',
     "with escapes": b'{"pass\\u0077ord": "correct\\u002dhorse", ',
     "not in UTF-8": b'{"user": "\xff", "password": "correct-horse"}',
 }
@@ -332,3 +333,139 @@ def test_items_of_a_list_by_their_schema() -> None:
     schema = {"properties": {"users": {"items": {"properties": {"pin": {"writeOnly": True}}}}}}
 
     assert SECRET not in Redactor().configuration('{"users": [{"pin": "correct-horse"}]}', schema)
+
+
+JSON_IN_JSON = {
+    "a field": {"payload": msgspec.json.encode({"password": SECRET, "a": 1}).decode()},
+    "an object": {"payload": msgspec.json.encode({"password": {"value": [SECRET]}}).decode()},
+    "three levels": {"a": msgspec.json.encode({"b": msgspec.json.encode({"token": SECRET}).decode()}).decode()},
+    "cut off": {"payload": f'{{"a": 1, "password": "{SECRET}'},
+    "a URL": {"payload": msgspec.json.encode(["https://x/?token=correct-horse&a=1"]).decode()},
+    "XML": {"payload": "<a><password>correct-horse</password></a>"},
+    "a form": {"payload": "a=1&password=correct-horse"},
+}
+
+
+@pytest.mark.parametrize("value", JSON_IN_JSON.values(), ids=JSON_IN_JSON)
+def test_texts_in_strings_of_json(value: object) -> None:
+    body = msgspec.json.encode(value)
+
+    assert Redactor().body(body, "") == body.replace(SECRET.encode(), digest(SECRET).encode())
+
+
+def test_json_in_many_strings_of_json() -> None:
+    """Deeper than JSON is decoded, fields are found."""
+    text = msgspec.json.encode({"token": SECRET}).decode()
+    for _ in range(8):
+        text = msgspec.json.encode({"a": text}).decode()
+
+    assert SECRET not in Redactor().body(text.encode(), "").decode()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("value", ['{"password":"correct-horse","a":1}', '[{"token":{"value":"correct-horse"}}]'])
+def test_encoded_json_in_an_argument(value: str, times: int) -> None:
+    expected = value.replace(SECRET, digest(SECRET))
+    for _ in range(times):
+        value, expected = quote_plus(value), quote_plus(expected)
+
+    assert Redactor().target(f"/a?b=1&state={value}&c=2") == f"/a?b=1&state={expected}&c=2"
+    assert Redactor().body(f"state={value}".encode(), "application/x-www-form-urlencoded") == f"state={expected}".encode()
+
+
+SOAP = """<?xml version="1.0"?>
+<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Header><wsse:Security>
+<wsse:Username>u</wsse:Username><wsse:Password Type="http://docs.oasis-open.org/x#PasswordText">correct-horse</wsse:Password>
+</wsse:Security></soap:Header><soap:Body><login name="u" password='correct-horse'/></soap:Body></soap:Envelope>"""
+
+
+def test_a_soap_message() -> None:
+    assert Redactor().body(SOAP.encode(), "text/xml").decode() == SOAP.replace(SECRET, digest(SECRET))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content_type"),
+    [
+        ("utf-16", ""),
+        ("utf-16-le", ""),
+        ("utf-16-be", ""),
+        ("utf-16-le", "application/json; charset=UTF-16LE"),
+        ("utf-16-be", "text/plain; charset=utf-16"),
+        ("utf-16-be", "text/plain; charset=utf-16be"),
+    ],
+)
+@pytest.mark.parametrize("text", ['{"password":"correct-horse","a":"\u00fc\U0001f600"}', SOAP, "password=correct-horse&b=\u00fc"])
+def test_bodies_in_utf_16(text: str, encoding: str, content_type: str) -> None:
+    body = text.encode(encoding)
+    mark = body[:2] if encoding == "utf-16" else b""
+    codec = "utf-16-le" if encoding == "utf-16" else encoding
+
+    expected = mark + text.replace(SECRET, digest(SECRET)).encode(codec)
+    assert Redactor().body(body, content_type) == expected
+    assert Redactor().body(body + b"x", content_type) == expected + b"x"
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe\x00\xd8\x00", b"\xfe\xff\xdc\x00x\x00", b"\x00", b"\xff\xfe", b"a\x00b\x00\x00\xdc"])
+def test_bodies_that_are_not_quite_utf_16(body: bytes) -> None:
+    assert Redactor().body(body, "") == body
+
+
+BINARY = b"\x00\x01\x89PNG"
+
+
+@pytest.mark.parametrize("form", ["correct-horse/1+2", "correct-horse%2F1%2B2", "correct-horse%2f1%2b2", "correct-horse\\/1+2"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16-le"])
+def test_a_known_secret_in_a_binary_body(form: str, codec: str) -> None:
+    redactor = Redactor()
+    redactor.value("authorization", "Bearer correct-horse/1+2")
+
+    body = BINARY + form.encode(codec) + BINARY
+    assert redactor.body(body, "image/png") == BINARY + digest("correct-horse/1+2").encode(codec) + BINARY
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc", "user:"])
+def test_a_known_secret_in_base64(before: str) -> None:
+    redactor = Redactor()
+    redactor.secret("correct-horse?>~")
+    for encoded in (b64encode, urlsafe_b64encode):
+        text = encoded(f"{before}correct-horse?>~ and more".encode()).decode()
+        shown = redactor.text(f"got {text}")
+        assert digest("correct-horse?>~") in shown
+        assert len(shown) - len(digest("")) < len(text)
+
+
+def test_a_known_secret_does_not_change_the_structure_of_a_record() -> None:
+    """A client can send any secret, such as the name of a field or a number of a record."""
+    redactor = Redactor()
+    for secret in ("request", "123456", "rewrite", "redacted", "dacted-"):
+        redactor.secret(secret)
+    line = b'{"type":"rewrite","request":{"at":0.123456},"outcome":"rewrite","text":"my request 123456","%s":1}' % digest("x").encode()
+
+    shown = msgspec.json.decode(redactor.line(line))
+    assert shown == {
+        "type": "rewrite",
+        "request": {"at": 0.123456},
+        "outcome": "rewrite",
+        "text": f"my {digest('request')} {digest('123456')}",
+        digest("x"): 1,
+    }
+
+
+def test_a_body_with_very_many_secrets() -> None:
+    """They are all redacted, but only the first ones are replaced elsewhere, because each takes a search."""
+    redactor = Redactor()
+    body = msgspec.json.encode([{"password": f"correct-horse-{number}"} for number in range(2_000)])
+
+    assert b"correct-horse" not in redactor.body(body, "")
+    assert redactor.text("correct-horse-7") == digest("correct-horse-7")
+    assert len(redactor.known) == MAX_OF_BODY
+
+
+def test_secrets_that_are_found_after_a_body() -> None:
+    redactor = Redactor()
+    redactor.secret("before")
+    redactor.body(b'{"password": "within"}', "")
+
+    assert not redactor.has_learned_since_body()
+    redactor.secret("after it")
+    assert redactor.has_learned_since_body()

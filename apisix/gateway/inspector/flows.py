@@ -105,7 +105,15 @@ def flow_of(report: RequestReport, id: str) -> tuple[Flow, dict[str, str]]:
     """Return what the page shows of a report, in which secrets are replaced by digests, and the secrets by their digests."""
     redactor = Redactor()
     _learn_from_records(report, redactor)
-    flow = Flow(
+    flow = _flow(report, id, redactor)
+    if redactor.has_learned_since_body():
+        flow = _flow(report, id, redactor)
+    shown = msgspec.json.decode(redactor.line(msgspec.json.encode(flow)), type=Flow)
+    return shown, {digest: secret for secret, digest in redactor.known.items()}
+
+
+def _flow(report: RequestReport, id: str, redactor: Redactor) -> Flow:
+    return Flow(
         id=id,
         time=datetime.fromtimestamp(report.time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         method=printable(report.method),
@@ -125,8 +133,6 @@ def flow_of(report: RequestReport, id: str) -> tuple[Flow, dict[str, str]]:
         upstream=report.upstream,
         asked_twice=report.asked_twice,
     )
-    shown = msgspec.json.decode(redactor.line(msgspec.json.encode(flow)), type=Flow)
-    return shown, {digest: secret for secret, digest in redactor.known.items()}
 
 
 def secrets_of(report: RequestReport) -> dict[str, str]:

@@ -29,7 +29,7 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         size: the length of the whole body, in bytes.
-        sha256: the digest of the whole body, in hexadecimal. It belongs to the redacted body if that differs.
+        sha256: the digest of the whole body, in hexadecimal. It belongs to the body without secrets if that differs.
         text: the content if it is UTF-8.
         base64: the content if it is not.
         truncated: True if the content is only the beginning.

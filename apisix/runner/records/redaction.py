@@ -16,17 +16,21 @@ import hashlib
 import os
 import re
 import secrets
-from base64 import b64decode, urlsafe_b64decode
-from collections.abc import Iterable, Mapping
+import sys
+from base64 import b64decode, b64encode, urlsafe_b64decode
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Final
-from urllib.parse import quote, quote_plus, unquote
+from html import escape
+from typing import Any, Final, Literal
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import msgspec
 
 from apisix.runner.http.redaction import is_secret
-from apisix.runner.http.secret_text import Secret, is_secret_number, replaced
+from apisix.runner.http.secret_text import MAX_ENCODINGS, Secret, is_secret_number, replaced
+from apisix.runner.records.format import printable
 
 PREFIX: Final = "redacted-"
 DIGITS: Final = 16
@@ -34,6 +38,8 @@ DIGEST: Final = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
 """Matches a digest."""
 MIN_LENGTH: Final = 6
 """How long a secret must be to be replaced wherever it occurs. A shorter one would match other text."""
+MAX_OF_BODY: Final = 500
+"""How many secrets of a body are replaced elsewhere. Each of them takes a search of the record."""
 MAX_NAMES: Final = 4096
 """For how many names it is remembered whether their values are secret, and for how many values that they contain no secrets."""
 MAX_REMEMBERED: Final = 256
@@ -55,6 +61,10 @@ BINARY_B: Final = 1024
 """If a body has a NUL in so many bytes from its beginning, it is binary."""
 MAX_NESTING: Final = 4
 """In how many strings of JSON, each in the other, JSON is decoded. Deeper, only fields whose values are strings are found."""
+_ENCODED_JSON: Final = re.compile(r"=(%(?:25){0,4}(?:7[Bb]|5[Bb])[^&#\s\"<>=]*+)")
+_STRING: Final = re.compile(rb'("(?:type|kind|outcome|runs)":)?"((?:[^"\\]++|\\.)*+)"(:?)', re.DOTALL)
+"""Matches a string of JSON. The first group is the name of a field that has one of a few values, and the last one is for names."""
+_WORD_OF_FORMAT: Final = re.compile(rb"[a-z0-9_]+")
 _BEFORE_JSON: Final = "\ufeff \t\r\n"
 _JSON: Final = ("{", "[")
 # The lengths are limited, so that the time does not grow with the square of a body that was made for this.
@@ -136,6 +146,8 @@ class Redactor:
     def __init__(self, names: frozenset[str] = frozenset(), *, enabled: bool = True) -> None:
         self._secret_names = _secret_names(names)
         self._enabled = enabled
+        self._most = sys.maxsize
+        self._known_at_first_body: int | None = None
         self.known: dict[str, str] = {}
         """The secrets that were found, and their digests."""
 
@@ -186,7 +198,8 @@ class Redactor:
         found = self.known.get(value)
         if found is None:
             found = digest(value)
-            self.known[value] = found
+            if len(self.known) < self._most:
+                self.known[value] = found
         return found
 
     def learn(self, known: Mapping[str, str]) -> None:
@@ -195,15 +208,34 @@ class Redactor:
 
     def body(self, data: bytes, content_type: str) -> bytes:
         """
-        Return a body without the secrets that it contains. A binary body is returned unchanged.
+        Return a body without the secrets that it contains. In a binary body, these are the secrets that were found elsewhere.
 
         JSON is decoded and encoded if something in it is secret. In other texts, only the secrets change.
         """
-        if not self._enabled or not data or b"\0" in data[:BINARY_B]:
+        if not self._enabled or not data:
             return data
-        text = data.decode("utf-8", "surrogateescape")
-        redacted = self._multipart(text) if _MULTIPART in content_type.lower() else self._searched(text)
-        return data if redacted == text else redacted.encode("utf-8", "surrogateescape")
+        codec = _codec_of(data, content_type)
+        redacted = data
+        if codec is not None:
+            self._most = len(self.known) + MAX_OF_BODY
+            redacted = self._text_body(data, content_type.lower(), codec)
+            self._most = sys.maxsize
+        for each in (codec,) if codec is not None else ("utf-8", "utf-16-le"):
+            redacted = self._without_known(redacted, each)
+        if self._known_at_first_body is None:
+            self._known_at_first_body = len(self.known)
+        return redacted
+
+    def has_learned_since_body(self) -> bool:
+        """Return True if secrets were found after the first body. Then the bodies must be redacted again, because they can contain them."""
+        return self._known_at_first_body is not None and len(self.known) > self._known_at_first_body
+
+    def _text_body(self, data: bytes, content_type: str, codec: str) -> bytes:
+        errors = "surrogateescape" if codec == "utf-8" else "surrogatepass"
+        end = len(data) if codec == "utf-8" else len(data) // 2 * 2
+        text = data[:end].decode(codec, errors)
+        redacted = self._multipart(text) if _MULTIPART in content_type else self._searched(text)
+        return data if redacted == text else redacted.encode(codec, errors) + data[end:]
 
     def field(self, name: str, value: Any) -> Any:
         """Return the value of a field of a JSON object, in which secrets are redacted."""
@@ -221,16 +253,41 @@ class Redactor:
         return value if redacted == parsed else msgspec.json.encode(redacted).decode()
 
     def line(self, encoded: bytes) -> bytes:
-        """Return an encoded record in which each secret that was found is replaced wherever it occurs."""
-        for value in sorted(self.known, key=len, reverse=True):
-            if len(value) >= MIN_LENGTH:
-                for form in _forms(value):
-                    encoded = encoded.replace(form, self.known[value].encode())
-        return encoded
+        """Return an encoded record in which each secret that was found is replaced wherever it occurs in a string."""
+        found = [(form, found.encode()) for form, found in self._known_forms(_in_json) if form in encoded]
+        if not found:
+            return encoded
+
+        def replaced_in(match: re.Match[bytes]) -> bytes:
+            field, text, colon = match.groups()
+            if field or (colon and _WORD_OF_FORMAT.fullmatch(text)):
+                return match[0]
+            for form, digest_of_it in found:
+                text = text.replace(form, digest_of_it)
+            return b'"%b"%b' % (text, colon)
+
+        return _STRING.sub(replaced_in, encoded)
+
+    def plain(self, text: str) -> str:
+        """Return a text in which each secret that was found is replaced wherever it occurs, with or without the escapes of JSON."""
+        return self._without_known(text.encode("utf-8", "surrogatepass"), "utf-8").decode("utf-8", "surrogatepass")
 
     def text(self, text: str) -> str:
         """Return a text in which each secret that was found is replaced wherever it occurs. The text must have no surrogates."""
         return str(msgspec.json.decode(self.line(msgspec.json.encode(text)))) if self.known else text
+
+    def _known_forms(self, encoded: Callable[[str], Iterable[bytes]]) -> Iterator[tuple[bytes, str]]:
+        """Yield the forms in which the secrets that were found can occur elsewhere, and their digests. The longest secret is the first."""
+        for value in sorted(self.known, key=len, reverse=True):
+            if len(value) >= MIN_LENGTH and value not in PREFIX:  # or digests would be replaced
+                for form in encoded(value):
+                    yield form, self.known[value]
+
+    def _without_known(self, data: bytes, codec: str) -> bytes:
+        for form, found in self._known_forms(_in_text if codec == "utf-8" else _ENCODERS[codec]):
+            if form in data:
+                data = data.replace(form, found.encode(codec))
+        return data
 
     def _searched(self, text: str, nesting: int = 0) -> str:
         """Return a text without the secrets that it contains. Args: nesting: in how many strings of JSON it is."""
@@ -240,6 +297,8 @@ class Redactor:
         redacted = self._json_text(text, nesting) if nesting < MAX_NESTING and text.lstrip(_BEFORE_JSON)[:1] in _JSON else None
         if redacted is None:
             redacted = replaced(text, names.__getitem__, self._replacement)
+            if nesting < MAX_NESTING and "%" in redacted:
+                redacted = _ENCODED_JSON.sub(lambda match: f"={self._encoded_json(match[1], nesting)}", redacted)
         if redacted == text:
             names.remember(text)
         return redacted
@@ -251,12 +310,24 @@ class Redactor:
 
     def _json_text(self, text: str, nesting: int) -> str | None:
         """Return a JSON text without secrets, or None if it is not JSON as a whole."""
+        start = len(text) - len(text.lstrip(_BEFORE_JSON))
         try:
-            parsed = msgspec.json.decode(text)
+            parsed = msgspec.json.decode(text[start:])
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
         redacted = self._json(parsed, {}, {}, nesting + 1)
-        return text if redacted == parsed else msgspec.json.encode(redacted).decode()
+        return text if redacted == parsed else text[:start] + msgspec.json.encode(redacted).decode()
+
+    def _encoded_json(self, value: str, nesting: int) -> str:
+        text, times = value, 0
+        while text.startswith("%") and times <= MAX_ENCODINGS:
+            text, times = unquote_plus(text, errors="surrogateescape"), times + 1
+        redacted = self._searched(text, nesting + 1)
+        if redacted == text:
+            return value
+        for _ in range(times):
+            redacted = quote_plus(redacted, errors="surrogateescape")
+        return redacted
 
     def _cookie(self, part: str) -> str:
         name, equals, value = part.partition("=")
@@ -354,18 +425,62 @@ class Redactor:
         return self.secret(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _forms(value: str) -> Iterable[bytes]:
-    """Return the forms in which a value can occur in an encoded record: as it is, in a path, and in a query."""
-    return (value.encode(),) if _UNQUOTED.fullmatch(value) else _quoted_forms(value)
+def _codec_of(data: bytes, content_type: str) -> Literal["utf-8", "utf-16-le", "utf-16-be"] | None:
+    """Return how a body is encoded, None if it is binary."""
+    kind = content_type.lower()
+    if data[:2] == BOM_UTF16_LE or "utf-16le" in kind:
+        return "utf-16-le"
+    if data[:2] == BOM_UTF16_BE or "utf-16be" in kind or "utf-16" in kind:
+        return "utf-16-be"
+    zeros = [byte == 0 for byte in data[:4]]  # the first characters of JSON, XML and forms are ASCII
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    if zeros == [True, False, True, False]:
+        return "utf-16-be"
+    return None if b"\0" in data[:BINARY_B] else "utf-8"
 
 
 @lru_cache(1024)
-def _quoted_forms(value: str) -> Iterable[bytes]:
+def _forms(value: str) -> tuple[str, ...]:
+    """Return the forms in which a value can occur: as it is, in JSON, in a path, in a query, in XML, and in base64."""
+    if _UNQUOTED.fullmatch(value):
+        return value, *_in_base64(value)
+    quoted = quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape")
+    in_json = msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()[1:-1]
+    forms = [value, printable(value), in_json, in_json.replace("/", "\\/"), escape(value), escape(value, quote=False), *quoted]
+    forms += [re.sub("%..", lambda match: match[0].lower(), form) for form in quoted]
+    return tuple(dict.fromkeys([*forms, *map(quote, quoted), *_in_base64(value)]))
+
+
+def _in_base64(value: str) -> Iterable[str]:
+    """Return what is always in the base64 of a text that contains a value, which can begin at three places in a group of bytes."""
+    data = value.encode("utf-8", "surrogateescape")
+    for before in range(3):
+        encoded = b64encode(bytes(before) + data)[-(-8 * before // 6) : 8 * (before + len(data)) // 6].decode()
+        yield encoded
+        if "+" in encoded or "/" in encoded:
+            yield encoded.translate({ord("+"): "-", ord("/"): "_"})
+
+
+@lru_cache(1024)
+def _in_text(value: str) -> tuple[bytes, ...]:
+    return tuple(form.encode("utf-8", "surrogateescape") for form in _forms(value))
+
+
+def _in_utf_16(codec: str) -> Callable[[str], Iterable[bytes]]:
+    return lambda value: [form.encode(codec, "surrogatepass") for form in _forms(value)]
+
+
+_ENCODERS: Final = {codec: _in_utf_16(codec) for codec in ("utf-16-le", "utf-16-be")}
+
+
+@lru_cache(1024)
+def _in_json(value: str) -> tuple[bytes, ...]:
     forms = []
-    for form in {value, quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape")}:
+    for form in _forms(value):
         with suppress(UnicodeEncodeError):
             forms.append(msgspec.json.encode(form)[1:-1])
-    return forms
+    return tuple(dict.fromkeys(forms))
 
 
 def _marked_secret(schema: Mapping[str, Any]) -> bool:

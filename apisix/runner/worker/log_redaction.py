@@ -27,4 +27,4 @@ class LogRedaction:
             redactor = self._maker.redactor(chain, message)
         except RemoteProtocolError:  # the headers can't be read, by plugins neither
             return line
-        return redactor.line(line.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+        return redactor.plain(line)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of a call says what was received, what each plugin did, what was requested, and what was sent."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -186,3 +187,30 @@ def test_nothing_secret_is_in_a_record(client: Client, secret: str) -> None:
     )
 
     assert secret.encode() not in msgspec.json.encode(result.record)
+
+
+class Late(Plugin[Any]):
+    """Sets a secret after a body that contains it was read."""
+
+    name = "late"
+
+    def on_request(self, request: Request) -> None:
+        request.body = request.read() + b"!"
+        request.headers["x-upstream-token"] = "late-secret-4711"
+
+
+@pytest.mark.parametrize("body", [b"\x00late-secret-4711", b"my late-secret-4711", "my late-secret-4711".encode("utf-16")])
+def test_a_secret_that_is_found_after_a_body_that_contains_it(client: Client, body: bytes) -> None:
+    """Neither a body that is not text has it, nor do the digests of bodies belong to texts with it."""
+    record = client.post("/a", plugins=[Late], body=body).record
+    codec = "utf-8" if body[0] != 0xFF else "utf-16-le"
+
+    assert record.request is not None
+    recorded = record.request.body
+    assert recorded is not None
+    expected = body.replace("late-secret-4711".encode(codec), digest("late-secret-4711").encode(codec))
+    assert recorded.content() == expected
+    assert recorded.sha256 == hashlib.sha256(expected).hexdigest()
+    (edit,) = (edit for edit in record.steps[0].edits if edit.kind == "body")
+    assert edit.body_after is not None
+    assert edit.body_after.content() == expected + b"!"

@@ -73,7 +73,10 @@ class RecordMaker:
     def encode(self, trace: CallTrace) -> bytes:
         """Return the record of a call as a line. Secrets of the call are replaced wherever they occur."""
         redactor = self.redactor(trace.chain)
-        return redactor.line(encode(self._make(trace, redactor)))
+        record = self._make(trace, redactor)
+        if redactor.has_learned_since_body():
+            record = self._make(trace, redactor)
+        return redactor.line(encode(record))
 
     def make(self, trace: CallTrace) -> CallRecord:
         """Return the record of a call."""
