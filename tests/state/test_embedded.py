@@ -3,6 +3,7 @@
 
 import logging
 import os
+import random
 import shutil
 import signal
 import struct
@@ -106,6 +107,28 @@ def test_oldest_entries_are_evicted(opened: Opened) -> None:
     usage = opened.backend.usage()
     assert usage is not None
     assert (usage.entries, usage.used_bytes <= MIB // 2) == (len(found), True)
+
+
+def test_large_value_in_a_store_of_small_entries(opened: Opened) -> None:
+    """It takes the place of as many entries as it needs, which are more than one transaction evicts."""
+    opened.fill(10_000, 10)
+    for number in range(100):
+        opened.store.set(f"large-{number}", bytes(100_000))
+        usage = opened.backend.usage()
+        assert usage is not None
+        assert usage.used_bytes <= MIB // 2
+
+    assert len(opened.store.get(f"large-{99}") or b"") == 100_000
+    assert_consistent(opened)
+
+
+def test_values_of_different_sizes(opened: Opened) -> None:
+    """Free pages must be adjacent for a large value. If they are not, more entries are evicted, and nothing fails or waits."""
+    sizes = random.Random(1)  # noqa: S311  # reproducible, and no secret
+    for number in range(5000):
+        opened.store.set(f"value-{number}", bytes(sizes.randint(1, sizes.choice((200, 60_000)))))
+
+    assert_consistent(opened)
 
 
 @pytest.mark.parametrize("ttl_s", [None, 1000])
@@ -263,6 +286,10 @@ def truncate_the_header(path: Path) -> None:
     os.truncate(path, 100)
 
 
+def truncate_to_nothing(path: Path) -> None:
+    os.truncate(path, 0)
+
+
 def overwrite(path: Path) -> None:
     path.write_bytes(b"garbage " * (2 * MIB // 8))
 
@@ -295,6 +322,7 @@ DAMAGES = [
     truncate,
     truncate_to_a_megabyte,
     truncate_the_header,
+    truncate_to_nothing,
     overwrite,
     overwrite_the_header,
     write_another_version,

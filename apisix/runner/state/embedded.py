@@ -60,6 +60,8 @@ EVICTED_PER_WRITE: Final = 256
 CHANCES_PER_WRITE: Final = 16
 """How many counters that are in use are kept at most, as the newest entries, when an entry is created. More are evicted."""
 MAX_LMDB_KEY_BYTES: Final = 511
+LARGE_BYTES: Final = 1 << 10
+"""An entry that is larger than this may need pages of its own, which must be adjacent."""
 
 T = TypeVar("T")
 
@@ -95,6 +97,10 @@ _DAMAGED: Final = (
 )
 
 
+class Fragmented(lmdb.MapFullError):
+    """There are no adjacent free pages for a large entry."""
+
+
 class EmbeddedBackend(Backend):
     """
     Entries in a file of LMDB.
@@ -126,6 +132,7 @@ class EmbeddedBackend(Backend):
         self._look_s = 0.0
         self._opening = threading.RLock()
         self._retired: list[lmdb.Environment] = []  # of replaced files, which other threads may still use
+        self._has_too_much = False  # a transaction has evicted as many entries as one may, and others have to continue
         with self._reporting():
             self._open()
 
@@ -259,7 +266,10 @@ class EmbeddedBackend(Backend):
         """Store an entry as the newest one, and return its number."""
         self._remove(txn, key)
         number = self._next_number(txn)
-        txn.put(key, _HEADER.pack(expiry_ms, number) + payload)
+        try:
+            txn.put(key, _HEADER.pack(expiry_ms, number) + payload)
+        except lmdb.MapFullError as error:
+            raise Fragmented(str(error)) if LARGE_BYTES < len(payload) < self._limit_bytes else error from None
         txn.put(_NUMBER.pack(number), key, db=self._order, append=True)
         if expiry_ms:
             txn.put(_HEADER.pack(expiry_ms, number), key, db=self._expiry)
@@ -290,13 +300,17 @@ class EmbeddedBackend(Backend):
 
     def _evict(self, txn: lmdb.Transaction, keep: int) -> None:
         """Remove the oldest entries, but not the one with the number `keep`, while the entries use more than half of the file."""
+        self._has_too_much = self._evict_down_to(txn, self._limit_bytes, keep)
+
+    def _evict_down_to(self, txn: lmdb.Transaction, limit_bytes: int, keep: int = 0) -> bool:
+        """Remove the oldest entries until all others use `limit_bytes`. Return True if another transaction has to continue."""
         chances = CHANCES_PER_WRITE
         for _ in range(EVICTED_PER_WRITE):
-            if self._used(txn) <= self._limit_bytes:
-                return
+            if self._used(txn) <= limit_bytes:
+                return False
             with txn.cursor(self._order) as cursor:
                 if not cursor.first() or _NUMBER.unpack(cursor.key())[0] == keep:
-                    return
+                    return False
                 key = bytes(cursor.value())
             found = self._find(txn, key)
             expiry_ms, number = (0, 0) if found is None else _HEADER.unpack_from(found)
@@ -306,6 +320,7 @@ class EmbeddedBackend(Backend):
             else:
                 self._remove(txn, key)
                 self._counters.evictions += found is not None
+        return True
 
     def _used(self, txn: lmdb.Transaction) -> int:
         pages = 0
@@ -326,9 +341,13 @@ class EmbeddedBackend(Backend):
             self._look(now_s)
         try:
             with self._environment.begin(write=write) as txn:
-                return work(txn, *args)
+                result = work(txn, *args)
         except (lmdb.Error, struct.error) as error:
-            return self._attempt_again(error, work, args, write)
+            result = self._attempt_again(error, work, args, write)
+        while self._has_too_much:
+            self._has_too_much = False
+            self._attempt(self._evict, 0)
+        return result
 
     def _attempt_again(self, error: Exception, work: Callable[..., T], args: tuple[Any, ...], write: bool) -> T:
         until_s = time.monotonic() + PATIENCE_S
@@ -350,12 +369,29 @@ class EmbeddedBackend(Backend):
         elif isinstance(error, lmdb.MapFullError):
             # Pages are held by a reader that is interrupted, or was killed.
             self._environment.reader_check()
-            time.sleep(PAUSE_S)
+            if not isinstance(error, Fragmented) or not self._evict_for_large():
+                time.sleep(PAUSE_S)
         elif isinstance(error, lmdb.ReadersFullError):
             if self._environment.reader_check() == 0:
                 raise error
         else:
             raise error
+
+    def _evict_for_large(self) -> bool:
+        """Evict some of the oldest entries, so that adjacent pages become free. Return False if that is not possible, or would not help."""
+        try:
+            with self._environment.begin(write=True) as txn:
+                used = self._used(txn)
+                if used <= self._limit_bytes // 4:
+                    return False
+                self._evict_down_to(txn, used - self._limit_bytes // 32)
+            # LMDB uses the pages that a transaction has freed when another one has been written after it.
+            with self._environment.begin(write=True) as txn:
+                txn.put(_NUMBER.pack(0), b"", db=self._order)
+                txn.delete(_NUMBER.pack(0), db=self._order)
+        except lmdb.MapFullError:
+            return False
+        return True
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -394,15 +430,17 @@ class EmbeddedBackend(Backend):
         with self._directory_locked():
             has_data = self._path.exists() and self._path.stat().st_size > 0
             if has_data != self._lock_path.exists():
-                if has_data:
-                    self._set_aside("its lock file was removed")
-                else:
-                    self._remove_files()  # others may use the lock file with removed data
+                # Others may use the one file with a removed or truncated other one.
+                self._set_aside("its lock file was removed" if has_data else "it is empty")
             try:
                 self._open_file()
             except _DAMAGED as error:
                 self._set_aside(error)
                 self._open_file()
+            except OSError:
+                if not has_data:  # otherwise they would look as if others had stored something
+                    self._remove_files()
+                raise
 
     def _replace(self, error: Exception, damaged: lmdb.Environment) -> None:
         with self._opening:
