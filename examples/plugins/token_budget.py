@@ -20,14 +20,15 @@ import msgspec
 from apisix import Plugin, Reply, Request, Response
 
 _LIMITS = ("max_tokens", "max_completion_tokens")  # two names for the same limit
+_COUNTS = ("n", "best_of")  # how many completions
 
 
-class TokenBudgetConfig(msgspec.Struct, frozen=True):
+class TokenBudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The budget of a consumer in a window, and the longest completion. `bytes_per_token` estimates the tokens of the prompt."""
 
     tokens: Annotated[int, msgspec.Meta(ge=1, le=10**12)]
     window_s: Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)] = 86400
-    key: str = "consumer_name"
+    key: Annotated[str, msgspec.Meta(min_length=1)] = "consumer_name"
     max_completion: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 4096
     bytes_per_token: Annotated[int, msgspec.Meta(ge=1, le=4)] = 3
 
@@ -44,12 +45,15 @@ class TokenBudget(Plugin[TokenBudgetConfig]):
             return Reply(401, json={"error": {"message": "the consumer is not known"}})
         try:
             body = await request.ajson()
-            if any(body.get(name, 1) != 1 for name in ("n", "best_of")):
+            if any(name.casefold() in (*_LIMITS, *_COUNTS) and name != name.casefold() for name in body):
+                raise ValueError("a provider that ignores the case of names, as programs in Go do, would use MAX_TOKENS")
+            if any(_tokens(body[name]) != 1 for name in _COUNTS if name in body):
                 raise ValueError("more than one completion")
             limit = min([config.max_completion, *(_tokens(body.pop(name)) for name in _LIMITS if name in body)])
-        except (ValueError, AttributeError):
+            request.body = msgspec.json.encode({**body, "max_tokens": limit})  # ValueError: a str that is not Unicode
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return Reply(400, json={"error": {"message": "the body must be a JSON object, for one completion, with a limit above 0"}})
-        request.body, request.headers["content-type"] = msgspec.json.encode({**body, "max_tokens": limit}), "application/json"
+        request.headers["content-type"] = "application/json"
         reserved = len(request.body) // config.bytes_per_token + limit
         # The window is part of the key, so a response that arrives in the next one changes the count of its own.
         identity = hashlib.sha256(consumer.encode("utf-8", "surrogateescape")).hexdigest()

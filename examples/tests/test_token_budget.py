@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client, Result
 
@@ -108,6 +109,12 @@ def test_window(client: Client, clock: Clock) -> None:
         (200, {"usage": {"total_tokens": -5}}, True),
         (200, {"usage": {"total_tokens": "1"}}, True),
         (200, {"usage": {"total_tokens": 10**30}}, True),
+        (200, {"usage": {"total_tokens": 0}}, True),
+        (200, {"usage": {"total_tokens": True}}, True),
+        (200, {"usage": {"total_tokens": 1.0}}, True),
+        (200, {"usage": {"TOTAL_TOKENS": 1}}, True),
+        (200, {"Usage": {"total_tokens": 1}}, True),
+        (200, {"usage": [1]}, True),
     ],
 )
 def test_responses(client: Client, status: int, body: Any, *, is_kept: bool) -> None:
@@ -115,6 +122,16 @@ def test_responses(client: Client, status: int, body: Any, *, is_kept: bool) -> 
     complete(client, call(client, tokens=500), status, **body)
 
     assert call(client, tokens=500).stopped == is_kept
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("usage", ["NaN", "Infinity", "-Infinity", "1e400", "[" * 5000 + "]" * 5000, '"\\ud800"'])
+def test_responses_that_are_not_quite_json(client: Client, usage: str) -> None:
+    """If the usage is not a whole number, the reservation stays, and the client gets the response."""
+    body = f'{{"usage": {{"total_tokens": {usage}}}}}'.encode()
+    result = client.respond(200, body=body, plugins=[("token-budget", {"tokens": 500, "window_s": 100})], of=call(client, tokens=500))
+
+    assert (result.response.body, call(client, tokens=500).stopped) == (body, True)
 
 
 def test_limits(client: Client) -> None:
@@ -128,11 +145,72 @@ def test_limits(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [[], "x", {"max_tokens": 0}, {"max_tokens": True}, {"max_tokens": "9"}, {"max_tokens": None}, {"n": 5}, {"best_of": 2}, {"n": None}],
+    [
+        [],
+        "x",
+        *({name: value} for name in ("max_tokens", "max_completion_tokens") for value in (0, -5, True, "9", None, 9.0, 10**9, 10**30)),
+        *({name: value} for name in ("n", "best_of") for value in (0, -1, 2, True, "1", None, 1.0, 10**30)),
+        {"MAX_TOKENS": 9},
+        {"Max_Completion_Tokens": 9},
+        {"max_to\u212aens": 9},
+        {"max_token\u017f": 9},
+        {"max_tokens": 9, "MAX_TOKENS": 10**6},
+        {"N": 1},
+        {"Best_Of": 1},
+    ],
+    ids=repr,
 )
 def test_invalid_requests(client: Client, body: Any) -> None:
     """A request whose use can't be limited is refused."""
     assert call(client, body).reply.status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(f'{{"max_tokens": {limit}}}' for limit in ("NaN", "Infinity", "-Infinity", "1e400", "9" * 5000, "-0")),
+        '{"max_tokens": 9, "max_tokens": 0}',
+        '{"user": "\\ud800"}',
+        "[" * 5000 + "]" * 5000,
+        "[1]",
+        '"n"',
+        "5",
+        "null",
+    ],
+    ids=lambda body: body[:30],
+)
+def test_invalid_json(client: Client, body: str) -> None:
+    """Python reads some numbers that are not JSON, and of two limits the last one."""
+    result = client.post("/", body=body, plugins=[("token-budget", {"tokens": 9})], vars={"consumer_name": "ali"})
+
+    assert result.reply.status == 400
+
+
+@pytest.mark.parametrize("depth", [10, 900, 990])
+def test_deep_prompt(client: Client, depth: int) -> None:
+    """Deep JSON passes with a limit, or is refused."""
+    body = f'{{"x": {"[" * depth}{"]" * depth}}}'
+    result = client.post("/", body=body, plugins=[("token-budget", {"tokens": 10**6})], vars={"consumer_name": "ali"})
+
+    assert result.reply.status == 400 if result.stopped else result.upstream.body.endswith(b',"max_tokens":4096}')
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("tokens", "window_s", "max_completion", "bytes_per_token") for value in (0, -1, True, "5", 1.5, None)),
+        *((name, 10**30) for name in ("tokens", "window_s", "max_completion", "bytes_per_token")),
+        ("tokens", float("nan")),
+        ("max_completion", float("inf")),
+        ("MAX_COMPLETION", 5),
+        ("Tokens", 5),
+        ("key", ""),
+    ],
+)
+def test_invalid_configurations(client: Client, name: str, value: object) -> None:
+    """A value that is not a number of tokens, or a name in another case, is refused when the route is configured."""
+    with pytest.raises(ChainRefused, match=rf"{name}"):
+        call(client, **{name: value})
 
 
 def test_long_prompt(client: Client) -> None:
