@@ -25,14 +25,14 @@ from apisix import Plugin, Reply, Request, Response
 logger = logging.getLogger(__name__)
 
 
-class IdempotencyConfig(msgspec.Struct, frozen=True):
+class IdempotencyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The header, and the variables that identify a client, so that no client gets the response of another one."""
 
-    header: str = "idempotency-key"
+    header: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9-]+$")] = "idempotency-key"
     required: bool = False
     scope: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("route_id", "consumer_name", "http_authorization", "http_cookie")
-    lock_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 120.0  # longer than the timeouts of the upstream
-    keep_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86400)] = 86400.0
+    lock_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 120.0  # longer than the timeouts of the upstream
+    keep_s: Annotated[float, msgspec.Meta(ge=1, le=30 * 86400)] = 86400.0
     max_body_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**19)] = 2**18
 
 

@@ -20,13 +20,13 @@ import msgspec
 from apisix import Plugin, Reply, Request
 
 
-class LimitCountConfig(msgspec.Struct, frozen=True):
+class LimitCountConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The number of calls, and the length of the window in seconds. Routes with the same `group` count together."""
 
-    group: str
-    count: Annotated[int, msgspec.Meta(ge=1)]
+    group: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=10**12)]
     time_window: Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
-    key: str = "remote_addr"  # a variable; use consumer_name if the gateway authenticates consumers
+    key: Annotated[str, msgspec.Meta(min_length=1)] = "remote_addr"  # a variable; use consumer_name if the gateway authenticates consumers
     rejected_code: Annotated[int, msgspec.Meta(ge=200, le=599)] = 429
 
 

@@ -21,17 +21,21 @@ import msgspec
 from apisix import Plugin, Reply, Request
 
 
-class LimitReqConfig(msgspec.Struct, frozen=True):
+class LimitReqConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The requests per second, and how many can come early. Routes with the same `group` count together."""
 
-    group: str
+    group: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     rate: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     burst: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
-    key: str = "remote_addr"  # a variable; behind another proxy, the one that contains the client's address
+    key: Annotated[str, msgspec.Meta(min_length=1)] = (
+        "remote_addr"  # a variable; behind another proxy, the one that contains the client's address
+    )
     nodelay: bool = False
     rejected_code: Annotated[int, msgspec.Meta(ge=200, le=599)] = 429
 
     def __post_init__(self) -> None:
+        if (self.burst + 1) / self.rate > 366 * 86400:
+            raise ValueError("(burst + 1) / rate, the time in which a client is forgotten, must be at most a year; increase rate")
         if not self.nodelay and self.burst / self.rate > 30:
             raise ValueError("burst / rate, the longest delay, must be at most 30 seconds; increase rate, or set nodelay")
 

@@ -33,7 +33,7 @@ class Oauth2IntrospectionConfig(msgspec.Struct, frozen=True):
     scopes: frozenset[str] = frozenset()
     audience: str = ""  # set it if the server issues tokens for other services too
     cache_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30.0
-    timeout_s: float = 2.0
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
 
 
 class Oauth2Introspection(Plugin[Oauth2IntrospectionConfig]):
@@ -70,7 +70,10 @@ class Oauth2Introspection(Plugin[Oauth2IntrospectionConfig]):
         answer = await self._client.post(config.url, data={"token": token}, auth=(config.client_id, config.client_secret))
         answer.raise_for_status()  # if the server fails, the request is refused with a 503
         claims = msgspec.json.decode(answer.content, type=dict[str, Any])
-        lifetime_s = min(config.cache_s, claims.get("exp", float("inf")) - time.time())
+        now_s = time.time()
+        exp: Any = claims.get("exp", now_s + config.cache_s)
+        # Without a useful time, the claims are not cached, so the server decides each time.
+        lifetime_s = min(config.cache_s, exp - now_s) if type(exp) in (int, float) and 0 < exp < 10**12 else 0.0
         if claims.get("active") is True and lifetime_s > 0:  # not the others, or a client that invents tokens can fill the store
             await self.store.aset(key, claims, lifetime_s, fallback=False)
         return claims

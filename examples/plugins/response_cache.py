@@ -48,7 +48,8 @@ class ResponseCache(Plugin):
     async def on_response(self, response: Response) -> None:
         key = (await response.ametadata()).get("response_cache")
         control = ",".join(response.headers.getall("cache-control", [])).lower()
-        allowed = re.search(r"\bs-maxage=(\d{1,8})\b", control) or re.search(r"\bmax-age=(\d{1,8})\b", control)
+        lifetimes = (re.search(rf"(?:^|[\s,]){name}=([0-9]{{1,8}})\s*(?:,|$)", control) for name in ("s-maxage", "max-age"))
+        allowed = next(filter(None, lifetimes), None)
         is_forbidden = re.search("no-store|no-cache|private", control) or _FORBIDDEN & {name.lower() for name in response.headers}
         if key is None or response.status != 200 or allowed is None or not int(allowed[1]) or is_forbidden:
             return

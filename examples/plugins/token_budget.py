@@ -19,8 +19,7 @@ import msgspec
 
 from apisix import Plugin, Reply, Request, Response
 
-_LIMITS = ("max_tokens", "max_completion_tokens")  # two names for the same limit
-_COUNTS = ("n", "best_of")  # how many completions
+_LIMITS, _COUNTS = ("max_tokens", "max_completion_tokens"), ("n", "best_of")
 
 
 class TokenBudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,31 +38,28 @@ class TokenBudget(Plugin[TokenBudgetConfig]):
     on_error = "refuse"  # with a 503, if the store is not available
 
     async def on_request(self, request: Request) -> Reply | None:
-        config, now_s = self.config, int(time.time())
+        config, window_s, now_s = self.config, self.config.window_s, int(time.time())
         consumer = await request.avar(config.key)
         if not consumer:
             return Reply(401, json={"error": {"message": "the consumer is not known"}})
         try:
             body = await request.ajson()
-            if any(name.casefold() in (*_LIMITS, *_COUNTS) and name != name.casefold() for name in body):
-                raise ValueError("a provider that ignores the case of names, as programs in Go do, would use MAX_TOKENS")
-            if any(_tokens(body[name]) != 1 for name in _COUNTS if name in body):
-                raise ValueError("more than one completion")
+            # Providers whose programs ignore the case of names would use MAX_TOKENS, so it is refused.
+            is_misspelt = any(name.casefold() in (*_LIMITS, *_COUNTS) and name != name.casefold() for name in body)
+            if is_misspelt or any(_tokens(body[name]) != 1 for name in _COUNTS if name in body):
+                raise ValueError("another name, or more than one completion")
             limit = min([config.max_completion, *(_tokens(body.pop(name)) for name in _LIMITS if name in body)])
-            request.body = msgspec.json.encode({**body, "max_tokens": limit})  # ValueError: a str that is not Unicode
+            request.body = msgspec.json.encode({**body, "max_tokens": limit})
         except (ValueError, TypeError, AttributeError, RecursionError):
             return Reply(400, json={"error": {"message": "the body must be a JSON object, for one completion, with a limit above 0"}})
-        request.headers["content-type"] = "application/json"
-        reserved = len(request.body) // config.bytes_per_token + limit
-        # The window is part of the key, so a response that arrives in the next one changes the count of its own.
+        request.headers["content-type"], reserved = "application/json", len(request.body) // config.bytes_per_token + limit
         identity = hashlib.sha256(consumer.encode("utf-8", "surrogateescape")).hexdigest()
-        key = f"{identity}:{config.window_s}:{now_s // config.window_s}"
+        key = f"{identity}:{window_s}:{now_s // window_s}"  # with the window, for responses that arrive in the next one
         # If the store is not available, this raises, and the request is refused. `fallback=0` would let it pass without a budget.
-        used = await self.store.aincr(key, reserved, ttl_s=2.0 * config.window_s)
+        used = await self.store.aincr(key, reserved, ttl_s=2.0 * window_s)
         if used > config.tokens:
-            await self.store.aincr(key, -reserved, ttl_s=2.0 * config.window_s)
-            headers = {"retry-after": str(config.window_s - now_s % config.window_s)}
-            return Reply(429, json={"error": {"message": "the budget is used up"}}, headers=headers)
+            await self.store.aincr(key, -reserved, ttl_s=2.0 * window_s)
+            return Reply(429, json={"error": {"message": "no tokens are left"}}, headers={"retry-after": str(window_s - now_s % window_s)})
         (await request.ametadata())["token_budget"] = {"key": key, "reserved": reserved}
         request.response_headers["x-budget-remaining"] = str(config.tokens - used)
         return None

@@ -28,7 +28,7 @@ class WebhookStripeConfig(msgspec.Struct, frozen=True):
 
     secret: Secret
     tolerance_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 300
-    max_bytes: int = 2**20
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 2**20
 
 
 class WebhookStripe(Plugin[WebhookStripeConfig]):

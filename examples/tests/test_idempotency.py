@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client, Result
 
@@ -124,3 +125,19 @@ def test_expiry(client: Client) -> None:
     client.advance(2)
 
     assert (before.stopped, send(client).stopped) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("lock_s", "keep_s") for value in (0, -1, True, "5", None, float("nan"), 1e-300, 1e300)),
+        ("header", ""),
+        ("header", "idempotency key"),
+        ("scope", []),
+        ("LOCK_S", 5.0),
+    ],
+)
+def test_invalid_configurations(client: Client, name: str, value: object) -> None:
+    """A configuration without which a request could run twice is refused."""
+    with pytest.raises(ChainRefused, match=name):
+        send(client, config={name: value})

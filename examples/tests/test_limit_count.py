@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client, Result
 
@@ -78,3 +79,19 @@ def test_rejected_code(client: Client) -> None:
     call(client, count=1)
 
     assert call(client, count=1, rejected_code=503).reply.status == 503
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("count", "time_window") for value in (0, -1, True, "5", 1.5, None, float("nan"), 10**30)),
+        ("group", ""),
+        ("group", "x" * 2000),
+        ("key", ""),
+        ("COUNT", 5),
+    ],
+)
+def test_invalid_configurations(client: Client, name: str, value: Any) -> None:
+    """A configuration that can't work is refused as a whole, instead of each call."""
+    with pytest.raises(ChainRefused, match=name):
+        call(client, **{name: value})

@@ -7,6 +7,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from apisix.runner.errors import ChainRefused
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.testing import Client
 
@@ -93,3 +94,22 @@ def test_longest_delay(client: Client) -> None:
 
     assert result.reply.status == 503
     assert statuses(client, 1, {"group": "demo", "rate": 1, "burst": 31, "nodelay": True}) == [200]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"rate": value} for value in (0, -1, True, "5", None, float("nan"), 1e300, 1e-300)),
+        *({"burst": value} for value in (-1, True, "5", 1.5, None, float("nan"), 10**30)),
+        {"rate": 0.001, "burst": 10**6},
+        {"group": ""},
+        {"group": "x" * 2000},
+        {"key": ""},
+        {"BURST": 5},
+    ],
+    ids=repr,
+)
+def test_invalid_configurations(client: Client, change: dict[str, Any]) -> None:
+    """A configuration that can't work is refused as a whole, instead of each call."""
+    with pytest.raises(ChainRefused, match=next(iter(change))):
+        statuses(client, 1, {**DAY, **change})

@@ -69,6 +69,15 @@ def test_cache(client: Client, service: Service, exp_in_s: int | None, calls: in
     assert (list(statuses), len(service.asked)) == ([False] * 3, calls)
 
 
+@pytest.mark.parametrize("exp", [None, True, "soon", -1, -(10**400), 10**400, 1e300, [1]])
+def test_time_that_is_not_useful(client: Client, service: Service, exp: object) -> None:
+    """The token is active, because the server reports it, but the result is not cached."""
+    answer(service, active=True, sub="ali", exp=exp)
+    statuses = [call(client, service).stopped for _ in range(2)]
+
+    assert (statuses, len(service.asked)) == ([False] * 2, 2)
+
+
 def test_workers_share_the_cache(client: Client, apisix_registry: Registry, service: Service) -> None:
     """A result is found in each worker, but only for the same token, server and client."""
     answer(service, active=True, sub="ali")

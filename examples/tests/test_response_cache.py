@@ -53,6 +53,14 @@ def test_headers_that_a_plugin_has_set(client: Client) -> None:
     assert look_up(client).reply.headers["cache-control"] == "max-age=60"
 
 
+@pytest.mark.parametrize("control", ["max-age=60", "public,max-age=60", "MAX-AGE=060 , public", "s-maxage=60, max-age=0"])
+def test_lifetimes(client: Client, control: str) -> None:
+    """The case of names does not matter, and s-maxage precedes max-age."""
+    store(client, headers={"Cache-Control": control})
+
+    assert look_up(client).stopped
+
+
 def test_max_age(client: Client) -> None:
     """When a stored response has expired, the request goes to the upstream."""
     store(client)
@@ -70,6 +78,12 @@ def test_max_age(client: Client) -> None:
         {"Cache-Control": "public"},
         {"Cache-Control": "max-age=0"},
         {"Cache-Control": "max-age=60, s-maxage=0"},
+        {"Cache-Control": "max-age=-60"},
+        {"Cache-Control": "max-age=60.5"},
+        {"Cache-Control": "max-age=60s"},
+        {"Cache-Control": "max-age=NaN"},
+        {"Cache-Control": "max-age=" + "9" * 30},
+        {"Cache-Control": "x-max-age=60"},
         {"Cache-Control": "max-age=60, no-store"},
         {"Cache-Control": "Private, max-age=60"},
         [("Cache-Control", "max-age=60"), ("Cache-Control", "no-cache")],

@@ -207,7 +207,7 @@ def test_deep_prompt(client: Client, depth: int) -> None:
         ("key", ""),
     ],
 )
-def test_invalid_configurations(client: Client, name: str, value: object) -> None:
+def test_invalid_configurations(client: Client, name: str, value: Any) -> None:
     """A value that is not a number of tokens, or a name in another case, is refused when the route is configured."""
     with pytest.raises(ChainRefused, match=rf"{name}"):
         call(client, **{name: value})
