@@ -57,7 +57,7 @@ def test_metrics(reactor: Reactor) -> None:
     served = list(supervisor_families(WorkerPool(reactor, Settings(), 1, lambda *_: 0), Refusals(0, 0)))
     loop = asyncio.new_event_loop()
     runtime = Runtime(loop, cast("ChainCache", None), PluginThreads(1), 1.0, 1, "refuse", 1)
-    recording, pool, metadata = Recording(runtime, Settings()), ProcessPool(Settings()), SharedMetadata(Settings())
+    recording, pool, metadata = Recording(runtime, Settings()), ProcessPool(loop, Settings()), SharedMetadata(Settings())
 
     def further() -> list[Family]:
         families = [*recording.families(), *families_of_pool(pool), *families_of_background(BackgroundTasks()), *metadata.families()]

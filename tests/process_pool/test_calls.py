@@ -3,8 +3,7 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from apisix.runner.errors import ErrCode
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallReq, HTTPReqCallResp, HTTPRespCallResp, Rewrite
 from tests.peer import POST_RESP
+from tests.process_pool.processes import is_running, parent_of, wait_for_pid, wait_until
 from tests.runner_process import RunnerProcess, running
 
 pytestmark = pytest.mark.process
@@ -283,7 +283,7 @@ def test_processes_do_not_outlive_their_worker(tmp_path: Path, target: str) -> N
     with running(plugins=[directory]) as runner, runner.peer() as peer:
         peer.send(HTTPReqCallReq(id=7, conf_token=peer.prepare(("pooled", f'{{"do": "hang", "file": "{file}"}}'))))
         pid = wait_for_pid(file)
-        os.kill(parent_of(pid) if target == "worker" else runner.process.pid, signal.SIGKILL)
+        os.kill(parent_of(parent_of(pid)) if target == "worker" else runner.process.pid, signal.SIGKILL)
 
         wait_until(lambda: not is_running(pid))
 
@@ -300,31 +300,3 @@ def test_processes_end_with_the_runner(tmp_path: Path) -> None:
         runner.process.wait(20)
 
         wait_until(lambda: not is_running(pid))
-
-
-def wait_for_pid(file: Path) -> int:
-    """Return the process id that a hook has written to a file."""
-    wait_until(lambda: file.exists() and file.read_text() != "")
-    return int(file.read_text())
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Return when the condition is true. Fail after `within_s` seconds."""
-    end_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end_s, "the condition did not become true"
-        time.sleep(0.02)
-
-
-def is_running(pid: int) -> bool:
-    """Return True if a process exists and has not exited."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def parent_of(pid: int) -> int:
-    """Return the process id of the parent of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1])

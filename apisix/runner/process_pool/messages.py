@@ -11,6 +11,13 @@ from apisix.runner.http.plain_data import PlainCall, PlainEdits
 LENGTH: Final = Struct("<I")
 MAX_MESSAGE_BYTES: Final = 1 << 27
 """The limit for a message, in bytes. A message contains at most two bodies of a frame."""
+MAX_INSTANCES: Final = 64
+"""How many instances a process keeps. The least recently used one is closed."""
+REPORT: Final = Struct("<ii")
+"""What the fork server sends: a process id, and the status with which the process has exited, as in `subprocess`. The id 0 and an error
+number mean that no process could be forked."""
+FORKED: Final = 1 << 16
+"""The second value of a report if the process has just been forked."""
 
 
 class PluginPlace(msgspec.Struct, frozen=True, array_like=True):
@@ -37,17 +44,23 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
     Attributes:
         sys_path: the import path of the worker.
-        python_path: the variable PYTHONPATH of the worker, None if it is not set.
+        environ: the environment of the worker.
         log_level: the least severe level that is logged.
         settings: the settings of the worker, encoded.
         store: the function that returns the opener of the shared store, as `package.module:function`. None: there is none.
     """
 
     sys_path: list[str]
-    python_path: str | None
+    environ: dict[bytes, bytes]
     log_level: int
     settings: bytes
     store: str | None
+
+
+class WarmUp(msgspec.Struct, frozen=True, tag="warm-up"):
+    """Create and set up instances, until another message arrives. `instances` are the plugins and their configurations."""
+
+    instances: list[tuple[PluginPlace, str]]
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):
@@ -80,6 +93,14 @@ class InfoRefused(msgspec.Struct, frozen=True, tag="info-refused"):
 
 
 # From the process.
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The process can run hooks. It is the first message that is not a log line."""
+
+
+class WarmedUp(msgspec.Struct, frozen=True, tag="warmed-up"):
+    """The warm-up has ended. It may not be complete."""
 
 
 class InfoWanted(msgspec.Struct, frozen=True, tag="info-wanted"):
@@ -130,8 +151,8 @@ class Malformed(msgspec.Struct, frozen=True, tag="malformed"):
     reason: str
 
 
-ToProcess = Hello | Run | InfoReplies | InfoRefused
-FromProcess = InfoWanted | Logged | Done | Failed | Malformed
+ToProcess = Hello | WarmUp | Run | InfoReplies | InfoRefused
+FromProcess = Ready | WarmedUp | InfoWanted | Logged | Done | Failed | Malformed
 
 
 def encode(message: ToProcess | FromProcess) -> bytes:

@@ -4,24 +4,35 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, cast
 
 import msgspec
 
 from apisix.runner.errors import HookFailed
+from apisix.runner.process_pool.fork_server import ForkServer
 from apisix.runner.process_pool.log import write
-from apisix.runner.process_pool.messages import LENGTH, MAX_MESSAGE_BYTES, FromProcess, InfoWanted, Logged
+from apisix.runner.process_pool.messages import (
+    LENGTH,
+    MAX_MESSAGE_BYTES,
+    FromProcess,
+    Hello,
+    InfoWanted,
+    Logged,
+    PluginPlace,
+    WarmedUp,
+    WarmUp,
+    encode,
+)
 
 logger = logging.getLogger(__name__)
 
-REAP_S: Final = 0.01
-"""How often it is checked whether a process that has closed its socket has exited, in seconds."""
-REAP_TRIES: Final = 300
-"""How often it is checked at most."""
+EXIT_S: Final = 1.5
+"""How long a process may take to exit after it has closed its socket, in seconds. Then it is killed."""
 
 _decode = msgspec.msgpack.Decoder(FromProcess).decode
 
@@ -30,20 +41,25 @@ class PoolProcess(asyncio.Protocol):
     """
     A process that runs one hook at a time.
 
-    The main thread of the worker must start it: on Linux, the process is killed when the thread that started it ends.
-
     Args:
+        server: forks the process.
         on_free: called when a hook that nothing waits for any more has ended.
         on_end: called once, when the process has ended.
+    Raises: OSError: the fork server has ended.
     Attributes:
+        pid: the id of the process; None until it is forked.
+        began_s: when it was started, as of the event loop.
+        is_ready: True if the process has reported that it can run hooks.
+        is_warming_up: True while it creates instances that no call needs yet.
         busy: True while a hook runs.
         abandoned: True if nothing waits for the hook any more.
         killed: True if the worker has killed the process.
         ended: True if the process has ended.
     """
 
-    def __init__(self, on_free: Callable[["PoolProcess"], None], on_end: Callable[["PoolProcess"], None]) -> None:
-        self.busy = self.abandoned = self.killed = self.ended = False
+    def __init__(self, server: ForkServer, on_free: Callable[["PoolProcess"], None], on_end: Callable[["PoolProcess"], None]) -> None:
+        self.pid: int | None = None
+        self.is_ready = self.is_warming_up = self.busy = self.abandoned = self.killed = self.ended = False
         self._on_free = on_free
         self._on_end = on_end
         self._received: asyncio.Queue[FromProcess | None] = asyncio.Queue()
@@ -51,29 +67,48 @@ class PoolProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self.began_s = self._loop.time()
+        self._pidfd: int | None = None
+        self._has_exited = self._is_lost = False
+        self._how: int | str = "it has closed its socket"
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = subprocess.Popen(  # noqa: S603  # this Python and this package
-                    [sys.executable, "-P", "-m", "apisix.runner.process_pool", str(theirs.fileno()), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                )
+                server.start(theirs, self)
         except BaseException:
             ours.close()
             raise
         ours.setblocking(False)  # the standard library's argument
         self._socket = ours
 
-    async def connect(self) -> None:
-        """Connect the worker's end. Must be awaited once, first."""
+    async def open(self, hello: Hello) -> None:
+        """Connect the worker's end, and wait until the process is ready. Raise HookFailed if it ends before. Must be awaited first."""
+        self.busy = True
         await self._loop.create_unix_connection(lambda: self, sock=self._socket)
+        self.send(encode(hello))
+        await self.receive()
+        self.busy = False
+        self.is_ready = True
 
-    @property
-    def pid(self) -> int:
-        """The id of the process."""
-        return self._process.pid
+    # The interface of the fork server.
+
+    def forked(self, pid: int) -> None:
+        """Called when the process runs."""
+        self.pid = pid
+        if sys.platform == "linux":
+            with suppress(OSError):  # it has exited already
+                self._pidfd = os.pidfd_open(pid)
+        if self.killed:
+            self.kill()
+
+    def exited(self, how: int | str) -> None:
+        """Called when the process has exited. Its last messages may not be read yet."""
+        self._has_exited = True
+        self._how = how
+        if self._is_lost or self._transport is None:
+            self._end()
+        else:  # a child process of the process may have the socket too
+            self._loop.call_later(EXIT_S, self._transport.abort)
 
     # The interface of asyncio.
 
@@ -96,12 +131,16 @@ class PoolProcess(asyncio.Protocol):
                 del self._data[:end]
                 self._dispatch(message)
         except (ValueError, msgspec.MsgspecError) as error:  # code of a plugin may have written to the socket
-            logger.error("process %d of the pool has sent an invalid message, so it is killed: %s", self.pid, error)
+            logger.error("process %s of the pool has sent an invalid message, so it is killed: %s", self.pid, error)
             self.kill()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called when the process has closed its end, which it does only by exiting."""
-        self._reap(REAP_TRIES)
+        self._is_lost = True
+        if self._has_exited:
+            self._end()
+        else:
+            self._loop.call_later(EXIT_S, self._exit_is_overdue)
 
     # For the pool.
 
@@ -132,30 +171,40 @@ class PoolProcess(asyncio.Protocol):
     def kill(self) -> None:
         """Kill the process."""
         self.killed = True
-        self._process.kill()
+        if self._has_exited or self.pid is None:  # in the second case, `forked` does it
+            return
+        with suppress(ProcessLookupError):
+            if self._pidfd is not None and sys.platform == "linux":  # the number may belong to another process by now
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
+
+    def warm_up(self, instances: list[tuple[PluginPlace, str]]) -> None:
+        """Let the process create and set up instances until it is used."""
+        self.is_warming_up = True
+        self.send(encode(WarmUp(instances)))
 
     def close(self) -> None:
         """Let the process close its plugins and exit."""
         if self._transport is not None:
             self._transport.close()
 
-    def has_exited(self) -> bool:
-        """Return True if the process has exited."""
-        return self._process.poll() is not None
-
     def how_it_ended(self) -> str:
         """Return a description of how the process has ended."""
-        status = self._process.returncode
-        if status is None:
-            return "it has closed its socket"
         if self.killed:
             return "the runner has killed it"
-        if status < 0:
-            return f"it was killed by signal {-status} ({_signal_name(-status)})"
-        return f"it exited with status {status}"
+        if isinstance(self._how, str):
+            return self._how
+        if self._how < 0:
+            return f"it was killed by signal {-self._how} ({_signal_name(-self._how)})"
+        return f"it exited with status {self._how}"
 
     def _dispatch(self, message: FromProcess) -> None:
-        if self.busy and not self.abandoned:
+        if isinstance(message, WarmedUp):
+            self.is_warming_up = False
+        elif isinstance(message, Logged) and self.is_warming_up:
+            write(message)
+        elif self.busy and not self.abandoned:
             self._received.put_nowait(message)
         elif isinstance(message, Logged):  # a thread of a plugin, or a hook that nothing waits for
             write(message)
@@ -169,23 +218,28 @@ class PoolProcess(asyncio.Protocol):
 
     def _kill_abandoned(self) -> None:
         if not self.ended:
-            logger.warning("a process of the pool is killed, because its hook did not end after its call was cancelled (pid %d)", self.pid)
+            logger.warning("a process of the pool is killed, because its hook did not end after its call was cancelled (pid %s)", self.pid)
             self.kill()
 
-    def _reap(self, tries: int) -> None:
-        if not self.has_exited() and tries > 0:
-            if tries == REAP_TRIES // 2:
-                self._process.kill()  # code of a plugin has closed the socket
-            self._loop.call_later(REAP_S, self._reap, tries - 1)
+    def _exit_is_overdue(self) -> None:
+        if not self._has_exited:  # code of a plugin has closed the socket
+            self.kill()
+            self._loop.call_later(EXIT_S, self._end)
+
+    def _end(self) -> None:
+        if self.ended:
             return
         self.ended = True
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        if self._transport is None:
+            self._socket.close()
         self._received.put_nowait(None)
         self._on_end(self)
 
 
 def _signal_name(number: int) -> str:
-    import signal
-
     try:
         return signal.Signals(number).name
     except ValueError:

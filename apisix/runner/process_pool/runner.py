@@ -7,7 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -20,14 +20,11 @@ from apisix.runner.plugin.loading.check import check_class
 from apisix.runner.plugin.loading.sibling_modules import open_package
 from apisix.runner.plugin.plugin import defines
 from apisix.runner.plugin.plugin_type import PluginType, Source
-from apisix.runner.process_pool.messages import Hello, InfoRefused, InfoReplies, InfoWanted, PluginPlace, Run
+from apisix.runner.process_pool.messages import MAX_INSTANCES, Hello, InfoRefused, InfoReplies, InfoWanted, PluginPlace, Run
 from apisix.runner.settings.table import Settings
 from apisix.runner.state import backend
 
 logger = logging.getLogger(__name__)
-
-MAX_INSTANCES: Final = 64
-"""How many instances a process keeps. The least recently used one is closed."""
 
 RequestInfo = Callable[[InfoWanted], InfoReplies | InfoRefused]
 """Sends info requests to the worker and returns the reply."""
@@ -55,9 +52,7 @@ class HookRunner:
 
     def run(self, run: Run) -> PlainEdits:
         """Run a hook and return its edits. Raise what the hook raised, or why there is no such plugin."""
-        instance, setup = self._instance(run.plugin, run.value)
-        if setup is not None and not setup.done:
-            self._loop.run(setup.ensure())
+        instance = self._prepared(run.plugin, run.value)
         message = from_plain(run.call, self._fetch, self._settings.max_decompressed_bytes)
         before = state_of(message)
         try:
@@ -73,6 +68,14 @@ class HookRunner:
             raise TypeError(f"a hook returns None or a Reply, but {run.plugin.qualname} returned {type(result).__name__}")
         return edits_of(run.call, before, message, result)
 
+    def warm_up(self, place: PluginPlace, value: str) -> None:
+        """Create and set up an instance. Raise what the author's code raised. It is tried again when the instance is needed."""
+        try:
+            self._prepared(place, value)
+        except BaseException:
+            self._instances.pop((place, value), None)
+            raise
+
     def close(self) -> None:
         """Close all plugins."""
         for instance, setup in self._instances.values():
@@ -84,6 +87,13 @@ class HookRunner:
         if isinstance(reply, InfoRefused):
             raise InfoUnavailable(reply.reason)
         return reply.values
+
+    def _prepared(self, place: PluginPlace, value: str) -> Any:
+        """Return the instance of a plugin for a configuration, which is set up."""
+        instance, setup = self._instance(place, value)
+        if setup is not None and not setup.done:
+            self._loop.run(setup.ensure())
+        return instance
 
     def _instance(self, place: PluginPlace, value: str) -> tuple[Any, Setup | None]:
         """Return the instance of a plugin for a configuration, and its setup, None if it has none."""

@@ -91,7 +91,9 @@ def make_context(
     Args: listeners: further listeners to the calls.
     """
     threads = PluginThreads(settings.blocking_threads)
-    pool = ProcessPool(settings, "apisix.runner.worker.shared_store:opener_for")
+    pool = ProcessPool(loop, settings, "apisix.runner.worker.shared_store:opener_for")
+    if any(plugin_type.runs_in is not None for plugin_type in registry.types):
+        pool.prepare()
     plugin_tasks = BackgroundTasks()
     chains = ChainCache(
         registry,
