@@ -18,6 +18,7 @@ from apisix.gateway.http_server import HttpServer
 from apisix.gateway.inspector.actions import Actions
 from apisix.gateway.inspector.background import Background
 from apisix.gateway.inspector.configurations import Configurations
+from apisix.gateway.inspector.load_errors import LoadErrors
 from apisix.gateway.inspector.plugin_check import PluginCheck
 from apisix.gateway.inspector.routes import Routes
 from apisix.gateway.inspector.saved_test import SavedTests
@@ -203,6 +204,7 @@ class _Dev:
         display.on_closed = self._stop.set
         self._inspector = Inspector() if options.inspect else None
         self._background = None if self._inspector is None else Background(self._inspector)
+        self._load_errors = None if self._inspector is None else LoadErrors(self._inspector)
         self._plugin_check = PluginCheck(self._check_arguments)
         self._log = RunnerLog(self._record)
         self._runner: RunnerProcess | None = None
@@ -352,6 +354,8 @@ class _Dev:
             self._inspector.log(record)
         if self._background is not None:
             self._background.record(record)
+        if self._load_errors is not None:
+            self._load_errors.record(record)
 
     def _problems(self, problems: Sequence[Problem]) -> None:
         """Show what is wrong with the routes."""

@@ -194,6 +194,23 @@ def test_load_errors_and_reloads_as_they_happen(own_project: Project, open_page:
     expect(log.locator(".entry.problem")).to_contain_text("does not end with the line #END")
 
 
+def test_a_syntax_error_is_shown_until_it_is_corrected(own_project: Project, open_page: Open) -> None:
+    """The author looks at requests, so it is above every view, with the file and the line. A page that is opened later shows it too."""
+    page = open_page(own_project, 375, 700)
+    banner = page.get_by_role("alert")
+    expect(banner).to_be_hidden()
+    own_project.save("plugins/late.py", "from apisix import Plugin\n\nclass Late(Plugin:\n")
+    expect(banner).to_contain_text("A plugin can't be loaded:")
+    expect(banner.locator("code")).to_contain_text("late.py:3")
+    expect(banner).to_contain_text("it can't be compiled: ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    page.reload()
+    expect(banner).to_contain_text("late.py:3")
+
+    own_project.save("plugins/late.py", "from apisix import Plugin\n\nclass Late(Plugin):\n    def on_request(self, request): ...\n")
+    expect(banner).to_be_hidden()
+
+
 HOSTILE = """
 <!doctype html><title>hostile</title><iframe name="frame"></iframe>
 <script>

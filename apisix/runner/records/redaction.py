@@ -440,7 +440,6 @@ def _codec_of(data: bytes, content_type: str) -> Literal["utf-8", "utf-16-le", "
     return None if b"\0" in data[:BINARY_B] else "utf-8"
 
 
-@lru_cache(1024)
 def _forms(value: str) -> tuple[str, ...]:
     """Return the forms in which a value can occur: as it is, in JSON, in a path, in a query, in XML, and in base64."""
     if _UNQUOTED.fullmatch(value):
@@ -462,7 +461,7 @@ def _in_base64(value: str) -> Iterable[str]:
             yield encoded.translate({ord("+"): "-", ord("/"): "_"})
 
 
-@lru_cache(1024)
+@lru_cache(4096)
 def _in_text(value: str) -> tuple[bytes, ...]:
     return tuple(form.encode("utf-8", "surrogateescape") for form in _forms(value))
 
@@ -474,7 +473,7 @@ def _in_utf_16(codec: str) -> Callable[[str], Iterable[bytes]]:
 _ENCODERS: Final = {codec: _in_utf_16(codec) for codec in ("utf-16-le", "utf-16-be")}
 
 
-@lru_cache(1024)
+@lru_cache(4096)
 def _in_json(value: str) -> tuple[bytes, ...]:
     forms = []
     for form in _forms(value):

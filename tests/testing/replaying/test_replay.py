@@ -252,6 +252,27 @@ def test_a_secret_that_a_plugin_makes_is_equal_to_any_text(tmp_path: Path) -> No
         assert client.replay(record).differences == []
 
 
+URLS = """
+    def on_request(self, request):
+        request.headers["x-back"] = "https://x/?a=%2f&token=made-by-the-plugin&from=" + request.headers["referer"]
+        request.headers["x-state"] = '{"a": 1,  "inner": "{\\\\"token\\\\":  \\\\"made-by-the-plugin\\\\"}"}'
+        request.args["next"] = "https%3a%2f%2fx%2f%3fpassword%3dmade-by-the-plugin"
+"""
+
+
+def test_secrets_in_urls_and_in_strings_of_json(tmp_path: Path) -> None:
+    """Nothing else in the text of a URL changes when it is redacted, and JSON is compared as JSON."""
+    headers = {"referer": "https://user:correct-horse@x/?access_token=correct-horse"}
+    call = record_of(tmp_path, URLS, headers)
+    assert "made-by-the-plugin" not in str(call)
+    assert "correct-horse" not in str(call)
+
+    with client_of(tmp_path / "after", say=URLS) as client:
+        assert client.replay(call).differences == []
+    with client_of(tmp_path / "later", say=URLS.replace("a=%2f", "a=%2F")) as client:
+        assert [difference.name for difference in client.replay(call).differences] == ["x-back", "x-back"]
+
+
 def test_secrets_are_not_in_differences(tmp_path: Path) -> None:
     record = record_of(tmp_path)
     source = BEFORE.replace(

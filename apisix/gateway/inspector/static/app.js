@@ -6,6 +6,7 @@ import { failureText, loadBackground, showBackground } from "./background.js";
 import { comparison, curlCommand, detailView, editForm } from "./detail.js";
 import { byId, clock, h, toast } from "./dom.js";
 import { RequestList } from "./list.js";
+import { loadErrors, showLoadErrors } from "./load_errors.js";
 import { showRoutes } from "./routes.js";
 
 const MAX_LOG_LINES = 1000;
@@ -18,6 +19,7 @@ async function load() {
   state.info = await call("GET", "info");
   list.load(await call("GET", "flows"), state.info.capacity);
   state.background = await loadBackground();
+  await loadErrors();
   if (location.hash.startsWith("#flow-")) await select(location.hash.slice(6));
 }
 
@@ -135,6 +137,7 @@ listen({
   log: (record) => logLine(record.level ?? "output", [record.message, record.exception].filter(Boolean).join("\n"), record.time),
   notice: (text) => logLine("notice", text),
   problem: (problem) => { logLine("problem", problem); toast(problem, true); },
+  load_errors: showLoadErrors,
   background: (tasks) => {
     const failure = failureText(state.background, tasks);
     if (failure) toast(failure, true);
