@@ -70,11 +70,11 @@ def test_file_that_is_truncated_while_it_is_open(tmp_path: Path) -> None:
     """A worker that uses pages that no longer exist is killed by the kernel. Its successor replaces the file."""
     with stage((), environ(tmp_path)) as ours:
         first = count(ours)
-        os.truncate(file_of(tmp_path), 100)
+        os.truncate(file_of(tmp_path), 8192)  # the two pages that LMDB looks at first
         lost = count(ours)
         ours.runner.wait_for_log(f"was killed by signal {int(signal.SIGBUS)}")
         again = [count(ours), count(ours)]
-        ours.runner.wait_for_log("is damaged (it has 100 bytes, so it was truncated), so it is replaced by an empty one")
+        ours.runner.wait_for_log("is damaged (it has 8192 bytes, so it was truncated), so it is replaced by an empty one")
 
     assert (first, lost, again) == ("1", None, ["1", "2"])
 

@@ -8,11 +8,13 @@ import shutil
 import signal
 import struct
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 
 from apisix import Store
@@ -58,18 +60,24 @@ def opened(path: Path) -> Iterator[Opened]:
 
 
 def assert_consistent(opened: Opened) -> None:
-    """Assert that each entry is in the order of writes once, and in that of expiries if it has a limit."""
-    entries: dict[bytes, tuple[int, int]] = {}
+    """Assert that each entry is in the order of its group once, in that of expiries if it has a limit, and in the size of its group."""
+    entries: dict[bytes, tuple[bytes, int, int]] = {}
+    sizes: Counter[bytes] = Counter()
     backend = opened.backend
     with backend._environment.begin() as txn:
         for key, payload in txn.cursor():
-            if key not in (b"order", b"expiry"):  # LMDB has the other databases there
+            if key not in (b"order", b"expiry", b"sizes"):  # LMDB has the other databases there
                 expiry_ms, number = struct.unpack(">QQ", payload[:16])
-                entries[key] = expiry_ms, number % 2**63
+                group = key[: key.index(b"\0") + 1]
+                entries[key] = group, expiry_ms, number % 2**63
+                sizes[group] += embedded._size_of(key, payload)
         order = dict(txn.cursor(backend._order))
         expiry = dict(txn.cursor(backend._expiry))
-    assert order == {struct.pack(">Q", number): key for key, (_, number) in entries.items()}
-    assert expiry == {struct.pack(">QQ", expiry_ms, number): key for key, (expiry_ms, number) in entries.items() if expiry_ms}
+        kept_sizes = {group: int.from_bytes(size, "big") for group, size in txn.cursor(backend._sizes)}
+    assert order == {group + struct.pack(">Q", number): key for key, (group, _, number) in entries.items()}
+    limited = ((key, *found) for key, found in entries.items() if found[1])
+    assert expiry == {struct.pack(">QQ", expiry_ms, number) + group: key for key, group, expiry_ms, number in limited}
+    assert kept_sizes == sizes
 
 
 @contextmanager
@@ -107,6 +115,49 @@ def test_oldest_entries_are_evicted(opened: Opened) -> None:
     usage = opened.backend.usage()
     assert usage is not None
     assert (usage.entries, usage.used_bytes <= MIB // 2) == (len(found), True)
+
+
+def test_store_that_fills_up_evicts_its_own_entries(opened: Opened) -> None:
+    """A plugin that caches much does not remove the counters, values and locks of others, and not its own locks."""
+    others = Store("others", _backend=lambda: opened.backend)
+    others.incr("count", ttl_s=1000)
+    others.set("key", "value")
+    locks = [store.lock("job", 1000) for store in (others, opened.store)]
+    assert None not in locks
+    opened.fill(1000)
+    for number in range(20_000):
+        opened.store.set(f"small-{number}", number)
+
+    assert (others.get("count"), others.get("key")) == (1, "value")
+    assert [store.lock("job", 1000) for store in (others, opened.store)] == [None, None]
+    assert opened.counters.evictions > 1000
+    assert_consistent(opened)
+
+
+def test_new_store_makes_room_in_the_largest_one(opened: Opened) -> None:
+    """Until both have the same size, entries of the larger one are evicted. Then each evicts its own."""
+    opened.fill(300)
+    others = Store("others", _backend=lambda: opened.backend)
+    for number in range(300):
+        others.set(f"filler-{number}", bytes(4000))
+    left = [len(store.get_many(f"filler-{number}" for number in range(300))) for store in (opened.store, others)]
+
+    assert abs(left[0] - left[1]) <= 2
+    assert left[0] > 50
+    assert_consistent(opened)
+
+
+def test_value_of_a_store_that_has_no_other(opened: Opened) -> None:
+    """It stays, and others are evicted, although it is larger than each of them."""
+    opened.store.set("large", bytes(300_000))
+    for name in ("b", "c"):
+        store = Store(name, _backend=lambda: opened.backend)
+        for number in range(500):
+            store.set(f"{number}", bytes(1000))
+    last = Store("c", _backend=lambda: opened.backend).get("499")
+
+    assert last == bytes(1000)
+    assert_consistent(opened)
 
 
 def test_large_value_in_a_store_of_small_entries(opened: Opened) -> None:
@@ -308,6 +359,11 @@ def write_a_size_that_is_too_large(path: Path) -> None:
         _patch(path, b"\xff" * 7, page + 136)  # the number of the last page
 
 
+def remove_the_sizes_of_groups(path: Path) -> None:
+    with lmdb.open(str(path), subdir=False, max_dbs=3, map_size=2 * MIB) as environment, environment.begin(write=True) as txn:
+        txn.drop(environment.open_db(b"sizes", txn), delete=True)
+
+
 def remove_the_lock_file(path: Path) -> None:
     Path(f"{path}-lock").unlink()
 
@@ -327,6 +383,7 @@ DAMAGES = [
     overwrite_the_header,
     write_another_version,
     write_a_size_that_is_too_large,
+    remove_the_sizes_of_groups,
     remove_the_lock_file,
 ]
 

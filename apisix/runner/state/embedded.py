@@ -6,8 +6,10 @@ LMDB writes copies of pages and then switches to them at once, and its lock is r
 can be killed at any instruction, and the others continue with the last complete transaction. Nothing is written to a disk.
 
 The unnamed database has the entries. Each payload has a header: the time at which the entry expires, and the number of the entry in the
-order of writes. The database `order` has the keys by that number, and `expiry` has those with a limit by their time. Both are used to make
-room: expired entries are removed first, and then the oldest ones.
+order of writes to its group. A group is what the key has before its first zero byte: the name of a store, or of its locks. The database
+`order` has the keys by group and number, `expiry` has those with a limit by their time, and `sizes` has the size of each group. They are
+used to make room: expired entries are removed first, and then the oldest ones of the largest group. So a plugin that caches much evicts
+what it has stored itself, and not the counters and locks of others.
 
 A counter is written too often to become the newest entry each time. Instead, a bit in its header is set. If it is the oldest entry and has
 this bit, it is not evicted, but loses the bit, and becomes the newest entry (the second chance of the CLOCK algorithm).
@@ -38,7 +40,7 @@ from apisix.runner.errors import StoreError
 from apisix.runner.state.backend import Backend, Usage
 from apisix.runner.state.counters import Counters, counters
 from apisix.runner.state.throttling import admit
-from apisix.runner.state.values import decode_int, encode_int
+from apisix.runner.state.values import MIN_INT, decode_int, encode_int
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,9 @@ EVICTED_PER_WRITE: Final = 256
 CHANCES_PER_WRITE: Final = 16
 """How many counters that are in use are kept at most, as the newest entries, when an entry is created. More are evicted."""
 MAX_LMDB_KEY_BYTES: Final = 511
+PAGE_BYTES: Final = 1 << 12
+ENTRY_BYTES: Final = 100
+"""About how many bytes an entry takes in addition to its key and its payload."""
 LARGE_BYTES: Final = 1 << 10
 """An entry that is larger than this may need pages of its own, which must be adjacent."""
 
@@ -257,74 +262,108 @@ class EmbeddedBackend(Backend):
         return None
 
     def _write(self, txn: lmdb.Transaction, key: bytes, payload: bytes, ttl_ms: int | None) -> None:
-        """Store an entry as the newest one, and make room."""
-        number = self._append(txn, key, payload, expiry_ms=0 if ttl_ms is None else self._now_ms() + ttl_ms)
+        """Store an entry as the newest one of its group, and make room."""
+        place = self._append(txn, key, payload, expiry_ms=0 if ttl_ms is None else self._now_ms() + ttl_ms)
         self._remove_expired(txn)
-        self._evict(txn, keep=number)
+        self._evict(txn, keep=place)
 
-    def _append(self, txn: lmdb.Transaction, key: bytes, payload: bytes, expiry_ms: int) -> int:
-        """Store an entry as the newest one, and return its number."""
-        self._remove(txn, key)
-        number = self._next_number(txn)
+    def _append(self, txn: lmdb.Transaction, key: bytes, payload: bytes, expiry_ms: int) -> bytes:
+        """Store an entry as the newest one of its group, and return its place in the order."""
+        group = _group_of(key)
+        freed_bytes = self._take_out(txn, key, group)
+        number = self._next_number(txn, group)
+        stored, place = _HEADER.pack(expiry_ms, number) + payload, group + _NUMBER.pack(number)
         try:
-            txn.put(key, _HEADER.pack(expiry_ms, number) + payload)
+            txn.put(key, stored)
         except lmdb.MapFullError as error:
             raise Fragmented(str(error)) if LARGE_BYTES < len(payload) < self._limit_bytes else error from None
-        txn.put(_NUMBER.pack(number), key, db=self._order, append=True)
+        txn.put(place, key, db=self._order)
         if expiry_ms:
-            txn.put(_HEADER.pack(expiry_ms, number), key, db=self._expiry)
-        return number
+            txn.put(_HEADER.pack(expiry_ms, number) + group, key, db=self._expiry)
+        self._resize(txn, group, _size_of(key, stored) - freed_bytes)
+        return place
 
     def _remove(self, txn: lmdb.Transaction, key: bytes) -> None:
+        group = _group_of(key)
+        if freed_bytes := self._take_out(txn, key, group):
+            self._resize(txn, group, -freed_bytes)
+
+    def _take_out(self, txn: lmdb.Transaction, key: bytes, group: bytes) -> int:
+        """Remove an entry, if there is one, and return its size."""
         found = txn.pop(key)
         if found is None:
-            return
+            return 0
         expiry_ms, number = _HEADER.unpack_from(found)
         number &= ~_IN_USE
-        txn.delete(_NUMBER.pack(number), db=self._order)
+        txn.delete(group + _NUMBER.pack(number), db=self._order)
         if expiry_ms:
-            txn.delete(_HEADER.pack(expiry_ms, number), db=self._expiry)
+            txn.delete(_HEADER.pack(expiry_ms, number) + group, db=self._expiry)
+        return _size_of(key, found)
 
-    def _next_number(self, txn: lmdb.Transaction) -> int:
+    def _resize(self, txn: lmdb.Transaction, group: bytes, by: int) -> None:
+        if by == 0:
+            return
+        found = txn.get(group, db=self._sizes)
+        size = by if found is None else by + _NUMBER.unpack(found)[0]
+        if size > 0:
+            txn.put(group, _NUMBER.pack(size), db=self._sizes)
+        else:
+            txn.delete(group, db=self._sizes)
+
+    def _next_number(self, txn: lmdb.Transaction, group: bytes) -> int:
         with txn.cursor(self._order) as cursor:
-            return int(_NUMBER.unpack(cursor.key())[0]) + 1 if cursor.last() else 1
+            # The place after all of the group, and the one before that.
+            has_last = cursor.prev() if cursor.set_range(group[:-1] + b"\1") else cursor.last()
+            place = cursor.key() if has_last else b""
+        return int(_NUMBER.unpack(place[len(group) :])[0]) + 1 if place.startswith(group) else 1
 
     def _remove_expired(self, txn: lmdb.Transaction) -> None:
         now_ms = self._now_ms()
         for _ in range(EXPIRED_PER_WRITE):
             with txn.cursor(self._expiry) as cursor:
-                if not cursor.first() or _HEADER.unpack(cursor.key())[0] > now_ms:
+                if not cursor.first() or _HEADER.unpack_from(cursor.key())[0] > now_ms:
                     return
                 key = bytes(cursor.value())
             self._remove(txn, key)
 
-    def _evict(self, txn: lmdb.Transaction, keep: int) -> None:
-        """Remove the oldest entries, but not the one with the number `keep`, while the entries use more than half of the file."""
-        self._has_too_much = self._evict_down_to(txn, self._limit_bytes, keep)
+    def _evict(self, txn: lmdb.Transaction, keep: bytes) -> None:
+        """Make room for the entry at the place `keep`, which stays, while the entries use more than half of the file."""
+        self._has_too_much = self._used(txn) > self._limit_bytes and self._evict_down_to(txn, self._limit_bytes, keep)
 
-    def _evict_down_to(self, txn: lmdb.Transaction, limit_bytes: int, keep: int = 0) -> bool:
-        """Remove the oldest entries until all others use `limit_bytes`. Return True if another transaction has to continue."""
-        chances = CHANCES_PER_WRITE
-        for _ in range(EVICTED_PER_WRITE):
-            if self._used(txn) <= limit_bytes:
-                return False
-            with txn.cursor(self._order) as cursor:
-                if not cursor.first() or _NUMBER.unpack(cursor.key())[0] == keep:
-                    return False
-                key = bytes(cursor.value())
-            found = self._find(txn, key)
-            expiry_ms, number = (0, 0) if found is None else _HEADER.unpack_from(found)
-            if found is not None and number & _IN_USE and chances:
-                chances -= 1
-                self._append(txn, key, found[_HEADER.size :], expiry_ms)
+    def _evict_down_to(self, txn: lmdb.Transaction, limit_bytes: int, keep: bytes = b"") -> bool:
+        """Remove the oldest entries of the largest group until all others use `limit_bytes`. Return True if there is more to remove."""
+        left, chances = EVICTED_PER_WRITE, CHANCES_PER_WRITE
+        for group in self._largest_first(txn):
+            while self._used(txn) > limit_bytes:
+                if left == 0:
+                    return True
+                left -= 1
+                with txn.cursor(self._order) as cursor:
+                    place = bytes(cursor.key()) if cursor.set_range(group) else b""
+                    if not place.startswith(group) or place == keep:
+                        break
+                    key = bytes(cursor.value())
+                found = self._find(txn, key)
+                expiry_ms, number = (0, 0) if found is None else _HEADER.unpack_from(found)
+                if found is not None and number & _IN_USE and chances:
+                    chances -= 1
+                    self._append(txn, key, found[_HEADER.size :], expiry_ms)
+                else:
+                    self._remove(txn, key)
+                    self._counters.evictions += found is not None
             else:
-                self._remove(txn, key)
-                self._counters.evictions += found is not None
-        return True
+                return False
+        return False
+
+    def _largest_first(self, txn: lmdb.Transaction) -> list[bytes]:
+        """Return the groups, from the largest to the smallest."""
+        with txn.cursor(self._sizes) as cursor:
+            sizes = [(size, group) for group, size in cursor]
+        return [bytes(group) for _, group in sorted(sizes, reverse=True)]
 
     def _used(self, txn: lmdb.Transaction) -> int:
         pages = 0
-        for database in (self._entries, self._order, self._expiry):
+        for database in (self._entries, self._order, self._expiry, self._sizes):
             stat = txn.stat(database)
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return int(pages * stat["psize"])
@@ -346,7 +385,7 @@ class EmbeddedBackend(Backend):
             result = self._attempt_again(error, work, args, write)
         while self._has_too_much:
             self._has_too_much = False
-            self._attempt(self._evict, 0)
+            self._attempt(self._evict, b"")
         return result
 
     def _attempt_again(self, error: Exception, work: Callable[..., T], args: tuple[Any, ...], write: bool) -> T:
@@ -387,8 +426,8 @@ class EmbeddedBackend(Backend):
                 self._evict_down_to(txn, used - self._limit_bytes // 32)
             # LMDB uses the pages that a transaction has freed when another one has been written after it.
             with self._environment.begin(write=True) as txn:
-                txn.put(_NUMBER.pack(0), b"", db=self._order)
-                txn.delete(_NUMBER.pack(0), db=self._order)
+                txn.put(_NUMBER.pack(0), b"", db=self._sizes)
+                txn.delete(_NUMBER.pack(0), db=self._sizes)
         except lmdb.MapFullError:
             return False
         return True
@@ -488,12 +527,15 @@ class EmbeddedBackend(Backend):
                 raise Damaged("it was truncated")
             _allocate(self._path, size_bytes)
             environment.reader_check()
-            order, expiry, entries = environment.open_db(b"order"), environment.open_db(b"expiry"), environment.open_db(None)
+            order, expiry, sizes, entries = (environment.open_db(name) for name in (b"order", b"expiry", b"sizes", None))
+            with environment.begin() as txn:
+                if txn.stat(order)["entries"] and not txn.stat(sizes)["entries"]:
+                    raise Damaged("it is of an earlier version")
             inodes = self._inodes()
         except BaseException:
             environment.close()
             raise
-        self._environment, self._order, self._expiry, self._entries = environment, order, expiry, entries
+        self._environment, self._order, self._expiry, self._sizes, self._entries = environment, order, expiry, sizes, entries
         self._limit_bytes = size_bytes // 2
         self._opened_inodes = inodes
         self._look_s = time.monotonic() + LOOK_S
@@ -509,7 +551,7 @@ class EmbeddedBackend(Backend):
                 metasync=False,
                 writemap=True,
                 meminit=False,
-                max_dbs=2,
+                max_dbs=3,
                 max_readers=MAX_READERS,
             )
         except (lmdb.MemoryError, lmdb.InvalidParameterError) as error:
@@ -532,6 +574,18 @@ def _allocate(path: Path, size_bytes: int) -> None:
             os.truncate(descriptor, size_bytes)
     finally:
         os.close(descriptor)
+
+
+def _group_of(key: bytes) -> bytes:
+    """Return the group of a key, with the zero byte at its end."""
+    name, zero, _ = key.partition(b"\0")
+    return name + zero if zero else b"\0"
+
+
+def _size_of(key: bytes, stored: bytes) -> int:
+    """Return about how many bytes an entry takes. All whole numbers have the same size, so `incr` does not change it."""
+    size = max(len(stored), _HEADER.size + len(encode_int(MIN_INT)))
+    return ENTRY_BYTES + len(key) + (size if size < PAGE_BYTES // 2 else -(-size // PAGE_BYTES) * PAGE_BYTES)
 
 
 def _stored_key(key: bytes) -> bytes:
