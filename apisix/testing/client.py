@@ -17,6 +17,7 @@ from apisix.runner.logging.tracebacks import past_runner
 from apisix.runner.plugin.loading.registry import Registry
 from apisix.runner.plugin.plugin_type import PluginType, Problem
 from apisix.runner.records.format import CallRecord
+from apisix.runner.settings.table import Settings
 from apisix.runner.state.memory import MemoryBackend
 from apisix.runner.state.store import Store
 from apisix.runner.wire.messages import Var
@@ -31,8 +32,8 @@ from apisix.testing.running.entries import Offers, PluginEntry
 from apisix.testing.sending.messages import HeadersLike, SentRequest, SentResponse, Variables, make_request, make_response
 from apisix.testing.verbs import Verbs
 
-DEFAULT_TIMEOUT_S: Final = 10.0
-"""The time limit of a call, in seconds. It is shorter than in production, so that a test does not wait for long."""
+DEFAULT_TIMEOUT_S: Final = Settings().plugin_timeout_s
+"""The time limit of a call, in seconds. It is the default of the runner, so that a call that succeeds in `dev` also succeeds in a test."""
 
 REQUEST_PHASES: Final = (Phase.PRE_REQ, Phase.POST_REQ)
 
@@ -66,7 +67,7 @@ class Client(Verbs):
         raise_errors: True to raise exceptions of plugins in the test, False to return what the client of a gateway would get.
         allow_degradation: True if requests continue after an error, as in a route with this option.
         on_error: "refuse", "pass" or "degrade", as in the setting `plugins.on_error`.
-        plugin_timeout_s: the time limit of a call, in seconds.
+        plugin_timeout_s: the time limit of a call, in seconds. By default it is that of the runner, `limits.plugin_timeout`.
         share_store: another client whose store this client uses too, as two workers do. By default, the store is empty.
     """
 
