@@ -30,12 +30,14 @@ from apisix.runner.process_pool.messages import (
     Malformed,
     Ready,
     Run,
+    StoreCounted,
     ToProcess,
     WarmedUp,
     WarmUp,
     encode,
 )
 from apisix.runner.process_pool.runner import HookRunner
+from apisix.runner.state.counters import counters
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +102,7 @@ def serve(connection: Connection) -> None:
     install(connection.send, hello.log_level)
     runner = HookRunner(hello, connection.request_info)
     connection.send(Ready())
+    counted = counters.values()
     try:
         while True:
             message = connection.receive()
@@ -108,6 +111,7 @@ def serve(connection: Connection) -> None:
                 continue
             assert isinstance(message, Run)  # noqa: S101  # the worker sends nothing else between two hooks
             outcome = _run(runner, message)
+            counted = send_store_counts(connection, counted)
             try:
                 connection.send(outcome)
             except ValueError as error:
@@ -127,6 +131,14 @@ def _warm_up(runner: HookRunner, message: WarmUp, connection: Connection) -> Non
             logger.debug("an instance of %s can't be created in advance: %s", plugin.qualname, format_error(error))
         end_if_child()
     connection.send(WarmedUp())
+
+
+def send_store_counts(connection: Connection, counted: tuple[int, ...]) -> tuple[int, ...]:
+    """Send what was counted about the shared store. Args: counted: the numbers that were sent already. Return those that are sent now."""
+    values = counters.values()
+    if values != counted:
+        connection.send(StoreCounted(tuple(value - before for value, before in zip(values, counted, strict=True))))
+    return values
 
 
 def _run(runner: HookRunner, run: Run) -> Done | Failed | Malformed:

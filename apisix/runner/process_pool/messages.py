@@ -126,6 +126,12 @@ class Logged(msgspec.Struct, frozen=True, tag="log"):
     fields: dict[str, str | int | float | bool | None]
 
 
+class StoreCounted(msgspec.Struct, frozen=True, tag="store-counted"):
+    """What has been counted about the shared store since the last message of this type. `values` are as of `Counters`."""
+
+    values: tuple[int, ...]
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The hook has returned."""
 
@@ -152,7 +158,7 @@ class Malformed(msgspec.Struct, frozen=True, tag="malformed"):
 
 
 ToProcess = Hello | WarmUp | Run | InfoReplies | InfoRefused
-FromProcess = Ready | WarmedUp | InfoWanted | Logged | Done | Failed | Malformed
+FromProcess = Ready | WarmedUp | InfoWanted | Logged | StoreCounted | Done | Failed | Malformed
 
 
 def encode(message: ToProcess | FromProcess) -> bytes:

@@ -24,10 +24,12 @@ from apisix.runner.process_pool.messages import (
     InfoWanted,
     Logged,
     PluginPlace,
+    StoreCounted,
     WarmedUp,
     WarmUp,
     encode,
 )
+from apisix.runner.state.counters import counters
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +204,8 @@ class PoolProcess(asyncio.Protocol):
     def _dispatch(self, message: FromProcess) -> None:
         if isinstance(message, WarmedUp):
             self.is_warming_up = False
+        elif isinstance(message, StoreCounted):
+            counters.add(message.values)
         elif isinstance(message, Logged) and self.is_warming_up:
             write(message)
         elif self.busy and not self.abandoned:
