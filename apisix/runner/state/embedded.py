@@ -290,7 +290,7 @@ class EmbeddedBackend(Backend):
 
     def _take_out(self, txn: lmdb.Transaction, key: bytes, group: bytes) -> int:
         """Remove an entry, if there is one, and return its size."""
-        found = txn.pop(key)
+        found: bytes | None = txn.pop(key)  # type: ignore[assignment]  # the transaction has no buffers
         if found is None:
             return 0
         expiry_ms, number = _HEADER.unpack_from(found)
@@ -314,7 +314,7 @@ class EmbeddedBackend(Backend):
         with txn.cursor(self._order) as cursor:
             # The place after all of the group, and the one before that.
             has_last = cursor.prev() if cursor.set_range(group[:-1] + b"\1") else cursor.last()
-            place = cursor.key() if has_last else b""
+            place = bytes(cursor.key()) if has_last else b""
         return int(_NUMBER.unpack(place[len(group) :])[0]) + 1 if place.startswith(group) else 1
 
     def _remove_expired(self, txn: lmdb.Transaction) -> None:
