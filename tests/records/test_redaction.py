@@ -234,6 +234,13 @@ def test_fields_of_a_json_body() -> None:
     assert redacted == {"user": "u", "password": digest(SECRET), "nested": [{"api_key": digest("k"), "n": 1}]}
 
 
+@pytest.mark.parametrize("field", ["name", "key", "header"])
+def test_names_that_are_values(field: str) -> None:
+    body = msgspec.json.encode([{field: "X-Api-Key", "value": SECRET}, {"value": "red", field: "colour"}])
+
+    assert [item["value"] for item in msgspec.json.decode(Redactor().body(body, ""))] == [digest(SECRET), "red"]
+
+
 def test_fields_of_a_form() -> None:
     body = Redactor().body(b"user=u&password=correct-horse", "application/x-www-form-urlencoded; charset=utf-8")
 
@@ -469,3 +476,26 @@ def test_secrets_that_are_found_after_a_body() -> None:
     assert not redactor.has_learned_since_body()
     redactor.secret("after it")
     assert redactor.has_learned_since_body()
+
+
+HOSTILE = {
+    "different secrets": b",".join(b'{"password":"secret-%d"}' % number for number in range(40_000)),
+    "encoded JSON": b"a=%7B" * 200_000,
+    "encoded JSON in JSON": b"=%7B%22" * 150_000,
+    "elements": b"<password>a</password>" * 45_000,
+    "escapes": b"\\" * 2**20,
+    "UTF-16": b"\xff\xfe" + b"=\0" * 2**19,
+    "zeros": bytes(2**20),
+    "parts": b'content-disposition: form-data; name="token"\r\n\r\n' * 20_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_body_of_a_mebibyte(body: bytes) -> None:
+    """The time is not measured. If it grew with the square of the length, this test would take hours."""
+    redactor = Redactor()
+
+    assert len(redactor.body(b"[" + body + b"]", "")) > 0
+    assert len(redactor.body(body, "multipart/form-data; boundary=b")) > 0
+    assert len(redactor.line(msgspec.json.encode(body.decode("latin-1")))) > 0

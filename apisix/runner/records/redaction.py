@@ -17,20 +17,19 @@ import os
 import re
 import secrets
 import sys
-from base64 import b64decode, b64encode, urlsafe_b64decode
+from base64 import b64decode, urlsafe_b64decode
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
-from html import escape
+from functools import lru_cache, partial
 from typing import Any, Final, Literal
-from urllib.parse import quote, quote_plus, unquote, unquote_plus
+from urllib.parse import quote_plus, unquote, unquote_plus
 
 import msgspec
 
 from apisix.runner.http.redaction import is_secret
 from apisix.runner.http.secret_text import MAX_ENCODINGS, Secret, is_secret_number, replaced
-from apisix.runner.records.format import printable
+from apisix.runner.records.secret_forms import in_json, in_text, in_utf_16
 
 PREFIX: Final = "redacted-"
 DIGITS: Final = 16
@@ -54,8 +53,6 @@ _WORD: Final = r"(?:\d{0,2}[a-z]{1,15}\d{0,2}[a-z]{0,2}|\d{1,2})"
 _PROTOCOL: Final = re.compile(rf"{_WORD}(?:[._-]{_WORD}){{0,5}}")
 """Matches what looks like the name of a protocol, such as `graphql-transport-ws`, `v12.stomp` and `ocpp2.0.1`."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]* +)(\S+)")
-_UNQUOTED: Final = re.compile(r"[A-Za-z0-9_.~-]*")
-"""Matches a text that is the same in JSON, in a path and in a query."""
 _MULTIPART: Final = "multipart/form-data"
 BINARY_B: Final = 1024
 """If a body has a NUL in so many bytes from its beginning, it is binary."""
@@ -65,6 +62,7 @@ _ENCODED_JSON: Final = re.compile(r"=(%(?:25){0,4}(?:7[Bb]|5[Bb])[^&#\s\"<>=]*+)
 _STRING: Final = re.compile(rb'("(?:type|kind|outcome|runs)":)?"((?:[^"\\]++|\\.)*+)"(:?)', re.DOTALL)
 """Matches a string of JSON. The first group is the name of a field that has one of a few values, and the last one is for names."""
 _WORD_OF_FORMAT: Final = re.compile(rb"[a-z0-9_]+")
+_NAME_FIELDS: Final = ("name", "key", "header")
 _BEFORE_JSON: Final = "\ufeff \t\r\n"
 _JSON: Final = ("{", "[")
 # The lengths are limited, so that the time does not grow with the square of a body that was made for this.
@@ -254,7 +252,7 @@ class Redactor:
 
     def line(self, encoded: bytes) -> bytes:
         """Return an encoded record in which each secret that was found is replaced wherever it occurs in a string."""
-        found = [(form, found.encode()) for form, found in self._known_forms(_in_json) if form in encoded]
+        found = [(form, found.encode()) for form, found in self._known_forms(in_json) if form in encoded]
         if not found:
             return encoded
 
@@ -284,7 +282,7 @@ class Redactor:
                     yield form, self.known[value]
 
     def _without_known(self, data: bytes, codec: str) -> bytes:
-        for form, found in self._known_forms(_in_text if codec == "utf-8" else _ENCODERS[codec]):
+        for form, found in self._known_forms(in_text if codec == "utf-8" else partial(in_utf_16, codec=codec)):
             if form in data:
                 data = data.replace(form, found.encode(codec))
         return data
@@ -402,7 +400,13 @@ class Redactor:
         if any(map(_marked_secret, schemas)):
             return self._all_strings(value)
         if isinstance(value, dict):
-            return {name: self._field(name, item, _of_field(schemas, name), definitions, nesting) for name, item in value.items()}
+            # In a list of headers or variables, a name is a value, as in {"name": "password", "value": "..."}.
+            named = next((value[field] for field in _NAME_FIELDS if isinstance(value.get(field), str)), "")
+            hides = bool(named) and self.is_secret(named)
+            return {
+                name: self._field(named if hides and name == "value" else name, item, _of_field(schemas, name), definitions, nesting)
+                for name, item in value.items()
+            }
         if isinstance(value, list):
             items: Any = next((part["items"] for part in schemas if isinstance(part.get("items"), dict)), {})
             return [self._json(item, items, definitions, nesting) for item in value]
@@ -438,48 +442,6 @@ def _codec_of(data: bytes, content_type: str) -> Literal["utf-8", "utf-16-le", "
     if zeros == [True, False, True, False]:
         return "utf-16-be"
     return None if b"\0" in data[:BINARY_B] else "utf-8"
-
-
-def _forms(value: str) -> tuple[str, ...]:
-    """Return the forms in which a value can occur: as it is, in JSON, in a path, in a query, in XML, and in base64."""
-    if _UNQUOTED.fullmatch(value):
-        return value, *_in_base64(value)
-    quoted = quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape")
-    in_json = msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()[1:-1]
-    forms = [value, printable(value), in_json, in_json.replace("/", "\\/"), escape(value), escape(value, quote=False), *quoted]
-    forms += [re.sub("%..", lambda match: match[0].lower(), form) for form in quoted]
-    return tuple(dict.fromkeys([*forms, *map(quote, quoted), *_in_base64(value)]))
-
-
-def _in_base64(value: str) -> Iterable[str]:
-    """Return what is always in the base64 of a text that contains a value, which can begin at three places in a group of bytes."""
-    data = value.encode("utf-8", "surrogateescape")
-    for before in range(3):
-        encoded = b64encode(bytes(before) + data)[-(-8 * before // 6) : 8 * (before + len(data)) // 6].decode()
-        yield encoded
-        if "+" in encoded or "/" in encoded:
-            yield encoded.translate({ord("+"): "-", ord("/"): "_"})
-
-
-@lru_cache(4096)
-def _in_text(value: str) -> tuple[bytes, ...]:
-    return tuple(form.encode("utf-8", "surrogateescape") for form in _forms(value))
-
-
-def _in_utf_16(codec: str) -> Callable[[str], Iterable[bytes]]:
-    return lambda value: [form.encode(codec, "surrogatepass") for form in _forms(value)]
-
-
-_ENCODERS: Final = {codec: _in_utf_16(codec) for codec in ("utf-16-le", "utf-16-be")}
-
-
-@lru_cache(4096)
-def _in_json(value: str) -> tuple[bytes, ...]:
-    forms = []
-    for form in _forms(value):
-        with suppress(UnicodeEncodeError):
-            forms.append(msgspec.json.encode(form)[1:-1])
-    return tuple(dict.fromkeys(forms))
 
 
 def _marked_secret(schema: Mapping[str, Any]) -> bool:
