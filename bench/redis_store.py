@@ -225,7 +225,10 @@ def print_failover() -> None:
     print("| the primary is killed | refused | time without any write | until all keys can be written |\n|---|---:|---:|---:|")
     setups: dict[str, tuple[Callable[[], AbstractContextManager[Setup]], int]] = {
         "sentinels, `down-after-milliseconds 1000`": (running_sentinels, 0),
-        "cluster, one of three primaries, `cluster-node-timeout 1500`": (partial(running_cluster, 1), 2),
+        "cluster, one of three primaries, `cluster-node-timeout 1500`, `cluster-replica-validity-factor 0`": (
+            partial(running_cluster, 1),
+            2,
+        ),
     }
     for name, (start, number) in setups.items():
         with start() as setup:

@@ -63,7 +63,7 @@ def test_one_worker_that_is_replaced() -> None:
     handed = hand_over(requests, workers=1, reload_every_s=0.05)
 
     assert (handed.carried, handed.lost, handed.mixed, handed.failures) == (requests, 0, 0, {})
-    assert handed.reloads > 0
+    assert handed.moved > 0
 
 
 @pytest.mark.parametrize("replaced_by", ["reload", "another runner"])

@@ -85,7 +85,7 @@ def test_file_that_is_removed_while_it_is_open(tmp_path: Path) -> None:
         before = [count(ours) for _ in range(4)]
         shutil.rmtree(file_of(tmp_path).parent)
         wait_until(lambda: count(ours) == "1", 20, "a worker counts in a new file")
-        ours.runner.wait_for_log("was replaced or removed, so this worker opens it again")
+        ours.runner.wait_for_log("was replaced or removed, so this worker has opened it again")
         path = str(file_of(tmp_path))
         end_s = time.monotonic() + 20
         while not all(path in map(os.path.realpath, Path(f"/proc/{pid}/fd").iterdir()) for pid in ours.workers()):

@@ -450,10 +450,10 @@ class EmbeddedBackend(Backend):
         if self._inodes() != self._opened_inodes:
             with self._reporting(), self._opening:
                 if self._inodes() != self._opened_inodes:
-                    logger.warning("the store %s was replaced or removed, so this worker opens it again", self._path)
                     retired = self._environment
                     self._open()
                     self._retired.append(retired)
+                    logger.warning("the store %s was replaced or removed, so this worker has opened it again", self._path)
         self._look_s = now_s + LOOK_S
 
     def _inodes(self) -> tuple[int, int] | None:
