@@ -283,10 +283,12 @@ class EmbeddedBackend(Backend):
         self._resize(txn, group, _size_of(key, stored) - freed_bytes)
         return place
 
-    def _remove(self, txn: lmdb.Transaction, key: bytes) -> None:
+    def _remove(self, txn: lmdb.Transaction, key: bytes) -> int:
+        """Remove an entry, if there is one, and return its size."""
         group = _group_of(key)
         if freed_bytes := self._take_out(txn, key, group):
             self._resize(txn, group, -freed_bytes)
+        return freed_bytes
 
     def _take_out(self, txn: lmdb.Transaction, key: bytes, group: bytes) -> int:
         """Remove an entry, if there is one, and return its size."""
@@ -334,10 +336,12 @@ class EmbeddedBackend(Backend):
         """Remove the oldest entries of the largest group until all others use `limit_bytes`. Return True if there is more to remove."""
         left, chances = EVICTED_PER_WRITE, CHANCES_PER_WRITE
         for group in self._largest_first(txn):
-            while self._used(txn) > limit_bytes:
+            to_free = 0  # bytes, before the file has to be asked again, which takes longer than to evict an entry
+            while to_free > 0 or (over := self._used(txn) - limit_bytes) > 0:
                 if left == 0:
                     return True
                 left -= 1
+                to_free = to_free if to_free > 0 else over // 2
                 with txn.cursor(self._order) as cursor:
                     place = bytes(cursor.key()) if cursor.set_range(group) else b""
                     if not place.startswith(group) or place == keep:
@@ -349,7 +353,7 @@ class EmbeddedBackend(Backend):
                     chances -= 1
                     self._append(txn, key, found[_HEADER.size :], expiry_ms)
                 else:
-                    self._remove(txn, key)
+                    to_free -= self._remove(txn, key)
                     self._counters.evictions += found is not None
             else:
                 return False
