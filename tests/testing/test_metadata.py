@@ -10,6 +10,7 @@ import pytest
 
 from apisix import Plugin, Reply, Request, Response
 from apisix.runner.errors import BodyError, CallCancelled, WrongContext
+from apisix.runner.errors import MetadataError
 from apisix.testing import Client
 
 
@@ -180,7 +181,7 @@ def test_list_that_is_no_longer_json(client: Client, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.ERROR):
         result = client.get("/", plugins=[Changes], raise_errors=False)
 
-    assert (result.reply.status, type(result.error)) == (503, TypeError)
+    assert (result.reply.status, type(result.error)) == (503, MetadataError)
 
 
 def test_plain_method_in_a_coroutine(client: Client) -> None:
