@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from apisix import Plugin, Reply, Request, Response
-from apisix.runner.errors import BodyError, CallCancelled, WrongContext
-from apisix.runner.errors import MetadataError
+from apisix.runner.errors import BodyError, CallCancelled, MetadataError, WrongContext
 from apisix.testing import Client
 
 
