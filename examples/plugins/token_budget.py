@@ -4,8 +4,8 @@ Give each consumer a budget of tokens per day, counted for all workers together.
 
 When to use it: if a provider of language models bills you by tokens, for requests in OpenAI's format. Each request reserves
 the most that it can use, so requests at the same time can't exceed the budget, and gets the rest back when the response reports
-its usage. Streams keep their reservation. List it under ext-plugin-post-req, where the consumer is known, and under
-ext-plugin-post-resp. All workers share the counts, and with `state.url` all machines. If the store is full (`state.size`), it evicts some.
+its usage. Streams keep their reservation, in which a link to an image counts as its text. List it under ext-plugin-post-req,
+where the consumer is known, and under ext-plugin-post-resp. All workers share the counts, and with `state.url` all machines.
 
 Task: AI gateway
 Keywords: token budget, token quota, LLM cost control, max_tokens, usage, OpenAI, rate limit by tokens, consumer, store, incr
