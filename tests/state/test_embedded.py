@@ -470,8 +470,8 @@ def test_memory_that_is_full_when_the_file_is_opened(small: Path) -> None:
     """Opening raises, and succeeds as soon as there is memory."""
     ballast = fill_up(small)
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"No space left on device"):
-            Opened(small / "state.mdb", 2 * MIB)
+        with pytest.raises(StoreError, match=r"No space left on device\. All of some\.size .* 2 MiB, and 0\.0 MiB are free"):
+            Opened(small / "state.mdb", 2 * MIB, setting="some.size")
     ballast.unlink()
     opened = Opened(small / "state.mdb", 2 * MIB)
     opened.fill(1000)

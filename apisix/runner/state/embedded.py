@@ -22,6 +22,7 @@ Two files belong together: the data, and the lock file with the mutex and the re
 both are replaced, because a process must never use one of them with another partner. The lock file is always removed first.
 """
 
+import errno
 import fcntl
 import logging
 import mmap
@@ -117,6 +118,7 @@ class EmbeddedBackend(Backend):
         size_bytes: the size of the file, if it does not exist yet. It is rounded up to 1 MiB. Entries may use half of it.
         clock: returns the seconds since 1970.
         counters: count what is evicted, and how often the file was replaced.
+        setting: the setting that has the size, for messages.
         check: called before the file is opened, also if that happens again. It raises StoreError if the file must not be used.
     Raises: StoreError: the file can't be opened.
     """
@@ -127,12 +129,14 @@ class EmbeddedBackend(Backend):
         size_bytes: int,
         clock: Callable[[], float] = time.time,
         counters: Counters = counters,
+        setting: str = "state.size",
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._counters = counters
         self._size_bytes = -(-size_bytes // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
         self._clock = clock
+        self._setting = setting
         self._check = check
         self._look_s = 0.0
         self._opening = threading.RLock()
@@ -442,7 +446,8 @@ class EmbeddedBackend(Backend):
         try:
             yield
         except lmdb.MapFullError as error:
-            raise StoreError(f"the store {self._path} is full: a process holds on to its old pages, or state.size is too small") from error
+            reason = f"a process holds on to its old pages, or {self._setting} is too small"
+            raise StoreError(f"the store {self._path} is full: {reason}") from error
         except (lmdb.Error, struct.error, OSError, Damaged) as error:
             # OSError is here because opening a file again may fail, for example if no memory is left for it.
             raise StoreError(f"the store {self._path} can't be used: {error}") from error
@@ -480,8 +485,8 @@ class EmbeddedBackend(Backend):
             except _DAMAGED as error:
                 self._set_aside(error)
                 self._open_file()
-            except OSError:
-                if not has_data:  # otherwise they would look as if others had stored something
+            except StoreError:  # the memory is full
+                if not has_data:  # otherwise the files would look as if others had stored something
                     self._remove_files()
                 raise
 
@@ -520,7 +525,7 @@ class EmbeddedBackend(Backend):
 
     def _open_file(self) -> None:
         # LMDB writes to its lock file through memory, so its pages must be allocated before.
-        _allocate(self._lock_path, LOCK_FILE_BYTES)
+        self._allocate(self._lock_path, LOCK_FILE_BYTES)
         found_bytes = self._path.stat().st_size if self._path.exists() else 0
         if found_bytes % SIZE_STEP_BYTES:
             raise Damaged(f"it has {found_bytes} bytes, so it was truncated")
@@ -529,7 +534,7 @@ class EmbeddedBackend(Backend):
         try:
             if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > size_bytes:
                 raise Damaged("it was truncated")
-            _allocate(self._path, size_bytes)
+            self._allocate(self._path, size_bytes)
             environment.reader_check()
             order, expiry, sizes, entries = (environment.open_db(name) for name in (b"order", b"expiry", b"sizes", None))
             with environment.begin() as txn:
@@ -543,6 +548,20 @@ class EmbeddedBackend(Backend):
         self._limit_bytes = size_bytes // 2
         self._opened_inodes = inodes
         self._look_s = time.monotonic() + LOOK_S
+
+    def _allocate(self, path: Path, size_bytes: int) -> None:
+        try:
+            _allocate(path, size_bytes)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            found = os.statvfs(path.parent)
+            size, free = self._size_bytes / SIZE_STEP_BYTES, found.f_bavail * found.f_frsize / SIZE_STEP_BYTES
+            raise StoreError(
+                f"the store {self._path} can't be used: {error.strerror}. All of {self._setting} is allocated at once, {size:g} MiB, and "
+                f"{free:.1f} MiB are free. Give its directory more memory (a container: --shm-size), set state.directory to another one in "
+                f"memory, or reduce {self._setting}"
+            ) from error
 
     def _environment_of(self, size_bytes: int) -> lmdb.Environment:
         try:

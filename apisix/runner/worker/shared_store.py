@@ -83,7 +83,8 @@ def open_file(settings: Settings, name: str, size_bytes: int, counters: Counters
         except OSError as error:
             raise StoreError(f"the store {path} can't be used: {error}. Set state.directory to a directory in memory") from error
 
-    return EmbeddedBackend(path, size_bytes, counters=counters, check=check)
+    setting = "state.size" if name == FILE_NAME else "metadata.size"
+    return EmbeddedBackend(path, size_bytes, counters=counters, setting=setting, check=check)
 
 
 def store_path(settings: Settings) -> Path:
