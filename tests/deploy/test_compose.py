@@ -120,7 +120,8 @@ def test_the_socket(files: tuple[str, ...]) -> None:
     assert check[check.index("--socket") + 1] == path
     assert mounts(gateway)[shared] == mounts(runner)[shared] == "socket"
     assert runner["user"] == f"{UID}:{UID}"
-    assert set(read("compose.yaml")["volumes"]["socket"]["driver_opts"]["o"].split(",")) == {f"uid={UID}", f"gid={UID}", "mode=0755"}
+    options = {f"uid={UID}", f"gid={UID}", "mode=0755", "size=128m"}
+    assert set(read("compose.yaml")["volumes"]["socket"]["driver_opts"]["o"].split(",")) == options
     assert float(runner["stop_grace_period"].removesuffix("s")) > 30.0  # workers.shutdown_timeout of a stand-alone runner
     assert settings_of(runner).shutdown_timeout_s is None
 
