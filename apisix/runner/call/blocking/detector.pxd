@@ -8,7 +8,9 @@ cdef class BlockingDetector:
     cdef public object running
     cdef public double since_s
     cdef public object starvation
-    cdef dict _short_blocks
+    cdef object _short_blocks
+    cdef object _coroutines
+    cdef set _warned
     cdef object _marking
     cdef object _closed
     cdef object _awake

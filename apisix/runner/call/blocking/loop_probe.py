@@ -4,14 +4,17 @@
 import asyncio
 import sys
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from apisix.runner.call.blocking import places
 from apisix.runner.call.blocking.long_calls import passed
 
 LOOK_S: Final = 1.0
 """How often `look` is called, in seconds."""
+UNNAMED: Final = "Task-"
+"""The beginning of the names that asyncio gives to tasks without a name. The tasks of hooks have a name."""
 
 
 class LoopProbe:
@@ -32,20 +35,28 @@ class LoopProbe:
         self._scheduled_at_s: float | None = None  # None while no callback is scheduled
         self._looked_at_s = 0.0
         self._reported_s = 0.0
-        self._frame: object = None
+        self._code: object = None  # what the event loop ran when it was looked at the last time
+        self._task: weakref.ref[asyncio.Task[Any]] | None = None  # the task that ran when the callback was scheduled
 
     def blocked_s(self, now_s: float) -> float:
-        """Return for how many seconds the event loop has been blocked. If it is not blocked, schedule the next callback."""
+        """
+        Return for how many seconds the event loop has been blocked. If it is not blocked, schedule the next callback.
+
+        The callback runs before the next step of a task that runs now. So if this task still runs while the callback waits, it has
+        not waited for anything in between.
+        """
         scheduled_at_s = self._scheduled_at_s
         if scheduled_at_s is not None:
             return now_s - scheduled_at_s
-        self._reported_s, self._frame = 0.0, None
+        self._reported_s, self._code, self._task = 0.0, None, None
         if self._loop is not None:
             self._scheduled_at_s = now_s
             try:
                 self._loop.call_soon_threadsafe(self._called, now_s)
             except RuntimeError:  # it is closed
                 self._loop = None
+            else:
+                self._code = self._task = self._current_task()  # after the callback was scheduled
         return 0.0
 
     def place(self) -> str | None:
@@ -56,25 +67,33 @@ class LoopProbe:
         """
         Return the same as `place` if it has to be reported now: the first time, and after 5, 10, 20, ... seconds. Otherwise return None.
 
-        It is only reported if the event loop is in the same call of a function as the last time, because many calls that arrive together
-        keep the event loop busy too.
+        It is only reported if the event loop is in the same task or call of a function as the last time, because many calls that arrive
+        together keep the event loop busy too.
         """
         blocked_s = self.blocked_s(now_s)
-        before, self._frame = self._frame, places.outermost(sys._current_frames().get(self._thread_id))
-        if self._frame is None or self._frame != before:
+        code = self._current_task() or places.outermost(sys._current_frames().get(self._thread_id))
+        before, self._code = self._code, code
+        if code is None or code != before or self._scheduled_at_s is None:
             return None
         if self._reported_s and passed(self._reported_s, blocked_s) is None:
             return None
         self._reported_s = blocked_s
         return self.place()
 
-    def task(self) -> str:
-        """Return a description of the code that runs: the plugin if it is the task of a hook, otherwise a task or a callback."""
+    def task_since_s(self) -> float | None:
+        """Return since when the task that runs is known to run without waiting for anything, None if no task does."""
+        since_s = self._scheduled_at_s
+        is_same = self._task is not None and self._task == self._current_task()
+        return since_s if is_same and self._scheduled_at_s is not None else None
+
+    def name(self) -> str | None:
+        """Return the name of the task that runs: the name of the plugin if it is the task of a hook. Return None if no task runs."""
         task = None if self._loop is None else asyncio.current_task(self._loop)
-        if task is None:
-            return "a callback of a plugin"
-        name = task.get_name()
-        return "a task that a plugin has started" if name.startswith("Task-") else f"plugin {name}"
+        return None if task is None else task.get_name()
+
+    def _current_task(self) -> "weakref.ref[asyncio.Task[Any]] | None":
+        task = None if self._loop is None else asyncio.current_task(self._loop)
+        return None if task is None else weakref.ref(task)
 
     def _called(self, scheduled_at_s: float) -> None:
         self._scheduled_at_s = None
