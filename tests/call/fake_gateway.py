@@ -91,6 +91,7 @@ class Engine:
             setup_timeout_s=5,
             on_error=limits.pop("default_on_error", "refuse"),
             spawn=loop.create_task,
+            background=limits.pop("background", None),
         )
         defaults: dict[str, Any] = {"plugin_timeout_s": 5.0, "max_in_flight": 100, "on_error": "refuse", "max_decompressed_bytes": 1000}
         self.runtime = Runtime(loop, self.chains, self.threads, **defaults | limits)

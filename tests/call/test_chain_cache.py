@@ -10,6 +10,7 @@ import pytest
 
 from apisix.runner.errors import ErrCode
 from apisix.runner.logging.call_fields import current_call
+from apisix.runner.plugin.chain.background import BackgroundTasks
 from apisix.runner.plugin.core import PluginBase
 from apisix.runner.plugin.plugin import Plugin
 from apisix.runner.wire.messages import ErrResp, HTTPReqCallResp
@@ -290,6 +291,30 @@ def test_an_eager_plugin_is_set_up_when_its_configuration_arrives() -> None:
 
     run(scenario)
     assert Eager.done == ["__init__", "setup", "on_request"]
+
+
+def test_a_background_task_starts_when_its_configuration_arrives() -> None:
+    """It does not wait for a call, and starts once if the configuration arrives repeatedly."""
+    started: list[str] = []
+
+    class Refreshes(Plugin[Any]):
+        async def setup(self) -> None:
+            started.append("setup")
+
+        async def background(self) -> None:
+            started.append("background")
+
+        def on_request(self, request: Any) -> None: ...
+
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        engine = Engine(loop, [Refreshes], background=BackgroundTasks())
+        configuration = engine.configurations[0]
+        for _ in range(3):
+            engine.chains.received(1, configuration)
+        await until(lambda: "background" in started)
+
+    run(scenario)
+    assert started == ["setup", "background"]
 
 
 def test_other_plugins_wait_for_their_first_call() -> None:

@@ -36,6 +36,12 @@ class Refresh(Plugin[str]):
     def on_request(self, request):
         note(self.config, "call")
 
+class Lazy(Plugin[str]):
+    eager = False
+    async def background(self):
+        note(self.config, "begin")
+    def on_request(self, request): ...
+
 class Failing(Plugin):
     async def background(self):
         raise LookupError("no keys")
@@ -89,6 +95,18 @@ def test_the_life_of_a_task(plugins: Path, tmp_path: Path) -> None:
     assert sorted(found[1:3]) in (["begin", "call"], ["call", "call"])
     assert found[-2:] == ["end", "close"]
     assert found.count("begin") == 1
+
+
+def test_a_task_starts_without_a_call(plugins: Path, tmp_path: Path) -> None:
+    """It starts when the configuration arrives, unless the class sets `eager = False`. Then the first call starts it."""
+    file, lazy = tmp_path / "notes", tmp_path / "lazy-notes"
+    with running(plugins=[plugins]) as runner, runner.peer() as peer:
+        lazy_token = peer.prepare(("lazy", str(lazy)))
+        peer.prepare(("refresh", str(file)))
+        wait_until(lambda: lines(file) == ["setup", "begin"])
+        assert lines(lazy) == []
+        assert peer.request(lazy_token) == HTTPReqCallResp(7)
+        wait_until(lambda: lines(lazy) == ["begin"])
 
 
 def test_one_worker_runs_the_task(plugins: Path, tmp_path: Path) -> None:

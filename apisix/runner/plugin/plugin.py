@@ -85,7 +85,10 @@ class Plugin(Generic[C]):
     """
 
     eager: ClassVar[bool] = False
-    """True: the instance is created when the gateway sends the route configuration. False: it is created before the first call."""
+    """
+    True: the instance is created when the gateway sends the route configuration. False: it is created before the first call. If a class
+    does not set it, it is True if the class defines `background`, and False otherwise.
+    """
 
     once: ClassVar[bool] = False
     """
@@ -135,8 +138,10 @@ class Plugin(Generic[C]):
 
     async def background(self) -> None:
         """
-        Called once for each instance, before its first call and after `setup`, and runs as a task beside the calls. It is cancelled before
-        `close`. If it raises an exception, that is logged, and it is called again after a delay. If it returns, it is not called again.
+        Called once for each instance, before its first call and after `setup`, and runs as a task beside the calls. In the worker that
+        receives the route configuration, it is called then, unless the class sets `eager = False`. It is cancelled before `close`.
+
+        If it raises an exception, that is logged, and it is called again after a delay. If it returns, it is not called again.
         """
 
     async def close(self) -> None:

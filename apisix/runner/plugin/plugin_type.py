@@ -85,7 +85,7 @@ class PluginType:
         needs: what to fetch from the gateway before a hook runs.
         blocking: as the class declares it. The runner sets it to True if the plugin blocks the event loop.
         on_error: as the class declares it.
-        eager: as the class declares it.
+        eager: as the class declares it. If it does not, True if the class defines `background`.
         runs_in: as the class declares it.
     """
 

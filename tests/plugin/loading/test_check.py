@@ -217,6 +217,29 @@ def test_attributes_of_a_plugin_type(load: Load) -> None:
     assert found.config_schema() == {}
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("", False),
+        ("eager = True", True),
+        ("async def background(self): ...", True),
+        ("eager = False\n    async def background(self): ...", False),
+        ("eager: bool\n    async def background(self): ...", True),
+    ],
+)
+@pytest.mark.parametrize("is_inherited", [True, False])
+def test_a_plugin_with_a_background_task_is_eager(load: Load, body: str, expected: bool, is_inherited: bool) -> None:
+    """Unless the class or a base class sets `eager = False`."""
+    text = f"class A(Plugin):\n    {body}\n    def on_request(self, request): ..."
+    if is_inherited:
+        text += "\nclass B(A): ..."
+
+    found = load(a=text).get("b" if is_inherited else "a")
+
+    assert isinstance(found, PluginType)
+    assert found.eager is expected
+
+
 def test_classes_that_are_not_plugins(load: Load) -> None:
     """Private, abstract and imported classes, and base classes without hooks, are neither plugins nor problems."""
     registry = load(

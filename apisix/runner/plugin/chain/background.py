@@ -2,6 +2,9 @@
 """
 The background tasks of plugins: `background` runs as a task from the setup of an instance until its `close`.
 
+An instance with a background task is set up when the gateway sends its configuration to the worker, unless the class sets
+`eager = False`, and in other workers before their first call.
+
 If it raises an exception, it is started again after a back-off. With `once = True`, one worker of all runs it: the one that has the lease
 of the plugin and its configuration in the shared store. A task never affects calls.
 

@@ -183,9 +183,16 @@ def _check_plugin(cls: type[Plugin[Any]], source: Source, stem: str | None) -> P
     if check.problems or reader is None:
         return check.named(cls.name if isinstance(cls.name, str) else None)
     needs = tuple(cls.needs)
+    eager = _is_eager(cls)
     return PluginType(
-        cls.name, cls, PLUGIN, source, hooks, first_line(cls), reader, (), needs, cls.blocking, cls.on_error, cls.eager, cls.runs_in
+        cls.name, cls, PLUGIN, source, hooks, first_line(cls), reader, (), needs, cls.blocking, cls.on_error, eager, cls.runs_in
     )
+
+
+def _is_eager(cls: type[Plugin[Any]]) -> bool:
+    """Return `eager` if the class or a base sets it. Otherwise, a plugin with a background task is eager, so that the task starts early."""
+    is_set = any("eager" in vars(base) for base in cls.__mro__ if base is not Plugin)
+    return cls.eager if is_set else defines(cls, "background")
 
 
 def _check_attributes(check: ClassCheck) -> None:
