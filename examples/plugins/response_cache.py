@@ -23,7 +23,8 @@ from apisix import Plugin, Reply, Request, Response
 MAX_BODY_BYTES = 64 * 1024
 # The variables that are the cache key. `host` and `request_uri` are as the client sent them.
 _KEY = ("route_id", "consumer_name", "scheme", "host", "request_uri", "upstream_uri", "args")
-_PERSONAL = ("authorization", "cookie", "range")  # responses to requests with one of these are not shared
+# Responses to requests with one of these are not shared: credentials, parts, and bodies, which the cache key does not contain.
+_PERSONAL = ("authorization", "cookie", "x-api-key", "apikey", "range", "content-length", "transfer-encoding")
 _FORBIDDEN = {"set-cookie", "vary", "age"}
 
 

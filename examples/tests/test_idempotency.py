@@ -106,6 +106,33 @@ def test_long_response(client: Client) -> None:
     assert send(client).reply.status == 409
 
 
+def test_response_that_is_longer_than_the_runner_reads(client: Client) -> None:
+    """Its client gets it, and a retry is refused for as long as a response is kept, not only while the lock lasts."""
+    body = bytes(17 << 20)
+    last = respond(client, send(client), body=body)
+    client.advance(1000)
+    retry = send(client)
+
+    assert (last.response.body == body, retry.reply.status, "too long" in retry.reply.text) == (True, 409, True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_request_that_was_not_executed(client: Client, status: int) -> None:
+    """If the upstream says that it has not executed the request, a retry reaches it."""
+    respond(client, send(client), status)
+
+    assert not send(client).stopped
+
+
+@pytest.mark.parametrize("change", [{"authorization": "Bearer b"}, {"cookie": "login=2"}])
+def test_retry_of_a_consumer_with_other_credentials(client: Client, change: dict[str, str]) -> None:
+    """A consumer that has a new token or session gets the stored response."""
+    consumer = {"consumer_name": "ali"}
+    respond(client, send(client, vars=consumer))
+
+    assert send(client, headers={**KEY, **change}, vars=consumer).reply.status == 201
+
+
 def test_no_response(client: Client) -> None:
     """If the upstream never responds, the key can be used again when the lock has expired."""
     late = send(client, config={"lock_s": 10})

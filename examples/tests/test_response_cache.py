@@ -107,9 +107,9 @@ def test_other_responses(client: Client, change: dict[str, Any]) -> None:
     assert not look_up(client).stopped
 
 
-@pytest.mark.parametrize("header", ["authorization", "cookie", "range"])
+@pytest.mark.parametrize("header", ["authorization", "cookie", "x-api-key", "apikey", "range", "content-length", "transfer-encoding"])
 def test_personal_requests(client: Client, header: str) -> None:
-    """Requests with credentials, cookies or ranges do not use the cache, and their responses are not stored."""
+    """Requests with credentials, cookies, ranges or bodies do not use the cache, and their responses are not stored."""
     personal = look_up(client, headers={header: "x"})
     client.respond(200, GOOD, b"<p>", plugins=["response-cache"], of=personal)
     before = look_up(client)

@@ -152,3 +152,9 @@ def test_response_that_is_not_valid(client: Client, text: str) -> None:
     result = client.respond(200, {"x-session": text}, plugins=["sessions"], of=request(client), raise_errors=False)
 
     assert result.response.status == 503
+
+
+@pytest.mark.parametrize("name", ["x-session", "x_session", "X_Session"])
+def test_header_of_a_client(client: Client, name: str) -> None:
+    """The upstream does not get it in any spelling, because many upstreams read underscores as hyphens."""
+    assert not {"x-session", "x_session"} & {each.lower() for each in request(client, **{name: json.dumps(ALI)}).upstream.headers}
