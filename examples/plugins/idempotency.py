@@ -61,7 +61,7 @@ class Idempotency(Plugin[IdempotencyConfig]):
         if mine := (await response.ametadata()).get("idempotency"):  # otherwise, the request had no key
             record = None if response.status in (429, 503) else {**mine["claim"], **await self._stored(response)}
             # cas: if the lock has expired, the key can belong to a later request. In any case, this client gets its response.
-            if not await self.store.acas(mine["key"], mine["claim"], record, record and self.config.keep_s, fallback=False):
+            if not await self.store.acas(mine["key"], mine["claim"], record, self.config.keep_s, fallback=False):
                 logging.getLogger(__name__).warning("a response was not stored: the upstream took longer than lock_s, or the store failed")
 
     async def _stored(self, response: Response) -> dict[str, Any]:

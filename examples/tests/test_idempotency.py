@@ -126,7 +126,7 @@ def test_request_that_was_not_executed(client: Client, status: int) -> None:
 
 @pytest.mark.parametrize("change", [{"authorization": "Bearer b"}, {"cookie": "login=2"}])
 def test_retry_of_a_consumer_with_other_credentials(client: Client, change: dict[str, str]) -> None:
-    """A consumer that has a new token or session gets the stored response."""
+    """A consumer that has a new token or cookie gets the stored response."""
     consumer = {"consumer_name": "ali"}
     respond(client, send(client, vars=consumer))
 
