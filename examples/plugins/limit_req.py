@@ -27,9 +27,7 @@ class LimitReqConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     rate: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     burst: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
-    key: Annotated[str, msgspec.Meta(min_length=1)] = (
-        "remote_addr"  # a variable; behind another proxy, the one that contains the client's address
-    )
+    key: Annotated[str, msgspec.Meta(min_length=1)] = "remote_addr"  # a variable. Behind another proxy, use another one
     nodelay: bool = False
     rejected_code: Annotated[int, msgspec.Meta(ge=200, le=599)] = 429
 

@@ -63,7 +63,7 @@ SECRET, NOW = "a secret of this hook", int(time.time())
 CASES = [
     Case("limit-count", {"group": "demo", "count": ALLOWED, "time_window": 86400}),
     # One request in 11 days, so that only the burst and one pass, however long the test takes.
-    Case("limit-req", {"group": "demo", "rate": 1e-6, "burst": ALLOWED - 1, "nodelay": True}),
+    Case("limit-req", {"group": "demo", "rate": 1e-5, "burst": ALLOWED - 1, "nodelay": True}),
     # Each request reserves 10 tokens for its 30 bytes, and one for the completion.
     Case("token-budget", {"tokens": ALLOWED * 11, "window_s": 366 * 86400}, body=b'{"messages":[],"max_tokens":1}'),
     Case("idempotency", {}, allowed=1, refused="409", headers={"idempotency-key": "a"}, body=b"{}"),
