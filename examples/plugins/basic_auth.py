@@ -50,7 +50,7 @@ class BasicAuth(Plugin[dict[str, Hash]]):
         if scheme.lower() != "basic" or not self._is_valid(user, password):
             return Reply(401, "authentication required", _CHALLENGE)
         request.headers.discard("authorization")  # the upstream does not need the password
-        request.headers["x-user"] = user
+        request.headers.update({"x_user": "", "x-user": user})  # many upstreams read x_user as x-user
         return None
 
     def _is_valid(self, user: str, password: str) -> bool:

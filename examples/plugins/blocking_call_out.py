@@ -33,7 +33,8 @@ class BlockingCallOut(Plugin[BlockingCallOutConfig]):
     """Add a header with the country of the client, which another service returns."""
 
     def on_request(self, request: Request) -> None:
-        request.headers["x-country"] = ""  # removes a header that the client sent, also one that the gateway did not send to plugins
+        # Remove what the client sent. Many upstreams read x_country as x-country.
+        request.headers.update({"x_country": "", "x-country": ""})
         try:
             # Do not share a requests.Session: several threads run this code, and it is not thread-safe.
             answer = requests.get(self.config.url, params={"address": request.remote_addr}, timeout=self.config.timeout_s)

@@ -51,5 +51,6 @@ class CallOut(Plugin[CallOutConfig]):
         if answer.status_code in (401, 403):
             return Reply(answer.status_code, json={"error": "not allowed"})
         answer.raise_for_status()  # any other status is a failure, and the request is refused
-        request.headers["x-user"] = answer.headers.get("x-user", "")  # always set, to replace the client's own header
+        # Always set, to replace the client's own header. Many upstreams read x_user as x-user.
+        request.headers.update({"x_user": "", "x-user": answer.headers.get("x-user", "")})
         return None

@@ -38,4 +38,4 @@ class Canary(Plugin[CanaryConfig]):
             if variant != known:
                 cookie = f"{config.cookie}={variant}; Path=/; Max-Age={config.max_age_s}; HttpOnly; SameSite=Lax"
                 request.response_headers.add("set-cookie", cookie)
-        request.headers["x-variant"] = variant  # replaces a header that the client sent
+        request.headers.update({"x_variant": "", "x-variant": variant})  # replaces what the client sent, in both spellings

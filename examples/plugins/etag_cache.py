@@ -24,7 +24,7 @@ from apisix import Plugin, Reply, Request, Response
 
 # The cache key. It consists of variables, because the response phase has no request.
 _KEY = ("route_id", "consumer_name", "scheme", "host", "request_uri", "upstream_uri", "args")
-_PERSONAL = ("http_authorization", "http_cookie", "http_range")  # responses to requests with one of these are not shared
+_PERSONAL = ("http_authorization", "http_cookie", "http_x_api_key", "http_range", "http_content_length", "http_transfer_encoding")
 _FORBIDDEN = {"set-cookie", "vary", "age"}
 
 
@@ -56,7 +56,7 @@ class EtagCache(Plugin[EtagCacheConfig]):
 
     async def on_response(self, response: Response) -> None:
         control = ",".join(response.headers.getall("cache-control", [])).lower()
-        allowed = re.search(r"\bs-maxage=(\d{1,8})\b", control) or re.search(r"\bmax-age=(\d{1,8})\b", control)
+        allowed = re.search(r"(?<![\w-])s-maxage=(\d{1,8})\b", control) or re.search(r"(?<![\w-])max-age=(\d{1,8})\b", control)
         lifetime_s = min(int(allowed[1]), self.config.max_age_s) if allowed else 0
         is_forbidden = re.search("no-store|no-cache|private", control) or _FORBIDDEN & {name.lower() for name in response.headers}
         if not lifetime_s or is_forbidden or response.status != 200 or not await _is_public(response):

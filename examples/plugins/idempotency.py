@@ -27,7 +27,7 @@ class IdempotencyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     header: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9-]+$")] = "idempotency-key"
     required: bool = False
     scope: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("route_id", "consumer_name")
-    credentials: tuple[str, ...] = ("http_authorization", "http_cookie")
+    credentials: tuple[str, ...] = ("http_authorization", "http_cookie", "http_x_api_key", "http_apikey")
     lock_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 120.0  # longer than the timeouts of the upstream
     keep_s: Annotated[float, msgspec.Meta(ge=1, le=30 * 86400)] = 86400.0
     max_body_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**19)] = 2**18

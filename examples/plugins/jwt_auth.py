@@ -58,5 +58,5 @@ class JwtAuth(Plugin[JwtAuthConfig]):
         except jwt.InvalidTokenError as error:
             logger.info("token refused: %s", error)  # log the reason, but do not send it to the client, which can be an attacker
             return Reply(401, json={"error": "invalid token"}, headers={"www-authenticate": 'Bearer error="invalid_token"'})
-        request.headers["x-subject"] = str(claims["sub"])
+        request.headers.update({"x_subject": "", "x-subject": str(claims["sub"])})  # replaces what the client sent, in both spellings
         return None

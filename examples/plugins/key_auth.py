@@ -40,5 +40,5 @@ class KeyAuth(Plugin[KeyAuthConfig]):
         if not sum(hmac.compare_digest(given, key) for key in self._keys):
             return Reply(401, json={"error": "unknown key"})
         request.headers.discard(self.config.header)  # the upstream does not need it
-        request.headers["x-authenticated"] = "yes"  # replaces a header that the client sent
+        request.headers.update({"x_authenticated": "", "x-authenticated": "yes"})  # replaces what the client sent, in both spellings
         return None

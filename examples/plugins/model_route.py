@@ -54,6 +54,7 @@ class ModelRoute(Plugin[ModelRouteConfig]):
         kept = {name: value for name, value in cast(dict[str, Any], body).items() if name.casefold() != "model"}
         request.body = json.dumps({**kept, "model": target.model}).encode()
         request.headers["content-type"] = "application/json"
-        request.headers["x-llm-backend"] = target.backend  # replaces a header that the client sent
+        # Replace what the client sent, in all spellings: the gateway reads each of them as the variable http_x_llm_backend.
+        request.headers.update({"x_llm_backend": "", "x_llm-backend": "", "x-llm_backend": "", "x-llm-backend": target.backend})
         request.headers.discard(self.config.header)
         return None

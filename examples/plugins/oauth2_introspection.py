@@ -56,7 +56,7 @@ class Oauth2Introspection(Plugin[Oauth2IntrospectionConfig]):
             return Reply(401, json={"error": "invalid token"}, headers={"www-authenticate": 'Bearer error="invalid_token"'})
         if not self.config.scopes <= set(str(claims.get("scope", "")).split()):
             return Reply(403, json={"error": "not allowed"}, headers={"www-authenticate": 'Bearer error="insufficient_scope"'})
-        request.headers["x-subject"] = str(claims.get("sub") or claims["client_id"])  # replaces a header that the client sent
+        request.headers.update({"x_subject": "", "x-subject": str(claims.get("sub") or claims["client_id"])})  # in both spellings
         return None
 
     async def _claims_of(self, token: str) -> dict[str, Any]:

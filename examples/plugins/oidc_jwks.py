@@ -58,7 +58,7 @@ class OidcJwks(Plugin[OidcJwksConfig]):
             claims = jwt.decode(token, key, list(config.algorithms), required, audience=config.audience, issuer=config.issuer, leeway=30)
         except (jwt.InvalidTokenError, KeyError):  # KeyError: an unknown key
             return Reply(401, json={"error": "invalid token"}, headers={"www-authenticate": 'Bearer error="invalid_token"'})
-        request.headers["x-subject"] = str(claims["sub"])  # replaces a header that the client sent
+        request.headers.update({"x_subject": "", "x-subject": str(claims["sub"])})  # replaces what the client sent, in both spellings
         return None
 
     async def _key(self, kid: str | None) -> jwt.PyJWK:

@@ -24,7 +24,8 @@ MAX_BODY_BYTES = 64 * 1024
 # The variables that are the cache key. `host` and `request_uri` are as the client sent them.
 _KEY = ("route_id", "consumer_name", "scheme", "host", "request_uri", "upstream_uri", "args")
 # Responses to requests with one of these are not shared: credentials, parts, and bodies, which the cache key does not contain.
-_PERSONAL = ("authorization", "cookie", "x-api-key", "apikey", "range", "content-length", "transfer-encoding")
+_CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token", "apikey")
+_PERSONAL = (*_CREDENTIALS, "range", "content-length", "transfer-encoding")
 _FORBIDDEN = {"set-cookie", "vary", "age"}
 
 
@@ -34,7 +35,7 @@ class ResponseCache(Plugin):
     on_error = "pass"  # without the cache, the upstream answers
 
     async def on_request(self, request: Request) -> Reply | None:
-        if request.method != "GET" or any(name in request.headers for name in _PERSONAL):
+        if request.method != "GET" or any(name.lower().replace("_", "-") in _PERSONAL for name in request.headers):
             return None
         variables = [await request.avar(name) for name in _KEY]
         key = hashlib.sha256(json.dumps(variables).encode()).hexdigest()

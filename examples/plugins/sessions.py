@@ -39,8 +39,8 @@ class Sessions(Plugin[SessionsConfig]):
     on_error = "refuse"
 
     async def on_request(self, request: Request) -> None:
-        for name in [name for name in request.headers if name.lower().replace("_", "-") == _HEADER]:
-            request.headers.discard(name)  # do not trust a header that the client sent. Many upstreams read x_session as x-session
+        # Do not trust a header that the client sent. Many upstreams read x_session as x-session.
+        request.headers.update({_HEADER: "", _HEADER.replace("-", "_"): ""})
         id = _stored(request.cookies.get(_COOKIE, ""))
         # If the store is not available, this raises, and the client gets a 503. With `fallback=None`, nobody would be logged in.
         current: dict[str, Any] | None = await self.store.aget(id)  # an id names a session, so that a session can have two ids

@@ -249,6 +249,14 @@ class TestHeaders:
         assert list(rewrite(request).headers) == [("x", None), ("r", None), ("y", "2")]
         assert (request.headers["x"], request.headers["never-there"]) == ("", "")
 
+    @pytest.mark.parametrize(("count", "sent"), [(99, []), (100, [("never-there", None)])])
+    def test_empty_value_of_a_header_that_was_not_received(self, count: int, sent: list[tuple[str, None]]) -> None:
+        """It is sent as a deletion if the gateway may have more headers than it has sent."""
+        request = a_request(headers=[(f"x-{number}", "1") for number in range(count)])
+        request.headers["x-0"] = "2"
+        request.headers["never-there"] = ""
+        assert list(rewrite(request).headers) == [("x-0", "2"), *sent]
+
     def test_no_second_value(self) -> None:
         """Adding a second value raises an error at once, and changes nothing."""
         request = a_request(headers=[("x", "1")])

@@ -52,6 +52,9 @@ class FramingRule(NamedTuple):
 
 _ONE_CONNECTION: Final = "it belongs to the client's connection to the gateway (RFC 9110, 7.6.1)"
 
+MOST_HEADERS: Final = 100
+"""How many headers of a request most releases of the gateway send at most. Source: gateway contract, 4."""
+
 # The gateway applies edits of headers before it reads the client's body. If a plugin could change `content-length`, the gateway would
 # run the rest of the body as a second request of the same client, which no plugin has seen.
 REQUEST_FRAMING: Final[dict[str, FramingRule]] = {

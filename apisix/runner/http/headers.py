@@ -7,7 +7,7 @@ from multidict import CIMultiDict
 
 from apisix.runner import primitives
 from apisix.runner.errors import UnsupportedEdit
-from apisix.runner.http.header_rules import REQUEST_FRAMING, REWRITE_IGNORES, check_header
+from apisix.runner.http.header_rules import MOST_HEADERS, REQUEST_FRAMING, REWRITE_IGNORES, check_header
 from apisix.runner.http.mutable_multidict_view import MutableMultidictView
 
 # The first letters of the names in the table. Most headers that plugins set begin with another letter and need no lookup.
@@ -88,7 +88,8 @@ class RequestHeaders(Headers):
         """
         Same as `MultidictView.changes`, but without what the table of framing headers forbids.
 
-        An empty value is returned as a deletion, since the gateway deletes the header then. Source: gateway contract, 5.2.
+        An empty value is returned as a deletion, since the gateway deletes the header then. If the request does not have the header, it is
+        not returned, unless the gateway may have more headers than it has sent. Source: gateway contract, 4 and 5.2.
         """
         changed = Headers.changes(self)
         for name, value in changed:
@@ -103,7 +104,7 @@ class RequestHeaders(Headers):
             if value:
                 if rule is None or rule.can_be_set:
                     allowed.append((name, value))
-            elif (rule is None or rule.sends_deletion) and self._index(name, 0) >= 0:
+            elif (rule is None or rule.sends_deletion) and (self._index(name, 0) >= 0 or len(self._entries.decoded()) >= MOST_HEADERS):
                 allowed.append((name, None))
         return allowed
 
