@@ -160,6 +160,16 @@ def test_value_of_a_store_that_has_no_other(opened: Opened) -> None:
     assert_consistent(opened)
 
 
+def test_large_value_beside_many_small_stores(opened: Opened) -> None:
+    """It stays, although its store is the largest one, and several transactions evict entries of others for it."""
+    for number in range(8000):
+        Store(f"small-{number % 300}", _backend=lambda: opened.backend).set(str(number), number)
+    opened.store.set("large", bytes(200_000))
+
+    assert opened.store.get("large") == bytes(200_000)
+    assert_consistent(opened)
+
+
 def test_large_value_in_a_store_of_small_entries(opened: Opened) -> None:
     """It takes the place of as many entries as it needs, which are more than one transaction evicts."""
     opened.fill(10_000, 10)

@@ -141,7 +141,7 @@ class EmbeddedBackend(Backend):
         self._look_s = 0.0
         self._opening = threading.RLock()
         self._retired: list[lmdb.Environment] = []  # of replaced files, which other threads may still use
-        self._has_too_much = False  # a transaction has evicted as many entries as one may, and others have to continue
+        self._kept: bytes | None = None  # the place that eviction has to keep, if further transactions have to evict
         with self._reporting():
             self._open()
 
@@ -334,7 +334,8 @@ class EmbeddedBackend(Backend):
 
     def _evict(self, txn: lmdb.Transaction, keep: bytes) -> None:
         """Make room for the entry at the place `keep`, which stays, while the entries use more than half of the file."""
-        self._has_too_much = self._used(txn) > self._limit_bytes and self._evict_down_to(txn, self._limit_bytes, keep)
+        has_more = self._used(txn) > self._limit_bytes and self._evict_down_to(txn, self._limit_bytes, keep)
+        self._kept = keep if has_more else None
 
     def _evict_down_to(self, txn: lmdb.Transaction, limit_bytes: int, keep: bytes = b"") -> bool:
         """Remove the oldest entries of the largest group until all others use `limit_bytes`. Return True if there is more to remove."""
@@ -382,19 +383,23 @@ class EmbeddedBackend(Backend):
     # Transactions.
 
     def _attempt(self, work: Callable[..., T], *args: Any, write: bool = True) -> T:
+        """Same as `_attempt_one`, but if the transaction could not evict enough, further ones do."""
+        result = self._attempt_one(work, *args, write=write)
+        while (place := self._kept) is not None:
+            self._kept = None
+            self._attempt_one(self._evict, place)
+        return result
+
+    def _attempt_one(self, work: Callable[..., T], *args: Any, write: bool = True) -> T:
         """Return the result of `work` in a transaction. If a transaction fails for a reason that can be removed, it is tried again."""
         now_s = time.monotonic()
         if now_s >= self._look_s:
             self._look(now_s)
         try:
             with self._environment.begin(write=write) as txn:
-                result = work(txn, *args)
+                return work(txn, *args)
         except (lmdb.Error, struct.error) as error:
-            result = self._attempt_again(error, work, args, write)
-        while self._has_too_much:
-            self._has_too_much = False
-            self._attempt(self._evict, b"")
-        return result
+            return self._attempt_again(error, work, args, write)
 
     def _attempt_again(self, error: Exception, work: Callable[..., T], args: tuple[Any, ...], write: bool) -> T:
         until_s = time.monotonic() + PATIENCE_S
